@@ -1,0 +1,427 @@
+//! The records of the ring.
+//!
+//! Each begins with a [`Header`]. Where a record says *table* or *file* it means the address of the
+//! kernel's `files_struct` or `struct file`: identities while the thing lives, and no more than that.
+
+use core::fmt;
+
+use crate::Plain;
+
+/// Bytes of a task's name, as the kernel keeps it: NUL-terminated within.
+pub const COMM_LEN: usize = 16;
+
+/// In [`Header::call`]: no syscall stands behind this record.
+pub const NO_CALL: u16 = u16::MAX;
+
+/// In [`Header::flags`]: the descriptor is closed on exec.
+pub const CLOEXEC: u8 = 1;
+
+/// In [`Header::flags`] of an [`Exit`]: the whole process is gone, not one thread of it.
+pub const EVERY_THREAD: u8 = 1;
+
+/// In [`Header::flags`] of a [`Fork`]: more than one task held the parent's table, so that others
+/// could change it meanwhile; the child's numbers follow as [`TableBits`].
+pub const SHARED_TABLE: u8 = 1;
+
+/// In [`Header::flags`] of a [`Fork`]: the child is a thread of the parent's process, with a table
+/// of its own.
+pub const CLONED_THREAD: u8 = 2;
+
+/// What a record tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// A descriptor was made: [`Birth`].
+    Birth = 1,
+    /// A descriptor is about to be closed: [`Death`].
+    Death = 2,
+    /// Its close-on-exec flag was set or cleared: [`SetCloexec`].
+    SetCloexec = 3,
+    /// A process, or a thread with a table of its own, was made: [`Fork`].
+    Fork = 4,
+    /// A process runs another program: [`Exec`].
+    Exec = 5,
+    /// A process, or a thread with a table of its own, ends: [`Exit`].
+    Exit = 6,
+    /// Which numbers of a table are open, or close on exec: [`TableBits`].
+    TableBits = 7,
+    /// The snapshot has come to this task: [`SnapshotTask`].
+    SnapshotTask = 8,
+    /// The snapshot found this descriptor open: [`SnapshotFile`].
+    SnapshotFile = 9,
+}
+
+impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Birth,
+        Self::Death,
+        Self::SetCloexec,
+        Self::Fork,
+        Self::Exec,
+        Self::Exit,
+        Self::TableBits,
+        Self::SnapshotTask,
+        Self::SnapshotFile,
+    ];
+
+    /// The name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Birth => "birth",
+            Self::Death => "death",
+            Self::SetCloexec => "set-cloexec",
+            Self::Fork => "fork",
+            Self::Exec => "exec",
+            Self::Exit => "exit",
+            Self::TableBits => "table-bits",
+            Self::SnapshotTask => "snapshot-task",
+            Self::SnapshotFile => "snapshot-file",
+        }
+    }
+}
+
+/// What every record begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// A [`Kind`], as its number.
+    pub kind: u8,
+    /// [`CLOEXEC`] and the like, by kind.
+    pub flags: u8,
+    /// Number of the syscall that did it, in the machine's own numbering, or [`NO_CALL`].
+    pub call: u16,
+    /// The descriptor, where the record is about one.
+    pub fd: u32,
+    /// The thread, in the initial pid namespace.
+    pub tid: u32,
+    /// Its process, in the initial pid namespace.
+    pub tgid: u32,
+}
+
+/// What a descriptor refers to, at the moment of the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Payload {
+    /// The open file description: address of its `struct file`.
+    pub file: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Device in the kernel's own encoding: major above 20 bits of minor.
+    pub dev: u32,
+    /// `f_flags`: access mode, `O_APPEND` and the like.
+    pub flags: u32,
+    /// `i_mode`: type and permissions.
+    pub mode: u32,
+    /// Hard links of the inode: none, and the file is deleted or never had a name.
+    pub nlink: u32,
+}
+
+/// A descriptor was made. At the exit of the syscall; where the number was open before, what it
+/// referred to was closed by this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Birth {
+    /// [`Kind::Birth`]; flags: [`CLOEXEC`].
+    pub header: Header,
+    /// The table it is in.
+    pub table: u64,
+    /// What it refers to.
+    pub payload: Payload,
+}
+
+/// A descriptor is about to be closed. At the entry of the syscall, and only if it is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Death {
+    /// [`Kind::Death`].
+    pub header: Header,
+    /// The table it is in.
+    pub table: u64,
+    /// The description it refers to.
+    pub file: u64,
+}
+
+/// A descriptor's close-on-exec flag is about to be set ([`CLOEXEC`] in the flags) or cleared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SetCloexec {
+    /// [`Kind::SetCloexec`].
+    pub header: Header,
+    /// The table it is in.
+    pub table: u64,
+}
+
+/// A task with a table of its own was made, or a process that shares its parent's. Before the task
+/// runs. Threads that share their leader's table are not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Fork {
+    /// [`Kind::Fork`]; thread and process are the child's; flags: [`SHARED_TABLE`],
+    /// [`CLONED_THREAD`].
+    pub header: Header,
+    /// The child's table: the parent's own if they share it, else a copy of it.
+    pub table: u64,
+    /// The parent's table.
+    pub parent_table: u64,
+    /// When the child was started: nanoseconds since boot, as `CLOCK_BOOTTIME`.
+    pub start_time: u64,
+    /// The thread that forked.
+    pub parent_tid: u32,
+    /// Its process.
+    pub parent_tgid: u32,
+}
+
+/// Words of the bitmap that [`Exec`] carries itself: 256 descriptors.
+pub const INLINE_WORDS: usize = 4;
+
+/// A process runs another program. Descriptors that close on exec are closed already; which are
+/// left is in `open`, and beyond that in the [`TableBits`] that come before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Exec {
+    /// [`Kind::Exec`]; the thread is the one that called, which then becomes the leader.
+    pub header: Header,
+    /// Its table: another than before if that was shared.
+    pub table: u64,
+    /// The new name.
+    pub comm: [u8; COMM_LEN],
+    /// Open numbers below 256, by 64.
+    pub open: [u64; INLINE_WORDS],
+}
+
+/// A process ends ([`EVERY_THREAD`] in the flags), or a thread with a table of its own does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Exit {
+    /// [`Kind::Exit`].
+    pub header: Header,
+}
+
+/// Words of a bitmap in one [`TableBits`]: 2,048 descriptors.
+pub const WORDS_PER_CHUNK: usize = 32;
+
+/// Which bitmap of a table a [`TableBits`] shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bitmap {
+    /// `open_fds`: the descriptors that are open.
+    Open,
+    /// `close_on_exec`: those that close on exec, among others that are not open.
+    CloseOnExec,
+}
+
+/// A part of one of a table's bitmaps. No number outside of it is spoken of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TableBits {
+    /// [`Kind::TableBits`]; flags: [`CLOEXEC`] for [`Bitmap::CloseOnExec`]; fd: the first
+    /// descriptor of `words`.
+    pub header: Header,
+    /// The table.
+    pub table: u64,
+    /// How many of `words` are there; what is in the others means nothing.
+    pub len: u32,
+    /// Not used.
+    pub reserved: u32,
+    /// One bit a descriptor.
+    pub words: [u64; WORDS_PER_CHUNK],
+}
+
+/// The snapshot has come to a task with a table of its own; its descriptors follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SnapshotTask {
+    /// [`Kind::SnapshotTask`].
+    pub header: Header,
+    /// Its table.
+    pub table: u64,
+    /// When its process was started: nanoseconds since boot, as `CLOCK_BOOTTIME`.
+    pub start_time: u64,
+    /// Its name.
+    pub comm: [u8; COMM_LEN],
+    /// The process it is a child of.
+    pub parent: u32,
+    /// Not used.
+    pub reserved: u32,
+}
+
+/// The snapshot found a descriptor open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SnapshotFile {
+    /// [`Kind::SnapshotFile`]; flags: [`CLOEXEC`].
+    pub header: Header,
+    /// The table it is in.
+    pub table: u64,
+    /// What it refers to.
+    pub payload: Payload,
+}
+
+macro_rules! records {
+    ($($(#[$doc:meta])* $name:ident: $size:literal),* $(,)?) => {
+        /// A record of the ring, taken apart.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Event<'a> {
+            $($(#[$doc])* $name(&'a $name),)*
+        }
+
+        impl<'a> Event<'a> {
+            /// Takes a record apart. It must be aligned to 8 bytes, as all in the ring are.
+            ///
+            /// # Errors
+            ///
+            /// If the kind is not known, or the size or the alignment is not that of the kind.
+            pub fn parse(record: &'a [u8]) -> Result<Self, MalformedEvent> {
+                let kind = record.first().copied().unwrap_or(0);
+                let malformed = MalformedEvent { kind, size: record.len() };
+                $(if kind == Kind::$name as u8 {
+                    return view(record).map(Self::$name).ok_or(malformed);
+                })*
+                Err(malformed)
+            }
+        }
+
+        $(
+            const _: () = assert!(size_of::<$name>() == $size && align_of::<$name>() <= 8);
+            // SAFETY: integers only, and the sizes of the fields add up to the asserted size.
+            unsafe impl Plain for $name {}
+
+            impl $name {
+                /// Its kind.
+                pub const KIND: Kind = Kind::$name;
+
+                /// The record, byte by byte.
+                #[must_use]
+                pub const fn as_bytes(&self) -> &[u8] {
+                    // SAFETY: `Self` is `Plain`, so that all its bytes are initialized.
+                    unsafe {
+                        core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), $size)
+                    }
+                }
+            }
+        )*
+    };
+}
+
+records! {
+    /// See there.
+    Birth: 56,
+    /// See there.
+    Death: 32,
+    /// See there.
+    SetCloexec: 24,
+    /// See there.
+    Fork: 48,
+    /// See there.
+    Exec: 72,
+    /// See there.
+    Exit: 16,
+    /// See there.
+    TableBits: 288,
+    /// See there.
+    SnapshotTask: 56,
+    /// See there.
+    SnapshotFile: 56,
+}
+
+fn view<T: Plain>(record: &[u8]) -> Option<&T> {
+    let pointer = record.as_ptr().cast::<T>();
+    if record.len() != size_of::<T>() || !pointer.is_aligned() {
+        return None;
+    }
+    // SAFETY: the slice has the size and the alignment of `T`, lives as long as the result, and any
+    // bytes are a `T`.
+    Some(unsafe { &*pointer })
+}
+
+impl Event<'_> {
+    /// What the record begins with.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        match self {
+            Self::Birth(event) => &event.header,
+            Self::Death(event) => &event.header,
+            Self::SetCloexec(event) => &event.header,
+            Self::Fork(event) => &event.header,
+            Self::Exec(event) => &event.header,
+            Self::Exit(event) => &event.header,
+            Self::TableBits(event) => &event.header,
+            Self::SnapshotTask(event) => &event.header,
+            Self::SnapshotFile(event) => &event.header,
+        }
+    }
+}
+
+impl TableBits {
+    /// The words that are there.
+    #[must_use]
+    pub fn words(&self) -> &[u64] {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        &self.words[..len.min(WORDS_PER_CHUNK)]
+    }
+
+    /// Which bitmap this is a part of.
+    #[must_use]
+    pub const fn bitmap(&self) -> Bitmap {
+        if self.header.flags & CLOEXEC == 0 {
+            Bitmap::Open
+        } else {
+            Bitmap::CloseOnExec
+        }
+    }
+}
+
+/// Bytes that are no record of this format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedEvent {
+    /// The number in the place of the kind.
+    pub kind: u8,
+    /// Bytes there were.
+    pub size: usize,
+}
+
+impl fmt::Display for MalformedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, size } = self;
+        write!(f, "no record has kind {kind} and {size} bytes")
+    }
+}
+
+impl core::error::Error for MalformedEvent {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back() {
+        let birth = Birth {
+            header: Header {
+                kind: Kind::Birth as u8,
+                fd: 7,
+                ..Header::default()
+            },
+            ..Birth::default()
+        };
+        match Event::parse(birth.as_bytes()) {
+            Ok(Event::Birth(read)) => assert_eq!(*read, birth),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        let mut exit = Exit::default();
+        let kind_of = |bytes: &[u8]| Event::parse(bytes).map(|_| ()).unwrap_err().kind;
+        assert_eq!(kind_of(&[]), 0);
+        assert_eq!(kind_of(exit.as_bytes()), 0);
+        exit.header.kind = Kind::Birth as u8;
+        assert_eq!(kind_of(exit.as_bytes()), Kind::Birth as u8);
+        exit.header.kind = 200;
+        assert_eq!(kind_of(exit.as_bytes()), 200);
+        exit.header.kind = Kind::Exit as u8;
+        assert!(Event::parse(exit.as_bytes()).is_ok());
+        assert_eq!(kind_of(&exit.as_bytes()[..15]), Kind::Exit as u8);
+    }
+}

@@ -1,0 +1,27 @@
+//! What the BPF programs and userspace say to one another: the records of the ring, and the
+//! settings the programs are loaded with.
+//!
+//! This is the one home of the format. Every type is `repr(C)`, of fixed size and without hidden
+//! padding, in the machine's own byte order. There is no logic here beyond taking a record apart,
+//! and nothing in here knows aya, the model or the operating system.
+#![no_std]
+
+mod event;
+mod settings;
+
+pub use event::{
+    Birth, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, Death, EVERY_THREAD, Event, Exec, Exit, Fork,
+    Header, INLINE_WORDS, Kind, MalformedEvent, NO_CALL, Payload, SHARED_TABLE, SetCloexec,
+    SnapshotFile, SnapshotTask, TableBits, WORDS_PER_CHUNK,
+};
+pub use settings::{
+    BTF_TASK, FileWindow, LOST_KINDS, MAX_BITMAP_CHUNKS, MAX_FILE_WINDOW, MAX_INODE_WINDOW,
+    Offsets, Settings,
+};
+
+/// A type that is nothing but bytes: any bit pattern is a value, and no byte of it is padding.
+///
+/// # Safety
+///
+/// The implementor is `repr(C)`, holds no padding, no pointer and no type with invalid values.
+pub unsafe trait Plain: Copy + 'static {}

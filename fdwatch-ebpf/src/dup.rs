@@ -1,0 +1,79 @@
+//! What fcntl does to descriptors. dup, dup2 and dup3 return theirs as any other call does.
+
+use aya_ebpf::{
+    macros::{map, tracepoint},
+    maps::HashMap,
+    programs::TracePointContext,
+};
+use fdwatch_common::{CLOEXEC, Header, Kind, SetCloexec};
+
+use crate::{
+    kernel::{caller, current_table},
+    open::birth,
+    ring::{count_lost, emit},
+    syscall,
+};
+
+/// include/uapi/asm-generic/fcntl.h and include/uapi/linux/fcntl.h.
+const F_DUPFD: u64 = 0;
+const F_SETFD: u64 = 2;
+const F_DUPFD_CLOEXEC: u64 = 1030;
+const FD_CLOEXEC: u64 = 1;
+
+/// Threads between the entry and the exit of an fcntl that duplicates. Most fcntl calls do not, and
+/// only the entry knows.
+#[map]
+static DUPLICATING: HashMap<u32, u8> = HashMap::with_max_entries(16_384, 0);
+
+#[tracepoint]
+fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
+    match syscall::argument(&ctx, 1) & u64::from(u32::MAX) {
+        F_DUPFD | F_DUPFD_CLOEXEC => {
+            let Some(caller) = caller() else { return 0 };
+            if DUPLICATING.insert(caller.tid, 0, 0).is_err() {
+                count_lost(Kind::Birth);
+            }
+        }
+        F_SETFD => set_cloexec(&ctx),
+        _ => {}
+    }
+    0
+}
+
+#[tracepoint]
+fn sys_exit_fcntl(ctx: TracePointContext) -> u32 {
+    let Some(caller) = caller() else { return 0 };
+    // To look is cheaper than to remove, which takes a lock, and most are not there.
+    if DUPLICATING.get_ptr(caller.tid).is_none() || DUPLICATING.remove(caller.tid).is_err() {
+        return 0;
+    }
+    birth(&ctx, |table, fd, _| table.closes_on_exec(fd));
+    0
+}
+
+/// Told at the entry, and only if it changes anything: most programs set what is set already.
+#[inline(always)]
+fn set_cloexec(ctx: &TracePointContext) {
+    let Some(caller) = caller() else { return };
+    let fd = syscall::argument(ctx, 0) as u32;
+    let set = syscall::argument(ctx, 2) & FD_CLOEXEC != 0;
+    let table = current_table();
+    if fd >= table.capacity() || table.closes_on_exec(fd) == set {
+        return;
+    }
+    let header = Header {
+        kind: Kind::SetCloexec as u8,
+        flags: if set { CLOEXEC } else { 0 },
+        call: syscall::number(ctx),
+        fd,
+        tid: caller.tid,
+        tgid: caller.tgid,
+    };
+    emit(
+        Kind::SetCloexec,
+        SetCloexec {
+            header,
+            table: table.address(),
+        },
+    );
+}

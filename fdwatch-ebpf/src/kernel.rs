@@ -1,0 +1,309 @@
+//! The kernel's structures: the only place that knows where things lie, and how they are read.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+    generated::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel as probe_read_kernel,
+    },
+};
+use fdwatch_common::{BTF_TASK, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Payload, Settings};
+
+/// Written by the loader. Read through [`settings!`] only.
+#[unsafe(no_mangle)]
+pub(crate) static SETTINGS: Settings = Settings::ZERO;
+
+/// Reads one of the [`Settings`]. Volatile, because the compiler would otherwise take the value it
+/// sees here for the one the program is loaded with.
+macro_rules! settings {
+    ($($field:ident).+) => {
+        // SAFETY: a reference to a static is valid for reads.
+        unsafe { ::core::ptr::read_volatile(&raw const $crate::kernel::SETTINGS.$($field).+) }
+    };
+}
+pub(crate) use settings;
+
+/// A pointer into the kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Pointer {
+    address: *const u8,
+    /// The verifier knows its type, so that the fields it points at can be loaded.
+    typed: bool,
+}
+
+impl Pointer {
+    /// A pointer whose type the verifier knows.
+    #[inline(always)]
+    pub(crate) const fn typed(address: *const u8) -> Self {
+        Self {
+            address,
+            typed: true,
+        }
+    }
+
+    /// The number that the pointer is.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.address as u64
+    }
+
+    /// The field at `offset`; zero where it cannot be read.
+    #[inline(always)]
+    pub(crate) fn load<T: Copy + Default>(self, offset: u32) -> T {
+        let field = self.address.wrapping_add(offset as usize).cast::<T>();
+        // SAFETY: a typed pointer is loaded from as the verifier allows, and a load through a stale
+        // one reads zero; the helper checks all other addresses.
+        unsafe {
+            if self.typed {
+                *field
+            } else {
+                bpf_probe_read_kernel(field).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The pointer at `offset`.
+    #[inline(always)]
+    pub(crate) fn follow(self, offset: u32) -> Self {
+        // Loaded as what it is: a pointer that went through an integer is the same to the verifier,
+        // but not to the compiler.
+        let field = self
+            .address
+            .wrapping_add(offset as usize)
+            .cast::<*const u8>();
+        // SAFETY: as in `load`.
+        let address = unsafe {
+            if self.typed {
+                *field
+            } else {
+                bpf_probe_read_kernel(field).unwrap_or(core::ptr::null())
+            }
+        };
+        Self { address, ..self }
+    }
+}
+
+/// Who does it.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) tid: u32,
+    pub(crate) tgid: u32,
+}
+
+/// The current thread, unless it is one of fdwatch's own.
+#[inline(always)]
+pub(crate) fn caller() -> Option<Caller> {
+    let both = bpf_get_current_pid_tgid();
+    let caller = Caller {
+        tid: both as u32,
+        tgid: (both >> 32) as u32,
+    };
+    (caller.tgid != settings!(own_tgid)).then_some(caller)
+}
+
+/// The descriptor table of the current thread.
+#[inline(always)]
+pub(crate) fn current_table() -> Table {
+    Task(if settings!(features) & BTF_TASK == 0 {
+        Pointer {
+            // SAFETY: the helper has no requirements.
+            address: unsafe { bpf_get_current_task() } as *const u8,
+            typed: false,
+        }
+    } else {
+        // SAFETY: the helper has no requirements.
+        Pointer::typed(unsafe { bpf_get_current_task_btf() }.cast())
+    })
+    .table()
+}
+
+/// A `struct task_struct`.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(pub(crate) Pointer);
+
+/// `PF_KTHREAD`, include/linux/sched.h: the same bit since 2.6.27.
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+impl Task {
+    #[inline(always)]
+    pub(crate) fn tid(self) -> u32 {
+        self.0.load(settings!(offsets.task_pid))
+    }
+
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> u32 {
+        self.0.load(settings!(offsets.task_tgid))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_kernel_thread(self) -> bool {
+        self.0.load::<u32>(settings!(offsets.task_flags)) & KERNEL_THREAD != 0
+    }
+
+    /// The one its process began with.
+    #[inline(always)]
+    pub(crate) fn leader(self) -> Self {
+        Self(self.0.follow(settings!(offsets.task_group_leader)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn parent(self) -> Self {
+        Self(self.0.follow(settings!(offsets.task_real_parent)))
+    }
+
+    /// Nanoseconds since boot.
+    #[inline(always)]
+    pub(crate) fn start_time(self) -> u64 {
+        self.0.load(settings!(offsets.task_start_boottime))
+    }
+
+    #[inline(always)]
+    pub(crate) fn comm(self) -> [u8; 16] {
+        let [low, high] = self.0.load::<[u64; 2]>(settings!(offsets.task_comm));
+        // SAFETY: both are sixteen bytes.
+        unsafe { core::mem::transmute([low, high]) }
+    }
+
+    /// How many threads of its process have not begun to exit.
+    #[inline(always)]
+    pub(crate) fn live_threads(self) -> i32 {
+        let signal = self.0.follow(settings!(offsets.task_signal));
+        signal.load(settings!(offsets.signal_live))
+    }
+
+    /// Address of its descriptor table: none in a task that has given it back.
+    #[inline(always)]
+    pub(crate) fn table_address(self) -> u64 {
+        self.0.follow(settings!(offsets.task_files)).address()
+    }
+
+    #[inline(always)]
+    pub(crate) fn table(self) -> Table {
+        let files = self.0.follow(settings!(offsets.task_files));
+        Table {
+            files,
+            fdt: files.follow(settings!(offsets.files_fdt)),
+        }
+    }
+}
+
+/// A descriptor table: `struct files_struct`, and its `struct fdtable` of now.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    files: Pointer,
+    fdt: Pointer,
+}
+
+impl Table {
+    /// The table's identity.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.files.address()
+    }
+
+    /// Whether more than one task holds it.
+    #[inline(always)]
+    pub(crate) fn is_shared(self) -> bool {
+        self.files.load::<i32>(settings!(offsets.files_count)) > 1
+    }
+
+    /// How many numbers there is room for.
+    #[inline(always)]
+    pub(crate) fn capacity(self) -> u32 {
+        self.fdt.load(settings!(offsets.fdt_max_fds))
+    }
+
+    /// What `fd` refers to, if it is open.
+    #[inline(always)]
+    pub(crate) fn file(self, fd: u32) -> Option<File> {
+        if fd >= self.capacity() {
+            return None;
+        }
+        let slots = self.fdt.load::<u64>(settings!(offsets.fdt_fd));
+        let slot = slots.wrapping_add(u64::from(fd) * 8) as *const u64;
+        // SAFETY: the helper checks the address.
+        match unsafe { bpf_probe_read_kernel(slot) } {
+            Ok(0) | Err(_) => None,
+            Ok(file) => Some(File(file)),
+        }
+    }
+
+    /// Whether `fd`, which there is room for, closes on exec.
+    #[inline(always)]
+    pub(crate) fn closes_on_exec(self, fd: u32) -> bool {
+        let word = self.bitmap(settings!(offsets.fdt_close_on_exec)) + u64::from(fd / 64) * 8;
+        // SAFETY: the helper checks the address.
+        let word = unsafe { bpf_probe_read_kernel(word as *const u64) }.unwrap_or(0);
+        word >> (fd % 64) & 1 != 0
+    }
+
+    /// Address of the bitmap of open numbers.
+    #[inline(always)]
+    pub(crate) fn open_bitmap(self) -> u64 {
+        self.bitmap(settings!(offsets.fdt_open_fds))
+    }
+
+    /// Address of the bitmap of numbers that close on exec.
+    #[inline(always)]
+    pub(crate) fn close_on_exec_bitmap(self) -> u64 {
+        self.bitmap(settings!(offsets.fdt_close_on_exec))
+    }
+
+    #[inline(always)]
+    fn bitmap(self, offset: u32) -> u64 {
+        self.fdt.load(offset)
+    }
+}
+
+/// An open file description: the address of a `struct file`.
+#[derive(Clone, Copy)]
+pub(crate) struct File(pub(crate) u64);
+
+impl File {
+    /// Reads what it is open on: one read for the file, one for the inode, one for the device.
+    #[inline(always)]
+    pub(crate) fn payload(self) -> Payload {
+        let file = Window::<{ MAX_FILE_WINDOW / 8 }>::read(
+            self.0 + u64::from(settings!(offsets.file.file_start)),
+            settings!(offsets.file.file_len),
+        );
+        let inode = Window::<{ MAX_INODE_WINDOW / 8 }>::read(
+            file.get::<u64>(settings!(offsets.file.f_inode))
+                + u64::from(settings!(offsets.file.inode_start)),
+            settings!(offsets.file.inode_len),
+        );
+        let device = inode.get::<u64>(settings!(offsets.file.i_sb))
+            + u64::from(settings!(offsets.super_block_dev));
+        Payload {
+            file: self.0,
+            ino: inode.get(settings!(offsets.file.i_ino)),
+            // SAFETY: the helper checks the address.
+            dev: unsafe { bpf_probe_read_kernel(device as *const u32) }.unwrap_or(0),
+            flags: file.get(settings!(offsets.file.f_flags)),
+            mode: inode.get::<u16>(settings!(offsets.file.i_mode)).into(),
+            nlink: inode.get(settings!(offsets.file.i_nlink)),
+        }
+    }
+}
+
+/// A piece of kernel memory, copied to the stack in one go.
+struct Window<const WORDS: usize>(MaybeUninit<[u64; WORDS]>);
+
+impl<const WORDS: usize> Window<WORDS> {
+    #[inline(always)]
+    fn read(address: u64, len: u32) -> Self {
+        let mut window = Self(MaybeUninit::uninit());
+        // SAFETY: the helper checks the address, and clears the window where it cannot be read; the
+        // verifier refuses a `len` that is more than the window holds.
+        unsafe { probe_read_kernel(window.0.as_mut_ptr().cast(), len, address as *const _) };
+        window
+    }
+
+    #[inline(always)]
+    fn get<T: Copy>(&self, offset: u32) -> T {
+        let window = self.0.as_ptr().cast::<u8>();
+        // SAFETY: the verifier refuses an offset outside of what was read.
+        unsafe { window.wrapping_add(offset as usize).cast::<T>().read() }
+    }
+}

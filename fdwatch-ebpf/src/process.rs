@@ -1,0 +1,184 @@
+//! The life of processes: fork, exec, exit. Raw tracepoints, for their arguments are typed tasks;
+//! the layout of the other kind moved between 6.12 and 6.16.
+
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_kernel, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use fdwatch_common::{
+    Bitmap, CLOEXEC, CLONED_THREAD, EVERY_THREAD, Exec, Exit, Fork, Header, INLINE_WORDS, Kind,
+    MAX_BITMAP_CHUNKS, NO_CALL, SHARED_TABLE, TableBits, WORDS_PER_CHUNK,
+};
+
+use crate::{
+    kernel::{Caller, Pointer, Table, Task, settings},
+    ring::{count_lost, emit, reserve, submit},
+};
+
+/// In `kernel_clone`, kernel/fork.c: the child has its table and does not run yet.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    let (parent, child) = (task(&ctx, 0), task(&ctx, 1));
+    let (tgid, parent_tgid) = (child.tgid(), parent.tgid());
+    let (table, parent_table) = (child.table(), parent.table());
+    let is_thread = tgid == parent_tgid;
+    let shares = table.address() == parent_table.address();
+    if (is_thread && shares) || child.is_kernel_thread() || parent_tgid == settings!(own_tgid) {
+        return 0;
+    }
+    let tell_bits = !shares && parent_table.is_shared();
+    let caller = Caller {
+        tid: child.tid(),
+        tgid,
+    };
+    let header = Header {
+        flags: if tell_bits { SHARED_TABLE } else { 0 } | if is_thread { CLONED_THREAD } else { 0 },
+        ..header(Kind::Fork, caller)
+    };
+    emit(
+        Kind::Fork,
+        Fork {
+            header,
+            table: table.address(),
+            parent_table: parent_table.address(),
+            start_time: child.start_time(),
+            parent_tid: parent.tid(),
+            parent_tgid,
+        },
+    );
+    if tell_bits {
+        emit_bits(table, Bitmap::Open, 0, caller, NO_CALL);
+    }
+    0
+}
+
+/// In `exec_binprm`, fs/exec.c: the process is one thread again, its table its own, and what closes
+/// on exec is closed.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    let task = task(&ctx, 0);
+    let old_tid: i32 = ctx.arg(1);
+    let tgid = task.tgid();
+    if tgid == settings!(own_tgid) {
+        return 0;
+    }
+    let table = task.table();
+    let caller = Caller {
+        tid: old_tid as u32,
+        tgid,
+    };
+    const INLINE: u32 = INLINE_WORDS as u32 * 64;
+    if table.capacity() > INLINE {
+        emit_bits(table, Bitmap::Open, INLINE, caller, NO_CALL);
+    }
+    let mut open = [0; INLINE_WORDS];
+    let words = (table.capacity() / 64).min(INLINE_WORDS as u32);
+    // SAFETY: the helper checks the address, and there are no more bytes read than there is room.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut open).cast(),
+            words * 8,
+            table.open_bitmap() as *const _,
+        )
+    };
+    emit(
+        Kind::Exec,
+        Exec {
+            header: header(Kind::Exec, caller),
+            table: table.address(),
+            comm: task.comm(),
+            open,
+        },
+    );
+    0
+}
+
+/// In `do_exit`, kernel/exit.c: after the thread is counted off, before it gives its table back.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task = task(&ctx, 0);
+    let tgid = task.tgid();
+    if tgid == settings!(own_tgid) || task.is_kernel_thread() {
+        return 0;
+    }
+    // Two threads may both see none left, and a process is then told to end twice: no harm.
+    let last = task.live_threads() == 0;
+    if !last && task.table_address() == task.leader().table_address() {
+        return 0;
+    }
+    let caller = Caller {
+        tid: task.tid(),
+        tgid,
+    };
+    let header = Header {
+        flags: if last { EVERY_THREAD } else { 0 },
+        ..header(Kind::Exit, caller)
+    };
+    emit(Kind::Exit, Exit { header });
+    0
+}
+
+#[inline(always)]
+fn task(ctx: &BtfTracePointContext, i: usize) -> Task {
+    Task(Pointer::typed(ctx.arg::<*const u8>(i)))
+}
+
+#[inline(always)]
+fn header(kind: Kind, caller: Caller) -> Header {
+    Header {
+        kind: kind as u8,
+        flags: 0,
+        call: NO_CALL,
+        fd: 0,
+        tid: caller.tid,
+        tgid: caller.tgid,
+    }
+}
+
+/// Tells one of a table's bitmaps from `first` on. Room is taken before the bits are read: whoever
+/// makes a descriptor that these do not show tells of it later in the ring.
+#[inline(always)]
+pub(crate) fn emit_bits(table: Table, bitmap: Bitmap, first: u32, caller: Caller, call: u16) {
+    let (bits, flags) = match bitmap {
+        Bitmap::Open => (table.open_bitmap(), 0),
+        Bitmap::CloseOnExec => (table.close_on_exec_bitmap(), CLOEXEC),
+    };
+    let capacity = table.capacity();
+    for i in 0..MAX_BITMAP_CHUNKS {
+        let fd = first + i * (WORDS_PER_CHUNK as u32 * 64);
+        if fd >= capacity {
+            return;
+        }
+        let len = ((capacity - fd) / 64).min(WORDS_PER_CHUNK as u32);
+        let Some(mut entry) = reserve::<TableBits>(Kind::TableBits) else {
+            return;
+        };
+        let record = entry.as_mut_ptr();
+        // SAFETY: the entry has room for the whole record; the helper checks the address it reads
+        // from, and the verifier that there is room for as much.
+        unsafe {
+            (&raw mut (*record).header).write(Header {
+                kind: Kind::TableBits as u8,
+                flags,
+                call,
+                fd,
+                tid: caller.tid,
+                tgid: caller.tgid,
+            });
+            (&raw mut (*record).table).write(table.address());
+            (&raw mut (*record).len).write(len);
+            (&raw mut (*record).reserved).write(0);
+            let words = &raw mut (*record).words;
+            bpf_probe_read_kernel(
+                words.cast(),
+                len * 8,
+                bits.wrapping_add(u64::from(fd / 8)) as *const _,
+            );
+        }
+        submit(entry);
+    }
+    // More than the largest table there is by default: what is beyond is not told, and counted.
+    if first + MAX_BITMAP_CHUNKS * (WORDS_PER_CHUNK as u32 * 64) < capacity {
+        count_lost(Kind::TableBits);
+    }
+}

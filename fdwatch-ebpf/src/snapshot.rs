@@ -1,0 +1,109 @@
+//! The snapshot: every task's table as it is, written into the same ring as the events, which puts
+//! it in order with them.
+
+use core::{ffi::c_void, ptr};
+
+use fdwatch_common::{CLOEXEC, Header, Kind, NO_CALL, Payload, SnapshotFile, SnapshotTask};
+
+use crate::{
+    kernel::{Pointer, Task, settings},
+    ring::{filled, submit, try_reserve},
+};
+
+/// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c: the same since 5.8.
+#[repr(C)]
+struct Context {
+    meta: *const c_void,
+    task: *const u8,
+    fd: u32,
+    file: *const u8,
+}
+
+/// The program was not run to its end: the reader is to make room and read on, and will be offered
+/// the same descriptor again.
+const AGAIN: i32 = 1;
+
+/// The task whose descriptors were told last. Only one snapshot is read at a time.
+static mut LAST_TID: u32 = 0;
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn snapshot(context: *const Context) -> i32 {
+    // SAFETY: the kernel hands over its context.
+    let Context { task, fd, file, .. } = unsafe { ptr::read(context) };
+    if task.is_null() || file.is_null() {
+        // The end. The next snapshot begins anew, even with the same task.
+        // SAFETY: see `LAST_TID`.
+        unsafe { LAST_TID = 0 };
+        return 0;
+    }
+    let (task, file) = (Task(Pointer::typed(task)), Pointer::typed(file));
+    let (tid, tgid) = (task.tid(), task.tgid());
+    let only = settings!(only_tgid);
+    if tgid == settings!(own_tgid) || (only != 0 && only != tgid) {
+        return 0;
+    }
+    if filled() > u64::from(settings!(pause_at)) {
+        return AGAIN;
+    }
+    let table = task.table();
+    let header = |kind: Kind| Header {
+        kind: kind as u8,
+        flags: 0,
+        call: NO_CALL,
+        fd: 0,
+        tid,
+        tgid,
+    };
+    // SAFETY: see `LAST_TID`.
+    if unsafe { LAST_TID } != tid {
+        let Some(mut entry) = try_reserve::<SnapshotTask>() else {
+            return AGAIN;
+        };
+        entry.write(SnapshotTask {
+            header: header(Kind::SnapshotTask),
+            table: table.address(),
+            start_time: task.leader().start_time(),
+            comm: task.comm(),
+            parent: task.parent().tgid(),
+            reserved: 0,
+        });
+        submit(entry);
+        // SAFETY: see `LAST_TID`.
+        unsafe { LAST_TID = tid };
+    }
+    let Some(mut entry) = try_reserve::<SnapshotFile>() else {
+        return AGAIN;
+    };
+    entry.write(SnapshotFile {
+        header: Header {
+            flags: if table.closes_on_exec(fd) { CLOEXEC } else { 0 },
+            fd,
+            ..header(Kind::SnapshotFile)
+        },
+        table: table.address(),
+        payload: payload(file),
+    });
+    submit(entry);
+    0
+}
+
+/// What `file`, which the kernel holds for us, is open on.
+#[inline(always)]
+fn payload(file: Pointer) -> Payload {
+    let window = settings!(offsets.file.file_start);
+    let inode = file.follow(window + settings!(offsets.file.f_inode));
+    let start = settings!(offsets.file.inode_start);
+    Payload {
+        file: file.address(),
+        ino: inode.load(start + settings!(offsets.file.i_ino)),
+        dev: inode
+            .follow(start + settings!(offsets.file.i_sb))
+            .load(settings!(offsets.super_block_dev)),
+        flags: file.load(window + settings!(offsets.file.f_flags)),
+        mode: inode
+            .load::<u16>(start + settings!(offsets.file.i_mode))
+            .into(),
+        nlink: inode.load(start + settings!(offsets.file.i_nlink)),
+    }
+}

@@ -1,0 +1,4 @@
+//! fdwatch.
+pub mod duplicates;
+pub mod model;
+pub mod probe;

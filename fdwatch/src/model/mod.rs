@@ -1,0 +1,500 @@
+//! The model: every process's descriptor table, from a snapshot and the events since.
+//!
+//! Pure: it has no clock, does no I/O, and knows nothing of BPF but the format of the records. Nor
+//! does it know what a duplicate is: who wants to know what changes is an [`Observer`].
+
+mod process;
+mod slot;
+mod table;
+mod window;
+
+use fdwatch_common::{
+    Birth, Bitmap, CLONED_THREAD, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, Kind,
+    LOST_KINDS, SetCloexec, SnapshotFile, SnapshotTask, TableBits,
+};
+use rustc_hash::FxHashMap;
+
+use self::window::Window;
+pub use self::{
+    process::Process,
+    slot::{Access, FileType, Identity, Moment, Slot},
+    table::{Holder, Provenance, Table, TableId},
+};
+
+/// Is told what changes, right after it did.
+pub trait Observer {
+    /// `fd` was made; where it was open before, `replaced` is what it was.
+    fn born(&mut self, table: &mut Table, fd: u32, slot: &Slot, replaced: Option<&Slot>);
+    /// `fd`, which was `slot`, was ended at `at`.
+    fn died(&mut self, table: &mut Table, fd: u32, slot: &Slot, at: Moment);
+    /// `table` was made as a copy of another, by fork or for want to share it no longer.
+    fn forked(&mut self, table: &Table, at: Moment);
+    /// The process of `table` runs another program; what closes on exec was told to have died.
+    fn execed(&mut self, table: &Table, at: Moment);
+    /// No one holds `table` any more.
+    fn gone(&mut self, table: &Table, at: Moment);
+}
+
+/// Is told, and does not care.
+impl Observer for () {
+    fn born(&mut self, _: &mut Table, _: u32, _: &Slot, _: Option<&Slot>) {}
+    fn died(&mut self, _: &mut Table, _: u32, _: &Slot, _: Moment) {}
+    fn forked(&mut self, _: &Table, _: Moment) {}
+    fn execed(&mut self, _: &Table, _: Moment) {}
+    fn gone(&mut self, _: &Table, _: Moment) {}
+}
+
+/// What the model has seen, and what of it did not fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Records, by the number of their kind.
+    pub records: [u64; LOST_KINDS],
+    /// Closes of descriptors that the model did not have.
+    pub unknown_closed: u64,
+    /// Tables that were first heard of by what happened in them.
+    pub unknown_tables: u64,
+}
+
+impl Statistics {
+    /// Records about what happened, and not of snapshots.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        let snapshot = [Kind::SnapshotTask, Kind::SnapshotFile];
+        let snapshot = snapshot.map(|kind| self.records[kind as usize]);
+        self.records.iter().sum::<u64>() - snapshot.iter().sum::<u64>()
+    }
+}
+
+/// Closes that no descriptor was there for, and that a thread's own late report of having made it
+/// may yet follow, are remembered up to this number.
+const MOST_ORPHANS: usize = 1024;
+
+/// Every process's descriptor table.
+#[derive(Debug, Default)]
+pub struct Model {
+    tables: FxHashMap<u64, Table>,
+    processes: FxHashMap<u32, Process>,
+    /// Closes of what was not there: which description, and who closed it.
+    orphans: FxHashMap<(u64, u32), (u64, u32)>,
+    window: Option<Window>,
+    now: Moment,
+    next_table: u64,
+    anonymous_dev: Option<u32>,
+    statistics: Statistics,
+}
+
+impl Model {
+    /// An empty model. `anonymous_dev` is the device of the kernel's anonymous files, in its own
+    /// encoding: these share one inode and are not one file.
+    #[must_use]
+    pub fn new(anonymous_dev: Option<u32>) -> Self {
+        Self {
+            anonymous_dev,
+            ..Self::default()
+        }
+    }
+
+    /// All tables, in no order.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.values()
+    }
+
+    /// All tables, in no order, for an observer that has to look at all of them.
+    pub(crate) fn tables_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        self.tables.values_mut()
+    }
+
+    /// The table at the kernel's `address`.
+    #[must_use]
+    pub fn table(&self, address: u64) -> Option<&Table> {
+        self.tables.get(&address)
+    }
+
+    pub(crate) fn table_mut(&mut self, address: u64) -> Option<&mut Table> {
+        self.tables.get_mut(&address)
+    }
+
+    /// The table that the process's threads share.
+    #[must_use]
+    pub fn table_of(&self, tgid: u32) -> Option<&Table> {
+        self.table(self.processes.get(&tgid)?.table)
+    }
+
+    /// The process `tgid`.
+    #[must_use]
+    pub fn process(&self, tgid: u32) -> Option<&Process> {
+        self.processes.get(&tgid)
+    }
+
+    /// All processes, in no order.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values()
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub const fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The moment of the last record.
+    #[must_use]
+    pub const fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// A snapshot begins: its records come among those of the events. The events must be attached.
+    pub fn begin_snapshot(&mut self) {
+        self.window = Some(Window::default());
+    }
+
+    /// The snapshot has ended. Whether another one is needed for all tables to be complete: if
+    /// processes were made while it was taken. Those of the second do not matter any more, since
+    /// their parents are complete.
+    pub fn end_snapshot(&mut self) -> bool {
+        self.window.take().is_some_and(|window| window.forked)
+    }
+
+    /// Does what a record says. `at` is when it was read: no earlier than the last one's.
+    pub fn apply(&mut self, event: &Event<'_>, at: Moment, observer: &mut impl Observer) {
+        self.now = at.max(Moment(self.now.0 + 1));
+        self.statistics.records[event.header().kind as usize % LOST_KINDS] += 1;
+        match event {
+            Event::Birth(birth) => self.birth(birth, observer),
+            Event::Death(death) => self.death(death, observer),
+            Event::SetCloexec(set) => self.set_cloexec(set, observer),
+            Event::Fork(fork) => self.fork(fork, observer),
+            Event::Exec(exec) => self.exec(exec, observer),
+            Event::Exit(exit) => self.exit(exit, observer),
+            Event::TableBits(bits) => self.table_bits(bits, observer),
+            Event::SnapshotTask(task) => self.snapshot_task(task, observer),
+            Event::SnapshotFile(file) => self.snapshot_file(file, observer),
+        }
+    }
+
+    fn birth(&mut self, birth: &Birth, observer: &mut impl Observer) {
+        let Birth {
+            header,
+            table: address,
+            payload,
+        } = birth;
+        if self.is_late(birth) {
+            return;
+        }
+        let (now, anonymous) = (self.now, self.anonymous_dev);
+        let table = self.table_for(header, *address, observer);
+        let slot = Slot::new(header, payload, now, false, anonymous);
+        if let Some(known) = table.get(header.fd) {
+            if known.file == slot.file && known.identity() == slot.identity() {
+                // dup2 onto itself, or a call that returns what there was.
+                table.set_closes_on_exec(header.fd, slot.closes_on_exec());
+                return;
+            }
+        }
+        let replaced = table.insert(header.fd, slot);
+        observer.born(table, header.fd, &slot, replaced.as_ref());
+    }
+
+    /// Whether another thread has closed the descriptor before the one that made it came to say so.
+    fn is_late(&mut self, birth: &Birth) -> bool {
+        if self.orphans.is_empty() {
+            return false;
+        }
+        let closed = self.orphans.remove(&(birth.table, birth.header.fd));
+        closed.is_some_and(|(file, tid)| file == birth.payload.file && tid != birth.header.tid)
+    }
+
+    fn death(&mut self, death: &Death, observer: &mut impl Observer) {
+        let &Death {
+            ref header,
+            table: address,
+            file,
+        } = death;
+        if let Some(window) = &mut self.window {
+            window.close(address, header.fd);
+        }
+        let now = self.now;
+        let table = self.table_for(header, address, observer);
+        if let Some(slot) = table.remove(header.fd) {
+            observer.died(table, header.fd, &slot, now);
+            return;
+        }
+        self.statistics.unknown_closed += 1;
+        if self.orphans.len() >= MOST_ORPHANS {
+            self.orphans.clear();
+        }
+        self.orphans
+            .insert((address, header.fd), (file, header.tid));
+    }
+
+    fn set_cloexec(&mut self, set: &SetCloexec, observer: &mut impl Observer) {
+        let closes = set.header.flags & fdwatch_common::CLOEXEC != 0;
+        self.table_for(&set.header, set.table, observer)
+            .set_closes_on_exec(set.header.fd, closes);
+    }
+
+    fn fork(&mut self, fork: &Fork, observer: &mut impl Observer) {
+        let &Fork {
+            header: Header {
+                tid, tgid, flags, ..
+            },
+            table: address,
+            parent_table,
+            ..
+        } = fork;
+        let now = self.now;
+        if let Some(window) = &mut self.window {
+            window.forked = true;
+        }
+        let holder = Holder { tgid, tid };
+        if flags & CLONED_THREAD == 0 {
+            // One of this number that is still there has ended without being seen to.
+            self.remove_process(tgid, observer);
+            let comm = self.processes.get(&fork.parent_tgid);
+            let comm = comm.map_or_else(Default::default, |parent| parent.comm);
+            self.processes.insert(
+                tgid,
+                Process {
+                    start_time: fork.start_time,
+                    parent: fork.parent_tgid,
+                    comm,
+                    ..Process::new(tgid, address)
+                },
+            );
+        } else if let Some(process) = self.processes.get_mut(&tgid) {
+            process.threads.push((tid, address));
+        }
+        if address == parent_table {
+            self.hold(address, holder);
+            return;
+        }
+        let id = self.next_id();
+        let table = match self.tables.get(&parent_table) {
+            Some(parent) => parent.fork(id, address, holder, now),
+            // The parent has no descriptors, as kernel threads have none.
+            None => Table::new(id, address, holder),
+        };
+        observer.forked(&table, now);
+        if let Some(unseen) = self.tables.insert(address, table) {
+            observer.gone(&unseen, now);
+        }
+    }
+
+    fn exec(&mut self, exec: &Exec, observer: &mut impl Observer) {
+        let &Exec {
+            ref header,
+            table: address,
+            comm,
+            ref open,
+        } = exec;
+        let (now, tgid) = (self.now, header.tgid);
+        self.table_for(header, address, observer);
+        let holder = Holder { tgid, tid: tgid };
+        self.hold(address, holder);
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.comm = comm;
+            // All other threads have ended, and what tables they had.
+            let before = process.table;
+            process.table = address;
+            let threads = std::mem::take(&mut process.threads);
+            for (tid, table) in threads {
+                self.release(table, Holder { tgid, tid }, observer);
+            }
+            if before != address {
+                self.release(before, holder, observer);
+            }
+        }
+        self.keep_only(address, 0, open, observer);
+        if let Some(table) = self.tables.get_mut(&address) {
+            table.execed = now;
+            observer.execed(table, now);
+        }
+    }
+
+    fn exit(&mut self, exit: &Exit, observer: &mut impl Observer) {
+        let Header {
+            tid, tgid, flags, ..
+        } = exit.header;
+        if flags & EVERY_THREAD != 0 {
+            self.remove_process(tgid, observer);
+            return;
+        }
+        let Some(process) = self.processes.get_mut(&tgid) else {
+            return;
+        };
+        if let Some(i) = process.threads.iter().position(|(own, _)| *own == tid) {
+            let (_, table) = process.threads.swap_remove(i);
+            self.release(table, Holder { tgid, tid }, observer);
+        }
+    }
+
+    fn table_bits(&mut self, bits: &TableBits, observer: &mut impl Observer) {
+        let (header, address) = (&bits.header, bits.table);
+        let table = self.table_for(header, address, observer);
+        match bits.bitmap() {
+            Bitmap::Open => self.keep_only(address, header.fd, bits.words(), observer),
+            Bitmap::CloseOnExec => {
+                let bits: Vec<_> = table
+                    .iter()
+                    .filter_map(|(fd, _)| {
+                        let at = fd.checked_sub(header.fd)?;
+                        let word = bits.words().get(at as usize / 64)?;
+                        Some((fd, word >> (at % 64) & 1 != 0))
+                    })
+                    .collect();
+                for (fd, closes) in bits {
+                    table.set_closes_on_exec(fd, closes);
+                }
+            }
+        }
+    }
+
+    /// Ends the descriptors from `first` on that are not among `open`.
+    fn keep_only(&mut self, address: u64, first: u32, open: &[u64], observer: &mut impl Observer) {
+        if let Some(window) = &mut self.window {
+            window.keep_only(address, first, open);
+        }
+        let Some(table) = self.tables.get_mut(&address) else {
+            return;
+        };
+        for fd in table.missing_from(first, open) {
+            if let Some(slot) = table.remove(fd) {
+                observer.died(table, fd, &slot, self.now);
+            }
+        }
+    }
+
+    fn snapshot_task(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+        let &SnapshotTask {
+            header: Header { tid, tgid, .. },
+            table: address,
+            start_time,
+            comm,
+            parent,
+            ..
+        } = task;
+        let window = self.window.get_or_insert_default();
+        window.at_live_task = !window.has_exited(tgid, start_time);
+        if !window.at_live_task {
+            return;
+        }
+        let known = self.processes.get(&tgid);
+        if known.is_some_and(|known| known.start_time != 0 && known.start_time != start_time) {
+            self.remove_process(tgid, observer);
+        }
+        let process = self.processes.entry(tgid);
+        let process = process.or_insert_with(|| Process::new(tgid, address));
+        process.start_time = start_time;
+        process.parent = parent;
+        let before = process.table_of(tid);
+        if tid == tgid {
+            process.comm = comm;
+            process.table = address;
+        } else if before != address {
+            process.threads.retain(|(own, _)| *own != tid);
+            process.threads.push((tid, address));
+        }
+        let holder = Holder { tgid, tid };
+        self.hold(address, holder);
+        if before != address {
+            self.release(before, holder, observer);
+        }
+    }
+
+    fn snapshot_file(&mut self, file: &SnapshotFile, observer: &mut impl Observer) {
+        let &SnapshotFile {
+            ref header,
+            table: address,
+            ref payload,
+        } = file;
+        let (now, anonymous) = (self.now, self.anonymous_dev);
+        let window = self.window.get_or_insert_default();
+        if !window.at_live_task || window.was_closed(address, header.fd) {
+            return;
+        }
+        let table = self.table_for(header, address, observer);
+        if table.get(header.fd).is_none() {
+            let slot = Slot::new(header, payload, now, true, anonymous);
+            table.insert(header.fd, slot);
+        }
+    }
+
+    /// The table at `address`, in which the thread of `header` did something. One that was not
+    /// heard of before is its own after it shared another (`unshare`, exec), or the process is new.
+    fn table_for(
+        &mut self,
+        header: &Header,
+        address: u64,
+        observer: &mut impl Observer,
+    ) -> &mut Table {
+        if !self.tables.contains_key(&address) {
+            self.adopt(header, address, observer);
+        }
+        #[expect(clippy::expect_used, reason = "adopt has put it there if it was not")]
+        self.tables.get_mut(&address).expect("the table is there")
+    }
+
+    fn adopt(&mut self, header: &Header, address: u64, observer: &mut impl Observer) {
+        self.statistics.unknown_tables += 1;
+        let id = self.next_id();
+        let &Header { tid, tgid, .. } = header;
+        let process = self.processes.entry(tgid);
+        let process = process.or_insert_with(|| Process::new(tgid, address));
+        let before = process.table_of(tid);
+        let holder = if tid == tgid || before == address {
+            process.table = address;
+            Holder { tgid, tid: tgid }
+        } else {
+            process.threads.retain(|(own, _)| *own != tid);
+            process.threads.push((tid, address));
+            Holder { tgid, tid }
+        };
+        let table = match self.tables.get(&before) {
+            Some(before) => before.unshare(id, address, holder),
+            None => Table::new(id, address, holder),
+        };
+        observer.forked(&table, self.now);
+        self.tables.insert(address, table);
+        if before != address {
+            self.release(before, holder, observer);
+        }
+    }
+
+    fn hold(&mut self, address: u64, holder: Holder) {
+        let id = TableId(self.next_table + 1);
+        let table = self.tables.entry(address);
+        let table = table.or_insert_with(|| {
+            self.next_table += 1;
+            Table::new(id, address, holder)
+        });
+        table.add_holder(holder);
+    }
+
+    fn release(&mut self, address: u64, holder: Holder, observer: &mut impl Observer) {
+        let Some(table) = self.tables.get_mut(&address) else {
+            return;
+        };
+        if !table.remove_holder(holder) {
+            observer.gone(table, self.now);
+            self.tables.remove(&address);
+        }
+    }
+
+    fn remove_process(&mut self, tgid: u32, observer: &mut impl Observer) {
+        let Some(process) = self.processes.remove(&tgid) else {
+            return;
+        };
+        if let Some(window) = &mut self.window {
+            window.exit(tgid, process.start_time);
+        }
+        self.release(process.table, Holder { tgid, tid: tgid }, observer);
+        for (tid, table) in process.threads {
+            self.release(table, Holder { tgid, tid }, observer);
+        }
+    }
+
+    const fn next_id(&mut self) -> TableId {
+        self.next_table += 1;
+        TableId(self.next_table)
+    }
+}

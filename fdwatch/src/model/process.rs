@@ -1,0 +1,47 @@
+//! A process, as the model knows it.
+
+use fdwatch_common::COMM_LEN;
+
+/// A process: its number, and when it was started, which together are never used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number, in the initial pid namespace.
+    pub tgid: u32,
+    /// When it was started: nanoseconds since boot, as `CLOCK_BOOTTIME`; 0 if that was not seen.
+    pub start_time: u64,
+    /// The process that made it, or that it was a child of when it was first seen; 0 if unknown.
+    pub parent: u32,
+    /// Its name when it was made or last ran a program, NUL-terminated within. It may have changed
+    /// it since.
+    pub comm: [u8; COMM_LEN],
+    /// Address of the table that its threads share.
+    pub(super) table: u64,
+    /// Threads with tables of their own.
+    pub(super) threads: Vec<(u32, u64)>,
+}
+
+impl Process {
+    pub(super) const fn new(tgid: u32, table: u64) -> Self {
+        Self {
+            tgid,
+            start_time: 0,
+            parent: 0,
+            comm: [0; COMM_LEN],
+            table,
+            threads: Vec::new(),
+        }
+    }
+
+    /// Its name, without what follows it.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        let end = self.comm.iter().position(|&byte| byte == 0);
+        &self.comm[..end.unwrap_or(COMM_LEN)]
+    }
+
+    /// Address of the table that the thread `tid` uses.
+    pub(super) fn table_of(&self, tid: u32) -> u64 {
+        let own = self.threads.iter().find(|(thread, _)| *thread == tid);
+        own.map_or(self.table, |&(_, table)| table)
+    }
+}

@@ -1,0 +1,321 @@
+//! One descriptor, as the model holds it.
+
+use fdwatch_common::{CLOEXEC, Header, NO_CALL, Payload};
+
+/// A moment: nanoseconds since boot, as `CLOCK_BOOTTIME`. No two changes of a model happen at the
+/// same moment, so that moments also order what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Nanoseconds from `earlier` to this; none if it is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What two descriptors have in common when they are on one file.
+///
+/// Both ends of a pipe are one inode, and all anonymous files share one: these are told apart by
+/// what else there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// The inode, or the description of an anonymous file.
+    pub number: u64,
+    /// The device.
+    pub dev: u32,
+    /// Which end, of a pipe: its access mode.
+    pub end: u8,
+}
+
+/// The type of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileType {
+    /// Also memory files.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link, which only `O_PATH` opens.
+    Link,
+    /// A pipe, named or not.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A character device: terminals, `/dev/null`.
+    Character,
+    /// A block device.
+    Block,
+    /// No file at all: an eventfd, an epoll instance and the like.
+    Anonymous,
+}
+
+impl FileType {
+    /// The name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Regular => "regular",
+            Self::Directory => "directory",
+            Self::Link => "link",
+            Self::Pipe => "pipe",
+            Self::Socket => "socket",
+            Self::Character => "character",
+            Self::Block => "block",
+            Self::Anonymous => "anonymous",
+        }
+    }
+}
+
+/// How a description may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For writing.
+    Write,
+    /// For both.
+    ReadWrite,
+    /// For neither: `O_PATH`.
+    Path,
+}
+
+impl Access {
+    /// The name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "r",
+            Self::Write => "w",
+            Self::ReadWrite => "rw",
+            Self::Path => "path",
+        }
+    }
+
+    /// Whether one may write.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+/// include/uapi/asm-generic/fcntl.h; `O_PATH` is the same wherever there is BPF.
+const O_ACCMODE: u32 = 0o3;
+const O_APPEND: u32 = 0o2000;
+const O_PATH: u32 = 0o10_000_000;
+
+/// A descriptor: what it refers to, and how it came to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// The open file description.
+    pub file: u64,
+    /// The inode.
+    pub ino: u64,
+    /// When it was made, or first seen by a snapshot.
+    pub born: Moment,
+    /// The device, in the kernel's encoding.
+    pub dev: u32,
+    /// The description's flags.
+    pub flags: u32,
+    /// The thread that made it; 0 if that is not known.
+    pub tid: u32,
+    /// The syscall that made it, or [`NO_CALL`].
+    pub call: u16,
+    /// `i_mode`.
+    pub mode: u16,
+    bits: u8,
+}
+
+const CLOSES_ON_EXEC: u8 = 1;
+const FROM_SNAPSHOT: u8 = 2;
+const UNLINKED: u8 = 4;
+const ANONYMOUS: u8 = 8;
+
+impl Slot {
+    pub(super) const EMPTY: Self = Self {
+        file: 0,
+        ino: 0,
+        born: Moment(0),
+        dev: 0,
+        flags: 0,
+        tid: 0,
+        call: NO_CALL,
+        mode: 0,
+        bits: 0,
+    };
+
+    /// The descriptor of a record. `anonymous_dev` is the device of the kernel's anonymous files.
+    pub(super) fn new(
+        header: &Header,
+        payload: &Payload,
+        born: Moment,
+        from_snapshot: bool,
+        anonymous_dev: Option<u32>,
+    ) -> Self {
+        let mut bits = 0;
+        if header.flags & CLOEXEC != 0 {
+            bits |= CLOSES_ON_EXEC;
+        }
+        if from_snapshot {
+            bits |= FROM_SNAPSHOT;
+        }
+        if payload.nlink == 0 {
+            bits |= UNLINKED;
+        }
+        if anonymous_dev == Some(payload.dev) {
+            bits |= ANONYMOUS;
+        }
+        Self {
+            file: payload.file,
+            ino: payload.ino,
+            born,
+            dev: payload.dev,
+            flags: payload.flags,
+            tid: if from_snapshot { 0 } else { header.tid },
+            call: if from_snapshot { NO_CALL } else { header.call },
+            #[expect(clippy::cast_possible_truncation, reason = "the kernel's is 16 bits")]
+            mode: payload.mode as u16,
+            bits,
+        }
+    }
+
+    /// Whether it closes on exec.
+    #[must_use]
+    pub const fn closes_on_exec(&self) -> bool {
+        self.bits & CLOSES_ON_EXEC != 0
+    }
+
+    pub(super) const fn set_closes_on_exec(&mut self, closes: bool) {
+        self.bits = if closes {
+            self.bits | CLOSES_ON_EXEC
+        } else {
+            self.bits & !CLOSES_ON_EXEC
+        };
+    }
+
+    /// Whether it was there before it could be seen being made.
+    #[must_use]
+    pub const fn is_from_snapshot(&self) -> bool {
+        self.bits & FROM_SNAPSHOT != 0
+    }
+
+    /// Whether the file had no name any more, or never had one, when it was opened.
+    #[must_use]
+    pub const fn was_unlinked(&self) -> bool {
+        self.bits & UNLINKED != 0
+    }
+
+    /// The file's type.
+    #[must_use]
+    pub const fn file_type(&self) -> FileType {
+        if self.bits & ANONYMOUS != 0 {
+            // From 6.16 on these say they are regular files.
+            return FileType::Anonymous;
+        }
+        match self.mode as u32 & mode_bits::S_IFMT {
+            mode_bits::S_IFREG => FileType::Regular,
+            mode_bits::S_IFDIR => FileType::Directory,
+            mode_bits::S_IFLNK => FileType::Link,
+            mode_bits::S_IFIFO => FileType::Pipe,
+            mode_bits::S_IFSOCK => FileType::Socket,
+            mode_bits::S_IFCHR => FileType::Character,
+            mode_bits::S_IFBLK => FileType::Block,
+            _ => FileType::Anonymous,
+        }
+    }
+
+    /// How it may be used.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        if self.flags & O_PATH != 0 {
+            return Access::Path;
+        }
+        match self.flags & O_ACCMODE {
+            0 => Access::Read,
+            1 => Access::Write,
+            _ => Access::ReadWrite,
+        }
+    }
+
+    /// Whether what it writes goes to the end.
+    #[must_use]
+    pub const fn appends(&self) -> bool {
+        self.flags & O_APPEND != 0
+    }
+
+    /// What it has in common with others on the same file.
+    #[must_use]
+    pub const fn identity(&self) -> Identity {
+        let (number, end) = match self.file_type() {
+            FileType::Anonymous => (self.file, 0),
+            FileType::Pipe => (self.ino, (self.flags & O_ACCMODE) as u8),
+            _ => (self.ino, 0),
+        };
+        Identity {
+            number,
+            dev: self.dev,
+            end,
+        }
+    }
+}
+
+/// include/uapi/linux/stat.h, the same everywhere.
+mod mode_bits {
+    pub(super) const S_IFMT: u32 = 0o170_000;
+    pub(super) const S_IFSOCK: u32 = 0o140_000;
+    pub(super) const S_IFLNK: u32 = 0o120_000;
+    pub(super) const S_IFREG: u32 = 0o100_000;
+    pub(super) const S_IFBLK: u32 = 0o060_000;
+    pub(super) const S_IFDIR: u32 = 0o040_000;
+    pub(super) const S_IFCHR: u32 = 0o020_000;
+    pub(super) const S_IFIFO: u32 = 0o010_000;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(mode: u32, flags: u32, file: u64) -> Slot {
+        let payload = Payload {
+            file,
+            ino: 7,
+            dev: 1,
+            flags,
+            mode,
+            nlink: 1,
+        };
+        Slot::new(&Header::default(), &payload, Moment(1), false, Some(14))
+    }
+
+    #[test]
+    fn the_ends_of_a_pipe_are_two_files() {
+        let (read, write) = (slot(0o010_600, 0, 1), slot(0o010_600, 1, 2));
+        assert_ne!(read.identity(), write.identity());
+        assert_eq!(read.identity(), slot(0o010_600, 0, 3).identity());
+    }
+
+    #[test]
+    fn anonymous_files_are_one_only_if_their_description_is() {
+        assert_eq!(slot(0o600, 2, 1).file_type(), FileType::Anonymous);
+        assert_ne!(slot(0o600, 2, 1).identity(), slot(0o600, 2, 2).identity());
+        assert_eq!(slot(0o600, 2, 1).identity(), slot(0o600, 2, 1).identity());
+    }
+
+    #[test]
+    fn the_device_tells_an_anonymous_file_that_says_it_is_regular() {
+        let payload = Payload {
+            dev: 14,
+            mode: 0o100_600,
+            ..Payload::default()
+        };
+        let slot = Slot::new(&Header::default(), &payload, Moment(1), false, Some(14));
+        assert_eq!(slot.file_type(), FileType::Anonymous);
+    }
+
+    #[test]
+    fn access_is_from_the_flags() {
+        assert_eq!(slot(0o100_644, 0o102_001, 1).access(), Access::Write);
+        assert!(slot(0o100_644, 0o102_001, 1).appends());
+        assert_eq!(slot(0o100_644, 0o10_000_000, 1).access(), Access::Path);
+    }
+}

@@ -1,0 +1,391 @@
+//! A descriptor table. Copies share what neither side has changed since.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::slot::{Identity, Moment, Slot};
+
+/// Descriptors that are shared, and copied, at once.
+const CHUNK: usize = 32;
+
+/// A table with more descriptors than this keeps an index of what is on the same file; in a smaller
+/// one looking at all is as fast.
+const INDEXED_FROM: usize = 64;
+
+/// Identity of a table, in the model. An address may serve again; this does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId(pub u64);
+
+/// A thread that holds a table for itself, or a process whose threads do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub tgid: u32,
+    /// The thread: the process's own number unless the table is one thread's alone.
+    pub tid: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Chunk {
+    /// One bit for each that is open.
+    open: u32,
+    slots: [Slot; CHUNK],
+}
+
+impl Chunk {
+    const EMPTY: Self = Self {
+        open: 0,
+        slots: [Slot::EMPTY; CHUNK],
+    };
+}
+
+/// A descriptor table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    id: TableId,
+    address: u64,
+    holders: Vec<Holder>,
+    chunks: Arc<Vec<Option<Arc<Chunk>>>>,
+    open: usize,
+    /// How many descriptors there are on each file, in a large table.
+    index: Option<FxHashMap<Identity, u32>>,
+    /// When it was copied from another; what is older came from there.
+    pub(super) forked: Moment,
+    /// When its process last ran another program; what is older was kept.
+    pub(super) execed: Moment,
+}
+
+impl Table {
+    pub(super) fn new(id: TableId, address: u64, holder: Holder) -> Self {
+        Self {
+            id,
+            address,
+            holders: vec![holder],
+            chunks: Arc::default(),
+            open: 0,
+            index: None,
+            forked: Moment(0),
+            execed: Moment(0),
+        }
+    }
+
+    /// A copy for `holder`, which costs nothing until one of both is changed.
+    pub(super) fn fork(&self, id: TableId, address: u64, holder: Holder, at: Moment) -> Self {
+        Self {
+            id,
+            address,
+            holders: vec![holder],
+            chunks: Arc::clone(&self.chunks),
+            open: self.open,
+            index: None,
+            forked: at,
+            execed: self.execed,
+        }
+    }
+
+    /// A copy for `holder`, whose process stops sharing this one. What is in it was not inherited
+    /// by that.
+    pub(super) fn unshare(&self, id: TableId, address: u64, holder: Holder) -> Self {
+        self.fork(id, address, holder, self.forked)
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub const fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The kernel's address of it.
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Who holds it; the first has held it the longest.
+    #[must_use]
+    pub fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    pub(super) fn add_holder(&mut self, holder: Holder) {
+        if !self.holders.contains(&holder) {
+            self.holders.push(holder);
+        }
+    }
+
+    /// Whether anyone still holds it.
+    pub(super) fn remove_holder(&mut self, holder: Holder) -> bool {
+        self.holders.retain(|&held| held != holder);
+        !self.holders.is_empty()
+    }
+
+    /// How many descriptors are open.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether none is open.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// The descriptor `fd`, if it is open.
+    #[must_use]
+    pub fn get(&self, fd: u32) -> Option<&Slot> {
+        let (chunk, i) = place(fd);
+        let chunk = self.chunks.get(chunk)?.as_ref()?;
+        (chunk.open >> i & 1 != 0).then(|| &chunk.slots[i])
+    }
+
+    /// All that are open, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.chunks.iter().zip(0u32..).flat_map(|(chunk, at)| {
+            chunk.iter().flat_map(move |chunk| {
+                Bits(chunk.open.into())
+                    .map(move |i| (at * CHUNK as u32 + i, &chunk.slots[i as usize]))
+            })
+        })
+    }
+
+    /// Makes `fd`, and returns what it was before.
+    pub(super) fn insert(&mut self, fd: u32, slot: Slot) -> Option<Slot> {
+        let (place, i) = place(fd);
+        let chunks = Arc::make_mut(&mut self.chunks);
+        if chunks.len() <= place {
+            chunks.resize(place + 1, None);
+        }
+        let chunk = chunks[place].get_or_insert_with(|| Arc::new(Chunk::EMPTY));
+        let chunk = Arc::make_mut(chunk);
+        let before = (chunk.open >> i & 1 != 0).then(|| chunk.slots[i]);
+        chunk.open |= 1 << i;
+        chunk.slots[i] = slot;
+        if before.is_none() {
+            self.open += 1;
+        }
+        if let Some(index) = &mut self.index {
+            if let Some(before) = before {
+                uncount(index, before.identity());
+            }
+            *index.entry(slot.identity()).or_default() += 1;
+        }
+        before
+    }
+
+    /// Ends `fd`, and returns what it was.
+    pub(super) fn remove(&mut self, fd: u32) -> Option<Slot> {
+        self.get(fd)?;
+        let (place, i) = place(fd);
+        let chunk = Arc::make_mut(&mut self.chunks).get_mut(place)?.as_mut()?;
+        let chunk = Arc::make_mut(chunk);
+        chunk.open &= !(1 << i);
+        self.open -= 1;
+        let slot = chunk.slots[i];
+        if let Some(index) = &mut self.index {
+            uncount(index, slot.identity());
+        }
+        Some(slot)
+    }
+
+    pub(super) fn set_closes_on_exec(&mut self, fd: u32, closes: bool) {
+        if self
+            .get(fd)
+            .is_some_and(|slot| slot.closes_on_exec() != closes)
+        {
+            let (place, i) = place(fd);
+            if let Some(Some(chunk)) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+                Arc::make_mut(chunk).slots[i].set_closes_on_exec(closes);
+            }
+        }
+    }
+
+    /// The open numbers from `first` on that are not among `bits`, as far as these go.
+    pub(super) fn missing_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
+        let mut missing = Vec::new();
+        for (&word, at) in bits.iter().zip((first..).step_by(64)) {
+            for half in 0..2 {
+                let at = at + half * 32;
+                let open = self
+                    .chunks
+                    .get(at as usize / CHUNK)
+                    .and_then(Option::as_ref);
+                let open = open.map_or(0, |chunk| chunk.open);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the half that is looked at"
+                )]
+                let kept = (word >> (half * 32)) as u32;
+                missing.extend(Bits((open & !kept).into()).map(|i| at + i));
+            }
+        }
+        missing
+    }
+
+    /// Whether any other descriptor than `fd` is on the file. Large tables make an index for this
+    /// at first, and keep it.
+    pub(crate) fn has_other(&mut self, fd: u32, identity: Identity) -> bool {
+        if self.open > INDEXED_FROM && self.index.is_none() {
+            let mut index = FxHashMap::default();
+            for (_, slot) in self.iter() {
+                *index.entry(slot.identity()).or_default() += 1;
+            }
+            self.index = Some(index);
+        }
+        match &self.index {
+            Some(index) => {
+                let own = self.get(fd).is_some_and(|slot| slot.identity() == identity);
+                index.get(&identity).copied().unwrap_or(0) > u32::from(own)
+            }
+            None => self
+                .iter()
+                .any(|(other, slot)| other != fd && slot.identity() == identity),
+        }
+    }
+
+    /// All descriptors on the file.
+    pub fn on_file(&self, identity: Identity) -> impl Iterator<Item = u32> {
+        self.iter()
+            .filter(move |(_, slot)| slot.identity() == identity)
+            .map(|(fd, _)| fd)
+    }
+
+    /// How `slot` came to be in this table.
+    #[must_use]
+    pub fn provenance(&self, slot: &Slot) -> Provenance {
+        if slot.born <= self.execed {
+            Provenance::KeptOverExec
+        } else if slot.born <= self.forked {
+            Provenance::Inherited
+        } else if slot.is_from_snapshot() {
+            Provenance::Unknown
+        } else {
+            Provenance::Made
+        }
+    }
+}
+
+/// How a descriptor came to be in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// The process made it, by the slot's call.
+    Made,
+    /// It came over fork.
+    Inherited,
+    /// It was there before the program that runs now.
+    KeptOverExec,
+    /// It was there before anything could be seen.
+    Unknown,
+}
+
+const fn place(fd: u32) -> (usize, usize) {
+    (fd as usize / CHUNK, fd as usize % CHUNK)
+}
+
+fn uncount(index: &mut FxHashMap<Identity, u32>, identity: Identity) {
+    if let Some(count) = index.get_mut(&identity) {
+        *count -= 1;
+        if *count == 0 {
+            index.remove(&identity);
+        }
+    }
+}
+
+/// The numbers of the bits that are set.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros();
+        self.0 &= self.0 - 1;
+        Some(bit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLDER: Holder = Holder { tgid: 1, tid: 1 };
+
+    fn table(fds: impl IntoIterator<Item = u32>) -> Table {
+        let mut table = Table::new(TableId(1), 1, HOLDER);
+        for fd in fds {
+            table.insert(fd, slot(fd.into()));
+        }
+        table
+    }
+
+    fn slot(ino: u64) -> Slot {
+        Slot {
+            ino,
+            mode: 0o100_644,
+            ..Slot::default()
+        }
+    }
+
+    fn fds(table: &Table) -> Vec<u32> {
+        table.iter().map(|(fd, _)| fd).collect()
+    }
+
+    #[test]
+    fn a_copy_and_its_origin_go_separate_ways() {
+        let mut parent = table([0, 1, 40]);
+        let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
+        child.remove(1);
+        parent.insert(90, slot(90));
+        child.insert(33, slot(33));
+        assert_eq!(fds(&parent), [0, 1, 40, 90]);
+        assert_eq!(fds(&child), [0, 33, 40]);
+        assert_eq!((parent.len(), child.len()), (4, 3));
+    }
+
+    #[test]
+    fn a_copy_shares_until_it_is_changed() {
+        let parent = table(0..1000);
+        let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
+        assert!(Arc::ptr_eq(&parent.chunks, &child.chunks));
+        child.remove(999);
+        let shared = parent.chunks.iter().zip(child.chunks.iter());
+        let shared = shared.filter(|(a, b)| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        });
+        assert_eq!(shared.count(), 1000 / CHUNK);
+    }
+
+    #[test]
+    fn what_is_missing_from_a_bitmap_is_found() {
+        let table = table([0, 3, 31, 32, 63, 64, 130]);
+        assert_eq!(
+            table.missing_from(0, &[1 << 3 | 1 << 32, 0]),
+            [0, 31, 63, 64]
+        );
+        assert_eq!(table.missing_from(128, &[0]), [130]);
+        assert!(table.missing_from(4096, &[0]).is_empty());
+    }
+
+    #[test]
+    fn others_on_the_file_are_found_in_small_and_large_tables() {
+        for size in [10, INDEXED_FROM as u32 + 100] {
+            let mut table = table(0..size);
+            assert!(!table.has_other(3, slot(3).identity()));
+            table.insert(size, slot(3));
+            assert!(table.has_other(size, slot(3).identity()));
+            assert_eq!(
+                table.on_file(slot(3).identity()).collect::<Vec<_>>(),
+                [3, size]
+            );
+            table.insert(3, slot(4000));
+            assert!(!table.has_other(size, slot(3).identity()));
+            table.remove(size);
+            assert!(!table.has_other(0, slot(3).identity()));
+        }
+    }
+}

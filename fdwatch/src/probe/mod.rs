@@ -1,0 +1,310 @@
+//! The kernel's side of fdwatch, as seen from userspace: loads the programs, attaches them, and
+//! hands over the records of the ring. The only module that knows aya. It does not know what the
+//! records mean.
+
+mod error;
+pub mod host;
+mod offsets;
+mod tracepoints;
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read as _},
+    os::fd::{AsFd, BorrowedFd},
+    process,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, Iter, TracePoint},
+};
+use fdwatch_common::{BTF_TASK, Kind, LOST_KINDS, Settings};
+
+pub use self::error::ProbeError;
+
+/// Default size of the ring, in bytes.
+pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+
+/// Largest size of the ring, in bytes: the kernel allows no more than a quarter of what 32 bits of
+/// pages count (`RINGBUF_MAX_DATA_SZ`, kernel/bpf/ringbuf.c), and no host needs more than this.
+pub const LARGEST_RING_BYTES: u32 = 1 << 30;
+
+/// The programs, as cargo built them for this binary.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fdwatch-ebpf"));
+
+/// What the programs are loaded with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Size of the ring, in bytes: a power of two, and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// The one process the snapshot is to be about.
+    pub only_tgid: Option<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ring_bytes: DEFAULT_RING_BYTES,
+            only_tgid: None,
+        }
+    }
+}
+
+/// The loaded programs and their ring.
+pub struct Probe {
+    ebpf: Ebpf,
+    /// For loading; dropped when that is done, for it is large.
+    btf: Option<Btf>,
+    ring: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, [u64; LOST_KINDS]>,
+}
+
+/// Records that found no room in the ring, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost([u64; LOST_KINDS]);
+
+impl Lost {
+    /// Of all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Of each kind of which there are any.
+    pub fn by_kind(&self) -> impl Iterator<Item = (Kind, u64)> {
+        Kind::ALL
+            .into_iter()
+            .map(|kind| (kind, self.0[kind as usize]))
+            .filter(|&(_, lost)| lost > 0)
+    }
+}
+
+impl Probe {
+    /// Checks what the host allows, and loads what all programs share. The programs themselves are
+    /// loaded as they are attached or run.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not allow it.
+    pub fn load(options: Options) -> Result<Self, ProbeError> {
+        host::check_privileges()?;
+        let version = host::check_kernel()?;
+        host::check_pid_namespace()?;
+        host::check_lockdown()?;
+        host::raise_memlock();
+        let bytes = host::read_btf()?;
+        let btf = Btf::parse(&bytes, Endianness::default()).map_err(|error| {
+            ProbeError::UnreadableBtf {
+                reason: error.to_string(),
+            }
+        })?;
+        let typed = version.is_none_or(|version| version >= host::BTF_TASK_KERNEL);
+        let settings = Settings {
+            offsets: offsets::resolve(bytes)?,
+            features: if typed { BTF_TASK } else { 0 },
+            own_tgid: process::id(),
+            only_tgid: options.only_tgid.unwrap_or(0),
+            wake_at: options.ring_bytes / 16,
+            pause_at: options.ring_bytes / 4,
+        };
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .map_max_entries("RING", options.ring_bytes)
+            .override_global("SETTINGS", settings.as_bytes(), true)
+            .load(OBJECT)
+            .map_err(|error| ProbeError::refused("to make the BPF maps", &error))?;
+        let ring = take_map(&mut ebpf, "RING")?;
+        let lost = take_map(&mut ebpf, "LOST")?;
+        Ok(Self {
+            ebpf,
+            btf: Some(btf),
+            ring,
+            lost,
+        })
+    }
+
+    /// Attaches the programs that tell of events.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses one, or a tracepoint is missing or of another layout.
+    pub fn attach(&mut self) -> Result<(), ProbeError> {
+        let tracefs = host::mounted_tracefs()?;
+        for attachment in tracepoints::SYSCALLS {
+            let &tracepoints::Attachment {
+                program: name,
+                side,
+                calls,
+            } = attachment;
+            let program: &mut TracePoint = program(&mut self.ebpf, name)?;
+            program
+                .load()
+                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
+            let mut attached = 0;
+            for call in calls {
+                let tracepoint = format!("{side}_{call}");
+                if !tracepoints::check(tracefs, &tracepoint)? {
+                    continue;
+                }
+                program.attach("syscalls", &tracepoint).map_err(|error| {
+                    ProbeError::refused(format!("{name} on {tracepoint}"), &error)
+                })?;
+                attached += 1;
+            }
+            // close_range is of 5.9; the first of all others is everywhere.
+            if attached == 0 && calls != ["close_range"] {
+                return Err(ProbeError::NoTracepoint {
+                    name: format!("syscalls:{side}_{}", calls[0]),
+                });
+            }
+        }
+        let btf = self.btf()?;
+        for name in tracepoints::PROCESS_LIFE {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            program
+                .load(name, &btf)
+                .and_then(|()| program.attach())
+                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
+        }
+        self.btf = Some(btf);
+        Ok(())
+    }
+
+    /// Has the kernel write all descriptors into the ring, among the events that happen meanwhile,
+    /// and hands all of it to `on_record` until the ring is empty after the end.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses the program, or breaks off.
+    pub fn snapshot(&mut self, mut on_record: impl FnMut(&[u8])) -> Result<(), ProbeError> {
+        let mut file = self.snapshot_file()?;
+        let mut buffer = [0; 4096];
+        let mut stalls = 0;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The program waits for room in the ring.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.drain(usize::MAX, &mut on_record) > 0 {
+                        stalls = 0;
+                    } else if stalls < 1000 {
+                        stalls += 1;
+                        std::thread::yield_now();
+                    } else {
+                        return Err(ProbeError::Snapshot(error));
+                    }
+                }
+                Err(error) => return Err(ProbeError::Snapshot(error)),
+            }
+        }
+        self.drain(usize::MAX, &mut on_record);
+        Ok(())
+    }
+
+    fn snapshot_file(&mut self) -> Result<File, ProbeError> {
+        let refused = |error: &dyn std::error::Error| {
+            ProbeError::refused("the snapshot of descriptors (iter/task_file)", error)
+        };
+        let btf = self.btf()?;
+        let program: &mut Iter = program(&mut self.ebpf, "snapshot")?;
+        if program.fd().is_err() {
+            program.load("task_file", &btf).map_err(|e| refused(&e))?;
+        }
+        let link = program.attach().map_err(|e| refused(&e))?;
+        let link = program.take_link(link).map_err(|e| refused(&e))?;
+        let file = link.into_file().map_err(|e| refused(&e))?;
+        self.btf = Some(btf);
+        Ok(file)
+    }
+
+    /// Gives back the memory that only loading needs. What is loaded later reads it again.
+    pub fn forget_btf(&mut self) {
+        self.btf = None;
+    }
+
+    fn btf(&mut self) -> Result<Btf, ProbeError> {
+        match self.btf.take() {
+            Some(btf) => Ok(btf),
+            None => Btf::from_sys_fs().map_err(|error| ProbeError::UnreadableBtf {
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Hands up to `most` records to `on_record`, and tells how many there were. Does not wait.
+    pub fn drain(&mut self, most: usize, mut on_record: impl FnMut(&[u8])) -> usize {
+        for count in 0..most {
+            match self.ring.next() {
+                Some(record) => on_record(&record),
+                None => return count,
+            }
+        }
+        most
+    }
+
+    /// What was lost since the programs were loaded.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not let its counters be read.
+    pub fn lost(&self) -> io::Result<Lost> {
+        let per_cpu = self.lost.get(&0, 0).map_err(io::Error::other)?;
+        let mut sum = [0; LOST_KINDS];
+        for counters in per_cpu.iter() {
+            for (sum, counter) in sum.iter_mut().zip(counters) {
+                *sum += counter;
+            }
+        }
+        Ok(Lost(sum))
+    }
+
+    /// Detaches without waiting for it: the kernel takes a grace period for each tracepoint,
+    /// seconds for all of them. A child inherits what keeps them attached, closes its other
+    /// descriptors, and does the waiting.
+    pub fn detach(self) {
+        // SAFETY: the child calls nothing but close_range, close and _exit, which may be called
+        // after a fork whatever other threads did.
+        unsafe {
+            if libc::fork() == 0 {
+                for stream in 0..3 {
+                    libc::close(stream);
+                }
+                libc::_exit(0);
+            }
+        }
+    }
+}
+
+impl AsFd for Probe {
+    /// Readable when the ring has filled up to where its reader is to be woken.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+fn take_map<T>(ebpf: &mut Ebpf, name: &str) -> Result<T, ProbeError>
+where
+    T: TryFrom<aya::maps::Map, Error: std::error::Error>,
+{
+    let map = ebpf.take_map(name).ok_or_else(|| ProbeError::Refused {
+        what: format!("the map {name}"),
+        reason: "it is not in the object".to_owned(),
+    })?;
+    T::try_from(map).map_err(|error| ProbeError::refused(format!("the map {name}"), &error))
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProbeError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error: std::error::Error>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| ProbeError::Refused {
+        what: format!("the program {name}"),
+        reason: "it is not in the object".to_owned(),
+    })?;
+    program
+        .try_into()
+        .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))
+}

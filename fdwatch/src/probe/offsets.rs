@@ -1,0 +1,147 @@
+//! Where the fields that the programs read lie in this kernel, from its BTF. There are no offsets
+//! of our own: rustc emits no CO-RE relocations, and a wrong offset gives wrong numbers without any
+//! error.
+
+use btfparse::{Offset, Readable, TypeInformation};
+use fdwatch_common::{FileWindow, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Offsets};
+
+use super::ProbeError;
+
+/// Resolves every offset against `btf`, the bytes of `/sys/kernel/btf/vmlinux`.
+///
+/// # Errors
+///
+/// If these bytes are no BTF, or a field is not where it has been since 5.8.
+pub(super) fn resolve(btf: Vec<u8>) -> Result<Offsets, ProbeError> {
+    let types = TypeInformation::new(&Bytes(btf)).map_err(|error| ProbeError::UnreadableBtf {
+        reason: error.message().to_owned(),
+    })?;
+    let field = |structure, path| field(&types, structure, path);
+    let file = window(
+        &[
+            (field("file", "f_inode")?, 8),
+            (field("file", "f_flags")?, 4),
+        ],
+        "struct file",
+        MAX_FILE_WINDOW,
+    )?;
+    let inode = window(
+        &[
+            (field("inode", "i_mode")?, 2),
+            (field("inode", "i_sb")?, 8),
+            (field("inode", "i_ino")?, 8),
+            (field("inode", "i_nlink")?, 4),
+        ],
+        "struct inode",
+        MAX_INODE_WINDOW,
+    )?;
+    Ok(Offsets {
+        task_flags: field("task_struct", "flags")?,
+        task_pid: field("task_struct", "pid")?,
+        task_tgid: field("task_struct", "tgid")?,
+        task_files: field("task_struct", "files")?,
+        task_group_leader: field("task_struct", "group_leader")?,
+        task_real_parent: field("task_struct", "real_parent")?,
+        task_start_boottime: field("task_struct", "start_boottime")?,
+        task_comm: field("task_struct", "comm")?,
+        task_signal: field("task_struct", "signal")?,
+        signal_live: field("signal_struct", "live.counter")?,
+        files_count: field("files_struct", "count.counter")?,
+        files_fdt: field("files_struct", "fdt")?,
+        fdt_max_fds: field("fdtable", "max_fds")?,
+        fdt_fd: field("fdtable", "fd")?,
+        fdt_close_on_exec: field("fdtable", "close_on_exec")?,
+        fdt_open_fds: field("fdtable", "open_fds")?,
+        super_block_dev: field("super_block", "s_dev")?,
+        file: FileWindow {
+            file_start: file.start,
+            file_len: file.len,
+            f_inode: field("file", "f_inode")? - file.start,
+            f_flags: field("file", "f_flags")? - file.start,
+            inode_start: inode.start,
+            inode_len: inode.len,
+            i_mode: field("inode", "i_mode")? - inode.start,
+            i_sb: field("inode", "i_sb")? - inode.start,
+            i_ino: field("inode", "i_ino")? - inode.start,
+            i_nlink: field("inode", "i_nlink")? - inode.start,
+        },
+    })
+}
+
+/// A piece of a structure to be read at once.
+struct Window {
+    start: u32,
+    len: u32,
+}
+
+/// The piece, aligned to 8 bytes at both ends, that holds all of `fields`: offset and size of each.
+fn window(fields: &[(u32, u32)], name: &str, most: usize) -> Result<Window, ProbeError> {
+    let start = fields.iter().map(|field| field.0).min().unwrap_or(0) & !7;
+    let end = fields.iter().map(|field| field.0 + field.1).max();
+    let end = end.unwrap_or(0).next_multiple_of(8);
+    let len = end - start;
+    if len as usize > most {
+        return Err(ProbeError::UnknownKernel {
+            what: format!("the fields of {name} lie {len} bytes apart"),
+        });
+    }
+    Ok(Window { start, len })
+}
+
+fn field(types: &TypeInformation, structure: &str, path: &str) -> Result<u32, ProbeError> {
+    let offset = types
+        .id_of(structure)
+        .and_then(|id| types.offset_of(id, path).ok());
+    match offset {
+        Some((_, Offset::ByteOffset(offset))) => Ok(offset),
+        Some((_, Offset::BitOffsetAndSize(..))) | None => Err(ProbeError::UnknownKernel {
+            what: format!("its BTF has no field {structure}.{path}"),
+        }),
+    }
+}
+
+/// What `btfparse` reads from.
+struct Bytes(Vec<u8>);
+
+impl Readable for Bytes {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
+        let piece = usize::try_from(offset)
+            .ok()
+            .and_then(|from| self.0.get(from..)?.get(..buffer.len()))
+            .ok_or_else(|| {
+                btfparse::Error::new(btfparse::ErrorKind::IOError, "the BTF ends too early")
+            })?;
+        buffer.copy_from_slice(piece);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_is_known() {
+        // Without BTF there is nothing to resolve against, and the tests that need it say so.
+        let Ok(btf) = std::fs::read("/sys/kernel/btf/vmlinux") else {
+            return;
+        };
+        let offsets = resolve(btf).unwrap();
+        assert_eq!(offsets.task_tgid, offsets.task_pid + 4);
+        assert!(offsets.file.file_len >= 16, "{offsets:?}");
+    }
+
+    #[test]
+    fn what_is_no_btf_is_refused() {
+        let error = resolve(b"\x9f\xeb\x01".to_vec()).unwrap_err();
+        assert!(matches!(error, ProbeError::UnreadableBtf { .. }), "{error}");
+        assert!(resolve(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn windows_are_aligned_and_bounded() {
+        let Window { start, len } = window(&[(36, 4), (12, 4)], "x", 64).unwrap();
+        assert_eq!((start, len), (8, 32));
+        assert!(window(&[(0, 8), (64, 2)], "x", 64).is_err());
+    }
+}

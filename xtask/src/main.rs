@@ -1,0 +1,77 @@
+//! The project's chores, as `cargo xtask COMMAND`.
+
+mod apt;
+mod linker;
+mod lint;
+mod setup;
+mod shell;
+mod tasks;
+mod toolchain;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::{Shell, say};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "fdwatch's chores"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Get what the BPF programs are built with: a rustc with its source, and bpf-linker
+    ///
+    /// Quick when everything is there. Otherwise takes the first way that works: the toolchain
+    /// named by FDWATCH_BPF_TOOLCHAIN; one of rustup's that has rust-src; rust-src from rustup;
+    /// the distribution's rustc and source. Says each step before it is done.
+    Setup {
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Build fdwatch
+    Build {
+        /// Build with optimizations
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build fdwatch with optimizations and run it as root
+    Run {
+        /// What to pass to fdwatch
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run all tests, as root
+    Test {
+        /// What to pass to cargo test
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check formatting, lints and documentation
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Task::Setup { dry_run } => setup::setup(Shell { dry_run }),
+        Task::Build { release } => tasks::build(release),
+        Task::Run { arguments } => tasks::run(&arguments),
+        Task::Test { arguments } => tasks::test(&arguments),
+        Task::Lint => lint::lint(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

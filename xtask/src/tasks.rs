@@ -1,0 +1,118 @@
+//! Building, running and testing fdwatch.
+
+use std::{
+    env,
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    apt, setup,
+    shell::{self, Shell, say},
+    toolchain,
+};
+
+const SHELL: Shell = Shell { dry_run: false };
+
+/// `cargo xtask build`
+pub(crate) fn build(release: bool) -> Result<()> {
+    setup::setup_quietly()?;
+    let mut build = cargo();
+    build
+        .args(["build", "--package", "fdwatch"])
+        .args(release.then_some("--release"));
+    SHELL.run(&mut build)
+}
+
+/// `cargo xtask run`: becomes fdwatch, so that signals and the exit status are its own.
+pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
+    let mut fdwatch = shell::as_root(fdwatch()?).context(
+        "fdwatch needs root, and there is no sudo; run this as root, or build with `cargo xtask \
+         build --release` and run target/release/fdwatch as root",
+    )?;
+    build(true)?;
+    let error = fdwatch.args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {}", fdwatch.get_program().display()))
+}
+
+/// `cargo xtask test`: builds as the user, and runs the tests as root, who may load programs.
+pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
+    let mut test = cargo();
+    test.args(["test", "--workspace", "--exclude", "fdwatch-ebpf"])
+        .args(arguments);
+    if !shell::is_root() {
+        let (variable, runner) = root_runner()?;
+        test.env(variable, runner);
+    }
+    setup::setup_quietly()?;
+    supervisor();
+    shell::run_in_front(&mut test)
+}
+
+/// The cargo that runs xtask.
+pub(crate) fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Where cargo puts the optimized fdwatch: beside xtask's own profile, in whatever target
+/// directory the user has configured.
+fn fdwatch() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot tell where xtask is")?;
+    let target = own
+        .parent()
+        .and_then(Path::parent)
+        .context("xtask is in no target directory")?;
+    Ok(target.join("release/fdwatch"))
+}
+
+/// Makes cargo run what it built for this machine, and nothing else, through sudo.
+fn root_runner() -> Result<(String, &'static str)> {
+    shell::as_root("true").context(
+        "the tests load BPF programs, which needs root, and there is no sudo; run this as root",
+    )?;
+    let about = toolchain::output(toolchain::rustc(None).arg("-vV")).map_err(anyhow::Error::msg)?;
+    let host = toolchain::field(&about, "host").context("rustc does not tell its host")?;
+    Ok((runner_variable(host), "sudo -E"))
+}
+
+fn runner_variable(host: &str) -> String {
+    format!(
+        "CARGO_TARGET_{}_RUNNER",
+        host.to_uppercase().replace(['-', '.'], "_")
+    )
+}
+
+/// The end-to-end tests drive a real supervisord.
+fn supervisor() {
+    if shell::which("supervisord") {
+        return;
+    }
+    say("there is no supervisord, which end-to-end tests drive");
+    let installed = if apt::is_here() {
+        apt::install(SHELL, &["supervisor", "python3"])
+    } else {
+        Err(anyhow::anyhow!("there is no apt"))
+    };
+    if let Err(error) = installed {
+        say(format!(
+            "{error:#}; those tests will be skipped: to have them, install supervisor"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runner_variable;
+
+    #[test]
+    fn the_runner_is_for_the_host() {
+        assert_eq!(
+            runner_variable("x86_64-unknown-linux-gnu"),
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"
+        );
+    }
+}
