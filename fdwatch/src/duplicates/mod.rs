@@ -19,7 +19,7 @@ use crate::model::{FileType, Identity, Model, Moment, Observer, Slot, Table, Tab
 const FORK_TO_EXEC: u64 = 1_000_000_000;
 
 /// A file that is told of this often in [`QUIET_AFTER`] is not told of again before that is over.
-const MOST_TOLD: u32 = 3;
+const MOST_TOLD: u32 = 10;
 
 /// Nanoseconds.
 const QUIET_AFTER: u64 = 10_000_000_000;
@@ -97,9 +97,9 @@ impl Duplicates {
     }
 
     /// Looks through all of `model`, as after a snapshot, of which an observer is not told.
-    pub fn search(&mut self, model: &mut Model) {
+    pub fn search(&mut self, model: &Model) {
         let now = model.now();
-        for table in model.tables_mut() {
+        for table in model.tables() {
             self.search_table(table, now);
         }
     }
@@ -124,9 +124,9 @@ impl Duplicates {
     /// any one file.
     pub fn settle(
         &mut self,
-        model: &mut Model,
+        model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(Duplicate<'_>),
+        judge: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) {
         while let Some(&(due, table, address)) = self.children.front() {
             if due > now {
@@ -153,7 +153,7 @@ impl Duplicates {
         key: Key,
         model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(Duplicate<'_>),
+        judge: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) -> bool {
         let Some(group) = self.groups.get_mut(&key) else {
             return false;
@@ -173,7 +173,7 @@ impl Duplicates {
             }
             group.members.sort_unstable();
             if let Some(change) = group.change() {
-                judge(Duplicate {
+                let duplicate = Duplicate {
                     id: group.id,
                     change,
                     tgid: group.tgid,
@@ -185,7 +185,8 @@ impl Duplicates {
                     since: group.since,
                     ended: group.ended,
                     times: group.times,
-                });
+                };
+                judge(&duplicate, model);
             }
             group.settle();
         }

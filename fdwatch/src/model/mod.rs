@@ -8,6 +8,8 @@ mod slot;
 mod table;
 mod window;
 
+use std::collections::VecDeque;
+
 use fdwatch_common::{
     Birth, Bitmap, CLONED_THREAD, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, Kind,
     LOST_KINDS, SetCloexec, SnapshotFile, SnapshotTask, TableBits,
@@ -69,11 +71,16 @@ impl Statistics {
 /// may yet follow, are remembered up to this number.
 const MOST_ORPHANS: usize = 1024;
 
+/// Processes that have ended are remembered, the last of them, for what is told of them later.
+const MOST_ENDED: usize = 1024;
+
 /// Every process's descriptor table.
 #[derive(Debug, Default)]
 pub struct Model {
     tables: FxHashMap<u64, Table>,
     processes: FxHashMap<u32, Process>,
+    /// The last to end is the last.
+    ended: VecDeque<Process>,
     /// Closes of what was not there: which description, and who closed it.
     orphans: FxHashMap<(u64, u32), (u64, u32)>,
     window: Option<Window>,
@@ -99,19 +106,10 @@ impl Model {
         self.tables.values()
     }
 
-    /// All tables, in no order, for an observer that has to look at all of them.
-    pub(crate) fn tables_mut(&mut self) -> impl Iterator<Item = &mut Table> {
-        self.tables.values_mut()
-    }
-
     /// The table at the kernel's `address`.
     #[must_use]
     pub fn table(&self, address: u64) -> Option<&Table> {
         self.tables.get(&address)
-    }
-
-    pub(crate) fn table_mut(&mut self, address: u64) -> Option<&mut Table> {
-        self.tables.get_mut(&address)
     }
 
     /// The table that the process's threads share.
@@ -124,6 +122,13 @@ impl Model {
     #[must_use]
     pub fn process(&self, tgid: u32) -> Option<&Process> {
         self.processes.get(&tgid)
+    }
+
+    /// The process `tgid`, or the last one of that number if it ended not long ago.
+    #[must_use]
+    pub fn process_or_ended(&self, tgid: u32) -> Option<&Process> {
+        let ended = || self.ended.iter().rev().find(|process| process.tgid == tgid);
+        self.process(tgid).or_else(ended)
     }
 
     /// All processes, in no order.
@@ -488,9 +493,13 @@ impl Model {
             window.exit(tgid, process.start_time);
         }
         self.release(process.table, Holder { tgid, tid: tgid }, observer);
-        for (tid, table) in process.threads {
+        for &(tid, table) in &process.threads {
             self.release(table, Holder { tgid, tid }, observer);
         }
+        if self.ended.len() >= MOST_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(process);
     }
 
     const fn next_id(&mut self) -> TableId {

@@ -251,6 +251,12 @@ impl Table {
             .map(|(fd, _)| fd)
     }
 
+    /// Whether `slot` was there before the fork that this table is from.
+    #[must_use]
+    pub fn came_over_fork(&self, slot: &Slot) -> bool {
+        slot.born <= self.forked
+    }
+
     /// How `slot` came to be in this table.
     #[must_use]
     pub fn provenance(&self, slot: &Slot) -> Provenance {

@@ -5,6 +5,7 @@
 mod error;
 pub mod host;
 mod offsets;
+pub mod proc_snapshot;
 mod tracepoints;
 
 use std::{

@@ -1,0 +1,263 @@
+//! The command line.
+
+use std::{str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::{
+    diagnose::Severity,
+    filter::Filter,
+    probe::{DEFAULT_RING_BYTES, LARGEST_RING_BYTES},
+    report::Format,
+};
+
+/// Keeps a live model of every process's file descriptors, and finds duplicates: one file held on
+/// several descriptors of one process.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; to watch, if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Of `watch`.
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell of duplicates as they come and go, until Ctrl-C (the default)
+    Watch(Watch),
+    /// Tell of the duplicates there are now; exit 0 if there are none, 1 if there are, 2 on error
+    Scan(Scan),
+    /// Show the descriptors of a process
+    Fds(Fds),
+    /// Show what this kernel and these privileges allow; exit 0 if all, 1 if not all, 2 if nothing
+    Doctor(Doctor),
+}
+
+/// See [`Command::Watch`].
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Which findings are wanted.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How they are shown.
+    #[command(flatten)]
+    pub output: Output,
+    /// End after this long, such as 30s, 5m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Size of the ring that events wait in, such as 512K or 64M: a power of two
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING_BYTES))]
+    pub ring_size: RingSize,
+}
+
+/// See [`Command::Scan`].
+#[derive(Debug, Args)]
+pub struct Scan {
+    /// Which findings are wanted.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How they are shown.
+    #[command(flatten)]
+    pub output: Output,
+    /// Where they are from.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// See [`Command::Fds`].
+#[derive(Debug, Args)]
+pub struct Fds {
+    /// The process
+    pub pid: u32,
+    /// How it is shown.
+    #[command(flatten)]
+    pub output: Output,
+    /// Where it is from.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// See [`Command::Doctor`].
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// How it is shown.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// How things are shown.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Write one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Output {
+    /// The format.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        if self.json {
+            Format::Json
+        } else {
+            Format::Text
+        }
+    }
+}
+
+/// Where descriptors are read from.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// Read /proc instead of asking the kernel through BPF: slower and less exact, but needs no
+    /// privileges for one's own processes
+    #[arg(long)]
+    pub proc: bool,
+}
+
+/// Which findings are wanted.
+#[derive(Debug, Args)]
+pub struct Filters {
+    /// Only of this process (may be repeated)
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only of processes whose name matches this pattern (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub comm: Vec<Glob>,
+    /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub path: Vec<Glob>,
+    /// Only of this many descriptors or more
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub min_fds: usize,
+    /// Only of this severity or more [default: warning, or info with --all]
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub severity: Option<Severity>,
+    /// Of all types of files, not only regular ones, and of all severities
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl Filters {
+    /// The filter.
+    ///
+    /// # Errors
+    ///
+    /// If the patterns are too large together.
+    pub fn filter(&self) -> Result<Filter, globset::Error> {
+        let least = if self.all {
+            Severity::Info
+        } else {
+            Severity::Warning
+        };
+        Ok(Filter {
+            pids: self.pid.clone(),
+            comm: set(&self.comm)?,
+            path: set(&self.path)?,
+            min_fds: self.min_fds,
+            severity: self.severity.unwrap_or(least),
+        })
+    }
+}
+
+fn set(globs: &[Glob]) -> Result<Option<GlobSet>, globset::Error> {
+    if globs.is_empty() {
+        return Ok(None);
+    }
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(glob.clone());
+    }
+    set.build().map(Some)
+}
+
+fn glob(pattern: &str) -> Result<Glob, String> {
+    Glob::new(pattern).map_err(|error| error.kind().to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = jiff::SignedDuration::from_str(text)
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or("not a time such as 30s, 5m or 1h30m")?;
+    if duration.is_zero() {
+        return Err("there is no time in it".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Size of the ring, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize(pub u32);
+
+impl std::fmt::Display for RingSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            bytes if bytes.is_multiple_of(1 << 20) => write!(f, "{}M", bytes >> 20),
+            bytes => write!(f, "{}K", bytes >> 10),
+        }
+    }
+}
+
+fn ring_size(text: &str) -> Result<RingSize, String> {
+    let split = text.len() - usize::from(text.ends_with(['K', 'k', 'M', 'm', 'G', 'g']));
+    let shift = match text[split..].to_ascii_uppercase().as_str() {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => 0,
+    };
+    let bytes = text[..split]
+        .parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or("not a size such as 512K or 64M")?;
+    // The smallest page there is; where pages are larger the kernel says so.
+    if !bytes.is_power_of_two() || !(4096..=LARGEST_RING_BYTES).contains(&bytes) {
+        return Err("not a power of two from 4K to 1G".to_owned());
+    }
+    Ok(RingSize(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn to_watch_is_the_default() {
+        let cli = Cli::try_parse_from(["fdwatch", "--pid", "7", "--duration", "2s"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.watch.filters.pid, [7]);
+        assert_eq!(cli.watch.duration, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn durations_and_sizes_are_what_people_write() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "5", "-5s", "0s", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(ring_size("8M"), Ok(RingSize(8 << 20)));
+        assert_eq!(ring_size("65536"), Ok(RingSize(65_536)));
+        for wrong in ["", "M", "3M", "2K", "8X", "4G", "-1"] {
+            assert!(ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_bad_pattern_is_refused() {
+        assert!(Cli::try_parse_from(["fdwatch", "scan", "--path", "[x"]).is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! `fdwatch doctor`: what this kernel and these privileges allow, found out by doing it.
+
+use std::{io::Write as _, process::ExitCode};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{EXIT_ERROR, WritingOutput as _};
+use crate::{
+    cli::Doctor,
+    engine::Engine,
+    model::Moment,
+    probe::{Options, Probe, ProbeError, host, proc_snapshot},
+    proc,
+};
+
+/// What came of looking at one thing.
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    state: State,
+    /// What was seen, or what is wrong and what mends it.
+    detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// fdwatch works, but for this.
+    Reduced,
+    /// Nothing works for want of this.
+    Missing,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    verdict: State,
+    checks: &'a [Check],
+}
+
+pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
+    let checks = checks();
+    // What can be done without a snapshot from the kernel, can be done.
+    let verdict = checks.iter().map(|check| check.state).max();
+    let verdict = verdict.unwrap_or(State::Ok);
+    let mut output = anstream::stdout().lock();
+    if doctor.output.json {
+        let report = Report {
+            schema: 1,
+            kind: "doctor",
+            verdict,
+            checks: &checks,
+        };
+        writeln!(output, "{}", serde_json::to_string(&report)?).writing_output()?;
+    } else {
+        for check in &checks {
+            let (word, style) = match check.state {
+                State::Ok => ("ok", AnsiColor::Green.on_default()),
+                State::Reduced => ("reduced", AnsiColor::Yellow.on_default()),
+                State::Missing => ("missing", AnsiColor::Red.on_default().bold()),
+            };
+            let Check { name, detail, .. } = check;
+            writeln!(output, "{style}{word:<8}{style:#} {name:<14} {detail}").writing_output()?;
+        }
+        let sentence = match verdict {
+            State::Ok => "everything works here",
+            State::Reduced => "fdwatch works here, with less than it could",
+            State::Missing => "fdwatch cannot watch here",
+        };
+        let bold = Style::new().bold();
+        writeln!(output, "{bold}{sentence}{bold:#}").writing_output()?;
+    }
+    output.flush().writing_output()?;
+    Ok(match verdict {
+        State::Ok => ExitCode::SUCCESS,
+        State::Reduced => ExitCode::from(1),
+        State::Missing => ExitCode::from(EXIT_ERROR),
+    })
+}
+
+fn checks() -> Vec<Check> {
+    let mut checks = vec![
+        check(
+            "kernel",
+            host::check_kernel().map(|_| host::kernel_release()),
+        ),
+        check(
+            "privileges",
+            host::check_privileges().map(|()| "enough for BPF".to_owned()),
+        ),
+        check(
+            "pid namespace",
+            host::check_pid_namespace().map(|()| "the initial one".to_owned()),
+        ),
+        check(
+            "lockdown",
+            host::check_lockdown()
+                .map(|()| host::lockdown_mode().unwrap_or_else(|| "not in this kernel".to_owned())),
+        ),
+        check(
+            "BTF",
+            host::read_btf().map(|btf| format!("{}, {} KiB", host::BTF_PATH, btf.len() >> 10)),
+        ),
+        check(
+            "tracefs",
+            host::mounted_tracefs().map(|path| path.display().to_string()),
+        ),
+    ];
+    if checks.iter().all(|check| check.state == State::Ok) {
+        checks.extend(try_it());
+    }
+    checks.push(proc_check());
+    checks
+}
+
+/// Loads and attaches what `watch` does, and takes a snapshot.
+fn try_it() -> Vec<Check> {
+    let mut probe = match Probe::load(Options::default()) {
+        Ok(probe) => probe,
+        Err(error) => return vec![check("maps", Err(error))],
+    };
+    let mut checks = vec![check("maps", Ok("the ring and its counters".to_owned()))];
+    let attached = probe.attach();
+    checks.push(check(
+        "programs",
+        attached.map(|()| "loaded and attached".to_owned()),
+    ));
+    let mut engine = Engine::new(proc::anonymous_device(), true);
+    let taken = engine
+        .snapshot(|on_record| probe.snapshot(|record| on_record(record, Moment(proc::boottime()))));
+    let taken = taken.map(|()| {
+        format!(
+            "{} descriptors of {} processes",
+            engine.descriptors(),
+            engine.model.processes().count()
+        )
+    });
+    let mut snapshot = check("snapshot", taken);
+    if snapshot.state == State::Missing {
+        // There is another way.
+        snapshot.state = State::Reduced;
+    }
+    checks.push(snapshot);
+    probe.detach();
+    checks
+}
+
+/// What /proc does not show is told without path and command line.
+fn proc_check() -> Check {
+    let (state, detail) = match proc_snapshot::take(&mut |_| {}) {
+        Ok(0) => (State::Ok, "all processes can be read".to_owned()),
+        Ok(unreadable) => (
+            State::Reduced,
+            format!("{unreadable} processes cannot be read: their findings are without paths"),
+        ),
+        Err(error) => (State::Reduced, format!("/proc cannot be read: {error}")),
+    };
+    Check {
+        name: "/proc",
+        state,
+        detail,
+    }
+}
+
+fn check(name: &'static str, result: Result<String, ProbeError>) -> Check {
+    match result {
+        Ok(detail) => Check {
+            name,
+            state: State::Ok,
+            detail,
+        },
+        Err(error) => Check {
+            name,
+            state: State::Missing,
+            detail: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,71 @@
+//! `fdwatch fds PID`: a process's descriptors, with their origins as far as a look can tell.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use super::{WritingOutput as _, check_pid, reporter, snapshot};
+use crate::{
+    cli::Fds,
+    diagnose::{Descriptor, FileInfo},
+    investigate,
+    model::{Model, Slot, Table},
+    proc,
+    report::TableReport,
+};
+
+pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
+    check_pid(fds.pid)?;
+    let snapshot = snapshot::take(fds.source.proc, true)?;
+    let model = &snapshot.engine.model;
+    let process = investigate::process(fds.pid, model);
+    let table = model.table_of(fds.pid);
+    if table.is_none() && !proc::has_no_descriptors(fds.pid) {
+        bail!(
+            "the descriptors of process {} cannot be read: it has ended, or the kernel hides them",
+            fds.pid
+        );
+    }
+    let rows = table.iter().flat_map(|table| {
+        table.iter().map(|(fd, slot)| {
+            let origin = origin(model, process.ppid, fd, slot, table);
+            let descriptor = Descriptor {
+                origin,
+                ..Descriptor::new(fd, slot, Some(table))
+            };
+            (descriptor, file(fds.pid, fd, slot))
+        })
+    });
+    let report = TableReport {
+        fds: rows.collect(),
+        process,
+    };
+    let mut reporter = reporter(fds.output.format());
+    reporter.table(&report, model.now()).writing_output()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A look does not show how a descriptor was made; but one that the parent has under the same
+/// number, with the same description, came from there.
+fn origin(model: &Model, ppid: u32, fd: u32, slot: &Slot, table: &Table) -> &'static str {
+    let parents = model
+        .table_of(ppid)
+        .filter(|parent| parent.id() != table.id());
+    let parents = parents.and_then(|parent| parent.get(fd));
+    if parents.is_some_and(|parents| parents.file == slot.file) {
+        "fork"
+    } else {
+        "unknown"
+    }
+}
+
+fn file(pid: u32, fd: u32, slot: &Slot) -> FileInfo {
+    let name = proc::name(pid, fd);
+    FileInfo {
+        deleted: name.as_ref().is_some_and(|name| name.deleted),
+        path: name.map(|name| name.path),
+        dev: slot.dev,
+        ino: slot.ino,
+        file_type: slot.file_type(),
+    }
+}

@@ -1,0 +1,67 @@
+//! What each command does.
+
+mod doctor;
+mod fds;
+mod scan;
+mod snapshot;
+mod watch;
+
+use std::{io, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    cli::{Cli, Command, Filters},
+    proc,
+    report::{Format, Reporter, time::Clock},
+};
+
+/// Exit code of all errors.
+pub const EXIT_ERROR: u8 = 2;
+
+/// Does what the command line says.
+///
+/// # Errors
+///
+/// If it cannot be done.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        None => watch::run(&cli.watch),
+        Some(Command::Watch(watch)) => watch::run(&watch),
+        Some(Command::Scan(scan)) => scan::run(&scan),
+        Some(Command::Fds(fds)) => fds::run(&fds),
+        Some(Command::Doctor(doctor)) => doctor::run(&doctor),
+    }
+}
+
+/// Standard output, without colours where there is no terminal.
+type Output = io::BufWriter<anstream::AutoStream<io::Stdout>>;
+
+fn reporter(format: Format) -> Reporter<Output> {
+    let clock = Clock::new(proc::wall_time(), proc::boottime());
+    let output = io::BufWriter::with_capacity(1 << 16, anstream::stdout());
+    Reporter::new(output, format, proc::hostname(), clock)
+}
+
+/// What there is to say when output cannot be written.
+trait WritingOutput<T> {
+    fn writing_output(self) -> Result<T>;
+}
+
+impl<T> WritingOutput<T> for io::Result<T> {
+    fn writing_output(self) -> Result<T> {
+        self.context("cannot write to standard output")
+    }
+}
+
+/// Refuses to wait for what is about processes that there are not.
+fn check_pids(filters: &Filters) -> Result<()> {
+    filters.pid.iter().try_for_each(|&pid| check_pid(pid))
+}
+
+fn check_pid(pid: u32) -> Result<()> {
+    if !proc::exists(pid) {
+        bail!("there is no process {pid}");
+    }
+    Ok(())
+}

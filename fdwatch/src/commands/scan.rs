@@ -1,0 +1,55 @@
+//! `fdwatch scan`: the duplicates there are now.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{WritingOutput as _, check_pids, reporter, snapshot};
+use crate::{
+    cli::Scan,
+    investigate::Investigator,
+    report::{Format, note},
+};
+
+pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
+    let filter = scan.filters.filter()?;
+    check_pids(&scan.filters)?;
+    let snapshot::Snapshot {
+        mut engine,
+        unreadable,
+    } = snapshot::take(scan.source.proc, scan.filters.all)?;
+    let mut reporter = reporter(scan.output.format());
+    let mut investigator = Investigator::new(filter);
+    let now = engine.model.now();
+    let mut findings = Vec::new();
+    engine.settle(now, &mut |duplicate, model| {
+        findings.extend(investigator.finding(duplicate, model));
+    });
+    // The worst first.
+    findings.sort_by_key(|finding| {
+        (
+            std::cmp::Reverse(finding.severity),
+            finding.process.pid,
+            finding.fds.first().map(|first| first.fd),
+        )
+    });
+    for finding in &findings {
+        reporter.finding(finding, now).writing_output()?;
+    }
+    reporter.flush().writing_output()?;
+    if unreadable > 0 {
+        note(&format!(
+            "{unreadable} processes could not be read: run as root to see them"
+        ));
+    }
+    if findings.is_empty() {
+        if scan.output.format() == Format::Text {
+            let (descriptors, processes) = (engine.descriptors(), engine.model.processes().count());
+            note(&format!(
+                "no duplicates among {descriptors} descriptors of {processes} processes"
+            ));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::from(1))
+}

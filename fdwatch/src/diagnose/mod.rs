@@ -1,0 +1,291 @@
+//! Says what a duplicate is: its cause, how much it matters, and what to do about it.
+//!
+//! Pure: what there is to know beyond the tables, such as a file's path, is handed in. How a
+//! finding is shown is not known here.
+
+mod advice;
+mod origin;
+
+use crate::{
+    duplicates::{Change, Closed, Duplicate},
+    model::{Access, FileType, Moment, Provenance, Slot, Table},
+};
+
+pub use self::origin::origin;
+
+/// Why there is a duplicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The process opened the file again without having closed it.
+    Reopened,
+    /// Part of it, or all, came over fork.
+    Inherited,
+    /// All descriptors are one description, dup'ed.
+    Duplicated,
+    /// A file was renamed or deleted, is still held, and its path was opened anew.
+    Rotated,
+}
+
+impl Cause {
+    /// The name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reopened => "reopened",
+            Self::Inherited => "inherited",
+            Self::Duplicated => "duplicated",
+            Self::Rotated => "rotated",
+        }
+    }
+}
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Severity {
+    /// Readers only, or one description.
+    Info,
+    /// Two descriptions and a writer among them, or a deleted file that takes space.
+    #[default]
+    Warning,
+    /// It grows, and the process is about to run out of descriptors.
+    Critical,
+}
+
+impl Severity {
+    /// The name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// The process a finding is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessInfo {
+    /// Its number.
+    pub pid: u32,
+    /// When it was started: nanoseconds since boot; 0 if unknown.
+    pub start_time: u64,
+    /// The process it is a child of; 0 if unknown.
+    pub ppid: u32,
+    /// Its name: bytes of its own choice.
+    pub comm: Vec<u8>,
+    /// The program it runs, if that could be read.
+    pub exe: Option<Vec<u8>>,
+    /// What it was started with, if that could be read.
+    pub cmdline: Option<Vec<Vec<u8>>>,
+    /// How many descriptors it may have (`RLIMIT_NOFILE`, soft), if that could be read.
+    pub most_fds: Option<u64>,
+}
+
+/// The file a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its path, or what the kernel shows instead; none if that could not be read.
+    pub path: Option<Vec<u8>>,
+    /// The device, in the kernel's encoding.
+    pub dev: u32,
+    /// The inode.
+    pub ino: u64,
+    /// The type.
+    pub file_type: FileType,
+    /// It has no name any more.
+    pub deleted: bool,
+}
+
+/// A descriptor of a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Its number.
+    pub fd: u32,
+    /// How it may be used.
+    pub access: Access,
+    /// Whether what it writes goes to the end.
+    pub append: bool,
+    /// Whether it closes on exec.
+    pub cloexec: bool,
+    /// Its open file description, as an address of the kernel: not to be shown.
+    pub description: u64,
+    /// How it came to be.
+    pub origin: &'static str,
+    /// When it was made, if that was seen.
+    pub opened: Option<Moment>,
+    /// The thread that made it, if that was seen.
+    pub tid: Option<u32>,
+    /// When it was closed, and was no longer part of it.
+    pub closed: Option<Moment>,
+}
+
+impl Descriptor {
+    /// The descriptor `fd` of `table`, or of one that is gone.
+    #[must_use]
+    pub fn new(fd: u32, slot: &Slot, table: Option<&Table>) -> Self {
+        let seen = !slot.is_from_snapshot();
+        Self {
+            fd,
+            access: slot.access(),
+            append: slot.appends(),
+            cloexec: slot.closes_on_exec(),
+            description: slot.file,
+            origin: origin(slot, table),
+            opened: seen.then_some(slot.born),
+            tid: seen.then_some(slot.tid),
+            closed: None,
+        }
+    }
+
+    fn closed(closed: &Closed, table: Option<&Table>) -> Self {
+        Self {
+            closed: Some(closed.at),
+            ..Self::new(closed.fd, &closed.slot, table)
+        }
+    }
+}
+
+/// A duplicate worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Number of it, to know it again by.
+    pub id: u64,
+    /// What happened.
+    pub change: Change,
+    /// The process.
+    pub process: ProcessInfo,
+    /// The file.
+    pub file: FileInfo,
+    /// The descriptors that are held now, in order.
+    pub fds: Vec<Descriptor>,
+    /// Those that were closed since it was last told, in the order they were.
+    pub closed: Vec<Descriptor>,
+    /// How many more were closed, of which nothing is known.
+    pub more_closed: u32,
+    /// How long it lived, in nanoseconds, if it is gone.
+    pub lifetime: Option<u64>,
+    /// How often it came since it was last told.
+    pub times: u32,
+    /// Why it is.
+    pub cause: Cause,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// What is known of a duplicate beyond the tables.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The process.
+    pub process: ProcessInfo,
+    /// Path of the file, or what the kernel shows instead.
+    pub path: Option<Vec<u8>>,
+    /// Whether the path leads nowhere any more.
+    pub deleted: bool,
+    /// Whether the process's parent is there and holds the same file twice, so that the duplicate
+    /// is the parent's.
+    pub parent_holds_it: bool,
+}
+
+/// The finding that a duplicate is.
+#[must_use]
+pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
+    let table = duplicate.table;
+    let held = duplicate.fds.iter();
+    let held: Vec<_> = held.filter_map(|&fd| Some((fd, table?.get(fd)?))).collect();
+    // One that is gone is judged by what it was.
+    let mut slots: Vec<_> = held.iter().map(|&(_, slot)| slot).collect();
+    if slots.len() < 2 {
+        slots.extend(duplicate.closed.iter().map(|closed| &closed.slot));
+    }
+    let file = slots.first().copied().copied().unwrap_or_default();
+    let cause = cause(&slots, table);
+    let file = FileInfo {
+        deleted: context.deleted || slots.iter().all(|slot| slot.was_unlinked()),
+        path: context.path,
+        dev: file.dev,
+        ino: file.ino,
+        file_type: file.file_type(),
+    };
+    let severity = severity(
+        &slots,
+        &file,
+        table.map_or(0, Table::len),
+        context.process.most_fds,
+        cause == Cause::Inherited && context.parent_holds_it,
+    );
+    let closed = duplicate.closed.iter();
+    Finding {
+        id: duplicate.id,
+        change: duplicate.change,
+        process: context.process,
+        fds: held
+            .iter()
+            .map(|&(fd, slot)| Descriptor::new(fd, slot, table))
+            .collect(),
+        closed: closed
+            .map(|closed| Descriptor::closed(closed, table))
+            .collect(),
+        more_closed: duplicate.more_closed,
+        lifetime: duplicate
+            .ended
+            .filter(|_| duplicate.change == Change::Gone)
+            .map(|ended| ended.since(duplicate.since)),
+        times: duplicate.times,
+        cause,
+        severity,
+        advice: advice::advice(cause, &slots, &file),
+        file,
+    }
+}
+
+fn cause(slots: &[&Slot], table: Option<&Table>) -> Cause {
+    if !has_two_descriptions(slots) {
+        return Cause::Duplicated;
+    }
+    let came = |slot: &&Slot| {
+        table.is_some_and(|table| match table.provenance(slot) {
+            Provenance::Inherited => true,
+            Provenance::KeptOverExec => table.came_over_fork(slot),
+            Provenance::Made | Provenance::Unknown => false,
+        })
+    };
+    if slots.iter().any(came) {
+        Cause::Inherited
+    } else {
+        Cause::Reopened
+    }
+}
+
+fn has_two_descriptions(slots: &[&Slot]) -> bool {
+    slots.windows(2).any(|pair| pair[0].file != pair[1].file)
+}
+
+fn severity(
+    slots: &[&Slot],
+    file: &FileInfo,
+    open: usize,
+    most_fds: Option<u64>,
+    is_parents: bool,
+) -> Severity {
+    if is_parents {
+        return Severity::Info;
+    }
+    let share = |count: usize, most: u64, percent: u64| count as u64 >= most * percent / 100;
+    if most_fds.is_some_and(|most| share(open, most, 80) && share(slots.len(), most, 10)) {
+        return Severity::Critical;
+    }
+    let written = slots.iter().any(|slot| slot.access().writes());
+    // A file that never had a name is meant to be gone when it is closed.
+    let pinned = file.deleted && !slots.iter().any(|slot| slot.was_unlinked());
+    if file.file_type == FileType::Regular && ((written && has_two_descriptions(slots)) || pinned) {
+        Severity::Warning
+    } else {
+        Severity::Info
+    }
+}
+
+#[cfg(test)]
+mod tests;

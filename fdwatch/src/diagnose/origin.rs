@@ -1,0 +1,80 @@
+//! How a descriptor came to be, in a word: the name of the syscall that made it in its table, or
+//! how it came there from another.
+
+use crate::model::{Provenance, Slot, Table};
+
+/// The origin of a descriptor of `table`, or of one that is gone.
+#[must_use]
+pub fn origin(slot: &Slot, table: Option<&Table>) -> &'static str {
+    let made = || {
+        if slot.is_from_snapshot() {
+            "unknown"
+        } else {
+            call_name(slot.call)
+        }
+    };
+    match table.map(|table| table.provenance(slot)) {
+        Some(Provenance::Inherited) => "fork",
+        Some(Provenance::KeptOverExec) => "exec-kept",
+        Some(Provenance::Unknown) => "unknown",
+        Some(Provenance::Made) | None => made(),
+    }
+}
+
+macro_rules! calls {
+    ($($(#[$cfg:meta])* $number:ident $name:literal,)*) => {
+        /// The name of the syscall that `number` is on this machine.
+        fn call_name(number: u16) -> &'static str {
+            match i64::from(number) {
+                $($(#[$cfg])* libc::$number => $name,)*
+                _ => "unknown",
+            }
+        }
+    };
+}
+
+calls! {
+    SYS_openat "openat",
+    SYS_openat2 "openat2",
+    SYS_dup "dup",
+    SYS_dup3 "dup3",
+    SYS_fcntl "fcntl",
+    SYS_accept "accept",
+    SYS_accept4 "accept4",
+    SYS_bpf "bpf",
+    SYS_epoll_create1 "epoll_create1",
+    SYS_eventfd2 "eventfd2",
+    SYS_fanotify_init "fanotify_init",
+    SYS_fsmount "fsmount",
+    SYS_fsopen "fsopen",
+    SYS_fspick "fspick",
+    SYS_inotify_init1 "inotify_init1",
+    SYS_io_uring_setup "io_uring_setup",
+    SYS_landlock_create_ruleset "landlock_create_ruleset",
+    SYS_memfd_create "memfd_create",
+    SYS_memfd_secret "memfd_secret",
+    SYS_mq_open "mq_open",
+    SYS_open_by_handle_at "open_by_handle_at",
+    SYS_open_tree "open_tree",
+    SYS_perf_event_open "perf_event_open",
+    SYS_pidfd_getfd "pidfd_getfd",
+    SYS_pidfd_open "pidfd_open",
+    SYS_signalfd4 "signalfd4",
+    SYS_socket "socket",
+    SYS_timerfd_create "timerfd_create",
+    SYS_userfaultfd "userfaultfd",
+    #[cfg(target_arch = "x86_64")]
+    SYS_open "open",
+    #[cfg(target_arch = "x86_64")]
+    SYS_creat "creat",
+    #[cfg(target_arch = "x86_64")]
+    SYS_dup2 "dup2",
+    #[cfg(target_arch = "x86_64")]
+    SYS_epoll_create "epoll_create",
+    #[cfg(target_arch = "x86_64")]
+    SYS_eventfd "eventfd",
+    #[cfg(target_arch = "x86_64")]
+    SYS_inotify_init "inotify_init",
+    #[cfg(target_arch = "x86_64")]
+    SYS_signalfd "signalfd",
+}

@@ -1,0 +1,78 @@
+//! Model and duplicates, driven by the records of a probe. Does no I/O of its own.
+
+use fdwatch_common::Event;
+
+use crate::{
+    duplicates::{Duplicate, Duplicates},
+    model::{Model, Moment, Table},
+};
+
+/// Model and duplicates together.
+#[derive(Debug)]
+pub struct Engine {
+    /// Every process's descriptor table.
+    pub model: Model,
+    /// What of it is held more than once.
+    pub duplicates: Duplicates,
+    malformed: u64,
+}
+
+impl Engine {
+    /// An empty one. See [`Model::new`] and [`Duplicates::new`].
+    #[must_use]
+    pub fn new(anonymous_dev: Option<u32>, all_types: bool) -> Self {
+        Self {
+            model: Model::new(anonymous_dev),
+            duplicates: Duplicates::new(all_types),
+            malformed: 0,
+        }
+    }
+
+    /// Takes in a record that was read at `at`.
+    pub fn record(&mut self, record: &[u8], at: Moment) {
+        match Event::parse(record) {
+            Ok(event) => self.model.apply(&event, at, &mut self.duplicates),
+            Err(_) => self.malformed += 1,
+        }
+    }
+
+    /// Takes in a snapshot. `take` is to hand over the records, and is called again if the first one
+    /// cannot be complete.
+    ///
+    /// # Errors
+    ///
+    /// If `take` fails.
+    pub fn snapshot<E>(
+        &mut self,
+        mut take: impl FnMut(&mut dyn FnMut(&[u8], Moment)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for _ in 0..2 {
+            self.model.begin_snapshot();
+            let result = take(&mut |record, at| self.record(record, at));
+            let again = self.model.end_snapshot();
+            result?;
+            if !again {
+                break;
+            }
+        }
+        self.duplicates.search(&self.model);
+        Ok(())
+    }
+
+    /// Tells `judge` what has changed since the last time.
+    pub fn settle(&mut self, now: Moment, judge: &mut impl FnMut(&Duplicate<'_>, &Model)) {
+        self.duplicates.settle(&self.model, now, judge);
+    }
+
+    /// How many records could not be understood.
+    #[must_use]
+    pub const fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// How many descriptors there are, each table counted once.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        self.model.tables().map(Table::len).sum()
+    }
+}

@@ -1,0 +1,50 @@
+//! Which findings are wanted.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
+
+use globset::GlobSet;
+
+use crate::diagnose::{Finding, Severity};
+
+/// What a finding must be like to be told. An empty list asks for nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The processes it may be about.
+    pub pids: Vec<u32>,
+    /// What its process's name must match one of.
+    pub comm: Option<GlobSet>,
+    /// What its file's path must match one of.
+    pub path: Option<GlobSet>,
+    /// How many descriptors it must be about.
+    pub min_fds: usize,
+    /// How much it must matter.
+    pub severity: Severity,
+}
+
+impl Filter {
+    /// Whether a finding about the process may be wanted: cheap to know before all else.
+    #[must_use]
+    pub fn wants_process(&self, pid: u32) -> bool {
+        self.pids.is_empty() || self.pids.contains(&pid)
+    }
+
+    /// Whether the finding is wanted.
+    #[must_use]
+    pub fn wants(&self, finding: &Finding) -> bool {
+        // One that is gone was about those that were closed as well.
+        let fds = finding.fds.len() + finding.closed.len();
+        self.wants_process(finding.process.pid)
+            && finding.severity >= self.severity
+            && fds >= self.min_fds
+            && matches(self.comm.as_ref(), Some(&finding.process.comm))
+            && matches(self.path.as_ref(), finding.file.path.as_ref())
+    }
+}
+
+fn matches(globs: Option<&GlobSet>, bytes: Option<&Vec<u8>>) -> bool {
+    match (globs, bytes) {
+        (None, _) => true,
+        (Some(globs), Some(bytes)) => globs.is_match(Path::new(OsStr::from_bytes(bytes))),
+        (Some(_), None) => false,
+    }
+}

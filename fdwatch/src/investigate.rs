@@ -1,0 +1,136 @@
+//! Makes findings of duplicates: asks /proc for what the tables do not have, remembers it for as
+//! long as a duplicate is there, and keeps to what is wanted.
+
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    diagnose::{Context, Finding, ProcessInfo, diagnose},
+    duplicates::{Change, Duplicate},
+    filter::Filter,
+    model::{Identity, Model, Slot},
+    proc,
+};
+
+/// Makes findings of duplicates.
+#[derive(Debug)]
+pub struct Investigator {
+    filter: Filter,
+    known: FxHashMap<u64, Known>,
+}
+
+/// A duplicate that is there.
+#[derive(Debug)]
+struct Known {
+    /// Whether it was told.
+    shown: bool,
+    process: ProcessInfo,
+    path: Option<Vec<u8>>,
+    deleted: bool,
+}
+
+impl Investigator {
+    /// One that keeps to what `filter` wants.
+    #[must_use]
+    pub fn new(filter: Filter) -> Self {
+        Self {
+            filter,
+            known: FxHashMap::default(),
+        }
+    }
+
+    /// What is to be told of `duplicate`, if anything.
+    pub fn finding(&mut self, duplicate: &Duplicate<'_>, model: &Model) -> Option<Finding> {
+        if !self.filter.wants_process(duplicate.tgid) {
+            return None;
+        }
+        let known = self.known.remove(&duplicate.id);
+        let was_known = known.is_some();
+        let was_shown = known.as_ref().is_some_and(|known| known.shown);
+        if was_known && !was_shown && duplicate.change == Change::Gone {
+            return None;
+        }
+        let context = context(duplicate, model, known);
+        let mut finding = diagnose(duplicate, context);
+        let wanted = self.filter.wants(&finding);
+        let shown = wanted || was_shown;
+        if finding.change == Change::Changed && !was_shown {
+            // What was not wanted before is new to the reader.
+            finding.change = Change::Found;
+        }
+        if finding.change != Change::Gone {
+            let known = Known {
+                shown,
+                process: finding.process.clone(),
+                path: finding.file.path.clone(),
+                deleted: finding.file.deleted,
+            };
+            self.known.insert(duplicate.id, known);
+        }
+        shown.then_some(finding)
+    }
+}
+
+fn context(duplicate: &Duplicate<'_>, model: &Model, known: Option<Known>) -> Context {
+    let name = path(duplicate);
+    let process = process(duplicate.tgid, model);
+    let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
+    let (process, path, deleted) = match (known, name) {
+        // It may have been renamed or deleted since it was found.
+        (Some(known), name) => match name {
+            Some(name) => (process, Some(name.path), name.deleted),
+            None => (keep(known.process, process), known.path, known.deleted),
+        },
+        (None, Some(name)) => (process, Some(name.path), name.deleted),
+        (None, None) => (process, None, false),
+    };
+    Context {
+        process,
+        path,
+        deleted,
+        parent_holds_it,
+    }
+}
+
+/// What was known of a process is better than what is left of it after it has ended.
+fn keep(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
+    if now.exe.is_some() { now } else { known }
+}
+
+fn path(duplicate: &Duplicate<'_>) -> Option<proc::Name> {
+    let table = duplicate.table?;
+    let pid = table.holders().first()?.tid;
+    duplicate.fds.iter().find_map(|&fd| {
+        let slot = table.get(fd)?;
+        let name = proc::name(pid, fd)?;
+        is_same_file(pid, fd, slot).then_some(name)
+    })
+}
+
+/// The number may have been closed and given away since: the file is the same if its inode is, as
+/// far as the device can be compared at all (that of a subvolume or an overlay is shown as another).
+fn is_same_file(pid: u32, fd: u32, slot: &Slot) -> bool {
+    let Ok(metadata) = fs::metadata(format!("/proc/{pid}/fd/{fd}")) else {
+        return false;
+    };
+    proc::kernel_device(metadata.dev()) != slot.dev || metadata.ino() == slot.ino
+}
+
+/// What is known of the process `tgid`: what /proc says, or if it has ended, what the model does.
+pub(crate) fn process(tgid: u32, model: &Model) -> ProcessInfo {
+    let known = model.process_or_ended(tgid);
+    let start_time = known.map_or(0, |known| known.start_time);
+    proc::process(tgid, start_time).unwrap_or_else(|| ProcessInfo {
+        pid: tgid,
+        start_time,
+        ppid: known.map_or(0, |known| known.parent),
+        comm: known.map_or_else(Vec::new, |known| known.name().to_vec()),
+        ..ProcessInfo::default()
+    })
+}
+
+fn holds_twice(model: &Model, tgid: u32, identity: Identity) -> bool {
+    let table = model.table_of(tgid);
+    table.is_some_and(|table| table.on_file(identity).nth(1).is_some())
+}

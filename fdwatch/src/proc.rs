@@ -1,0 +1,257 @@
+//! What /proc says of processes and files: the details of a finding. Everything in here may fail at
+//! any time, for the process may end, and then there is less to tell.
+
+use std::{
+    fs,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStringExt as _,
+    },
+    sync::OnceLock,
+};
+
+use procfs::process::LimitValue;
+
+use crate::diagnose::ProcessInfo;
+
+/// Bytes of a command line that are of interest.
+const MOST_CMDLINE: usize = 4096;
+
+/// What /proc says of the process `pid`, if that is still the one that was started at `start_time`
+/// (nanoseconds since boot; 0 for any).
+#[must_use]
+pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
+    let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+    let stat = process.stat().ok()?;
+    if start_time != 0 && ticks(start_time) != stat.starttime {
+        return None;
+    }
+    let limits = process.limits().ok();
+    let most_fds = limits.and_then(|limits| match limits.max_open_files.soft_limit {
+        LimitValue::Value(most) => Some(most),
+        LimitValue::Unlimited => None,
+    });
+    Some(ProcessInfo {
+        pid,
+        start_time: if start_time == 0 {
+            stat.starttime
+                .saturating_mul(NANOSECONDS / ticks_per_second())
+        } else {
+            start_time
+        },
+        ppid: stat.ppid.try_into().unwrap_or(0),
+        comm: comm(pid).unwrap_or_else(|| stat.comm.into_bytes()),
+        exe: link(&format!("/proc/{pid}/exe")),
+        cmdline: cmdline(pid),
+        most_fds,
+    })
+}
+
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Nanoseconds since boot as /proc shows them: `nsec_to_clock_t`, kernel/time/time.c, rounds down.
+fn ticks(nanoseconds: u64) -> u64 {
+    nanoseconds / (NANOSECONDS / ticks_per_second())
+}
+
+fn ticks_per_second() -> u64 {
+    static TICKS: OnceLock<u64> = OnceLock::new();
+    *TICKS.get_or_init(|| procfs::ticks_per_second().clamp(1, NANOSECONDS))
+}
+
+fn comm(pid: u32) -> Option<Vec<u8>> {
+    let mut comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    if comm.last() == Some(&b'\n') {
+        comm.pop();
+    }
+    Some(comm)
+}
+
+fn cmdline(pid: u32) -> Option<Vec<Vec<u8>>> {
+    let mut line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    line.truncate(MOST_CMDLINE);
+    while line.last() == Some(&0) {
+        line.pop();
+    }
+    Some(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+}
+
+fn link(path: &str) -> Option<Vec<u8>> {
+    Some(fs::read_link(path).ok()?.into_os_string().into_vec())
+}
+
+/// A file's name, as the kernel shows it for a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Its path, or what is shown instead.
+    pub path: Vec<u8>,
+    /// Whether that path does not lead to it any more.
+    pub deleted: bool,
+}
+
+/// Appended to the path of a file that was deleted: `d_path`, fs/d_path.c.
+const DELETED: &[u8] = b" (deleted)";
+
+/// The name of what the descriptor `fd` of `pid` refers to.
+#[must_use]
+pub fn name(pid: u32, fd: u32) -> Option<Name> {
+    let path = link(&format!("/proc/{pid}/fd/{fd}"))?;
+    // A file may be called that as well; then it has links.
+    match path.strip_suffix(DELETED) {
+        Some(name) if links(pid, fd) == Some(0) => Some(Name {
+            path: name.to_vec(),
+            deleted: true,
+        }),
+        _ => Some(Name {
+            path,
+            deleted: false,
+        }),
+    }
+}
+
+fn links(pid: u32, fd: u32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?.nlink())
+}
+
+/// Whether there is a process `pid`.
+#[must_use]
+pub fn exists(pid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
+}
+
+/// Whether the process `pid` is known to have no descriptors.
+#[must_use]
+pub fn has_no_descriptors(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// The device of the kernel's anonymous files, in its own encoding.
+#[must_use]
+pub fn anonymous_device() -> Option<u32> {
+    // SAFETY: the call has no requirements, and the descriptor is ours alone.
+    let event = unsafe {
+        let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }?;
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: there is room for what is written, and zeroes are valid if nothing is.
+    let device = unsafe {
+        if libc::fstat(event.as_raw_fd(), stat.as_mut_ptr()) != 0 {
+            return None;
+        }
+        stat.assume_init().st_dev
+    };
+    Some(kernel_device(device))
+}
+
+/// A device as userspace has it, in the kernel's own encoding: `MKDEV`, include/linux/kdev_t.h.
+#[must_use]
+pub fn kernel_device(device: u64) -> u32 {
+    libc::major(device) << 20 | libc::minor(device)
+}
+
+/// Major and minor of a device in the kernel's own encoding.
+#[must_use]
+pub const fn major_minor(device: u32) -> (u32, u32) {
+    (device >> 20, device & ((1 << 20) - 1))
+}
+
+/// The name of this host.
+#[must_use]
+pub fn hostname() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
+}
+
+/// What this process has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Processor time in its own code, in seconds.
+    pub user: f64,
+    /// Processor time in the kernel, in seconds.
+    pub system: f64,
+    /// Most memory it had at once, in bytes.
+    pub peak_rss: u64,
+}
+
+/// What this process has used so far.
+#[must_use]
+pub fn usage() -> Usage {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: there is room for what is written, and zeroes are valid if nothing is.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds and microseconds are small"
+    )]
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    Usage {
+        user: seconds(usage.ru_utime),
+        system: seconds(usage.ru_stime),
+        peak_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    }
+}
+
+/// Nanoseconds since boot: `CLOCK_BOOTTIME`.
+#[must_use]
+pub fn boottime() -> u64 {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
+/// Nanoseconds since 1970.
+#[must_use]
+pub fn wall_time() -> u64 {
+    clock(libc::CLOCK_REALTIME)
+}
+
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: there is room for what is written, and both clocks are in all kernels.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * NANOSECONDS + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_known() {
+        let own = process(std::process::id(), 0).unwrap();
+        assert!(own.most_fds.is_some_and(|most| most > 0));
+        assert_eq!(own.exe, link("/proc/self/exe"));
+        assert!(process(std::process::id(), own.start_time + NANOSECONDS).is_none());
+        assert!(process(std::process::id(), own.start_time).is_some());
+    }
+
+    #[test]
+    fn a_deleted_file_is_told_from_one_that_is_called_so() {
+        use std::os::fd::AsRawFd as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x (deleted)");
+        let file = fs::File::create(&path).unwrap();
+        let fd = file.as_raw_fd().try_into().unwrap();
+        let own = std::process::id();
+        let before = name(own, fd).unwrap();
+        assert!(!before.deleted && before.path.ends_with(b"x (deleted)"));
+        fs::remove_file(&path).unwrap();
+        let after = name(own, fd).unwrap();
+        assert!(after.deleted && after.path == before.path);
+    }
+
+    #[test]
+    fn devices_keep_their_numbers() {
+        assert_eq!(
+            major_minor(kernel_device(libc::makedev(259, 65_536))),
+            (259, 65_536)
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Names and paths are bytes chosen by strangers: what they do to a terminal is not left to them.
+
+use std::fmt::{self, Write as _};
+
+/// Characters of a name that are shown; of a longer one, its beginning and its end.
+const MOST_SHOWN: usize = 4096;
+
+/// Shows bytes on a terminal: what is UTF-8 and printable as it is, all else escaped.
+pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = self;
+        if bytes.len() > MOST_SHOWN {
+            let (head, tail) = (
+                &bytes[..MOST_SHOWN / 2],
+                &bytes[bytes.len() - MOST_SHOWN / 2..],
+            );
+            escape(f, head)?;
+            f.write_str("...")?;
+            return escape(f, tail);
+        }
+        escape(f, bytes)
+    }
+}
+
+fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                _ if character.is_ascii_control() => write!(f, "\\x{:02x}", character as u32)?,
+                _ if character.is_control() || is_deceptive(character) => {
+                    write!(f, "\\u{{{:x}}}", character as u32)?;
+                }
+                _ => f.write_char(character)?,
+            }
+        }
+        for byte in chunk.invalid() {
+            write!(f, "\\x{byte:02x}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Characters that cannot be seen, or change how others are shown: they can make one path look like
+/// another.
+const fn is_deceptive(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(bytes: &[u8]) -> String {
+        Escaped(bytes).to_string()
+    }
+
+    #[test]
+    fn what_is_printable_stays() {
+        assert_eq!(
+            escaped("/var/log/größe x.log".as_bytes()),
+            "/var/log/größe x.log"
+        );
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(escaped(b"a\x1b[2Jb\nc\\d\x7f"), "a\\x1b[2Jb\\nc\\\\d\\x7f");
+        assert_eq!(escaped("\u{9b}31m".as_bytes()), "\\u{9b}31m");
+        assert_eq!(escaped("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+        assert_eq!(escaped(b"x\xff\xfey"), "x\\xff\\xfey");
+    }
+
+    #[test]
+    fn what_is_long_is_shortened() {
+        assert_eq!(escaped(&[b'a'; 10_000]).len(), MOST_SHOWN + 3);
+    }
+}

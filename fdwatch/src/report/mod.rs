@@ -1,0 +1,176 @@
+//! Shows findings: as text or as JSON, on standard output. Nothing is decided here.
+
+mod escape;
+mod json;
+mod text;
+pub mod time;
+
+use std::io::{self, Write};
+
+use self::{json::Json, time::Clock};
+use crate::{
+    diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
+    model::{Moment, Statistics},
+    probe::Lost,
+    proc::Usage,
+};
+
+/// How findings are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a person.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// The account fdwatch gives of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    /// How long it ran, in nanoseconds.
+    pub duration: u64,
+    /// What the model has seen.
+    pub statistics: Statistics,
+    /// What never came to it.
+    pub lost: Lost,
+    /// Records that could not be understood.
+    pub malformed: u64,
+    /// Processes whose descriptors could not be read.
+    pub unreadable_processes: u64,
+    /// Duplicates told as found.
+    pub found: u64,
+    /// As changed.
+    pub changed: u64,
+    /// As gone.
+    pub gone: u64,
+    /// Processes there are.
+    pub processes: usize,
+    /// Descriptors there are, each table counted once.
+    pub descriptors: usize,
+    /// Size of the ring, if there is one.
+    pub ring_bytes: Option<u32>,
+    /// What fdwatch itself has used.
+    pub usage: Usage,
+}
+
+/// A process's descriptors.
+#[derive(Clone, Debug)]
+pub struct TableReport {
+    /// The process.
+    pub process: ProcessInfo,
+    /// Its descriptors, in order, and what each refers to.
+    pub fds: Vec<(Descriptor, FileInfo)>,
+}
+
+/// Where findings go.
+pub struct Reporter<W> {
+    output: W,
+    format: Format,
+    json: Json,
+    /// When the moments of what is shown were.
+    pub clock: Clock,
+}
+
+impl<W: Write> Reporter<W> {
+    /// A reporter of the host named `host`, that writes to `output`.
+    pub fn new(output: W, format: Format, host: String, clock: Clock) -> Self {
+        Self {
+            output,
+            format,
+            json: Json::new(host),
+            clock,
+        }
+    }
+
+    /// Shows a finding.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn finding(&mut self, finding: &Finding, now: Moment) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => text::finding(finding, &self.clock, now),
+            Format::Json => line(self.json.finding(finding, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())
+    }
+
+    /// Says that the watch has begun: as JSON in the output, else on standard error.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn started(&mut self, account: &Account, now: Moment) -> io::Result<()> {
+        match self.format {
+            Format::Text => note(&text::started(account)),
+            Format::Json => {
+                let line = line(self.json.started(account, &self.clock, now))?;
+                self.output.write_all(line.as_bytes())?;
+            }
+        }
+        self.flush()
+    }
+
+    /// Says that records were lost, and how many in all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn loss(&mut self, lost: &Lost, now: Moment) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => text::loss(lost, &self.clock, now),
+            Format::Json => line(self.json.loss(lost, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())
+    }
+
+    /// Shows a process's descriptors.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn table(&mut self, table: &TableReport, now: Moment) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => text::table(table),
+            Format::Json => line(self.json.table(table, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())?;
+        self.flush()
+    }
+
+    /// Gives the account of it all: as JSON in the output, else on standard error.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn summary(&mut self, account: &Account, now: Moment) -> io::Result<()> {
+        match self.format {
+            Format::Text => note(&text::summary(account)),
+            Format::Json => {
+                let line = line(self.json.summary(account, &self.clock, now))?;
+                self.output.write_all(line.as_bytes())?;
+            }
+        }
+        self.flush()
+    }
+
+    /// Hands over what was written so far.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+fn line(json: serde_json::Result<String>) -> io::Result<String> {
+    let mut line = json.map_err(io::Error::other)?;
+    line.push('\n');
+    Ok(line)
+}
+
+/// Says something that is not part of the output. Where that cannot be said, no one listens.
+pub fn note(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "fdwatch: {text}");
+}

@@ -1,0 +1,201 @@
+//! Findings for a person's eye. Colours are stripped later where there is no terminal.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use super::{
+    Account, TableReport,
+    escape::Escaped,
+    time::{Clock, span},
+};
+use crate::{
+    diagnose::{Descriptor, FileInfo, Finding, ProcessInfo, Severity},
+    duplicates::Change,
+    model::Moment,
+    probe::Lost,
+    proc::major_minor,
+};
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+const GREEN: Style = AnsiColor::Green.on_default();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// Width of the time in front of each line.
+const MARGIN: &str = "          ";
+
+pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
+    let mut text = String::new();
+    let (word, style) = match (finding.change, finding.severity) {
+        (Change::Gone, _) => ("GONE", GREEN),
+        (Change::Found, Severity::Critical) => ("FOUND", RED),
+        (Change::Found, _) => ("FOUND", YELLOW),
+        (Change::Changed, Severity::Critical) => ("CHANGED", RED),
+        (Change::Changed, _) => ("CHANGED", CYAN),
+    };
+    let time = clock.time_of_day(now);
+    let severity = finding.severity.name();
+    let process = process(&finding.process);
+    let path = path(&finding.file);
+    let cause = finding.cause.name();
+    let _ = writeln!(
+        text,
+        "{DIM}{time}{DIM:#}  {style}{word:<7}{style:#}  {severity:<8}  {process}  {BOLD}{path}{BOLD:#}  ({cause}{})",
+        history(finding),
+    );
+    for descriptor in &finding.fds {
+        let since = descriptor.opened.map_or_else(
+            || "before fdwatch".to_owned(),
+            |opened| format!("at {}", clock.time_of_day(opened)),
+        );
+        let _ = writeln!(
+            text,
+            "{MARGIN}  {}  {:<9}  {since}{}",
+            descriptor_column(descriptor),
+            descriptor.origin,
+            descriptor
+                .tid
+                .filter(|&tid| tid != finding.process.pid)
+                .map_or_else(String::new, |tid| format!(", thread {tid}")),
+        );
+    }
+    for descriptor in &finding.closed {
+        let lived = descriptor.closed.zip(descriptor.opened);
+        let lived = lived.map_or_else(String::new, |(closed, opened)| {
+            format!(" after {}", span(closed.since(opened)))
+        });
+        let at = descriptor.closed.unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{MARGIN}{DIM}- {}  {:<9}  closed at {}{lived}{DIM:#}",
+            descriptor_column(descriptor),
+            descriptor.origin,
+            clock.time_of_day(at),
+        );
+    }
+    if finding.more_closed > 0 {
+        let _ = writeln!(
+            text,
+            "{MARGIN}{DIM}- {} more were closed{DIM:#}",
+            finding.more_closed
+        );
+    }
+    if finding.change == Change::Found {
+        let _ = writeln!(text, "{MARGIN}{DIM}> {}{DIM:#}", finding.advice);
+    }
+    text
+}
+
+fn history(finding: &Finding) -> String {
+    let mut history = String::new();
+    if let Some(lifetime) = finding.lifetime {
+        let _ = write!(history, ", lived {}", span(lifetime));
+    }
+    if finding.times > 1 {
+        let _ = write!(history, ", {} times since last told", finding.times);
+    }
+    history
+}
+
+fn process(process: &ProcessInfo) -> String {
+    format!("{}[{}]", Escaped(&process.comm), process.pid)
+}
+
+fn path(file: &FileInfo) -> String {
+    let (major, minor) = major_minor(file.dev);
+    let name = match &file.path {
+        Some(path) => Escaped(path).to_string(),
+        None => format!("inode {} on {major}:{minor}", file.ino),
+    };
+    let deleted = if file.deleted { " (deleted)" } else { "" };
+    format!("{name}{deleted}")
+}
+
+fn descriptor_column(descriptor: &Descriptor) -> String {
+    let append = if descriptor.append { "a" } else { "" };
+    let access = format!("{}{append}", descriptor.access.name());
+    let cloexec = if descriptor.cloexec { "cloexec" } else { "" };
+    format!("{:>5} {access:<4} {cloexec:<7}", descriptor.fd)
+}
+
+pub(super) fn started(account: &Account) -> String {
+    format!(
+        "watching {} descriptors of {} processes; Ctrl-C ends",
+        account.descriptors, account.processes
+    )
+}
+
+pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
+    let time = clock.time_of_day(now);
+    let kinds: Vec<_> = lost
+        .by_kind()
+        .map(|(kind, lost)| format!("{} {lost}", kind.name()))
+        .collect();
+    format!(
+        "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} records since the start ({}): tables may be wrong from here on; \
+         use a larger --ring-size\n",
+        lost.total(),
+        kinds.join(", "),
+    )
+}
+
+pub(super) fn table(table: &TableReport) -> String {
+    let mut text = format!(
+        "{BOLD}{}{BOLD:#}  {} descriptors{}\n",
+        process(&table.process),
+        table.fds.len(),
+        table
+            .process
+            .most_fds
+            .map_or_else(String::new, |most| format!(" of {most}")),
+    );
+    if table.fds.is_empty() {
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "{DIM}{:>5} {:<4} {:<7}  {:<9}  {:<9}  file{DIM:#}",
+        "fd", "mode", "", "origin", "type"
+    );
+    for (descriptor, file) in &table.fds {
+        let _ = writeln!(
+            text,
+            "{}  {:<9}  {:<9}  {}",
+            descriptor_column(descriptor),
+            descriptor.origin,
+            file.file_type.name(),
+            path(file),
+        );
+    }
+    text
+}
+
+pub(super) fn summary(account: &Account) -> String {
+    let usage = account.usage;
+    #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+    let megabytes = usage.peak_rss as f64 / f64::from(1 << 20);
+    let lost = account.lost.total();
+    let mut text = format!(
+        "{} events, lost {lost}, in {}; {} found, {} changed, {} gone; {} descriptors of {} processes; \
+         own cost: {:.2} s CPU, {megabytes:.1} MiB",
+        account.statistics.events(),
+        span(account.duration),
+        account.found,
+        account.changed,
+        account.gone,
+        account.descriptors,
+        account.processes,
+        usage.user + usage.system,
+    );
+    let unfitting = [
+        (account.unreadable_processes, "processes could not be read"),
+        (account.malformed, "malformed records"),
+    ];
+    for (count, what) in unfitting.into_iter().filter(|&(count, _)| count > 0) {
+        let _ = write!(text, "; {count} {what}");
+    }
+    text
+}

@@ -1,0 +1,93 @@
+//! Moments of the model as times of day.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::model::Moment;
+
+/// How the clock that moments are of and the time of day hang together, at one time.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// Nanoseconds from the boot's beginning back to 1970.
+    offset: u64,
+    zone: TimeZone,
+}
+
+impl Clock {
+    /// A clock, from what both show now: nanoseconds since 1970, and since boot.
+    #[must_use]
+    pub fn new(wall_time: u64, boottime: u64) -> Self {
+        Self {
+            offset: wall_time.saturating_sub(boottime),
+            zone: TimeZone::system(),
+        }
+    }
+
+    /// The clock may have been set since.
+    pub const fn adjust(&mut self, wall_time: u64, boottime: u64) {
+        self.offset = wall_time.saturating_sub(boottime);
+    }
+
+    fn timestamp(&self, moment: Moment) -> Timestamp {
+        let nanoseconds = moment.0.saturating_add(self.offset);
+        Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// As RFC 3339 has it, in UTC, to the microsecond.
+    #[must_use]
+    pub fn rfc3339(&self, moment: Moment) -> String {
+        format!("{:.6}", self.timestamp(moment))
+    }
+
+    /// Hours, minutes and seconds of the day here.
+    #[must_use]
+    pub fn time_of_day(&self, moment: Moment) -> String {
+        let zoned = self.timestamp(moment).to_zoned(self.zone.clone());
+        zoned.strftime("%H:%M:%S").to_string()
+    }
+}
+
+/// Nanoseconds as seconds.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "nine digits are enough")]
+pub fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+/// A span of time, for a person: `340 ms`, `19.2 s`, `5 min 12 s`, `3 h 4 min`, `2 d 5 h`.
+#[must_use]
+pub fn span(nanoseconds: u64) -> String {
+    let total = nanoseconds / 1_000_000_000;
+    match total {
+        0 => match nanoseconds / 1_000_000 {
+            0 => "less than 1 ms".to_owned(),
+            milliseconds => format!("{milliseconds} ms"),
+        },
+        1..60 => format!("{:.1} s", seconds(nanoseconds)),
+        60..3600 => format!("{} min {} s", total / 60, total % 60),
+        3600..86_400 => format!("{} h {} min", total / 3600, total / 60 % 60),
+        _ => format!("{} d {} h", total / 86_400, total / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_of_day() {
+        let clock = Clock::new(1_700_000_000_000_000_000, 1_000_000_000);
+        let moment = Moment(1_500_000_000);
+        assert_eq!(clock.rfc3339(moment), "2023-11-14T22:13:20.500000Z");
+    }
+
+    #[test]
+    fn spans_are_for_people() {
+        const SECOND: u64 = 1_000_000_000;
+        assert_eq!(span(999), "less than 1 ms");
+        assert_eq!(span(340_000_000), "340 ms");
+        assert_eq!(span(19 * SECOND + 200_000_000), "19.2 s");
+        assert_eq!(span(312 * SECOND), "5 min 12 s");
+        assert_eq!(span(11_040 * SECOND), "3 h 4 min");
+        assert_eq!(span(2 * 86_400 * SECOND), "2 d 0 h");
+    }
+}
