@@ -3,8 +3,8 @@
 use fdwatch_common::Event;
 
 use crate::{
-    duplicates::{Duplicate, Duplicates},
-    model::{Model, Moment, Table},
+    duplicates::{Duplicate, Duplicates, Path, Rotation},
+    model::{Model, Moment, Slot, Table},
 };
 
 /// Model and duplicates together.
@@ -62,6 +62,16 @@ impl Engine {
     /// Tells `judge` what has changed since the last time.
     pub fn settle(&mut self, now: Moment, judge: &mut impl FnMut(&Duplicate<'_>, &Model)) {
         self.duplicates.settle(&self.model, now, judge);
+    }
+
+    /// Tells `judge` of rotated files. See [`Duplicates::sweep`].
+    pub fn sweep(
+        &mut self,
+        now: Moment,
+        path_of: &mut impl FnMut(u32, u32, &Slot) -> Option<Path>,
+        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+    ) {
+        self.duplicates.sweep(&self.model, now, path_of, judge);
     }
 
     /// How many records could not be understood.

@@ -6,10 +6,10 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    diagnose::{Context, Finding, ProcessInfo, diagnose},
-    duplicates::{Change, Duplicate},
+    diagnose::{Context, Finding, ProcessInfo, diagnose, diagnose_rotation},
+    duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
-    model::{Identity, Model, Slot},
+    model::{Identity, Model, Slot, Table},
     proc,
 };
 
@@ -72,8 +72,67 @@ impl Investigator {
     }
 }
 
+impl Investigator {
+    /// What is to be told of `rotation`, if anything.
+    pub fn rotation(&mut self, rotation: &Rotation<'_>, model: &Model) -> Option<Finding> {
+        if !self.filter.wants_process(rotation.tgid) {
+            return None;
+        }
+        let known = self.known.remove(&rotation.id);
+        if known.is_none() && rotation.change == Change::Gone {
+            return None;
+        }
+        let old = path_of_file(rotation.table, rotation.old);
+        let new = path_of_file(rotation.table, rotation.new);
+        let process = process(rotation.tgid, model);
+        let (process, path, deleted) = match (known, old) {
+            (_, Some(name)) => (process, Some(name.path), name.deleted),
+            (Some(known), None) => (keep(known.process, process), known.path, known.deleted),
+            (None, None) => (process, None, false),
+        };
+        let context = Context {
+            process,
+            path,
+            deleted,
+            parent_holds_it: false,
+        };
+        let finding = diagnose_rotation(rotation, context, new.map(|name| name.path));
+        if finding.change == Change::Gone {
+            return Some(finding);
+        }
+        if !self.filter.wants(&finding) {
+            return None;
+        }
+        let known = Known {
+            shown: true,
+            process: finding.process.clone(),
+            path: finding.file.path.clone(),
+            deleted: finding.file.deleted,
+        };
+        self.known.insert(rotation.id, known);
+        Some(finding)
+    }
+}
+
+/// The path of a process's descriptor, if that is still what the table says.
+pub(crate) fn path_of(pid: u32, fd: u32, slot: &Slot) -> Option<Path> {
+    let name = proc::name(pid, fd)?;
+    is_same_file(pid, fd, slot).then_some(Path {
+        bytes: name.path,
+        deleted: name.deleted,
+    })
+}
+
+fn path_of_file(table: Option<&Table>, identity: Identity) -> Option<proc::Name> {
+    let table = table?;
+    let fds: Vec<_> = table.on_file(identity).collect();
+    name_of(table, &fds)
+}
+
 fn context(duplicate: &Duplicate<'_>, model: &Model, known: Option<Known>) -> Context {
-    let name = path(duplicate);
+    let name = duplicate
+        .table
+        .and_then(|table| name_of(table, duplicate.fds));
     let process = process(duplicate.tgid, model);
     let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
     let (process, path, deleted) = match (known, name) {
@@ -98,10 +157,10 @@ fn keep(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
     if now.exe.is_some() { now } else { known }
 }
 
-fn path(duplicate: &Duplicate<'_>) -> Option<proc::Name> {
-    let table = duplicate.table?;
+/// The name of what the descriptors `fds` are all on.
+fn name_of(table: &Table, fds: &[u32]) -> Option<proc::Name> {
     let pid = table.holders().first()?.tid;
-    duplicate.fds.iter().find_map(|&fd| {
+    fds.iter().find_map(|&fd| {
         let slot = table.get(fd)?;
         let name = proc::name(pid, fd)?;
         is_same_file(pid, fd, slot).then_some(name)

@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::{WritingOutput as _, check_pids, reporter, snapshot};
 use crate::{
     cli::Scan,
-    investigate::Investigator,
+    investigate::{self, Investigator},
+    model::Moment,
     report::{Format, note},
 };
 
@@ -25,6 +26,11 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     engine.settle(now, &mut |duplicate, model| {
         findings.extend(investigator.finding(duplicate, model));
     });
+    engine.sweep(
+        Moment(u64::MAX),
+        &mut investigate::path_of,
+        &mut |rotation, model| findings.extend(investigator.rotation(rotation, model)),
+    );
     // The worst first.
     findings.sort_by_key(|finding| {
         (

@@ -21,7 +21,7 @@ use crate::{
     diagnose::Finding,
     duplicates::Change,
     engine::Engine,
-    investigate::Investigator,
+    investigate::{self, Investigator},
     model::Moment,
     probe::{Lost, Options, Probe, ProbeError, proc_snapshot},
     proc,
@@ -86,7 +86,7 @@ impl Watcher {
         self.count();
         let now = self.engine.model.now();
         self.reporter.started(&self.account, now).writing_output()?;
-        self.settle()?;
+        self.settle(true)?;
 
         // A descriptor of its own, for what is read from the ring meanwhile to borrow nothing.
         let ring = self.probe.as_fd().try_clone_to_owned();
@@ -111,16 +111,15 @@ impl Watcher {
             }
             more = self.drain() == BATCH;
             if is_tick {
-                self.settle()?;
-                slow += 1;
-                if slow == SLOW_TICKS {
-                    slow = 0;
+                slow = (slow + 1) % SLOW_TICKS;
+                self.settle(slow == 0)?;
+                if slow == 0 {
                     self.look_for_losses()?;
                 }
             }
         }
         self.drain();
-        self.settle()?;
+        self.settle(true)?;
         self.look_for_losses()?;
         self.count();
         self.reporter
@@ -157,8 +156,8 @@ impl Watcher {
         probe.drain(BATCH, |record| engine.record(record, now))
     }
 
-    /// Tells what has changed.
-    fn settle(&mut self) -> Result<()> {
+    /// Tells what has changed, of rotated files as well if it is time to look for them.
+    fn settle(&mut self, with_rotations: bool) -> Result<()> {
         let Self {
             engine,
             investigator,
@@ -169,14 +168,22 @@ impl Watcher {
         let now = Moment(proc::boottime());
         reporter.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
-        engine.settle(now, &mut |duplicate, model| {
-            if let Some(finding) = investigator.finding(duplicate, model) {
+        let mut tell = |finding: Option<Finding>| {
+            if let Some(finding) = finding {
                 count_finding(account, &finding);
                 if result.is_ok() {
                     result = reporter.finding(&finding, now);
                 }
             }
+        };
+        engine.settle(now, &mut |duplicate, model| {
+            tell(investigator.finding(duplicate, model));
         });
+        if with_rotations {
+            engine.sweep(now, &mut investigate::path_of, &mut |rotation, model| {
+                tell(investigator.rotation(rotation, model));
+            });
+        }
         result.and_then(|()| reporter.flush()).writing_output()
     }
 

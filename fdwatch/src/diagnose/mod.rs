@@ -7,8 +7,8 @@ mod advice;
 mod origin;
 
 use crate::{
-    duplicates::{Change, Closed, Duplicate},
-    model::{Access, FileType, Moment, Provenance, Slot, Table},
+    duplicates::{Change, Closed, Duplicate, Rotation},
+    model::{Access, FileType, Identity, Moment, Provenance, Slot, Table},
 };
 
 pub use self::origin::origin;
@@ -118,6 +118,8 @@ pub struct Descriptor {
     pub tid: Option<u32>,
     /// When it was closed, and was no longer part of it.
     pub closed: Option<Moment>,
+    /// What it refers to, if that is not the finding's file.
+    pub other_file: Option<Box<FileInfo>>,
 }
 
 impl Descriptor {
@@ -135,6 +137,7 @@ impl Descriptor {
             opened: seen.then_some(slot.born),
             tid: seen.then_some(slot.tid),
             closed: None,
+            other_file: None,
         }
     }
 
@@ -237,6 +240,53 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         cause,
         severity,
         advice: advice::advice(cause, &slots, &file),
+        file,
+    }
+}
+
+/// The finding that a rotated file is: about what was rotated, and beside it what is at its path
+/// now. `context` is about the first, `new` is the path of the second.
+#[must_use]
+pub fn diagnose_rotation(
+    rotation: &Rotation<'_>,
+    context: Context,
+    new: Option<Vec<u8>>,
+) -> Finding {
+    let table = rotation.table;
+    let written = |identity: Identity| -> Vec<_> {
+        let slots = table.into_iter().flat_map(Table::iter);
+        slots
+            .filter(|(_, slot)| slot.identity() == identity && slot.access().writes())
+            .collect()
+    };
+    let file = |identity: Identity, path, deleted| FileInfo {
+        path,
+        dev: identity.dev,
+        ino: identity.number,
+        file_type: FileType::Regular,
+        deleted,
+    };
+    let new_file = file(rotation.new, new, false);
+    let old = written(rotation.old).into_iter();
+    let old = old.map(|(fd, slot)| Descriptor::new(fd, slot, table));
+    let new = written(rotation.new).into_iter();
+    let new = new.map(|(fd, slot)| Descriptor {
+        other_file: Some(Box::new(new_file.clone())),
+        ..Descriptor::new(fd, slot, table)
+    });
+    let file = file(rotation.old, context.path, context.deleted);
+    Finding {
+        id: rotation.id,
+        change: rotation.change,
+        process: context.process,
+        fds: old.chain(new).collect(),
+        closed: Vec::new(),
+        more_closed: 0,
+        lifetime: None,
+        times: 1,
+        cause: Cause::Rotated,
+        severity: Severity::Warning,
+        advice: advice::advice(Cause::Rotated, &[], &file),
         file,
     }
 }

@@ -5,13 +5,20 @@
 //! is so, is not known here.
 
 mod group;
+mod rotation;
 
 use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use self::group::Closed;
-use self::group::{Group, Key};
+pub use self::{
+    group::Closed,
+    rotation::{Path, Rotation},
+};
+use self::{
+    group::{Group, Key},
+    rotation::Rotations,
+};
 use crate::model::{FileType, Identity, Model, Moment, Observer, Slot, Table, TableId};
 
 /// How long a child that has not run another program is given to do so, before it is judged by what
@@ -77,6 +84,7 @@ pub struct Duplicates {
     children: VecDeque<(Moment, TableId, u64)>,
     /// Those of them that are waited for.
     waiting: FxHashSet<TableId>,
+    rotations: Rotations,
     next_id: u64,
     all_types: bool,
 }
@@ -91,6 +99,7 @@ impl Duplicates {
             dirty: Vec::new(),
             children: VecDeque::new(),
             waiting: FxHashSet::default(),
+            rotations: Rotations::default(),
             next_id: 0,
             all_types,
         }
@@ -101,6 +110,9 @@ impl Duplicates {
         let now = model.now();
         for table in model.tables() {
             self.search_table(table, now);
+            for (fd, slot) in table.iter() {
+                self.rotations.born(table, fd, slot);
+            }
         }
     }
 
@@ -145,6 +157,19 @@ impl Duplicates {
                 self.dirty.push(key);
             }
         }
+    }
+
+    /// Tells `judge` of files that were rotated under those who hold them, after asking `path_of`
+    /// for paths: of a process's descriptor.
+    pub fn sweep(
+        &mut self,
+        model: &Model,
+        now: Moment,
+        path_of: &mut impl FnMut(u32, u32, &Slot) -> Option<Path>,
+        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+    ) {
+        let next_id = &mut self.next_id;
+        self.rotations.sweep(model, now, next_id, path_of, judge);
     }
 
     /// Whether there is more to be told of it later.
@@ -261,6 +286,7 @@ impl Observer for Duplicates {
         if !self.is_of_interest(slot) {
             return;
         }
+        self.rotations.born(table, fd, slot);
         let identity = slot.identity();
         let key = Key {
             table: table.id(),
@@ -291,6 +317,7 @@ impl Observer for Duplicates {
     }
 
     fn gone(&mut self, table: &Table, at: Moment) {
+        self.rotations.gone(table);
         let waited_for = self.waiting.remove(&table.id());
         let Some(identities) = self.by_table.remove(&table.id()) else {
             return;

@@ -307,7 +307,7 @@ impl Json {
             tid: descriptor.tid,
             closed_at: descriptor.closed.map(|moment| clock.rfc3339(moment)),
             lifetime: lifetime.map(|(closed, opened)| seconds(closed.since(opened))),
-            file: None,
+            file: descriptor.other_file.as_deref().map(file),
         }
     }
 }

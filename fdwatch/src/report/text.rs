@@ -39,11 +39,11 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let severity = finding.severity.name();
     let process = process(&finding.process);
-    let path = path(&finding.file);
+    let name = path(&finding.file);
     let cause = finding.cause.name();
     let _ = writeln!(
         text,
-        "{DIM}{time}{DIM:#}  {style}{word:<7}{style:#}  {severity:<8}  {process}  {BOLD}{path}{BOLD:#}  ({cause}{})",
+        "{DIM}{time}{DIM:#}  {style}{word:<7}{style:#}  {severity:<8}  {process}  {BOLD}{name}{BOLD:#}  ({cause}{})",
         history(finding),
     );
     for descriptor in &finding.fds {
@@ -53,13 +53,17 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         );
         let _ = writeln!(
             text,
-            "{MARGIN}  {}  {:<9}  {since}{}",
+            "{MARGIN}  {}  {:<9}  {since}{}{}",
             descriptor_column(descriptor),
             descriptor.origin,
             descriptor
                 .tid
                 .filter(|&tid| tid != finding.process.pid)
                 .map_or_else(String::new, |tid| format!(", thread {tid}")),
+            descriptor
+                .other_file
+                .as_ref()
+                .map_or_else(String::new, |file| format!("  {}", path(file))),
         );
     }
     for descriptor in &finding.closed {

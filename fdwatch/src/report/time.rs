@@ -22,9 +22,14 @@ impl Clock {
         }
     }
 
-    /// The clock may have been set since.
+    /// The clock may have been set since. What comes of reading both one after the other is not
+    /// followed: the same moment is to stay the same time.
     pub const fn adjust(&mut self, wall_time: u64, boottime: u64) {
-        self.offset = wall_time.saturating_sub(boottime);
+        const STEP: u64 = 100_000_000;
+        let offset = wall_time.saturating_sub(boottime);
+        if offset.abs_diff(self.offset) > STEP {
+            self.offset = offset;
+        }
     }
 
     fn timestamp(&self, moment: Moment) -> Timestamp {
