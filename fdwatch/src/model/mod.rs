@@ -189,12 +189,13 @@ impl Model {
         let (now, anonymous) = (self.now, self.anonymous_dev);
         let table = self.table_for(header, *address, observer);
         let slot = Slot::new(header, payload, now, false, anonymous);
-        if let Some(known) = table.get(header.fd) {
-            if known.file == slot.file && known.identity() == slot.identity() {
-                // dup2 onto itself, or a call that returns what there was.
-                table.set_closes_on_exec(header.fd, slot.closes_on_exec());
-                return;
-            }
+        if let Some(known) = table.get(header.fd)
+            && known.file == slot.file
+            && known.identity() == slot.identity()
+        {
+            // dup2 onto itself, or a call that returns what there was.
+            table.set_closes_on_exec(header.fd, slot.closes_on_exec());
+            return;
         }
         let replaced = table.insert(header.fd, slot);
         observer.born(table, header.fd, &slot, replaced.as_ref());

@@ -329,11 +329,9 @@ mod tests {
     }
 
     fn slot(ino: u64) -> Slot {
-        Slot {
-            ino,
-            mode: 0o100_644,
-            ..Slot::default()
-        }
+        let mut slot = Slot::EMPTY;
+        (slot.ino, slot.mode) = (ino, 0o100_644);
+        slot
     }
 
     fn fds(table: &Table) -> Vec<u32> {
