@@ -46,7 +46,7 @@ fn sys_exit_close_range(ctx: TracePointContext) -> u32 {
     }
     let Some(caller) = caller() else { return 0 };
     let (table, call) = (current_table(), syscall::number(&ctx));
-    emit_bits(table, Bitmap::Open, 0, caller, call);
-    emit_bits(table, Bitmap::CloseOnExec, 0, caller, call);
+    emit_bits(&ctx, table, Bitmap::Open, 0, caller, call);
+    emit_bits(&ctx, table, Bitmap::CloseOnExec, 0, caller, call);
     0
 }

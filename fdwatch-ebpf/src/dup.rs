@@ -5,6 +5,7 @@ use aya_ebpf::{
     maps::HashMap,
     programs::TracePointContext,
 };
+use aya_log_ebpf::warn;
 use fdwatch_common::{CLOEXEC, Header, Kind, SetCloexec};
 
 use crate::{
@@ -32,6 +33,7 @@ fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
             let Some(caller) = caller() else { return 0 };
             if DUPLICATING.insert(caller.tid, 0, 0).is_err() {
                 count_lost(Kind::Birth);
+                warn!(&ctx, "too many threads duplicate by fcntl at once");
             }
         }
         F_SETFD => set_cloexec(&ctx),

@@ -2,9 +2,10 @@
 //! the layout of the other kind moved between 6.12 and 6.16.
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel, macros::btf_tracepoint,
+    EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
+use aya_log_ebpf::warn;
 use fdwatch_common::{
     Bitmap, CLOEXEC, CLONED_THREAD, EVERY_THREAD, Exec, Exit, Fork, Header, INLINE_WORDS, Kind,
     MAX_BITMAP_CHUNKS, NO_CALL, SHARED_TABLE, TableBits, WORDS_PER_CHUNK,
@@ -47,7 +48,7 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
         },
     );
     if tell_bits {
-        emit_bits(table, Bitmap::Open, 0, caller, NO_CALL);
+        emit_bits(&ctx, table, Bitmap::Open, 0, caller, NO_CALL);
     }
     0
 }
@@ -69,7 +70,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     const INLINE: u32 = INLINE_WORDS as u32 * 64;
     if table.capacity() > INLINE {
-        emit_bits(table, Bitmap::Open, INLINE, caller, NO_CALL);
+        emit_bits(&ctx, table, Bitmap::Open, INLINE, caller, NO_CALL);
     }
     let mut open = [0; INLINE_WORDS];
     let words = (table.capacity() / 64).min(INLINE_WORDS as u32);
@@ -138,7 +139,14 @@ fn header(kind: Kind, caller: Caller) -> Header {
 /// Tells one of a table's bitmaps from `first` on. Room is taken before the bits are read: whoever
 /// makes a descriptor that these do not show tells of it later in the ring.
 #[inline(always)]
-pub(crate) fn emit_bits(table: Table, bitmap: Bitmap, first: u32, caller: Caller, call: u16) {
+pub(crate) fn emit_bits(
+    ctx: &impl EbpfContext,
+    table: Table,
+    bitmap: Bitmap,
+    first: u32,
+    caller: Caller,
+    call: u16,
+) {
     let (bits, flags) = match bitmap {
         Bitmap::Open => (table.open_bitmap(), 0),
         Bitmap::CloseOnExec => (table.close_on_exec_bitmap(), CLOEXEC),
@@ -180,5 +188,11 @@ pub(crate) fn emit_bits(table: Table, bitmap: Bitmap, first: u32, caller: Caller
     // More than the largest table there is by default: what is beyond is not told, and counted.
     if first + MAX_BITMAP_CHUNKS * (WORDS_PER_CHUNK as u32 * 64) < capacity {
         count_lost(Kind::TableBits);
+        warn!(
+            ctx,
+            "process {} has room for {} descriptors, which is more than can be told",
+            caller.tgid,
+            capacity
+        );
     }
 }

@@ -188,6 +188,9 @@ impl Watcher {
     }
 
     fn look_for_losses(&mut self) -> Result<()> {
+        for words in self.probe.notes() {
+            note(&words);
+        }
         let lost = self.lost()?;
         if lost == self.account.lost {
             return Ok(());

@@ -4,6 +4,7 @@
 
 mod error;
 pub mod host;
+mod notes;
 mod offsets;
 pub mod proc_snapshot;
 mod tracepoints;
@@ -15,14 +16,14 @@ use std::{
     process,
 };
 
+pub use self::error::ProbeError;
+use self::notes::Notes;
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Iter, TracePoint},
 };
 use fdwatch_common::{BTF_TASK, Kind, LOST_KINDS, Settings};
-
-pub use self::error::ProbeError;
 
 /// Default size of the ring, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
@@ -59,6 +60,8 @@ pub struct Probe {
     btf: Option<Btf>,
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, [u64; LOST_KINDS]>,
+    /// What the programs have to say in words, on rare occasions.
+    notes: Notes,
 }
 
 /// Records that found no room in the ring, by kind.
@@ -117,11 +120,13 @@ impl Probe {
             .map_err(|error| ProbeError::refused("to make the BPF maps", &error))?;
         let ring = take_map(&mut ebpf, "RING")?;
         let lost = take_map(&mut ebpf, "LOST")?;
+        let notes = Notes::of(&mut ebpf)?;
         Ok(Self {
             ebpf,
             btf: Some(btf),
             ring,
             lost,
+            notes,
         })
     }
 
@@ -244,6 +249,11 @@ impl Probe {
             }
         }
         most
+    }
+
+    /// What the programs have said in words since the last time: nothing, as long as all is well.
+    pub fn notes(&mut self) -> Vec<String> {
+        self.notes.take()
     }
 
     /// What was lost since the programs were loaded.
