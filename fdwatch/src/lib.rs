@@ -17,3 +17,6 @@ pub mod model;
 pub mod probe;
 pub mod proc;
 pub mod report;
+
+#[cfg(test)]
+mod simulated_host;

@@ -120,10 +120,15 @@ impl Group {
         }
     }
 
-    /// Everything up to now was told.
-    pub(super) fn settle(&mut self) {
+    /// What was closed up to now is not to be told.
+    pub(super) fn forget_closed(&mut self) {
         self.closed.clear();
         self.more_closed = 0;
+    }
+
+    /// Everything up to now was told.
+    pub(super) fn settle(&mut self) {
+        self.forget_closed();
         self.times = 0;
         self.changed = false;
         self.is_told = self.is_duplicate();

@@ -237,6 +237,17 @@ impl Duplicates {
         }
     }
 
+    /// What a child closed before it ran another program was never its own.
+    fn forget_history(&mut self, table: TableId) {
+        for identity in self.by_table.get(&table).cloned().unwrap_or_default() {
+            let key = Key { table, identity };
+            match self.groups.get_mut(&key) {
+                Some(group) if group.is_duplicate() => group.forget_closed(),
+                _ => self.forget(key),
+            }
+        }
+    }
+
     fn is_of_interest(&self, slot: &Slot) -> bool {
         self.all_types || slot.file_type() == FileType::Regular
     }
@@ -312,7 +323,9 @@ impl Observer for Duplicates {
     }
 
     fn execed(&mut self, table: &Table, at: Moment) {
-        self.waiting.remove(&table.id());
+        if self.waiting.remove(&table.id()) {
+            self.forget_history(table.id());
+        }
         self.search_table(table, at);
     }
 
@@ -343,3 +356,6 @@ impl Observer for Duplicates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -456,10 +456,13 @@ impl Model {
             Holder { tgid, tid }
         };
         let table = match self.tables.get(&before) {
-            Some(before) => before.unshare(id, address, holder),
+            Some(before) => {
+                let table = before.unshare(id, address, holder);
+                observer.forked(&table, self.now);
+                table
+            }
             None => Table::new(id, address, holder),
         };
-        observer.forked(&table, self.now);
         self.tables.insert(address, table);
         if before != address {
             self.release(before, holder, observer);

@@ -1,0 +1,128 @@
+//! A host whose processes do what a test tells them: its records go through model and duplicates.
+
+use fdwatch_common::{Birth, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, Kind, Payload};
+
+use crate::{
+    duplicates::{Duplicate, Duplicates},
+    model::{Model, Moment},
+};
+
+/// The inode that everything opens, unless said otherwise.
+pub(crate) const LOG: u64 = 77;
+pub(crate) const O_WRONLY: u32 = 1;
+pub(crate) const O_APPEND: u32 = 0o2000;
+const REGULAR: u32 = 0o100_644;
+
+/// A model with its duplicates, driven by hand. A process's table is at the address of its number.
+pub(crate) struct Host {
+    pub(crate) model: Model,
+    pub(crate) duplicates: Duplicates,
+    now: u64,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        Self {
+            model: Model::new(None),
+            duplicates: Duplicates::new(true),
+            now: 1,
+        }
+    }
+
+    /// Lets time pass, in nanoseconds.
+    pub(crate) fn pass(&mut self, nanoseconds: u64) {
+        self.now += nanoseconds;
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment(self.now)
+    }
+
+    /// Opens [`LOG`]; `file` is the description.
+    pub(crate) fn open(&mut self, tgid: u32, fd: u32, file: u64, flags: u32) {
+        self.open_inode(tgid, fd, file, flags, LOG);
+    }
+
+    pub(crate) fn open_inode(&mut self, tgid: u32, fd: u32, file: u64, flags: u32, ino: u64) {
+        let header = Header {
+            fd,
+            ..header(Kind::Birth, tgid)
+        };
+        let payload = Payload {
+            file,
+            ino,
+            flags,
+            mode: REGULAR,
+            nlink: 1,
+            ..Payload::default()
+        };
+        self.apply(&Event::Birth(&Birth {
+            header,
+            table: tgid.into(),
+            payload,
+        }));
+    }
+
+    pub(crate) fn close(&mut self, tgid: u32, fd: u32) {
+        let header = Header {
+            fd,
+            ..header(Kind::Death, tgid)
+        };
+        self.apply(&Event::Death(&Death {
+            header,
+            table: tgid.into(),
+            file: 0,
+        }));
+    }
+
+    pub(crate) fn fork(&mut self, parent: u32, child: u32) {
+        self.apply(&Event::Fork(&Fork {
+            header: header(Kind::Fork, child),
+            table: child.into(),
+            parent_table: parent.into(),
+            start_time: 5,
+            parent_tid: parent,
+            parent_tgid: parent,
+        }));
+    }
+
+    /// Runs another program; of the descriptors below 64, keeps those of the bits in `open`.
+    pub(crate) fn exec(&mut self, tgid: u32, open: u64) {
+        self.apply(&Event::Exec(&Exec {
+            header: header(Kind::Exec, tgid),
+            table: tgid.into(),
+            open: [open, u64::MAX, u64::MAX, u64::MAX],
+            ..Exec::default()
+        }));
+    }
+
+    pub(crate) fn exit(&mut self, tgid: u32) {
+        let header = Header {
+            flags: EVERY_THREAD,
+            ..header(Kind::Exit, tgid)
+        };
+        self.apply(&Event::Exit(&Exit { header }));
+    }
+
+    /// Looks at what has changed.
+    pub(crate) fn settle(&mut self, judge: &mut impl FnMut(&Duplicate<'_>)) {
+        let now = self.now();
+        self.duplicates
+            .settle(&self.model, now, &mut |duplicate, _| judge(duplicate));
+    }
+
+    fn apply(&mut self, event: &Event<'_>) {
+        self.now += 1;
+        let at = self.now();
+        self.model.apply(event, at, &mut self.duplicates);
+    }
+}
+
+fn header(kind: Kind, tgid: u32) -> Header {
+    Header {
+        kind: kind as u8,
+        tid: tgid,
+        tgid,
+        ..Header::default()
+    }
+}
