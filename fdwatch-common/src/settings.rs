@@ -14,9 +14,10 @@ pub const MAX_FILE_WINDOW: usize = 192;
 /// Bytes of a `struct inode` read at once, at most.
 pub const MAX_INODE_WINDOW: usize = 128;
 
-/// Parts of a table's bitmap a program emits, at most: 1,048,576 descriptors, the largest table
-/// that `fs.nr_open` allows by default.
-pub const MAX_BITMAP_CHUNKS: u32 = 512;
+/// Parts of a table's bitmap a program emits, at most: 131,072 descriptors. The verifier walks
+/// through each; 512 of them, for the largest table that `fs.nr_open` allows by default, take it
+/// minutes on 5.10.
+pub const MAX_BITMAP_CHUNKS: u32 = 64;
 
 /// In [`Settings::features`]: the kernel gives the current task as a typed pointer
 /// (`bpf_get_current_task_btf`, 5.11 and newer), whose fields are then plain loads.

@@ -185,7 +185,7 @@ pub(crate) fn emit_bits(
         }
         submit(entry);
     }
-    // More than the largest table there is by default: what is beyond is not told, and counted.
+    // What is beyond is not told, and counted.
     if first + MAX_BITMAP_CHUNKS * (WORDS_PER_CHUNK as u32 * 64) < capacity {
         count_lost(Kind::TableBits);
         warn!(

@@ -123,9 +123,9 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// The descriptor `fd` of `table`, or of one that is gone.
+    /// The descriptor `fd`.
     #[must_use]
-    pub fn new(fd: u32, slot: &Slot, table: Option<&Table>) -> Self {
+    pub fn new(fd: u32, slot: &Slot, provenance: Provenance) -> Self {
         let seen = !slot.is_from_snapshot();
         Self {
             fd,
@@ -133,7 +133,7 @@ impl Descriptor {
             append: slot.appends(),
             cloexec: slot.closes_on_exec(),
             description: slot.file,
-            origin: origin(slot, table),
+            origin: origin(slot, provenance),
             opened: seen.then_some(slot.born),
             tid: seen.then_some(slot.tid),
             closed: None,
@@ -141,10 +141,10 @@ impl Descriptor {
         }
     }
 
-    fn closed(closed: &Closed, table: Option<&Table>) -> Self {
+    fn closed(closed: &Closed) -> Self {
         Self {
             closed: Some(closed.at),
-            ..Self::new(closed.fd, &closed.slot, table)
+            ..Self::new(closed.fd, &closed.slot, closed.provenance)
         }
     }
 }
@@ -196,15 +196,24 @@ pub struct Context {
 #[must_use]
 pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     let table = duplicate.table;
-    let held = duplicate.fds.iter();
-    let held: Vec<_> = held.filter_map(|&fd| Some((fd, table?.get(fd)?))).collect();
+    let held: Vec<_> = duplicate
+        .fds
+        .iter()
+        .filter_map(|&fd| {
+            let (table, slot) = (table?, table?.get(fd)?);
+            Some((fd, slot, table.provenance(slot)))
+        })
+        .collect();
     // One that is gone is judged by what it was.
-    let mut slots: Vec<_> = held.iter().map(|&(_, slot)| slot).collect();
-    if slots.len() < 2 {
-        slots.extend(duplicate.closed.iter().map(|closed| &closed.slot));
-    }
-    let file = slots.first().copied().copied().unwrap_or_default();
-    let cause = cause(&slots, table);
+    let is_gone = held.len() < 2;
+    let closed = duplicate.closed.iter().filter(|_| is_gone);
+    let (slots, provenances): (Vec<&Slot>, Vec<Provenance>) = held
+        .iter()
+        .map(|&(_, slot, provenance)| (slot, provenance))
+        .chain(closed.map(|closed| (&closed.slot, closed.provenance)))
+        .unzip();
+    let file = slots.first().map_or_else(Slot::default, |slot| **slot);
+    let cause = cause(&slots, &provenances);
     let file = FileInfo {
         deleted: context.deleted || slots.iter().all(|slot| slot.was_unlinked()),
         path: context.path,
@@ -219,18 +228,15 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         context.process.most_fds,
         cause == Cause::Inherited && context.parent_holds_it,
     );
-    let closed = duplicate.closed.iter();
     Finding {
         id: duplicate.id,
         change: duplicate.change,
         process: context.process,
         fds: held
             .iter()
-            .map(|&(fd, slot)| Descriptor::new(fd, slot, table))
+            .map(|&(fd, slot, provenance)| Descriptor::new(fd, slot, provenance))
             .collect(),
-        closed: closed
-            .map(|closed| Descriptor::closed(closed, table))
-            .collect(),
+        closed: duplicate.closed.iter().map(Descriptor::closed).collect(),
         more_closed: duplicate.more_closed,
         lifetime: duplicate
             .ended
@@ -254,9 +260,13 @@ pub fn diagnose_rotation(
 ) -> Finding {
     let table = rotation.table;
     let written = |identity: Identity| -> Vec<_> {
-        let slots = table.into_iter().flat_map(Table::iter);
+        let Some(table) = table else {
+            return Vec::new();
+        };
+        let slots = table.iter();
         slots
             .filter(|(_, slot)| slot.identity() == identity && slot.access().writes())
+            .map(|(fd, slot)| Descriptor::new(fd, slot, table.provenance(slot)))
             .collect()
     };
     let file = |identity: Identity, path, deleted| FileInfo {
@@ -268,11 +278,10 @@ pub fn diagnose_rotation(
     };
     let new_file = file(rotation.new, new, false);
     let old = written(rotation.old).into_iter();
-    let old = old.map(|(fd, slot)| Descriptor::new(fd, slot, table));
     let new = written(rotation.new).into_iter();
-    let new = new.map(|(fd, slot)| Descriptor {
+    let new = new.map(|descriptor| Descriptor {
         other_file: Some(Box::new(new_file.clone())),
-        ..Descriptor::new(fd, slot, table)
+        ..descriptor
     });
     let file = file(rotation.old, context.path, context.deleted);
     Finding {
@@ -291,18 +300,10 @@ pub fn diagnose_rotation(
     }
 }
 
-fn cause(slots: &[&Slot], table: Option<&Table>) -> Cause {
+fn cause(slots: &[&Slot], provenances: &[Provenance]) -> Cause {
     if !has_two_descriptions(slots) {
-        return Cause::Duplicated;
-    }
-    let came = |slot: &&Slot| {
-        table.is_some_and(|table| match table.provenance(slot) {
-            Provenance::Inherited => true,
-            Provenance::KeptOverExec => table.came_over_fork(slot),
-            Provenance::Made | Provenance::Unknown => false,
-        })
-    };
-    if slots.iter().any(came) {
+        Cause::Duplicated
+    } else if provenances.iter().any(|slot| slot.came_over_fork()) {
         Cause::Inherited
     } else {
         Cause::Reopened

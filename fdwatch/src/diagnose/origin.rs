@@ -1,23 +1,16 @@
 //! How a descriptor came to be, in a word: the name of the syscall that made it in its table, or
 //! how it came there from another.
 
-use crate::model::{Provenance, Slot, Table};
+use crate::model::{Provenance, Slot};
 
-/// The origin of a descriptor of `table`, or of one that is gone.
+/// The origin of a descriptor.
 #[must_use]
-pub fn origin(slot: &Slot, table: Option<&Table>) -> &'static str {
-    let made = || {
-        if slot.is_from_snapshot() {
-            "unknown"
-        } else {
-            call_name(slot.call)
-        }
-    };
-    match table.map(|table| table.provenance(slot)) {
-        Some(Provenance::Inherited) => "fork",
-        Some(Provenance::KeptOverExec) => "exec-kept",
-        Some(Provenance::Unknown) => "unknown",
-        Some(Provenance::Made) | None => made(),
+pub fn origin(slot: &Slot, provenance: Provenance) -> &'static str {
+    match provenance {
+        Provenance::Inherited => "fork",
+        Provenance::KeptOverExec { .. } => "exec-kept",
+        Provenance::Unknown => "unknown",
+        Provenance::Made => call_name(slot.call),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The descriptors of one table that are on one file, and what is still to be told of them.
 
 use super::Change;
-use crate::model::{Identity, Moment, Slot, TableId};
+use crate::model::{Identity, Moment, Provenance, Slot, TableId};
 
 /// Ended descriptors that are remembered until they are told; of more than these the number.
 const MOST_CLOSED: usize = 16;
@@ -20,6 +20,8 @@ pub struct Closed {
     pub fd: u32,
     /// What it was.
     pub slot: Slot,
+    /// How it came to be in its table.
+    pub provenance: Provenance,
     /// When it ended.
     pub at: Moment,
 }
@@ -87,7 +89,7 @@ impl Group {
         }
     }
 
-    pub(super) fn leave(&mut self, fd: u32, slot: &Slot, at: Moment) {
+    pub(super) fn leave(&mut self, fd: u32, slot: &Slot, provenance: Provenance, at: Moment) {
         let Some(i) = self.members.iter().position(|&member| member == fd) else {
             return;
         };
@@ -102,8 +104,12 @@ impl Group {
             self.ended = Some(at);
         }
         if self.closed.len() < MOST_CLOSED {
-            let slot = *slot;
-            self.closed.push(Closed { fd, slot, at });
+            self.closed.push(Closed {
+                fd,
+                slot: *slot,
+                provenance,
+                at,
+            });
         } else {
             self.more_closed += 1;
         }

@@ -276,7 +276,7 @@ impl Duplicates {
             identity: slot.identity(),
         };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.leave(fd, slot, at);
+            group.leave(fd, slot, table.provenance(slot), at);
             mark(&mut self.dirty, key, group);
         }
     }
@@ -348,7 +348,7 @@ impl Observer for Duplicates {
             if let Some(group) = self.groups.get_mut(&key) {
                 for fd in group.members.clone() {
                     if let Some(slot) = table.get(fd) {
-                        group.leave(fd, slot, at);
+                        group.leave(fd, slot, table.provenance(slot), at);
                     }
                 }
                 mark(&mut self.dirty, key, group);

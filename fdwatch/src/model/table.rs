@@ -251,17 +251,13 @@ impl Table {
             .map(|(fd, _)| fd)
     }
 
-    /// Whether `slot` was there before the fork that this table is from.
-    #[must_use]
-    pub fn came_over_fork(&self, slot: &Slot) -> bool {
-        slot.born <= self.forked
-    }
-
     /// How `slot` came to be in this table.
     #[must_use]
     pub fn provenance(&self, slot: &Slot) -> Provenance {
         if slot.born <= self.execed {
-            Provenance::KeptOverExec
+            Provenance::KeptOverExec {
+                inherited: slot.born <= self.forked,
+            }
         } else if slot.born <= self.forked {
             Provenance::Inherited
         } else if slot.is_from_snapshot() {
@@ -280,9 +276,23 @@ pub enum Provenance {
     /// It came over fork.
     Inherited,
     /// It was there before the program that runs now.
-    KeptOverExec,
+    KeptOverExec {
+        /// Whether it came over fork before that.
+        inherited: bool,
+    },
     /// It was there before anything could be seen.
     Unknown,
+}
+
+impl Provenance {
+    /// Whether another process made it.
+    #[must_use]
+    pub const fn came_over_fork(self) -> bool {
+        matches!(
+            self,
+            Self::Inherited | Self::KeptOverExec { inherited: true }
+        )
+    }
 }
 
 const fn place(fd: u32) -> (usize, usize) {
