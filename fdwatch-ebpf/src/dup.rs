@@ -1,17 +1,13 @@
 //! What fcntl does to descriptors. dup, dup2 and dup3 return theirs as any other call does.
 
-use aya_ebpf::{
-    macros::{map, tracepoint},
-    maps::HashMap,
-    programs::TracePointContext,
-};
-use aya_log_ebpf::warn;
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use fdwatch_common::{CLOEXEC, Header, Kind, SetCloexec};
 
 use crate::{
     kernel::{caller, current_table},
     open::birth,
-    ring::{count_lost, emit},
+    pending,
+    ring::emit,
     syscall,
 };
 
@@ -21,20 +17,13 @@ const F_SETFD: u64 = 2;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 const FD_CLOEXEC: u64 = 1;
 
-/// Threads between the entry and the exit of an fcntl that duplicates. Most fcntl calls do not, and
-/// only the entry knows.
-#[map]
-static DUPLICATING: HashMap<u32, u8> = HashMap::with_max_entries(16_384, 0);
-
+/// Most fcntl calls do not duplicate, and only the entry knows.
 #[tracepoint]
 fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
     match syscall::argument(&ctx, 1) & u64::from(u32::MAX) {
         F_DUPFD | F_DUPFD_CLOEXEC => {
             let Some(caller) = caller() else { return 0 };
-            if DUPLICATING.insert(caller.tid, 0, 0).is_err() {
-                count_lost(Kind::Birth);
-                warn!(&ctx, "too many threads duplicate by fcntl at once");
-            }
+            pending::leave(&ctx, caller.tid, 0);
         }
         F_SETFD => set_cloexec(&ctx),
         _ => {}
@@ -45,11 +34,9 @@ fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn sys_exit_fcntl(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
-    // To look is cheaper than to remove, which takes a lock, and most are not there.
-    if DUPLICATING.get_ptr(caller.tid).is_none() || DUPLICATING.remove(caller.tid).is_err() {
-        return 0;
+    if pending::take(caller.tid).is_some() {
+        birth(&ctx, |table, fd, _| table.closes_on_exec(fd));
     }
-    birth(&ctx, |table, fd, _| table.closes_on_exec(fd));
     0
 }
 

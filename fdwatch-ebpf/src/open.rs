@@ -30,12 +30,21 @@ fn returned_descriptor(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Tells of the descriptor that the call returns, unless another thread has closed it already.
+/// Tells of the descriptor that the call returns, if it does.
 #[inline(always)]
 pub(crate) fn birth(ctx: &TracePointContext, closes_on_exec: impl FnOnce(Table, u32, u32) -> bool) {
-    let Ok(fd) = u32::try_from(syscall::result(ctx)) else {
-        return;
-    };
+    if let Ok(fd) = u32::try_from(syscall::result(ctx)) {
+        birth_of(ctx, fd, closes_on_exec);
+    }
+}
+
+/// Tells of the descriptor `fd`, unless another thread has closed it already.
+#[inline(always)]
+pub(crate) fn birth_of(
+    ctx: &TracePointContext,
+    fd: u32,
+    closes_on_exec: impl FnOnce(Table, u32, u32) -> bool,
+) {
     let Some(caller) = caller() else {
         return;
     };

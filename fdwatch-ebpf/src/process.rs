@@ -2,8 +2,10 @@
 //! the layout of the other kind moved between 6.12 and 6.16.
 
 use aya_ebpf::{
-    EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    EbpfContext,
+    helpers::generated::bpf_probe_read_kernel,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
 use fdwatch_common::{
@@ -12,8 +14,9 @@ use fdwatch_common::{
 };
 
 use crate::{
-    kernel::{Caller, Pointer, Table, Task, settings},
+    kernel::{Caller, Pointer, Table, Task, caller, current_table, settings},
     ring::{count_lost, emit, reserve, submit},
+    syscall,
 };
 
 /// In `kernel_clone`, kernel/fork.c: the child has its table and does not run yet.
@@ -116,6 +119,17 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         ..header(Kind::Exit, caller)
     };
     emit(Kind::Exit, Exit { header });
+    0
+}
+
+/// Exit of unshare: the process may have a table of its own now. Told even if it has not, as this
+/// is rare.
+#[tracepoint]
+fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
+    if let (0, Some(caller)) = (syscall::result(&ctx), caller()) {
+        let call = syscall::number(&ctx);
+        emit_bits(&ctx, current_table(), Bitmap::Open, 0, caller, call);
+    }
     0
 }
 

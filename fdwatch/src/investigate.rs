@@ -152,9 +152,17 @@ fn context(duplicate: &Duplicate<'_>, model: &Model, known: Option<Known>) -> Co
     }
 }
 
-/// What was known of a process is better than what is left of it after it has ended.
+/// What was known of a process is better than what is left of it after it has ended; but it may have
+/// run another program before that.
 fn keep(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
-    if now.exe.is_some() { now } else { known }
+    if now.exe.is_some() {
+        return now;
+    }
+    if now.comm.is_empty() || now.comm == known.comm {
+        known
+    } else {
+        now
+    }
 }
 
 /// The name of what the descriptors `fds` are all on.

@@ -52,8 +52,12 @@ calls! {
     SYS_perf_event_open "perf_event_open",
     SYS_pidfd_getfd "pidfd_getfd",
     SYS_pidfd_open "pidfd_open",
+    SYS_pipe2 "pipe2",
+    SYS_recvmsg "recvmsg",
+    SYS_seccomp "seccomp",
     SYS_signalfd4 "signalfd4",
     SYS_socket "socket",
+    SYS_socketpair "socketpair",
     SYS_timerfd_create "timerfd_create",
     SYS_userfaultfd "userfaultfd",
     #[cfg(target_arch = "x86_64")]
@@ -68,6 +72,8 @@ calls! {
     SYS_eventfd "eventfd",
     #[cfg(target_arch = "x86_64")]
     SYS_inotify_init "inotify_init",
+    #[cfg(target_arch = "x86_64")]
+    SYS_pipe "pipe",
     #[cfg(target_arch = "x86_64")]
     SYS_signalfd "signalfd",
 }

@@ -46,6 +46,36 @@ pub(super) const SYSCALLS: &[Attachment] = &[
         side: "sys_exit",
         calls: &["fcntl"],
     },
+    Attachment {
+        program: "pipe_entered",
+        side: "sys_enter",
+        calls: &["pipe2", "pipe"],
+    },
+    Attachment {
+        program: "socketpair_entered",
+        side: "sys_enter",
+        calls: &["socketpair"],
+    },
+    Attachment {
+        program: "returned_pair",
+        side: "sys_exit",
+        calls: &["pipe2", "pipe", "socketpair"],
+    },
+    Attachment {
+        program: "sys_enter_recvmsg",
+        side: "sys_enter",
+        calls: &["recvmsg"],
+    },
+    Attachment {
+        program: "sys_exit_recvmsg",
+        side: "sys_exit",
+        calls: &["recvmsg"],
+    },
+    Attachment {
+        program: "sys_exit_unshare",
+        side: "sys_exit",
+        calls: &["unshare"],
+    },
 ];
 
 /// The syscalls, other than the opens, that return a new descriptor.
@@ -76,6 +106,7 @@ const RETURNING: &[&str] = &[
     "perf_event_open",
     "pidfd_getfd",
     "pidfd_open",
+    "seccomp",
     "signalfd",
     "signalfd4",
     "socket",

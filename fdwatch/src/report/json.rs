@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Account, TableReport,
-    time::{Clock, seconds},
+    time::{Clock, seconds, tenths},
 };
 use crate::{
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
@@ -180,7 +180,7 @@ impl Json {
             fds: self.fds(&finding.fds, clock),
             closed: self.fds(&finding.closed, clock),
             more_closed: finding.more_closed,
-            lifetime: finding.lifetime.map(seconds),
+            lifetime: finding.lifetime.map(tenths),
             times: finding.times,
             cause: finding.cause.name(),
             severity: finding.severity.name(),
@@ -306,7 +306,7 @@ impl Json {
             opened_at: descriptor.opened.map(|moment| clock.rfc3339(moment)),
             tid: descriptor.tid,
             closed_at: descriptor.closed.map(|moment| clock.rfc3339(moment)),
-            lifetime: lifetime.map(|(closed, opened)| seconds(closed.since(opened))),
+            lifetime: lifetime.map(|(closed, opened)| tenths(closed.since(opened))),
             file: descriptor.other_file.as_deref().map(file),
         }
     }

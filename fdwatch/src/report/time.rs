@@ -58,16 +58,21 @@ pub fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-/// A span of time, for a person: `340 ms`, `19.2 s`, `5 min 12 s`, `3 h 4 min`, `2 d 5 h`.
+/// Nanoseconds between two moments as seconds, to the tenth: moments are those of reading, which is
+/// no more exact than that.
+#[must_use]
+pub fn tenths(nanoseconds: u64) -> f64 {
+    (seconds(nanoseconds) * 10.0).round() / 10.0
+}
+
+/// Time between two moments, for a person: `less than 0.1 s`, `19.2 s`, `5 min 12 s`, `3 h 4 min`,
+/// `2 d 5 h`.
 #[must_use]
 pub fn span(nanoseconds: u64) -> String {
     let total = nanoseconds / 1_000_000_000;
     match total {
-        0 => match nanoseconds / 1_000_000 {
-            0 => "less than 1 ms".to_owned(),
-            milliseconds => format!("{milliseconds} ms"),
-        },
-        1..60 => format!("{:.1} s", seconds(nanoseconds)),
+        0 if nanoseconds < 100_000_000 => "less than 0.1 s".to_owned(),
+        0..60 => format!("{:.1} s", tenths(nanoseconds)),
         60..3600 => format!("{} min {} s", total / 60, total % 60),
         3600..86_400 => format!("{} h {} min", total / 3600, total / 60 % 60),
         _ => format!("{} d {} h", total / 86_400, total / 3600 % 24),
@@ -88,8 +93,8 @@ mod tests {
     #[test]
     fn spans_are_for_people() {
         const SECOND: u64 = 1_000_000_000;
-        assert_eq!(span(999), "less than 1 ms");
-        assert_eq!(span(340_000_000), "340 ms");
+        assert_eq!(span(999), "less than 0.1 s");
+        assert_eq!(span(340_000_000), "0.3 s");
         assert_eq!(span(19 * SECOND + 200_000_000), "19.2 s");
         assert_eq!(span(312 * SECOND), "5 min 12 s");
         assert_eq!(span(11_040 * SECOND), "3 h 4 min");
