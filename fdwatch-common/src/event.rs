@@ -222,8 +222,8 @@ pub struct TableBits {
     pub table: u64,
     /// How many of `words` are there; what is in the others means nothing.
     pub len: u32,
-    /// Not used.
-    pub reserved: u32,
+    /// How many descriptors the whole table has room for.
+    pub capacity: u32,
     /// One bit a descriptor.
     pub words: [u64; WORDS_PER_CHUNK],
 }

@@ -196,6 +196,15 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// The same table, as it is by now.
+    #[inline(always)]
+    pub(crate) fn again(self) -> Self {
+        Self {
+            fdt: self.files.follow(settings!(offsets.files_fdt)),
+            ..self
+        }
+    }
+
     /// The table's identity.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {

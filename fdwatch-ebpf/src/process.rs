@@ -27,7 +27,9 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     let (table, parent_table) = (child.table(), parent.table());
     let is_thread = tgid == parent_tgid;
     let shares = table.address() == parent_table.address();
-    if (is_thread && shares) || child.is_kernel_thread() || parent_tgid == settings!(own_tgid) {
+    // A thread that shares with another than its leader holds that one's table as well.
+    let is_plain_thread = is_thread && table.address() == child.leader().table_address();
+    if is_plain_thread || child.is_kernel_thread() || parent_tgid == settings!(own_tgid) {
         return 0;
     }
     let tell_bits = !shares && parent_table.is_shared();
@@ -161,20 +163,26 @@ pub(crate) fn emit_bits(
     caller: Caller,
     call: u16,
 ) {
-    let (bits, flags) = match bitmap {
-        Bitmap::Open => (table.open_bitmap(), 0),
-        Bitmap::CloseOnExec => (table.close_on_exec_bitmap(), CLOEXEC),
+    let flags = match bitmap {
+        Bitmap::Open => 0,
+        Bitmap::CloseOnExec => CLOEXEC,
     };
-    let capacity = table.capacity();
     for i in 0..MAX_BITMAP_CHUNKS {
         let fd = first + i * (WORDS_PER_CHUNK as u32 * 64);
-        if fd >= capacity {
+        if fd >= table.capacity() {
             return;
         }
-        let len = ((capacity - fd) / 64).min(WORDS_PER_CHUNK as u32);
         let Some(mut entry) = reserve::<TableBits>(Kind::TableBits) else {
             return;
         };
+        // It may have grown, and moved, meanwhile.
+        let table = table.again();
+        let capacity = table.capacity();
+        let bits = match bitmap {
+            Bitmap::Open => table.open_bitmap(),
+            Bitmap::CloseOnExec => table.close_on_exec_bitmap(),
+        };
+        let len = (capacity.saturating_sub(fd) / 64).min(WORDS_PER_CHUNK as u32);
         let record = entry.as_mut_ptr();
         // SAFETY: the entry has room for the whole record; the helper checks the address it reads
         // from, and the verifier that there is room for as much.
@@ -189,7 +197,7 @@ pub(crate) fn emit_bits(
             });
             (&raw mut (*record).table).write(table.address());
             (&raw mut (*record).len).write(len);
-            (&raw mut (*record).reserved).write(0);
+            (&raw mut (*record).capacity).write(capacity);
             let words = &raw mut (*record).words;
             bpf_probe_read_kernel(
                 words.cast(),
@@ -200,6 +208,7 @@ pub(crate) fn emit_bits(
         submit(entry);
     }
     // What is beyond is not told, and counted.
+    let capacity = table.capacity();
     if first + MAX_BITMAP_CHUNKS * (WORDS_PER_CHUNK as u32 * 64) < capacity {
         count_lost(Kind::TableBits);
         warn!(

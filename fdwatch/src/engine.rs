@@ -7,6 +7,10 @@ use crate::{
     model::{Model, Moment, Slot, Table},
 };
 
+/// Snapshots taken until one is complete: another is only needed for what was made during the one
+/// before.
+const MOST_SNAPSHOTS: u32 = 4;
+
 /// Model and duplicates together.
 #[derive(Debug)]
 pub struct Engine {
@@ -36,7 +40,7 @@ impl Engine {
         }
     }
 
-    /// Takes in a snapshot. `take` is to hand over the records, and is called again if the first one
+    /// Takes in a snapshot. `take` is to hand over the records, and is called again if one
     /// cannot be complete.
     ///
     /// # Errors
@@ -46,7 +50,7 @@ impl Engine {
         &mut self,
         mut take: impl FnMut(&mut dyn FnMut(&[u8], Moment)) -> Result<(), E>,
     ) -> Result<(), E> {
-        for _ in 0..2 {
+        for _ in 0..MOST_SNAPSHOTS {
             self.model.begin_snapshot();
             let result = take(&mut |record, at| self.record(record, at));
             let again = self.model.end_snapshot();

@@ -16,6 +16,7 @@ pub mod investigate;
 pub mod model;
 pub mod probe;
 pub mod proc;
+pub mod recording;
 pub mod report;
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 //! Pure: it has no clock, does no I/O, and knows nothing of BPF but the format of the records. Nor
 //! does it know what a duplicate is: who wants to know what changes is an [`Observer`].
 
+mod holding;
 mod process;
 mod slot;
+mod snapshot;
 mod table;
 mod window;
 
@@ -12,9 +14,9 @@ use std::collections::VecDeque;
 
 use fdwatch_common::{
     Birth, Bitmap, CLONED_THREAD, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, Kind,
-    LOST_KINDS, SetCloexec, SnapshotFile, SnapshotTask, TableBits,
+    LOST_KINDS, SetCloexec, TableBits,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::window::Window;
 pub use self::{
@@ -71,6 +73,9 @@ impl Statistics {
 /// may yet follow, are remembered up to this number.
 const MOST_ORPHANS: usize = 1024;
 
+/// How late such a report may be, in nanoseconds.
+const LATEST_BIRTH: u64 = 1_000_000_000;
+
 /// Processes that have ended are remembered, the last of them, for what is told of them later.
 const MOST_ENDED: usize = 1024;
 
@@ -81,9 +86,11 @@ pub struct Model {
     processes: FxHashMap<u32, Process>,
     /// The last to end is the last.
     ended: VecDeque<Process>,
-    /// Closes of what was not there: which description, and who closed it.
-    orphans: FxHashMap<(u64, u32), (u64, u32)>,
+    /// Closes of what was not there: which description, who closed it, and when.
+    orphans: FxHashMap<(u64, u32), (u64, u32, Moment)>,
     window: Option<Window>,
+    /// Tables that the last snapshot may have missed parts of; all, before the first.
+    incomplete: Option<FxHashSet<u64>>,
     now: Moment,
     next_table: u64,
     anonymous_dev: Option<u32>,
@@ -148,18 +155,6 @@ impl Model {
         self.now
     }
 
-    /// A snapshot begins: its records come among those of the events. The events must be attached.
-    pub fn begin_snapshot(&mut self) {
-        self.window = Some(Window::default());
-    }
-
-    /// The snapshot has ended. Whether another one is needed for all tables to be complete: if
-    /// processes were made while it was taken. Those of the second do not matter any more, since
-    /// their parents are complete.
-    pub fn end_snapshot(&mut self) -> bool {
-        self.window.take().is_some_and(|window| window.forked)
-    }
-
     /// Does what a record says. `at` is when it was read: no earlier than the last one's.
     pub fn apply(&mut self, event: &Event<'_>, at: Moment, observer: &mut impl Observer) {
         self.now = at.max(Moment(self.now.0 + 1));
@@ -207,7 +202,11 @@ impl Model {
             return false;
         }
         let closed = self.orphans.remove(&(birth.table, birth.header.fd));
-        closed.is_some_and(|(file, tid)| file == birth.payload.file && tid != birth.header.tid)
+        closed.is_some_and(|(file, tid, at)| {
+            file == birth.payload.file
+                && tid != birth.header.tid
+                && self.now.since(at) < LATEST_BIRTH
+        })
     }
 
     fn death(&mut self, death: &Death, observer: &mut impl Observer) {
@@ -216,27 +215,37 @@ impl Model {
             table: address,
             file,
         } = death;
+        let now = self.now;
+        let table = self.table_for(header, address, observer);
+        let removed = table.remove(header.fd);
+        if let Some(slot) = &removed {
+            observer.died(table, header.fd, slot, now);
+        }
         if let Some(window) = &mut self.window {
             window.close(address, header.fd);
         }
-        let now = self.now;
-        let table = self.table_for(header, address, observer);
-        if let Some(slot) = table.remove(header.fd) {
-            observer.died(table, header.fd, &slot, now);
+        if removed.is_some() {
             return;
         }
         self.statistics.unknown_closed += 1;
+        if self.window.is_some() {
+            // It was there before, and the snapshot had not come to it.
+            return;
+        }
         if self.orphans.len() >= MOST_ORPHANS {
             self.orphans.clear();
         }
-        self.orphans
-            .insert((address, header.fd), (file, header.tid));
+        let orphan = (file, header.tid, now);
+        self.orphans.insert((address, header.fd), orphan);
     }
 
     fn set_cloexec(&mut self, set: &SetCloexec, observer: &mut impl Observer) {
         let closes = set.header.flags & fdwatch_common::CLOEXEC != 0;
         self.table_for(&set.header, set.table, observer)
             .set_closes_on_exec(set.header.fd, closes);
+        if let Some(window) = &mut self.window {
+            window.set_closes_on_exec(set.table, set.header.fd, closes);
+        }
     }
 
     fn fork(&mut self, fork: &Fork, observer: &mut impl Observer) {
@@ -250,7 +259,20 @@ impl Model {
         } = fork;
         let now = self.now;
         if let Some(window) = &mut self.window {
-            window.forked = true;
+            window.make(tid);
+            if address != parent_table {
+                window.forget(address);
+            }
+            window.derive(parent_table, address);
+        }
+        if flags & CLONED_THREAD != 0 || self.processes.contains_key(&fork.parent_tgid) {
+            // It may have ceased to share its table before, and done nothing in its own since.
+            let parent = Header {
+                tid: fork.parent_tid,
+                tgid: fork.parent_tgid,
+                ..fork.header
+            };
+            self.table_for(&parent, parent_table, observer);
         }
         let holder = Holder { tgid, tid };
         if flags & CLONED_THREAD == 0 {
@@ -294,7 +316,15 @@ impl Model {
             ref open,
         } = exec;
         let (now, tgid) = (self.now, header.tgid);
+        self.remove_ended(header, address, observer);
         self.table_for(header, address, observer);
+        if let Some(window) = &mut self.window {
+            window.exec(address, open.len() as u32 * 64);
+            if header.tid != tgid {
+                // It takes the leader's number, which the snapshot may have passed.
+                window.derive(address, address);
+            }
+        }
         let holder = Holder { tgid, tid: tgid };
         self.hold(address, holder);
         if let Some(process) = self.processes.get_mut(&tgid) {
@@ -321,7 +351,11 @@ impl Model {
         let Header {
             tid, tgid, flags, ..
         } = exit.header;
-        if flags & EVERY_THREAD != 0 {
+        let every = flags & EVERY_THREAD != 0;
+        if let Some(window) = &mut self.window {
+            window.exit(if every { tgid } else { tid });
+        }
+        if every {
             self.remove_process(tgid, observer);
             return;
         }
@@ -336,9 +370,18 @@ impl Model {
 
     fn table_bits(&mut self, bits: &TableBits, observer: &mut impl Observer) {
         let (header, address) = (&bits.header, bits.table);
+        self.remove_ended(header, address, observer);
+        self.table_for(header, address, observer);
+        if let (Some(window), Bitmap::CloseOnExec) = (&mut self.window, bits.bitmap()) {
+            window.forget_cloexec(address);
+        }
         let table = self.table_for(header, address, observer);
         match bits.bitmap() {
-            Bitmap::Open => self.keep_only(address, header.fd, bits.words(), observer),
+            Bitmap::Open => {
+                self.keep_only(address, header.fd, bits.words(), observer);
+                // The table that it is a copy of may have had room for more.
+                self.end_at(address, bits.capacity, observer);
+            }
             Bitmap::CloseOnExec => {
                 let bits: Vec<_> = table
                     .iter()
@@ -370,122 +413,19 @@ impl Model {
         }
     }
 
-    fn snapshot_task(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
-        let &SnapshotTask {
-            header: Header { tid, tgid, .. },
-            table: address,
-            start_time,
-            comm,
-            parent,
-            ..
-        } = task;
-        let window = self.window.get_or_insert_default();
-        window.at_live_task = !window.has_exited(tgid, start_time);
-        if !window.at_live_task {
-            return;
+    /// Ends the descriptors from `end` on.
+    fn end_at(&mut self, address: u64, end: u32, observer: &mut impl Observer) {
+        if let Some(window) = &mut self.window {
+            window.end_at(address, end);
         }
-        let known = self.processes.get(&tgid);
-        if known.is_some_and(|known| known.start_time != 0 && known.start_time != start_time) {
-            self.remove_process(tgid, observer);
-        }
-        let process = self.processes.entry(tgid);
-        let process = process.or_insert_with(|| Process::new(tgid, address));
-        process.start_time = start_time;
-        process.parent = parent;
-        let before = process.table_of(tid);
-        if tid == tgid {
-            process.comm = comm;
-            process.table = address;
-        } else if before != address {
-            process.threads.retain(|(own, _)| *own != tid);
-            process.threads.push((tid, address));
-        }
-        let holder = Holder { tgid, tid };
-        self.hold(address, holder);
-        if before != address {
-            self.release(before, holder, observer);
-        }
-    }
-
-    fn snapshot_file(&mut self, file: &SnapshotFile, observer: &mut impl Observer) {
-        let &SnapshotFile {
-            ref header,
-            table: address,
-            ref payload,
-        } = file;
-        let (now, anonymous) = (self.now, self.anonymous_dev);
-        let window = self.window.get_or_insert_default();
-        if !window.at_live_task || window.was_closed(address, header.fd) {
-            return;
-        }
-        let table = self.table_for(header, address, observer);
-        if table.get(header.fd).is_none() {
-            let slot = Slot::new(header, payload, now, true, anonymous);
-            table.insert(header.fd, slot);
-        }
-    }
-
-    /// The table at `address`, in which the thread of `header` did something. One that was not
-    /// heard of before is its own after it shared another (`unshare`, exec), or the process is new.
-    fn table_for(
-        &mut self,
-        header: &Header,
-        address: u64,
-        observer: &mut impl Observer,
-    ) -> &mut Table {
-        if !self.tables.contains_key(&address) {
-            self.adopt(header, address, observer);
-        }
-        #[expect(clippy::expect_used, reason = "adopt has put it there if it was not")]
-        self.tables.get_mut(&address).expect("the table is there")
-    }
-
-    fn adopt(&mut self, header: &Header, address: u64, observer: &mut impl Observer) {
-        self.statistics.unknown_tables += 1;
-        let id = self.next_id();
-        let &Header { tid, tgid, .. } = header;
-        let process = self.processes.entry(tgid);
-        let process = process.or_insert_with(|| Process::new(tgid, address));
-        let before = process.table_of(tid);
-        let holder = if tid == tgid || before == address {
-            process.table = address;
-            Holder { tgid, tid: tgid }
-        } else {
-            process.threads.retain(|(own, _)| *own != tid);
-            process.threads.push((tid, address));
-            Holder { tgid, tid }
-        };
-        let table = match self.tables.get(&before) {
-            Some(before) => {
-                let table = before.unshare(id, address, holder);
-                observer.forked(&table, self.now);
-                table
-            }
-            None => Table::new(id, address, holder),
-        };
-        self.tables.insert(address, table);
-        if before != address {
-            self.release(before, holder, observer);
-        }
-    }
-
-    fn hold(&mut self, address: u64, holder: Holder) {
-        let id = TableId(self.next_table + 1);
-        let table = self.tables.entry(address);
-        let table = table.or_insert_with(|| {
-            self.next_table += 1;
-            Table::new(id, address, holder)
-        });
-        table.add_holder(holder);
-    }
-
-    fn release(&mut self, address: u64, holder: Holder, observer: &mut impl Observer) {
         let Some(table) = self.tables.get_mut(&address) else {
             return;
         };
-        if !table.remove_holder(holder) {
-            observer.gone(table, self.now);
-            self.tables.remove(&address);
+        let beyond = table.iter().map(|(fd, _)| fd).filter(|&fd| fd >= end);
+        for fd in beyond.collect::<Vec<_>>() {
+            if let Some(slot) = table.remove(fd) {
+                observer.died(table, fd, &slot, self.now);
+            }
         }
     }
 
@@ -493,9 +433,6 @@ impl Model {
         let Some(process) = self.processes.remove(&tgid) else {
             return;
         };
-        if let Some(window) = &mut self.window {
-            window.exit(tgid, process.start_time);
-        }
         self.release(process.table, Holder { tgid, tid: tgid }, observer);
         for &(tid, table) in &process.threads {
             self.release(table, Holder { tgid, tid }, observer);
@@ -511,3 +448,6 @@ impl Model {
         TableId(self.next_table)
     }
 }
+
+#[cfg(test)]
+mod tests;

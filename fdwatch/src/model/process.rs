@@ -14,7 +14,7 @@ pub struct Process {
     /// Its name when it was made or last ran a program, NUL-terminated within. It may have changed
     /// it since.
     pub comm: [u8; COMM_LEN],
-    /// Address of the table that its threads share.
+    /// Address of the table that its threads share; 0 while only threads of it are known.
     pub(super) table: u64,
     /// Threads with tables of their own.
     pub(super) threads: Vec<(u32, u64)>,
