@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -34,6 +34,10 @@ pub enum Command {
     Scan(Scan),
     /// Show the descriptors of a process
     Fds(Fds),
+    /// Record the kernel's events, to be gone through again
+    Record(Record),
+    /// Tell what `watch` would have told of a recording, but for paths
+    Replay(Replay),
     /// Show what this kernel and these privileges allow; exit 0 if all, 1 if not all, 2 if nothing
     Doctor(Doctor),
 }
@@ -80,6 +84,32 @@ pub struct Fds {
     /// Where it is from.
     #[command(flatten)]
     pub source: Source,
+}
+
+/// See [`Command::Record`].
+#[derive(Debug, Args)]
+pub struct Record {
+    /// Where to; what is there is replaced
+    pub file: PathBuf,
+    /// End after this long, such as 30s, 5m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Size of the ring that events wait in, such as 512K or 64M: a power of two
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING_BYTES))]
+    pub ring_size: RingSize,
+}
+
+/// See [`Command::Replay`].
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The recording
+    pub file: PathBuf,
+    /// Which findings are wanted.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How they are shown.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// See [`Command::Doctor`].

@@ -63,6 +63,17 @@ impl Engine {
         Ok(())
     }
 
+    /// The records that follow are of a snapshot, among those of events.
+    pub fn begin_snapshot(&mut self) {
+        self.model.begin_snapshot();
+    }
+
+    /// The snapshot has ended.
+    pub fn end_snapshot(&mut self) {
+        self.model.end_snapshot();
+        self.duplicates.search(&self.model);
+    }
+
     /// Tells `judge` what has changed since the last time.
     pub fn settle(&mut self, now: Moment, judge: &mut impl FnMut(&Duplicate<'_>, &Model)) {
         self.duplicates.settle(&self.model, now, judge);

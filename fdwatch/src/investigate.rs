@@ -13,10 +13,20 @@ use crate::{
     proc,
 };
 
+/// Whether /proc can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Details {
+    /// What is told happens here and now.
+    Live,
+    /// It was recorded: there is only what the tables have.
+    None,
+}
+
 /// Makes findings of duplicates.
 #[derive(Debug)]
 pub struct Investigator {
     filter: Filter,
+    details: Details,
     known: FxHashMap<u64, Known>,
 }
 
@@ -33,9 +43,10 @@ struct Known {
 impl Investigator {
     /// One that keeps to what `filter` wants.
     #[must_use]
-    pub fn new(filter: Filter) -> Self {
+    pub fn new(filter: Filter, details: Details) -> Self {
         Self {
             filter,
+            details,
             known: FxHashMap::default(),
         }
     }
@@ -51,7 +62,7 @@ impl Investigator {
         if was_known && !was_shown && duplicate.change == Change::Gone {
             return None;
         }
-        let context = context(duplicate, model, known);
+        let context = self.context(duplicate, model, known);
         let mut finding = diagnose(duplicate, context);
         let wanted = self.filter.wants(&finding);
         let shown = wanted || was_shown;
@@ -73,6 +84,33 @@ impl Investigator {
 }
 
 impl Investigator {
+    fn context(&self, duplicate: &Duplicate<'_>, model: &Model, known: Option<Known>) -> Context {
+        let name = duplicate
+            .table
+            .filter(|_| self.details == Details::Live)
+            .and_then(|table| name_of(table, duplicate.fds));
+        let process = match self.details {
+            Details::Live => process(duplicate.tgid, model),
+            Details::None => known_process(duplicate.tgid, model),
+        };
+        let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
+        let (process, path, deleted) = match (known, name) {
+            // It may have been renamed or deleted since it was found.
+            (Some(known), name) => match name {
+                Some(name) => (process, Some(name.path), name.deleted),
+                None => (keep(known.process, process), known.path, known.deleted),
+            },
+            (None, Some(name)) => (process, Some(name.path), name.deleted),
+            (None, None) => (process, None, false),
+        };
+        Context {
+            process,
+            path,
+            deleted,
+            parent_holds_it,
+        }
+    }
+
     /// What is to be told of `rotation`, if anything.
     pub fn rotation(&mut self, rotation: &Rotation<'_>, model: &Model) -> Option<Finding> {
         if !self.filter.wants_process(rotation.tgid) {
@@ -129,29 +167,6 @@ fn path_of_file(table: Option<&Table>, identity: Identity) -> Option<proc::Name>
     name_of(table, &fds)
 }
 
-fn context(duplicate: &Duplicate<'_>, model: &Model, known: Option<Known>) -> Context {
-    let name = duplicate
-        .table
-        .and_then(|table| name_of(table, duplicate.fds));
-    let process = process(duplicate.tgid, model);
-    let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
-    let (process, path, deleted) = match (known, name) {
-        // It may have been renamed or deleted since it was found.
-        (Some(known), name) => match name {
-            Some(name) => (process, Some(name.path), name.deleted),
-            None => (keep(known.process, process), known.path, known.deleted),
-        },
-        (None, Some(name)) => (process, Some(name.path), name.deleted),
-        (None, None) => (process, None, false),
-    };
-    Context {
-        process,
-        path,
-        deleted,
-        parent_holds_it,
-    }
-}
-
 /// What was known of a process is better than what is left of it after it has ended; but it may have
 /// run another program before that.
 fn keep(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
@@ -188,13 +203,18 @@ fn is_same_file(pid: u32, fd: u32, slot: &Slot) -> bool {
 pub(crate) fn process(tgid: u32, model: &Model) -> ProcessInfo {
     let known = model.process_or_ended(tgid);
     let start_time = known.map_or(0, |known| known.start_time);
-    proc::process(tgid, start_time).unwrap_or_else(|| ProcessInfo {
+    proc::process(tgid, start_time).unwrap_or_else(|| known_process(tgid, model))
+}
+
+fn known_process(tgid: u32, model: &Model) -> ProcessInfo {
+    let known = model.process_or_ended(tgid);
+    ProcessInfo {
         pid: tgid,
-        start_time,
+        start_time: known.map_or(0, |known| known.start_time),
         ppid: known.map_or(0, |known| known.parent),
         comm: known.map_or_else(Vec::new, |known| known.name().to_vec()),
         ..ProcessInfo::default()
-    })
+    }
 }
 
 fn holds_twice(model: &Model, tgid: u32, identity: Identity) -> bool {

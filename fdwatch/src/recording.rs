@@ -26,11 +26,14 @@ const BYTE_ORDER: u32 = 0x0102_0304;
 /// Bytes that a frame may hold. The ring is drained in smaller pieces.
 const MOST_HELD: u32 = 1 << 28;
 
-const PREAMBLE: usize = 48;
+const PREAMBLE: usize = 112;
+
+/// Bytes of the host's name, NUL-padded: as many as Linux allows.
+const HOST: usize = 64;
 const HEADER: usize = 32;
 
 /// What a recording begins with: all there is to know of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
     /// The device of the kernel's anonymous files, in its own encoding.
     pub anonymous_dev: Option<u32>,
@@ -38,6 +41,8 @@ pub struct Preamble {
     pub wall_time: u64,
     /// Nanoseconds since boot.
     pub boottime: u64,
+    /// The host's name.
+    pub host: String,
 }
 
 /// A piece of a recording.
@@ -117,6 +122,11 @@ impl<W: Write> Recorder<W> {
         bytes.put_u64_le(preamble.wall_time);
         bytes.put_u64_le(preamble.boottime);
         bytes.put_u64_le(0);
+        let mut host = [0; HOST];
+        for (to, &from) in host.iter_mut().zip(preamble.host.as_bytes()) {
+            *to = from;
+        }
+        bytes.put_slice(&host);
         output.write_all(&bytes)?;
         Ok(Self {
             output,
@@ -217,12 +227,16 @@ impl<R: Read> Player<R> {
             return Err(RecordingError::ByteOrder);
         }
         let (has_dev, dev) = (rest.get_u32_le() != 0, rest.get_u32_le());
+        let (wall_time, boottime) = (rest.get_u64_le(), rest.get_u64_le());
+        rest.advance(8);
+        let host = rest.split(|&byte| byte == 0).next().unwrap_or_default();
         Ok(Self {
             input,
             preamble: Preamble {
                 anonymous_dev: has_dev.then_some(dev),
-                wall_time: rest.get_u64_le(),
-                boottime: rest.get_u64_le(),
+                wall_time,
+                boottime,
+                host: String::from_utf8_lossy(host).into_owned(),
             },
             at: PREAMBLE as u64,
             words: Vec::new(),
@@ -343,11 +357,14 @@ mod tests {
 
     use super::*;
 
-    const PREAMBLE: Preamble = Preamble {
-        anonymous_dev: Some(14),
-        wall_time: 5,
-        boottime: 3,
-    };
+    fn preamble() -> Preamble {
+        Preamble {
+            anonymous_dev: Some(14),
+            wall_time: 5,
+            boottime: 3,
+            host: "here".to_owned(),
+        }
+    }
 
     fn exit(tgid: u32) -> Exit {
         let header = Header {
@@ -359,7 +376,7 @@ mod tests {
     }
 
     fn recording() -> Vec<u8> {
-        let mut recorder = Recorder::new(Vec::new(), &PREAMBLE).unwrap();
+        let mut recorder = Recorder::new(Vec::new(), &preamble()).unwrap();
         recorder.record(exit(1).as_bytes());
         recorder.record(exit(2).as_bytes());
         recorder.frame(Frame::Settle, Moment(8), &[]).unwrap();
@@ -388,7 +405,7 @@ mod tests {
     fn what_was_recorded_is_read_back() {
         let bytes = recording();
         let mut player = Player::new(bytes.as_slice()).unwrap();
-        assert_eq!(*player.preamble(), PREAMBLE);
+        assert_eq!(*player.preamble(), preamble());
         assert_eq!(player.next_frame().unwrap(), (Frame::Records, Moment(8)));
         let mut records = Vec::new();
         player
@@ -417,7 +434,7 @@ mod tests {
     fn every_changed_bit_is_noticed() {
         let bytes = recording();
         // The preamble's numbers may be any.
-        for at in (0..16).chain(super::PREAMBLE..bytes.len()) {
+        for at in (0..16).chain(PREAMBLE..bytes.len()) {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
@@ -434,7 +451,7 @@ mod tests {
         ) {
             if begin {
                 let mut begun = recording();
-                begun.truncate(super::PREAMBLE);
+                begun.truncate(PREAMBLE);
                 begun.append(&mut bytes);
                 bytes = begun;
             }

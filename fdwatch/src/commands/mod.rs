@@ -2,6 +2,9 @@
 
 mod doctor;
 mod fds;
+mod live;
+mod record;
+mod replay;
 mod scan;
 mod snapshot;
 mod watch;
@@ -30,6 +33,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Watch(watch)) => watch::run(&watch),
         Some(Command::Scan(scan)) => scan::run(&scan),
         Some(Command::Fds(fds)) => fds::run(&fds),
+        Some(Command::Record(record)) => record::run(&record),
+        Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
     }
 }
@@ -39,8 +44,13 @@ type Output = io::BufWriter<anstream::AutoStream<io::Stdout>>;
 
 fn reporter(format: Format) -> Reporter<Output> {
     let clock = Clock::new(proc::wall_time(), proc::boottime());
+    reporter_of(format, proc::hostname(), clock)
+}
+
+/// A reporter of another host, or another time.
+fn reporter_of(format: Format, host: String, clock: Clock) -> Reporter<Output> {
     let output = io::BufWriter::with_capacity(1 << 16, anstream::stdout());
-    Reporter::new(output, format, proc::hostname(), clock)
+    Reporter::new(output, format, host, clock)
 }
 
 /// What there is to say when output cannot be written.

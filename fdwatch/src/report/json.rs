@@ -245,7 +245,10 @@ impl Json {
                 .into_iter()
                 .map(|kind| (kind.name(), account.statistics.records[kind as usize]))
                 .collect(),
-            lost: losses(&account.lost),
+            lost: Losses {
+                total: account.lost_in_all(),
+                ..losses(&account.lost)
+            },
             findings: Findings {
                 found: account.found,
                 changed: account.changed,

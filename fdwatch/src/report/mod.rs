@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use self::{json::Json, time::Clock};
 use crate::{
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
+    duplicates::Change,
+    engine::Engine,
     model::{Moment, Statistics},
     probe::Lost,
     proc::Usage,
@@ -37,6 +39,8 @@ pub struct Account {
     pub malformed: u64,
     /// Processes whose descriptors could not be read.
     pub unreadable_processes: u64,
+    /// What was lost when what is replayed was recorded.
+    pub lost_when_recorded: u64,
     /// Duplicates told as found.
     pub found: u64,
     /// As changed.
@@ -51,6 +55,31 @@ pub struct Account {
     pub ring_bytes: Option<u32>,
     /// What fdwatch itself has used.
     pub usage: Usage,
+}
+
+impl Account {
+    /// Takes in what the engine has come to.
+    pub fn take_from(&mut self, engine: &Engine) {
+        self.statistics = *engine.model.statistics();
+        self.malformed = engine.malformed();
+        self.processes = engine.model.processes().count();
+        self.descriptors = engine.descriptors();
+    }
+
+    /// Takes in that `finding` was told.
+    pub fn count_finding(&mut self, finding: &Finding) {
+        match finding.change {
+            Change::Found => self.found += 1,
+            Change::Changed => self.changed += 1,
+            Change::Gone => self.gone += 1,
+        }
+    }
+
+    /// Records that never came to the model.
+    #[must_use]
+    pub fn lost_in_all(&self) -> u64 {
+        self.lost.total() + self.lost_when_recorded
+    }
 }
 
 /// A process's descriptors.
@@ -102,7 +131,7 @@ impl<W: Write> Reporter<W> {
     /// If it cannot be written.
     pub fn started(&mut self, account: &Account, now: Moment) -> io::Result<()> {
         match self.format {
-            Format::Text => note(&text::started(account)),
+            Format::Text => say_started(account),
             Format::Json => {
                 let line = line(self.json.started(account, &self.clock, now))?;
                 self.output.write_all(line.as_bytes())?;
@@ -145,7 +174,7 @@ impl<W: Write> Reporter<W> {
     /// If it cannot be written.
     pub fn summary(&mut self, account: &Account, now: Moment) -> io::Result<()> {
         match self.format {
-            Format::Text => note(&text::summary(account)),
+            Format::Text => say_summary(account),
             Format::Json => {
                 let line = line(self.json.summary(account, &self.clock, now))?;
                 self.output.write_all(line.as_bytes())?;
@@ -168,6 +197,16 @@ fn line(json: serde_json::Result<String>) -> io::Result<String> {
     let mut line = json.map_err(io::Error::other)?;
     line.push('\n');
     Ok(line)
+}
+
+/// Says on standard error that events are followed from here on.
+pub fn say_started(account: &Account) {
+    note(&text::started(account));
+}
+
+/// Gives the account of it all on standard error.
+pub fn say_summary(account: &Account) {
+    note(&text::summary(account));
 }
 
 /// Says something that is not part of the output. Where that cannot be said, no one listens.

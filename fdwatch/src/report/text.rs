@@ -181,7 +181,7 @@ pub(super) fn summary(account: &Account) -> String {
     let usage = account.usage;
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let megabytes = usage.peak_rss as f64 / f64::from(1 << 20);
-    let lost = account.lost.total();
+    let lost = account.lost_in_all();
     let mut text = format!(
         "{} events, lost {lost}, in {}; {} found, {} changed, {} gone; {} descriptors of {} processes; \
          own cost: {:.2} s CPU, {megabytes:.1} MiB",

@@ -1,0 +1,287 @@
+//! What the commands that follow the kernel's events have in common: the programs, the ring, and
+//! when it is read.
+
+use std::{
+    fs::File,
+    future,
+    io::{self, BufWriter},
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::unix::AsyncFd,
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use crate::{
+    engine::Engine,
+    model::Moment,
+    probe::{Lost, Options, Probe, ProbeError, proc_snapshot},
+    proc,
+    recording::{Frame, Recorder},
+    report::{Account, note},
+};
+
+/// How often the ring is looked into and what has changed is told: what waits there longer is no
+/// longer news.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often what is rarely news is looked at, in ticks.
+const SLOW_TICKS: u32 = 10;
+
+/// Records taken from the ring before signals and clocks have their turn.
+const BATCH: usize = 1 << 16;
+
+/// Where the records go besides the engine.
+pub(super) type FileRecorder = Recorder<BufWriter<File>>;
+
+/// The kernel's events, and the engine they drive.
+pub(super) struct Live {
+    probe: Probe,
+    pub(super) engine: Engine,
+    pub(super) recorder: Option<FileRecorder>,
+    pub(super) account: Account,
+    /// Nanoseconds since boot.
+    began: u64,
+}
+
+/// Is told when it is time to look at what has changed.
+pub(super) trait Follower {
+    /// The snapshot is taken, and events are followed from here on.
+    fn started(&mut self, live: &mut Live) -> Result<()>;
+    /// Ten times a second; `is_slow` once.
+    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()>;
+    /// Records were lost: how many in all.
+    fn lost(&mut self, live: &mut Live, lost: &Lost) -> Result<()>;
+    /// There is nothing more to come.
+    fn ended(&mut self, live: &mut Live) -> Result<()>;
+}
+
+impl Live {
+    /// Loads and attaches the programs.
+    pub(super) fn start(ring_bytes: u32, all_types: bool) -> Result<Self> {
+        let mut probe = Probe::load(Options {
+            ring_bytes,
+            ..Options::default()
+        })?;
+        probe.attach()?;
+        Ok(Self {
+            probe,
+            engine: Engine::new(proc::anonymous_device(), all_types),
+            recorder: None,
+            account: Account {
+                ring_bytes: Some(ring_bytes),
+                ..Account::default()
+            },
+            began: proc::boottime(),
+        })
+    }
+
+    /// Takes the snapshot and follows the events, until a signal or `duration` ends it.
+    pub(super) fn follow(
+        mut self,
+        duration: Option<Duration>,
+        follower: &mut impl Follower,
+    ) -> Result<()> {
+        let result = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")
+            .and_then(|runtime| runtime.block_on(self.run(duration, follower)));
+        self.probe.detach();
+        result
+    }
+
+    async fn run(
+        &mut self,
+        duration: Option<Duration>,
+        follower: &mut impl Follower,
+    ) -> Result<()> {
+        let mut interrupted = listen(SignalKind::interrupt())?;
+        let mut terminated = listen(SignalKind::terminate())?;
+        self.snapshot()?;
+        self.probe.forget_btf();
+        give_back_memory();
+        self.count();
+        follower.started(self)?;
+        follower.tick(self, true)?;
+
+        // A descriptor of its own, for what is read from the ring meanwhile to borrow nothing.
+        let ring = self.probe.as_fd().try_clone_to_owned();
+        let ring = ring.context("cannot wait for the ring")?;
+        // SAFETY: the descriptor is owned, and not closed before this is dropped.
+        let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring")?;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
+        let mut slow = 0;
+        let mut more = false;
+        loop {
+            let mut is_tick = false;
+            tokio::select! {
+                biased;
+                _ = interrupted.recv() => break,
+                _ = terminated.recv() => break,
+                () = until(end) => break,
+                _ = ticks.tick() => is_tick = true,
+                () = future::ready(()), if more => {}
+                filled = filled(&ring) => filled.context("cannot wait for the ring")?,
+            }
+            more = self.drain()? == BATCH;
+            if is_tick {
+                slow = (slow + 1) % SLOW_TICKS;
+                follower.tick(self, slow == 0)?;
+                if slow == 0 {
+                    self.look_for_losses(follower)?;
+                }
+            }
+        }
+        self.drain()?;
+        follower.tick(self, true)?;
+        self.look_for_losses(follower)?;
+        self.count();
+        follower.ended(self)
+    }
+
+    fn snapshot(&mut self) -> Result<()> {
+        let Self {
+            probe,
+            engine,
+            recorder,
+            ..
+        } = self;
+        let result = engine.snapshot(|on_record| -> Result<()> {
+            mark(recorder, Frame::BeginSnapshot)?;
+            probe.snapshot(|record| {
+                if let Some(recorder) = recorder {
+                    recorder.record(record);
+                }
+                on_record(record, now());
+            })?;
+            mark(recorder, Frame::EndSnapshot)
+        });
+        let Err(error) = result else {
+            return Ok(());
+        };
+        if !error.is::<ProbeError>() {
+            return Err(error);
+        }
+        note(&format!(
+            "{error}; reading /proc instead: what was open before is known less exactly"
+        ));
+        let mut unreadable = 0;
+        engine.snapshot(|on_record| -> Result<()> {
+            mark(recorder, Frame::BeginSnapshot)?;
+            let mut on_record = |record: &[u8]| {
+                if let Some(recorder) = recorder {
+                    recorder.record(record);
+                }
+                on_record(record, now());
+            };
+            unreadable = proc_snapshot::take(&mut on_record).context("cannot read /proc")?;
+            probe.drain(usize::MAX, on_record);
+            mark(recorder, Frame::EndSnapshot)
+        })?;
+        self.account.unreadable_processes = unreadable;
+        Ok(())
+    }
+
+    /// Takes what there is from the ring, and tells how much it was.
+    fn drain(&mut self) -> Result<usize> {
+        let Self {
+            probe,
+            engine,
+            recorder,
+            ..
+        } = self;
+        let now = now();
+        let Some(recorder) = recorder else {
+            return Ok(probe.drain(BATCH, |record| engine.record(record, now)));
+        };
+        let count = probe.drain(BATCH, |record| {
+            recorder.record(record);
+            engine.record(record, now);
+        });
+        recorder.flush_records(now).context(CANNOT_RECORD)?;
+        Ok(count)
+    }
+
+    fn look_for_losses(&mut self, follower: &mut impl Follower) -> Result<()> {
+        for words in self.probe.notes() {
+            note(&words);
+        }
+        let lost = self.lost()?;
+        if lost == self.account.lost {
+            return Ok(());
+        }
+        self.account.lost = lost;
+        if let Some(recorder) = &mut self.recorder {
+            let total = lost.total().to_le_bytes();
+            recorder
+                .frame(Frame::Lost, now(), &total)
+                .context(CANNOT_RECORD)?;
+        }
+        follower.lost(self, &lost)
+    }
+
+    fn lost(&self) -> Result<Lost> {
+        self.probe.lost().map_err(|error| {
+            ProbeError::Refused {
+                what: "to show its counters of lost records".to_owned(),
+                reason: error.to_string(),
+            }
+            .into()
+        })
+    }
+
+    /// Brings the account up to date.
+    fn count(&mut self) {
+        self.account.duration = proc::boottime().saturating_sub(self.began);
+        self.account.take_from(&self.engine);
+        self.account.usage = proc::usage();
+    }
+}
+
+/// What there is to say when a recording cannot be written.
+pub(super) const CANNOT_RECORD: &str = "cannot write the recording";
+
+/// The moment it is.
+pub(super) fn now() -> Moment {
+    Moment(proc::boottime())
+}
+
+fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
+    recorder.as_mut().map_or(Ok(()), |recorder| {
+        recorder.frame(frame, now(), &[]).context(CANNOT_RECORD)
+    })
+}
+
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("cannot listen for signals")
+}
+
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => future::pending().await,
+    }
+}
+
+/// Waits until the ring has filled up to where the programs wake its reader.
+async fn filled(ring: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    ring.readable().await?.clear_ready();
+    Ok(())
+}
+
+/// Loading needs tens of megabytes for a moment, which the allocator would keep.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call has no requirements.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

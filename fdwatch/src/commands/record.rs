@@ -1,0 +1,66 @@
+//! `fdwatch record FILE`: the records of the ring, to be gone through again by `replay`.
+
+use std::{fs::File, io::BufWriter, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use super::live::{CANNOT_RECORD, Follower, Live, now};
+use crate::{
+    cli::Record,
+    probe::Lost,
+    proc,
+    recording::{Frame, Preamble, Recorder},
+    report::{note, say_started, say_summary},
+};
+
+pub(super) fn run(record: &Record) -> Result<ExitCode> {
+    let mut live = Live::start(record.ring_size.0, true)?;
+    let file = File::create(&record.file)
+        .with_context(|| format!("cannot create {}", record.file.display()))?;
+    let preamble = Preamble {
+        anonymous_dev: proc::anonymous_device(),
+        wall_time: proc::wall_time(),
+        boottime: proc::boottime(),
+        host: proc::hostname(),
+    };
+    let recorder = Recorder::new(BufWriter::new(file), &preamble).context(CANNOT_RECORD)?;
+    live.recorder = Some(recorder);
+    live.follow(record.duration, &mut Recording)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Recording;
+
+impl Follower for Recording {
+    fn started(&mut self, live: &mut Live) -> Result<()> {
+        say_started(&live.account);
+        Ok(())
+    }
+
+    fn tick(&mut self, live: &mut Live, _: bool) -> Result<()> {
+        // What has changed is told when it is replayed; here it is only to be forgotten.
+        live.engine.settle(now(), &mut |_, _| {});
+        let Some(recorder) = &mut live.recorder else {
+            return Ok(());
+        };
+        recorder
+            .frame(Frame::Settle, now(), &[])
+            .context(CANNOT_RECORD)
+    }
+
+    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+        let total = lost.total();
+        note(&format!(
+            "{total} records were lost: use a larger --ring-size"
+        ));
+        Ok(())
+    }
+
+    fn ended(&mut self, live: &mut Live) -> Result<()> {
+        if let Some(recorder) = live.recorder.take() {
+            recorder.end(now()).context(CANNOT_RECORD)?;
+        }
+        say_summary(&live.account);
+        Ok(())
+    }
+}

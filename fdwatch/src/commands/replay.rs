@@ -1,0 +1,61 @@
+//! `fdwatch replay FILE`: what `watch` would have told of a recording. What /proc would have added,
+//! such as paths, is not in it.
+
+use std::{fs::File, io::BufReader, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use super::{WritingOutput as _, reporter_of};
+use crate::{
+    cli::Replay,
+    engine::Engine,
+    investigate::{Details, Investigator},
+    model::Moment,
+    proc,
+    recording::{Frame, Player},
+    report::{Account, time::Clock},
+};
+
+pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
+    let name = replay.file.display();
+    let file = File::open(&replay.file).with_context(|| format!("cannot open {name}"))?;
+    let mut player = Player::new(BufReader::new(file)).with_context(|| name.to_string())?;
+    let preamble = player.preamble().clone();
+    let clock = Clock::new(preamble.wall_time, preamble.boottime);
+    let mut reporter = reporter_of(replay.output.format(), preamble.host, clock);
+    let mut investigator = Investigator::new(replay.filters.filter()?, Details::None);
+    let mut engine = Engine::new(preamble.anonymous_dev, replay.filters.all);
+    let mut account = Account::default();
+    let mut now = Moment(preamble.boottime);
+    loop {
+        let (frame, at) = player.next_frame().with_context(|| name.to_string())?;
+        now = at.max(now);
+        match frame {
+            Frame::Records => {
+                let taken = player.records(|record| engine.record(record, now));
+                taken.with_context(|| name.to_string())?;
+            }
+            Frame::BeginSnapshot => engine.begin_snapshot(),
+            Frame::EndSnapshot => engine.end_snapshot(),
+            Frame::Settle => {
+                let mut result = Ok(());
+                engine.settle(now, &mut |duplicate, model| {
+                    if let Some(finding) = investigator.finding(duplicate, model) {
+                        account.count_finding(&finding);
+                        if result.is_ok() {
+                            result = reporter.finding(&finding, now);
+                        }
+                    }
+                });
+                result.writing_output()?;
+            }
+            Frame::Lost => account.lost_when_recorded = player.number(),
+            Frame::End => break,
+        }
+    }
+    account.duration = now.since(Moment(preamble.boottime));
+    account.take_from(&engine);
+    account.usage = proc::usage();
+    reporter.summary(&account, now).writing_output()?;
+    Ok(ExitCode::SUCCESS)
+}
