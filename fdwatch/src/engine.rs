@@ -4,7 +4,7 @@ use fdwatch_common::Event;
 
 use crate::{
     duplicates::{Duplicate, Duplicates, Path, Rotation},
-    model::{Model, Moment, Slot, Table},
+    model::{Model, Moment, Outcome, Slot, Table},
 };
 
 /// Snapshots taken until one is complete: another is only needed for what was made during the one
@@ -72,6 +72,21 @@ impl Engine {
     pub fn end_snapshot(&mut self) {
         self.model.end_snapshot();
         self.duplicates.search(&self.model);
+    }
+
+    /// The records that follow are of a snapshot that is held against the model.
+    pub fn begin_audit(&mut self) {
+        self.model.begin_audit();
+    }
+
+    /// The audit has ended.
+    pub fn end_audit(&mut self) -> Outcome {
+        self.model.end_audit(&mut self.duplicates)
+    }
+
+    /// The process is known to have ended, or to have no descriptors.
+    pub fn forget(&mut self, tgid: u32) {
+        self.model.forget(tgid, &mut self.duplicates);
     }
 
     /// Tells `judge` what has changed since the last time.

@@ -61,16 +61,25 @@ pub enum Frame {
     Lost = 4,
     /// The recording has ended as it should.
     End = 5,
+    /// A snapshot begins that is held against the model.
+    BeginAudit = 6,
+    /// It has ended.
+    EndAudit = 7,
+    /// A process was found to have ended, or to have no descriptors: its number, 8 bytes.
+    Forget = 8,
 }
 
 impl Frame {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Records,
         Self::BeginSnapshot,
         Self::EndSnapshot,
         Self::Settle,
         Self::Lost,
         Self::End,
+        Self::BeginAudit,
+        Self::EndAudit,
+        Self::Forget,
     ];
 }
 

@@ -36,6 +36,19 @@ const SLOW_TICKS: u32 = 10;
 /// Records taken from the ring before signals and clocks have their turn.
 const BATCH: usize = 1 << 16;
 
+/// An audit is held no more often than this: nanoseconds.
+const AUDIT_EVERY: u64 = 10_000_000_000;
+
+/// Nor more often than would take this share of one processor: one in so many.
+const AUDIT_SHARE: u64 = 1_000;
+
+/// What an audit has left open is looked at again after this long, and what was lost is looked for:
+/// nanoseconds.
+const AUDIT_AGAIN: u64 = 1_000_000_000;
+
+/// And that may take this share of one processor.
+const AUDIT_AGAIN_SHARE: u64 = 50;
+
 /// Where the records go besides the engine.
 pub(super) type FileRecorder = Recorder<BufWriter<File>>;
 
@@ -47,6 +60,12 @@ pub(super) struct Live {
     pub(super) account: Account,
     /// Nanoseconds since boot.
     began: u64,
+    /// When the next audit is due; never, if the kernel does not give snapshots.
+    next_audit: Option<Moment>,
+    /// How long the last one took, in nanoseconds.
+    audit_took: u64,
+    /// Whether the next one is to confirm what the last one found.
+    is_second_look: bool,
 }
 
 /// Is told when it is time to look at what has changed.
@@ -78,6 +97,9 @@ impl Live {
                 ..Account::default()
             },
             began: proc::boottime(),
+            next_audit: None,
+            audit_took: 0,
+            is_second_look: false,
         })
     }
 
@@ -137,6 +159,7 @@ impl Live {
                 follower.tick(self, slow == 0)?;
                 if slow == 0 {
                     self.look_for_losses(follower)?;
+                    self.audit_if_due()?;
                 }
             }
         }
@@ -165,6 +188,7 @@ impl Live {
             mark(recorder, Frame::EndSnapshot)
         });
         let Err(error) = result else {
+            self.next_audit = Some(Moment(now().0 + AUDIT_EVERY));
             return Ok(());
         };
         if !error.is::<ProbeError>() {
@@ -187,6 +211,62 @@ impl Live {
             mark(recorder, Frame::EndSnapshot)
         })?;
         self.account.unreadable_processes = unreadable;
+        Ok(())
+    }
+
+    /// Holds a snapshot against the model, if it is time.
+    fn audit_if_due(&mut self) -> Result<()> {
+        let began = now();
+        if self.next_audit.is_none_or(|due| began < due) {
+            return Ok(());
+        }
+        let Self {
+            probe,
+            engine,
+            recorder,
+            ..
+        } = self;
+        mark(recorder, Frame::BeginAudit)?;
+        engine.begin_audit();
+        probe.snapshot(|record| {
+            if let Some(recorder) = recorder {
+                recorder.record(record);
+            }
+            engine.record(record, now());
+        })?;
+        mark(recorder, Frame::EndAudit)?;
+        let outcome = engine.end_audit();
+        for tgid in outcome.unvisited {
+            // One that is there and has descriptors is hidden: its events are all there is to know.
+            if !proc::exists(tgid) || proc::has_no_descriptors(tgid) {
+                engine.forget(tgid);
+                if let Some(recorder) = recorder {
+                    let tgid = u64::from(tgid).to_le_bytes();
+                    recorder
+                        .frame(Frame::Forget, now(), &tgid)
+                        .context(CANNOT_RECORD)?;
+                }
+            }
+        }
+        let ended = now();
+        let took = ended.since(began);
+        // One look more, and no third: where much is going on there is always something open.
+        let wait = if outcome.is_open && !self.is_second_look {
+            self.is_second_look = true;
+            self.audit_took = took;
+            AUDIT_AGAIN.max(took.saturating_mul(AUDIT_AGAIN_SHARE))
+        } else {
+            let both = took
+                + if self.is_second_look {
+                    self.audit_took
+                } else {
+                    0
+                };
+            self.is_second_look = false;
+            self.audit_took = took;
+            AUDIT_EVERY.max(both.saturating_mul(AUDIT_SHARE))
+        };
+        self.next_audit = Some(Moment(ended.0 + wait));
         Ok(())
     }
 
@@ -219,6 +299,12 @@ impl Live {
             return Ok(());
         }
         self.account.lost = lost;
+        // What was lost is missing: it is looked for at once, but for what looking takes.
+        if let Some(due) = &mut self.next_audit {
+            let soon = now().0 + self.audit_took.saturating_mul(AUDIT_AGAIN_SHARE);
+            *due = (*due).min(Moment(soon));
+            self.is_second_look = false;
+        }
         if let Some(recorder) = &mut self.recorder {
             let total = lost.total().to_le_bytes();
             recorder

@@ -37,6 +37,13 @@ pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
             }
             Frame::BeginSnapshot => engine.begin_snapshot(),
             Frame::EndSnapshot => engine.end_snapshot(),
+            Frame::BeginAudit => engine.begin_audit(),
+            Frame::EndAudit => drop(engine.end_audit()),
+            Frame::Forget => {
+                if let Ok(tgid) = player.number().try_into() {
+                    engine.forget(tgid);
+                }
+            }
             Frame::Settle => {
                 let mut result = Ok(());
                 engine.settle(now, &mut |duplicate, model| {

@@ -3,6 +3,7 @@
 //! Pure: it has no clock, does no I/O, and knows nothing of BPF but the format of the records. Nor
 //! does it know what a duplicate is: who wants to know what changes is an [`Observer`].
 
+mod audit;
 mod holding;
 mod process;
 mod slot;
@@ -18,8 +19,9 @@ use fdwatch_common::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use self::window::Window;
+use self::{audit::Audit, window::Window};
 pub use self::{
+    audit::{Drift, Outcome},
     process::Process,
     slot::{Access, FileType, Identity, Moment, Slot},
     table::{Holder, Provenance, Table, TableId},
@@ -57,6 +59,8 @@ pub struct Statistics {
     pub unknown_closed: u64,
     /// Tables that were first heard of by what happened in them.
     pub unknown_tables: u64,
+    /// What audits have repaired.
+    pub drift: Drift,
 }
 
 impl Statistics {
@@ -89,6 +93,7 @@ pub struct Model {
     /// Closes of what was not there: which description, who closed it, and when.
     orphans: FxHashMap<(u64, u32), (u64, u32, Moment)>,
     window: Option<Window>,
+    audit: Audit,
     /// Tables that the last snapshot may have missed parts of; all, before the first.
     incomplete: Option<FxHashSet<u64>>,
     now: Moment,
@@ -167,6 +172,12 @@ impl Model {
             Event::Exec(exec) => self.exec(exec, observer),
             Event::Exit(exit) => self.exit(exit, observer),
             Event::TableBits(bits) => self.table_bits(bits, observer),
+            Event::SnapshotTask(task) if self.audit.is_under_way => {
+                self.audit_task(task, observer);
+            }
+            Event::SnapshotFile(file) if self.audit.is_under_way => {
+                self.audit_file(file, observer);
+            }
             Event::SnapshotTask(task) => self.snapshot_task(task, observer),
             Event::SnapshotFile(file) => self.snapshot_file(file, observer),
         }
@@ -178,6 +189,7 @@ impl Model {
             table: address,
             payload,
         } = birth;
+        self.audit.touch(*address, header.fd);
         if self.is_late(birth) {
             return;
         }
@@ -215,6 +227,7 @@ impl Model {
             table: address,
             file,
         } = death;
+        self.audit.touch(address, header.fd);
         let now = self.now;
         let table = self.table_for(header, address, observer);
         let removed = table.remove(header.fd);
@@ -241,6 +254,7 @@ impl Model {
 
     fn set_cloexec(&mut self, set: &SetCloexec, observer: &mut impl Observer) {
         let closes = set.header.flags & fdwatch_common::CLOEXEC != 0;
+        self.audit.touch(set.table, set.header.fd);
         self.table_for(&set.header, set.table, observer)
             .set_closes_on_exec(set.header.fd, closes);
         if let Some(window) = &mut self.window {
@@ -258,6 +272,7 @@ impl Model {
             ..
         } = fork;
         let now = self.now;
+        self.audit.touch_table(address);
         if let Some(window) = &mut self.window {
             window.make(tid);
             if address != parent_table {
@@ -316,6 +331,7 @@ impl Model {
             ref open,
         } = exec;
         let (now, tgid) = (self.now, header.tgid);
+        self.audit.touch_table(address);
         self.remove_ended(header, address, observer);
         self.table_for(header, address, observer);
         if let Some(window) = &mut self.window {
@@ -370,6 +386,7 @@ impl Model {
 
     fn table_bits(&mut self, bits: &TableBits, observer: &mut impl Observer) {
         let (header, address) = (&bits.header, bits.table);
+        self.audit.touch_table(address);
         self.remove_ended(header, address, observer);
         self.table_for(header, address, observer);
         if let (Some(window), Bitmap::CloseOnExec) = (&mut self.window, bits.bitmap()) {

@@ -142,12 +142,18 @@ impl Table {
 
     /// All that are open, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        self.chunks.iter().zip(0u32..).flat_map(|(chunk, at)| {
-            chunk.iter().flat_map(move |chunk| {
-                Bits(chunk.open.into())
-                    .map(move |i| (at * CHUNK as u32 + i, &chunk.slots[i as usize]))
-            })
-        })
+        let chunks = self.chunks.iter().zip(0u32..);
+        chunks.flat_map(|(chunk, at)| slots_of(chunk.as_deref(), at))
+    }
+
+    /// Those that are open from `first` on and below `end`, in order.
+    pub(super) fn range(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, &Slot)> {
+        let chunks = self.chunks.iter().zip(0u32..);
+        let chunks = chunks.skip(first as usize / CHUNK);
+        chunks
+            .take_while(move |(_, at)| *at < end.div_ceil(CHUNK as u32))
+            .flat_map(|(chunk, at)| slots_of(chunk.as_deref(), at))
+            .filter(move |&(fd, _)| fd >= first && fd < end)
     }
 
     /// Makes `fd`, and returns what it was before.
@@ -293,6 +299,14 @@ impl Provenance {
             Self::Inherited | Self::KeptOverExec { inherited: true }
         )
     }
+}
+
+/// What is open in the chunk that is the `at`th of a table.
+fn slots_of(chunk: Option<&Chunk>, at: u32) -> impl Iterator<Item = (u32, &Slot)> {
+    chunk.into_iter().flat_map(move |chunk| {
+        let open = Bits(chunk.open.into());
+        open.map(move |i| (at * CHUNK as u32 + i, &chunk.slots[i as usize]))
+    })
 }
 
 const fn place(fd: u32) -> (usize, usize) {

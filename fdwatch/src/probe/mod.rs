@@ -214,16 +214,17 @@ impl Probe {
         let refused = |error: &dyn std::error::Error| {
             ProbeError::refused("the snapshot of descriptors (iter/task_file)", error)
         };
-        let btf = self.btf()?;
-        let program: &mut Iter = program(&mut self.ebpf, "snapshot")?;
-        if program.fd().is_err() {
+        let is_loaded = program::<Iter>(&mut self.ebpf, "snapshot")?.fd().is_ok();
+        if !is_loaded {
+            let btf = self.btf()?;
+            let program: &mut Iter = program(&mut self.ebpf, "snapshot")?;
             program.load("task_file", &btf).map_err(|e| refused(&e))?;
+            self.btf = Some(btf);
         }
+        let program: &mut Iter = program(&mut self.ebpf, "snapshot")?;
         let link = program.attach().map_err(|e| refused(&e))?;
         let link = program.take_link(link).map_err(|e| refused(&e))?;
-        let file = link.into_file().map_err(|e| refused(&e))?;
-        self.btf = Some(btf);
-        Ok(file)
+        link.into_file().map_err(|e| refused(&e))
     }
 
     /// Gives back the memory that only loading needs. What is loaded later reads it again.

@@ -47,6 +47,11 @@ pub(super) const SYSCALLS: &[Attachment] = &[
         calls: &["fcntl"],
     },
     Attachment {
+        program: "sys_enter_ioctl",
+        side: "sys_enter",
+        calls: &["ioctl"],
+    },
+    Attachment {
         program: "pipe_entered",
         side: "sys_enter",
         calls: &["pipe2", "pipe"],

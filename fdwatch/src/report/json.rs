@@ -134,10 +134,20 @@ struct Summary {
     descriptors: usize,
     unknown_closed: u64,
     unknown_tables: u64,
+    drift: Drift,
     malformed: u64,
     unreadable_processes: u64,
     cpu: Cpu,
     memory: Memory,
+}
+
+#[derive(Serialize)]
+struct Drift {
+    audits: u64,
+    missing: u64,
+    phantom: u64,
+    wrong_file: u64,
+    close_on_exec: u64,
 }
 
 #[derive(Serialize)]
@@ -237,7 +247,7 @@ impl Json {
         clock: &Clock,
         now: Moment,
     ) -> serde_json::Result<String> {
-        let usage = account.usage;
+        let (usage, drift) = (account.usage, account.statistics.drift);
         let body = Summary {
             duration: seconds(account.duration),
             events: account.statistics.events(),
@@ -258,6 +268,13 @@ impl Json {
             descriptors: account.descriptors,
             unknown_closed: account.statistics.unknown_closed,
             unknown_tables: account.statistics.unknown_tables,
+            drift: Drift {
+                audits: drift.audits,
+                missing: drift.missing,
+                phantom: drift.phantom,
+                wrong_file: drift.wrong_file,
+                close_on_exec: drift.close_on_exec,
+            },
             malformed: account.malformed,
             unreadable_processes: account.unreadable_processes,
             cpu: Cpu {

@@ -139,7 +139,7 @@ pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
         .map(|(kind, lost)| format!("{} {lost}", kind.name()))
         .collect();
     format!(
-        "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} records since the start ({}): tables may be wrong from here on; \
+        "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} records since the start ({}): tables may be wrong until they are audited; \
          use a larger --ring-size\n",
         lost.total(),
         kinds.join(", "),
@@ -194,6 +194,8 @@ pub(super) fn summary(account: &Account) -> String {
         account.processes,
         usage.user + usage.system,
     );
+    let drift = account.statistics.drift;
+    let _ = write!(text, "; drift {} in {} audits", drift.total(), drift.audits);
     let unfitting = [
         (account.unreadable_processes, "processes could not be read"),
         (account.malformed, "malformed records"),

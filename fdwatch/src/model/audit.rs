@@ -1,0 +1,300 @@
+//! The audit: a snapshot held against the model. What differs is drift, and is repaired.
+//!
+//! A descriptor is looked at a moment before or after its event is in the ring, so that one look
+//! always differs from the model where something is going on. Hence a difference only counts if the
+//! next look shows the same one, and no event was about that descriptor in between: events that are
+//! on their way arrive, and end it.
+
+use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Holder, Model, Observer, Process, Slot, TableId};
+
+/// What was found to be wrong, and repaired, since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Audits that were held.
+    pub audits: u64,
+    /// Descriptors that the model did not have.
+    pub missing: u64,
+    /// Descriptors that only the model had.
+    pub phantom: u64,
+    /// Descriptors that referred to something else.
+    pub wrong_file: u64,
+    /// Descriptors that differed in whether they close on exec.
+    pub close_on_exec: u64,
+}
+
+impl Drift {
+    /// Descriptors that were wrong in any way.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.missing + self.phantom + self.wrong_file + self.close_on_exec
+    }
+}
+
+/// What came of an audit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// There are differences that another look must confirm.
+    pub is_open: bool,
+    /// Processes that the model has descriptors of and two looks did not come to: they have ended,
+    /// have none, or are hidden.
+    pub unvisited: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Difference {
+    /// The kernel has this description.
+    Missing(u64),
+    /// The model has this description.
+    Phantom(u64),
+    /// The kernel has this description instead.
+    WrongFile(u64),
+    /// In the kernel it is so.
+    CloseOnExec(bool),
+}
+
+/// The table that a look is at.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    address: u64,
+    /// The first number that nothing was said of yet.
+    next: u32,
+    /// What differs is known to be wrong, because all of the table was.
+    is_confirmed: bool,
+}
+
+/// The state of the audit.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    pub(super) is_under_way: bool,
+    /// Number of the look.
+    look: u32,
+    /// What differed in which look.
+    differences: FxHashMap<(u64, u32), (Difference, u32)>,
+    /// Tables that the model did not have: of which process, and in which look.
+    unknown: FxHashMap<u64, (u32, u64, u32)>,
+    /// Tables that were not come to, and in which look.
+    unvisited: FxHashMap<TableId, u32>,
+    visited: FxHashSet<u64>,
+    cursor: Option<Cursor>,
+}
+
+impl Audit {
+    /// An event was about the descriptor.
+    pub(super) fn touch(&mut self, table: u64, fd: u32) {
+        if !self.differences.is_empty() {
+            self.differences.remove(&(table, fd));
+        }
+    }
+
+    /// An event was about all of the table.
+    pub(super) fn touch_table(&mut self, table: u64) {
+        if !self.differences.is_empty() {
+            self.differences.retain(|&(other, _), _| other != table);
+        }
+        self.unknown.remove(&table);
+    }
+
+    /// Whether the look before this one showed the same.
+    fn confirms(&mut self, table: u64, fd: u32, difference: Difference) -> bool {
+        let look = self.look;
+        let before = self.differences.insert((table, fd), (difference, look));
+        let confirmed = before.is_some_and(|(same, at)| same == difference && at < look);
+        if confirmed {
+            self.differences.remove(&(table, fd));
+        }
+        confirmed
+    }
+}
+
+impl Model {
+    /// An audit begins: the snapshot's records come among those of the events.
+    pub fn begin_audit(&mut self) {
+        let audit = &mut self.audit;
+        audit.is_under_way = true;
+        audit.look += 1;
+        audit.visited.clear();
+        audit.cursor = None;
+    }
+
+    /// The audit has ended.
+    pub fn end_audit(&mut self, observer: &mut impl Observer) -> Outcome {
+        self.finish_table(observer);
+        self.statistics.drift.audits += 1;
+        let audit = &mut self.audit;
+        audit.is_under_way = false;
+        let look = audit.look;
+        audit.differences.retain(|_, &mut (_, at)| at == look);
+        audit.unknown.retain(|_, &mut (_, _, at)| at == look);
+        let mut outcome = Outcome {
+            is_open: !audit.differences.is_empty() || !audit.unknown.is_empty(),
+            ..Outcome::default()
+        };
+        for table in self.tables.values() {
+            if table.is_empty() || audit.visited.contains(&table.address()) {
+                continue;
+            }
+            if audit.unvisited.insert(table.id(), look).is_some() {
+                let holders = table.holders().iter();
+                outcome.unvisited.extend(holders.map(|holder| holder.tgid));
+            }
+        }
+        audit.unvisited.retain(|_, &mut at| at == look);
+        outcome
+    }
+
+    /// The process is known to have ended, or to have no descriptors.
+    pub fn forget(&mut self, tgid: u32, observer: &mut impl Observer) {
+        if let Some(process) = self.processes.get(&tgid) {
+            let tables = process.threads.iter().map(|&(_, table)| table);
+            let tables = tables.chain([process.table]);
+            let held = tables.filter_map(|table| self.tables.get(&table));
+            let ends = held.filter(|table| table.holders().iter().all(|held| held.tgid == tgid));
+            self.statistics.drift.phantom += ends.map(|table| table.len() as u64).sum::<u64>();
+        }
+        self.remove_process(tgid, observer);
+    }
+
+    pub(super) fn audit_task(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+        self.finish_table(observer);
+        let &SnapshotTask {
+            header: Header { tgid, .. },
+            table: address,
+            start_time,
+            ..
+        } = task;
+        if address == 0 {
+            return;
+        }
+        self.audit.visited.insert(address);
+        let process = self.processes.get(&tgid);
+        let is_known = self.tables.contains_key(&address)
+            && process
+                .is_some_and(|process| process.start_time == 0 || process.start_time == start_time);
+        let mut is_confirmed = false;
+        if !is_known {
+            let look = self.audit.look;
+            let seen = (tgid, start_time, look);
+            let before = self.audit.unknown.insert(address, seen);
+            is_confirmed = before.is_some_and(|(tgid_, start, at)| {
+                (tgid_, start) == (tgid, start_time) && at < look
+            });
+            if !is_confirmed {
+                return;
+            }
+            self.audit.unknown.remove(&address);
+            self.meet(task, observer);
+        }
+        self.audit.cursor = Some(Cursor {
+            address,
+            next: 0,
+            is_confirmed,
+        });
+    }
+
+    pub(super) fn audit_file(&mut self, file: &SnapshotFile, observer: &mut impl Observer) {
+        let &SnapshotFile {
+            ref header,
+            table: address,
+            ref payload,
+        } = file;
+        let Some(cursor) = self.audit.cursor.filter(|at| at.address == address) else {
+            return;
+        };
+        let fd = header.fd;
+        self.find_phantoms(cursor, fd, observer);
+        if let Some(cursor) = &mut self.audit.cursor {
+            cursor.next = fd + 1;
+        }
+        let Some(table) = self.tables.get_mut(&address) else {
+            return;
+        };
+        let slot = Slot::new(header, payload, self.now, true, self.anonymous_dev);
+        let difference = match table.get(fd) {
+            None => Difference::Missing(slot.file),
+            Some(known) if known.file != slot.file => Difference::WrongFile(slot.file),
+            Some(known) if known.closes_on_exec() != slot.closes_on_exec() => {
+                Difference::CloseOnExec(slot.closes_on_exec())
+            }
+            Some(_) => {
+                self.audit.touch(address, fd);
+                return;
+            }
+        };
+        if !cursor.is_confirmed && !self.audit.confirms(address, fd, difference) {
+            return;
+        }
+        let drift = &mut self.statistics.drift;
+        match difference {
+            Difference::CloseOnExec(closes) => {
+                drift.close_on_exec += 1;
+                table.set_closes_on_exec(fd, closes);
+                return;
+            }
+            Difference::WrongFile(_) => drift.wrong_file += 1,
+            Difference::Missing(_) | Difference::Phantom(_) => drift.missing += 1,
+        }
+        let replaced = table.insert(fd, slot);
+        observer.born(table, fd, &slot, replaced.as_ref());
+    }
+
+    /// What the table that the look is leaving has beyond what was shown.
+    fn finish_table(&mut self, observer: &mut impl Observer) {
+        if let Some(cursor) = self.audit.cursor.take() {
+            self.find_phantoms(cursor, u32::MAX, observer);
+        }
+    }
+
+    /// What the table has from the cursor on below `end`, of which nothing was shown.
+    fn find_phantoms(&mut self, cursor: Cursor, end: u32, observer: &mut impl Observer) {
+        let address = cursor.address;
+        let Some(table) = self.tables.get_mut(&address) else {
+            return;
+        };
+        let between = table.range(cursor.next, end);
+        let between: Vec<_> = between.map(|(fd, slot)| (fd, slot.file)).collect();
+        for (fd, file) in between {
+            if !self.audit.confirms(address, fd, Difference::Phantom(file)) {
+                continue;
+            }
+            if let Some(slot) = table.remove(fd) {
+                self.statistics.drift.phantom += 1;
+                observer.died(table, fd, &slot, self.now);
+            }
+        }
+    }
+
+    /// A task is there that the model does not have as it is.
+    fn meet(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+        let &SnapshotTask {
+            header: Header { tid, tgid, .. },
+            table: address,
+            start_time,
+            comm,
+            parent,
+            ..
+        } = task;
+        let known = self.processes.get(&tgid);
+        if known.is_some_and(|known| known.start_time != 0 && known.start_time != start_time) {
+            self.remove_process(tgid, observer);
+        }
+        let leaders = if tid == tgid { address } else { 0 };
+        let process = self.processes.entry(tgid);
+        let process = process.or_insert_with(|| Process::new(tgid, leaders));
+        (process.start_time, process.parent, process.comm) = (start_time, parent, comm);
+        let before = process.table_of(tid);
+        if tid == tgid {
+            process.table = address;
+        } else {
+            process.threads.retain(|(own, _)| *own != tid);
+            process.threads.push((tid, address));
+        }
+        let holder = Holder { tgid, tid };
+        self.hold(address, holder);
+        if before != address {
+            self.release(before, holder, observer);
+        }
+    }
+}
