@@ -1,5 +1,6 @@
 //! What the model makes of records, one behaviour a test.
 
+mod audit;
 mod told;
 
 use fdwatch_common::{CLOEXEC, SHARED_TABLE};
