@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    diagnose::{Context, Finding, ProcessInfo, diagnose, diagnose_rotation},
+    diagnose::{Context, Finding, ProcessInfo, diagnose, diagnose_rotation, is_memory},
     duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
     model::{Identity, Model, Slot, Table},
@@ -152,9 +152,9 @@ impl Investigator {
     }
 }
 
-/// The path of a process's descriptor, if that is still what the table says.
+/// The path of a process's descriptor, if that is still what the table says, and it has one.
 pub(crate) fn path_of(pid: u32, fd: u32, slot: &Slot) -> Option<Path> {
-    let name = proc::name(pid, fd)?;
+    let name = proc::name(pid, fd).filter(|name| !is_memory(&name.path))?;
     is_same_file(pid, fd, slot).then_some(Path {
         bytes: name.path,
         deleted: name.deleted,

@@ -214,8 +214,12 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         .unzip();
     let file = slots.first().map_or_else(Slot::default, |slot| **slot);
     let cause = cause(&slots, &provenances);
+    let unlinked = context.deleted || slots.iter().all(|slot| slot.was_unlinked());
+    let nameless = slots.iter().any(|slot| slot.is_temporary())
+        || context.path.as_deref().is_some_and(is_memory);
     let file = FileInfo {
-        deleted: context.deleted || slots.iter().all(|slot| slot.was_unlinked()),
+        // What never had a name is not deleted.
+        deleted: unlinked && !nameless,
         path: context.path,
         dev: file.dev,
         ino: file.ino,
@@ -310,6 +314,13 @@ fn cause(slots: &[&Slot], provenances: &[Provenance]) -> Cause {
     }
 }
 
+/// Whether a path is what the kernel shows for memory that is shared as a file: memfd_create and
+/// System V's, mm/shmem.c and ipc/shm.c.
+#[must_use]
+pub fn is_memory(path: &[u8]) -> bool {
+    path.starts_with(b"/memfd:") || path.starts_with(b"/SYSV")
+}
+
 fn has_two_descriptions(slots: &[&Slot]) -> bool {
     slots.windows(2).any(|pair| pair[0].file != pair[1].file)
 }
@@ -329,9 +340,9 @@ fn severity(
         return Severity::Critical;
     }
     let written = slots.iter().any(|slot| slot.access().writes());
-    // A file that never had a name is meant to be gone when it is closed.
-    let pinned = file.deleted && !slots.iter().any(|slot| slot.was_unlinked());
-    if file.file_type == FileType::Regular && ((written && has_two_descriptions(slots)) || pinned) {
+    if file.file_type == FileType::Regular
+        && ((written && has_two_descriptions(slots)) || file.deleted)
+    {
         Severity::Warning
     } else {
         Severity::Info

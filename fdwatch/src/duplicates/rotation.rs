@@ -97,7 +97,7 @@ impl Rotations {
     pub(super) fn born(&mut self, table: &Table, fd: u32, slot: &Slot) {
         if slot.file_type() != FileType::Regular
             || !slot.access().writes()
-            || slot.was_unlinked()
+            || slot.is_temporary()
             || self.waiting.len() >= MOST_WAITING
         {
             return;

@@ -103,6 +103,8 @@ impl Access {
 const O_ACCMODE: u32 = 0o3;
 const O_APPEND: u32 = 0o2000;
 const O_PATH: u32 = 0o10_000_000;
+/// The kernel's own bit of it, `__O_TMPFILE`.
+const O_TMPFILE: u32 = 0o20_000_000;
 
 /// A descriptor: what it refers to, and how it came to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,10 +201,17 @@ impl Slot {
         self.bits & FROM_SNAPSHOT != 0
     }
 
-    /// Whether the file had no name any more, or never had one, when it was opened.
+    /// Whether the file had no name any more, or never had one, when the descriptor was made or
+    /// first seen.
     #[must_use]
     pub const fn was_unlinked(&self) -> bool {
         self.bits & UNLINKED != 0
+    }
+
+    /// Whether the file was made without a name, to be gone when it is closed.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        self.flags & O_TMPFILE != 0
     }
 
     /// The file's type.
