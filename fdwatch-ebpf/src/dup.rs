@@ -39,7 +39,7 @@ fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
 fn sys_exit_fcntl(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
     if pending::take(caller.tid).is_some() {
-        birth(&ctx, |table, fd, _| table.closes_on_exec(fd));
+        birth(&ctx);
     }
     0
 }

@@ -33,8 +33,8 @@ fn returned_pair(ctx: TracePointContext) -> u32 {
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(pair as *const [u32; 2]) } {
         Ok([one, other]) => {
-            birth_of(&ctx, one, |table, fd, _| table.closes_on_exec(fd));
-            birth_of(&ctx, other, |table, fd, _| table.closes_on_exec(fd));
+            birth_of(&ctx, one);
+            birth_of(&ctx, other);
         }
         Err(_) => count_lost(Kind::Birth),
     }
@@ -125,7 +125,7 @@ fn sys_exit_recvmsg(ctx: TracePointContext) -> u32 {
             let fd = unsafe { bpf_probe_read_user((control.address + at) as *const u32) };
             at += 4;
             if let Ok(fd) = fd {
-                birth_of(&ctx, fd, |table, fd, _| table.closes_on_exec(fd));
+                birth_of(&ctx, fd);
             }
         }
     }

@@ -187,8 +187,8 @@ pub struct Context {
     pub path: Option<Vec<u8>>,
     /// Whether the path leads nowhere any more.
     pub deleted: bool,
-    /// Whether the process's parent is there and holds the same file twice, so that the duplicate
-    /// is the parent's.
+    /// Whether the process's parent is there and holds the same file twice: then the duplicate is the
+    /// parent's, unless the process runs another program, or has added to it.
     pub parent_holds_it: bool,
 }
 
@@ -230,7 +230,10 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         &file,
         table.map_or(0, Table::len),
         context.process.most_fds,
-        cause == Cause::Inherited && context.parent_holds_it,
+        context.parent_holds_it
+            && provenances
+                .iter()
+                .all(|&slot| slot == Provenance::Inherited),
     );
     Finding {
         id: duplicate.id,

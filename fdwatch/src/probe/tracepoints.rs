@@ -17,11 +17,6 @@ pub(super) struct Attachment {
 /// All programs on syscalls.
 pub(super) const SYSCALLS: &[Attachment] = &[
     Attachment {
-        program: "opened",
-        side: "sys_exit",
-        calls: &["openat", "open", "openat2", "creat"],
-    },
-    Attachment {
         program: "sys_enter_close",
         side: "sys_enter",
         calls: &["close"],
@@ -83,8 +78,12 @@ pub(super) const SYSCALLS: &[Attachment] = &[
     },
 ];
 
-/// The syscalls, other than the opens, that return a new descriptor.
+/// The syscalls that return a new descriptor.
 const RETURNING: &[&str] = &[
+    "openat",
+    "open",
+    "openat2",
+    "creat",
     "dup",
     "dup2",
     "dup3",

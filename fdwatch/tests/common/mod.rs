@@ -1,12 +1,13 @@
 //! What the tests that drive the binary have in common: how it is run, and what it is held against.
 #![allow(
     dead_code,
+    unused_imports,
     reason = "each test crate uses some of it, and none uses all"
 )]
 
 mod lines;
 pub(crate) mod procfs;
-mod puppet;
+pub(crate) mod puppet;
 mod watch;
 
 use std::{
@@ -94,9 +95,7 @@ impl Finished {
 
     /// What it wrote, an object on each line.
     pub(crate) fn json(&self) -> Vec<Value> {
-        let stdout = self.stdout();
-        let objects = stdout.lines().map(|line| parse(line));
-        objects.collect()
+        self.stdout().lines().map(parse).collect()
     }
 
     /// Holds that it failed as fdwatch does, and gives what it said.

@@ -82,12 +82,12 @@ impl Puppet {
 /// What a puppet is told for it to open a file. Without a word about close-on-exec that is off, as
 /// it is for other programs.
 pub(crate) fn open(path: &Path, flags: &str) -> String {
-    let flags: Vec<_> = flags.split('|').map(|flag| format!("os.O_{flag}")).collect();
+    let flags: Vec<_> = flags
+        .split('|')
+        .map(|flag| format!("os.O_{flag}"))
+        .collect();
     let path = PathBuf::from(path).into_os_string().into_string();
     let path = Value::from(path.expect("the path is UTF-8"));
     // Not os.open(), which sets O_CLOEXEC itself.
-    format!(
-        "libc.open({path}.encode(), {}, 0o644)",
-        flags.join(" | ")
-    )
+    format!("libc.open({path}.encode(), {}, 0o644)", flags.join(" | "))
 }

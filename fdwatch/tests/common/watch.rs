@@ -81,11 +81,6 @@ impl Watch {
         self.process.signal(signal);
     }
 
-    /// Closes the pipe that it writes to.
-    pub(crate) fn stop_reading(self) -> Guard {
-        self.process
-    }
-
     /// Interrupts it, and takes what it has still to tell.
     pub(crate) fn end(self) -> Ended {
         self.signal(libc::SIGINT);

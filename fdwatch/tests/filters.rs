@@ -1,0 +1,214 @@
+//! What is asked for is told, and nothing else; and what the exit code of `scan` says.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{Finished, Puppet, Watch, fdwatch, procfs, run};
+use tempfile::TempDir;
+
+/// A process, and a directory for its files.
+struct Holder {
+    puppet: Puppet,
+    directory: TempDir,
+}
+
+impl Holder {
+    fn new() -> Self {
+        Self {
+            puppet: Puppet::start(),
+            directory: tempfile::tempdir().expect("a directory can be made"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Has it open a file for writing, and again for reading until there are `count`.
+    fn hold(&mut self, name: &str, count: u32) {
+        let path = self.path(name);
+        self.puppet.open(&path, "WRONLY|CREAT");
+        for _ in 1..count {
+            self.puppet.open(&path, "RDONLY");
+        }
+    }
+
+    /// Has it copy one descriptor: of no more than informative value.
+    fn copy(&mut self, name: &str) {
+        let path = self.path(name);
+        let fd = self.puppet.open(&path, "WRONLY|CREAT");
+        self.puppet.number(&format!("libc.dup({fd})"));
+    }
+
+    /// What `scan` finds of it.
+    fn scan(&self, arguments: &[&str]) -> Vec<String> {
+        let pid = self.puppet.pid().to_string();
+        let finished = scan(&[&["--pid", &pid], arguments].concat());
+        self.names(&finished)
+    }
+
+    /// The names of the files told, in their order; and that the exit code is right.
+    fn names(&self, finished: &Finished) -> Vec<String> {
+        let findings = finished.json();
+        let code = i32::from(!findings.is_empty());
+        assert_eq!(finished.code, Some(code), "{}", finished.stderr);
+        let prefix = format!("{}/", self.directory.path().display());
+        let names = findings.iter().map(|finding| {
+            assert_eq!(finding["type"], "finding");
+            assert_eq!(finding["change"], "found");
+            assert_eq!(finding["process"]["pid"], self.puppet.pid());
+            let path = finding["file"]["path"].as_str().expect("it has a path");
+            path.strip_prefix(&prefix).unwrap_or(path).to_owned()
+        });
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn scan(arguments: &[&str]) -> Finished {
+    run(fdwatch([&["scan", "--json"], arguments].concat()))
+}
+
+#[test]
+fn scan_s_exit_code_says_whether_there_are_duplicates() {
+    if !common::bpf() {
+        return;
+    }
+    let mut holder = Holder::new();
+    let pid = holder.puppet.pid().to_string();
+    let scan = |arguments: &[&str]| run(fdwatch([&["scan"], arguments].concat()));
+    let nothing = scan(&["--pid", &pid]);
+    assert_eq!(nothing.code, Some(0), "{}", nothing.stderr);
+    assert!(nothing.output.is_empty());
+    holder.hold("x", 2);
+    let found = scan(&["--pid", &pid]);
+    assert_eq!(found.code, Some(1), "{}", found.stderr);
+    assert!(found.stdout().contains("FOUND"));
+    holder.puppet.kill();
+    assert!(scan(&["--pid", &pid]).error().contains("no process"));
+}
+
+#[test]
+fn by_default_regular_files_and_warnings_are_told() {
+    if !common::bpf() {
+        return;
+    }
+    let mut holder = Holder::new();
+    holder.hold("warning", 2);
+    holder.copy("info");
+    holder.puppet.open("/dev/zero".as_ref(), "RDWR");
+    holder.puppet.open("/dev/zero".as_ref(), "RDONLY");
+    assert_eq!(holder.scan(&[]), ["warning"]);
+    assert_eq!(holder.scan(&["--severity", "info"]), ["info", "warning"]);
+    let all = holder.scan(&["--all"]);
+    for name in ["/dev/zero", "info", "warning"] {
+        assert!(all.iter().any(|told| told == name), "{name}: {all:?}");
+    }
+    let all = holder.scan(&["--all", "--severity", "warning"]);
+    assert_eq!(all, ["warning"]);
+    assert_eq!(holder.scan(&["--severity", "critical"]), [""; 0]);
+}
+
+#[test]
+fn to_come_near_the_limit_of_descriptors_is_critical() {
+    if !common::bpf() {
+        return;
+    }
+    let mut holder = Holder::new();
+    holder
+        .puppet
+        .tell("resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))");
+    holder.hold("x", 42);
+    holder.hold("y", 2);
+    assert_eq!(holder.scan(&["--severity", "critical"]), ["x"]);
+    assert_eq!(holder.scan(&["--severity", "warning"]), ["x", "y"]);
+}
+
+#[test]
+fn findings_are_chosen_by_process_name_path_and_number() {
+    if !common::bpf() {
+        return;
+    }
+    let mut holder = Holder::new();
+    let mut other = Holder::new();
+    holder
+        .puppet
+        .tell("open('/proc/self/comm', 'w').write('fdw-one')");
+    other
+        .puppet
+        .tell("open('/proc/self/comm', 'w').write('fdw-two')");
+    holder.hold("a.log", 2);
+    holder.hold("b.log", 3);
+    holder.hold("c.txt", 4);
+    other.hold("a.log", 2);
+
+    let directory = holder.directory.path().display();
+    let logs = format!("{directory}/*.log");
+    assert_eq!(holder.scan(&[]), ["a.log", "b.log", "c.txt"]);
+    assert_eq!(holder.scan(&["--min-fds", "3"]), ["b.log", "c.txt"]);
+    assert_eq!(holder.scan(&["--path", &logs]), ["a.log", "b.log"]);
+    assert_eq!(holder.scan(&["--path", "*/?.txt"]), ["c.txt"]);
+    let both = ["--path", "*/a.log", "--path", "*.txt"];
+    assert_eq!(holder.scan(&both), ["a.log", "c.txt"]);
+    assert_eq!(holder.scan(&["--comm", "fdw-*"]).len(), 3);
+    assert_eq!(holder.scan(&["--comm", "fdw-two"]), [""; 0]);
+    let narrow = ["--path", &logs, "--min-fds", "3", "--comm", "fdw-one"];
+    assert_eq!(holder.scan(&narrow), ["b.log"]);
+
+    // Not of one process alone.
+    let finished = scan(&["--comm", "fdw-two"]);
+    assert_eq!(other.names(&finished), ["a.log"]);
+    let findings = scan(&["--comm", "fdw-{one,two}", "--path", "*/a.log"]).json();
+    let pids = findings
+        .iter()
+        .map(|told| procfs::number(&told["process"]["pid"]));
+    let mut pids: Vec<_> = pids.collect();
+    pids.sort_unstable();
+    let mut expected = [holder.puppet.pid(), other.puppet.pid()];
+    expected.sort_unstable();
+    assert_eq!(pids, expected);
+}
+
+#[test]
+fn a_watch_tells_what_is_asked_for() {
+    if !common::bpf() {
+        return;
+    }
+    let mut holder = Holder::new();
+    let glob = format!("{}/*.log", holder.directory.path().display());
+    let mut watch = Watch::of(
+        holder.puppet.pid(),
+        &["--path", &glob, "--min-fds", "3", "--comm", "python*"],
+    );
+    holder.hold("x.txt", 3);
+    holder.hold("two.log", 2);
+    holder.hold("three.log", 3);
+    let found = watch.finding("found");
+    let path = holder.path("three.log");
+    assert_eq!(found["file"]["path"], path.to_str().unwrap());
+    procfs::assert_agrees(&found, &path);
+    // What comes to be wanted is new to the reader.
+    holder.puppet.open(&holder.path("two.log"), "RDONLY");
+    let found = watch.finding("found");
+    procfs::assert_agrees(&found, &holder.path("two.log"));
+    watch.end().assert_told(2, 0, 0);
+}
+
+#[test]
+fn a_watch_of_several_processes_tells_of_each() {
+    if !common::bpf() {
+        return;
+    }
+    let mut holders = [Holder::new(), Holder::new()];
+    let mut unwatched = Holder::new();
+    let pids = holders.each_ref().map(|it| it.puppet.pid().to_string());
+    let mut watch = Watch::start(&["--pid", &pids[0], "--pid", &pids[1]]);
+    unwatched.hold("x", 2);
+    for holder in &mut holders {
+        holder.hold("x", 2);
+        procfs::assert_agrees(&watch.finding("found"), &holder.path("x"));
+    }
+    watch.end().assert_told(2, 0, 0);
+}
