@@ -52,7 +52,7 @@ pub struct Watch {
     #[command(flatten)]
     pub output: Output,
     /// End after this long, such as 30s, 5m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING_BYTES))]
@@ -92,7 +92,7 @@ pub struct Record {
     /// Where to; what is there is replaced
     pub file: PathBuf,
     /// End after this long, such as 30s, 5m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING_BYTES))]

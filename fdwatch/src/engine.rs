@@ -4,7 +4,7 @@ use fdwatch_common::Event;
 
 use crate::{
     duplicates::{Duplicate, Duplicates, Path, Rotation},
-    model::{Model, Moment, Outcome, Slot, Table},
+    model::{AnonymousDevices, Model, Moment, Outcome, Slot, Table},
 };
 
 /// Snapshots taken until one is complete: another is only needed for what was made during the one
@@ -24,9 +24,9 @@ pub struct Engine {
 impl Engine {
     /// An empty one. See [`Model::new`] and [`Duplicates::new`].
     #[must_use]
-    pub fn new(anonymous_dev: Option<u32>, all_types: bool) -> Self {
+    pub fn new(anonymous: AnonymousDevices, all_types: bool) -> Self {
         Self {
-            model: Model::new(anonymous_dev),
+            model: Model::new(anonymous),
             duplicates: Duplicates::new(all_types),
             malformed: 0,
         }

@@ -9,12 +9,27 @@ use fdwatch::{
 };
 
 fn main() -> ExitCode {
-    match commands::run(Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            // Where there is no one to tell, the exit code does.
-            let _ = writeln!(anstream::stderr().lock(), "fdwatch: error: {error:#}");
-            ExitCode::from(EXIT_ERROR)
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version were asked for.
+        Err(message) if !message.use_stderr() => {
+            return match message.print() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&format!(
+                    "error: cannot write to standard output: {error}\n"
+                )),
+            };
         }
+        Err(error) => return fail(&error.render().ansi().to_string()),
+    };
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => fail(&format!("error: {error:#}\n")),
     }
+}
+
+/// Says what is wrong. Where there is no one to tell, the exit code does.
+fn fail(message: &str) -> ExitCode {
+    let _ = write!(anstream::stderr().lock(), "fdwatch: {message}");
+    ExitCode::from(EXIT_ERROR)
 }

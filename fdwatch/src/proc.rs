@@ -2,18 +2,18 @@
 //! any time, for the process may end, and then there is less to tell.
 
 use std::{
-    fs,
+    fs::{self, File},
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStringExt as _,
+        fd::{FromRawFd as _, OwnedFd, RawFd},
+        unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     },
     sync::OnceLock,
 };
 
 use procfs::process::LimitValue;
 
-use crate::diagnose::ProcessInfo;
+use crate::{diagnose::ProcessInfo, model::AnonymousDevices};
 
 /// Bytes of a command line that are of interest.
 const MOST_CMDLINE: usize = 4096;
@@ -111,7 +111,6 @@ pub fn name(pid: u32, fd: u32) -> Option<Name> {
 }
 
 fn links(pid: u32, fd: u32) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
     Some(fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?.nlink())
 }
 
@@ -127,23 +126,31 @@ pub fn has_no_descriptors(pid: u32) -> bool {
     fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// The device of the kernel's anonymous files, in its own encoding.
+/// The devices of files that are none.
 #[must_use]
-pub fn anonymous_device() -> Option<u32> {
-    // SAFETY: the call has no requirements, and the descriptor is ours alone.
-    let event = unsafe {
-        let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
-        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
-    }?;
-    let mut stat = MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: there is room for what is written, and zeroes are valid if nothing is.
-    let device = unsafe {
-        if libc::fstat(event.as_raw_fd(), stat.as_mut_ptr()) != 0 {
-            return None;
-        }
-        stat.assume_init().st_dev
+pub fn anonymous_devices() -> AnonymousDevices {
+    // SAFETY: the calls take numbers only, and their results are ours alone.
+    let (event, process) = unsafe {
+        (
+            owned(libc::eventfd(0, libc::EFD_CLOEXEC).into()),
+            owned(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0)),
+        )
     };
-    Some(kernel_device(device))
+    AnonymousDevices([event, process].map(|fd| {
+        let metadata = fd.and_then(|fd| File::from(fd).metadata().ok());
+        metadata.map_or(0, |metadata| kernel_device(metadata.dev()))
+    }))
+}
+
+/// The descriptor that a call has returned, if it has.
+///
+/// # Safety
+///
+/// No one else closes it.
+unsafe fn owned(result: libc::c_long) -> Option<OwnedFd> {
+    let fd = RawFd::try_from(result).ok().filter(|&fd| fd >= 0)?;
+    // SAFETY: it is open, and the caller says that it is ours.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// A device as userspace has it, in the kernel's own encoding: `MKDEV`, include/linux/kdev_t.h.
@@ -237,7 +244,7 @@ mod tests {
         use std::os::fd::AsRawFd as _;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x (deleted)");
-        let file = fs::File::create(&path).unwrap();
+        let file = File::create(&path).unwrap();
         let fd = file.as_raw_fd().try_into().unwrap();
         let own = std::process::id();
         let before = name(own, fd).unwrap();

@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use bytes::{Buf, BufMut};
 use thiserror::Error;
 
-use crate::model::Moment;
+use crate::model::{AnonymousDevices, Moment};
 
 /// What every recording begins with.
 const MAGIC: [u8; 8] = *b"fdwatch\n";
@@ -35,8 +35,8 @@ const HEADER: usize = 32;
 /// What a recording begins with: all there is to know of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
-    /// The device of the kernel's anonymous files, in its own encoding.
-    pub anonymous_dev: Option<u32>,
+    /// The devices of files that are none.
+    pub anonymous: AnonymousDevices,
     /// Nanoseconds since 1970, at the moment after this.
     pub wall_time: u64,
     /// Nanoseconds since boot.
@@ -126,8 +126,9 @@ impl<W: Write> Recorder<W> {
         bytes.put_slice(&MAGIC);
         bytes.put_u32_le(VERSION);
         bytes.put_slice(&BYTE_ORDER.to_ne_bytes());
-        bytes.put_u32_le(preamble.anonymous_dev.is_some().into());
-        bytes.put_u32_le(preamble.anonymous_dev.unwrap_or(0));
+        for device in preamble.anonymous.0 {
+            bytes.put_u32_le(device);
+        }
         bytes.put_u64_le(preamble.wall_time);
         bytes.put_u64_le(preamble.boottime);
         bytes.put_u64_le(0);
@@ -235,14 +236,14 @@ impl<R: Read> Player<R> {
         if rest.get_u32_ne() != BYTE_ORDER {
             return Err(RecordingError::ByteOrder);
         }
-        let (has_dev, dev) = (rest.get_u32_le() != 0, rest.get_u32_le());
+        let anonymous = AnonymousDevices([rest.get_u32_le(), rest.get_u32_le()]);
         let (wall_time, boottime) = (rest.get_u64_le(), rest.get_u64_le());
         rest.advance(8);
         let host = rest.split(|&byte| byte == 0).next().unwrap_or_default();
         Ok(Self {
             input,
             preamble: Preamble {
-                anonymous_dev: has_dev.then_some(dev),
+                anonymous,
                 wall_time,
                 boottime,
                 host: String::from_utf8_lossy(host).into_owned(),
@@ -368,7 +369,7 @@ mod tests {
 
     fn preamble() -> Preamble {
         Preamble {
-            anonymous_dev: Some(14),
+            anonymous: AnonymousDevices([14, 5]),
             wall_time: 5,
             boottime: 3,
             host: "here".to_owned(),

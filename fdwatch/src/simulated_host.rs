@@ -4,7 +4,7 @@ use fdwatch_common::{Birth, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header
 
 use crate::{
     duplicates::{Duplicate, Duplicates},
-    model::{Model, Moment},
+    model::{AnonymousDevices, Model, Moment},
 };
 
 /// The inode that everything opens, unless said otherwise.
@@ -23,7 +23,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new() -> Self {
         Self {
-            model: Model::new(None),
+            model: Model::new(AnonymousDevices::default()),
             duplicates: Duplicates::new(true),
             now: 1,
         }

@@ -223,6 +223,8 @@ fn what_is_kept_over_exec_is_told_of_the_program_that_has_it() {
     for number in [writer, reader] {
         assert_eq!(fd(&found, number)["origin"], "exec-kept");
     }
+    // Its parent's is told as well, but this is another program's.
+    assert_eq!(found["severity"], "warning");
 }
 
 #[test]
@@ -345,6 +347,31 @@ fn a_deleted_file_that_is_pinned_is_a_warning_even_to_readers() {
     assert_eq!(found["file"]["deleted"], true);
     assert_eq!(found["file"]["path"], log.glob());
     assert_eq!(found["severity"], "warning");
+}
+
+#[test]
+fn what_is_no_regular_file_is_told_only_if_all_is() {
+    if !common::bpf() {
+        return;
+    }
+    let mut puppet = Puppet::start();
+    for twice in [
+        "os.eventfd(0)",
+        "socket.socket(socket.AF_UNIX).detach()",
+        "libc.epoll_create1(0)",
+        "libc.inotify_init1(0)",
+        "os.pipe()[0]",
+        "os.open('/', os.O_RDONLY)",
+        "os.open('/dev/zero', os.O_RDWR)",
+        // All pidfds of a process are one inode, from 6.9 on.
+        "os.pidfd_open(os.getpid())",
+    ] {
+        puppet.tell(&format!("os.dup({twice}), {twice}"));
+    }
+    let mut all = Watch::of(puppet.pid(), &["--all"]);
+    let some = Watch::of(puppet.pid(), &[]);
+    assert_eq!(all.finding("found")["severity"], "info");
+    some.end().assert_told(0, 0, 0);
 }
 
 #[test]

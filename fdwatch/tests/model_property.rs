@@ -12,7 +12,7 @@ mod task_iterator;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fdwatch::model::{Model, Moment, Table};
+use fdwatch::model::{AnonymousDevices, Model, Moment, Table};
 use fdwatch_common::Event;
 use proptest::{prelude::*, test_runner::RngSeed};
 
@@ -131,7 +131,7 @@ proptest! {
 
     #[test]
     fn what_is_told_from_the_start_is_known_at_any_time(operations in operations(120)) {
-        let (mut kernel, mut model) = (Kernel::new(), Model::new(None));
+        let (mut kernel, mut model) = (Kernel::new(), Model::new(AnonymousDevices::default()));
         read(&mut kernel, &mut model);
         for operation in &operations {
             kernel.run(operation);
@@ -145,7 +145,7 @@ proptest! {
         before in operations(40),
         meanwhile in operations(100),
     ) {
-        let (mut kernel, mut model) = (Kernel::new(), Model::new(None));
+        let (mut kernel, mut model) = (Kernel::new(), Model::new(AnonymousDevices::default()));
         // The iterator tells of no task that has no descriptor.
         kernel.open(0, false, Gap(0));
         kernel.kept = 1;

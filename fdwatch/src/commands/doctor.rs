@@ -130,7 +130,7 @@ fn try_it() -> Vec<Check> {
         "programs",
         attached.map(|()| "loaded and attached".to_owned()),
     ));
-    let mut engine = Engine::new(proc::anonymous_device(), true);
+    let mut engine = Engine::new(proc::anonymous_devices(), true);
     let taken = engine
         .snapshot(|on_record| probe.snapshot(|record| on_record(record, Moment(proc::boottime()))));
     let taken = taken.map(|()| {

@@ -90,7 +90,7 @@ impl Live {
         probe.attach()?;
         Ok(Self {
             probe,
-            engine: Engine::new(proc::anonymous_device(), all_types),
+            engine: Engine::new(proc::anonymous_devices(), all_types),
             recorder: None,
             account: Account {
                 ring_bytes: Some(ring_bytes),

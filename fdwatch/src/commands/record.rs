@@ -18,7 +18,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
     let file = File::create(&record.file)
         .with_context(|| format!("cannot create {}", record.file.display()))?;
     let preamble = Preamble {
-        anonymous_dev: proc::anonymous_device(),
+        anonymous: proc::anonymous_devices(),
         wall_time: proc::wall_time(),
         boottime: proc::boottime(),
         host: proc::hostname(),

@@ -24,7 +24,7 @@ pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
     let clock = Clock::new(preamble.wall_time, preamble.boottime);
     let mut reporter = reporter_of(replay.output.format(), preamble.host, clock);
     let mut investigator = Investigator::new(replay.filters.filter()?, Details::None);
-    let mut engine = Engine::new(preamble.anonymous_dev, replay.filters.all);
+    let mut engine = Engine::new(preamble.anonymous, replay.filters.all);
     let mut account = Account::default();
     let mut now = Moment(preamble.boottime);
     loop {

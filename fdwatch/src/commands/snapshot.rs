@@ -20,7 +20,7 @@ pub(super) struct Snapshot {
 /// Takes a snapshot of all processes: from /proc if that is asked for, or if the kernel refuses to
 /// give it otherwise.
 pub(super) fn take(from_proc: bool, all_types: bool) -> Result<Snapshot> {
-    let mut engine = Engine::new(proc::anonymous_device(), all_types);
+    let mut engine = Engine::new(proc::anonymous_devices(), all_types);
     if !from_proc {
         let mut probe = Probe::load(Options::default())?;
         let result = engine.snapshot(|on_record| {
@@ -35,7 +35,7 @@ pub(super) fn take(from_proc: bool, all_types: bool) -> Result<Snapshot> {
             }
             Err(error) => note(&format!("{error}; reading /proc instead")),
         }
-        engine = Engine::new(proc::anonymous_device(), all_types);
+        engine = Engine::new(proc::anonymous_devices(), all_types);
     }
     let mut unreadable = 0;
     engine.snapshot(|on_record| -> Result<()> {

@@ -211,7 +211,7 @@ impl Model {
         let Some(table) = self.tables.get_mut(&address) else {
             return;
         };
-        let slot = Slot::new(header, payload, self.now, true, self.anonymous_dev);
+        let slot = Slot::new(header, payload, self.now, true, self.anonymous);
         let difference = match table.get(fd) {
             None => Difference::Missing(slot.file),
             Some(known) if known.file != slot.file => Difference::WrongFile(slot.file),

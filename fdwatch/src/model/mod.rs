@@ -23,7 +23,7 @@ use self::{audit::Audit, window::Window};
 pub use self::{
     audit::{Drift, Outcome},
     process::Process,
-    slot::{Access, FileType, Identity, Moment, Slot},
+    slot::{Access, AnonymousDevices, FileType, Identity, Moment, Slot},
     table::{Holder, Provenance, Table, TableId},
 };
 
@@ -98,17 +98,16 @@ pub struct Model {
     incomplete: Option<FxHashSet<u64>>,
     now: Moment,
     next_table: u64,
-    anonymous_dev: Option<u32>,
+    anonymous: AnonymousDevices,
     statistics: Statistics,
 }
 
 impl Model {
-    /// An empty model. `anonymous_dev` is the device of the kernel's anonymous files, in its own
-    /// encoding: these share one inode and are not one file.
+    /// An empty model. Files of the devices in `anonymous` are one only if their description is.
     #[must_use]
-    pub fn new(anonymous_dev: Option<u32>) -> Self {
+    pub fn new(anonymous: AnonymousDevices) -> Self {
         Self {
-            anonymous_dev,
+            anonymous,
             ..Self::default()
         }
     }
@@ -193,7 +192,7 @@ impl Model {
         if self.is_late(birth) {
             return;
         }
-        let (now, anonymous) = (self.now, self.anonymous_dev);
+        let (now, anonymous) = (self.now, self.anonymous);
         let table = self.table_for(header, *address, observer);
         let slot = Slot::new(header, payload, now, false, anonymous);
         if let Some(known) = table.get(header.fd)

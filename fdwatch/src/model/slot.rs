@@ -67,6 +67,17 @@ impl FileType {
     }
 }
 
+/// Devices of files that are none: of the kernel's anonymous files, which share one inode, and of
+/// pidfds (since 6.9). In the kernel's own encoding, in which 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnonymousDevices(pub [u32; 2]);
+
+impl AnonymousDevices {
+    fn contains(self, device: u32) -> bool {
+        device != 0 && self.0.contains(&device)
+    }
+}
+
 /// How a description may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -146,13 +157,13 @@ impl Slot {
         bits: 0,
     };
 
-    /// The descriptor of a record. `anonymous_dev` is the device of the kernel's anonymous files.
+    /// The descriptor of a record.
     pub(super) fn new(
         header: &Header,
         payload: &Payload,
         born: Moment,
         from_snapshot: bool,
-        anonymous_dev: Option<u32>,
+        anonymous: AnonymousDevices,
     ) -> Self {
         let mut bits = 0;
         if header.flags & CLOEXEC != 0 {
@@ -164,7 +175,7 @@ impl Slot {
         if payload.nlink == 0 {
             bits |= UNLINKED;
         }
-        if anonymous_dev == Some(payload.dev) {
+        if anonymous.contains(payload.dev) {
             bits |= ANONYMOUS;
         }
         Self {
@@ -293,7 +304,13 @@ mod tests {
             mode,
             nlink: 1,
         };
-        Slot::new(&Header::default(), &payload, Moment(1), false, Some(14))
+        Slot::new(
+            &Header::default(),
+            &payload,
+            Moment(1),
+            false,
+            AnonymousDevices([14, 0]),
+        )
     }
 
     #[test]
@@ -317,7 +334,13 @@ mod tests {
             mode: 0o100_600,
             ..Payload::default()
         };
-        let slot = Slot::new(&Header::default(), &payload, Moment(1), false, Some(14));
+        let slot = Slot::new(
+            &Header::default(),
+            &payload,
+            Moment(1),
+            false,
+            AnonymousDevices([14, 0]),
+        );
         assert_eq!(slot.file_type(), FileType::Anonymous);
     }
 

@@ -83,7 +83,7 @@ impl Model {
             table: address,
             ref payload,
         } = file;
-        let (now, anonymous) = (self.now, self.anonymous_dev);
+        let (now, anonymous) = (self.now, self.anonymous);
         let window = self.window.get_or_insert_default();
         if !window.at_live_task || address == 0 || window.has_exited(header.tid, header.tgid) {
             return;

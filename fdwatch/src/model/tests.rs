@@ -381,7 +381,7 @@ proptest! {
                 }
                 Change::Insert(i, fd, ino) => {
                     let i = i % tables.len();
-                    let slot = Slot::new(&header(1, 1, fd, 0), &payload(ino), Moment(1), false, None);
+                    let slot = Slot::new(&header(1, 1, fd, 0), &payload(ino), Moment(1), false, AnonymousDevices::default());
                     prop_assert_eq!(tables[i].insert(fd, slot), maps[i].insert(fd, slot));
                 }
                 Change::Remove(i, fd) => {

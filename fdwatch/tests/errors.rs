@@ -1,0 +1,273 @@
+//! What cannot be done is said in one line that begins `fdwatch: error:`, with exit code 2, and never
+//! by a panic.
+
+mod common;
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, Permissions},
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
+
+use common::{Finished, Guard, Puppet, fdwatch, run};
+
+/// fdwatch, run by another program, with arguments of that before.
+fn by<'a>(runner: &str, arguments: &[&'a str], fdwatch: &'a OsStr, its: &[&'a str]) -> Finished {
+    let mut command = Command::new(runner);
+    command
+        .args(arguments)
+        .arg(fdwatch)
+        .args(its)
+        .stdin(Stdio::null());
+    run(command)
+}
+
+/// Leaves no tracefs to be seen.
+const NO_TRACEFS: &str = "mount -t tmpfs tmpfs /sys/kernel/tracing \
+    && mount -t tmpfs tmpfs /sys/kernel/debug";
+
+/// Run by `runner` in a mount namespace of its own, after a shell has changed that.
+fn elsewhere(change: &str, runner: &str, arguments: &[&str]) -> Finished {
+    let binary = OsStr::new(env!("CARGO_BIN_EXE_fdwatch"));
+    let script = format!("{change} && exec {runner} \"$0\" \"$@\"");
+    by("unshare", &["-m", "sh", "-c", &script], binary, arguments)
+}
+
+/// A number that no process has.
+fn unused_pid() -> String {
+    let most = fs::read_to_string("/proc/sys/kernel/pid_max").expect("it is there");
+    let most: u32 = most.trim().parse().expect("it is a number");
+    (most + 1).to_string()
+}
+
+/// Duplicates to tell of, more than a pipe holds.
+fn many_duplicates(puppet: &mut Puppet, directory: &tempfile::TempDir) {
+    for i in 0..100 {
+        let path = directory.path().join(i.to_string());
+        puppet.open(&path, "WRONLY|CREAT");
+        puppet.open(&path, "RDONLY");
+    }
+}
+
+#[test]
+fn without_privileges_it_says_what_to_do() {
+    // Where the binary is, another user may not be allowed to go.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let binary = directory.path().join("fdwatch");
+    fs::copy(env!("CARGO_BIN_EXE_fdwatch"), &binary).unwrap();
+    fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let as_other_user = |arguments: &[&str]| {
+        if common::is_root() {
+            by("setpriv", &nobody, binary.as_os_str(), arguments)
+        } else {
+            run(fdwatch(arguments))
+        }
+    };
+    for arguments in [
+        &["watch"][..],
+        &["watch", "--json"],
+        &["scan"],
+        &["scan", "--json"],
+        &["fds", "1"],
+    ] {
+        let finished = as_other_user(arguments);
+        let error = finished.error();
+        assert!(error.contains("privileges"), "{error}");
+        assert!(error.contains("root"), "{error}");
+        assert!(finished.output.is_empty());
+    }
+    let doctor = as_other_user(&["doctor"]);
+    assert_eq!(doctor.code, Some(2));
+    assert!(doctor.stdout().contains("root"), "{}", doctor.stdout());
+}
+
+#[test]
+fn one_s_own_descriptors_can_be_seen_without_privileges() {
+    let own = std::process::id().to_string();
+    let finished = run(fdwatch(["fds", &own, "--proc", "--json"]));
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!(finished.json()[0]["type"], "table");
+}
+
+#[test]
+fn a_process_that_there_is_not_is_named() {
+    let pid = unused_pid();
+    for arguments in [
+        &["fds", &pid][..],
+        &["fds", &pid, "--json"],
+        &["scan", "--pid", &pid],
+        &["watch", "--pid", &pid],
+    ] {
+        let finished = run(fdwatch(arguments));
+        let error = finished.error();
+        assert!(error.contains(&pid), "{error}");
+        assert!(finished.output.is_empty());
+    }
+}
+
+#[test]
+fn what_is_wrong_on_the_command_line_is_named() {
+    for (arguments, wrong) in [
+        (&["scan", "--path", "[x"][..], "[x"),
+        (&["watch", "--comm", "{a,b"], "{a,b"),
+        (&["watch", "--duration", "soon"], "soon"),
+        (&["watch", "--duration", "-5s"], "-5s"),
+        (&["watch", "--duration", "0s"], "0s"),
+        (&["watch", "--ring-size", "3M"], "3M"),
+        (&["watch", "--ring-size", "lots"], "lots"),
+        (&["scan", "--severity", "urgent"], "urgent"),
+        (&["scan", "--min-fds", "few"], "few"),
+        (&["scan", "--pid", "-1"], "-1"),
+        (&["fds", "init"], "init"),
+        (&["fds"], "PID"),
+        (&["gaze"], "gaze"),
+    ] {
+        let finished = run(fdwatch(arguments));
+        assert!(finished.error().contains(wrong), "{}", finished.stderr);
+        assert!(finished.output.is_empty());
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_reason_to_panic() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start();
+    many_duplicates(&mut puppet, &directory);
+    let pid = puppet.pid().to_string();
+    for arguments in [
+        &["scan", "--all", "--json"][..],
+        &["scan", "--pid", &pid],
+        &["fds", &pid],
+        &["fds", &pid, "--json"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["watch", "--json"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = fdwatch(arguments);
+        command.stdout(writer).stderr(Stdio::piped());
+        let mut child = Guard::spawn(&mut command);
+        // Which is the parent's, and would keep nothing open but the writing side.
+        drop(command);
+        let mut said = String::new();
+        let stderr = child.0.stderr.take().map(BufReader::new);
+        for line in stderr.into_iter().flat_map(BufRead::lines) {
+            said += &line.unwrap();
+        }
+        let code = child.wait();
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        assert!(
+            said.is_empty() || said.starts_with("fdwatch: error: "),
+            "{arguments:?}: {said}"
+        );
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_watch_ends_when_its_reader_does() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start();
+    let pid = puppet.pid().to_string();
+    let mut command = fdwatch(["watch", "--json", "--pid", &pid]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Guard::spawn(&mut command);
+    let mut reader = BufReader::new(child.0.stdout.take().unwrap());
+    let mut started = String::new();
+    reader.read_line(&mut started).unwrap();
+    assert_eq!(common::parse(&started)["type"], "started");
+    drop(reader);
+    many_duplicates(&mut puppet, &directory);
+    assert_eq!(child.wait(), Some(2));
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    if !common::bpf() {
+        return;
+    }
+    let own = std::process::id().to_string();
+    for arguments in [
+        &["scan", "--all", "--json"][..],
+        &["fds", &own],
+        &["fds", &own, "--json"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["watch", "--json", "--duration", "1s"],
+    ] {
+        let full = File::create("/dev/full").unwrap();
+        let mut command = fdwatch(arguments);
+        command.stdout(full).stderr(Stdio::piped());
+        let mut child = Guard::spawn(&mut command);
+        let stderr = BufReader::new(child.0.stderr.take().unwrap());
+        let said: Vec<_> = stderr.lines().map(Result::unwrap).collect();
+        let said = said.join("\n");
+        assert_eq!(child.wait(), Some(2), "{arguments:?}: {said}");
+        assert!(said.starts_with("fdwatch: error: "), "{said}");
+        assert!(said.contains("No space left"), "{said}");
+    }
+}
+
+#[test]
+fn a_pid_namespace_is_refused() {
+    if !common::bpf() {
+        return;
+    }
+    let binary = OsStr::new(env!("CARGO_BIN_EXE_fdwatch"));
+    for arguments in [&["scan"][..], &["watch"], &["fds", "1"]] {
+        let finished = by("unshare", &["-pf", "--mount-proc"], binary, arguments);
+        let error = finished.error();
+        assert!(error.contains("pid namespace"), "{error}");
+    }
+}
+
+#[test]
+fn a_kernel_without_types_is_told_by_its_option() {
+    if !common::bpf() {
+        return;
+    }
+    let change = "mount -t tmpfs tmpfs /sys/kernel/btf";
+    for arguments in [&["scan"][..], &["watch", "--duration", "1s"]] {
+        let finished = elsewhere(change, "", arguments);
+        let error = finished.error();
+        assert!(error.contains("CONFIG_DEBUG_INFO_BTF"), "{error}");
+    }
+    let doctor = elsewhere(change, "", &["doctor", "--json"]);
+    assert_eq!(doctor.code, Some(2), "{}", doctor.stderr);
+    assert_eq!(doctor.json()[0]["verdict"], "missing");
+}
+
+#[test]
+fn a_tracefs_that_is_not_mounted_is() {
+    if !common::bpf() {
+        return;
+    }
+    let finished = elsewhere(NO_TRACEFS, "", &["watch", "--json", "--duration", "300ms"]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[test]
+fn a_tracefs_that_cannot_be_mounted_is_told_with_the_command() {
+    if !common::bpf() {
+        return;
+    }
+    // With all rights but the one to mount.
+    let finished = elsewhere(
+        NO_TRACEFS,
+        "setpriv --bounding-set=-sys_admin",
+        &["watch", "--duration", "1s"],
+    );
+    let error = finished.error();
+    assert!(error.contains("mount -t tracefs"), "{error}");
+}
