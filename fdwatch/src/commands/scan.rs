@@ -44,9 +44,14 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     }
     reporter.flush().writing_output()?;
     if unreadable > 0 {
-        note(&format!(
-            "{unreadable} processes could not be read: run as root to see them"
-        ));
+        // SAFETY: the call has no requirements.
+        let is_root = unsafe { libc::geteuid() } == 0;
+        let remedy = if is_root {
+            ""
+        } else {
+            ": run as root to see them"
+        };
+        note(&format!("{unreadable} processes could not be read{remedy}"));
     }
     if findings.is_empty() {
         if scan.output.format() == Format::Text {
