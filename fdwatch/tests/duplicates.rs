@@ -1,51 +1,16 @@
-//! Each way in which a process comes to hold one file more than once, how it is told, and how its end
-//! is.
+//! Each way in which a process itself comes to hold one file more than once, how it is told, and how
+//! its end is.
 
 mod common;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use common::{
-    Puppet, Watch, eventually,
-    procfs::{self, Mode},
+    Log, Puppet, Watch,
+    procfs::{self, Mode, fd, lifetime},
     puppet::open,
 };
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A file in a directory of its own.
-struct Log {
-    directory: TempDir,
-    path: PathBuf,
-}
-
-impl Log {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let path = directory.path().join("x.log");
-        fs::write(&path, "begun\n").expect("a file can be written");
-        Self { directory, path }
-    }
-
-    /// The pattern of its path.
-    fn glob(&self) -> &str {
-        self.path.to_str().expect("the path is UTF-8")
-    }
-}
-
-fn fd(finding: &Value, fd: u32) -> &Value {
-    let fds = finding["fds"].as_array().expect("fds is an array").iter();
-    let mut fds = fds.filter(|told| told["fd"] == fd);
-    fds.next().unwrap_or_else(|| panic!("no {fd} in {finding}"))
-}
-
-fn lifetime(told: &Value) -> f64 {
-    let lifetime = told["lifetime"].as_f64();
-    lifetime.unwrap_or_else(|| panic!("no lifetime in {told}"))
-}
 
 #[test]
 fn a_file_that_is_opened_again_is_found_changed_and_gone() {
@@ -148,83 +113,6 @@ fn copies_of_one_description_are_told_only_if_all_is() {
     }
     all.end().assert_told(1, 4, 0);
     some.end().assert_told(0, 0, 0);
-}
-
-#[test]
-fn what_a_child_opens_again_beside_what_it_inherited_is_inherited() {
-    if !common::bpf() {
-        return;
-    }
-    let log = Log::new();
-    let mut puppet = Puppet::start();
-    let kept = puppet.open(&log.path, "WRONLY|APPEND");
-    let mut watch = Watch::start(&["--path", log.glob()]);
-
-    let again = open(&log.path, "WRONLY|APPEND");
-    let child = puppet.number(&format!("os.fork() or ({again}, stay())"));
-    let found = watch.finding("found");
-    let modes = procfs::assert_agrees(&found, &log.path);
-    assert_eq!(found["process"]["pid"], child);
-    assert_eq!(found["process"]["ppid"], puppet.pid());
-    assert_eq!(found["cause"], "inherited");
-    assert_eq!(found["severity"], "warning");
-    let opened = modes.into_keys().find(|&fd| fd != kept);
-    let opened = opened.expect("there are two");
-    assert_eq!(fd(&found, kept)["origin"], "fork");
-    assert_eq!(fd(&found, opened)["origin"], "openat");
-    assert_eq!(fd(&found, opened)["tid"], child);
-
-    // Its end is that of the duplicate, and its parent has none.
-    puppet.tell(&format!(
-        "os.kill({child}, signal.SIGKILL); os.waitpid({child}, 0)"
-    ));
-    let gone = watch.finding("gone");
-    assert_eq!(gone["process"]["pid"], child);
-    assert_eq!(procfs::numbers(&gone["fds"]), [0; 0]);
-    assert_eq!(procfs::numbers(&gone["closed"]).len(), 2);
-    watch.end().assert_told(1, 0, 1);
-}
-
-#[test]
-fn what_is_held_between_fork_and_exec_is_not_told_of_the_child() {
-    if !common::bpf() {
-        return;
-    }
-    let log = Log::new();
-    let mut puppet = Puppet::start();
-    puppet.open(&log.path, "WRONLY|CLOEXEC");
-    puppet.open(&log.path, "RDONLY|CLOEXEC");
-    let mut watch = Watch::start(&["--path", log.glob()]);
-    assert_eq!(watch.finding("found")["process"]["pid"], puppet.pid());
-    for _ in 0..20 {
-        puppet.tell("os.waitpid(os.fork() or os.execv('/bin/true', ['true']), 0)");
-    }
-    watch.end().assert_told(1, 0, 0);
-}
-
-#[test]
-fn what_is_kept_over_exec_is_told_of_the_program_that_has_it() {
-    if !common::bpf() {
-        return;
-    }
-    let log = Log::new();
-    let mut puppet = Puppet::start();
-    let mut watch = Watch::start(&["--path", log.glob(), "--comm", "sleep"]);
-    let writer = puppet.open(&log.path, "WRONLY");
-    let reader = puppet.open(&log.path, "RDONLY");
-    let closed = puppet.open(&log.path, "RDONLY|CLOEXEC");
-    let child = puppet.number("os.fork() or os.execv('/bin/sleep', ['sleep', '600'])");
-    let found = watch.finding("found");
-    let modes = procfs::assert_agrees(&found, &log.path);
-    assert!(!modes.contains_key(&closed));
-    assert_eq!(found["process"]["pid"], child);
-    assert_eq!(found["process"]["comm"], "sleep");
-    assert_eq!(found["process"]["cmdline"][1], "600");
-    for number in [writer, reader] {
-        assert_eq!(fd(&found, number)["origin"], "exec-kept");
-    }
-    // Its parent's is told as well, but this is another program's.
-    assert_eq!(found["severity"], "warning");
 }
 
 #[test]
@@ -372,42 +260,4 @@ fn what_is_no_regular_file_is_told_only_if_all_is() {
     let some = Watch::of(puppet.pid(), &[]);
     assert_eq!(all.finding("found")["severity"], "info");
     some.end().assert_told(0, 0, 0);
-}
-
-#[test]
-fn threads_share_their_process_s_descriptors() {
-    if !common::bpf() {
-        return;
-    }
-    let log = Log::new();
-    let mut puppet = Puppet::start();
-    let mut watch = Watch::of(puppet.pid(), &[]);
-    puppet.open(&log.path, "WRONLY");
-    puppet.tell(&format!(
-        "import threading\n\
-         def other():\n    \
-             global tid\n    \
-             tid = threading.get_native_id()\n    \
-             {}\n\
-         thread = threading.Thread(target=other)\n\
-         thread.start()\n\
-         thread.join()",
-        open(&log.path, "RDONLY")
-    ));
-    let tid = puppet.number("tid");
-    assert_ne!(tid, puppet.pid());
-    let found = watch.finding("found");
-    procfs::assert_agrees(&found, &log.path);
-    assert_eq!(found["process"]["pid"], puppet.pid());
-    let tids = found["fds"].as_array().expect("fds is an array").iter();
-    let tids: Vec<_> = tids.map(|fd| fd["tid"].clone()).collect();
-    assert_eq!(tids, [puppet.pid(), tid]);
-    // What dies with a thread is not what it opened.
-    let held = procfs::held(puppet.pid(), &log.path);
-    assert_eq!(held.len(), 2);
-    eventually("the end of the thread", || {
-        let task = format!("/proc/{}/task/{tid}", puppet.pid());
-        (!Path::new(&task).exists()).then_some(())
-    });
-    watch.end().assert_told(1, 0, 0);
 }

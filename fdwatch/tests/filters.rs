@@ -133,12 +133,12 @@ fn findings_are_chosen_by_process_name_path_and_number() {
     }
     let mut holder = Holder::new();
     let mut other = Holder::new();
-    holder
-        .puppet
-        .tell("open('/proc/self/comm', 'w').write('fdw-one')");
-    other
-        .puppet
-        .tell("open('/proc/self/comm', 'w').write('fdw-two')");
+    // No other run of these tests has the same.
+    let id = std::process::id();
+    let (one, two) = (format!("fd-{id}-1"), format!("fd-{id}-2"));
+    for (puppet, name) in [(&mut holder.puppet, &one), (&mut other.puppet, &two)] {
+        puppet.tell(&format!("open('/proc/self/comm', 'w').write('{name}')"));
+    }
     holder.hold("a.log", 2);
     holder.hold("b.log", 3);
     holder.hold("c.txt", 4);
@@ -152,15 +152,15 @@ fn findings_are_chosen_by_process_name_path_and_number() {
     assert_eq!(holder.scan(&["--path", "*/?.txt"]), ["c.txt"]);
     let both = ["--path", "*/a.log", "--path", "*.txt"];
     assert_eq!(holder.scan(&both), ["a.log", "c.txt"]);
-    assert_eq!(holder.scan(&["--comm", "fdw-*"]).len(), 3);
-    assert_eq!(holder.scan(&["--comm", "fdw-two"]), [""; 0]);
-    let narrow = ["--path", &logs, "--min-fds", "3", "--comm", "fdw-one"];
+    assert_eq!(holder.scan(&["--comm", &format!("fd-{id}-*")]).len(), 3);
+    assert_eq!(holder.scan(&["--comm", &two]), [""; 0]);
+    let narrow = ["--path", &logs, "--min-fds", "3", "--comm", &one];
     assert_eq!(holder.scan(&narrow), ["b.log"]);
 
     // Not of one process alone.
-    let finished = scan(&["--comm", "fdw-two"]);
+    let finished = scan(&["--comm", &two]);
     assert_eq!(other.names(&finished), ["a.log"]);
-    let findings = scan(&["--comm", "fdw-{one,two}", "--path", "*/a.log"]).json();
+    let findings = scan(&["--comm", &format!("fd-{id}-{{1,2}}"), "--path", "*/a.log"]).json();
     let pids = findings
         .iter()
         .map(|told| procfs::number(&told["process"]["pid"]));

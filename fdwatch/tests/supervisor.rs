@@ -129,7 +129,9 @@ impl Supervisord {
 impl Drop for Supervisord {
     /// Asks it to end, for it to end its programs first; they are in process groups of their own.
     fn drop(&mut self) {
-        self.process.signal(libc::SIGTERM);
+        if matches!(self.process.0.try_wait(), Ok(None)) {
+            self.process.signal(libc::SIGTERM);
+        }
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end && matches!(self.process.0.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(10));

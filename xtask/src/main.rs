@@ -7,6 +7,7 @@ mod setup;
 mod shell;
 mod tasks;
 mod toolchain;
+mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -55,6 +56,17 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Test on other kernels, under qemu
+    ///
+    /// Boots Debian's kernels for clouds, which it keeps in $XDG_CACHE_HOME/fdwatch-vm (or
+    /// ~/.cache/fdwatch-vm), and runs `fdwatch doctor` and the kernel tests there. The kernels
+    /// are the newest of 5.10, 6.1, 6.12, 6.18, 6.x and 7.x.
+    Vm {
+        /// Test on the newest kernel of this version, such as 6.1 or 6.x, or on `all`; may be
+        /// repeated [default: the oldest and the newest]
+        #[arg(long = "kernel", value_name = "VERSION|all")]
+        kernels: Vec<vm::Request>,
+    },
     /// Check formatting, lints and documentation
     Lint,
 }
@@ -65,6 +77,7 @@ fn main() -> ExitCode {
         Task::Build { release } => tasks::build(release),
         Task::Run { arguments } => tasks::run(&arguments),
         Task::Test { arguments } => tasks::test(&arguments),
+        Task::Vm { kernels } => vm::vm(&kernels),
         Task::Lint => lint::lint(),
     };
     match result {

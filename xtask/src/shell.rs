@@ -72,6 +72,19 @@ pub(crate) fn run_in_front(command: &mut Command) -> Result<()> {
     succeeded(&program, status)
 }
 
+/// Runs `command` to its end, and returns what it prints on standard output.
+pub(crate) fn capture(command: &mut Command) -> Result<String> {
+    say(describe(command));
+    let program = command.get_program().display().to_string();
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    succeeded(&program, output.status)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn succeeded(program: &str, status: ExitStatus) -> Result<()> {
     if !status.success() {
         let name = Path::new(program)
@@ -123,7 +136,8 @@ pub(crate) fn describe(command: &Command) -> String {
     words.join(" ")
 }
 
-fn quote(word: &OsStr) -> String {
+/// `word` as a shell reads it.
+pub(crate) fn quote(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

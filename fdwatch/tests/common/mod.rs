@@ -6,6 +6,7 @@
 )]
 
 mod lines;
+mod log;
 pub(crate) mod procfs;
 pub(crate) mod puppet;
 mod watch;
@@ -23,7 +24,7 @@ use std::{
 
 use serde_json::Value;
 
-pub(crate) use self::{puppet::Puppet, watch::Watch};
+pub(crate) use self::{log::Log, puppet::Puppet, watch::Watch};
 
 /// Until when what must happen has to have happened. Generous, for machines that have other things
 /// to do.
@@ -159,10 +160,19 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 pub(crate) struct Guard(pub(crate) Child);
 
 impl Guard {
-    /// Starts `command` as a child, and as the leader of a process group.
+    /// Starts `command` as a child of this thread, and as the leader of a process group.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         use std::os::unix::process::CommandExt as _;
-        let child = command.process_group(0).spawn();
+        command.process_group(0);
+        // SAFETY: prctl may be called after a fork, whatever other threads did.
+        unsafe {
+            command.pre_exec(|| {
+                // Not even if the test is killed.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let child = command.spawn();
         Self(child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
     }
 

@@ -108,3 +108,16 @@ pub(crate) fn sockets(pid: u32) -> usize {
         .filter(|link| link.as_bytes().starts_with(b"socket:"))
         .count()
 }
+
+/// What is told of one of a finding's descriptors.
+pub(crate) fn fd(finding: &Value, fd: u32) -> &Value {
+    let fds = finding["fds"].as_array().expect("fds is an array").iter();
+    let mut fds = fds.filter(|told| told["fd"] == fd);
+    fds.next().unwrap_or_else(|| panic!("no {fd} in {finding}"))
+}
+
+/// How long something was there, in seconds.
+pub(crate) fn lifetime(told: &Value) -> f64 {
+    let lifetime = told["lifetime"].as_f64();
+    lifetime.unwrap_or_else(|| panic!("no lifetime in {told}"))
+}

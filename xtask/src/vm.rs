@@ -1,0 +1,203 @@
+//! `cargo xtask vm`: fdwatch and its kernel tests on other kernels than the running one.
+//!
+//! Boots Debian's kernels for clouds under qemu with an initramfs that holds the programs and
+//! nothing else. By software emulation always: it works wherever qemu does, also where /dev/kvm
+//! exists but cannot be used, and makes the times of two runs comparable. Needs no root, but to
+//! install qemu.
+
+mod archive;
+mod boot;
+mod console;
+mod cpio;
+mod initramfs;
+mod kernels;
+
+use std::{
+    env::consts::ARCH,
+    fmt::Write as _,
+    fs, iter,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+pub(crate) use self::kernels::Request;
+use self::{archive::Archive, boot::Run, kernels::Kernel};
+use crate::{
+    apt, setup,
+    shell::{Shell, say, which},
+};
+
+const SHELL: Shell = Shell { dry_run: false };
+
+/// How much of a console is shown of a kernel that something failed on.
+const LINES_OF_FAILURE: usize = 30;
+
+/// Tests on the kernels asked for, or on the oldest and the newest there are.
+pub(crate) fn vm(requests: &[Request]) -> Result<()> {
+    if ARCH != "x86_64" || !apt::is_here() {
+        bail!(
+            "this boots Debian's kernels for x86_64, which it gets by apt: run it on an x86_64 \
+             Debian or Ubuntu; `cargo xtask test` tests on the running kernel"
+        );
+    }
+    install()?;
+    setup::setup_quietly()?;
+    let archive = Archive::open()?;
+    let kernels = kernels::get(&archive, requests)?;
+    let initramfs = archive.dir.join("initramfs");
+    initramfs::build(&initramfs)?;
+    let runs = boot_all(&archive, &initramfs, &kernels)?;
+
+    print!("{}", table(&runs));
+    let failed: Vec<_> = runs.iter().filter(|run| !run.passed()).collect();
+    for run in &failed {
+        print!("{}", failure(run));
+    }
+    if !failed.is_empty() {
+        bail!("failed on {} of {} kernels", failed.len(), runs.len());
+    }
+    Ok(())
+}
+
+/// Gets what is not there: qemu, a shell for the initramfs, the keys that Debian signs with.
+fn install() -> Result<()> {
+    let keys = Path::new(archive::KEYRING).exists();
+    let needed = [
+        ("qemu-system-x86", which(boot::QEMU)),
+        ("busybox-static", which(initramfs::BUSYBOX)),
+        ("debian-archive-keyring", keys),
+    ];
+    let missing: Vec<_> = needed
+        .iter()
+        .filter_map(|&(package, is_here)| (!is_here).then_some(package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    say(format!("to boot kernels, this needs {names}"));
+    apt::install(SHELL, &missing).with_context(|| {
+        format!(
+            "cannot install what kernels are booted with; if other packages are in the way and \
+             may go, run as root: apt-get install --no-install-recommends {names}"
+        )
+    })
+}
+
+/// Boots as many at a time as there are processors, and returns what came of it in order.
+fn boot_all(archive: &Archive, initramfs: &Path, kernels: &[Kernel]) -> Result<Vec<Run>> {
+    let consoles = archive.dir.join("consoles");
+    fs::create_dir_all(&consoles).with_context(|| format!("cannot make {}", consoles.display()))?;
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let runs = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let run = boot::boot(kernel, initramfs, &consoles)?;
+            runs.lock().expect("no worker panics").push(run);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = iter::repeat_with(|| scope.spawn(work))
+            .take(workers.min(kernels.len()))
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().expect("no worker panics"))
+    })?;
+    let mut runs = runs.into_inner().expect("no worker panics");
+    runs.sort_by_key(|run| {
+        kernels
+            .iter()
+            .position(|kernel| kernel.release == run.release)
+    });
+    Ok(runs)
+}
+
+fn table(runs: &[Run]) -> String {
+    let mut table = format!(
+        "{:<10} {:>7}  {:<24} {:>6} {:>6}\n",
+        "kernel", "seconds", "doctor", "passed", "failed"
+    );
+    for run in runs {
+        let tests = run.reading.tests.as_ref();
+        let count = |count: Option<u32>| count.map_or("-".to_owned(), |count| count.to_string());
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            table,
+            "{:<10} {:>7.1}  {:<24} {:>6} {:>6}",
+            run.release,
+            run.time.as_secs_f64(),
+            run.reading.verdict(),
+            count(tests.map(|tests| tests.passed)),
+            count(tests.map(|tests| tests.failed)),
+        );
+    }
+    table
+}
+
+fn failure(run: &Run) -> String {
+    let lines: Vec<_> = run.text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(LINES_OF_FAILURE)..];
+    let mut failure = String::new();
+    let ended = if run.ended_itself {
+        ""
+    } else {
+        ", which had to be ended"
+    };
+    let _ = writeln!(
+        failure,
+        "\n--- the end of {}, the console of {}{ended}:",
+        run.console.display(),
+        run.release
+    );
+    for line in shown {
+        let _ = writeln!(failure, "{line}");
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn run(release: &str, console: &str) -> Run {
+        Run {
+            release: release.to_owned(),
+            time: Duration::from_millis(6_250),
+            ended_itself: true,
+            console: "/console".into(),
+            text: console.to_owned(),
+            reading: console::Reading::new(console),
+        }
+    }
+
+    #[test]
+    fn a_line_for_each_kernel() {
+        let passed = "fdwatch-vm: doctor 0\ntest result: ok. 12 passed; 0 failed; 0 ignored\n";
+        let runs = [run("5.10.262", passed), run("7.3.4", "Kernel panic\n")];
+        assert_eq!(
+            table(&runs),
+            "kernel     seconds  doctor                   passed failed\n\
+             5.10.262       6.2  works                        12      0\n\
+             7.3.4          6.2  no verdict                    -      -\n"
+        );
+    }
+
+    #[test]
+    fn the_end_of_the_console_is_shown() {
+        let console: String = (1..=100).map(|line| format!("line {line}\n")).collect();
+        let failure = failure(&run("7.3.4", &console));
+        assert!(!failure.contains("line 70\n"));
+        assert!(failure.contains("line 71\n") && failure.ends_with("line 100\n"));
+    }
+}
