@@ -1,5 +1,5 @@
 //! The case that fdwatch is for: supervisord keeps the readers of `supervisorctl tail -f` clients
-//! that died, beside its own writer of the same log (Supervisor issue 1704).
+//! that died, beside its own writer of the same log.
 //!
 //! supervisord closes such a client's socket, but the file is part of a reference cycle that only
 //! Python's cyclic garbage collector breaks: soon for a young one, and rarely for one that was there

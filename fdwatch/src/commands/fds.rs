@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{WritingOutput as _, check_pid, reporter, snapshot};
 use crate::{
     cli::Fds,
-    diagnose::{Descriptor, FileInfo},
+    diagnose::{Descriptor, FileInfo, is_memory},
     investigate,
     model::{Model, Slot, Table},
     proc,
@@ -62,7 +62,10 @@ fn origin(model: &Model, ppid: u32, fd: u32, slot: &Slot, table: &Table) -> &'st
 fn file(pid: u32, fd: u32, slot: &Slot) -> FileInfo {
     let name = proc::name(pid, fd);
     FileInfo {
-        deleted: name.as_ref().is_some_and(|name| name.deleted),
+        // What never had a name is not deleted.
+        deleted: name
+            .as_ref()
+            .is_some_and(|name| name.deleted && !slot.is_temporary() && !is_memory(&name.path)),
         path: name.map(|name| name.path),
         dev: slot.dev,
         ino: slot.ino,
