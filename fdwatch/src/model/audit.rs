@@ -8,7 +8,7 @@
 use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Holder, Model, Observer, Process, Slot, TableId};
+use super::{Model, Observer, Slot, TableId};
 
 /// What was found to be wrong, and repaired, since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -263,38 +263,6 @@ impl Model {
                 self.statistics.drift.phantom += 1;
                 observer.died(table, fd, &slot, self.now);
             }
-        }
-    }
-
-    /// A task is there that the model does not have as it is.
-    fn meet(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
-        let &SnapshotTask {
-            header: Header { tid, tgid, .. },
-            table: address,
-            start_time,
-            comm,
-            parent,
-            ..
-        } = task;
-        let known = self.processes.get(&tgid);
-        if known.is_some_and(|known| known.start_time != 0 && known.start_time != start_time) {
-            self.remove_process(tgid, observer);
-        }
-        let leaders = if tid == tgid { address } else { 0 };
-        let process = self.processes.entry(tgid);
-        let process = process.or_insert_with(|| Process::new(tgid, leaders));
-        (process.start_time, process.parent, process.comm) = (start_time, parent, comm);
-        let before = process.table_of(tid);
-        if tid == tgid {
-            process.table = address;
-        } else {
-            process.threads.retain(|(own, _)| *own != tid);
-            process.threads.push((tid, address));
-        }
-        let holder = Holder { tgid, tid };
-        self.hold(address, holder);
-        if before != address {
-            self.release(before, holder, observer);
         }
     }
 }

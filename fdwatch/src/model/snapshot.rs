@@ -27,8 +27,6 @@ impl Model {
             header: Header { tid, tgid, .. },
             table: address,
             start_time,
-            comm,
-            parent,
             ..
         } = task;
         let window = self.window.get_or_insert_default();
@@ -41,9 +39,7 @@ impl Model {
         if !window.at_live_task {
             return;
         }
-        if known != 0 && known < start_time {
-            self.remove_process(tgid, observer);
-        }
+        self.remove_earlier(tgid, start_time, observer);
         if !self.tables.contains_key(&address) && self.processes.contains_key(&tgid) {
             if self.knows_table_of(tid, tgid) {
                 self.adopt(&task.header, address, observer);
@@ -51,6 +47,28 @@ impl Model {
                 window.forget(address);
             }
         }
+        self.meet(task, observer);
+    }
+
+    /// A process of this number that was started at another time has ended unseen.
+    fn remove_earlier(&mut self, tgid: u32, start_time: u64, observer: &mut impl Observer) {
+        let known = self.processes.get(&tgid);
+        if known.is_some_and(|known| ![0, start_time].contains(&known.start_time)) {
+            self.remove_process(tgid, observer);
+        }
+    }
+
+    /// The task is there, and has this table.
+    pub(super) fn meet(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+        let &SnapshotTask {
+            header: Header { tid, tgid, .. },
+            table: address,
+            start_time,
+            comm,
+            parent,
+            ..
+        } = task;
+        self.remove_earlier(tgid, start_time, observer);
         let process = self.processes.entry(tgid);
         let leaders = if tid == tgid { address } else { 0 };
         let process = process.or_insert_with(|| Process::new(tgid, leaders));
