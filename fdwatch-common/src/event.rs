@@ -19,13 +19,21 @@ pub const CLOEXEC: u8 = 1;
 /// In [`Header::flags`] of an [`Exit`]: the whole process is gone, not one thread of it.
 pub const EVERY_THREAD: u8 = 1;
 
-/// In [`Header::flags`] of a [`Fork`]: more than one task held the parent's table, so that others
-/// could change it meanwhile; the child's numbers follow as [`TableBits`].
-pub const SHARED_TABLE: u8 = 1;
+/// In [`Header::flags`] of an [`Exit`]: no other task holds the table.
+pub const ONLY_HOLDER: u8 = 2;
+
+/// In [`Header::flags`] of a [`Fork`], where more than one task held the parent's table, so that
+/// others could change it meanwhile: the child's numbers follow as [`TableBits`]. In those of a
+/// [`Death`] and a [`SetCloexec`], where it is so of their table.
+pub const SHARED_TABLE: u8 = 4;
 
 /// In [`Header::flags`] of a [`Fork`]: the child is a thread of the parent's process, with a table
 /// of its own.
 pub const CLONED_THREAD: u8 = 2;
+
+/// In [`Header::flags`] of a [`TableBits`] at the exit of a call by which a thread may have come to
+/// a table of its own: its process has other threads.
+pub const OTHER_THREADS: u8 = 8;
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,23 +139,25 @@ pub struct Birth {
     pub payload: Payload,
 }
 
-/// A descriptor is about to be closed. At the entry of the syscall, and only if it is open.
+/// A descriptor is about to be closed. At the entry of the syscall, and only if it is open, or if
+/// other tasks hold the table and may make it meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Death {
-    /// [`Kind::Death`].
+    /// [`Kind::Death`]; flags: [`SHARED_TABLE`].
     pub header: Header,
     /// The table it is in.
     pub table: u64,
-    /// The description it refers to.
+    /// The description it refers to; 0, if it was not open.
     pub file: u64,
 }
 
-/// A descriptor's close-on-exec flag is about to be set ([`CLOEXEC`] in the flags) or cleared.
+/// A descriptor's close-on-exec flag was or is about to be set ([`CLOEXEC`] in the flags) or
+/// cleared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SetCloexec {
-    /// [`Kind::SetCloexec`].
+    /// [`Kind::SetCloexec`]; flags: [`CLOEXEC`], [`SHARED_TABLE`].
     pub header: Header,
     /// The table it is in.
     pub table: u64,
@@ -191,11 +201,12 @@ pub struct Exec {
     pub open: [u64; INLINE_WORDS],
 }
 
-/// A process ends ([`EVERY_THREAD`] in the flags), or a thread with a table of its own does.
+/// A process ends ([`EVERY_THREAD`] in the flags), or a thread with a table of its own does. A
+/// leader with a table of its own that ends before its threads is told as such a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Exit {
-    /// [`Kind::Exit`].
+    /// [`Kind::Exit`]; flags: [`EVERY_THREAD`], [`ONLY_HOLDER`].
     pub header: Header,
 }
 
@@ -215,8 +226,8 @@ pub enum Bitmap {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TableBits {
-    /// [`Kind::TableBits`]; flags: [`CLOEXEC`] for [`Bitmap::CloseOnExec`]; fd: the first
-    /// descriptor of `words`.
+    /// [`Kind::TableBits`]; flags: [`CLOEXEC`] for [`Bitmap::CloseOnExec`], [`OTHER_THREADS`]; fd:
+    /// the first descriptor of `words`.
     pub header: Header,
     /// The table.
     pub table: u64,

@@ -11,8 +11,8 @@ mod settings;
 
 pub use event::{
     Birth, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, Death, EVERY_THREAD, Event, Exec, Exit, Fork,
-    Header, INLINE_WORDS, Kind, MalformedEvent, NO_CALL, Payload, SHARED_TABLE, SetCloexec,
-    SnapshotFile, SnapshotTask, TableBits, WORDS_PER_CHUNK,
+    Header, INLINE_WORDS, Kind, MalformedEvent, NO_CALL, ONLY_HOLDER, OTHER_THREADS, Payload,
+    SHARED_TABLE, SetCloexec, SnapshotFile, SnapshotTask, TableBits, WORDS_PER_CHUNK,
 };
 pub use settings::{
     BTF_TASK, FileWindow, LOST_KINDS, MAX_BITMAP_CHUNKS, MAX_FILE_WINDOW, MAX_INODE_WINDOW,

@@ -49,6 +49,9 @@ pub struct Offsets {
     pub fdt_close_on_exec: u32,
     pub fdt_open_fds: u32,
     pub super_block_dev: u32,
+    pub file_private_data: u32,
+    pub socket_sk: u32,
+    pub sock_family: u32,
     pub file: FileWindow,
 }
 
@@ -110,8 +113,8 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Offsets>() == 27 * 4);
-const _: () = assert!(size_of::<Settings>() == 32 * 4);
+const _: () = assert!(size_of::<Offsets>() == 30 * 4);
+const _: () = assert!(size_of::<Settings>() == 35 * 4);
 
 // SAFETY: 32-bit integers only.
 unsafe impl Plain for Settings {}

@@ -1,7 +1,7 @@
 //! close, and close_range.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use fdwatch_common::{Bitmap, Death, Header, Kind};
+use fdwatch_common::{Bitmap, Death, Header, Kind, SHARED_TABLE};
 
 use crate::{
     kernel::{caller, current_table},
@@ -11,16 +11,21 @@ use crate::{
 };
 
 /// At the entry, before the number can be given away again. A close of a number that is not open
-/// tells nothing: many programs close all there could be before they run another.
+/// tells nothing, for many programs close all there could be before they run another; unless
+/// another thread may make the number before this call comes to closing it.
 #[tracepoint]
 fn sys_enter_close(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
     let table = current_table();
     let fd = syscall::argument(&ctx, 0) as u32;
-    let Some(file) = table.file(fd) else { return 0 };
+    let file = table.file_address(fd);
+    let is_shared = table.is_shared();
+    if file == 0 && !is_shared {
+        return 0;
+    }
     let header = Header {
         kind: Kind::Death as u8,
-        flags: 0,
+        flags: if is_shared { SHARED_TABLE } else { 0 },
         call: syscall::number(&ctx),
         fd,
         tid: caller.tid,
@@ -31,7 +36,7 @@ fn sys_enter_close(ctx: TracePointContext) -> u32 {
         Death {
             header,
             table: table.address(),
-            file: file.0,
+            file,
         },
     );
     0

@@ -42,6 +42,15 @@ impl Pointer {
         }
     }
 
+    /// Of which only the address is known.
+    #[inline(always)]
+    pub(crate) const fn untyped(address: u64) -> Self {
+        Self {
+            address: address as *const u8,
+            typed: false,
+        }
+    }
+
     /// The number that the pointer is.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
@@ -105,6 +114,17 @@ pub(crate) fn caller() -> Option<Caller> {
 /// The descriptor table of the current thread.
 #[inline(always)]
 pub(crate) fn current_table() -> Table {
+    current_task().table()
+}
+
+/// Whether there are others in the current thread's process.
+#[inline(always)]
+pub(crate) fn has_other_threads() -> bool {
+    current_task().live_threads() > 1
+}
+
+#[inline(always)]
+fn current_task() -> Task {
     Task(if settings!(features) & BTF_TASK == 0 {
         Pointer {
             // SAFETY: the helper has no requirements.
@@ -115,7 +135,6 @@ pub(crate) fn current_table() -> Table {
         // SAFETY: the helper has no requirements.
         Pointer::typed(unsafe { bpf_get_current_task_btf() }.cast())
     })
-    .table()
 }
 
 /// A `struct task_struct`.
@@ -226,16 +245,23 @@ impl Table {
     /// What `fd` refers to, if it is open.
     #[inline(always)]
     pub(crate) fn file(self, fd: u32) -> Option<File> {
+        match self.file_address(fd) {
+            0 => None,
+            file => Some(File(file)),
+        }
+    }
+
+    /// Address of what `fd` refers to; 0, if it is not open. For what is told in either case: of an
+    /// option, the compiler leaves the value unwritten on the stack, which 5.10's verifier refuses.
+    #[inline(always)]
+    pub(crate) fn file_address(self, fd: u32) -> u64 {
         if fd >= self.capacity() {
-            return None;
+            return 0;
         }
         let slots = self.fdt.load::<u64>(settings!(offsets.fdt_fd));
         let slot = slots.wrapping_add(u64::from(fd) * 8) as *const u64;
         // SAFETY: the helper checks the address.
-        match unsafe { bpf_probe_read_kernel(slot) } {
-            Ok(0) | Err(_) => None,
-            Ok(file) => Some(File(file)),
-        }
+        unsafe { bpf_probe_read_kernel(slot) }.unwrap_or(0)
     }
 
     /// Whether `fd`, which there is room for, closes on exec.
@@ -269,7 +295,39 @@ impl Table {
 #[derive(Clone, Copy)]
 pub(crate) struct File(pub(crate) u64);
 
+/// include/uapi/linux/stat.h and include/linux/socket.h.
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+const AF_UNIX: u16 = 1;
+
+/// include/uapi/asm-generic/fcntl.h; the same wherever there is BPF.
+const O_PATH: u32 = 0o10_000_000;
+
 impl File {
+    /// Whether it was opened for neither reading nor writing.
+    #[inline(always)]
+    pub(crate) fn is_only_a_path(self) -> bool {
+        let flags = settings!(offsets.file.file_start) + settings!(offsets.file.f_flags);
+        Pointer::untyped(self.0).load::<u32>(flags) & O_PATH != 0
+    }
+
+    /// Whether it is a socket that descriptors may come over.
+    #[inline(always)]
+    pub(crate) fn is_unix_socket(self) -> bool {
+        let window = settings!(offsets.file.file_start);
+        let file = Pointer::untyped(self.0);
+        let inode = file.follow(window + settings!(offsets.file.f_inode));
+        let mode =
+            inode.load::<u16>(settings!(offsets.file.inode_start) + settings!(offsets.file.i_mode));
+        // What a file's private data is depends on its type.
+        mode & S_IFMT == S_IFSOCK
+            && file
+                .follow(settings!(offsets.file_private_data))
+                .follow(settings!(offsets.socket_sk))
+                .load::<u16>(settings!(offsets.sock_family))
+                == AF_UNIX
+    }
+
     /// Reads what it is open on: one read for the file, one for the inode, one for the device.
     #[inline(always)]
     pub(crate) fn payload(self) -> Payload {

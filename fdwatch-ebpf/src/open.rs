@@ -4,8 +4,8 @@ use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use fdwatch_common::{Birth, CLOEXEC, Header, Kind};
 
 use crate::{
-    kernel::{caller, current_table},
-    ring::emit,
+    kernel::{Caller, caller, current_table},
+    ring::{discard, reserve, submit},
     syscall,
 };
 
@@ -21,36 +21,38 @@ fn returned_descriptor(ctx: TracePointContext) -> u32 {
 /// Tells of the descriptor that the call returns, if it does.
 #[inline(always)]
 pub(crate) fn birth(ctx: &TracePointContext) {
-    if let Ok(fd) = u32::try_from(syscall::result(ctx)) {
-        birth_of(ctx, fd);
+    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(ctx)), caller()) {
+        birth_of(caller, syscall::number(ctx), fd);
     }
 }
 
 /// Tells of the descriptor `fd`, unless another thread has closed it already.
+///
+/// Room in the ring is taken before the table is read: whoever changes the number after that comes
+/// later in the ring, so that the last record of a number tells what it refers to last.
 #[inline(always)]
-pub(crate) fn birth_of(ctx: &TracePointContext, fd: u32) {
-    let Some(caller) = caller() else {
+pub(crate) fn birth_of(caller: Caller, call: u16, fd: u32) {
+    let Some(mut entry) = reserve::<Birth>(Kind::Birth) else {
         return;
     };
     let table = current_table();
     let Some(file) = table.file(fd) else {
+        discard(entry);
         return;
     };
     let header = Header {
         kind: Kind::Birth as u8,
         // From the table: what open was asked for is not in the description's flags, on 6.18 at least.
         flags: if table.closes_on_exec(fd) { CLOEXEC } else { 0 },
-        call: syscall::number(ctx),
+        call,
         fd,
         tid: caller.tid,
         tgid: caller.tgid,
     };
-    emit(
-        Kind::Birth,
-        Birth {
-            header,
-            table: table.address(),
-            payload: file.payload(),
-        },
-    );
+    entry.write(Birth {
+        header,
+        table: table.address(),
+        payload: file.payload(),
+    });
+    submit(entry);
 }

@@ -7,27 +7,68 @@ use fdwatch_common::Kind;
 
 use crate::ring::count_lost;
 
-/// By thread. A thread that dies in its call leaves its entry behind, to be overwritten by the next
-/// of that number.
+/// What is left, and by which kind of call: one that does not come to its exit, as of a thread that
+/// is ended in the middle, leaves it to be found by the next call of that thread's number.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Left {
+    pub(crate) value: u64,
+    by: u32,
+    /// Number of the call.
+    pub(crate) call: u32,
+}
+
+/// Who leaves something.
+#[derive(Clone, Copy)]
+pub(crate) enum By {
+    /// fcntl that duplicates: nothing.
+    Duplication,
+    /// fcntl that sets the flag: the descriptor.
+    Flag,
+    /// pipe and socketpair: where the two descriptors are to be written.
+    Pair,
+    /// clone and clone3 that make a pidfd: where that is to be written.
+    Clone,
+}
+
+/// By thread.
 #[map]
-static PENDING: HashMap<u32, u64> = HashMap::with_max_entries(16_384, 0);
+static PENDING: HashMap<u32, Left> = HashMap::with_max_entries(16_384, 0);
 
 /// Leaves `value` for the exit of the call that the thread has entered.
 #[inline(always)]
-pub(crate) fn leave(ctx: &impl EbpfContext, tid: u32, value: u64) {
-    if PENDING.insert(tid, value, 0).is_err() {
+pub(crate) fn leave(ctx: &impl EbpfContext, tid: u32, by: By, call: u16, value: u64) {
+    let left = Left {
+        value,
+        by: by as u32,
+        call: call.into(),
+    };
+    if PENDING.insert(tid, left, 0).is_err() {
         count_lost(Kind::Birth);
         warn!(ctx, "too many threads make descriptors at once");
     }
 }
 
+/// What was left for the thread's exit from a call of this kind, if anything was.
+#[inline(always)]
+pub(crate) fn take(tid: u32, by: By) -> Option<Left> {
+    take_any(tid).filter(|left| left.is_by(by))
+}
+
 /// What was left for the thread's exit, if anything was.
 #[inline(always)]
-pub(crate) fn take(tid: u32) -> Option<u64> {
+pub(crate) fn take_any(tid: u32) -> Option<Left> {
     // To look is cheaper than to remove, which takes a lock, and mostly there is nothing.
-    let value = PENDING.get_ptr(tid)?;
+    let left = PENDING.get_ptr(tid)?;
     // SAFETY: the map gives pointers to its values, which outlive the program's run.
-    let value = unsafe { *value };
+    let left = unsafe { *left };
     PENDING.remove(tid).ok()?;
-    Some(value)
+    Some(left)
+}
+
+impl Left {
+    #[inline(always)]
+    pub(crate) fn is_by(&self, by: By) -> bool {
+        self.by == by as u32
+    }
 }

@@ -10,11 +10,13 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use fdwatch_common::{
     Bitmap, CLOEXEC, CLONED_THREAD, EVERY_THREAD, Exec, Exit, Fork, Header, INLINE_WORDS, Kind,
-    MAX_BITMAP_CHUNKS, NO_CALL, SHARED_TABLE, TableBits, WORDS_PER_CHUNK,
+    MAX_BITMAP_CHUNKS, NO_CALL, ONLY_HOLDER, OTHER_THREADS, SHARED_TABLE, TableBits,
+    WORDS_PER_CHUNK,
 };
 
 use crate::{
-    kernel::{Caller, Pointer, Table, Task, caller, current_table, settings},
+    kernel::{Caller, Pointer, Table, Task, caller, current_table, has_other_threads, settings},
+    received::pidfd_of_child,
     ring::{count_lost, emit, reserve, submit},
     syscall,
 };
@@ -22,7 +24,15 @@ use crate::{
 /// In `kernel_clone`, kernel/fork.c: the child has its table and does not run yet.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    let (parent, child) = (task(&ctx, 0), task(&ctx, 1));
+    tell_fork(&ctx);
+    // Made after the child's copy of the table, and not in it.
+    pidfd_of_child();
+    0
+}
+
+#[inline(always)]
+fn tell_fork(ctx: &BtfTracePointContext) {
+    let (parent, child) = (task(ctx, 0), task(ctx, 1));
     let (tgid, parent_tgid) = (child.tgid(), parent.tgid());
     let (table, parent_table) = (child.table(), parent.table());
     let is_thread = tgid == parent_tgid;
@@ -30,7 +40,7 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     // A thread that shares with another than its leader holds that one's table as well.
     let is_plain_thread = is_thread && table.address() == child.leader().table_address();
     if is_plain_thread || child.is_kernel_thread() || parent_tgid == settings!(own_tgid) {
-        return 0;
+        return;
     }
     let tell_bits = !shares && parent_table.is_shared();
     let caller = Caller {
@@ -53,9 +63,8 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
         },
     );
     if tell_bits {
-        emit_bits(&ctx, table, Bitmap::Open, 0, caller, NO_CALL);
+        emit_bits(ctx, table, Bitmap::Open, 0, caller, NO_CALL);
     }
-    0
 }
 
 /// In `exec_binprm`, fs/exec.c: the process is one thread again, its table its own, and what closes
@@ -109,7 +118,11 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     }
     // Two threads may both see none left, and a process is then told to end twice: no harm.
     let last = task.live_threads() == 0;
-    if !last && task.table_address() == task.leader().table_address() {
+    let table = task.table();
+    let is_leaders = table.address() == task.leader().table_address();
+    // The leader may have a table of its own, and end before its threads.
+    let is_only_holder = !table.is_shared();
+    if !last && is_leaders && !(task.tid() == tgid && is_only_holder) {
         return 0;
     }
     let caller = Caller {
@@ -117,7 +130,7 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         tgid,
     };
     let header = Header {
-        flags: if last { EVERY_THREAD } else { 0 },
+        flags: if last { EVERY_THREAD } else { 0 } | if is_only_holder { ONLY_HOLDER } else { 0 },
         ..header(Kind::Exit, caller)
     };
     emit(Kind::Exit, Exit { header });
@@ -163,10 +176,13 @@ pub(crate) fn emit_bits(
     caller: Caller,
     call: u16,
 ) {
-    let flags = match bitmap {
+    let mut flags = match bitmap {
         Bitmap::Open => 0,
         Bitmap::CloseOnExec => CLOEXEC,
     };
+    if call != NO_CALL && has_other_threads() {
+        flags |= OTHER_THREADS;
+    }
     for i in 0..MAX_BITMAP_CHUNKS {
         let fd = first + i * (WORDS_PER_CHUNK as u32 * 64);
         if fd >= table.capacity() {

@@ -49,6 +49,12 @@ pub(crate) fn submit<T: Plain>(entry: RingBufEntry<T>) {
     }));
 }
 
+/// Gives back room that nothing is to be told in.
+#[inline(always)]
+pub(crate) fn discard<T: Plain>(entry: RingBufEntry<T>) {
+    entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+}
+
 /// Reserves and submits.
 #[inline(always)]
 pub(crate) fn emit<T: Plain>(kind: Kind, record: T) {

@@ -18,7 +18,7 @@ use crate::model::{AnonymousDevices, Moment};
 const MAGIC: [u8; 8] = *b"fdwatch\n";
 
 /// Version of the form, and of the records in it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Read as anything else on a machine with the other byte order.
 const BYTE_ORDER: u32 = 0x0102_0304;

@@ -1,6 +1,11 @@
 //! `fdwatch doctor`: what this kernel and these privileges allow, found out by doing it.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
@@ -10,7 +15,7 @@ use super::{EXIT_ERROR, WritingOutput as _};
 use crate::{
     cli::Doctor,
     engine::Engine,
-    model::Moment,
+    model::{Drift, Moment},
     probe::{Options, Probe, ProbeError, host, proc_snapshot},
     proc,
 };
@@ -141,13 +146,84 @@ fn try_it() -> Vec<Check> {
         )
     });
     let mut snapshot = check("snapshot", taken);
-    if snapshot.state == State::Missing {
+    if snapshot.state == State::Ok {
+        checks.push(snapshot);
+        checks.push(audit_check(&mut probe, &mut engine));
+    } else {
         // There is another way.
         snapshot.state = State::Reduced;
+        checks.push(snapshot);
     }
-    checks.push(snapshot);
     probe.detach();
     checks
+}
+
+/// How long events are followed before the tables are held against the kernel's, and between the
+/// two looks of that.
+const FOLLOWED: Duration = Duration::from_secs(1);
+
+/// Follows events for a moment, and holds what came of it against the kernel.
+fn audit_check(probe: &mut Probe, engine: &mut Engine) -> Check {
+    follow(probe, engine);
+    let result = audit(probe, engine).and_then(|()| {
+        // What is on its way ends what is only a moment's difference.
+        follow(probe, engine);
+        audit(probe, engine)
+    });
+    let name = "audit";
+    if let Err(error) = result {
+        let mut check = check(name, Err(error));
+        check.state = State::Reduced;
+        return check;
+    }
+    let lost = probe.lost().map_or(0, |lost| lost.total());
+    let statistics = engine.model.statistics();
+    let (drift, events) = (statistics.drift, statistics.events());
+    let state = if drift.total() == 0 && lost == 0 {
+        State::Ok
+    } else {
+        State::Reduced
+    };
+    let Drift {
+        missing,
+        phantom,
+        wrong_file,
+        close_on_exec,
+        ..
+    } = drift;
+    let detail = match state {
+        State::Ok => format!(
+            "drift 0 of {} descriptors, after {events} events",
+            engine.descriptors()
+        ),
+        _ => format!(
+            "drift {} of {} descriptors, after {events} events, lost {lost}: missing {missing}, \
+             phantom {phantom}, wrong file {wrong_file}, close-on-exec {close_on_exec}",
+            drift.total(),
+            engine.descriptors()
+        ),
+    };
+    Check {
+        name,
+        state,
+        detail,
+    }
+}
+
+fn follow(probe: &mut Probe, engine: &mut Engine) {
+    let until = Instant::now() + FOLLOWED;
+    while Instant::now() < until {
+        thread::sleep(Duration::from_millis(20));
+        let now = Moment(proc::boottime());
+        probe.drain(usize::MAX, |record| engine.record(record, now));
+    }
+}
+
+fn audit(probe: &mut Probe, engine: &mut Engine) -> Result<(), ProbeError> {
+    engine.begin_audit();
+    let taken = probe.snapshot(|record| engine.record(record, Moment(proc::boottime())));
+    engine.end_audit();
+    taken
 }
 
 /// What /proc does not show is told without path and command line.

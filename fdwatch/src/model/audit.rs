@@ -8,7 +8,7 @@
 use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Model, Observer, Slot, TableId};
+use super::{Model, Moment, Observer, Process, Slot, TableId};
 
 /// What was found to be wrong, and repaired, since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,7 @@ struct Cursor {
 #[derive(Debug, Default)]
 pub(super) struct Audit {
     pub(super) is_under_way: bool,
+    began: Moment,
     /// Number of the look.
     look: u32,
     /// What differed in which look.
@@ -114,6 +115,7 @@ impl Model {
     pub fn begin_audit(&mut self) {
         let audit = &mut self.audit;
         audit.is_under_way = true;
+        audit.began = self.now;
         audit.look += 1;
         audit.visited.clear();
         audit.cursor = None;
@@ -128,10 +130,14 @@ impl Model {
         let look = audit.look;
         audit.differences.retain(|_, &mut (_, at)| at == look);
         audit.unknown.retain(|_, &mut (_, _, at)| at == look);
+        let differences = &audit.differences;
+        self.contested
+            .audited(audit.began, |number| differences.contains_key(&number));
         let mut outcome = Outcome {
             is_open: !audit.differences.is_empty() || !audit.unknown.is_empty(),
             ..Outcome::default()
         };
+        let mut left = Vec::new();
         for table in self.tables.values() {
             if table.is_empty() || audit.visited.contains(&table.address()) {
                 continue;
@@ -139,9 +145,22 @@ impl Model {
             if audit.unvisited.insert(table.id(), look).is_some() {
                 let holders = table.holders().iter();
                 outcome.unvisited.extend(holders.map(|holder| holder.tgid));
+                // The last of the threads that stayed with it has ended, which is not told.
+                let holders = table.holders().iter();
+                left.extend(
+                    holders
+                        .filter(|holder| holder.tid == Process::OTHER_THREADS)
+                        .map(|&holder| (table.address(), holder)),
+                );
             }
         }
         audit.unvisited.retain(|_, &mut at| at == look);
+        for (address, holder) in left {
+            if let Some(process) = self.processes.get_mut(&holder.tgid) {
+                process.threads.retain(|&of| of != (holder.tid, address));
+            }
+            self.release(address, holder, observer);
+        }
         outcome
     }
 
@@ -175,6 +194,7 @@ impl Model {
                 .is_some_and(|process| process.start_time == 0 || process.start_time == start_time);
         let mut is_confirmed = false;
         if !is_known {
+            self.contested.forget(address);
             let look = self.audit.look;
             let seen = (tgid, start_time, look);
             let before = self.audit.unknown.insert(address, seen);
@@ -226,15 +246,19 @@ impl Model {
         if !cursor.is_confirmed && !self.audit.confirms(address, fd, difference) {
             return;
         }
-        let drift = &mut self.statistics.drift;
-        match difference {
-            Difference::CloseOnExec(closes) => {
-                drift.close_on_exec += 1;
-                table.set_closes_on_exec(fd, closes);
-                return;
+        if self.contested.settle((address, fd)) {
+            self.statistics.contested_otherwise += 1;
+        } else {
+            let drift = &mut self.statistics.drift;
+            match difference {
+                Difference::CloseOnExec(_) => drift.close_on_exec += 1,
+                Difference::WrongFile(_) => drift.wrong_file += 1,
+                Difference::Missing(_) | Difference::Phantom(_) => drift.missing += 1,
             }
-            Difference::WrongFile(_) => drift.wrong_file += 1,
-            Difference::Missing(_) | Difference::Phantom(_) => drift.missing += 1,
+        }
+        if let Difference::CloseOnExec(closes) = difference {
+            table.set_closes_on_exec(fd, closes);
+            return;
         }
         let replaced = table.insert(fd, slot);
         observer.born(table, fd, &slot, replaced.as_ref());
@@ -260,7 +284,11 @@ impl Model {
                 continue;
             }
             if let Some(slot) = table.remove(fd) {
-                self.statistics.drift.phantom += 1;
+                if self.contested.settle((address, fd)) {
+                    self.statistics.contested_otherwise += 1;
+                } else {
+                    self.statistics.drift.phantom += 1;
+                }
                 observer.died(table, fd, &slot, self.now);
             }
         }

@@ -1,6 +1,6 @@
 //! Which thread uses which table, from what it does in it.
 
-use fdwatch_common::Header;
+use fdwatch_common::{Header, OTHER_THREADS};
 
 use super::{Holder, Model, Observer, Process, Table, TableId, window::Window};
 
@@ -59,22 +59,41 @@ impl Model {
             process.threads.push((tid, address));
             Holder { tgid, tid }
         };
-        let table = match self.tables.get(&before) {
-            Some(before) if is_copy => {
+        let copied = self.tables.get(&before).filter(|_| is_copy);
+        let is_copy = copied.is_some();
+        let table = match copied {
+            Some(before) => {
                 let table = before.unshare(id, address, holder);
                 observer.forked(&table, self.now);
                 table
             }
-            _ => Table::new(id, address, holder),
+            None => Table::new(id, address, holder),
         };
         self.tables.insert(address, table);
-        if before != address {
-            self.release(before, holder, observer);
+        self.contested.forget(address);
+        if is_copy {
+            self.contest_copy(before, address, tid);
         }
+        if before == address {
+            return;
+        }
+        if tid == tgid && header.flags & OTHER_THREADS != 0 {
+            // These stay with the table that was all threads'.
+            let others = Holder {
+                tgid,
+                tid: Process::OTHER_THREADS,
+            };
+            if let Some(process) = self.processes.get_mut(&tgid) {
+                process.threads.push((others.tid, before));
+            }
+            self.hold(before, others);
+        }
+        self.release(before, holder, observer);
     }
 
     /// Where the thread has come to another table than its own, that is a new one: what was at its
-    /// address was another thread's of its process, and ended with that without being told.
+    /// address has ended without that being told, as a table does whose last two threads end at the
+    /// same time, or that its process's other threads had when one of them runs another program.
     pub(super) fn remove_ended(
         &mut self,
         header: &Header,
@@ -86,12 +105,19 @@ impl Model {
         if process.is_none_or(|process| [0, address].contains(&process.table_of(tid))) {
             return;
         }
-        let table = self.tables.get(&address);
-        if table.is_some_and(|table| table.holders().iter().all(|holder| holder.tgid == tgid))
-            && let Some(table) = self.tables.remove(&address)
-        {
-            observer.gone(&table, self.now);
+        let Some(table) = self.tables.remove(&address) else {
+            return;
+        };
+        for &Holder { tgid, tid } in table.holders() {
+            let Some(process) = self.processes.get_mut(&tgid) else {
+                continue;
+            };
+            if tid == tgid && process.table == address {
+                process.table = 0;
+            }
+            process.threads.retain(|&of| of != (tid, address));
         }
+        observer.gone(&table, self.now);
     }
 
     pub(super) fn hold(&mut self, address: u64, holder: Holder) {

@@ -4,6 +4,7 @@
 //! does it know what a duplicate is: who wants to know what changes is an [`Observer`].
 
 mod audit;
+mod contested;
 mod holding;
 mod process;
 mod slot;
@@ -14,12 +15,17 @@ mod window;
 use std::collections::VecDeque;
 
 use fdwatch_common::{
-    Birth, Bitmap, CLONED_THREAD, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, Kind,
-    LOST_KINDS, SetCloexec, TableBits,
+    Birth, Bitmap, CLONED_THREAD, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header,
+    INLINE_WORDS, Kind, LOST_KINDS, MAX_BITMAP_CHUNKS, ONLY_HOLDER, SHARED_TABLE, SetCloexec,
+    TableBits, WORDS_PER_CHUNK,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use self::{audit::Audit, window::Window};
+use self::{
+    audit::Audit,
+    contested::{Contested, is_recent},
+    window::Window,
+};
 pub use self::{
     audit::{Drift, Outcome},
     process::Process,
@@ -61,6 +67,10 @@ pub struct Statistics {
     pub unknown_tables: u64,
     /// What audits have repaired.
     pub drift: Drift,
+    /// Numbers that threads were at odds about, so that the kernel was asked.
+    pub contested: u64,
+    /// Those of them that were otherwise than the order of the records said.
+    pub contested_otherwise: u64,
 }
 
 impl Statistics {
@@ -73,12 +83,9 @@ impl Statistics {
     }
 }
 
-/// Closes that no descriptor was there for, and that a thread's own late report of having made it
-/// may yet follow, are remembered up to this number.
-const MOST_ORPHANS: usize = 1024;
-
-/// How late such a report may be, in nanoseconds.
-const LATEST_BIRTH: u64 = 1_000_000_000;
+/// Numbers below this are told of exec: inline, and in chunks.
+const TOLD_OF_EXEC: u32 =
+    INLINE_WORDS as u32 * 64 + MAX_BITMAP_CHUNKS * WORDS_PER_CHUNK as u32 * 64;
 
 /// Processes that have ended are remembered, the last of them, for what is told of them later.
 const MOST_ENDED: usize = 1024;
@@ -90,8 +97,7 @@ pub struct Model {
     processes: FxHashMap<u32, Process>,
     /// The last to end is the last.
     ended: VecDeque<Process>,
-    /// Closes of what was not there: which description, who closed it, and when.
-    orphans: FxHashMap<(u64, u32), (u64, u32, Moment)>,
+    contested: Contested,
     window: Option<Window>,
     audit: Audit,
     /// Tables that the last snapshot may have missed parts of; all, before the first.
@@ -149,8 +155,11 @@ impl Model {
 
     /// What was seen so far.
     #[must_use]
-    pub const fn statistics(&self) -> &Statistics {
-        &self.statistics
+    pub const fn statistics(&self) -> Statistics {
+        Statistics {
+            contested: self.contested.count,
+            ..self.statistics
+        }
     }
 
     /// The moment of the last record.
@@ -189,35 +198,37 @@ impl Model {
             payload,
         } = birth;
         self.audit.touch(*address, header.fd);
-        if self.is_late(birth) {
+        let (now, anonymous) = (self.now, self.anonymous);
+        let number = (*address, header.fd);
+        let close = self.contested.take_close(number, now);
+        let by_other = close.filter(|close| close.tid != header.tid);
+        if by_other.is_some_and(|close| close.file == payload.file) {
+            // Another thread has closed it before the one that made it came to say so. Or it closed
+            // an earlier one on the same description.
+            self.contested.add(number, now);
             return;
         }
-        let (now, anonymous) = (self.now, self.anonymous);
+        self.contested.make(number, header.tid, now);
         let table = self.table_for(header, *address, observer);
         let slot = Slot::new(header, payload, now, false, anonymous);
+        let mut is_contested = by_other.is_some();
+        if close.is_some() || replaces(header.call) {
+            let closer = table.closer(header.fd);
+            is_contested |= closer.is_some_and(|(tid, at)| tid != header.tid && is_recent(at, now));
+        }
         if let Some(known) = table.get(header.fd)
             && known.file == slot.file
             && known.identity() == slot.identity()
         {
             // dup2 onto itself, or a call that returns what there was.
             table.set_closes_on_exec(header.fd, slot.closes_on_exec());
-            return;
+        } else {
+            let replaced = table.insert(header.fd, slot);
+            observer.born(table, header.fd, &slot, replaced.as_ref());
         }
-        let replaced = table.insert(header.fd, slot);
-        observer.born(table, header.fd, &slot, replaced.as_ref());
-    }
-
-    /// Whether another thread has closed the descriptor before the one that made it came to say so.
-    fn is_late(&mut self, birth: &Birth) -> bool {
-        if self.orphans.is_empty() {
-            return false;
+        if is_contested {
+            self.contested.add(number, now);
         }
-        let closed = self.orphans.remove(&(birth.table, birth.header.fd));
-        closed.is_some_and(|(file, tid, at)| {
-            file == birth.payload.file
-                && tid != birth.header.tid
-                && self.now.since(at) < LATEST_BIRTH
-        })
     }
 
     fn death(&mut self, death: &Death, observer: &mut impl Observer) {
@@ -230,30 +241,34 @@ impl Model {
         let now = self.now;
         let table = self.table_for(header, address, observer);
         let removed = table.remove(header.fd);
+        if header.flags & SHARED_TABLE != 0 && removed.is_some() {
+            table.set_closer(header.fd, header.tid, now);
+        }
         if let Some(slot) = &removed {
             observer.died(table, header.fd, slot, now);
         }
         if let Some(window) = &mut self.window {
             window.close(address, header.fd);
         }
-        if removed.is_some() {
+        if removed.is_some_and(|slot| slot.file == file) {
             return;
         }
-        self.statistics.unknown_closed += 1;
-        if self.window.is_some() {
-            // It was there before, and the snapshot had not come to it.
-            return;
+        if removed.is_none() && file != 0 {
+            self.statistics.unknown_closed += 1;
         }
-        if self.orphans.len() >= MOST_ORPHANS {
-            self.orphans.clear();
+        if self.window.is_none() {
+            self.contested
+                .close((address, header.fd), file, header.tid, now);
         }
-        let orphan = (file, header.tid, now);
-        self.orphans.insert((address, header.fd), orphan);
     }
 
     fn set_cloexec(&mut self, set: &SetCloexec, observer: &mut impl Observer) {
         let closes = set.header.flags & fdwatch_common::CLOEXEC != 0;
         self.audit.touch(set.table, set.header.fd);
+        if set.header.flags & SHARED_TABLE != 0 {
+            let number = (set.table, set.header.fd);
+            self.contested.set_flag(number, set.header.tid, self.now);
+        }
         self.table_for(&set.header, set.table, observer)
             .set_closes_on_exec(set.header.fd, closes);
         if let Some(window) = &mut self.window {
@@ -320,6 +335,39 @@ impl Model {
         if let Some(unseen) = self.tables.insert(address, table) {
             observer.gone(&unseen, now);
         }
+        self.contested.forget(address);
+        if flags & SHARED_TABLE != 0 {
+            self.contest_copy(parent_table, address, fork.parent_tid);
+        }
+    }
+
+    /// From `first` on these are open, and others may have closed some in the table that this one is
+    /// a copy of.
+    fn contest_unseen(&mut self, address: u64, first: u32, open: &[u64]) {
+        if self.window.is_some() {
+            return;
+        }
+        if let Some(table) = self.tables.get(&address) {
+            for fd in table.unseen_from(first, open) {
+                self.contested.add_unseen((address, fd), self.now);
+            }
+        }
+    }
+
+    /// The table `to` is a copy of `from` by the thread `tid`, and others may have changed that
+    /// between the copying and its being told.
+    fn contest_copy(&mut self, from: u64, to: u64, tid: u32) {
+        let now = self.now;
+        self.contested.copy_flags(from, to, tid, now);
+        let Some(table) = self.tables.get(&to) else {
+            return;
+        };
+        let all = self.contested.has_swept(from, tid, now);
+        for (fd, slot) in table.iter() {
+            if all || (![0, tid].contains(&slot.tid) && is_recent(slot.born, now)) {
+                self.contested.add((to, fd), now);
+            }
+        }
     }
 
     fn exec(&mut self, exec: &Exec, observer: &mut impl Observer) {
@@ -355,8 +403,18 @@ impl Model {
                 self.release(before, holder, observer);
             }
         }
+        self.contest_unseen(address, 0, open);
         self.keep_only(address, 0, open, observer);
         if let Some(table) = self.tables.get_mut(&address) {
+            let flagged = table.iter().filter(|(_, slot)| slot.closes_on_exec());
+            for fd in flagged.map(|(fd, _)| fd).collect::<Vec<_>>() {
+                // It is open still, and so had no flag; or it is beyond what is told of exec.
+                if fd < TOLD_OF_EXEC {
+                    table.set_closes_on_exec(fd, false);
+                } else if let Some(slot) = table.remove(fd) {
+                    observer.died(table, fd, &slot, now);
+                }
+            }
             table.execed = now;
             observer.execed(table, now);
         }
@@ -377,8 +435,19 @@ impl Model {
         let Some(process) = self.processes.get_mut(&tgid) else {
             return;
         };
-        if let Some(i) = process.threads.iter().position(|(own, _)| *own == tid) {
-            let (_, table) = process.threads.swap_remove(i);
+        let is_only_holder = flags & ONLY_HOLDER != 0;
+        let thread_at = |of| process.threads.iter().position(|&(own, _)| own == of);
+        let held = if tid == tgid {
+            is_only_holder.then(|| (tid, std::mem::take(&mut process.table)))
+        } else if let Some(i) = thread_at(tid) {
+            Some(process.threads.swap_remove(i))
+        } else if is_only_holder && let Some(i) = thread_at(Process::OTHER_THREADS) {
+            // The last of these.
+            Some(process.threads.swap_remove(i))
+        } else {
+            None
+        };
+        if let Some((tid, table)) = held {
             self.release(table, Holder { tgid, tid }, observer);
         }
     }
@@ -394,6 +463,7 @@ impl Model {
         let table = self.table_for(header, address, observer);
         match bits.bitmap() {
             Bitmap::Open => {
+                self.contest_unseen(address, header.fd, bits.words());
                 self.keep_only(address, header.fd, bits.words(), observer);
                 // The table that it is a copy of may have had room for more.
                 self.end_at(address, bits.capacity, observer);
@@ -410,6 +480,7 @@ impl Model {
                 for (fd, closes) in bits {
                     table.set_closes_on_exec(fd, closes);
                 }
+                self.contested.set_flags(address, header.tid, self.now);
             }
         }
     }
@@ -459,10 +530,38 @@ impl Model {
         self.ended.push_back(process);
     }
 
+    /// Whether threads were at odds about numbers, so that the kernel is to be asked: by an audit,
+    /// soon.
+    #[must_use]
+    pub fn is_contested(&self) -> bool {
+        self.contested.is_any()
+    }
+
+    /// Whether what the model has for a number of the table at `address` may be otherwise.
+    #[must_use]
+    pub fn is_in_doubt(&self, address: u64, fd: u32) -> bool {
+        self.contested.is_in_doubt((address, fd))
+    }
+
+    /// The table that a thread of a process uses.
+    #[must_use]
+    pub fn table_of_thread(&self, tgid: u32, tid: u32) -> Option<&Table> {
+        self.table(self.processes.get(&tgid)?.table_of(tid))
+    }
+
     const fn next_id(&mut self) -> TableId {
         self.next_table += 1;
         TableId(self.next_table)
     }
+}
+
+/// Whether the syscall may put a descriptor in the place of another.
+fn replaces(call: u16) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if i64::from(call) == libc::SYS_dup2 {
+        return true;
+    }
+    i64::from(call) == libc::SYS_dup3
 }
 
 #[cfg(test)]

@@ -39,9 +39,21 @@ impl Process {
         &self.comm[..end.unwrap_or(COMM_LEN)]
     }
 
+    /// In the place of a thread's number: all threads that have no table of their own, but the
+    /// leader does.
+    pub(super) const OTHER_THREADS: u32 = 0;
+
     /// Address of the table that the thread `tid` uses.
     pub(super) fn table_of(&self, tid: u32) -> u64 {
-        let own = self.threads.iter().find(|(thread, _)| *thread == tid);
-        own.map_or(self.table, |&(_, table)| table)
+        let table_of = |tid| {
+            let own = self.threads.iter().find(|(thread, _)| *thread == tid);
+            own.map(|&(_, table)| table)
+        };
+        if tid == self.tgid {
+            return self.table;
+        }
+        table_of(tid)
+            .or_else(|| table_of(Self::OTHER_THREADS))
+            .unwrap_or(self.table)
     }
 }

@@ -195,6 +195,24 @@ impl Table {
         Some(slot)
     }
 
+    /// Notes who has closed `fd`, which is not open.
+    pub(super) fn set_closer(&mut self, fd: u32, tid: u32, at: Moment) {
+        let (place, i) = place(fd);
+        if let Some(Some(chunk)) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+            let slot = &mut Arc::make_mut(chunk).slots[i];
+            (slot.file, slot.tid, slot.born) = (0, tid, at);
+        }
+    }
+
+    /// Who has closed `fd` in this table, which others could use, and when, if it is not open.
+    pub(super) fn closer(&self, fd: u32) -> Option<(u32, Moment)> {
+        let (chunk, i) = place(fd);
+        let chunk = self.chunks.get(chunk)?.as_ref()?;
+        let slot = &chunk.slots[i];
+        let is_noted = chunk.open >> i & 1 == 0 && slot.file == 0 && slot.born > self.forked;
+        is_noted.then_some((slot.tid, slot.born))
+    }
+
     pub(super) fn set_closes_on_exec(&mut self, fd: u32, closes: bool) {
         if self
             .get(fd)
@@ -209,7 +227,16 @@ impl Table {
 
     /// The open numbers from `first` on that are not among `bits`, as far as these go.
     pub(super) fn missing_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
-        let mut missing = Vec::new();
+        self.differing(first, bits, |own, other| own & !other)
+    }
+
+    /// The numbers among `bits`, of which the first is for `first`, that are not open here.
+    pub(super) fn unseen_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
+        self.differing(first, bits, |own, other| other & !own)
+    }
+
+    fn differing(&self, first: u32, bits: &[u64], differ: impl Fn(u32, u32) -> u32) -> Vec<u32> {
+        let mut differing = Vec::new();
         for (&word, at) in bits.iter().zip((first..).step_by(64)) {
             for half in 0..2 {
                 let at = at + half * 32;
@@ -222,11 +249,11 @@ impl Table {
                     clippy::cast_possible_truncation,
                     reason = "the half that is looked at"
                 )]
-                let kept = (word >> (half * 32)) as u32;
-                missing.extend(Bits((open & !kept).into()).map(|i| at + i));
+                let other = (word >> (half * 32)) as u32;
+                differing.extend(Bits(differ(open, other).into()).map(|i| at + i));
             }
         }
-        missing
+        differing
     }
 
     /// Whether any other descriptor than `fd` is on the file. Large tables make an index for this

@@ -1,9 +1,10 @@
 //! What the model makes of records, one behaviour a test.
 
 mod audit;
+mod contested;
 mod told;
 
-use fdwatch_common::{CLOEXEC, SHARED_TABLE};
+use fdwatch_common::{CLOEXEC, OTHER_THREADS, SHARED_TABLE};
 use proptest::prelude::*;
 
 use self::told::{Told, header, payload};
@@ -406,4 +407,61 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn threads_keep_the_table_that_their_leader_leaves() {
+    let mut told = Told::with(&[(0, 10)]);
+    told.bits(1, B, 0, OTHER_THREADS, &[1]);
+    told.birth_by(1, 1, B, 1, 11, 0).birth_by(5, 1, A, 2, 12, 0);
+    assert_eq!(told.files(A), [(0, 10), (2, 12)]);
+    assert_eq!(told.files(B), [(0, 10), (1, 11)]);
+    let of_thread = |told: &Told, tid| told.model.table_of_thread(1, tid).unwrap().address();
+    assert_eq!((of_thread(&told, 1), of_thread(&told, 5)), (B, A));
+    // One of them comes to a table of its own, and the last ends.
+    told.bits_by(5, 1, C, 0, OTHER_THREADS, &[0b101]);
+    assert_eq!(told.files(C), [(0, 10), (2, 12)]);
+    told.exit(6, 1, ONLY_HOLDER);
+    assert_eq!(told.gone, [A]);
+    told.exit(1, 1, EVERY_THREAD);
+    assert_eq!(told.model.tables().count(), 0);
+}
+
+#[test]
+fn a_leader_may_end_before_its_threads() {
+    let mut told = Told::with(&[(0, 10)]);
+    told.bits_by(5, 1, B, 0, OTHER_THREADS, &[1]);
+    told.exit(1, 1, ONLY_HOLDER);
+    assert_eq!(told.gone, [A]);
+    assert_eq!(told.files(B), [(0, 10)]);
+    told.exit(5, 1, EVERY_THREAD);
+    assert_eq!(told.model.tables().count(), 0);
+}
+
+#[test]
+fn a_table_at_the_address_of_one_that_ended_unseen_is_new() {
+    let mut told = Told::with(&[(0, 10)]);
+    told.fork(2, 1, A, B).birth(2, B, 1, 11, 0);
+    // Process 2's table has ended before its last thread, and process 1 shared its own.
+    told.bits(1, B, 0, 0, &[1]);
+    assert_eq!(told.files(B), [(0, 10)]);
+    assert_eq!(told.holders(B), [(1, 1)]);
+    told.exit(2, 2, EVERY_THREAD);
+    assert_eq!(told.files(B), [(0, 10)]);
+}
+
+#[test]
+fn what_is_kept_over_exec_does_not_close_on_exec() {
+    let mut told = Told::with(&[(0, 10), (1, 11)]);
+    told.set_cloexec(1, A, 0, CLOEXEC).exec(1, 1, A, 0b01);
+    assert_eq!(told.files(A), [(0, 10)]);
+    assert!(!told.closes_on_exec(A, 0));
+}
+
+#[test]
+fn beyond_what_is_told_of_exec_the_flags_tell() {
+    let far = TOLD_OF_EXEC + 100;
+    let mut told = Told::with(&[(far, 10), (far + 1, 11)]);
+    told.set_cloexec(1, A, far, CLOEXEC).exec(1, 1, A, 0);
+    assert_eq!(told.files(A), [(far + 1, 11)]);
 }

@@ -10,9 +10,9 @@ pub mod proc_snapshot;
 mod tracepoints;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, ErrorKind, Read as _},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     process,
 };
 
@@ -20,7 +20,7 @@ pub use self::error::ProbeError;
 use self::notes::Notes;
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, Iter, TracePoint},
 };
 use fdwatch_common::{BTF_TASK, Kind, LOST_KINDS, Settings};
@@ -62,24 +62,38 @@ pub struct Probe {
     lost: PerCpuArray<MapData, [u64; LOST_KINDS]>,
     /// What the programs have to say in words, on rare occasions.
     notes: Notes,
+    /// Holds the programs that others go on in, as long as it is there.
+    continuations: ProgramArray<MapData>,
 }
 
-/// Records that found no room in the ring, by kind.
+/// What happened and was not told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost([u64; LOST_KINDS]);
+pub struct Lost {
+    /// Records that found no room in the ring, by the number of their kind.
+    records: [u64; LOST_KINDS],
+    /// Runs of programs that the kernel has left out, because another one was running there.
+    missed_runs: u64,
+}
 
 impl Lost {
     /// Of all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.records.iter().sum::<u64>() + self.missed_runs
     }
 
-    /// Of each kind of which there are any.
-    pub fn by_kind(&self) -> impl Iterator<Item = (Kind, u64)> {
+    /// Runs of programs that the kernel has left out.
+    #[must_use]
+    pub const fn missed_runs(&self) -> u64 {
+        self.missed_runs
+    }
+
+    /// Of each kind of which there are any, by name.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Kind::ALL
             .into_iter()
-            .map(|kind| (kind, self.0[kind as usize]))
+            .map(|kind| (kind.name(), self.records[kind as usize]))
+            .chain([("missed-run", self.missed_runs)])
             .filter(|&(_, lost)| lost > 0)
     }
 }
@@ -121,12 +135,14 @@ impl Probe {
         let ring = take_map(&mut ebpf, "RING")?;
         let lost = take_map(&mut ebpf, "LOST")?;
         let notes = Notes::of(&mut ebpf)?;
+        let continuations = take_map(&mut ebpf, tracepoints::CONTINUATION.1)?;
         Ok(Self {
             ebpf,
             btf: Some(btf),
             ring,
             lost,
             notes,
+            continuations,
         })
     }
 
@@ -137,6 +153,7 @@ impl Probe {
     /// If the kernel refuses one, or a tracepoint is missing or of another layout.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
         let tracefs = host::mounted_tracefs()?;
+        self.load_continuation()?;
         for attachment in tracepoints::SYSCALLS {
             let &tracepoints::Attachment {
                 program: name,
@@ -175,6 +192,19 @@ impl Probe {
         }
         self.btf = Some(btf);
         Ok(())
+    }
+
+    fn load_continuation(&mut self) -> Result<(), ProbeError> {
+        let (name, _) = tracepoints::CONTINUATION;
+        let refused = |error: &dyn std::error::Error| {
+            ProbeError::refused(format!("the program {name}"), error)
+        };
+        let program: &mut TracePoint = program(&mut self.ebpf, name)?;
+        program.load().map_err(|error| refused(&error))?;
+        let fd = program.fd().map_err(|error| refused(&error))?;
+        self.continuations
+            .set(0, fd, 0)
+            .map_err(|error| refused(&error))
     }
 
     /// Has the kernel write all descriptors into the ring, among the events that happen meanwhile,
@@ -270,7 +300,28 @@ impl Probe {
                 *sum += counter;
             }
         }
-        Ok(Lost(sum))
+        Ok(Lost {
+            records: sum,
+            missed_runs: self.missed_runs(),
+        })
+    }
+
+    /// How many runs of programs the kernel has left out. It does so when one is to run on a
+    /// processor where another has not come to its end (`trace_call_bpf`, kernel/trace/bpf_trace.c):
+    /// where programs are preempted, as in 7.x. It counts them from 6.7 on, and tells in fdinfo.
+    fn missed_runs(&self) -> u64 {
+        let programs = self
+            .ebpf
+            .programs()
+            .filter_map(|(_, program)| program.fd().ok());
+        let missed = programs.filter_map(|fd| {
+            let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+            let info = fs::read_to_string(path).ok()?;
+            let mut lines = info.lines();
+            let missed = lines.find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            missed.trim().parse::<u64>().ok()
+        });
+        missed.sum()
     }
 
     /// Detaches without waiting for it: the kernel takes a grace period for each tracepoint,

@@ -53,6 +53,9 @@ pub(super) fn resolve(btf: Vec<u8>) -> Result<Offsets, ProbeError> {
         fdt_close_on_exec: field("fdtable", "close_on_exec")?,
         fdt_open_fds: field("fdtable", "open_fds")?,
         super_block_dev: field("super_block", "s_dev")?,
+        file_private_data: field("file", "private_data")?,
+        socket_sk: field("socket", "sk")?,
+        sock_family: field("sock", "__sk_common.skc_family")?,
         file: FileWindow {
             file_start: file.start,
             file_len: file.len,

@@ -67,9 +67,24 @@ pub(super) const SYSCALLS: &[Attachment] = &[
         calls: &["recvmsg"],
     },
     Attachment {
-        program: "sys_exit_recvmsg",
+        program: "sys_enter_recvmmsg",
+        side: "sys_enter",
+        calls: &["recvmmsg"],
+    },
+    Attachment {
+        program: "returned_messages",
         side: "sys_exit",
-        calls: &["recvmsg"],
+        calls: &["recvmsg", "recvmmsg"],
+    },
+    Attachment {
+        program: "sys_enter_clone",
+        side: "sys_enter",
+        calls: &["clone"],
+    },
+    Attachment {
+        program: "sys_enter_clone3",
+        side: "sys_enter",
+        calls: &["clone3"],
     },
     Attachment {
         program: "sys_exit_unshare",
@@ -117,6 +132,9 @@ const RETURNING: &[&str] = &[
     "timerfd_create",
     "userfaultfd",
 ];
+
+/// A program that others go on in, and the map where they find it.
+pub(super) const CONTINUATION: (&str, &str) = ("received_more", "RECEIVED");
 
 /// The programs on raw tracepoints, named as these.
 pub(super) const PROCESS_LIFE: [&str; 3] = [

@@ -135,6 +135,7 @@ struct Summary {
     unknown_closed: u64,
     unknown_tables: u64,
     drift: Drift,
+    contested: Contested,
     malformed: u64,
     unreadable_processes: u64,
     cpu: Cpu,
@@ -148,6 +149,12 @@ struct Drift {
     phantom: u64,
     wrong_file: u64,
     close_on_exec: u64,
+}
+
+#[derive(Serialize)]
+struct Contested {
+    numbers: u64,
+    otherwise: u64,
 }
 
 #[derive(Serialize)]
@@ -275,6 +282,10 @@ impl Json {
                 wrong_file: drift.wrong_file,
                 close_on_exec: drift.close_on_exec,
             },
+            contested: Contested {
+                numbers: account.statistics.contested,
+                otherwise: account.statistics.contested_otherwise,
+            },
             malformed: account.malformed,
             unreadable_processes: account.unreadable_processes,
             cpu: Cpu {
@@ -374,9 +385,6 @@ fn file(file: &FileInfo) -> File {
 fn losses(lost: &Lost) -> Losses {
     Losses {
         total: lost.total(),
-        by_kind: lost
-            .by_kind()
-            .map(|(kind, lost)| (kind.name(), lost))
-            .collect(),
+        by_kind: lost.by_kind().collect(),
     }
 }

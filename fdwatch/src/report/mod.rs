@@ -60,7 +60,7 @@ pub struct Account {
 impl Account {
     /// Takes in what the engine has come to.
     pub fn take_from(&mut self, engine: &Engine) {
-        self.statistics = *engine.model.statistics();
+        self.statistics = engine.model.statistics();
         self.malformed = engine.malformed();
         self.processes = engine.model.processes().count();
         self.descriptors = engine.descriptors();

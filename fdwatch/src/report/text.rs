@@ -12,7 +12,7 @@ use super::{
 use crate::{
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
-    model::Moment,
+    model::{Moment, Statistics},
     probe::Lost,
     proc::major_minor,
 };
@@ -136,7 +136,7 @@ pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let kinds: Vec<_> = lost
         .by_kind()
-        .map(|(kind, lost)| format!("{} {lost}", kind.name()))
+        .map(|(kind, lost)| format!("{kind} {lost}"))
         .collect();
     format!(
         "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} records since the start ({}): tables may be wrong until they are audited; \
@@ -196,6 +196,17 @@ pub(super) fn summary(account: &Account) -> String {
     );
     let drift = account.statistics.drift;
     let _ = write!(text, "; drift {} in {} audits", drift.total(), drift.audits);
+    let Statistics {
+        contested,
+        contested_otherwise,
+        ..
+    } = account.statistics;
+    if contested > 0 {
+        let _ = write!(
+            text,
+            "; contested {contested}, {contested_otherwise} otherwise"
+        );
+    }
     let unfitting = [
         (account.unreadable_processes, "processes could not be read"),
         (account.malformed, "malformed records"),

@@ -24,6 +24,9 @@ pub(super) const BUSYBOX: &str = "busybox";
 /// The tests that are about the kernel, and need nothing but what fdwatch does.
 const TESTS: [&str; 2] = ["--test", "kernel"];
 
+/// Calls of the differential test there, where all is some twenty times as slow.
+const CALLS: u32 = 12_000;
+
 /// Writes the initramfs to `path`.
 pub(super) fn build(path: &Path) -> Result<()> {
     let (fdwatch, tests) = programs()?;
@@ -64,7 +67,7 @@ fn init(built: &Path) -> String {
     format!(
         "#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin FDWATCH_REQUIRE_BPF=1 RUST_BACKTRACE=0 NO_COLOR=1
+export PATH=/bin FDWATCH_REQUIRE_BPF=1 FDWATCH_CALLS={CALLS} RUST_BACKTRACE=0 NO_COLOR=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

@@ -13,7 +13,7 @@ const STARTED: u64 = 1;
 
 impl Told {
     /// Holds what the kernel shows of process 1 against the model.
-    fn audit(&mut self, shown: &[(u32, u64)]) -> Outcome {
+    pub(super) fn audit(&mut self, shown: &[(u32, u64)]) -> Outcome {
         self.audit_with(shown, |_| {})
     }
 

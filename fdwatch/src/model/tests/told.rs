@@ -160,8 +160,20 @@ impl Told {
         flags: u8,
         words: &[u64],
     ) -> &mut Self {
+        self.bits_by(pid, pid, table, first, flags, words)
+    }
+
+    pub(super) fn bits_by(
+        &mut self,
+        tid: u32,
+        tgid: u32,
+        table: u64,
+        first: u32,
+        flags: u8,
+        words: &[u64],
+    ) -> &mut Self {
         let mut bits = TableBits {
-            header: header(pid, pid, first, flags),
+            header: header(tid, tgid, first, flags),
             table,
             len: words.len() as u32,
             capacity: first + words.len() as u32 * 64,

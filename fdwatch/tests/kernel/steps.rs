@@ -1,67 +1,43 @@
-//! The model against the kernel, on whatever kernel this runs: a process makes, moves and ends
-//! descriptors step by step, and after each step its tables are as /proc shows them.
-//!
-//! Needs nothing but libc, so that it runs where there is nothing else. What it does is done by a
-//! child, this very program run again, because fdwatch leaves itself out.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails here fails the test, and where is in the panic"
-)]
+//! A process makes, moves and ends descriptors step by step, and after each step its tables are as
+//! /proc shows them.
 
 use std::{
-    collections::BTreeMap,
     env,
     ffi::CString,
     fs,
     io::{Read as _, Write as _},
-    os::unix::fs::MetadataExt as _,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
 };
 
-use fdwatch::{
-    engine::Engine,
-    model::{Access, Moment, Table},
-    probe::{Options, Probe},
-    proc,
+use fdwatch::probe::Lost;
+
+use crate::{
+    messages::{MOST, receive, receive_into, receive_several, send},
+    truth::Truth,
+    watching::{Watching, again},
 };
 
 /// Set for the child.
 const CHILD: &str = "FDWATCH_TEST_CHILD";
 
-/// A descriptor: its inode, how it may be used, whether it closes on exec.
-type Row = (u64, &'static str, bool);
-
 #[test]
 fn the_model_is_what_proc_shows_after_every_kind_of_call() {
-    let mut probe = match Probe::load(Options::default()) {
-        Ok(probe) => probe,
-        Err(error) => {
-            assert!(env::var_os("FDWATCH_REQUIRE_BPF").is_none(), "{error}");
-            println!("skipped: {error}");
-            return;
-        }
+    let Some(mut watching) = Watching::attach() else {
+        return;
     };
-    probe.attach().unwrap();
     let mut child = Worker::start();
-    let mut engine = Engine::new(proc::anonymous_devices(), true);
-    engine
-        .snapshot(|on_record| probe.snapshot(|record| on_record(record, now())))
-        .unwrap();
+    watching.snapshot();
     loop {
-        probe.drain(usize::MAX, |record| engine.record(record, now()));
-        compare(&engine, child.child.id(), &child.at);
+        watching.drain();
+        let differences = Truth::of(child.child.id()).held_against(&watching.engine.model);
+        assert_eq!(differences, [], "after {}", child.at);
         if !child.step() {
             break;
         }
     }
-    assert_eq!(probe.lost().unwrap().total(), 0);
-    assert_eq!(engine.model.statistics().unknown_closed, 0);
-    probe.detach();
-}
-
-fn now() -> Moment {
-    Moment(proc::boottime())
+    assert_eq!(watching.lost(), Lost::default());
+    watching.probe.detach();
 }
 
 /// The child, and what it has done last.
@@ -72,11 +48,9 @@ struct Worker {
 
 impl Worker {
     fn start() -> Self {
-        let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "child", "--ignored", "--nocapture"])
+        let child = again("steps::child")
             .env(CHILD, "1")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -111,63 +85,6 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Compares the process, its threads and its children with what the model has.
-fn compare(engine: &Engine, pid: u32, step: &str) {
-    let model = &engine.model;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let tid: u32 = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        let own = model.tables().find(|table| {
-            let mut holders = table.holders().iter();
-            holders.any(|holder| (holder.tgid, holder.tid) == (pid, tid))
-        });
-        let table = own.or_else(|| model.table_of(pid));
-        let has = table.map_or_else(BTreeMap::new, rows_of);
-        assert_eq!(
-            has,
-            shown(pid, tid),
-            "process {pid}, thread {tid}, after {step}"
-        );
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children"));
-        for child in children.unwrap_or_default().split_whitespace() {
-            compare(engine, child.parse().unwrap(), step);
-        }
-    }
-}
-
-fn rows_of(table: &Table) -> BTreeMap<u32, Row> {
-    let rows = table.iter().map(|(fd, slot)| {
-        let row = (slot.ino, slot.access().name(), slot.closes_on_exec());
-        (fd, row)
-    });
-    rows.collect()
-}
-
-fn shown(pid: u32, tid: u32) -> BTreeMap<u32, Row> {
-    let task = format!("/proc/{pid}/task/{tid}");
-    let entries = fs::read_dir(format!("{task}/fd")).unwrap();
-    let rows = entries.map(|entry| {
-        let fd: u32 = entry
-            .unwrap()
-            .file_name()
-            .to_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        let ino = fs::metadata(format!("{task}/fd/{fd}")).unwrap().ino();
-        let info = fs::read_to_string(format!("{task}/fdinfo/{fd}")).unwrap();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
-        let access = match flags & (libc::O_ACCMODE | libc::O_PATH) {
-            libc::O_RDONLY => Access::Read,
-            libc::O_WRONLY => Access::Write,
-            libc::O_RDWR => Access::ReadWrite,
-            _ => Access::Path,
-        };
-        (fd, (ino, access.name(), flags & libc::O_CLOEXEC != 0))
-    });
-    rows.collect()
 }
 
 /// Not a test, but what the child does.
@@ -244,10 +161,25 @@ unsafe fn calls(path: &CString, directory: &str) {
         libc::ioctl(41, libc::FIONCLEX);
         step("flags");
 
-        send(sockets[0], &[one, other, 40]);
-        assert_eq!(receive(sockets[1], libc::MSG_PEEK), 3);
-        assert_eq!(receive(sockets[1], libc::MSG_CMSG_CLOEXEC), 3);
+        send(sockets[0], &[one, other, 40]).unwrap();
+        assert_eq!(receive(sockets[1], libc::MSG_PEEK).unwrap(), 3);
+        assert_eq!(receive(sockets[1], libc::MSG_CMSG_CLOEXEC).unwrap(), 3);
         step("received");
+
+        send(sockets[0], &[one; MOST]).unwrap();
+        assert_eq!(receive(sockets[1], 0).unwrap(), MOST);
+        step("as many as a message takes");
+
+        send(sockets[0], &[one, other, 40]).unwrap();
+        // Room for two.
+        assert_eq!(receive_into(sockets[1], 0, 16 + 8).unwrap(), 2);
+        step("cut off");
+
+        for _ in 0..3 {
+            send(sockets[0], &[one, other]).unwrap();
+        }
+        assert_eq!(receive_several(sockets[1], 0).unwrap(), 6);
+        step("several messages at once");
 
         libc::close(one);
         libc::close(one);
@@ -329,64 +261,3 @@ const PAUSE: i64 = libc::SYS_pause;
 /// What the C library makes of it where it is no call.
 #[cfg(not(target_arch = "x86_64"))]
 const PAUSE: i64 = libc::SYS_ppoll;
-
-/// Room for some descriptors in a control message, aligned as it must be.
-type Control = [u64; 8];
-
-/// # Safety
-///
-/// The descriptors are open.
-unsafe fn send(socket: i32, fds: &[i32]) {
-    let mut control: Control = [0; 8];
-    let mut byte = *b"x";
-    let len = size_of_val(fds) as u32;
-    // SAFETY: the control message has room for the descriptors, and everything lives until the end.
-    unsafe {
-        let mut part = part_of(&mut byte);
-        let mut message = message_of(&mut part, &mut control);
-        message.msg_controllen = libc::CMSG_SPACE(len) as _;
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(len) as _;
-        let data = libc::CMSG_DATA(header).cast::<i32>();
-        std::ptr::copy_nonoverlapping(fds.as_ptr(), data, fds.len());
-        assert_eq!(libc::sendmsg(socket, &raw const message, 0), 1);
-    }
-}
-
-/// Returns how many came.
-///
-/// # Safety
-///
-/// What comes is no one else's.
-unsafe fn receive(socket: i32, flags: i32) -> usize {
-    let mut control: Control = [0; 8];
-    let mut byte = *b"-";
-    // SAFETY: everything lives until the end.
-    unsafe {
-        let mut part = part_of(&mut byte);
-        let mut message = message_of(&mut part, &mut control);
-        assert_eq!(libc::recvmsg(socket, &raw mut message, flags), 1);
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        let len = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-        len / size_of::<i32>()
-    }
-}
-
-fn part_of(byte: &mut [u8; 1]) -> libc::iovec {
-    libc::iovec {
-        iov_base: byte.as_mut_ptr().cast(),
-        iov_len: 1,
-    }
-}
-
-fn message_of(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
-    // SAFETY: zeroes are a message with nothing in it.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of::<Control>() as _;
-    message
-}

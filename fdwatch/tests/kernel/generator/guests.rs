@@ -1,0 +1,377 @@
+//! Processes that come to their tables in all the ways there are, and stay until the next phase, or
+//! end at once.
+
+use std::{io::Write as _, mem::MaybeUninit, ptr, thread};
+
+use super::{GUEST, actor::Actor, calls, none, random::Random};
+
+/// A process that stays.
+pub(super) struct Guest {
+    pid: i32,
+}
+
+impl Guest {
+    /// Ends it.
+    pub(super) fn send_away(self) {
+        // SAFETY: it is a child, and not waited for before.
+        unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+        }
+        wait_for(self.pid);
+    }
+}
+
+/// Makes a process that stays, in one way or another, unless there are enough.
+pub(super) fn make(actor: &mut Actor) {
+    let Some(place) = actor.guests.iter().position(Option::is_none) else {
+        return;
+    };
+    let number = actor.shared.next_guest();
+    let way = WAYS[actor.random.below(WAYS.len() as u32) as usize];
+    actor.called();
+    let pid = way(actor, number);
+    if pid < 0 {
+        return;
+    }
+    while !actor.shared.does_guest_stay(number) {
+        // SAFETY: no pointer is passed.
+        if unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) } == pid {
+            // As one does that finds no descriptor free to load a library with.
+            return;
+        }
+    }
+    actor.guests[place] = Some(Guest { pid });
+}
+
+/// Starts a guest, and returns its process.
+type Way = fn(&mut Actor, u32) -> i32;
+
+const WAYS: &[Way] = &[
+    |actor, number| fork(actor, |guest| guest.stay_after_calls(number)),
+    |actor, number| {
+        clone(actor, libc::CLONE_FILES, |guest| {
+            guest.stay_after_calls(number)
+        })
+    },
+    |actor, number| {
+        clone(actor, libc::CLONE_FILES, |guest| {
+            guest.some_calls();
+            unshare();
+            guest.stay_after_calls(number)
+        })
+    },
+    |actor, number| {
+        fork(actor, |guest| {
+            calls::close_range_unshared(guest);
+            guest.stay_after_calls(number)
+        })
+    },
+    |actor, number| {
+        fork(actor, |guest| {
+            guest.some_calls();
+            guest.exec(number)
+        })
+    },
+    |actor, number| clone(actor, libc::CLONE_VFORK, |guest| guest.exec(number)),
+    |actor, number| clone(actor, libc::CLONE_FILES, |guest| guest.exec(number)),
+    spawn,
+    clone_with_pidfd,
+    clone3_with_pidfd,
+    |actor, number| {
+        fork(actor, |guest| {
+            let other = guest.with_thread(Actor::some_calls);
+            guest.some_calls();
+            other.join().unwrap();
+            guest.stay(number)
+        })
+    },
+    |actor, number| {
+        fork(actor, |guest| {
+            // It is to stay, for its table to be seen.
+            let (done, is_done) = std::sync::mpsc::channel();
+            guest.with_thread(move |other| {
+                other.some_calls();
+                unshare();
+                other.some_calls();
+                done.send(()).unwrap();
+                pause();
+            });
+            guest.some_calls();
+            is_done.recv().unwrap();
+            guest.stay(number)
+        })
+    },
+    |actor, number| {
+        fork(actor, |guest| {
+            let (go_on, may_go_on) = std::sync::mpsc::channel();
+            guest.with_thread(move |other| {
+                other.some_calls();
+                may_go_on.recv().unwrap();
+                other.stay_after_calls(number)
+            });
+            guest.some_calls();
+            unshare();
+            go_on.send(()).unwrap();
+            guest.some_calls();
+            pause();
+        })
+    },
+    |actor, number| {
+        fork(actor, |guest| {
+            guest.with_thread(move |other| other.stay_after_calls(number));
+            guest.some_calls();
+            // Of the thread alone.
+            // SAFETY: it holds nothing that others need.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            unreachable!("it has ended");
+        })
+    },
+    |actor, number| {
+        fork(actor, |guest| {
+            guest.with_thread(move |other| {
+                other.some_calls();
+                other.exec(number)
+            });
+            guest.some_calls();
+            pause();
+        })
+    },
+];
+
+/// Makes a process that ends at once, in one way or another.
+pub(super) fn pass_through(actor: &mut Actor) {
+    actor.called();
+    let pid = match actor.random.below(6) {
+        0 => fork(actor, |guest| {
+            guest.some_calls();
+            exit()
+        }),
+        1 => fork(actor, |guest| {
+            guest.some_calls();
+            // SAFETY: the call has no requirements.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            pause();
+        }),
+        2 => fork(actor, |guest| {
+            let child = fork(guest, |guest| {
+                guest.some_calls();
+                exit()
+            });
+            guest.some_calls();
+            wait_for(child);
+            exit()
+        }),
+        3 => clone(actor, libc::CLONE_FILES, |guest| {
+            guest.some_calls();
+            exit()
+        }),
+        4 => clone(actor, libc::CLONE_VFORK, |guest| {
+            guest.some_calls();
+            exit()
+        }),
+        _ => {
+            // In the middle of what another thread does.
+            let number = actor.shared.next_guest();
+            let pid = fork(actor, |guest| {
+                guest.with_thread(|other| {
+                    loop {
+                        other.some_calls();
+                    }
+                });
+                guest.stay_after_calls(number)
+            });
+            while pid > 0 && !actor.shared.does_guest_stay(number) {}
+            // SAFETY: it is a child.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            pid
+        }
+    };
+    if pid > 0 {
+        wait_for(pid);
+    }
+}
+
+impl Actor {
+    fn stay_after_calls(&mut self, number: u32) -> ! {
+        self.some_calls();
+        self.stay(number);
+    }
+
+    /// Another thread.
+    fn with_thread<T: Send + 'static>(
+        &mut self,
+        acts: impl FnOnce(&mut Self) -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let (shared, random) = (self.shared, Random::new(self.random.next()));
+        thread::spawn(move || acts(&mut Self::new(shared, random)))
+    }
+
+    /// Runs this program. Nothing may be allocated: there may have been other threads, which may
+    /// have held the allocator's locks.
+    fn exec(&mut self, number: u32) -> ! {
+        // It is closed, or else what the program says might go anywhere, and fail.
+        // SAFETY: the descriptor is no one's.
+        unsafe { libc::close(1) };
+        let places = &self.shared.places;
+        let mut variable = [0; 64];
+        // The last byte stays zero.
+        let mut rest = &mut variable[..63];
+        write!(rest, "{GUEST}={number}").unwrap();
+        let environment = [
+            places.shared.as_ptr(),
+            variable.as_ptr().cast(),
+            ptr::null(),
+        ];
+        // SAFETY: all of it lives until the call returns, which it does if it fails.
+        unsafe {
+            libc::execve(
+                places.program.as_ptr(),
+                places.arguments().as_ptr(),
+                environment.as_ptr(),
+            );
+        }
+        exit();
+    }
+}
+
+/// A child that has its memory for itself, and one thread.
+fn fork(actor: &mut Actor, guest: impl FnOnce(&mut Actor)) -> i32 {
+    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
+    // SAFETY: the child may do what its parent may: there is no lock that it needs and another
+    // thread may have held, for the allocator's are taken care of by the C library.
+    match unsafe { libc::fork() } {
+        0 => {
+            end_with_parent();
+            guest(&mut child);
+            unreachable!("a guest stays or ends")
+        }
+        pid => pid,
+    }
+}
+
+/// The same, with flags: nothing may be allocated, for the C library does not know of it.
+fn clone(actor: &mut Actor, flags: i32, guest: impl FnOnce(&mut Actor)) -> i32 {
+    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
+    let flags = flags | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM this is a fork.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        0 => {
+            end_with_parent();
+            guest(&mut child);
+            unreachable!("a guest stays or ends")
+        }
+        pid => pid as i32,
+    }
+}
+
+fn clone_with_pidfd(actor: &mut Actor, number: u32) -> i32 {
+    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
+    let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd = -1;
+    // SAFETY: without CLONE_VM this is a fork; there is room for the descriptor.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) } {
+        0 => {
+            end_with_parent();
+            child.stay_after_calls(number)
+        }
+        pid => {
+            actor.made(pidfd);
+            pid as i32
+        }
+    }
+}
+
+fn clone3_with_pidfd(actor: &mut Actor, number: u32) -> i32 {
+    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
+    let mut pidfd = -1i32;
+    // `struct clone_args`, include/uapi/linux/sched.h: flags, pidfd, .., exit_signal.
+    let arguments = [
+        libc::CLONE_PIDFD as u64,
+        (&raw mut pidfd) as u64,
+        0,
+        0,
+        libc::SIGCHLD as u64,
+        0,
+        0,
+        0,
+    ];
+    let len = size_of_val(&arguments);
+    // SAFETY: without CLONE_VM this is a fork; there is room for the descriptor.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, len) } {
+        0 => {
+            end_with_parent();
+            child.stay_after_calls(number)
+        }
+        pid => {
+            actor.made(pidfd);
+            pid as i32
+        }
+    }
+}
+
+/// As the C library does it, with CLONE_VM and CLONE_VFORK.
+fn spawn(actor: &mut Actor, number: u32) -> i32 {
+    let places = &actor.shared.places;
+    let variable = format!("{GUEST}={number}\0");
+    let environment = [
+        places.shared.as_ptr().cast_mut(),
+        variable.as_ptr().cast_mut().cast(),
+        none(),
+    ];
+    let mut actions = MaybeUninit::uninit();
+    let mut pid = -1;
+    // SAFETY: all of it lives until the calls return.
+    unsafe {
+        libc::posix_spawn_file_actions_init(actions.as_mut_ptr());
+        let mut actions = actions.assume_init();
+        let actions = &raw mut actions;
+        libc::posix_spawn_file_actions_addopen(
+            actions,
+            actor.random.below(50) as i32,
+            places.files[1].as_ptr(),
+            libc::O_RDWR,
+            0,
+        );
+        let (from, to) = (actor.random.below(50) as i32, actor.random.below(50) as i32);
+        libc::posix_spawn_file_actions_adddup2(actions, from, to);
+        libc::posix_spawn_file_actions_addclose(actions, actor.random.below(50) as i32);
+        let failed = libc::posix_spawn(
+            &raw mut pid,
+            places.program.as_ptr(),
+            actions,
+            ptr::null(),
+            places.arguments().as_ptr().cast(),
+            environment.as_ptr(),
+        );
+        libc::posix_spawn_file_actions_destroy(actions);
+        if failed == 0 { pid } else { -1 }
+    }
+}
+
+fn unshare() {
+    // SAFETY: no pointers are passed.
+    unsafe { libc::unshare(libc::CLONE_FILES) };
+}
+
+/// Lets the process be ended with the thread that made it.
+pub(super) fn end_with_parent() {
+    // SAFETY: no pointers are passed.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+fn pause() -> ! {
+    loop {
+        // SAFETY: the call has no requirements.
+        unsafe { libc::pause() };
+    }
+}
+
+fn exit() -> ! {
+    // SAFETY: the call has no requirements.
+    unsafe { libc::_exit(0) }
+}
+
+fn wait_for(pid: i32) {
+    // SAFETY: no pointer is passed.
+    unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+}

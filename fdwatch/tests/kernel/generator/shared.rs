@@ -1,0 +1,194 @@
+//! The memory that the test and all processes of the generator share, and the points of rest.
+
+use std::{
+    fs::OpenOptions,
+    os::fd::AsRawFd as _,
+    path::Path,
+    ptr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use super::Places;
+
+/// Guests that may be waited for at once.
+const GUESTS: usize = 1024;
+
+#[repr(C)]
+struct Layout {
+    seed: AtomicU64,
+    /// Calls made in all.
+    calls: AtomicU64,
+    /// Actors in each process.
+    threads: AtomicU32,
+    /// Number of the phase; a futex.
+    phase: AtomicU32,
+    /// Calls of each actor in a phase.
+    calls_in_phase: AtomicU32,
+    /// Actors that have made their calls; a futex.
+    resting: AtomicU32,
+    /// Guests made in all.
+    guests: AtomicU32,
+    /// By number: which guest has last come to stay; a futex.
+    staying: [AtomicU32; GUESTS],
+}
+
+/// The shared memory.
+pub(crate) struct Shared {
+    layout: &'static Layout,
+    pub(super) places: Places,
+}
+
+impl Shared {
+    /// Makes it, in a new file.
+    pub(crate) fn create(
+        path: &Path,
+        seed: u64,
+        threads: u32,
+        calls_in_phase: u32,
+    ) -> &'static Self {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .unwrap();
+        file.set_len(size_of::<Layout>() as u64).unwrap();
+        let shared = Self::open(path);
+        shared.layout.seed.store(seed, SeqCst);
+        shared.layout.threads.store(threads, SeqCst);
+        shared.layout.calls_in_phase.store(calls_in_phase, SeqCst);
+        shared
+    }
+
+    /// Opens what another process has made.
+    pub(crate) fn open(path: &Path) -> &'static Self {
+        static OPENED: OnceLock<Shared> = OnceLock::new();
+        OPENED.get_or_init(|| {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .unwrap();
+            // SAFETY: the kernel chooses where. It stays mapped, and any bytes are a `Layout`, which
+            // is atomic all through.
+            let layout = unsafe {
+                let memory = libc::mmap(
+                    ptr::null_mut(),
+                    size_of::<Layout>(),
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED,
+                    file.as_raw_fd(),
+                    0,
+                );
+                assert_ne!(memory, libc::MAP_FAILED);
+                &*memory.cast::<Layout>()
+            };
+            Self {
+                layout,
+                places: Places::beside(path),
+            }
+        })
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.layout.seed.load(SeqCst)
+    }
+
+    pub(super) fn threads(&self) -> u32 {
+        self.layout.threads.load(SeqCst)
+    }
+
+    /// Calls made so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.layout.calls.load(SeqCst)
+    }
+
+    pub(super) fn count_calls(&self, calls: u64) {
+        self.layout.calls.fetch_add(calls, SeqCst);
+    }
+
+    pub(super) fn calls_in_phase(&self) -> u32 {
+        self.layout.calls_in_phase.load(SeqCst)
+    }
+
+    /// Begins a phase.
+    pub(crate) fn begin_phase(&self) {
+        self.layout.resting.store(0, SeqCst);
+        self.layout.phase.fetch_add(1, SeqCst);
+        wake(&self.layout.phase);
+    }
+
+    /// How many actors have made their calls.
+    pub(crate) fn resting(&self) -> u32 {
+        self.layout.resting.load(SeqCst)
+    }
+
+    /// Tells that an actor has made its calls.
+    pub(super) fn rest(&self) {
+        self.layout.resting.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn phase(&self) -> u32 {
+        self.layout.phase.load(SeqCst)
+    }
+
+    /// Waits for the phase that follows `phase`.
+    pub(super) fn wait_for_phase_after(&self, phase: u32) -> u32 {
+        while self.phase() == phase {
+            wait(&self.layout.phase, phase, None);
+        }
+        self.phase()
+    }
+
+    /// A number for a new guest.
+    pub(super) fn next_guest(&self) -> u32 {
+        self.layout.guests.fetch_add(1, SeqCst) + 1
+    }
+
+    /// Tells that a guest has done what it does.
+    pub(super) fn guest_stays(&self, guest: u32) {
+        let place = self.place(guest);
+        place.store(guest, SeqCst);
+        wake(place);
+    }
+
+    /// Whether the guest has told so; waits for it, but not long.
+    pub(super) fn does_guest_stay(&self, guest: u32) -> bool {
+        let place = self.place(guest);
+        let before = place.load(SeqCst);
+        if before != guest {
+            wait(place, before, Some(Duration::from_millis(2)));
+        }
+        place.load(SeqCst) == guest
+    }
+
+    fn place(&self, guest: u32) -> &AtomicU32 {
+        &self.layout.staying[guest as usize % GUESTS]
+    }
+}
+
+fn wait(word: &AtomicU32, value: u32, limit: Option<Duration>) {
+    let limit = limit.map(|limit| libc::timespec {
+        tv_sec: limit.as_secs() as _,
+        tv_nsec: limit.subsec_nanos().into(),
+    });
+    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the word and the limit live until the call returns.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            value,
+            limit,
+        )
+    };
+}
+
+fn wake(word: &AtomicU32) {
+    // SAFETY: the word lives.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}

@@ -1,0 +1,278 @@
+//! What the kernel has, by /proc and kcmp, and what of it the model has otherwise.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+};
+
+use fdwatch::model::{Access, Model, Slot, Table};
+
+/// A descriptor, as far as /proc shows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Row {
+    ino: u64,
+    access: &'static str,
+    closes_on_exec: bool,
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cloexec = if self.closes_on_exec { " cloexec" } else { "" };
+        write!(f, "inode {} {}{cloexec}", self.ino, self.access)
+    }
+}
+
+/// A task, and its descriptors.
+struct Task {
+    tgid: u32,
+    tid: u32,
+    /// The process that it is a child of; itself, of a thread.
+    beside: u32,
+    rows: BTreeMap<u32, Row>,
+}
+
+/// What the model has otherwise.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// Of which process, and in which table.
+    pub(crate) tgid: u32,
+    pub(crate) table: u64,
+    /// About which descriptor, if it is about one.
+    pub(crate) fd: Option<u32>,
+    what: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// The tasks of a process and of all its descendants. These must be at rest.
+pub(crate) struct Truth {
+    tasks: Vec<Task>,
+}
+
+impl Truth {
+    /// What there is now.
+    pub(crate) fn of(pid: u32) -> Self {
+        let mut truth = Self { tasks: Vec::new() };
+        truth.add(pid, pid);
+        truth
+    }
+
+    fn add(&mut self, tgid: u32, parent: u32) {
+        for task in fs::read_dir(format!("/proc/{tgid}/task")).unwrap() {
+            let tid: u32 = number(&task.unwrap());
+            if !has_ended(tid) {
+                let beside = if tid == tgid { parent } else { tgid };
+                // All that share a table have the same.
+                let rows = if tid != tgid && !has_ended(tgid) && share_table(tid, tgid) {
+                    BTreeMap::new()
+                } else {
+                    rows(tid)
+                };
+                self.tasks.push(Task {
+                    tgid,
+                    tid,
+                    beside,
+                    rows,
+                });
+            }
+            let children = fs::read_to_string(format!("/proc/{tgid}/task/{tid}/children"));
+            for child in children.unwrap_or_default().split_whitespace() {
+                self.add(child.parse().unwrap(), tgid);
+            }
+        }
+    }
+
+    /// How many descriptors that are.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.tasks.iter().map(|task| task.rows.len()).sum()
+    }
+
+    /// In what the model differs; in nothing, if it is right.
+    pub(crate) fn held_against(&self, model: &Model) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let mut files = Vec::new();
+        for task in &self.tasks {
+            let &Task {
+                tgid, tid, beside, ..
+            } = task;
+            let table = model.table_of_thread(tgid, tid);
+            let mut differ = |fd, what: String| {
+                differences.push(Difference {
+                    tgid,
+                    table: table.map_or(0, Table::address),
+                    fd,
+                    what: format!("process {tgid}, thread {tid}: {what}"),
+                });
+            };
+            let Some(table) = table else {
+                if !task.rows.is_empty() {
+                    differ(None, "the model has no table".to_owned());
+                }
+                continue;
+            };
+            if tid != beside && !has_ended(beside) {
+                let others = model.table_of(beside).map(Table::address);
+                let share = others == Some(table.address());
+                if share != share_table(tid, beside) {
+                    differ(
+                        None,
+                        format!("in the model it shares {beside}'s table: {share}"),
+                    );
+                    continue;
+                }
+                if share && tid != tgid {
+                    continue;
+                }
+            }
+            let has: BTreeMap<u32, Row> = table.iter().map(row).collect();
+            let fds: BTreeSet<u32> = task.rows.keys().chain(has.keys()).copied().collect();
+            for fd in fds {
+                let (shown, has) = (task.rows.get(&fd), has.get(&fd));
+                if shown != has {
+                    differ(Some(fd), format!("{fd} is {shown:?}, in the model {has:?}"));
+                }
+            }
+            files.extend(table.iter().map(|(fd, slot)| File {
+                ino: slot.ino,
+                description: slot.file,
+                tid,
+                fd,
+                tgid,
+                table: table.address(),
+            }));
+        }
+        if differences.is_empty() {
+            compare_descriptions(files, &mut differences);
+        }
+        differences
+    }
+}
+
+/// A descriptor, as the model has it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct File {
+    ino: u64,
+    description: u64,
+    tid: u32,
+    fd: u32,
+    tgid: u32,
+    table: u64,
+}
+
+/// Descriptors of one inode at a time: those that are one description to the model are one to the
+/// kernel, and no others are.
+fn compare_descriptions(mut files: Vec<File>, differences: &mut Vec<Difference>) {
+    let mut differ = |one: File, other: File, what: &str| {
+        differences.push(Difference {
+            tgid: other.tgid,
+            table: other.table,
+            fd: Some(other.fd),
+            what: format!(
+                "{} of {} and {} of {} are {what}",
+                one.fd, one.tid, other.fd, other.tid
+            ),
+        });
+    };
+    files.sort_unstable();
+    for on_inode in files.chunk_by(|one, other| one.ino == other.ino) {
+        let mut descriptions = Vec::new();
+        for same in on_inode.chunk_by(|one, other| one.description == other.description) {
+            for &other in &same[1..] {
+                if compare_files(same[0], other) != Ordering::Equal {
+                    differ(same[0], other, "two descriptions, in the model one");
+                }
+            }
+            descriptions.push(same[0]);
+        }
+        descriptions.sort_by(|&one, &other| compare_files(one, other));
+        for pair in descriptions.windows(2) {
+            if compare_files(pair[0], pair[1]) == Ordering::Equal {
+                differ(pair[0], pair[1], "one description, in the model two");
+            }
+        }
+    }
+}
+
+fn row((fd, slot): (u32, &Slot)) -> (u32, Row) {
+    let row = Row {
+        ino: slot.ino,
+        access: slot.access().name(),
+        closes_on_exec: slot.closes_on_exec(),
+    };
+    (fd, row)
+}
+
+/// The descriptors of a task.
+fn rows(tid: u32) -> BTreeMap<u32, Row> {
+    let entries = fs::read_dir(format!("/proc/{tid}/fd")).unwrap();
+    let rows = entries.map(|entry| {
+        let fd = number(&entry.unwrap());
+        let ino = fs::metadata(format!("/proc/{tid}/fd/{fd}")).unwrap().ino();
+        let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        let access = match flags & (libc::O_ACCMODE | libc::O_PATH) {
+            libc::O_RDONLY => Access::Read,
+            libc::O_WRONLY => Access::Write,
+            libc::O_RDWR => Access::ReadWrite,
+            _ => Access::Path,
+        };
+        let row = Row {
+            ino,
+            access: access.name(),
+            closes_on_exec: flags & libc::O_CLOEXEC != 0,
+        };
+        (fd, row)
+    });
+    rows.collect()
+}
+
+fn number(entry: &fs::DirEntry) -> u32 {
+    entry.file_name().to_str().unwrap().parse().unwrap()
+}
+
+/// Whether it has no descriptors any more.
+fn has_ended(tid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+/// `include/uapi/linux/kcmp.h`.
+const KCMP_FILE: i32 = 0;
+const KCMP_FILES: i32 = 2;
+
+fn share_table(one: u32, other: u32) -> bool {
+    // SAFETY: the call only compares.
+    unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) == 0 }
+}
+
+/// Compares open file descriptions, in an order of the kernel's own.
+fn compare_files(one: File, other: File) -> Ordering {
+    // SAFETY: the call only compares.
+    let order = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            one.tid,
+            other.tid,
+            KCMP_FILE,
+            one.fd,
+            other.fd,
+        )
+    };
+    match order {
+        0 => Ordering::Equal,
+        1 => Ordering::Less,
+        2 => Ordering::Greater,
+        _ => panic!("kcmp fails: {}", std::io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,160 @@
+//! The probe and the engine, in the test's own process.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fmt::Write as _,
+    process::{Command, Stdio},
+    slice,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use fdwatch::{
+    engine::Engine,
+    model::Moment,
+    probe::{Lost, Options, Probe},
+    proc,
+};
+use fdwatch_common::{Birth, Death, Event, SetCloexec};
+
+use crate::truth::Difference;
+
+/// Only one test at a time: each would see what the other's children do.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Follows the kernel's events.
+pub(crate) struct Watching {
+    pub(crate) probe: Probe,
+    pub(crate) engine: Engine,
+    /// The records that were drained since this was last cleared.
+    pub(crate) records: Vec<Box<[u8]>>,
+    _only: MutexGuard<'static, ()>,
+}
+
+impl Watching {
+    /// Attaches the programs; none, and says why, where they cannot be loaded.
+    pub(crate) fn attach() -> Option<Self> {
+        let only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut probe = match Probe::load(Options::default()) {
+            Ok(probe) => probe,
+            Err(error) => {
+                assert!(env::var_os("FDWATCH_REQUIRE_BPF").is_none(), "{error}");
+                println!("skipped: {error}");
+                return None;
+            }
+        };
+        probe.attach().unwrap();
+        Some(Self {
+            probe,
+            engine: Engine::new(proc::anonymous_devices(), true),
+            records: Vec::new(),
+            _only: only,
+        })
+    }
+
+    /// Takes the first snapshot.
+    pub(crate) fn snapshot(&mut self) {
+        let Self { probe, engine, .. } = self;
+        engine
+            .snapshot(|on_record| probe.snapshot(|record| on_record(record, now())))
+            .unwrap();
+    }
+
+    /// Takes in all that is in the ring.
+    pub(crate) fn drain(&mut self) {
+        let Self {
+            probe,
+            engine,
+            records,
+            ..
+        } = self;
+        probe.drain(usize::MAX, |record| {
+            records.push(record.into());
+            engine.record(record, now());
+        });
+    }
+
+    /// Holds an audit: one look.
+    pub(crate) fn audit(&mut self) {
+        let Self { probe, engine, .. } = self;
+        engine.begin_audit();
+        probe
+            .snapshot(|record| engine.record(record, now()))
+            .unwrap();
+        engine.end_audit();
+    }
+
+    /// Whether the model knows that it may be wrong there.
+    pub(crate) fn is_in_doubt(&self, difference: &Difference) -> bool {
+        let model = &self.engine.model;
+        let fd = difference.fd;
+        fd.is_some_and(|fd| model.is_in_doubt(difference.table, fd))
+    }
+
+    /// What the records said that may have led to a difference, in words.
+    pub(crate) fn story_of(&self, difference: &Difference) -> String {
+        let mut story = String::new();
+        for record in &self.records {
+            // Aligned as it was in the ring.
+            let words: Vec<u64> = record
+                .chunks_exact(8)
+                .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()))
+                .collect();
+            // SAFETY: any words are bytes.
+            let aligned = unsafe { slice::from_raw_parts(words.as_ptr().cast(), record.len()) };
+            let Ok(event) = Event::parse(aligned) else {
+                continue;
+            };
+            let header = event.header();
+            let is_about = match event {
+                Event::Birth(Birth { table, .. })
+                | Event::Death(Death { table, .. })
+                | Event::SetCloexec(SetCloexec { table, .. }) => {
+                    Some(header.fd) == difference.fd && *table == difference.table
+                }
+                Event::Fork(fork) => [fork.table, fork.parent_table].contains(&difference.table),
+                Event::TableBits(bits) => {
+                    let at = difference.fd.and_then(|fd| fd.checked_sub(header.fd));
+                    let is_near = at.is_none_or(|at| (at as usize) < bits.words().len() * 64);
+                    bits.table == difference.table && is_near
+                }
+                _ => header.tgid == difference.tgid,
+            };
+            if is_about {
+                writeln!(story, "    {event:?}").unwrap();
+            }
+        }
+        story
+    }
+
+    /// What was not told.
+    pub(crate) fn lost(&self) -> Lost {
+        self.probe.lost().unwrap()
+    }
+}
+
+/// The moment it is.
+pub(crate) fn now() -> Moment {
+    Moment(proc::boottime())
+}
+
+/// This program, to run what is marked as a test of the name `part`.
+pub(crate) fn again(part: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(arguments(part).map(OsStr::new))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// What this program is to be run with for that. In its main thread.
+pub(crate) const fn arguments(part: &str) -> [&str; 5] {
+    [
+        "--exact",
+        part,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]
+}
