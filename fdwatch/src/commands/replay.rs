@@ -36,7 +36,7 @@ pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
 /// Tells `reporter` what there is to tell of a recording, of `all_types` of files or regular ones,
 /// and gives the account of it. `name` is what errors say the recording is.
 ///
-/// Apart from [`run`] for what is no file, such as what fuzzing makes up, to be played.
+/// Apart from files and standard output, for what fuzzing makes up to be played too.
 ///
 /// # Errors
 ///
