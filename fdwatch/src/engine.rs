@@ -116,3 +116,98 @@ impl Engine {
         self.model.tables().map(Table::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fdwatch_common::{Birth, Fork, Header, Kind, SnapshotFile, SnapshotTask, TableBits};
+
+    use super::*;
+
+    /// What no kernel tells and a made-up recording may: the last moment there is, and the last
+    /// number.
+    const LATEST: Moment = Moment(u64::MAX);
+    const LAST: u32 = u32::MAX;
+
+    fn engine() -> Engine {
+        Engine::new(AnonymousDevices::default(), false)
+    }
+
+    fn header(kind: Kind, fd: u32) -> Header {
+        Header {
+            kind: kind as u8,
+            fd,
+            tid: 1,
+            tgid: 1,
+            ..Header::default()
+        }
+    }
+
+    fn birth(fd: u32) -> Birth {
+        Birth {
+            header: header(Kind::Birth, fd),
+            table: 1,
+            ..Birth::default()
+        }
+    }
+
+    #[test]
+    fn time_may_come_to_its_end() {
+        let mut engine = engine();
+        engine.record(birth(0).as_bytes(), LATEST);
+        engine.record(birth(1).as_bytes(), LATEST);
+        let fork = Fork {
+            header: Header {
+                tid: 2,
+                tgid: 2,
+                ..header(Kind::Fork, 0)
+            },
+            table: 2,
+            parent_table: 1,
+            parent_tid: 1,
+            parent_tgid: 1,
+            ..Fork::default()
+        };
+        engine.record(fork.as_bytes(), LATEST);
+        engine.settle(LATEST, &mut |_, _| ());
+        assert_eq!(engine.descriptors(), 4);
+    }
+
+    #[test]
+    fn a_bitmap_may_begin_at_the_last_number() {
+        let mut engine = engine();
+        engine.record(birth(LAST - 1).as_bytes(), Moment(1));
+        let bits = TableBits {
+            header: header(Kind::TableBits, LAST - 1),
+            table: 1,
+            len: 32,
+            capacity: LAST,
+            ..TableBits::default()
+        };
+        engine.record(bits.as_bytes(), Moment(2));
+        assert_eq!(engine.descriptors(), 0);
+    }
+
+    #[test]
+    fn an_audit_may_come_to_the_last_number() {
+        let mut engine = engine();
+        engine.record(birth(0).as_bytes(), Moment(1));
+        let task = SnapshotTask {
+            header: header(Kind::SnapshotTask, 0),
+            table: 1,
+            ..SnapshotTask::default()
+        };
+        let file = SnapshotFile {
+            header: header(Kind::SnapshotFile, LAST),
+            table: 1,
+            ..SnapshotFile::default()
+        };
+        for at in [2, 3] {
+            engine.begin_audit();
+            engine.record(task.as_bytes(), Moment(at));
+            engine.record(file.as_bytes(), Moment(at));
+            engine.end_audit();
+        }
+        let table = engine.model.table(1).unwrap();
+        assert!(table.get(LAST).is_some() && table.get(0).is_none());
+    }
+}

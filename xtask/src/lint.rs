@@ -11,6 +11,7 @@ pub(crate) fn lint() -> Result<()> {
     let userspace = ["--workspace", "--exclude", "fdwatch-ebpf"];
 
     run_in_front(cargo().args(["fmt", "--all", "--check"]))?;
+    run_in_front(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     run_in_front(cargo().arg("clippy").args(userspace).args([
         "--all-targets",
         "--",

@@ -1,6 +1,7 @@
 //! The project's chores, as `cargo xtask COMMAND`.
 
 mod apt;
+mod fuzz;
 mod linker;
 mod lint;
 mod setup;
@@ -67,6 +68,16 @@ enum Task {
         #[arg(long = "kernel", value_name = "VERSION|all")]
         kernels: Vec<vm::Request>,
     },
+    /// Feed fdwatch what no kernel would tell and no fdwatch record, with cargo-fuzz
+    ///
+    /// Needs rustup's nightly. Begins with what is in fuzz/seeds, and with what earlier runs have
+    /// kept in the target directory. Fails if an input makes fdwatch panic, or costs it more memory
+    /// or time than an input may, and says where that input is.
+    Fuzz {
+        /// How long, for each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Check formatting, lints and documentation
     Lint,
 }
@@ -78,6 +89,7 @@ fn main() -> ExitCode {
         Task::Run { arguments } => tasks::run(&arguments),
         Task::Test { arguments } => tasks::test(&arguments),
         Task::Vm { kernels } => vm::vm(&kernels),
+        Task::Fuzz { seconds } => fuzz::fuzz(seconds),
         Task::Lint => lint::lint(),
     };
     match result {

@@ -58,15 +58,18 @@ pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Where cargo puts the optimized fdwatch: beside xtask's own profile, in whatever target
-/// directory the user has configured.
+/// Where cargo puts the optimized fdwatch.
 fn fdwatch() -> Result<PathBuf> {
+    Ok(target_directory()?.join("release/fdwatch"))
+}
+
+/// The target directory, whatever the user has configured: xtask's own profile is in it.
+pub(crate) fn target_directory() -> Result<PathBuf> {
     let own = env::current_exe().context("cannot tell where xtask is")?;
-    let target = own
-        .parent()
-        .and_then(Path::parent)
-        .context("xtask is in no target directory")?;
-    Ok(target.join("release/fdwatch"))
+    let target = own.parent().and_then(Path::parent);
+    Ok(target
+        .context("xtask is in no target directory")?
+        .to_owned())
 }
 
 /// Makes cargo run what it built for this machine, and nothing else, through sudo.

@@ -9,6 +9,8 @@ mod scan;
 mod snapshot;
 mod watch;
 
+pub use self::replay::play;
+
 use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};

@@ -1,7 +1,11 @@
 //! `fdwatch replay FILE`: what `watch` would have told of a recording. What /proc would have added,
 //! such as paths, is not in it.
 
-use std::{fs::File, io::BufReader, process::ExitCode};
+use std::{
+    fs::File,
+    io::{BufReader, Read, Write},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -9,24 +13,47 @@ use super::{WritingOutput as _, reporter_of};
 use crate::{
     cli::Replay,
     engine::Engine,
+    filter::Filter,
     investigate::{Details, Investigator},
     model::Moment,
     proc,
     recording::{Frame, Player},
-    report::{Account, time::Clock},
+    report::{Account, Reporter, time::Clock},
 };
 
 pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
     let name = replay.file.display();
     let file = File::open(&replay.file).with_context(|| format!("cannot open {name}"))?;
-    let mut player = Player::new(BufReader::new(file)).with_context(|| name.to_string())?;
+    let player = Player::new(BufReader::new(file)).with_context(|| name.to_string())?;
     let preamble = player.preamble().clone();
     let clock = Clock::new(preamble.wall_time, preamble.boottime);
     let mut reporter = reporter_of(replay.output.format(), preamble.host, clock);
-    let mut investigator = Investigator::new(replay.filters.filter()?, Details::None);
-    let mut engine = Engine::new(preamble.anonymous, replay.filters.all);
+    let filter = replay.filters.filter()?;
+    play(player, &name, &mut reporter, filter, replay.filters.all)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells `reporter` what there is to tell of a recording, of `all_types` of files or regular ones,
+/// and gives the account of it. `name` is what errors say the recording is.
+///
+/// Apart from files and standard output, for what fuzzing makes up to be played too.
+///
+/// # Errors
+///
+/// If the recording cannot be read, or what is told not be written.
+pub fn play<R: Read, W: Write>(
+    mut player: Player<R>,
+    name: &impl ToString,
+    reporter: &mut Reporter<W>,
+    filter: Filter,
+    all_types: bool,
+) -> Result<()> {
+    let preamble = player.preamble();
+    let began = Moment(preamble.boottime);
+    let mut investigator = Investigator::new(filter, Details::None);
+    let mut engine = Engine::new(preamble.anonymous, all_types);
     let mut account = Account::default();
-    let mut now = Moment(preamble.boottime);
+    let mut now = began;
     loop {
         let (frame, at) = player.next_frame().with_context(|| name.to_string())?;
         now = at.max(now);
@@ -60,9 +87,8 @@ pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
             Frame::End => break,
         }
     }
-    account.duration = now.since(Moment(preamble.boottime));
+    account.duration = now.since(began);
     account.take_from(&engine);
     account.usage = proc::usage();
-    reporter.summary(&account, now).writing_output()?;
-    Ok(ExitCode::SUCCESS)
+    reporter.summary(&account, now).writing_output()
 }

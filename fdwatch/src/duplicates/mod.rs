@@ -316,7 +316,7 @@ impl Observer for Duplicates {
     }
 
     fn forked(&mut self, table: &Table, at: Moment) {
-        let due = Moment(at.0 + FORK_TO_EXEC);
+        let due = at.after(FORK_TO_EXEC);
         self.waiting.insert(table.id());
         let child = (due, table.id(), table.address());
         self.children.push_back(child);

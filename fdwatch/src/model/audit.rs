@@ -226,7 +226,7 @@ impl Model {
         let fd = header.fd;
         self.find_phantoms(cursor, fd, observer);
         if let Some(cursor) = &mut self.audit.cursor {
-            cursor.next = fd + 1;
+            cursor.next = fd.saturating_add(1);
         }
         let Some(table) = self.tables.get_mut(&address) else {
             return;

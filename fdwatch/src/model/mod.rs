@@ -4,6 +4,7 @@
 //! does it know what a duplicate is: who wants to know what changes is an [`Observer`].
 
 mod audit;
+mod chunks;
 mod contested;
 mod holding;
 mod process;
@@ -170,7 +171,7 @@ impl Model {
 
     /// Does what a record says. `at` is when it was read: no earlier than the last one's.
     pub fn apply(&mut self, event: &Event<'_>, at: Moment, observer: &mut impl Observer) {
-        self.now = at.max(Moment(self.now.0 + 1));
+        self.now = at.max(self.now.after(1));
         self.statistics.records[event.header().kind as usize % LOST_KINDS] += 1;
         match event {
             Event::Birth(birth) => self.birth(birth, observer),

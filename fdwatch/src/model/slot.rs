@@ -3,7 +3,8 @@
 use fdwatch_common::{CLOEXEC, Header, NO_CALL, Payload};
 
 /// A moment: nanoseconds since boot, as `CLOCK_BOOTTIME`. No two changes of a model happen at the
-/// same moment, so that moments also order what happened.
+/// same moment, so that moments also order what happened: but for the last moment there is, which
+/// only a made-up recording comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
@@ -12,6 +13,12 @@ impl Moment {
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// So many nanoseconds later; the last moment there is, if that is before.
+    #[must_use]
+    pub const fn after(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_add(nanoseconds))
     }
 }
 

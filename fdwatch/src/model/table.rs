@@ -1,13 +1,13 @@
-//! A descriptor table. Copies share what neither side has changed since.
+//! A descriptor table.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::slot::{Identity, Moment, Slot};
-
-/// Descriptors that are shared, and copied, at once.
-const CHUNK: usize = 32;
+use super::{
+    chunks::{CHUNK, Chunks},
+    slot::{Identity, Moment, Slot},
+};
 
 /// A table with more descriptors than this keeps an index of what is on the same file; in a smaller
 /// one looking at all is as fast.
@@ -26,27 +26,13 @@ pub struct Holder {
     pub tid: u32,
 }
 
-#[derive(Clone, Debug)]
-struct Chunk {
-    /// One bit for each that is open.
-    open: u32,
-    slots: [Slot; CHUNK],
-}
-
-impl Chunk {
-    const EMPTY: Self = Self {
-        open: 0,
-        slots: [Slot::EMPTY; CHUNK],
-    };
-}
-
 /// A descriptor table.
 #[derive(Clone, Debug)]
 pub struct Table {
     id: TableId,
     address: u64,
     holders: Vec<Holder>,
-    chunks: Arc<Vec<Option<Arc<Chunk>>>>,
+    chunks: Arc<Chunks>,
     open: usize,
     /// How many descriptors there are on each file, in a large table.
     index: Option<FxHashMap<Identity, u32>>,
@@ -136,35 +122,29 @@ impl Table {
     #[must_use]
     pub fn get(&self, fd: u32) -> Option<&Slot> {
         let (chunk, i) = place(fd);
-        let chunk = self.chunks.get(chunk)?.as_ref()?;
+        let chunk = self.chunks.get(chunk)?;
         (chunk.open >> i & 1 != 0).then(|| &chunk.slots[i])
     }
 
     /// All that are open, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        let chunks = self.chunks.iter().zip(0u32..);
-        chunks.flat_map(|(chunk, at)| slots_of(chunk.as_deref(), at))
+        let chunks = self.chunks.iter_from(0);
+        chunks.flat_map(|(place, chunk)| chunk.open(place))
     }
 
     /// Those that are open from `first` on and below `end`, in order.
     pub(super) fn range(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, &Slot)> {
-        let chunks = self.chunks.iter().zip(0u32..);
-        let chunks = chunks.skip(first as usize / CHUNK);
+        let chunks = self.chunks.iter_from(first / CHUNK);
         chunks
-            .take_while(move |(_, at)| *at < end.div_ceil(CHUNK as u32))
-            .flat_map(|(chunk, at)| slots_of(chunk.as_deref(), at))
+            .take_while(move |(place, _)| *place < end.div_ceil(CHUNK))
+            .flat_map(|(place, chunk)| chunk.open(place))
             .filter(move |&(fd, _)| fd >= first && fd < end)
     }
 
     /// Makes `fd`, and returns what it was before.
     pub(super) fn insert(&mut self, fd: u32, slot: Slot) -> Option<Slot> {
         let (place, i) = place(fd);
-        let chunks = Arc::make_mut(&mut self.chunks);
-        if chunks.len() <= place {
-            chunks.resize(place + 1, None);
-        }
-        let chunk = chunks[place].get_or_insert_with(|| Arc::new(Chunk::EMPTY));
-        let chunk = Arc::make_mut(chunk);
+        let chunk = Arc::make_mut(&mut self.chunks).get_or_make(place);
         let before = (chunk.open >> i & 1 != 0).then(|| chunk.slots[i]);
         chunk.open |= 1 << i;
         chunk.slots[i] = slot;
@@ -184,8 +164,7 @@ impl Table {
     pub(super) fn remove(&mut self, fd: u32) -> Option<Slot> {
         self.get(fd)?;
         let (place, i) = place(fd);
-        let chunk = Arc::make_mut(&mut self.chunks).get_mut(place)?.as_mut()?;
-        let chunk = Arc::make_mut(chunk);
+        let chunk = Arc::make_mut(&mut self.chunks).get_mut(place)?;
         chunk.open &= !(1 << i);
         self.open -= 1;
         let slot = chunk.slots[i];
@@ -198,8 +177,8 @@ impl Table {
     /// Notes who has closed `fd`, which is not open.
     pub(super) fn set_closer(&mut self, fd: u32, tid: u32, at: Moment) {
         let (place, i) = place(fd);
-        if let Some(Some(chunk)) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-            let slot = &mut Arc::make_mut(chunk).slots[i];
+        if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+            let slot = &mut chunk.slots[i];
             (slot.file, slot.tid, slot.born) = (0, tid, at);
         }
     }
@@ -207,7 +186,7 @@ impl Table {
     /// Who has closed `fd` in this table, which others could use, and when, if it is not open.
     pub(super) fn closer(&self, fd: u32) -> Option<(u32, Moment)> {
         let (chunk, i) = place(fd);
-        let chunk = self.chunks.get(chunk)?.as_ref()?;
+        let chunk = self.chunks.get(chunk)?;
         let slot = &chunk.slots[i];
         let is_noted = chunk.open >> i & 1 == 0 && slot.file == 0 && slot.born > self.forked;
         is_noted.then_some((slot.tid, slot.born))
@@ -219,41 +198,33 @@ impl Table {
             .is_some_and(|slot| slot.closes_on_exec() != closes)
         {
             let (place, i) = place(fd);
-            if let Some(Some(chunk)) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-                Arc::make_mut(chunk).slots[i].set_closes_on_exec(closes);
+            if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+                chunk.slots[i].set_closes_on_exec(closes);
             }
         }
     }
 
     /// The open numbers from `first` on that are not among `bits`, as far as these go.
     pub(super) fn missing_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
-        self.differing(first, bits, |own, other| own & !other)
+        let len = u32::try_from(bits.len() * 64).unwrap_or(u32::MAX);
+        let open = self.range(first, first.saturating_add(len));
+        let missing = open.filter(|(fd, _)| {
+            let at = fd - first;
+            bits[at as usize / 64] >> (at % 64) & 1 == 0
+        });
+        missing.map(|(fd, _)| fd).collect()
     }
 
     /// The numbers among `bits`, of which the first is for `first`, that are not open here.
     pub(super) fn unseen_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
-        self.differing(first, bits, |own, other| other & !own)
-    }
-
-    fn differing(&self, first: u32, bits: &[u64], differ: impl Fn(u32, u32) -> u32) -> Vec<u32> {
-        let mut differing = Vec::new();
-        for (&word, at) in bits.iter().zip((first..).step_by(64)) {
-            for half in 0..2 {
-                let at = at + half * 32;
-                let open = self
-                    .chunks
-                    .get(at as usize / CHUNK)
-                    .and_then(Option::as_ref);
-                let open = open.map_or(0, |chunk| chunk.open);
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "the half that is looked at"
-                )]
-                let other = (word >> (half * 32)) as u32;
-                differing.extend(Bits(differ(open, other).into()).map(|i| at + i));
-            }
-        }
-        differing
+        let words = bits.iter().zip((0u32..).step_by(64));
+        let numbers = words
+            .filter(|&(&word, _)| word != 0)
+            .flat_map(|(&word, at)| {
+                let set = (0..64).filter(move |bit| word >> bit & 1 != 0);
+                set.filter_map(move |bit| first.checked_add(at + bit))
+            });
+        numbers.filter(|&fd| self.get(fd).is_none()).collect()
     }
 
     /// Whether any other descriptor than `fd` is on the file. Large tables make an index for this
@@ -328,16 +299,9 @@ impl Provenance {
     }
 }
 
-/// What is open in the chunk that is the `at`th of a table.
-fn slots_of(chunk: Option<&Chunk>, at: u32) -> impl Iterator<Item = (u32, &Slot)> {
-    chunk.into_iter().flat_map(move |chunk| {
-        let open = Bits(chunk.open.into());
-        open.map(move |i| (at * CHUNK as u32 + i, &chunk.slots[i as usize]))
-    })
-}
-
-const fn place(fd: u32) -> (usize, usize) {
-    (fd as usize / CHUNK, fd as usize % CHUNK)
+/// In which chunk a descriptor is, and where there.
+const fn place(fd: u32) -> (u32, usize) {
+    (fd / CHUNK, (fd % CHUNK) as usize)
 }
 
 fn uncount(index: &mut FxHashMap<Identity, u32>, identity: Identity) {
@@ -346,22 +310,6 @@ fn uncount(index: &mut FxHashMap<Identity, u32>, identity: Identity) {
         if *count == 0 {
             index.remove(&identity);
         }
-    }
-}
-
-/// The numbers of the bits that are set.
-struct Bits(u64);
-
-impl Iterator for Bits {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        if self.0 == 0 {
-            return None;
-        }
-        let bit = self.0.trailing_zeros();
-        self.0 &= self.0 - 1;
-        Some(bit)
     }
 }
 
@@ -402,17 +350,34 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_may_be_of_any_number() {
+        let all = [0, 131_071, 131_072, 1 << 30, u32::MAX];
+        let mut table = table(all);
+        assert_eq!(fds(&table), all);
+        assert!(
+            table
+                .range(131_072, u32::MAX)
+                .map(|(fd, _)| fd)
+                .eq([131_072, 1 << 30])
+        );
+        for fd in all {
+            assert!(table.remove(fd).is_some());
+            assert!(table.get(fd).is_none());
+        }
+        assert!(table.is_empty());
+    }
+
+    #[test]
     fn a_copy_shares_until_it_is_changed() {
         let parent = table(0..1000);
         let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
         assert!(Arc::ptr_eq(&parent.chunks, &child.chunks));
         child.remove(999);
-        let shared = parent.chunks.iter().zip(child.chunks.iter());
-        let shared = shared.filter(|(a, b)| match (a, b) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
+        let shared = (0..1000 / CHUNK + 1).filter(|&place| {
+            let (a, b) = (parent.chunks.shared(place), child.chunks.shared(place));
+            a.zip(b).is_some_and(|(a, b)| Arc::ptr_eq(a, b))
         });
-        assert_eq!(shared.count(), 1000 / CHUNK);
+        assert_eq!(shared.count() as u32, 1000 / CHUNK);
     }
 
     #[test]
@@ -424,6 +389,9 @@ mod tests {
         );
         assert_eq!(table.missing_from(128, &[0]), [130]);
         assert!(table.missing_from(4096, &[0]).is_empty());
+        // One that begins anywhere, or would go beyond the last number there is.
+        assert_eq!(table.missing_from(31, &[1 << 1]), [31, 63, 64]);
+        assert!(table.missing_from(u32::MAX - 1, &[0, 0]).is_empty());
     }
 
     #[test]

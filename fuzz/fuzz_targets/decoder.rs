@@ -1,0 +1,158 @@
+//! Any bytes as what the ring holds and what time passes: records of every kind and size, in every
+//! order, go to the model and the duplicates.
+//!
+//! An input is a row of steps, each a byte that says what is done and what that takes from the
+//! bytes that follow; where these end, zeros do.
+
+#![no_main]
+
+use std::collections::HashSet;
+
+use fdwatch::{
+    duplicates::Path,
+    engine::Engine,
+    filter::Filter,
+    investigate::{Details, Investigator},
+    model::{AnonymousDevices, Moment, Slot},
+};
+use libfuzzer_sys::fuzz_target;
+
+/// Bytes of a record, by its kind. As `fdwatch-common` has them.
+const SIZES: [usize; 9] = [56, 32, 24, 48, 72, 16, 288, 56, 56];
+
+/// The kind of a record that tells of a fork.
+const FORK: u8 = 4;
+
+/// What is left of the first words of a record for it to be about what others are about too:
+/// flags and call; fewer than 128 descriptors; three threads and processes; three tables and files.
+const FEW: [u64; 5] = [0x7f_ffff_ffff, 0x3_0000_0003, 3, 3, 3];
+
+/// Nanoseconds that a step lets pass, times what it says.
+const TICK: u64 = 10_000_000;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut input = Input(bytes);
+    let mut engine = Engine::new(AnonymousDevices([14, 5]), false);
+    let mut investigator = Investigator::new(Filter::default(), Details::None);
+    let mut now = Moment(1_000_000_000);
+    let mut room = Vec::new();
+    while let Some(step) = input.next() {
+        match step % 32 {
+            // A record of each kind, as long as that is; about anything, or about few things.
+            kind @ 0..18 => {
+                let at = usize::from(kind) % SIZES.len();
+                input.take(SIZES[at], &mut room);
+                room[0] = room[0] & !0xff | (at as u64 + 1);
+                if usize::from(kind) < SIZES.len() {
+                    narrow(&mut room);
+                }
+                engine.record(bytes_of(&room, SIZES[at]), now);
+            }
+            // Any record, also of a kind or a length that there is not.
+            18 => {
+                let len = usize::from(input.byte());
+                input.take(len, &mut room);
+                engine.record(bytes_of(&room, len), now);
+            }
+            19 => {
+                let [low, high] = [input.byte(), input.byte()];
+                now.0 = now
+                    .0
+                    .saturating_add(u64::from(u16::from_le_bytes([low, high])) * TICK);
+                engine.settle(now, &mut |duplicate, model| {
+                    let _ = investigator.finding(duplicate, model);
+                });
+            }
+            20 => engine.begin_snapshot(),
+            21 => engine.end_snapshot(),
+            22 => engine.begin_audit(),
+            23 => {
+                let ended = input.byte() & 1 != 0;
+                for tgid in engine.end_audit().unvisited {
+                    if ended {
+                        engine.forget(tgid);
+                    }
+                }
+            }
+            24 => engine.sweep(now, &mut path_of, &mut |_, _| ()),
+            // A moment that is not one of any clock.
+            25 => {
+                input.take(8, &mut room);
+                now = now.max(Moment(room[0]));
+            }
+            _ => {}
+        }
+    }
+    check(&engine);
+});
+
+/// What `model_property.rs` holds of every model, whatever it was told.
+fn check(engine: &Engine) {
+    for table in engine.model.tables() {
+        let holders: HashSet<_> = table
+            .holders()
+            .iter()
+            .map(|held| (held.tgid, held.tid))
+            .collect();
+        assert_eq!(holders.len(), table.holders().len());
+        let mut open = 0;
+        for (fd, slot) in table.iter() {
+            assert_eq!(table.get(fd), Some(slot));
+            open += 1;
+        }
+        assert_eq!(open, table.len());
+    }
+}
+
+/// Few paths, so that some files are rotated.
+fn path_of(_: u32, fd: u32, slot: &Slot) -> Option<Path> {
+    (slot.ino != 2).then(|| Path {
+        bytes: vec![b'/', b'a' + (fd & 1) as u8],
+        deleted: slot.ino == 1,
+    })
+}
+
+fn narrow(words: &mut [u64]) {
+    for (word, few) in words.iter_mut().zip(FEW) {
+        *word &= few;
+    }
+    if words[0] as u8 == FORK {
+        // The parent, which comes after the table it has.
+        words[5] &= FEW[1];
+    }
+}
+
+/// The first `len` bytes of `words`: aligned, as records are in the ring.
+fn bytes_of(words: &[u64], len: usize) -> &[u8] {
+    // SAFETY: integers are nothing but bytes, and the length is no greater than theirs.
+    let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) };
+    &bytes[..len]
+}
+
+/// What is left of the input.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn next(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().unwrap_or(0)
+    }
+
+    /// Puts the next `len` bytes into `words`, which are then as many as these need.
+    fn take(&mut self, len: usize, words: &mut Vec<u64>) {
+        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        words.clear();
+        words.extend(bytes.chunks(8).map(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(word)
+        }));
+        words.resize(len.div_ceil(8), 0);
+    }
+}
