@@ -60,7 +60,7 @@ pub(crate) fn cargo() -> Command {
 
 /// Where cargo puts the optimized fdwatch: beside xtask's own profile, in whatever target
 /// directory the user has configured.
-fn fdwatch() -> Result<PathBuf> {
+pub(crate) fn fdwatch() -> Result<PathBuf> {
     let own = env::current_exe().context("cannot tell where xtask is")?;
     let target = own
         .parent()
