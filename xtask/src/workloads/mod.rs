@@ -150,10 +150,12 @@ pub(crate) fn workloads(
     let inexact = outcomes
         .iter()
         .filter(|outcome| !outcome.summary.is_exact());
-    let inexact: Vec<_> = inexact.map(|outcome| outcome.name).collect();
-    if !inexact.is_empty() {
-        say(format!("drift or loss in {}", inexact.join(", ")));
-        failed.extend(inexact);
+    for Outcome { name, summary, .. } in inexact {
+        say(format!(
+            "{name}: drift, or a loss of {}",
+            summary.lost_kinds
+        ));
+        failed.push(name);
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));

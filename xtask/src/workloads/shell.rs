@@ -21,6 +21,9 @@ pub(super) struct Shells {
     lingering: Vec<Group>,
 }
 
+const POSIX: &str = include_str!("shell/posix.sh");
+const BASH: &str = include_str!("shell/bash.sh");
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 impl Shells {
@@ -43,15 +46,11 @@ impl Shells {
         Group::logging(&mut command, &directory.join("log"))
     }
 
-    fn start_all(&self, rounds: u32) -> Result<[Group; 3]> {
-        let (posix, bash) = (
-            include_str!("shell/posix.sh"),
-            include_str!("shell/bash.sh"),
-        );
+    fn start_all(&self) -> Result<[Group; 3]> {
         Ok([
-            self.start("sh", posix, "posix", rounds)?,
-            self.start("bash", posix, "posix-by-bash", rounds)?,
-            self.start("bash", bash, "bash", rounds)?,
+            self.start("sh", POSIX, "posix", u32::MAX)?,
+            self.start("bash", POSIX, "posix-by-bash", u32::MAX)?,
+            self.start("bash", BASH, "bash", u32::MAX)?,
         ])
     }
 }
@@ -77,7 +76,7 @@ impl Workload for Shells {
         match amount {
             Amount::For(duration) => {
                 let end = Instant::now() + duration;
-                let mut shells = self.start_all(u32::MAX)?;
+                let mut shells = self.start_all()?;
                 while Instant::now() < end {
                     shells.iter_mut().try_for_each(Group::still_runs)?;
                     pause(Duration::from_millis(100))?;
@@ -85,9 +84,8 @@ impl Workload for Shells {
                 shells.into_iter().for_each(Group::kill);
             }
             Amount::Sample => {
-                for shell in self.start_all(2)? {
-                    shell.finish(LIMIT)?;
-                }
+                self.start("sh", POSIX, "posix", 1)?.finish(LIMIT)?;
+                self.start("bash", BASH, "bash", 1)?.finish(LIMIT)?;
             }
         }
         let rounds = fs::metadata(self.rounds()).context("no shell has done a round")?;
@@ -98,7 +96,7 @@ impl Workload for Shells {
     }
 
     fn linger(&mut self) -> Result<()> {
-        self.lingering.extend(self.start_all(u32::MAX)?);
+        self.lingering.extend(self.start_all()?);
         pause(Duration::from_secs(1))?;
         self.lingering.iter().for_each(Group::freeze);
         Ok(())

@@ -95,15 +95,25 @@ impl Workload for Supervisord {
     }
 
     fn run(&mut self, amount: Amount) -> Result<Work> {
-        let end = match amount {
-            Amount::For(duration) => Instant::now() + duration,
-            Amount::Sample => Instant::now(),
-        };
         let mut count = 0;
-        while count == 0 || Instant::now() < end {
-            self.round()?;
-            count += 4;
-            pause(Duration::from_millis(100))?;
+        match amount {
+            Amount::For(duration) => {
+                let end = Instant::now() + duration;
+                while Instant::now() < end {
+                    self.round()?;
+                    count += 4;
+                    pause(Duration::from_millis(100))?;
+                }
+            }
+            Amount::Sample => {
+                let follower = self.follow("talker:talker_0")?;
+                pause(Duration::from_millis(600))?;
+                follower.kill();
+                count += 1;
+                pause(Duration::from_millis(100))?;
+                // It would rotate on and on. Its programs come to a halt when nobody reads.
+                self.process.iter().for_each(Group::freeze);
+            }
         }
         Ok(Work {
             count,
@@ -122,8 +132,9 @@ impl Workload for Supervisord {
     fn stop(&mut self) -> Result<()> {
         self.lingering.clear();
         // It ends its programs before itself.
-        self.process
-            .take()
-            .map_or(Ok(()), |process| process.end(libc::SIGTERM))
+        self.process.take().map_or(Ok(()), |process| {
+            process.signal(libc::SIGCONT);
+            process.end(libc::SIGTERM)
+        })
     }
 }

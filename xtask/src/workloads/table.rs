@@ -30,6 +30,7 @@ pub(super) fn of(outcomes: &[Outcome]) -> String {
         let Summary {
             events,
             lost,
+            lost_kinds: _,
             audits,
             drift,
             cpu,
@@ -65,6 +66,7 @@ mod tests {
             summary: Summary {
                 events: 5_678,
                 lost: 9,
+                lost_kinds: String::new(),
                 audits: 3,
                 drift: Drift {
                     phantom: 2,

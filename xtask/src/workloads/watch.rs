@@ -32,6 +32,8 @@ pub(super) struct Watch {
 pub(super) struct Summary {
     pub(super) events: u64,
     pub(super) lost: u64,
+    /// What was lost, by kind, in fdwatch's words.
+    pub(super) lost_kinds: String,
     pub(super) audits: u64,
     pub(super) drift: Drift,
     /// Seconds of processor time.
@@ -114,6 +116,7 @@ impl Summary {
         Ok(Self {
             events: number(&told["events"])?,
             lost: number(&told["lost"]["total"])?,
+            lost_kinds: told["lost"]["by_kind"].to_string(),
             audits: number(&drift["audits"])?,
             drift: Drift {
                 missing: missing.context("what no event tells of was not missing")?,
