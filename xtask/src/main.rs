@@ -9,8 +9,9 @@ mod shell;
 mod tasks;
 mod toolchain;
 mod vm;
+mod workloads;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -78,6 +79,22 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Watch real programs at work: fdwatch must lose nothing, and know what the kernel knows
+    ///
+    /// Compiles, reads all files, and runs PostgreSQL, nginx, supervisord and shells, each with
+    /// fdwatch beside it, and fails if a record was lost or a descriptor was not as the kernel has
+    /// it. Needs root. Installs by apt what is missing.
+    Workloads {
+        /// cargo, find, postgres, nginx, supervisord, shell [default: all]
+        names: Vec<String>,
+        /// Do a little of each instead, and record it into this directory, without what else goes
+        /// on on this host
+        #[arg(long, value_name = "DIR")]
+        record: Option<PathBuf>,
+        /// How long each is to work
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
     /// Check formatting, lints and documentation
     Lint,
 }
@@ -90,6 +107,11 @@ fn main() -> ExitCode {
         Task::Test { arguments } => tasks::test(&arguments),
         Task::Vm { kernels } => vm::vm(&kernels),
         Task::Fuzz { seconds } => fuzz::fuzz(seconds),
+        Task::Workloads {
+            names,
+            record,
+            seconds,
+        } => workloads::workloads(&names, record.as_deref(), Duration::from_secs(seconds)),
         Task::Lint => lint::lint(),
     };
     match result {

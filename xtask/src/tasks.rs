@@ -59,7 +59,7 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// Where cargo puts the optimized fdwatch.
-fn fdwatch() -> Result<PathBuf> {
+pub(crate) fn fdwatch() -> Result<PathBuf> {
     Ok(target_directory()?.join("release/fdwatch"))
 }
 

@@ -1,0 +1,87 @@
+//! A compiler: many short processes, each of which opens many files.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use super::{
+    Amount, Need, Work, Workload,
+    processes::{Group, pause},
+};
+use crate::tasks;
+
+/// Builds packages of this workspace, each time from nothing.
+#[derive(Debug, Default)]
+pub(super) struct Cargo {
+    directory: PathBuf,
+    lingering: Option<Group>,
+}
+
+/// What has many dependencies, which are there already: this was built from them.
+const PACKAGE: &str = "xtask";
+
+/// What has none.
+const SMALL_PACKAGE: &str = "fdwatch-common";
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+impl Cargo {
+    fn build(&self, package: &str, target: &str) -> Result<Group> {
+        let mut build = tasks::cargo();
+        build
+            .args(["build", "--offline", "--locked", "--package", package])
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+            .arg("--target-dir")
+            .arg(self.directory.join(target));
+        Group::logging(&mut build, &self.directory.join("log"))
+    }
+}
+
+impl Workload for Cargo {
+    fn name(&self) -> &'static str {
+        "cargo"
+    }
+
+    fn needs(&self) -> &'static [Need] {
+        &[]
+    }
+
+    fn prepare(&mut self, directory: &Path) -> Result<()> {
+        directory.clone_into(&mut self.directory);
+        Ok(())
+    }
+
+    fn run(&mut self, amount: Amount) -> Result<Work> {
+        let (package, duration) = match amount {
+            Amount::For(duration) => (PACKAGE, duration),
+            Amount::Sample => (SMALL_PACKAGE, Duration::ZERO),
+        };
+        let end = Instant::now() + duration;
+        let mut count = 0;
+        while count == 0 || Instant::now() < end {
+            self.build(package, &count.to_string())?.finish(LIMIT)?;
+            count += 1;
+        }
+        Ok(Work {
+            count,
+            unit: "builds",
+        })
+    }
+
+    fn linger(&mut self) -> Result<()> {
+        let build = self.build(PACKAGE, "lingering")?;
+        pause(Duration::from_secs(2))?;
+        build.freeze();
+        self.lingering = Some(build);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.lingering = None;
+        Ok(())
+    }
+}
