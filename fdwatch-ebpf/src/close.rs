@@ -1,11 +1,10 @@
-//! close, and close_range.
+//! close.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use fdwatch_common::{Bitmap, Death, Header, Kind, SHARED_TABLE};
+use fdwatch_common::{Death, Header, Kind, SHARED_TABLE};
 
 use crate::{
     kernel::{caller, current_table},
-    process::emit_bits,
     ring::emit,
     syscall,
 };
@@ -39,19 +38,5 @@ fn sys_enter_close(ctx: TracePointContext) -> u32 {
             file,
         },
     );
-    0
-}
-
-/// At the exit: what is left is easier told than what was closed, and it is right for
-/// `CLOSE_RANGE_UNSHARE` as well.
-#[tracepoint]
-fn sys_exit_close_range(ctx: TracePointContext) -> u32 {
-    if syscall::result(&ctx) != 0 {
-        return 0;
-    }
-    let Some(caller) = caller() else { return 0 };
-    let (table, call) = (current_table(), syscall::number(&ctx));
-    emit_bits(&ctx, table, Bitmap::Open, 0, caller, call);
-    emit_bits(&ctx, table, Bitmap::CloseOnExec, 0, caller, call);
     0
 }

@@ -40,7 +40,7 @@ fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
     };
     if let Some(caller) = caller() {
         let (call, fd) = (syscall::number(&ctx), syscall::argument(&ctx, 0));
-        pending::leave(&ctx, caller.tid, by, call, fd);
+        pending::leave(caller.tid, by, call, fd);
     }
     0
 }

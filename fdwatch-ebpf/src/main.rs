@@ -9,8 +9,10 @@
 #![no_std]
 #![no_main]
 
+mod bits;
 mod close;
 mod dup;
+mod floor;
 mod kernel;
 mod open;
 mod pending;

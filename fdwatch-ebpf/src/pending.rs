@@ -1,8 +1,8 @@
 //! What an entry leaves for its exit, by thread: only for calls whose result does not tell what
-//! they made, and of these only if they made it.
+//! they made, and of these only if they made it. And what a program leaves for the one that it goes
+//! on in.
 
-use aya_ebpf::{EbpfContext, macros::map, maps::HashMap};
-use aya_log_ebpf::warn;
+use aya_ebpf::{macros::map, maps::HashMap};
 use fdwatch_common::Kind;
 
 use crate::ring::count_lost;
@@ -29,6 +29,12 @@ pub(crate) enum By {
     Pair,
     /// clone and clone3 that make a pidfd: where that is to be written.
     Clone,
+    /// A program that tells the open numbers of a table: the next of them.
+    Open,
+    /// The same, and then which close on exec.
+    OpenThenCloseOnExec,
+    /// A program that tells these: the next of them.
+    CloseOnExec,
 }
 
 /// By thread.
@@ -37,15 +43,16 @@ static PENDING: HashMap<u32, Left> = HashMap::with_max_entries(16_384, 0);
 
 /// Leaves `value` for the exit of the call that the thread has entered.
 #[inline(always)]
-pub(crate) fn leave(ctx: &impl EbpfContext, tid: u32, by: By, call: u16, value: u64) {
+pub(crate) fn leave(tid: u32, by: By, call: u16, value: u64) {
     let left = Left {
         value,
         by: by as u32,
         call: call.into(),
     };
     if PENDING.insert(tid, left, 0).is_err() {
+        // Too many threads make descriptors at once. There are no words about it: logging is done in
+        // functions, and programs with functions cannot go on in others everywhere.
         count_lost(Kind::Birth);
-        warn!(ctx, "too many threads make descriptors at once");
     }
 }
 

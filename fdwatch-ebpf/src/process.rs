@@ -2,10 +2,8 @@
 //! the layout of the other kind moved between 6.12 and 6.16.
 
 use aya_ebpf::{
-    EbpfContext,
-    helpers::generated::bpf_probe_read_kernel,
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use fdwatch_common::{
@@ -15,10 +13,9 @@ use fdwatch_common::{
 };
 
 use crate::{
-    kernel::{Caller, Pointer, Table, Task, caller, current_table, has_other_threads, settings},
+    kernel::{Caller, Pointer, Table, Task, has_other_threads, settings},
     received::pidfd_of_child,
     ring::{count_lost, emit, reserve, submit},
-    syscall,
 };
 
 /// In `kernel_clone`, kernel/fork.c: the child has its table and does not run yet.
@@ -63,7 +60,7 @@ fn tell_fork(ctx: &BtfTracePointContext) {
         },
     );
     if tell_bits {
-        emit_bits(ctx, table, Bitmap::Open, 0, caller, NO_CALL);
+        emit_open(ctx, table, 0, caller);
     }
 }
 
@@ -84,7 +81,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     const INLINE: u32 = INLINE_WORDS as u32 * 64;
     if table.capacity() > INLINE {
-        emit_bits(&ctx, table, Bitmap::Open, INLINE, caller, NO_CALL);
+        emit_open(&ctx, table, INLINE, caller);
     }
     let mut open = [0; INLINE_WORDS];
     let words = (table.capacity() / 64).min(INLINE_WORDS as u32);
@@ -137,17 +134,6 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Exit of unshare: the process may have a table of its own now. Told even if it has not, as this
-/// is rare.
-#[tracepoint]
-fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
-    if let (0, Some(caller)) = (syscall::result(&ctx), caller()) {
-        let call = syscall::number(&ctx);
-        emit_bits(&ctx, current_table(), Bitmap::Open, 0, caller, call);
-    }
-    0
-}
-
 #[inline(always)]
 fn task(ctx: &BtfTracePointContext, i: usize) -> Task {
     Task(Pointer::typed(ctx.arg::<*const u8>(i)))
@@ -165,17 +151,33 @@ fn header(kind: Kind, caller: Caller) -> Header {
     }
 }
 
-/// Tells one of a table's bitmaps from `first` on. Room is taken before the bits are read: whoever
-/// makes a descriptor that these do not show tells of it later in the ring.
+/// Tells all of a table's open numbers from `first` on. What is beyond what one run of a program
+/// can tell is not told, and counted: [`crate::bits`] tells more, but goes on in another program, as
+/// those on raw tracepoints cannot.
 #[inline(always)]
-pub(crate) fn emit_bits(
-    ctx: &impl EbpfContext,
+fn emit_open(ctx: &impl EbpfContext, table: Table, first: u32, caller: Caller) {
+    if emit_bits::<MAX_BITMAP_CHUNKS>(table, Bitmap::Open, first, caller, NO_CALL).is_some() {
+        count_lost(Kind::TableBits);
+        warn!(
+            ctx,
+            "process {} has room for {} descriptors, which is more than can be told",
+            caller.tgid,
+            table.capacity()
+        );
+    }
+}
+
+/// Tells so many chunks of one of a table's bitmaps from `first` on; from where on the rest is, if
+/// that is not all. Room is taken before the bits are read: whoever makes a descriptor that these do not show tells
+/// of it later in the ring.
+#[inline(always)]
+pub(crate) fn emit_bits<const CHUNKS: u32>(
     table: Table,
     bitmap: Bitmap,
     first: u32,
     caller: Caller,
     call: u16,
-) {
+) -> Option<u32> {
     let mut flags = match bitmap {
         Bitmap::Open => 0,
         Bitmap::CloseOnExec => CLOEXEC,
@@ -183,14 +185,12 @@ pub(crate) fn emit_bits(
     if call != NO_CALL && has_other_threads() {
         flags |= OTHER_THREADS;
     }
-    for i in 0..MAX_BITMAP_CHUNKS {
+    for i in 0..CHUNKS {
         let fd = first + i * (WORDS_PER_CHUNK as u32 * 64);
         if fd >= table.capacity() {
-            return;
+            return None;
         }
-        let Some(mut entry) = reserve::<TableBits>(Kind::TableBits) else {
-            return;
-        };
+        let mut entry = reserve::<TableBits>(Kind::TableBits)?;
         // It may have grown, and moved, meanwhile.
         let table = table.again();
         let capacity = table.capacity();
@@ -223,15 +223,6 @@ pub(crate) fn emit_bits(
         }
         submit(entry);
     }
-    // What is beyond is not told, and counted.
-    let capacity = table.capacity();
-    if first + MAX_BITMAP_CHUNKS * (WORDS_PER_CHUNK as u32 * 64) < capacity {
-        count_lost(Kind::TableBits);
-        warn!(
-            ctx,
-            "process {} has room for {} descriptors, which is more than can be told",
-            caller.tgid,
-            capacity
-        );
-    }
+    let next = first + CHUNKS * (WORDS_PER_CHUNK as u32 * 64);
+    (next < table.capacity()).then_some(next)
 }

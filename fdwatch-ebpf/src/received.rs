@@ -7,7 +7,6 @@ use aya_ebpf::{
     maps::{HashMap, ProgramArray},
     programs::TracePointContext,
 };
-use aya_log_ebpf::warn;
 use fdwatch_common::Kind;
 
 use crate::{
@@ -184,7 +183,6 @@ fn enter(ctx: &TracePointContext, headers: u64) {
     };
     if RECEIVING.insert(caller.tid, walk, 0).is_err() {
         count_lost(Kind::Birth);
-        warn!(ctx, "too many threads receive descriptors at once");
     }
 }
 
@@ -242,10 +240,6 @@ fn go_on(ctx: &TracePointContext, caller: Caller, left: &mut Walk) {
     // Here only if it has been called too often.
     let _ = RECEIVING.remove(caller.tid);
     count_lost(Kind::Birth);
-    warn!(
-        ctx,
-        "process {} receives more than can be told", caller.tgid
-    );
 }
 
 enum Step {
@@ -306,6 +300,6 @@ fn control(header: u64) -> Option<Control> {
 #[inline(always)]
 fn leave(ctx: &TracePointContext, by: By, value: u64) {
     if let Some(caller) = caller() {
-        pending::leave(ctx, caller.tid, by, syscall::number(ctx), value);
+        pending::leave(caller.tid, by, syscall::number(ctx), value);
     }
 }

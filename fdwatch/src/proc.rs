@@ -13,7 +13,10 @@ use std::{
 
 use procfs::process::LimitValue;
 
-use crate::{diagnose::ProcessInfo, model::AnonymousDevices};
+use crate::{
+    diagnose::ProcessInfo,
+    model::{AnonymousDevices, Model},
+};
 
 /// Bytes of a command line that are of interest.
 const MOST_CMDLINE: usize = 4096;
@@ -114,10 +117,18 @@ fn links(pid: u32, fd: u32) -> Option<u64> {
     Some(fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?.nlink())
 }
 
-/// Whether there is a process `pid`.
+/// Whether the process `pid` is there.
 #[must_use]
 pub fn exists(pid: u32) -> bool {
     fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
+}
+
+/// Whether `model` is to forget the process `pid`, which a snapshot does not show: because it has
+/// ended, or has none of the descriptors that the model has of it. One that is there and has
+/// descriptors is hidden: its events are all there is to know.
+#[must_use]
+pub fn is_to_be_forgotten(model: &Model, pid: u32) -> bool {
+    !exists(pid) || (model.has_descriptors(pid) && has_no_descriptors(pid))
 }
 
 /// Whether the process `pid` is known to have no descriptors.

@@ -1,6 +1,7 @@
 //! The project's chores, as `cargo xtask COMMAND`.
 
 mod apt;
+mod bench;
 mod fuzz;
 mod linker;
 mod lint;
@@ -95,6 +96,15 @@ enum Task {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
+    /// Measure what fdwatch takes from the programs it watches, and what it takes itself
+    ///
+    /// Beside nothing, programs that do nothing, and bpftrace, perf trace and strace where they are
+    /// here. Needs root, and a machine that does nothing else.
+    Bench {
+        /// How often all of it is done; the best counts
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+    },
     /// Check formatting, lints and documentation
     Lint,
 }
@@ -112,6 +122,7 @@ fn main() -> ExitCode {
             record,
             seconds,
         } => workloads::workloads(&names, record.as_deref(), Duration::from_secs(seconds)),
+        Task::Bench { rounds } => bench::bench(rounds),
         Task::Lint => lint::lint(),
     };
     match result {

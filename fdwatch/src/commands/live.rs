@@ -247,8 +247,7 @@ impl Live {
         mark(recorder, Frame::EndAudit)?;
         let outcome = engine.end_audit();
         for tgid in outcome.unvisited {
-            // One that is there and has descriptors is hidden: its events are all there is to know.
-            if !proc::exists(tgid) || proc::has_no_descriptors(tgid) {
+            if proc::is_to_be_forgotten(&engine.model, tgid) {
                 engine.forget(tgid);
                 if let Some(recorder) = recorder {
                     let tgid = u64::from(tgid).to_le_bytes();

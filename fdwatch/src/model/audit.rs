@@ -8,7 +8,7 @@
 use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Model, Moment, Observer, Process, Slot, TableId};
+use super::{Holder, Model, Moment, Observer, Process, Slot, TableId};
 
 /// What was found to be wrong, and repaired, since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,8 @@ impl Drift {
 pub struct Outcome {
     /// There are differences that another look must confirm.
     pub is_open: bool,
-    /// Processes that the model has descriptors of and two looks did not come to: they have ended,
-    /// have none, or are hidden.
+    /// Processes that two looks did not come to: they have ended, have no descriptors, or are
+    /// hidden.
     pub unvisited: Vec<u32>,
 }
 
@@ -49,8 +49,8 @@ enum Difference {
     Missing(u64),
     /// The model has this description.
     Phantom(u64),
-    /// The kernel has this description instead.
-    WrongFile(u64),
+    /// The kernel has this description instead, on this inode.
+    WrongFile(u64, u64),
     /// In the kernel it is so.
     CloseOnExec(bool),
 }
@@ -74,11 +74,14 @@ pub(super) struct Audit {
     look: u32,
     /// What differed in which look.
     differences: FxHashMap<(u64, u32), (Difference, u32)>,
-    /// Tables that the model did not have: of which process, and in which look.
-    unknown: FxHashMap<u64, (u32, u64, u32)>,
-    /// Tables that were not come to, and in which look.
-    unvisited: FxHashMap<TableId, u32>,
-    visited: FxHashSet<u64>,
+    /// Tasks that have a table which the model did not know to be theirs: process and thread; which
+    /// table, when the process was started, and in which look.
+    unknown: FxHashMap<(u32, u32), (u64, u64, u32)>,
+    /// Tables and processes that were not come to, and in which look.
+    unvisited_tables: FxHashMap<TableId, u32>,
+    unvisited_processes: FxHashMap<u32, u32>,
+    visited_tables: FxHashSet<u64>,
+    visited_processes: FxHashSet<u32>,
     cursor: Option<Cursor>,
 }
 
@@ -95,7 +98,9 @@ impl Audit {
         if !self.differences.is_empty() {
             self.differences.retain(|&(other, _), _| other != table);
         }
-        self.unknown.remove(&table);
+        if !self.unknown.is_empty() {
+            self.unknown.retain(|_, &mut (other, _, _)| other != table);
+        }
     }
 
     /// Whether the look before this one showed the same.
@@ -117,7 +122,8 @@ impl Model {
         audit.is_under_way = true;
         audit.began = self.now;
         audit.look += 1;
-        audit.visited.clear();
+        audit.visited_tables.clear();
+        audit.visited_processes.clear();
         audit.cursor = None;
     }
 
@@ -137,31 +143,51 @@ impl Model {
             is_open: !audit.differences.is_empty() || !audit.unknown.is_empty(),
             ..Outcome::default()
         };
+        for &tgid in self.processes.keys() {
+            if !audit.visited_processes.contains(&tgid)
+                && audit.unvisited_processes.insert(tgid, look).is_some()
+            {
+                outcome.unvisited.push(tgid);
+            }
+        }
+        audit.unvisited_processes.retain(|_, &mut at| at == look);
         let mut left = Vec::new();
         for table in self.tables.values() {
-            if table.is_empty() || audit.visited.contains(&table.address()) {
-                continue;
-            }
-            if audit.unvisited.insert(table.id(), look).is_some() {
+            if !table.is_empty()
+                && !audit.visited_tables.contains(&table.address())
+                && audit.unvisited_tables.insert(table.id(), look).is_some()
+            {
                 let holders = table.holders().iter();
-                outcome.unvisited.extend(holders.map(|holder| holder.tgid));
-                // The last of the threads that stayed with it has ended, which is not told.
-                let holders = table.holders().iter();
-                left.extend(
-                    holders
-                        .filter(|holder| holder.tid == Process::OTHER_THREADS)
-                        .map(|&holder| (table.address(), holder)),
-                );
+                let seen = holders.filter(|holder| audit.visited_processes.contains(&holder.tgid));
+                left.extend(seen.map(|&holder| (table.address(), holder)));
             }
         }
-        audit.unvisited.retain(|_, &mut at| at == look);
+        audit.unvisited_tables.retain(|_, &mut at| at == look);
         for (address, holder) in left {
-            if let Some(process) = self.processes.get_mut(&holder.tgid) {
-                process.threads.retain(|&of| of != (holder.tid, address));
-            }
-            self.release(address, holder, observer);
+            self.leave(address, holder, observer);
         }
         outcome
+    }
+
+    /// The process has been come to, but not with this table: it is the table of a thread whose end
+    /// was not told, or was lost.
+    fn leave(&mut self, address: u64, holder: Holder, observer: &mut impl Observer) {
+        let Some(process) = self.processes.get_mut(&holder.tgid) else {
+            return;
+        };
+        if holder.tid == holder.tgid {
+            process.table = 0;
+        } else {
+            process.threads.retain(|&of| of != (holder.tid, address));
+        }
+        // That the last of several threads has ended is never told.
+        if holder.tid != Process::OTHER_THREADS
+            && let Some(table) = self.tables.get(&address)
+            && table.holders() == [holder]
+        {
+            self.statistics.drift.phantom += table.len() as u64;
+        }
+        self.release(address, holder, observer);
     }
 
     /// The process is known to have ended, or to have no descriptors.
@@ -179,7 +205,7 @@ impl Model {
     pub(super) fn audit_task(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
         self.finish_table(observer);
         let &SnapshotTask {
-            header: Header { tgid, .. },
+            header: Header { tid, tgid, .. },
             table: address,
             start_time,
             ..
@@ -187,24 +213,27 @@ impl Model {
         if address == 0 {
             return;
         }
-        self.audit.visited.insert(address);
+        self.audit.visited_tables.insert(address);
+        self.audit.visited_processes.insert(tgid);
         let process = self.processes.get(&tgid);
+        // Another table may have been at this address, and the thread had another.
         let is_known = self.tables.contains_key(&address)
-            && process
-                .is_some_and(|process| process.start_time == 0 || process.start_time == start_time);
+            && process.is_some_and(|process| {
+                [0, start_time].contains(&process.start_time) && process.has_own(tid, address)
+            });
         let mut is_confirmed = false;
         if !is_known {
             self.contested.forget(address);
             let look = self.audit.look;
-            let seen = (tgid, start_time, look);
-            let before = self.audit.unknown.insert(address, seen);
-            is_confirmed = before.is_some_and(|(tgid_, start, at)| {
-                (tgid_, start) == (tgid, start_time) && at < look
+            let seen = (address, start_time, look);
+            let before = self.audit.unknown.insert((tgid, tid), seen);
+            is_confirmed = before.is_some_and(|(table, started, at)| {
+                (table, started) == (address, start_time) && at < look
             });
             if !is_confirmed {
                 return;
             }
-            self.audit.unknown.remove(&address);
+            self.audit.unknown.remove(&(tgid, tid));
             self.meet(task, observer);
         }
         self.audit.cursor = Some(Cursor {
@@ -234,7 +263,10 @@ impl Model {
         let slot = Slot::new(header, payload, self.now, true, self.anonymous);
         let difference = match table.get(fd) {
             None => Difference::Missing(slot.file),
-            Some(known) if known.file != slot.file => Difference::WrongFile(slot.file),
+            // The address of a description that was closed serves again soon.
+            Some(known) if !known.is_on_the_same(&slot) => {
+                Difference::WrongFile(slot.file, slot.ino)
+            }
             Some(known) if known.closes_on_exec() != slot.closes_on_exec() => {
                 Difference::CloseOnExec(slot.closes_on_exec())
             }
@@ -252,7 +284,7 @@ impl Model {
             let drift = &mut self.statistics.drift;
             match difference {
                 Difference::CloseOnExec(_) => drift.close_on_exec += 1,
-                Difference::WrongFile(_) => drift.wrong_file += 1,
+                Difference::WrongFile(..) => drift.wrong_file += 1,
                 Difference::Missing(_) | Difference::Phantom(_) => drift.missing += 1,
             }
         }
@@ -280,7 +312,8 @@ impl Model {
         let between = table.range(cursor.next, end);
         let between: Vec<_> = between.map(|(fd, slot)| (fd, slot.file)).collect();
         for (fd, file) in between {
-            if !self.audit.confirms(address, fd, Difference::Phantom(file)) {
+            if !cursor.is_confirmed && !self.audit.confirms(address, fd, Difference::Phantom(file))
+            {
                 continue;
             }
             if let Some(slot) = table.remove(fd) {

@@ -218,8 +218,7 @@ impl Model {
             is_contested |= closer.is_some_and(|(tid, at)| tid != header.tid && is_recent(at, now));
         }
         if let Some(known) = table.get(header.fd)
-            && known.file == slot.file
-            && known.identity() == slot.identity()
+            && known.is_on_the_same(&slot)
         {
             // dup2 onto itself, or a call that returns what there was.
             table.set_closes_on_exec(header.fd, slot.closes_on_exec());
@@ -529,6 +528,16 @@ impl Model {
             self.ended.pop_front();
         }
         self.ended.push_back(process);
+    }
+
+    /// Whether the model has descriptors of the process.
+    #[must_use]
+    pub fn has_descriptors(&self, tgid: u32) -> bool {
+        self.processes.get(&tgid).is_some_and(|process| {
+            let threads = process.threads.iter().map(|&(_, table)| table);
+            let mut tables = threads.chain([process.table]);
+            tables.any(|table| self.table(table).is_some_and(|table| !table.is_empty()))
+        })
     }
 
     /// Whether threads were at odds about numbers, so that the kernel is to be asked: by an audit,

@@ -43,6 +43,16 @@ impl Process {
     /// leader does.
     pub(super) const OTHER_THREADS: u32 = 0;
 
+    /// Whether the table at `address` is the leader's, if `tid` is that, or is known to be that
+    /// thread's and not the leader's.
+    pub(super) fn has_own(&self, tid: u32, address: u64) -> bool {
+        if tid == self.tgid {
+            return self.table == address;
+        }
+        let mut threads = self.threads.iter();
+        threads.any(|&(of, table)| [tid, Self::OTHER_THREADS].contains(&of) && table == address)
+    }
+
     /// Address of the table that the thread `tid` uses.
     pub(super) fn table_of(&self, tid: u32) -> u64 {
         let table_of = |tid| {

@@ -199,6 +199,12 @@ impl Slot {
         }
     }
 
+    /// Whether both are one description, as far as can be seen: its other flags may change.
+    pub(super) fn is_on_the_same(&self, other: &Self) -> bool {
+        (self.file, self.ino, self.dev, self.access())
+            == (other.file, other.ino, other.dev, other.access())
+    }
+
     /// Whether it closes on exec.
     #[must_use]
     pub const fn closes_on_exec(&self) -> bool {

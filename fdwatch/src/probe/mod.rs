@@ -63,7 +63,7 @@ pub struct Probe {
     /// What the programs have to say in words, on rare occasions.
     notes: Notes,
     /// Holds the programs that others go on in, as long as it is there.
-    continuations: ProgramArray<MapData>,
+    continuations: Vec<ProgramArray<MapData>>,
 }
 
 /// What happened and was not told.
@@ -135,7 +135,10 @@ impl Probe {
         let ring = take_map(&mut ebpf, "RING")?;
         let lost = take_map(&mut ebpf, "LOST")?;
         let notes = Notes::of(&mut ebpf)?;
-        let continuations = take_map(&mut ebpf, tracepoints::CONTINUATION.1)?;
+        let continuations = tracepoints::CONTINUATIONS
+            .iter()
+            .map(|(_, map)| take_map(&mut ebpf, map))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             ebpf,
             btf: Some(btf),
@@ -152,9 +155,36 @@ impl Probe {
     ///
     /// If the kernel refuses one, or a tracepoint is missing or of another layout.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
+        self.load_continuations()?;
+        self.attach_to_syscalls(tracepoints::SYSCALLS)?;
+        let btf = self.btf()?;
+        for name in tracepoints::PROCESS_LIFE {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            program
+                .load(name, &btf)
+                .and_then(|()| program.attach())
+                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
+        }
+        self.btf = Some(btf);
+        Ok(())
+    }
+
+    /// Attaches programs that do nothing instead, to opens and closes: for benchmarks, which hold
+    /// what the others cost against it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses them.
+    pub fn attach_floor(&mut self) -> Result<(), ProbeError> {
+        self.attach_to_syscalls(tracepoints::FLOOR)
+    }
+
+    fn attach_to_syscalls(
+        &mut self,
+        attachments: &[tracepoints::Attachment],
+    ) -> Result<(), ProbeError> {
         let tracefs = host::mounted_tracefs()?;
-        self.load_continuation()?;
-        for attachment in tracepoints::SYSCALLS {
+        for attachment in attachments {
             let &tracepoints::Attachment {
                 program: name,
                 side,
@@ -182,29 +212,23 @@ impl Probe {
                 });
             }
         }
-        let btf = self.btf()?;
-        for name in tracepoints::PROCESS_LIFE {
-            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-            program
-                .load(name, &btf)
-                .and_then(|()| program.attach())
-                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
-        }
-        self.btf = Some(btf);
         Ok(())
     }
 
-    fn load_continuation(&mut self) -> Result<(), ProbeError> {
-        let (name, _) = tracepoints::CONTINUATION;
-        let refused = |error: &dyn std::error::Error| {
-            ProbeError::refused(format!("the program {name}"), error)
-        };
-        let program: &mut TracePoint = program(&mut self.ebpf, name)?;
-        program.load().map_err(|error| refused(&error))?;
-        let fd = program.fd().map_err(|error| refused(&error))?;
-        self.continuations
-            .set(0, fd, 0)
-            .map_err(|error| refused(&error))
+    fn load_continuations(&mut self) -> Result<(), ProbeError> {
+        for ((name, _), array) in tracepoints::CONTINUATIONS
+            .iter()
+            .zip(&mut self.continuations)
+        {
+            let refused = |error: &dyn std::error::Error| {
+                ProbeError::refused(format!("the program {name}"), error)
+            };
+            let program: &mut TracePoint = program(&mut self.ebpf, name)?;
+            program.load().map_err(|error| refused(&error))?;
+            let fd = program.fd().map_err(|error| refused(&error))?;
+            array.set(0, fd, 0).map_err(|error| refused(&error))?;
+        }
+        Ok(())
     }
 
     /// Has the kernel write all descriptors into the ring, among the events that happen meanwhile,

@@ -93,6 +93,20 @@ pub(super) const SYSCALLS: &[Attachment] = &[
     },
 ];
 
+/// Programs that do nothing, for benchmarks.
+pub(super) const FLOOR: &[Attachment] = &[
+    Attachment {
+        program: "floor_at_exit",
+        side: "sys_exit",
+        calls: &["openat"],
+    },
+    Attachment {
+        program: "floor_at_entry",
+        side: "sys_enter",
+        calls: &["close"],
+    },
+];
+
 /// The syscalls that return a new descriptor.
 const RETURNING: &[&str] = &[
     "openat",
@@ -133,8 +147,9 @@ const RETURNING: &[&str] = &[
     "userfaultfd",
 ];
 
-/// A program that others go on in, and the map where they find it.
-pub(super) const CONTINUATION: (&str, &str) = ("received_more", "RECEIVED");
+/// Programs that others go on in, and the maps where they find them.
+pub(super) const CONTINUATIONS: [(&str, &str); 2] =
+    [("received_more", "RECEIVED"), ("more_bits", "MORE_BITS")];
 
 /// The programs on raw tracepoints, named as these.
 pub(super) const PROCESS_LIFE: [&str; 3] = [

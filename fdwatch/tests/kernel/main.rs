@@ -10,7 +10,10 @@
 
 mod differential;
 mod generator;
+mod loss;
+mod many;
 mod messages;
 mod steps;
 mod truth;
 mod watching;
+mod worker;

@@ -1,32 +1,23 @@
 //! A process makes, moves and ends descriptors step by step, and after each step its tables are as
 //! /proc shows them.
 
-use std::{
-    env,
-    ffi::CString,
-    fs,
-    io::{Read as _, Write as _},
-    process::{Child, Stdio},
-    thread,
-};
+use std::{ffi::CString, fs, thread};
 
 use fdwatch::probe::Lost;
 
 use crate::{
     messages::{MOST, receive, receive_into, receive_several, send},
     truth::Truth,
-    watching::{Watching, again},
+    watching::Watching,
+    worker::{Worker, end, is_worker, step},
 };
-
-/// Set for the child.
-const CHILD: &str = "FDWATCH_TEST_CHILD";
 
 #[test]
 fn the_model_is_what_proc_shows_after_every_kind_of_call() {
     let Some(mut watching) = Watching::attach() else {
         return;
     };
-    let mut child = Worker::start();
+    let mut child = Worker::start("steps::child");
     watching.snapshot();
     loop {
         watching.drain();
@@ -40,58 +31,11 @@ fn the_model_is_what_proc_shows_after_every_kind_of_call() {
     watching.probe.detach();
 }
 
-/// The child, and what it has done last.
-struct Worker {
-    child: Child,
-    at: String,
-}
-
-impl Worker {
-    fn start() -> Self {
-        let child = again("steps::child")
-            .env(CHILD, "1")
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut worker = Self {
-            child,
-            at: String::new(),
-        };
-        assert!(worker.reached());
-        worker
-    }
-
-    /// Lets it take the next step; whether there was one.
-    fn step(&mut self) -> bool {
-        self.child.stdin.as_mut().unwrap().write_all(b".").unwrap();
-        self.reached()
-    }
-
-    fn reached(&mut self) -> bool {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        let output = self.child.stderr.as_mut().unwrap();
-        while output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
-            line.push(byte[0]);
-        }
-        self.at = String::from_utf8(line).unwrap();
-        !self.at.is_empty()
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Not a test, but what the child does.
 #[test]
 #[ignore = "is run by the other one"]
 fn child() {
-    if env::var_os(CHILD).is_none() {
+    if !is_worker() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -101,17 +45,7 @@ fn child() {
     // process's own, which has no other use for them.
     unsafe { calls(&path, directory.path().to_str().unwrap()) };
     drop(directory);
-    // No line: the end.
-    eprintln!();
-}
-
-/// Tells that a step is done, and waits for the next.
-fn step(done: &str) {
-    eprintln!("{done}");
-    let mut byte = [0];
-    if std::io::stdin().read(&mut byte).unwrap() == 0 {
-        std::process::exit(0);
-    }
+    end();
 }
 
 /// # Safety

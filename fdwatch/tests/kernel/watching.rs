@@ -34,8 +34,13 @@ pub(crate) struct Watching {
 impl Watching {
     /// Attaches the programs; none, and says why, where they cannot be loaded.
     pub(crate) fn attach() -> Option<Self> {
+        Self::attach_with(Options::default())
+    }
+
+    /// The same, with other options.
+    pub(crate) fn attach_with(options: Options) -> Option<Self> {
         let only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut probe = match Probe::load(Options::default()) {
+        let mut probe = match Probe::load(options) {
             Ok(probe) => probe,
             Err(error) => {
                 assert!(env::var_os("FDWATCH_REQUIRE_BPF").is_none(), "{error}");
@@ -81,7 +86,11 @@ impl Watching {
         probe
             .snapshot(|record| engine.record(record, now()))
             .unwrap();
-        engine.end_audit();
+        for tgid in engine.end_audit().unvisited {
+            if proc::is_to_be_forgotten(&engine.model, tgid) {
+                engine.forget(tgid);
+            }
+        }
     }
 
     /// Whether the model knows that it may be wrong there.
@@ -157,4 +166,9 @@ pub(crate) const fn arguments(part: &str) -> [&str; 5] {
         "--nocapture",
         "--test-threads=1",
     ]
+}
+
+/// The number in the environment's variable `name`.
+pub(crate) fn variable(name: &str, otherwise: u64) -> u64 {
+    env::var(name).map_or(otherwise, |value| value.parse().unwrap())
 }

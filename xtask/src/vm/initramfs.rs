@@ -25,7 +25,10 @@ pub(super) const BUSYBOX: &str = "busybox";
 const TESTS: [&str; 2] = ["--test", "kernel"];
 
 /// Calls of the differential test there, where all is some twenty times as slow.
-const CALLS: u32 = 12_000;
+const CALLS: u32 = 9_000;
+
+/// Descriptors in one process there.
+const MANY: u32 = 5_000;
 
 /// Writes the initramfs to `path`.
 pub(super) fn build(path: &Path) -> Result<()> {
@@ -67,7 +70,7 @@ fn init(built: &Path) -> String {
     format!(
         "#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin FDWATCH_REQUIRE_BPF=1 FDWATCH_CALLS={CALLS} RUST_BACKTRACE=0 NO_COLOR=1
+export PATH=/bin FDWATCH_REQUIRE_BPF=1 FDWATCH_CALLS={CALLS} FDWATCH_MANY={MANY} RUST_BACKTRACE=0 NO_COLOR=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

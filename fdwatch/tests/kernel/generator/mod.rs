@@ -21,16 +21,18 @@ use std::{
     ffi::{CString, c_char},
     os::unix::ffi::OsStrExt as _,
     path::Path,
-    process::Stdio,
+    process::{Child, Stdio},
     ptr, thread,
+    time::{Duration, Instant},
 };
 
-pub(crate) use self::shared::Shared;
-use self::{actor::Actor, random::Random};
+use tempfile::TempDir;
+
+use self::{actor::Actor, random::Random, shared::Shared};
 use crate::watching::{again, arguments};
 
 /// Where the shared memory is.
-pub(crate) const SHARED: &str = "FDWATCH_TEST_SHARED";
+const SHARED: &str = "FDWATCH_TEST_SHARED";
 
 /// In a guest that runs this program: its number.
 const GUEST: &str = "FDWATCH_TEST_GUEST";
@@ -38,16 +40,65 @@ const GUEST: &str = "FDWATCH_TEST_GUEST";
 /// Processes with actors.
 const PROCESSES: u64 = 4;
 
-/// The command that runs the root.
-pub(crate) fn command(shared: &Path) -> std::process::Command {
-    let mut command = again("generator::root");
-    command.env(SHARED, shared).stderr(Stdio::null());
-    command
+/// Calls of each actor between two points of rest.
+const CALLS_IN_PHASE: u32 = 250;
+
+/// Within this time all must have come to rest, even where a kernel is emulated.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The generator, as the test has it.
+pub(crate) struct Generator {
+    root: Child,
+    shared: &'static Shared,
+    /// Where the files are. Removed last.
+    _directory: TempDir,
 }
 
-/// How many actors there are in all.
-pub(crate) const fn actors(threads: u32) -> u32 {
-    PROCESSES as u32 * threads
+impl Generator {
+    /// Starts it: with four processes of so many actors each.
+    pub(crate) fn start(seed: u64, threads: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shared");
+        let shared = Shared::create(&path, seed, threads, CALLS_IN_PHASE);
+        let mut command = again("generator::root");
+        command.env(SHARED, &path).stderr(Stdio::null());
+        Self {
+            root: command.spawn().unwrap(),
+            shared,
+            _directory: directory,
+        }
+    }
+
+    /// The process that all others come from.
+    pub(crate) fn pid(&self) -> u32 {
+        self.root.id()
+    }
+
+    /// How many calls were made so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.shared.calls()
+    }
+
+    /// Lets all make their calls, with `meanwhile` again and again, until they rest.
+    pub(crate) fn run_phase(&mut self, mut meanwhile: impl FnMut()) {
+        let actors = PROCESSES as u32 * self.shared.threads();
+        let deadline = Instant::now() + LIMIT;
+        self.shared.begin_phase();
+        while self.shared.resting() < actors {
+            assert!(Instant::now() < deadline, "{} rest", self.shared.resting());
+            assert_eq!(self.root.try_wait().unwrap(), None, "the root has ended");
+            meanwhile();
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        // All that it has made ends with it.
+        let _ = self.root.kill();
+        let _ = self.root.wait();
+    }
 }
 
 /// Not a test: the root.

@@ -5,10 +5,7 @@ use std::{
     os::fd::AsRawFd as _,
     path::Path,
     ptr,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -65,32 +62,30 @@ impl Shared {
 
     /// Opens what another process has made.
     pub(crate) fn open(path: &Path) -> &'static Self {
-        static OPENED: OnceLock<Shared> = OnceLock::new();
-        OPENED.get_or_init(|| {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(path)
-                .unwrap();
-            // SAFETY: the kernel chooses where. It stays mapped, and any bytes are a `Layout`, which
-            // is atomic all through.
-            let layout = unsafe {
-                let memory = libc::mmap(
-                    ptr::null_mut(),
-                    size_of::<Layout>(),
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_SHARED,
-                    file.as_raw_fd(),
-                    0,
-                );
-                assert_ne!(memory, libc::MAP_FAILED);
-                &*memory.cast::<Layout>()
-            };
-            Self {
-                layout,
-                places: Places::beside(path),
-            }
-        })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        // SAFETY: the kernel chooses where. It stays mapped, and any bytes are a `Layout`, which is
+        // atomic all through.
+        let layout = unsafe {
+            let memory = libc::mmap(
+                ptr::null_mut(),
+                size_of::<Layout>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            );
+            assert_ne!(memory, libc::MAP_FAILED);
+            &*memory.cast::<Layout>()
+        };
+        // As long as the process: each opens it once.
+        Box::leak(Box::new(Self {
+            layout,
+            places: Places::beside(path),
+        }))
     }
 
     pub(super) fn seed(&self) -> u64 {

@@ -1,0 +1,78 @@
+//! A child that does something step by step, with the test looking on in between.
+
+use std::{
+    env,
+    io::{Read as _, Write as _},
+    process::{Child, Stdio},
+};
+
+use crate::watching::again;
+
+/// Set for the child.
+const CHILD: &str = "FDWATCH_TEST_CHILD";
+
+/// The child, and what it has done last.
+pub(crate) struct Worker {
+    pub(crate) child: Child,
+    pub(crate) at: String,
+}
+
+impl Worker {
+    pub(crate) fn start(part: &str) -> Self {
+        let child = again(part)
+            .env(CHILD, "1")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut worker = Self {
+            child,
+            at: String::new(),
+        };
+        assert!(worker.reached());
+        worker
+    }
+
+    /// Lets it take the next step; whether there was one.
+    pub(crate) fn step(&mut self) -> bool {
+        self.child.stdin.as_mut().unwrap().write_all(b".").unwrap();
+        self.reached()
+    }
+
+    fn reached(&mut self) -> bool {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        let output = self.child.stderr.as_mut().unwrap();
+        while output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        self.at = String::from_utf8(line).unwrap();
+        !self.at.is_empty()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether this is such a child.
+pub(crate) fn is_worker() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+/// Tells that a step is done, and waits for the next.
+pub(crate) fn step(done: &str) {
+    eprintln!("{done}");
+    let mut byte = [0];
+    if std::io::stdin().read(&mut byte).unwrap() == 0 {
+        std::process::exit(0);
+    }
+}
+
+/// Tells that there are no more steps.
+pub(crate) fn end() {
+    eprintln!();
+}

@@ -1,0 +1,140 @@
+//! The calls that are timed, made as a program makes them that does nothing else.
+
+use std::{
+    ffi::{CStr, CString},
+    hint::black_box,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    ptr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// How long one measurement goes on.
+const SPAN: Duration = Duration::from_millis(40);
+
+/// Measurements of a call in one round; the best counts, for what disturbs only ever adds.
+const TRIES: u32 = 5;
+
+/// What is timed.
+pub(super) struct Call {
+    pub(super) name: &'static str,
+    once: unsafe fn(&Files),
+    /// Times it is made between two looks at the clock.
+    batch: u32,
+}
+
+/// All that are timed.
+pub(super) const CALLS: [Call; 5] = [
+    Call {
+        name: "open+close",
+        once: open_close,
+        batch: 256,
+    },
+    Call {
+        name: "dup+close",
+        once: dup_close,
+        batch: 256,
+    },
+    Call {
+        name: "fork+exec+exit",
+        once: fork_exec_exit,
+        batch: 4,
+    },
+    Call {
+        name: "getppid",
+        once: getppid,
+        batch: 1024,
+    },
+    Call {
+        name: "read",
+        once: read,
+        batch: 1024,
+    },
+];
+
+/// What they are made on.
+pub(super) struct Files {
+    path: CString,
+    zero: i32,
+    program: &'static CStr,
+}
+
+impl Files {
+    /// A regular file at `path`, and what else is needed.
+    pub(super) fn new(path: &Path) -> Result<Self> {
+        // SAFETY: the path lives.
+        let zero = unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        ensure!(zero >= 0, "cannot open /dev/zero");
+        Ok(Self {
+            path: CString::new(path.as_os_str().as_bytes()).context("the path has a NUL")?,
+            zero,
+            program: c"/bin/true",
+        })
+    }
+}
+
+impl Call {
+    /// Nanoseconds that it takes.
+    pub(super) fn time(&self, files: &Files) -> f64 {
+        let tries = (0..TRIES).map(|_| {
+            let began = Instant::now();
+            let mut count = 0u32;
+            while began.elapsed() < SPAN {
+                for _ in 0..self.batch {
+                    // SAFETY: what it is given is as it needs it.
+                    unsafe { (self.once)(files) };
+                }
+                count += self.batch;
+            }
+            began.elapsed().as_secs_f64() * 1e9 / f64::from(count)
+        });
+        tries.fold(f64::INFINITY, f64::min)
+    }
+}
+
+unsafe fn open_close(files: &Files) {
+    // SAFETY: the path lives, and the descriptor is this function's own.
+    unsafe {
+        let fd = libc::open(files.path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        libc::close(black_box(fd));
+    }
+}
+
+unsafe fn dup_close(files: &Files) {
+    // SAFETY: the descriptor is this function's own.
+    unsafe {
+        let fd = libc::dup(files.zero);
+        libc::close(black_box(fd));
+    }
+}
+
+unsafe fn fork_exec_exit(files: &Files) {
+    let arguments = [files.program.as_ptr(), ptr::null()];
+    // SAFETY: all of it lives until the calls return; the child calls nothing but exec and exit.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::execve(
+                files.program.as_ptr(),
+                arguments.as_ptr(),
+                arguments[1..].as_ptr(),
+            );
+            libc::_exit(1);
+        }
+        libc::waitpid(pid, ptr::null_mut(), 0);
+    }
+}
+
+unsafe fn getppid(_: &Files) {
+    // SAFETY: the call has no requirements.
+    unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+unsafe fn read(files: &Files) {
+    let mut byte = 0u8;
+    // SAFETY: there is room for one.
+    unsafe { libc::read(files.zero, (&raw mut byte).cast(), 1) };
+    black_box(byte);
+}
