@@ -101,6 +101,8 @@ enum Task {
     /// Beside nothing, programs that do nothing, and bpftrace, perf trace and strace where they are
     /// here. Needs root, and a machine that does nothing else.
     Bench {
+        /// Only these: floor, fdwatch, bpftrace, "perf trace", strace [default: all that are here]
+        tracers: Vec<String>,
         /// How often all of it is done; the best counts
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
@@ -122,7 +124,7 @@ fn main() -> ExitCode {
             record,
             seconds,
         } => workloads::workloads(&names, record.as_deref(), Duration::from_secs(seconds)),
-        Task::Bench { rounds } => bench::bench(rounds),
+        Task::Bench { tracers, rounds } => bench::bench(rounds, &tracers),
         Task::Lint => lint::lint(),
     };
     match result {

@@ -4,6 +4,7 @@
 //! does it know what a duplicate is: who wants to know what changes is an [`Observer`].
 
 mod audit;
+mod bits;
 mod chunks;
 mod contested;
 mod holding;
@@ -16,9 +17,8 @@ mod window;
 use std::collections::VecDeque;
 
 use fdwatch_common::{
-    Birth, Bitmap, CLONED_THREAD, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header,
-    INLINE_WORDS, Kind, LOST_KINDS, MAX_BITMAP_CHUNKS, ONLY_HOLDER, SHARED_TABLE, SetCloexec,
-    TableBits, WORDS_PER_CHUNK,
+    Birth, CLONED_THREAD, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, INLINE_WORDS, Kind,
+    LOST_KINDS, MAX_BITMAP_CHUNKS, ONLY_HOLDER, SHARED_TABLE, SetCloexec, WORDS_PER_CHUNK,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -341,19 +341,6 @@ impl Model {
         }
     }
 
-    /// From `first` on these are open, and others may have closed some in the table that this one is
-    /// a copy of.
-    fn contest_unseen(&mut self, address: u64, first: u32, open: &[u64]) {
-        if self.window.is_some() {
-            return;
-        }
-        if let Some(table) = self.tables.get(&address) {
-            for fd in table.unseen_from(first, open) {
-                self.contested.add_unseen((address, fd), self.now);
-            }
-        }
-    }
-
     /// The table `to` is a copy of `from` by the thread `tid`, and others may have changed that
     /// between the copying and its being told.
     fn contest_copy(&mut self, from: u64, to: u64, tid: u32) {
@@ -449,70 +436,6 @@ impl Model {
         };
         if let Some((tid, table)) = held {
             self.release(table, Holder { tgid, tid }, observer);
-        }
-    }
-
-    fn table_bits(&mut self, bits: &TableBits, observer: &mut impl Observer) {
-        let (header, address) = (&bits.header, bits.table);
-        self.audit.touch_table(address);
-        self.remove_ended(header, address, observer);
-        self.table_for(header, address, observer);
-        if let (Some(window), Bitmap::CloseOnExec) = (&mut self.window, bits.bitmap()) {
-            window.forget_cloexec(address);
-        }
-        let table = self.table_for(header, address, observer);
-        match bits.bitmap() {
-            Bitmap::Open => {
-                self.contest_unseen(address, header.fd, bits.words());
-                self.keep_only(address, header.fd, bits.words(), observer);
-                // The table that it is a copy of may have had room for more.
-                self.end_at(address, bits.capacity, observer);
-            }
-            Bitmap::CloseOnExec => {
-                let bits: Vec<_> = table
-                    .iter()
-                    .filter_map(|(fd, _)| {
-                        let at = fd.checked_sub(header.fd)?;
-                        let word = bits.words().get(at as usize / 64)?;
-                        Some((fd, word >> (at % 64) & 1 != 0))
-                    })
-                    .collect();
-                for (fd, closes) in bits {
-                    table.set_closes_on_exec(fd, closes);
-                }
-                self.contested.set_flags(address, header.tid, self.now);
-            }
-        }
-    }
-
-    /// Ends the descriptors from `first` on that are not among `open`.
-    fn keep_only(&mut self, address: u64, first: u32, open: &[u64], observer: &mut impl Observer) {
-        if let Some(window) = &mut self.window {
-            window.keep_only(address, first, open);
-        }
-        let Some(table) = self.tables.get_mut(&address) else {
-            return;
-        };
-        for fd in table.missing_from(first, open) {
-            if let Some(slot) = table.remove(fd) {
-                observer.died(table, fd, &slot, self.now);
-            }
-        }
-    }
-
-    /// Ends the descriptors from `end` on.
-    fn end_at(&mut self, address: u64, end: u32, observer: &mut impl Observer) {
-        if let Some(window) = &mut self.window {
-            window.end_at(address, end);
-        }
-        let Some(table) = self.tables.get_mut(&address) else {
-            return;
-        };
-        let beyond = table.iter().map(|(fd, _)| fd).filter(|&fd| fd >= end);
-        for fd in beyond.collect::<Vec<_>>() {
-            if let Some(slot) = table.remove(fd) {
-                observer.died(table, fd, &slot, self.now);
-            }
         }
     }
 

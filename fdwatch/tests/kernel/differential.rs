@@ -42,9 +42,11 @@ fn the_model_is_what_the_kernel_has_after_random_calls() {
     while generator.calls() < calls {
         generator.run_phase(|| watching.drain());
         watching.drain();
+        let lost = watching.lost();
+        assert_eq!(lost.total(), lost.missed_runs(), "{lost:?}");
         let truth = Truth::of(generator.pid());
         let mut differences = truth.held_against(&watching.engine.model);
-        let missed = watching.lost().missed_runs();
+        let missed = lost.missed_runs();
         differences
             .retain(|difference| missed == missed_before && !watching.is_in_doubt(difference));
         if differences.is_empty()
@@ -69,8 +71,6 @@ fn the_model_is_what_the_kernel_has_after_random_calls() {
         compared += truth.descriptors();
         rests += 1;
     }
-    let lost = watching.lost();
-    assert_eq!(lost.total(), lost.missed_runs(), "{lost:?}");
     let statistics = watching.engine.model.statistics();
     println!(
         "{} calls, {rests} rests, {compared} descriptors compared in {:.1} s; {} contested, {} of \

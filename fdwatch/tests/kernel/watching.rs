@@ -121,11 +121,14 @@ impl Watching {
                 | Event::SetCloexec(SetCloexec { table, .. }) => {
                     Some(header.fd) == difference.fd && *table == difference.table
                 }
-                Event::Fork(fork) => [fork.table, fork.parent_table].contains(&difference.table),
+                Event::Fork(fork) => {
+                    [fork.table, fork.parent_table].contains(&difference.table)
+                        || header.tgid == difference.tgid
+                }
                 Event::TableBits(bits) => {
                     let at = difference.fd.and_then(|fd| fd.checked_sub(header.fd));
                     let is_near = at.is_none_or(|at| (at as usize) < bits.words().len() * 64);
-                    bits.table == difference.table && is_near
+                    is_near && (bits.table == difference.table || header.tgid == difference.tgid)
                 }
                 _ => header.tgid == difference.tgid,
             };

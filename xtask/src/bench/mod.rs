@@ -9,7 +9,7 @@ mod tracers;
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::{
     calls::{CALLS, Files},
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Runs the benchmark in so many rounds, and writes what came of it to the target directory.
-pub(crate) fn bench(rounds: u32) -> Result<()> {
+pub(crate) fn bench(rounds: u32, only: &[String]) -> Result<()> {
     if !is_root() {
         bail!("programs are traced, which needs root: run this as root");
     }
@@ -37,7 +37,11 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
     ]);
     Shell { dry_run: false }.run(&mut examples)?;
 
-    let (here, missing): (Vec<_>, Vec<_>) = Tracer::ALL.into_iter().partition(|it| it.is_here());
+    let wanted = |it: &Tracer| {
+        *it == Tracer::None || only.is_empty() || only.iter().any(|name| name == it.name())
+    };
+    let wanted = Tracer::ALL.into_iter().filter(wanted);
+    let (here, missing): (Vec<_>, Vec<_>) = wanted.partition(|it| it.is_here());
     let file = tempfile::NamedTempFile::new().context("cannot make a file")?;
     let files = Files::new(file.path())?;
     let mut nanoseconds: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
@@ -96,12 +100,6 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
     for tracer in &missing {
         println!("{} is not here", tracer.name());
     }
-    let consumer = consumer(&summaries);
-    if let Some((per_million, lost)) = consumer {
-        println!(
-            "fdwatch itself: {per_million:.2} s CPU per million events beyond its start, lost {lost}"
-        );
-    }
     let path = tasks::target_directory()?.join("bench.json");
     let report = json!({
         "machine": machine(),
@@ -113,19 +111,6 @@ pub(crate) fn bench(rounds: u32) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     say(format!("all of it is in {}", path.display()));
     Ok(())
-}
-
-/// Processor time per million events, in seconds, and what was lost, over all rounds.
-fn consumer(summaries: &[Value]) -> Option<(f64, u64)> {
-    let sum =
-        |field: &dyn Fn(&Value) -> Option<f64>| summaries.iter().filter_map(field).sum::<f64>();
-    let cpu = sum(&|it| Some(it["cpu"]["user"].as_f64()? + it["cpu"]["system"].as_f64()?));
-    let start = sum(&|it| it["cpu"]["start"].as_f64());
-    let events = sum(&|it| it["events"].as_f64());
-    let lost = summaries
-        .iter()
-        .filter_map(|it| it["lost"]["total"].as_u64());
-    (events > 0.0).then(|| ((cpu - start) / events * 1e6, lost.sum()))
 }
 
 /// What the figures were made on.

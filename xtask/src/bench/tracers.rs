@@ -2,9 +2,9 @@
 //! people would use instead.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
     process::{self, Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -72,7 +72,7 @@ impl Tracer {
                 (Command::new(floor), Some("attached"))
             }
             Self::Fdwatch => {
-                let mut command = Command::new(fdwatch()?);
+                let mut command = Command::new(tasks::fdwatch()?);
                 command.args(["watch", "--json"]);
                 (command, Some("\"started\""))
             }
@@ -121,7 +121,11 @@ impl Tracer {
                 }
             }
         } else {
-            thread::sleep(Duration::from_secs(1));
+            // These do not say when they are there. strace is the tracer of each thread then.
+            thread::sleep(Duration::from_secs(2));
+            if self == Self::Strace && !is_traced() {
+                bail!("strace has not attached");
+            }
         }
         let rest = thread::spawn(move || {
             let mut last = String::new();
@@ -137,8 +141,13 @@ impl Tracer {
     }
 }
 
-fn fdwatch() -> Result<PathBuf> {
-    tasks::fdwatch()
+/// Whether the thread is traced by way of ptrace.
+fn is_traced() -> bool {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let tracer = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
 }
 
 /// A tracer that is attached.

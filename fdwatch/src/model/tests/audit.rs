@@ -151,3 +151,48 @@ fn a_process_that_no_look_comes_to_is_asked_about_and_forgotten() {
     assert!(told.model.process(5).is_none());
     assert_eq!(told.drift().phantom, 2);
 }
+
+#[test]
+fn another_file_at_the_address_of_one_that_was_closed_is_wrong() {
+    let mut told = Told::with(&[(0, 10)]);
+    for _ in 0..2 {
+        told.model.begin_audit();
+        told.task(1, 1, A, STARTED);
+        told.apply(&Event::SnapshotFile(&SnapshotFile {
+            header: header(1, 1, 0, 0),
+            table: A,
+            payload: fdwatch_common::Payload {
+                ino: 99,
+                ..payload(10)
+            },
+        }));
+        told.model.end_audit(&mut Vec::new());
+    }
+    assert_eq!(told.drift().wrong_file, 1);
+    assert_eq!(told.model.table(A).unwrap().get(0).unwrap().ino, 99);
+}
+
+#[test]
+fn a_thread_whose_end_was_lost_leaves_its_table() {
+    let mut told = Told::with(&[(0, 10)]);
+    told.bits_by(2, 1, B, 0, 0, &[1]);
+    assert_eq!(told.holders(B), [(1, 2)]);
+    for _ in 0..2 {
+        assert!(told.audit(&[(0, 10)]).unvisited.is_empty());
+    }
+    assert_eq!(told.model.tables().count(), 1);
+    assert_eq!(told.drift().phantom, 1);
+}
+
+#[test]
+fn a_thread_that_came_to_a_table_unseen_is_known_after_two_looks() {
+    let mut told = Told::with(&[(0, 10)]);
+    for _ in 0..2 {
+        told.audit_with(&[(0, 10)], |told| {
+            told.task(2, 1, B, STARTED).found(2, 1, B, 5, 15);
+        });
+    }
+    assert_eq!(told.files(B), [(5, 15)]);
+    assert_eq!(told.holders(B), [(1, 2)]);
+    assert_eq!(told.model.table_of_thread(1, 2).unwrap().address(), B);
+}

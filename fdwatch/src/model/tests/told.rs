@@ -1,6 +1,6 @@
 //! Records in few words, for the model's tests.
 
-use fdwatch_common::{NO_CALL, Payload, SnapshotFile, SnapshotTask};
+use fdwatch_common::{NO_CALL, Payload, SnapshotFile, SnapshotTask, TableBits};
 
 use super::super::*;
 use super::A;

@@ -236,53 +236,30 @@ impl Actor {
 
 /// A child that has its memory for itself, and one thread.
 fn fork(actor: &mut Actor, guest: impl FnOnce(&mut Actor)) -> i32 {
-    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
     // SAFETY: the child may do what its parent may: there is no lock that it needs and another
     // thread may have held, for the allocator's are taken care of by the C library.
-    match unsafe { libc::fork() } {
-        0 => {
-            end_with_parent();
-            guest(&mut child);
-            unreachable!("a guest stays or ends")
-        }
-        pid => pid,
-    }
+    child(actor, || unsafe { libc::fork() }.into(), guest)
 }
 
 /// The same, with flags: nothing may be allocated, for the C library does not know of it.
 fn clone(actor: &mut Actor, flags: i32, guest: impl FnOnce(&mut Actor)) -> i32 {
-    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
     let flags = flags | libc::SIGCHLD;
     // SAFETY: without CLONE_VM this is a fork.
-    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
-        0 => {
-            end_with_parent();
-            guest(&mut child);
-            unreachable!("a guest stays or ends")
-        }
-        pid => pid as i32,
-    }
+    let clone = || unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    child(actor, clone, guest)
 }
 
 fn clone_with_pidfd(actor: &mut Actor, number: u32) -> i32 {
-    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
     let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd = -1;
     // SAFETY: without CLONE_VM this is a fork; there is room for the descriptor.
-    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) } {
-        0 => {
-            end_with_parent();
-            child.stay_after_calls(number)
-        }
-        pid => {
-            actor.made(pidfd);
-            pid as i32
-        }
-    }
+    let clone = || unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    let pid = child(actor, clone, |guest| guest.stay_after_calls(number));
+    actor.made(pidfd);
+    pid
 }
 
 fn clone3_with_pidfd(actor: &mut Actor, number: u32) -> i32 {
-    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
     let mut pidfd = -1i32;
     // `struct clone_args`, include/uapi/linux/sched.h: flags, pidfd, .., exit_signal.
     let arguments = [
@@ -297,15 +274,22 @@ fn clone3_with_pidfd(actor: &mut Actor, number: u32) -> i32 {
     ];
     let len = size_of_val(&arguments);
     // SAFETY: without CLONE_VM this is a fork; there is room for the descriptor.
-    match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, len) } {
+    let clone = || unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, len) };
+    let pid = child(actor, clone, |guest| guest.stay_after_calls(number));
+    actor.made(pidfd);
+    pid
+}
+
+/// What `make` makes, which returns in the child as fork does.
+fn child(actor: &mut Actor, make: impl FnOnce() -> i64, guest: impl FnOnce(&mut Actor)) -> i32 {
+    let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
+    match make() {
         0 => {
             end_with_parent();
-            child.stay_after_calls(number)
+            guest(&mut child);
+            unreachable!("a guest stays or ends")
         }
-        pid => {
-            actor.made(pidfd);
-            pid as i32
-        }
+        pid => pid as i32,
     }
 }
 

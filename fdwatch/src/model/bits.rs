@@ -1,0 +1,90 @@
+//! What the kernel's bitmaps say of a table: which numbers are open, and which close on exec.
+
+use fdwatch_common::{Bitmap, TableBits};
+
+use super::{Model, Observer};
+
+impl Model {
+    pub(super) fn table_bits(&mut self, bits: &TableBits, observer: &mut impl Observer) {
+        let (header, address) = (&bits.header, bits.table);
+        self.audit.touch_table(address);
+        self.remove_ended(header, address, observer);
+        self.table_for(header, address, observer);
+        if let (Some(window), Bitmap::CloseOnExec) = (&mut self.window, bits.bitmap()) {
+            window.forget_cloexec(address);
+        }
+        let table = self.table_for(header, address, observer);
+        match bits.bitmap() {
+            Bitmap::Open => {
+                self.contest_unseen(address, header.fd, bits.words());
+                self.keep_only(address, header.fd, bits.words(), observer);
+                // The table that it is a copy of may have had room for more.
+                self.end_at(address, bits.capacity, observer);
+            }
+            Bitmap::CloseOnExec => {
+                let bits: Vec<_> = table
+                    .iter()
+                    .filter_map(|(fd, _)| {
+                        let at = fd.checked_sub(header.fd)?;
+                        let word = bits.words().get(at as usize / 64)?;
+                        Some((fd, word >> (at % 64) & 1 != 0))
+                    })
+                    .collect();
+                for (fd, closes) in bits {
+                    table.set_closes_on_exec(fd, closes);
+                }
+                self.contested.set_flags(address, header.tid, self.now);
+            }
+        }
+    }
+
+    /// Ends the descriptors from `first` on that are not among `open`.
+    pub(super) fn keep_only(
+        &mut self,
+        address: u64,
+        first: u32,
+        open: &[u64],
+        observer: &mut impl Observer,
+    ) {
+        if let Some(window) = &mut self.window {
+            window.keep_only(address, first, open);
+        }
+        let Some(table) = self.tables.get_mut(&address) else {
+            return;
+        };
+        for fd in table.missing_from(first, open) {
+            if let Some(slot) = table.remove(fd) {
+                observer.died(table, fd, &slot, self.now);
+            }
+        }
+    }
+
+    /// Ends the descriptors from `end` on.
+    fn end_at(&mut self, address: u64, end: u32, observer: &mut impl Observer) {
+        if let Some(window) = &mut self.window {
+            window.end_at(address, end);
+        }
+        let Some(table) = self.tables.get_mut(&address) else {
+            return;
+        };
+        let beyond = table.iter().map(|(fd, _)| fd).filter(|&fd| fd >= end);
+        for fd in beyond.collect::<Vec<_>>() {
+            if let Some(slot) = table.remove(fd) {
+                observer.died(table, fd, &slot, self.now);
+            }
+        }
+    }
+
+    /// From `first` on these are open, and others may have closed some in the table that this one is
+    /// a copy of.
+    pub(super) fn contest_unseen(&mut self, address: u64, first: u32, open: &[u64]) {
+        if self.window.is_some() {
+            return;
+        }
+        if let Some(table) = self.tables.get(&address) {
+            for fd in table.unseen_from(first, open) {
+                self.contested.add_unseen((address, fd), self.now);
+            }
+        }
+    }
+}
