@@ -130,6 +130,15 @@ impl Contested {
         sweep.is_some_and(|&(other, at)| other != tid && is_recent(at, now))
     }
 
+    /// The table `to` is a copy of `from`: what is not known of that is not known of this.
+    pub(super) fn copy(&mut self, from: u64, to: u64, at: Moment) {
+        let doubts = self.numbers.iter().filter(|((table, _), _)| *table == from);
+        let doubts: Vec<_> = doubts.map(|(&(_, fd), doubt)| (fd, *doubt)).collect();
+        for (fd, Doubt { is_unseen, .. }) in doubts {
+            self.doubt((to, fd), at, is_unseen);
+        }
+    }
+
     /// The table `to` is a copy of `from`, made by `tid`: what others have done to flags shortly
     /// before may be missing there.
     pub(super) fn copy_flags(&mut self, from: u64, to: u64, tid: u32, at: Moment) {

@@ -72,6 +72,7 @@ impl Model {
         self.tables.insert(address, table);
         self.contested.forget(address);
         if is_copy {
+            self.contested.copy(before, address, self.now);
             self.contest_copy(before, address, tid);
         }
         if before == address {

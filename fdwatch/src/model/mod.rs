@@ -336,6 +336,7 @@ impl Model {
             observer.gone(&unseen, now);
         }
         self.contested.forget(address);
+        self.contested.copy(parent_table, address, now);
         if flags & SHARED_TABLE != 0 {
             self.contest_copy(parent_table, address, fork.parent_tid);
         }

@@ -237,21 +237,26 @@ fn number(entry: &fs::DirEntry) -> u32 {
     entry.file_name().to_str().unwrap().parse().unwrap()
 }
 
-/// Whether it has no descriptors any more.
+/// `include/linux/sched.h`.
+const PF_EXITING: u32 = 4;
+
+/// Whether it has no descriptors any more, or is about to give them back.
 fn has_ended(tid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+    let mut fields = stat.rsplit(") ").next().unwrap().split(' ');
+    let (state, flags) = (fields.next(), fields.nth(5));
+    let Some(flags) = flags.and_then(|flags| flags.parse::<u32>().ok()) else {
+        return true;
+    };
+    matches!(state, Some("Z" | "X")) || flags & PF_EXITING != 0
 }
 
 /// `include/uapi/linux/kcmp.h`.
 const KCMP_FILE: i32 = 0;
 const KCMP_FILES: i32 = 2;
 
-fn share_table(one: u32, other: u32) -> bool {
+/// Whether two tasks have one table.
+pub(crate) fn share_table(one: u32, other: u32) -> bool {
     // SAFETY: the call only compares.
     unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) == 0 }
 }

@@ -1,6 +1,7 @@
 //! The probe and the engine, in the test's own process.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsStr,
     fmt::Write as _,
@@ -100,35 +101,36 @@ impl Watching {
         fd.is_some_and(|fd| model.is_in_doubt(difference.table, fd))
     }
 
-    /// What the records said that may have led to a difference, in words.
+    /// What the records said that may have led to a difference, in words: of the table, of those
+    /// that it is a copy of, and of the process.
     pub(crate) fn story_of(&self, difference: &Difference) -> String {
+        let records: Vec<Vec<u64>> = self.records.iter().map(|it| aligned(it)).collect();
+        let mut tables = BTreeSet::from([difference.table]);
+        for words in records.iter().rev() {
+            if let Ok(Event::Fork(fork)) = Event::parse(bytes(words))
+                && tables.contains(&fork.table)
+            {
+                tables.insert(fork.parent_table);
+            }
+        }
         let mut story = String::new();
-        for record in &self.records {
-            // Aligned as it was in the ring.
-            let words: Vec<u64> = record
-                .chunks_exact(8)
-                .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()))
-                .collect();
-            // SAFETY: any words are bytes.
-            let aligned = unsafe { slice::from_raw_parts(words.as_ptr().cast(), record.len()) };
-            let Ok(event) = Event::parse(aligned) else {
+        for words in &records {
+            let Ok(event) = Event::parse(bytes(words)) else {
                 continue;
             };
             let header = event.header();
+            let is_same = Some(header.fd) == difference.fd;
             let is_about = match event {
                 Event::Birth(Birth { table, .. })
                 | Event::Death(Death { table, .. })
                 | Event::SetCloexec(SetCloexec { table, .. }) => {
-                    Some(header.fd) == difference.fd && *table == difference.table
+                    is_same && (tables.contains(table) || header.tgid == difference.tgid)
                 }
-                Event::Fork(fork) => {
-                    [fork.table, fork.parent_table].contains(&difference.table)
-                        || header.tgid == difference.tgid
-                }
+                Event::Fork(fork) => tables.contains(&fork.table) || header.tgid == difference.tgid,
                 Event::TableBits(bits) => {
                     let at = difference.fd.and_then(|fd| fd.checked_sub(header.fd));
                     let is_near = at.is_none_or(|at| (at as usize) < bits.words().len() * 64);
-                    is_near && (bits.table == difference.table || header.tgid == difference.tgid)
+                    is_near && (tables.contains(&bits.table) || header.tgid == difference.tgid)
                 }
                 _ => header.tgid == difference.tgid,
             };
@@ -143,6 +145,18 @@ impl Watching {
     pub(crate) fn lost(&self) -> Lost {
         self.probe.lost().unwrap()
     }
+}
+
+/// A record, aligned as it was in the ring.
+fn aligned(record: &[u8]) -> Vec<u64> {
+    let words = record.chunks_exact(8);
+    let words = words.map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()));
+    words.collect()
+}
+
+fn bytes(words: &[u64]) -> &[u8] {
+    // SAFETY: any words are bytes.
+    unsafe { slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 /// The moment it is.

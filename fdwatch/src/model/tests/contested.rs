@@ -4,7 +4,7 @@ use fdwatch_common::{CLOEXEC, SHARED_TABLE};
 
 use super::{
     super::*,
-    A, B,
+    A, B, C,
     told::{Told, header, payload},
 };
 
@@ -111,6 +111,21 @@ fn a_copy_is_where_others_have_just_changed_the_original() {
     told.exit(2, 2, EVERY_THREAD);
     told.fork(3, 1, A, B);
     assert_eq!(told.in_doubt(B), [0; 0], "it is another table");
+}
+
+#[test]
+fn a_copy_of_what_is_in_doubt_is_in_doubt() {
+    let mut told = Told::with(&[(3, 13)]);
+    // A second later it is certain.
+    told.model.now = Moment(2_000_000_000);
+    // Something is open that no one told of.
+    told.bits(1, A, 0, 0, &[1 << 3 | 1 << 4]);
+    assert_eq!(told.in_doubt(A), [4]);
+    told.fork(2, 1, A, B).fork(3, 1, A, A).death(3, 3, C, 3, 13);
+    assert_eq!(told.in_doubt(B), [4], "by fork");
+    assert_eq!(told.in_doubt(C), [4], "by unshare");
+    told.birth_by(2, 2, B, 4, 14, 0);
+    assert_eq!(told.in_doubt(B), [0; 0], "it is known now");
 }
 
 #[test]

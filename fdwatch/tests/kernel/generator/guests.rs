@@ -4,6 +4,7 @@
 use std::{io::Write as _, mem::MaybeUninit, ptr, thread};
 
 use super::{GUEST, actor::Actor, calls, none, random::Random};
+use crate::truth::share_table;
 
 /// A process that stays.
 pub(super) struct Guest {
@@ -104,21 +105,31 @@ const WAYS: &[Way] = &[
     |actor, number| {
         fork(actor, |guest| {
             let (go_on, may_go_on) = std::sync::mpsc::channel();
+            let (done, is_done) = std::sync::mpsc::channel();
             guest.with_thread(move |other| {
                 other.some_calls();
                 may_go_on.recv().unwrap();
-                other.stay_after_calls(number)
+                other.some_calls();
+                is_done.recv().unwrap();
+                other.stay(number)
             });
             guest.some_calls();
             unshare();
             go_on.send(()).unwrap();
             guest.some_calls();
+            done.send(()).unwrap();
             pause();
         })
     },
     |actor, number| {
         fork(actor, |guest| {
-            guest.with_thread(move |other| other.stay_after_calls(number));
+            guest.with_thread(move |other| {
+                other.some_calls();
+                while shares_table_of_leader() {
+                    thread::yield_now();
+                }
+                other.stay(number)
+            });
             guest.some_calls();
             // Of the thread alone.
             // SAFETY: it holds nothing that others need.
@@ -335,6 +346,12 @@ fn spawn(actor: &mut Actor, number: u32) -> i32 {
 fn unshare() {
     // SAFETY: no pointers are passed.
     unsafe { libc::unshare(libc::CLONE_FILES) };
+}
+
+/// Whether the thread's leader has not given its table back.
+fn shares_table_of_leader() -> bool {
+    // SAFETY: the calls have no requirements.
+    unsafe { share_table(libc::gettid() as u32, libc::getpid() as u32) }
 }
 
 /// Lets the process be ended with the thread that made it.
