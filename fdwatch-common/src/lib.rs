@@ -15,8 +15,8 @@ pub use event::{
     SHARED_TABLE, SetCloexec, SnapshotFile, SnapshotTask, TableBits, WORDS_PER_CHUNK,
 };
 pub use settings::{
-    BTF_TASK, FileWindow, LOST_KINDS, MAX_BITMAP_CHUNKS, MAX_FILE_WINDOW, MAX_INODE_WINDOW,
-    Offsets, Settings,
+    BTF_TASK, CAST, CAST_CALL, Casts, FileWindow, LOST_KINDS, MAX_BITMAP_CHUNKS, MAX_FILE_WINDOW,
+    MAX_INODE_WINDOW, Offsets, Settings,
 };
 
 /// A type that is nothing but bytes: any bit pattern is a value, and no byte of it is padding.

@@ -23,6 +23,25 @@ pub const MAX_BITMAP_CHUNKS: u32 = 64;
 /// (`bpf_get_current_task_btf`, 5.11 and newer), whose fields are then plain loads.
 pub const BTF_TASK: u32 = 1;
 
+/// In [`Settings::features`]: the kernel has `bpf_rdonly_cast` (6.2 and newer), which makes a typed
+/// pointer of an address.
+pub const CAST: u32 = 2;
+
+/// In the object, a call of the helper of this number, which there is not, stands where
+/// `bpf_rdonly_cast` is to be called: the loader puts that there, for only the running kernel's BTF
+/// tells its number.
+pub const CAST_CALL: i32 = 0x0fdc_a570;
+
+/// What addresses are cast to: numbers of structures in the kernel's BTF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Casts {
+    /// `struct file`.
+    pub file: u32,
+    /// Any structure that begins with a 64-bit integer.
+    pub word: u32,
+}
+
 /// Where the fields that are wanted lie in the kernel's structures, in bytes from the beginning of
 /// each: resolved from the running kernel's BTF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +107,9 @@ pub struct FileWindow {
 pub struct Settings {
     /// Where things are.
     pub offsets: Offsets,
-    /// [`BTF_TASK`].
+    /// What addresses are cast to, where there is [`CAST`].
+    pub casts: Casts,
+    /// [`BTF_TASK`], [`CAST`].
     pub features: u32,
     /// The process whose doings are left out: fdwatch itself.
     pub own_tgid: u32,
@@ -114,7 +135,7 @@ impl Settings {
 }
 
 const _: () = assert!(size_of::<Offsets>() == 30 * 4);
-const _: () = assert!(size_of::<Settings>() == 35 * 4);
+const _: () = assert!(size_of::<Settings>() == 37 * 4);
 
 // SAFETY: 32-bit integers only.
 unsafe impl Plain for Settings {}

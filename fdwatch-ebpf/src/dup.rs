@@ -7,7 +7,7 @@ use crate::{
     kernel::{Caller, File, caller, current_table},
     open::birth,
     pending::{self, By},
-    ring::{discard, emit, reserve, submit},
+    ring::{emit, reserve},
     syscall,
 };
 
@@ -64,16 +64,16 @@ fn sys_exit_fcntl(ctx: TracePointContext) -> u32 {
 /// later in the ring.
 #[inline(always)]
 fn tell_flag(caller: Caller, call: u16, fd: u32) {
-    let Some(mut entry) = reserve::<SetCloexec>(Kind::SetCloexec) else {
+    let Some(mut room) = reserve::<SetCloexec>(Kind::SetCloexec) else {
         return;
     };
     let table = current_table();
     if fd >= table.capacity() {
-        discard(entry);
+        room.discard();
         return;
     }
     let closes = if table.closes_on_exec(fd) { CLOEXEC } else { 0 };
-    entry.write(SetCloexec {
+    room.write(SetCloexec {
         header: Header {
             kind: Kind::SetCloexec as u8,
             flags: closes | SHARED_TABLE,
@@ -84,7 +84,7 @@ fn tell_flag(caller: Caller, call: u16, fd: u32) {
         },
         table: table.address(),
     });
-    submit(entry);
+    room.submit();
 }
 
 /// The other way to set and clear the flag, which Python takes. All other ioctl calls are over after
@@ -99,7 +99,7 @@ fn sys_enter_ioctl(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Told at the entry, and only if it changes anything: most programs set what is set already. Where
+/// Told at the room, and only if it changes anything: most programs set what is set already. Where
 /// another thread may change it back before this call comes to it, it is told in any case. ioctl
 /// knows no descriptors that are only a path.
 #[inline(always)]

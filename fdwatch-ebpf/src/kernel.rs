@@ -8,7 +8,9 @@ use aya_ebpf::helpers::{
         bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel as probe_read_kernel,
     },
 };
-use fdwatch_common::{BTF_TASK, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Payload, Settings};
+use fdwatch_common::{
+    BTF_TASK, CAST, CAST_CALL, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Payload, Settings,
+};
 
 /// Written by the loader. Read through [`settings!`] only.
 #[unsafe(no_mangle)]
@@ -40,6 +42,17 @@ impl Pointer {
             address,
             typed: true,
         }
+    }
+
+    /// An address as a pointer to the structure of that number. Only where there is [`CAST`].
+    #[inline(always)]
+    pub(crate) fn cast(address: u64, structure: u32) -> Self {
+        // SAFETY: what the loader puts in the place of this call is `bpf_rdonly_cast`, which is of
+        // this type and leaves it to each load to check the address.
+        let cast: unsafe extern "C" fn(u64, u32) -> *const u8 =
+            unsafe { core::mem::transmute(CAST_CALL as usize) };
+        // SAFETY: as above.
+        Self::typed(unsafe { cast(address, structure) })
     }
 
     /// Of which only the address is known.
@@ -259,18 +272,14 @@ impl Table {
             return 0;
         }
         let slots = self.fdt.load::<u64>(settings!(offsets.fdt_fd));
-        let slot = slots.wrapping_add(u64::from(fd) * 8) as *const u64;
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_kernel(slot) }.unwrap_or(0)
+        word(slots.wrapping_add(u64::from(fd) * 8))
     }
 
     /// Whether `fd`, which there is room for, closes on exec.
     #[inline(always)]
     pub(crate) fn closes_on_exec(self, fd: u32) -> bool {
-        let word = self.bitmap(settings!(offsets.fdt_close_on_exec)) + u64::from(fd / 64) * 8;
-        // SAFETY: the helper checks the address.
-        let word = unsafe { bpf_probe_read_kernel(word as *const u64) }.unwrap_or(0);
-        word >> (fd % 64) & 1 != 0
+        let words = self.bitmap(settings!(offsets.fdt_close_on_exec));
+        word(words.wrapping_add(u64::from(fd / 64) * 8)) >> (fd % 64) & 1 != 0
     }
 
     /// Address of the bitmap of open numbers.
@@ -328,9 +337,13 @@ impl File {
                 == AF_UNIX
     }
 
-    /// Reads what it is open on: one read for the file, one for the inode, one for the device.
+    /// Reads what it is open on: by loads, or else by one read for the file, one for the inode, and
+    /// one for the device.
     #[inline(always)]
     pub(crate) fn payload(self) -> Payload {
+        if settings!(features) & CAST != 0 {
+            return payload(Pointer::cast(self.0, settings!(casts.file)));
+        }
         let file = Window::<{ MAX_FILE_WINDOW / 8 }>::read(
             self.0 + u64::from(settings!(offsets.file.file_start)),
             settings!(offsets.file.file_len),
@@ -351,6 +364,36 @@ impl File {
             mode: inode.get::<u16>(settings!(offsets.file.i_mode)).into(),
             nlink: inode.get(settings!(offsets.file.i_nlink)),
         }
+    }
+}
+
+/// What `file`, whose type the verifier knows, is open on.
+#[inline(always)]
+pub(crate) fn payload(file: Pointer) -> Payload {
+    let window = settings!(offsets.file.file_start);
+    let inode = file.follow(window + settings!(offsets.file.f_inode));
+    let start = settings!(offsets.file.inode_start);
+    Payload {
+        file: file.address(),
+        ino: inode.load(start + settings!(offsets.file.i_ino)),
+        dev: inode
+            .follow(start + settings!(offsets.file.i_sb))
+            .load(settings!(offsets.super_block_dev)),
+        flags: file.load(window + settings!(offsets.file.f_flags)),
+        mode: inode
+            .load::<u16>(start + settings!(offsets.file.i_mode))
+            .into(),
+        nlink: inode.load(start + settings!(offsets.file.i_nlink)),
+    }
+}
+
+/// The 64-bit integer at an address; zero where it cannot be read.
+#[inline(always)]
+fn word(address: u64) -> u64 {
+    if settings!(features) & CAST != 0 {
+        Pointer::cast(address, settings!(casts.word)).load(0)
+    } else {
+        Pointer::untyped(address).load(0)
     }
 }
 

@@ -5,7 +5,7 @@ use fdwatch_common::{Birth, CLOEXEC, Header, Kind};
 
 use crate::{
     kernel::{Caller, caller, current_table},
-    ring::{discard, reserve, submit},
+    ring::reserve,
     syscall,
 };
 
@@ -32,12 +32,12 @@ pub(crate) fn birth(ctx: &TracePointContext) {
 /// later in the ring, so that the last record of a number tells what it refers to last.
 #[inline(always)]
 pub(crate) fn birth_of(caller: Caller, call: u16, fd: u32) {
-    let Some(mut entry) = reserve::<Birth>(Kind::Birth) else {
+    let Some(mut room) = reserve::<Birth>(Kind::Birth) else {
         return;
     };
     let table = current_table();
     let Some(file) = table.file(fd) else {
-        discard(entry);
+        room.discard();
         return;
     };
     let header = Header {
@@ -49,10 +49,10 @@ pub(crate) fn birth_of(caller: Caller, call: u16, fd: u32) {
         tid: caller.tid,
         tgid: caller.tgid,
     };
-    entry.write(Birth {
+    room.write(Birth {
         header,
         table: table.address(),
         payload: file.payload(),
     });
-    submit(entry);
+    room.submit();
 }

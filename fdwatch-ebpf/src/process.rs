@@ -15,7 +15,7 @@ use fdwatch_common::{
 use crate::{
     kernel::{Caller, Pointer, Table, Task, has_other_threads, settings},
     received::pidfd_of_child,
-    ring::{count_lost, emit, reserve, submit},
+    ring::{count_lost, emit, reserve},
 };
 
 /// In `kernel_clone`, kernel/fork.c: the child has its table and does not run yet.
@@ -190,7 +190,7 @@ pub(crate) fn emit_bits<const CHUNKS: u32>(
         if fd >= table.capacity() {
             return None;
         }
-        let mut entry = reserve::<TableBits>(Kind::TableBits)?;
+        let mut room = reserve::<TableBits>(Kind::TableBits)?;
         // It may have grown, and moved, meanwhile.
         let table = table.again();
         let capacity = table.capacity();
@@ -199,8 +199,8 @@ pub(crate) fn emit_bits<const CHUNKS: u32>(
             Bitmap::CloseOnExec => table.close_on_exec_bitmap(),
         };
         let len = (capacity.saturating_sub(fd) / 64).min(WORDS_PER_CHUNK as u32);
-        let record = entry.as_mut_ptr();
-        // SAFETY: the entry has room for the whole record; the helper checks the address it reads
+        let record = room.as_mut_ptr();
+        // SAFETY: there is room for the whole record; the helper checks the address it reads
         // from, and the verifier that there is room for as much.
         unsafe {
             (&raw mut (*record).header).write(Header {
@@ -221,7 +221,7 @@ pub(crate) fn emit_bits<const CHUNKS: u32>(
                 bits.wrapping_add(u64::from(fd / 8)) as *const _,
             );
         }
-        submit(entry);
+        room.submit();
     }
     let next = first + CHUNKS * (WORDS_PER_CHUNK as u32 * 64);
     (next < table.capacity()).then_some(next)

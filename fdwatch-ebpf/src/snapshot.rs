@@ -3,11 +3,11 @@
 
 use core::{ffi::c_void, ptr};
 
-use fdwatch_common::{CLOEXEC, Header, Kind, NO_CALL, Payload, SnapshotFile, SnapshotTask};
+use fdwatch_common::{CLOEXEC, Header, Kind, NO_CALL, SnapshotFile, SnapshotTask};
 
 use crate::{
-    kernel::{Pointer, Task, settings},
-    ring::{filled, submit, try_reserve},
+    kernel::{Pointer, Task, payload, settings},
+    ring::{filled, try_reserve},
 };
 
 /// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c: the same since 5.8.
@@ -57,10 +57,10 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
     };
     // SAFETY: see `LAST_TID`.
     if unsafe { LAST_TID } != tid {
-        let Some(mut entry) = try_reserve::<SnapshotTask>() else {
+        let Some(mut room) = try_reserve::<SnapshotTask>() else {
             return AGAIN;
         };
-        entry.write(SnapshotTask {
+        room.write(SnapshotTask {
             header: header(Kind::SnapshotTask),
             table: table.address(),
             start_time: task.leader().start_time(),
@@ -68,14 +68,14 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
             parent: task.parent().tgid(),
             reserved: 0,
         });
-        submit(entry);
+        room.submit();
         // SAFETY: see `LAST_TID`.
         unsafe { LAST_TID = tid };
     }
-    let Some(mut entry) = try_reserve::<SnapshotFile>() else {
+    let Some(mut room) = try_reserve::<SnapshotFile>() else {
         return AGAIN;
     };
-    entry.write(SnapshotFile {
+    room.write(SnapshotFile {
         header: Header {
             flags: if table.closes_on_exec(fd) { CLOEXEC } else { 0 },
             fd,
@@ -84,26 +84,6 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
         table: table.address(),
         payload: payload(file),
     });
-    submit(entry);
+    room.submit();
     0
-}
-
-/// What `file`, which the kernel holds for us, is open on.
-#[inline(always)]
-fn payload(file: Pointer) -> Payload {
-    let window = settings!(offsets.file.file_start);
-    let inode = file.follow(window + settings!(offsets.file.f_inode));
-    let start = settings!(offsets.file.inode_start);
-    Payload {
-        file: file.address(),
-        ino: inode.load(start + settings!(offsets.file.i_ino)),
-        dev: inode
-            .follow(start + settings!(offsets.file.i_sb))
-            .load(settings!(offsets.super_block_dev)),
-        flags: file.load(window + settings!(offsets.file.f_flags)),
-        mode: inode
-            .load::<u16>(start + settings!(offsets.file.i_mode))
-            .into(),
-        nlink: inode.load(start + settings!(offsets.file.i_nlink)),
-    }
 }

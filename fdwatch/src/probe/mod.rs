@@ -5,6 +5,7 @@
 mod error;
 pub mod host;
 mod notes;
+mod object;
 mod offsets;
 pub mod proc_snapshot;
 mod tracepoints;
@@ -17,13 +18,13 @@ use std::{
 };
 
 pub use self::error::ProbeError;
-use self::notes::Notes;
+use self::{notes::Notes, object::Object, offsets::Kernel};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, Iter, TracePoint},
 };
-use fdwatch_common::{BTF_TASK, Kind, LOST_KINDS, Settings};
+use fdwatch_common::{BTF_TASK, CAST, Kind, LOST_KINDS, Settings};
 
 /// Default size of the ring, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
@@ -31,9 +32,6 @@ pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 /// Largest size of the ring, in bytes: the kernel allows no more than a quarter of what 32 bits of
 /// pages count (`RINGBUF_MAX_DATA_SZ`, kernel/bpf/ringbuf.c), and no host needs more than this.
 pub const LARGEST_RING_BYTES: u32 = 1 << 30;
-
-/// The programs, as cargo built them for this binary.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fdwatch-ebpf"));
 
 /// What the programs are loaded with.
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +115,13 @@ impl Probe {
                 reason: error.to_string(),
             }
         })?;
+        let kernel = Kernel::parse(bytes)?;
+        let cast = kernel.cast();
         let typed = version.is_none_or(|version| version >= host::BTF_TASK_KERNEL);
         let settings = Settings {
-            offsets: offsets::resolve(bytes)?,
-            features: if typed { BTF_TASK } else { 0 },
+            offsets: kernel.offsets()?,
+            casts: cast.map(|cast| cast.to).unwrap_or_default(),
+            features: if typed { BTF_TASK } else { 0 } | if cast.is_some() { CAST } else { 0 },
             own_tgid: process::id(),
             only_tgid: options.only_tgid.unwrap_or(0),
             wake_at: options.ring_bytes / 16,
@@ -130,7 +131,7 @@ impl Probe {
             .btf(Some(&btf))
             .map_max_entries("RING", options.ring_bytes)
             .override_global("SETTINGS", settings.as_bytes(), true)
-            .load(OBJECT)
+            .load(Object::new(cast.map(|cast| cast.function)).bytes())
             .map_err(|error| ProbeError::refused("to make the BPF maps", &error))?;
         let ring = take_map(&mut ebpf, "RING")?;
         let lost = take_map(&mut ebpf, "LOST")?;

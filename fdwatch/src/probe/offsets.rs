@@ -1,22 +1,71 @@
-//! Where the fields that the programs read lie in this kernel, from its BTF. There are no offsets
+//! Where the fields that the programs read lie in this kernel, and what it calls its types, from its
+//! BTF. There are no offsets
 //! of our own: rustc emits no CO-RE relocations, and a wrong offset gives wrong numbers without any
 //! error.
 
-use btfparse::{Offset, Readable, TypeInformation};
-use fdwatch_common::{FileWindow, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Offsets};
+use btfparse::{Offset, Readable, TypeInformation, TypeVariant};
+use fdwatch_common::{Casts, FileWindow, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Offsets};
 
 use super::ProbeError;
 
-/// Resolves every offset against `btf`, the bytes of `/sys/kernel/btf/vmlinux`.
-///
-/// # Errors
-///
-/// If these bytes are no BTF, or a field is not where it has been since 5.8.
-pub(super) fn resolve(btf: Vec<u8>) -> Result<Offsets, ProbeError> {
-    let types = TypeInformation::new(&Bytes(btf)).map_err(|error| ProbeError::UnreadableBtf {
-        reason: error.message().to_owned(),
-    })?;
-    let field = |structure, path| field(&types, structure, path);
+/// What the running kernel's BTF tells.
+pub(super) struct Kernel {
+    types: TypeInformation,
+}
+
+/// How addresses are made typed pointers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cast {
+    /// Number of the function `bpf_rdonly_cast`.
+    pub(super) function: u32,
+    /// What they are cast to.
+    pub(super) to: Casts,
+}
+
+impl Kernel {
+    /// Parses `btf`, the bytes of `/sys/kernel/btf/vmlinux`.
+    ///
+    /// # Errors
+    ///
+    /// If these bytes are no BTF.
+    pub(super) fn parse(btf: Vec<u8>) -> Result<Self, ProbeError> {
+        let types =
+            TypeInformation::new(&Bytes(btf)).map_err(|error| ProbeError::UnreadableBtf {
+                reason: error.message().to_owned(),
+            })?;
+        Ok(Self { types })
+    }
+
+    /// Resolves every offset.
+    ///
+    /// # Errors
+    ///
+    /// If a field is not where it has been since 5.8.
+    pub(super) fn offsets(&self) -> Result<Offsets, ProbeError> {
+        offsets(&self.types)
+    }
+
+    /// How addresses are made typed pointers, where the kernel can do that: since 6.2.
+    pub(super) fn cast(&self) -> Option<Cast> {
+        let id = |name, is_such: fn(&TypeVariant) -> bool| {
+            let id = self.types.id_of(name)?;
+            is_such(&self.types.from_id(id)?).then_some(id)
+        };
+        let function = id("bpf_rdonly_cast", |it| matches!(it, TypeVariant::Func(_)))?;
+        let structure = |name| id(name, |it| matches!(it, TypeVariant::Struct(_)));
+        if field(&self.types, "timespec64", "tv_sec").ok()? != 0 {
+            return None;
+        }
+        let to = Casts {
+            file: structure("file")?,
+            word: structure("timespec64")?,
+        };
+        Some(Cast { function, to })
+    }
+}
+
+fn offsets(types: &TypeInformation) -> Result<Offsets, ProbeError> {
+    let field = |structure, path| field(types, structure, path);
     let file = window(
         &[
             (field("file", "f_inode")?, 8),
@@ -129,16 +178,18 @@ mod tests {
         let Ok(btf) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             return;
         };
-        let offsets = resolve(btf).unwrap();
+        let kernel = Kernel::parse(btf).unwrap();
+        let offsets = kernel.offsets().unwrap();
         assert_eq!(offsets.task_tgid, offsets.task_pid + 4);
         assert!(offsets.file.file_len >= 16, "{offsets:?}");
     }
 
     #[test]
     fn what_is_no_btf_is_refused() {
-        let error = resolve(b"\x9f\xeb\x01".to_vec()).unwrap_err();
-        assert!(matches!(error, ProbeError::UnreadableBtf { .. }), "{error}");
-        assert!(resolve(Vec::new()).is_err());
+        for bytes in [b"\x9f\xeb\x01".to_vec(), Vec::new()] {
+            let error = Kernel::parse(bytes).err().unwrap();
+            assert!(matches!(error, ProbeError::UnreadableBtf { .. }), "{error}");
+        }
     }
 
     #[test]
