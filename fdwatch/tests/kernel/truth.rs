@@ -41,6 +41,8 @@ pub(crate) struct Difference {
     pub(crate) table: u64,
     /// About which descriptor, if it is about one.
     pub(crate) fd: Option<u32>,
+    /// No snapshot can show it: a task without descriptors is in none.
+    pub(crate) is_hidden: bool,
     what: String,
 }
 
@@ -102,17 +104,18 @@ impl Truth {
                 tgid, tid, beside, ..
             } = task;
             let table = model.table_of_thread(tgid, tid);
-            let mut differ = |fd, what: String| {
+            let mut differ = |fd, is_hidden, what: String| {
                 differences.push(Difference {
                     tgid,
                     table: table.map_or(0, Table::address),
                     fd,
+                    is_hidden,
                     what: format!("process {tgid}, thread {tid}: {what}"),
                 });
             };
             let Some(table) = table else {
                 if !task.rows.is_empty() {
-                    differ(None, "the model has no table".to_owned());
+                    differ(None, false, "the model has no table".to_owned());
                 }
                 continue;
             };
@@ -122,6 +125,7 @@ impl Truth {
                 if share != share_table(tid, beside) {
                     differ(
                         None,
+                        share && task.rows.is_empty(),
                         format!("in the model it shares {beside}'s table: {share}"),
                     );
                     continue;
@@ -135,7 +139,11 @@ impl Truth {
             for fd in fds {
                 let (shown, has) = (task.rows.get(&fd), has.get(&fd));
                 if shown != has {
-                    differ(Some(fd), format!("{fd} is {shown:?}, in the model {has:?}"));
+                    differ(
+                        Some(fd),
+                        false,
+                        format!("{fd} is {shown:?}, in the model {has:?}"),
+                    );
                 }
             }
             files.extend(table.iter().map(|(fd, slot)| File {
@@ -173,6 +181,7 @@ fn compare_descriptions(mut files: Vec<File>, differences: &mut Vec<Difference>)
             tgid: other.tgid,
             table: other.table,
             fd: Some(other.fd),
+            is_hidden: false,
             what: format!(
                 "{} of {} and {} of {} are {what}",
                 one.fd, one.tid, other.fd, other.tid
