@@ -57,11 +57,15 @@ pub enum Kind {
     SnapshotTask = 8,
     /// The snapshot found this descriptor open: [`SnapshotFile`].
     SnapshotFile = 9,
+    /// Where in the program the thread is that makes or closes a descriptor next: [`Stack`].
+    Stack = 10,
+    /// The path that the thread is about to open: [`AskedPath`].
+    AskedPath = 11,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Birth,
         Self::Death,
         Self::SetCloexec,
@@ -71,6 +75,8 @@ impl Kind {
         Self::TableBits,
         Self::SnapshotTask,
         Self::SnapshotFile,
+        Self::Stack,
+        Self::AskedPath,
     ];
 
     /// The name users see.
@@ -86,6 +92,8 @@ impl Kind {
             Self::TableBits => "table-bits",
             Self::SnapshotTask => "snapshot-task",
             Self::SnapshotFile => "snapshot-file",
+            Self::Stack => "stack",
+            Self::AskedPath => "asked-path",
         }
     }
 }
@@ -269,6 +277,65 @@ pub struct SnapshotFile {
     pub payload: Payload,
 }
 
+/// Frames that a [`Stack`] holds, at most.
+pub const MAX_FRAMES: usize = 64;
+
+/// Where in its program a thread is, of a process of which detail is wanted. The thread's next
+/// [`Birth`] or [`Death`] in the ring is what it is about; of two descriptors made by one call, the
+/// first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Stack {
+    /// [`Kind::Stack`].
+    pub header: Header,
+    /// How many of `frames` are there; what is in the others means nothing.
+    pub len: u32,
+    /// Not used.
+    pub reserved: u32,
+    /// Addresses in the process's memory: where it entered the kernel, and then what returns are to.
+    /// As far as frame pointers lead.
+    pub frames: [u64; MAX_FRAMES],
+}
+
+/// In [`Header::flags`] of an [`AskedPath`]: the path goes on.
+pub const CUT: u8 = 1;
+
+/// Bytes of a path that an [`AskedPath`] holds, at most.
+pub const MAX_PATH: usize = 256;
+
+/// The path that a thread asks to be opened, as it gave it, of a process of which detail is wanted.
+/// The thread's next [`Birth`], if there is one, is what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct AskedPath {
+    /// [`Kind::AskedPath`]; flags: [`CUT`].
+    pub header: Header,
+    /// How many of `bytes` are there.
+    pub len: u32,
+    /// Not used.
+    pub reserved: u32,
+    /// The path, without what ends it.
+    pub bytes: [u8; MAX_PATH],
+}
+
+impl Stack {
+    /// The frames that are there, from the inside out.
+    #[must_use]
+    pub fn frames(&self) -> &[u64] {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        &self.frames[..len.min(MAX_FRAMES)]
+    }
+}
+
+impl AskedPath {
+    /// The bytes that are there.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        &self.bytes[..len.min(MAX_PATH)]
+    }
+}
+
 macro_rules! records {
     ($($(#[$doc:meta])* $name:ident: $size:literal),* $(,)?) => {
         /// A record of the ring, taken apart.
@@ -334,7 +401,15 @@ records! {
     SnapshotTask: 56,
     /// See there.
     SnapshotFile: 56,
+    /// See there.
+    Stack: 536,
+    /// See there.
+    AskedPath: 280,
 }
+
+// SAFETY: integers only, and the sizes of the fields add up.
+unsafe impl Plain for Header {}
+const _: () = assert!(size_of::<Header>() == 16);
 
 fn view<T: Plain>(record: &[u8]) -> Option<&T> {
     let pointer = record.as_ptr().cast::<T>();
@@ -344,6 +419,14 @@ fn view<T: Plain>(record: &[u8]) -> Option<&T> {
     // SAFETY: the slice has the size and the alignment of `T`, lives as long as the result, and any
     // bytes are a `T`.
     Some(unsafe { &*pointer })
+}
+
+impl Header {
+    /// What a record begins with, if it is long enough.
+    #[must_use]
+    pub fn of(record: &[u8]) -> Option<&Self> {
+        view(record.get(..size_of::<Self>())?)
+    }
 }
 
 impl Event<'_> {
@@ -360,6 +443,8 @@ impl Event<'_> {
             Self::TableBits(event) => &event.header,
             Self::SnapshotTask(event) => &event.header,
             Self::SnapshotFile(event) => &event.header,
+            Self::Stack(event) => &event.header,
+            Self::AskedPath(event) => &event.header,
         }
     }
 }

@@ -10,13 +10,14 @@ mod event;
 mod settings;
 
 pub use event::{
-    Birth, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, Death, EVERY_THREAD, Event, Exec, Exit, Fork,
-    Header, INLINE_WORDS, Kind, MalformedEvent, NO_CALL, ONLY_HOLDER, OTHER_THREADS, Payload,
-    SHARED_TABLE, SetCloexec, SnapshotFile, SnapshotTask, TableBits, WORDS_PER_CHUNK,
+    AskedPath, Birth, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, CUT, Death, EVERY_THREAD, Event,
+    Exec, Exit, Fork, Header, INLINE_WORDS, Kind, MAX_FRAMES, MAX_PATH, MalformedEvent, NO_CALL,
+    ONLY_HOLDER, OTHER_THREADS, Payload, SHARED_TABLE, SetCloexec, SnapshotFile, SnapshotTask,
+    Stack, TableBits, WORDS_PER_CHUNK,
 };
 pub use settings::{
-    BTF_TASK, CAST, CAST_CALL, Casts, FileWindow, LOST_KINDS, MAX_BITMAP_CHUNKS, MAX_FILE_WINDOW,
-    MAX_INODE_WINDOW, Offsets, Settings,
+    ASKED_OF_SOME, BTF_TASK, CAST, CAST_CALL, Casts, DETAIL, FileWindow, LOST_KINDS,
+    MAX_BITMAP_CHUNKS, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED, Offsets, Settings,
 };
 
 /// A type that is nothing but bytes: any bit pattern is a value, and no byte of it is padding.

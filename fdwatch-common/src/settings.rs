@@ -32,6 +32,15 @@ pub const CAST: u32 = 2;
 /// tells its number.
 pub const CAST_CALL: i32 = 0x0fdc_a570;
 
+/// Of a process, or of all: stacks and paths are wanted.
+pub const DETAIL: u32 = 1;
+
+/// Of a process: what happens to its descriptors is not told.
+pub const NOT_FOLLOWED: u32 = 2;
+
+/// Of all: something else is asked of some processes than of the others.
+pub const ASKED_OF_SOME: u32 = 4;
+
 /// What addresses are cast to: numbers of structures in the kernel's BTF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -4,7 +4,8 @@ use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use fdwatch_common::{Death, Header, Kind, SHARED_TABLE};
 
 use crate::{
-    kernel::{caller, current_table},
+    detail::tell_stack,
+    kernel::{current_table, followed_caller},
     ring::emit,
     syscall,
 };
@@ -14,7 +15,9 @@ use crate::{
 /// another thread may make the number before this call comes to closing it.
 #[tracepoint]
 fn sys_enter_close(ctx: TracePointContext) -> u32 {
-    let Some(caller) = caller() else { return 0 };
+    let Some(caller) = followed_caller() else {
+        return 0;
+    };
     let table = current_table();
     let fd = syscall::argument(&ctx, 0) as u32;
     let file = table.file_address(fd);
@@ -22,6 +25,7 @@ fn sys_enter_close(ctx: TracePointContext) -> u32 {
     if file == 0 && !is_shared {
         return 0;
     }
+    tell_stack(&ctx, caller, fd);
     let header = Header {
         kind: Kind::Death as u8,
         flags: if is_shared { SHARED_TABLE } else { 0 },

@@ -9,8 +9,11 @@ use aya_ebpf::helpers::{
     },
 };
 use fdwatch_common::{
-    BTF_TASK, CAST, CAST_CALL, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Payload, Settings,
+    BTF_TASK, CAST, CAST_CALL, DETAIL, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED, Payload,
+    Settings,
 };
+
+use crate::asked::asked_of;
 
 /// Written by the loader. Read through [`settings!`] only.
 #[unsafe(no_mangle)]
@@ -111,6 +114,8 @@ impl Pointer {
 pub(crate) struct Caller {
     pub(crate) tid: u32,
     pub(crate) tgid: u32,
+    /// Whether stacks and paths are wanted.
+    pub(crate) in_detail: bool,
 }
 
 /// The current thread, unless it is one of fdwatch's own.
@@ -120,8 +125,21 @@ pub(crate) fn caller() -> Option<Caller> {
     let caller = Caller {
         tid: both as u32,
         tgid: (both >> 32) as u32,
+        in_detail: false,
     };
     (caller.tgid != settings!(own_tgid)).then_some(caller)
+}
+
+/// The same, unless it is of a process that is not followed: for what is called often. Elsewhere it
+/// does no harm, and is not worth what it takes to verify.
+#[inline(always)]
+pub(crate) fn followed_caller() -> Option<Caller> {
+    let caller = caller()?;
+    let asked = asked_of(caller.tgid);
+    (asked & NOT_FOLLOWED == 0).then_some(Caller {
+        in_detail: asked & DETAIL != 0,
+        ..caller
+    })
 }
 
 /// The descriptor table of the current thread.
@@ -337,13 +355,20 @@ impl File {
                 == AF_UNIX
     }
 
-    /// Reads what it is open on: by loads, or else by one read for the file, one for the inode, and
-    /// one for the device.
+    /// What it is open on: by loads, where they can be.
     #[inline(always)]
     pub(crate) fn payload(self) -> Payload {
-        if settings!(features) & CAST != 0 {
-            return payload(Pointer::cast(self.0, settings!(casts.file)));
+        if settings!(features) & CAST == 0 {
+            self.read_payload()
+        } else {
+            payload(Pointer::cast(self.0, settings!(casts.file)))
         }
+    }
+
+    /// The same by one read for the file, one for the inode, and one for the device: slower to run,
+    /// and faster to verify, for the verifier looks each field up.
+    #[inline(always)]
+    pub(crate) fn read_payload(self) -> Payload {
         let file = Window::<{ MAX_FILE_WINDOW / 8 }>::read(
             self.0 + u64::from(settings!(offsets.file.file_start)),
             settings!(offsets.file.file_len),

@@ -9,8 +9,10 @@
 #![no_std]
 #![no_main]
 
+mod asked;
 mod bits;
 mod close;
+mod detail;
 mod dup;
 mod floor;
 mod kernel;

@@ -1,10 +1,11 @@
 //! Calls that return a new descriptor: `open` and its kin, the dup family, and all others.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use fdwatch_common::{Birth, CLOEXEC, Header, Kind};
+use fdwatch_common::{Birth, CLOEXEC, Header, Kind, Payload};
 
 use crate::{
-    kernel::{Caller, caller, current_table},
+    detail::tell_stack,
+    kernel::{Caller, File, current_table, followed_caller},
     ring::reserve,
     syscall,
 };
@@ -21,17 +22,28 @@ fn returned_descriptor(ctx: TracePointContext) -> u32 {
 /// Tells of the descriptor that the call returns, if it does.
 #[inline(always)]
 pub(crate) fn birth(ctx: &TracePointContext) {
-    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(ctx)), caller()) {
+    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(ctx)), followed_caller()) {
+        tell_stack(ctx, caller, fd);
         birth_of(caller, syscall::number(ctx), fd);
     }
 }
 
 /// Tells of the descriptor `fd`, unless another thread has closed it already.
-///
+#[inline(always)]
+pub(crate) fn birth_of(caller: Caller, call: u16, fd: u32) {
+    birth_with(caller, call, fd, File::payload);
+}
+
+/// The same, where it is one of many.
+#[inline(always)]
+pub(crate) fn birth_of_many(caller: Caller, call: u16, fd: u32) {
+    birth_with(caller, call, fd, File::read_payload);
+}
+
 /// Room in the ring is taken before the table is read: whoever changes the number after that comes
 /// later in the ring, so that the last record of a number tells what it refers to last.
 #[inline(always)]
-pub(crate) fn birth_of(caller: Caller, call: u16, fd: u32) {
+fn birth_with(caller: Caller, call: u16, fd: u32, payload: impl Fn(File) -> Payload) {
     let Some(mut room) = reserve::<Birth>(Kind::Birth) else {
         return;
     };
@@ -52,7 +64,7 @@ pub(crate) fn birth_of(caller: Caller, call: u16, fd: u32) {
     room.write(Birth {
         header,
         table: table.address(),
-        payload: file.payload(),
+        payload: payload(file),
     });
     room.submit();
 }

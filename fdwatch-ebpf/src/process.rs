@@ -43,6 +43,7 @@ fn tell_fork(ctx: &BtfTracePointContext) {
     let caller = Caller {
         tid: child.tid(),
         tgid,
+        in_detail: false,
     };
     let header = Header {
         flags: if tell_bits { SHARED_TABLE } else { 0 } | if is_thread { CLONED_THREAD } else { 0 },
@@ -78,6 +79,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let caller = Caller {
         tid: old_tid as u32,
         tgid,
+        in_detail: false,
     };
     const INLINE: u32 = INLINE_WORDS as u32 * 64;
     if table.capacity() > INLINE {
@@ -125,6 +127,7 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let caller = Caller {
         tid: task.tid(),
         tgid,
+        in_detail: false,
     };
     let header = Header {
         flags: if last { EVERY_THREAD } else { 0 } | if is_only_holder { ONLY_HOLDER } else { 0 },

@@ -10,8 +10,9 @@ use aya_ebpf::{
 use fdwatch_common::Kind;
 
 use crate::{
-    kernel::{Caller, File, caller, current_table},
-    open::birth_of,
+    detail::tell_stack,
+    kernel::{Caller, File, caller, current_table, followed_caller},
+    open::{birth_of, birth_of_many},
     pending::{self, By},
     ring::count_lost,
     syscall,
@@ -34,7 +35,9 @@ fn socketpair_entered(ctx: TracePointContext) -> u32 {
 /// Exits of both.
 #[tracepoint]
 fn returned_pair(ctx: TracePointContext) -> u32 {
-    let Some(caller) = caller() else { return 0 };
+    let Some(caller) = followed_caller() else {
+        return 0;
+    };
     let Some(left) = pending::take(caller.tid, By::Pair) else {
         return 0;
     };
@@ -45,6 +48,7 @@ fn returned_pair(ctx: TracePointContext) -> u32 {
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(left.value as *const [u32; 2]) } {
         Ok([one, other]) => {
+            tell_stack(&ctx, caller, one);
             birth_of(caller, call, one);
             birth_of(caller, call, other);
         }
@@ -226,7 +230,7 @@ fn go_on(ctx: &TracePointContext, caller: Caller, left: &mut Walk) {
     let mut walk = *left;
     for _ in 0..STEPS {
         match walk.step() {
-            Some(Step::Descriptor(fd)) => birth_of(caller, call, fd),
+            Some(Step::Descriptor(fd)) => birth_of_many(caller, call, fd),
             Some(Step::Other) => {}
             None => {
                 let _ = RECEIVING.remove(caller.tid);

@@ -1,8 +1,8 @@
 //! The command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
@@ -57,6 +57,49 @@ pub struct Watch {
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two
     #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING_BYTES))]
     pub ring_size: RingSize,
+    /// What fdwatch itself may use; see below.
+    #[command(flatten)]
+    pub budget: Budget,
+    /// Of whom stacks and asked-for paths are wanted, besides those of --pid
+    #[arg(long, value_name = "WHOM", value_enum, default_value_t = Detail::Suspects)]
+    pub detail: Detail,
+}
+
+/// What fdwatch itself may use.
+#[derive(Debug, Args)]
+pub struct Budget {
+    /// Share of one processor that fdwatch itself may take, in percent, over ten seconds. Beyond it
+    /// leaves undone, and says so: detail, then audits, then following the busiest processes
+    #[arg(long, value_name = "PERCENT", value_parser = max_cpu, default_value_t = MaxCpu(1.0), verbatim_doc_comment)]
+    pub max_cpu: MaxCpu,
+}
+
+/// Share of one processor, in percent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxCpu(pub f64);
+
+impl fmt::Display for MaxCpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn max_cpu(text: &str) -> Result<MaxCpu, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(MaxCpu(percent)),
+        _ => Err("not a percentage above 0 and up to 100".to_owned()),
+    }
+}
+
+/// Of whom stacks and asked-for paths are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Detail {
+    /// Of no one.
+    Never,
+    /// Of those that something was found of, or whose descriptors become more and more.
+    Suspects,
+    /// Of all. This costs them, and fdwatch, several times as much.
+    All,
 }
 
 /// See [`Command::Scan`].
@@ -224,8 +267,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSize(pub u32);
 
-impl std::fmt::Display for RingSize {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for RingSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             bytes if bytes.is_multiple_of(1 << 20) => write!(f, "{}M", bytes >> 20),
             bytes => write!(f, "{}K", bytes >> 10),
@@ -281,6 +324,11 @@ mod tests {
         }
         assert_eq!(ring_size("8M"), Ok(RingSize(8 << 20)));
         assert_eq!(ring_size("65536"), Ok(RingSize(65_536)));
+        assert_eq!(max_cpu("0.5"), Ok(MaxCpu(0.5)));
+        assert_eq!(max_cpu("2%"), Ok(MaxCpu(2.0)));
+        for wrong in ["", "0", "-1", "101", "NaN", "inf", "some"] {
+            assert!(max_cpu(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "M", "3M", "2K", "8X", "4G", "-1"] {
             assert!(ring_size(wrong).is_err(), "{wrong}");
         }

@@ -1,8 +1,9 @@
-//! Model and duplicates, driven by the records of a probe. Does no I/O of its own.
+//! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own.
 
 use fdwatch_common::Event;
 
 use crate::{
+    detail::Details,
     duplicates::{Duplicate, Duplicates, Path, Rotation},
     model::{AnonymousDevices, Model, Moment, Outcome, Slot, Table},
 };
@@ -18,6 +19,8 @@ pub struct Engine {
     pub model: Model,
     /// What of it is held more than once.
     pub duplicates: Duplicates,
+    /// Where and how they were made, as far as that was wanted.
+    pub details: Details,
     malformed: u64,
 }
 
@@ -28,6 +31,7 @@ impl Engine {
         Self {
             model: Model::new(anonymous),
             duplicates: Duplicates::new(all_types),
+            details: Details::default(),
             malformed: 0,
         }
     }
@@ -35,8 +39,29 @@ impl Engine {
     /// Takes in a record that was read at `at`.
     pub fn record(&mut self, record: &[u8], at: Moment) {
         match Event::parse(record) {
-            Ok(event) => self.model.apply(&event, at, &mut self.duplicates),
+            Ok(event) => {
+                self.model.apply(&event, at, &mut self.duplicates);
+                self.take_detail(&event);
+            }
             Err(_) => self.malformed += 1,
+        }
+    }
+
+    fn take_detail(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Stack(stack) => self.details.stack(stack),
+            Event::AskedPath(path) => self.details.path(path),
+            _ if !self.details.is_any_waiting() => {}
+            Event::Birth(birth) => {
+                let table = self.model.table(birth.table);
+                let slot = table.and_then(|table| table.get(birth.header.fd));
+                if let Some(slot) = slot {
+                    self.details.made(birth.header.tid, slot.born);
+                }
+            }
+            Event::Death(death) => self.details.closed(death.header.tid),
+            Event::Exit(exit) => self.details.closed(exit.header.tid),
+            _ => {}
         }
     }
 

@@ -6,27 +6,29 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use rustc_hash::FxHashMap;
 
 use crate::{
+    detail::Details,
     diagnose::{Context, Finding, ProcessInfo, diagnose, diagnose_rotation, is_memory},
     duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
     model::{Identity, Model, Slot, Table},
     proc,
+    symbols::Symbols,
 };
 
 /// Whether /proc can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Details {
+pub enum Source {
     /// What is told happens here and now.
     Live,
     /// It was recorded: there is only what the tables have.
-    None,
+    Recording,
 }
 
 /// Makes findings of duplicates.
 #[derive(Debug)]
 pub struct Investigator {
     filter: Filter,
-    details: Details,
+    source: Source,
     known: FxHashMap<u64, Known>,
 }
 
@@ -43,10 +45,10 @@ struct Known {
 impl Investigator {
     /// One that keeps to what `filter` wants.
     #[must_use]
-    pub fn new(filter: Filter, details: Details) -> Self {
+    pub fn new(filter: Filter, source: Source) -> Self {
         Self {
             filter,
-            details,
+            source,
             known: FxHashMap::default(),
         }
     }
@@ -87,11 +89,11 @@ impl Investigator {
     fn context(&self, duplicate: &Duplicate<'_>, model: &Model, known: Option<Known>) -> Context {
         let name = duplicate
             .table
-            .filter(|_| self.details == Details::Live)
+            .filter(|_| self.source == Source::Live)
             .and_then(|table| name_of(table, duplicate.fds));
-        let process = match self.details {
-            Details::Live => process(duplicate.tgid, model),
-            Details::None => known_process(duplicate.tgid, model),
+        let process = match self.source {
+            Source::Live => process(duplicate.tgid, model),
+            Source::Recording => known_process(duplicate.tgid, model),
         };
         let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
         let (process, path, deleted) = match (known, name) {
@@ -149,6 +151,18 @@ impl Investigator {
         };
         self.known.insert(rotation.id, known);
         Some(finding)
+    }
+}
+
+/// Adds to a finding what is known in detail of how its descriptors were made.
+pub(crate) fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut Symbols) {
+    let pid = finding.process.pid;
+    for descriptor in finding.fds.iter_mut().chain(&mut finding.closed) {
+        let Some(detail) = descriptor.opened.and_then(|made| details.of(made)) else {
+            continue;
+        };
+        descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
+        descriptor.stack = symbols.frames(pid, detail, descriptor.is_of_program);
     }
 }
 

@@ -6,8 +6,10 @@
 //! probe and report are pure: no clock, no I/O. [`proc`] and [`investigate`] ask /proc for what the
 //! events do not carry; [`commands`] put all of it together.
 
+pub mod budget;
 pub mod cli;
 pub mod commands;
+pub mod detail;
 pub mod diagnose;
 pub mod duplicates;
 pub mod engine;
@@ -18,6 +20,7 @@ pub mod probe;
 pub mod proc;
 pub mod recording;
 pub mod report;
+pub mod symbols;
 
 #[cfg(test)]
 mod simulated_host;

@@ -12,7 +12,7 @@ use fdwatch::{
     duplicates::Path,
     engine::Engine,
     filter::Filter,
-    investigate::{Details, Investigator},
+    investigate::{Investigator, Source},
     model::{AnonymousDevices, Moment, Slot},
 };
 use libfuzzer_sys::fuzz_target;
@@ -33,7 +33,7 @@ const TICK: u64 = 10_000_000;
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);
     let mut engine = Engine::new(AnonymousDevices([14, 5]), false);
-    let mut investigator = Investigator::new(Filter::default(), Details::None);
+    let mut investigator = Investigator::new(Filter::default(), Source::Recording);
     let mut now = Moment(1_000_000_000);
     let mut room = Vec::new();
     while let Some(step) = input.next() {

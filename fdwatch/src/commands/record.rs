@@ -4,17 +4,24 @@ use std::{fs::File, io::BufWriter, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use super::live::{CANNOT_RECORD, Follower, Live, now};
+use super::live::{CANNOT_RECORD, Follower, Live, Wanted, now};
 use crate::{
-    cli::Record,
+    cli::{Detail, MaxCpu, Record},
     probe::Lost,
     proc,
     recording::{Frame, Preamble, Recorder},
-    report::{note, say_started, say_summary},
+    report::{BudgetReport, note, say_started, say_summary},
 };
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
-    let mut live = Live::start(record.ring_size.0, true)?;
+    let mut live = Live::start(Wanted {
+        ring_bytes: record.ring_size.0,
+        all_types: true,
+        // All of it is wanted, whatever it takes.
+        max_cpu: MaxCpu(100.0),
+        detail: Detail::Never,
+        pids: Vec::new(),
+    })?;
     let file = File::create(&record.file)
         .with_context(|| format!("cannot create {}", record.file.display()))?;
     let preamble = Preamble {
@@ -53,6 +60,10 @@ impl Follower for Recording {
         note(&format!(
             "{total} records were lost: use a larger --ring-size"
         ));
+        Ok(())
+    }
+
+    fn budget(&mut self, _: &mut Live, _: &BudgetReport) -> Result<()> {
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::{
     cli::Replay,
     engine::Engine,
     filter::Filter,
-    investigate::{Details, Investigator},
+    investigate::{Investigator, Source},
     model::Moment,
     proc,
     recording::{Frame, Player},
@@ -50,7 +50,7 @@ pub fn play<R: Read, W: Write>(
 ) -> Result<()> {
     let preamble = player.preamble();
     let began = Moment(preamble.boottime);
-    let mut investigator = Investigator::new(filter, Details::None);
+    let mut investigator = Investigator::new(filter, Source::Recording);
     let mut engine = Engine::new(preamble.anonymous, all_types);
     let mut account = Account::default();
     let mut now = began;

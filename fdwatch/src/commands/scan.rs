@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{WritingOutput as _, check_pids, reporter, snapshot};
 use crate::{
     cli::Scan,
-    investigate::{self, Details, Investigator},
+    investigate::{self, Investigator, Source},
     model::Moment,
     report::{Format, note},
 };
@@ -20,7 +20,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         unreadable,
     } = snapshot::take(scan.source.proc, scan.filters.all)?;
     let mut reporter = reporter(scan.output.format());
-    let mut investigator = Investigator::new(filter, Details::Live);
+    let mut investigator = Investigator::new(filter, Source::Live);
     let now = engine.model.now();
     let mut findings = Vec::new();
     engine.settle(now, &mut |duplicate, model| {

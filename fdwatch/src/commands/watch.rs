@@ -6,25 +6,35 @@ use anyhow::Result;
 
 use super::{
     Output, WritingOutput as _, check_pids,
-    live::{Follower, Live, now},
+    live::{Follower, Live, Wanted, now},
     reporter,
 };
 use crate::{
     cli::Watch,
-    diagnose::Finding,
-    investigate::{self, Details, Investigator},
+    diagnose::{Finding, Severity},
+    duplicates::Change,
+    engine::Engine,
+    investigate::{self, Investigator, Source},
     probe::Lost,
     proc,
-    report::Reporter,
+    report::{BudgetReport, Reporter},
+    symbols::Symbols,
 };
 
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;
     check_pids(&watch.filters)?;
-    let live = Live::start(watch.ring_size.0, watch.filters.all)?;
+    let live = Live::start(Wanted {
+        ring_bytes: watch.ring_size.0,
+        all_types: watch.filters.all,
+        max_cpu: watch.budget.max_cpu,
+        detail: watch.detail,
+        pids: watch.filters.pid.clone(),
+    })?;
     let mut watcher = Watcher {
-        investigator: Investigator::new(filter, Details::Live),
+        investigator: Investigator::new(filter, Source::Live),
         reporter: reporter(watch.output.format()),
+        symbols: Symbols::default(),
     };
     live.follow(watch.duration, &mut watcher)?;
     Ok(ExitCode::SUCCESS)
@@ -33,6 +43,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
 struct Watcher {
     investigator: Investigator,
     reporter: Reporter<Output>,
+    symbols: Symbols,
 }
 
 impl Follower for Watcher {
@@ -45,35 +56,66 @@ impl Follower for Watcher {
         let Self {
             investigator,
             reporter,
+            symbols,
         } = self;
         let Live {
             engine, account, ..
-        } = live;
+        } = &mut *live;
+        let Engine {
+            model,
+            duplicates,
+            details,
+            ..
+        } = engine;
         let now = now();
         reporter.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
+        let mut suspects = Vec::new();
         let mut tell = |finding: Option<Finding>| {
-            if let Some(finding) = finding {
+            if let Some(mut finding) = finding {
+                investigate::add_detail(&mut finding, details, symbols);
+                if finding.change != Change::Gone && finding.severity >= Severity::Warning {
+                    suspects.push(finding.process.pid);
+                }
                 account.count_finding(&finding);
                 if result.is_ok() {
                     result = reporter.finding(&finding, now);
                 }
             }
         };
-        engine.settle(now, &mut |duplicate, model| {
+        duplicates.settle(model, now, &mut |duplicate, model| {
             tell(investigator.finding(duplicate, model));
         });
         if is_slow {
-            engine.sweep(now, &mut investigate::path_of, &mut |rotation, model| {
-                tell(investigator.rotation(rotation, model));
-            });
+            duplicates.sweep(
+                model,
+                now,
+                &mut investigate::path_of,
+                &mut |rotation, model| {
+                    tell(investigator.rotation(rotation, model));
+                },
+            );
         }
-        result.and_then(|()| reporter.flush()).writing_output()
+        if is_slow {
+            symbols.forget();
+        }
+        result.and_then(|()| reporter.flush()).writing_output()?;
+        for tgid in suspects {
+            live.suspect(tgid);
+        }
+        Ok(())
     }
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         self.reporter
             .loss(lost, now())
+            .and_then(|()| self.reporter.flush())
+            .writing_output()
+    }
+
+    fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
+        self.reporter
+            .budget(report, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }

@@ -7,6 +7,7 @@ mod advice;
 mod origin;
 
 use crate::{
+    detail::Frame,
     duplicates::{Change, Closed, Duplicate, Rotation},
     model::{Access, FileType, Identity, Moment, Provenance, Slot, Table},
 };
@@ -116,6 +117,12 @@ pub struct Descriptor {
     pub opened: Option<Moment>,
     /// The thread that made it, if that was seen.
     pub tid: Option<u32>,
+    /// Whether the program that runs now is the one that made it, as far as is known.
+    pub is_of_program: bool,
+    /// The path it was asked for by, if detail was wanted.
+    pub asked_path: Option<Vec<u8>>,
+    /// Where in the program it was made, if detail was wanted: from the inside out.
+    pub stack: Vec<Frame>,
     /// When it was closed, and was no longer part of it.
     pub closed: Option<Moment>,
     /// What it refers to, if that is not the finding's file.
@@ -136,6 +143,9 @@ impl Descriptor {
             origin: origin(slot, provenance),
             opened: seen.then_some(slot.born),
             tid: seen.then_some(slot.tid),
+            is_of_program: matches!(provenance, Provenance::Made | Provenance::Inherited),
+            asked_path: None,
+            stack: Vec::new(),
             closed: None,
             other_file: None,
         }

@@ -61,8 +61,10 @@ struct Cursor {
     address: u64,
     /// The first number that nothing was said of yet.
     next: u32,
-    /// What differs is known to be wrong, because all of the table was.
+    /// What differs is known to be wrong, because all of the table was, or is not followed.
     is_confirmed: bool,
+    /// What differs was to be expected.
+    is_expected: bool,
 }
 
 /// The state of the audit.
@@ -115,7 +117,31 @@ impl Audit {
     }
 }
 
+/// Audits until what is followed again is as exact as the others: the first shows all of it, and
+/// the others what changed while that was taken.
+const AUDITS_TO_FOLLOW: u32 = 3;
+
 impl Model {
+    /// Nothing is told of the process's descriptors from here on, but by audits, and by what it does
+    /// to processes.
+    pub fn stop_following(&mut self, tgid: u32) {
+        self.not_followed.insert(tgid, None);
+    }
+
+    /// The process's descriptors are told of again.
+    pub fn follow_again(&mut self, tgid: u32) {
+        if let Some(audits_to_come) = self.not_followed.get_mut(&tgid) {
+            *audits_to_come = Some(AUDITS_TO_FOLLOW);
+        }
+    }
+
+    /// Processes whose descriptors may be otherwise than the model has them, as they are not or were
+    /// not followed.
+    #[must_use]
+    pub fn not_followed(&self) -> usize {
+        self.not_followed.len()
+    }
+
     /// An audit begins: the snapshot's records come among those of the events.
     pub fn begin_audit(&mut self) {
         let audit = &mut self.audit;
@@ -137,6 +163,15 @@ impl Model {
         audit.differences.retain(|_, &mut (_, at)| at == look);
         audit.unknown.retain(|_, &mut (_, _, at)| at == look);
         let differences = &audit.differences;
+        self.not_followed
+            .retain(|_, audits_to_come| match audits_to_come {
+                Some(1) => false,
+                Some(audits) => {
+                    *audits -= 1;
+                    true
+                }
+                None => true,
+            });
         self.contested
             .audited(audit.began, |number| differences.contains_key(&number));
         let mut outcome = Outcome {
@@ -221,13 +256,18 @@ impl Model {
             && process.is_some_and(|process| {
                 [0, start_time].contains(&process.start_time) && process.has_own(tid, address)
             });
-        let mut is_confirmed = false;
+        let audits_to_come = self.not_followed.get(&tgid).copied();
+        let is_expected = audits_to_come.is_some();
+        let mut is_confirmed = is_expected
+            && audits_to_come
+                .flatten()
+                .is_none_or(|it| it == AUDITS_TO_FOLLOW);
         if !is_known {
             self.contested.forget(address);
             let look = self.audit.look;
             let seen = (address, start_time, look);
             let before = self.audit.unknown.insert((tgid, tid), seen);
-            is_confirmed = before.is_some_and(|(table, started, at)| {
+            is_confirmed |= before.is_some_and(|(table, started, at)| {
                 (table, started) == (address, start_time) && at < look
             });
             if !is_confirmed {
@@ -240,6 +280,7 @@ impl Model {
             address,
             next: 0,
             is_confirmed,
+            is_expected,
         });
     }
 
@@ -280,6 +321,8 @@ impl Model {
         }
         if self.contested.settle((address, fd)) {
             self.statistics.contested_otherwise += 1;
+        } else if cursor.is_expected {
+            self.statistics.caught_up += 1;
         } else {
             let drift = &mut self.statistics.drift;
             match difference {
@@ -319,6 +362,8 @@ impl Model {
             if let Some(slot) = table.remove(fd) {
                 if self.contested.settle((address, fd)) {
                     self.statistics.contested_otherwise += 1;
+                } else if cursor.is_expected {
+                    self.statistics.caught_up += 1;
                 } else {
                     self.statistics.drift.phantom += 1;
                 }

@@ -72,13 +72,20 @@ pub struct Statistics {
     pub contested: u64,
     /// Those of them that were otherwise than the order of the records said.
     pub contested_otherwise: u64,
+    /// What audits have brought up to date of processes that were not followed.
+    pub caught_up: u64,
 }
 
 impl Statistics {
-    /// Records about what happened, and not of snapshots.
+    /// Records about what happened, and not of snapshots, nor of detail.
     #[must_use]
     pub fn events(&self) -> u64 {
-        let snapshot = [Kind::SnapshotTask, Kind::SnapshotFile];
+        let snapshot = [
+            Kind::SnapshotTask,
+            Kind::SnapshotFile,
+            Kind::Stack,
+            Kind::AskedPath,
+        ];
         let snapshot = snapshot.map(|kind| self.records[kind as usize]);
         self.records.iter().sum::<u64>() - snapshot.iter().sum::<u64>()
     }
@@ -101,6 +108,8 @@ pub struct Model {
     contested: Contested,
     window: Option<Window>,
     audit: Audit,
+    /// Processes that are not followed; or are again, and so many audits have yet to come.
+    not_followed: FxHashMap<u32, Option<u32>>,
     /// Tables that the last snapshot may have missed parts of; all, before the first.
     incomplete: Option<FxHashSet<u64>>,
     now: Moment,
@@ -187,6 +196,8 @@ impl Model {
             Event::SnapshotFile(file) if self.audit.is_under_way => {
                 self.audit_file(file, observer);
             }
+            // Of where a thread is, and not of what it does.
+            Event::Stack(_) | Event::AskedPath(_) => {}
             Event::SnapshotTask(task) => self.snapshot_task(task, observer),
             Event::SnapshotFile(file) => self.snapshot_file(file, observer),
         }
@@ -444,6 +455,7 @@ impl Model {
         let Some(process) = self.processes.remove(&tgid) else {
             return;
         };
+        self.not_followed.remove(&tgid);
         self.release(process.table, Holder { tgid, tid: tgid }, observer);
         for &(tid, table) in &process.threads {
             self.release(table, Holder { tgid, tid }, observer);

@@ -84,6 +84,11 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// Of what is asked of the programs while they run.
+    pub(super) fn asking(error: io::Error) -> Self {
+        Self::refused("to be asked for more or less than before", &error)
+    }
+
     /// Of what aya says, the whole chain of causes on one line.
     pub(super) fn refused(what: impl Into<String>, error: &dyn Error) -> Self {
         let mut reason = error.to_string();

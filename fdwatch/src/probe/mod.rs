@@ -2,6 +2,7 @@
 //! hands over the records of the ring. The only module that knows aya. It does not know what the
 //! records mean.
 
+mod asked;
 mod error;
 pub mod host;
 mod notes;
@@ -14,17 +15,17 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read as _},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
-    process,
+    process, thread,
 };
 
 pub use self::error::ProbeError;
-use self::{notes::Notes, object::Object, offsets::Kernel};
+use self::{asked::Asked, notes::Notes, object::Object, offsets::Kernel};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
-    programs::{BtfTracePoint, Iter, TracePoint},
+    programs::{BtfTracePoint, Iter, TracePoint, trace_point::TracePointLink},
 };
-use fdwatch_common::{BTF_TASK, CAST, Kind, LOST_KINDS, Settings};
+use fdwatch_common::{BTF_TASK, CAST, DETAIL, Kind, LOST_KINDS, NOT_FOLLOWED, Settings};
 
 /// Default size of the ring, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
@@ -62,6 +63,11 @@ pub struct Probe {
     notes: Notes,
     /// Holds the programs that others go on in, as long as it is there.
     continuations: Vec<ProgramArray<MapData>>,
+    asked: Asked,
+    /// What keeps the programs on syscalls attached.
+    links: Vec<TracePointLink>,
+    /// What keeps the programs that tell of paths attached, while they are.
+    paths: Vec<TracePointLink>,
 }
 
 /// What happened and was not told.
@@ -136,6 +142,10 @@ impl Probe {
         let ring = take_map(&mut ebpf, "RING")?;
         let lost = take_map(&mut ebpf, "LOST")?;
         let notes = Notes::of(&mut ebpf)?;
+        let asked = Asked::new(
+            take_map(&mut ebpf, ".bss.asked")?,
+            take_map(&mut ebpf, "PROCESSES")?,
+        );
         let continuations = tracepoints::CONTINUATIONS
             .iter()
             .map(|(_, map)| take_map(&mut ebpf, map))
@@ -147,6 +157,9 @@ impl Probe {
             lost,
             notes,
             continuations,
+            asked,
+            links: Vec::new(),
+            paths: Vec::new(),
         })
     }
 
@@ -157,7 +170,7 @@ impl Probe {
     /// If the kernel refuses one, or a tracepoint is missing or of another layout.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
         self.load_continuations()?;
-        self.attach_to_syscalls(tracepoints::SYSCALLS)?;
+        self.links = self.attach_to_syscalls(tracepoints::SYSCALLS)?;
         let btf = self.btf()?;
         for name in tracepoints::PROCESS_LIFE {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
@@ -177,13 +190,16 @@ impl Probe {
     ///
     /// If the kernel refuses them.
     pub fn attach_floor(&mut self) -> Result<(), ProbeError> {
-        self.attach_to_syscalls(tracepoints::FLOOR)
+        self.links = self.attach_to_syscalls(tracepoints::FLOOR)?;
+        Ok(())
     }
 
+    /// Attaches programs for as long as what is returned is there.
     fn attach_to_syscalls(
         &mut self,
         attachments: &[tracepoints::Attachment],
-    ) -> Result<(), ProbeError> {
+    ) -> Result<Vec<TracePointLink>, ProbeError> {
+        let mut links = Vec::new();
         let tracefs = host::mounted_tracefs()?;
         for attachment in attachments {
             let &tracepoints::Attachment {
@@ -192,18 +208,23 @@ impl Probe {
                 calls,
             } = attachment;
             let program: &mut TracePoint = program(&mut self.ebpf, name)?;
-            program
-                .load()
-                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
+            if program.fd().is_err() {
+                program
+                    .load()
+                    .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
+            }
             let mut attached = 0;
             for call in calls {
                 let tracepoint = format!("{side}_{call}");
                 if !tracepoints::check(tracefs, &tracepoint)? {
                     continue;
                 }
-                program.attach("syscalls", &tracepoint).map_err(|error| {
+                let link = program
+                    .attach("syscalls", &tracepoint)
+                    .and_then(|link| program.take_link(link));
+                links.push(link.map_err(|error| {
                     ProbeError::refused(format!("{name} on {tracepoint}"), &error)
-                })?;
+                })?);
                 attached += 1;
             }
             // close_range is of 5.9; the first of all others is everywhere.
@@ -213,7 +234,7 @@ impl Probe {
                 });
             }
         }
-        Ok(())
+        Ok(links)
     }
 
     fn load_continuations(&mut self) -> Result<(), ProbeError> {
@@ -253,7 +274,7 @@ impl Probe {
                         stalls = 0;
                     } else if stalls < 1000 {
                         stalls += 1;
-                        std::thread::yield_now();
+                        thread::yield_now();
                     } else {
                         return Err(ProbeError::Snapshot(error));
                     }
@@ -294,6 +315,54 @@ impl Probe {
                 reason: error.to_string(),
             }),
         }
+    }
+
+    /// Asks for stacks and paths of all processes.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn detail_of_all(&mut self, wanted: bool) -> Result<(), ProbeError> {
+        self.asked.ask_all(wanted).map_err(ProbeError::asking)?;
+        self.attach_paths_if_wanted()
+    }
+
+    /// Asks for stacks and paths of a process, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it, or it is asked of too many.
+    pub fn detail_of(&mut self, tgid: u32, wanted: bool) -> Result<(), ProbeError> {
+        let asked = self.asked.ask(tgid, DETAIL, wanted);
+        asked.map_err(ProbeError::asking)?;
+        self.attach_paths_if_wanted()
+    }
+
+    /// Asks that nothing be told of a process's descriptors, or all again.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it, or it is asked of too many.
+    pub fn follow(&mut self, tgid: u32, wanted: bool) -> Result<(), ProbeError> {
+        let asked = self.asked.ask(tgid, NOT_FOLLOWED, !wanted);
+        asked.map_err(ProbeError::asking)
+    }
+
+    /// The programs that tell of paths are only attached while detail is wanted of anyone, for they
+    /// cost every open.
+    fn attach_paths_if_wanted(&mut self) -> Result<(), ProbeError> {
+        let wanted = self.asked.is_detail_wanted();
+        if wanted && self.paths.is_empty() {
+            self.paths = self.attach_to_syscalls(tracepoints::PATHS)?;
+        } else if !wanted && !self.paths.is_empty() {
+            let paths = std::mem::take(&mut self.paths);
+            // The kernel takes its time: see `detach`.
+            thread::Builder::new()
+                .name("detach".to_owned())
+                .spawn(move || drop(paths))
+                .map_err(ProbeError::asking)?;
+        }
+        Ok(())
     }
 
     /// Hands up to `most` records to `on_record`, and tells how many there were. Does not wait.

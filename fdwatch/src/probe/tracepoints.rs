@@ -93,6 +93,20 @@ pub(super) const SYSCALLS: &[Attachment] = &[
     },
 ];
 
+/// Programs that tell by which path something is opened, while that is wanted.
+pub(super) const PATHS: &[Attachment] = &[
+    Attachment {
+        program: "path_asked",
+        side: "sys_enter",
+        calls: &["open", "creat"],
+    },
+    Attachment {
+        program: "path_asked_at",
+        side: "sys_enter",
+        calls: &["openat", "openat2"],
+    },
+];
+
 /// Programs that do nothing, for benchmarks.
 pub(super) const FLOOR: &[Attachment] = &[
     Attachment {

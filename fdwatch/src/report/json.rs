@@ -9,10 +9,11 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Account, TableReport,
+    Account, BudgetReport, TableReport,
     time::{Clock, seconds, tenths},
 };
 use crate::{
+    detail::Frame,
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
     duplicates::Change,
     model::Moment,
@@ -92,11 +93,30 @@ struct Fd {
     opened_at: Option<String>,
     tid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    asked_path: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stack: Vec<StackFrame>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     closed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lifetime: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<File>,
+}
+
+#[derive(Serialize)]
+struct StackFrame {
+    address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -115,6 +135,14 @@ struct Losses {
 #[derive(Serialize)]
 struct Loss {
     lost: Losses,
+}
+
+#[derive(Serialize)]
+struct Budget<'a> {
+    sheds: &'static str,
+    max_cpu: f64,
+    cpu: f64,
+    not_followed: &'a [u32],
 }
 
 #[derive(Serialize)]
@@ -140,6 +168,14 @@ struct Summary {
     unreadable_processes: u64,
     cpu: Cpu,
     memory: Memory,
+    budget: BudgetSummary,
+}
+
+#[derive(Serialize)]
+struct BudgetSummary {
+    sheds: &'static str,
+    most_not_followed: usize,
+    caught_up: u64,
 }
 
 #[derive(Serialize)]
@@ -229,6 +265,21 @@ impl Json {
         self.line("loss", Loss { lost: losses(lost) }, clock, now)
     }
 
+    pub(super) fn budget(
+        &self,
+        report: &BudgetReport,
+        clock: &Clock,
+        now: Moment,
+    ) -> serde_json::Result<String> {
+        let body = Budget {
+            sheds: report.shedding.name(),
+            max_cpu: report.percent,
+            cpu: (report.percent_used * 100.0).round() / 100.0,
+            not_followed: &report.not_followed,
+        };
+        self.line("budget", body, clock, now)
+    }
+
     pub(super) fn table(
         &self,
         table: &TableReport,
@@ -295,6 +346,11 @@ impl Json {
             memory: Memory {
                 peak_rss: usage.peak_rss,
             },
+            budget: BudgetSummary {
+                sheds: account.shedding.name(),
+                most_not_followed: account.most_not_followed,
+                caught_up: account.statistics.caught_up,
+            },
         };
         self.line("summary", body, clock, now)
     }
@@ -336,10 +392,28 @@ impl Json {
             origin: descriptor.origin,
             opened_at: descriptor.opened.map(|moment| clock.rfc3339(moment)),
             tid: descriptor.tid,
+            asked_path: descriptor.asked_path.as_deref().map(lossy),
+            stack: descriptor.stack.iter().map(stack_frame).collect(),
             closed_at: descriptor.closed.map(|moment| clock.rfc3339(moment)),
             lifetime: lifetime.map(|(closed, opened)| tenths(closed.since(opened))),
             file: descriptor.other_file.as_deref().map(file),
         }
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn stack_frame(frame: &Frame) -> StackFrame {
+    let place = frame.place.as_ref();
+    StackFrame {
+        address: format!("{:x}", frame.address),
+        symbol: place.map(|place| place.symbol.clone()),
+        offset: place.map(|place| place.offset),
+        module: place.and_then(|place| place.module.as_deref()).map(lossy),
+        file: place.and_then(|place| place.file.as_deref()).map(lossy),
+        line: place.and_then(|place| place.line),
     }
 }
 
@@ -352,7 +426,7 @@ const fn change(change: Change) -> &'static str {
 }
 
 fn process(process: &ProcessInfo, clock: &Clock) -> Process {
-    let lossy = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+    let lossy = |bytes: &Vec<u8>| lossy(bytes);
     let started = process.start_time;
     Process {
         pid: process.pid,

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 
 use self::{json::Json, time::Clock};
 use crate::{
+    budget::Shedding,
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
     duplicates::Change,
     engine::Engine,
@@ -55,6 +56,23 @@ pub struct Account {
     pub ring_bytes: Option<u32>,
     /// What fdwatch itself has used.
     pub usage: Usage,
+    /// What is left undone for the sake of the budget.
+    pub shedding: Shedding,
+    /// How many processes were not followed for its sake, at the most.
+    pub most_not_followed: usize,
+}
+
+/// What is left undone for the sake of the budget, from now on.
+#[derive(Clone, Debug)]
+pub struct BudgetReport {
+    /// That.
+    pub shedding: Shedding,
+    /// What the budget is, in percent of one processor.
+    pub percent: f64,
+    /// What was used of late.
+    pub percent_used: f64,
+    /// Processes that are not followed.
+    pub not_followed: Vec<u32>,
 }
 
 impl Account {
@@ -149,6 +167,19 @@ impl<W: Write> Reporter<W> {
         let text = match self.format {
             Format::Text => text::loss(lost, &self.clock, now),
             Format::Json => line(self.json.loss(lost, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())
+    }
+
+    /// Says what is left undone from now on, for the sake of the budget.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn budget(&mut self, report: &BudgetReport, now: Moment) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => text::budget(report, &self.clock, now),
+            Format::Json => line(self.json.budget(report, &self.clock, now))?,
         };
         self.output.write_all(text.as_bytes())
     }

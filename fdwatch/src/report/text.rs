@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    Account, TableReport,
+    Account, BudgetReport, TableReport,
     escape::Escaped,
     time::{Clock, span},
 };
 use crate::{
+    budget::Shedding,
+    detail::Frame,
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
     model::{Moment, Statistics},
@@ -65,6 +67,7 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
                 .as_ref()
                 .map_or_else(String::new, |file| format!("  {}", path(file))),
         );
+        text.push_str(&detail(descriptor));
     }
     for descriptor in &finding.closed {
         let lived = descriptor.closed.zip(descriptor.opened);
@@ -79,6 +82,7 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
             descriptor.origin,
             clock.time_of_day(at),
         );
+        text.push_str(&detail(descriptor));
     }
     if finding.more_closed > 0 {
         let _ = writeln!(
@@ -91,6 +95,53 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         let _ = writeln!(text, "{MARGIN}{DIM}> {}{DIM:#}", finding.advice);
     }
     text
+}
+
+/// How the descriptor was made, if that is known: a line for the path and one for the stack.
+fn detail(descriptor: &Descriptor) -> String {
+    /// Frames that are shown; JSON has all.
+    const MOST: usize = 8;
+    let mut text = String::new();
+    if let Some(path) = &descriptor.asked_path {
+        let _ = writeln!(text, "{MARGIN}{DIM}        as {}{DIM:#}", Escaped(path));
+    }
+    if !descriptor.stack.is_empty() {
+        let frames = descriptor.stack.iter().take(MOST).map(frame);
+        let more = descriptor.stack.len().saturating_sub(MOST);
+        let more = if more > 0 {
+            format!(" < {more} more")
+        } else {
+            String::new()
+        };
+        let frames: Vec<_> = frames.collect();
+        let _ = writeln!(
+            text,
+            "{MARGIN}{DIM}        in {}{more}{DIM:#}",
+            frames.join(" < ")
+        );
+    }
+    text
+}
+
+fn frame(frame: &Frame) -> String {
+    let Some(place) = &frame.place else {
+        return format!("{:#x}", frame.address);
+    };
+    let name = Escaped(place.symbol.as_bytes());
+    if let Some(file) = &place.file {
+        let line = place
+            .line
+            .map_or_else(String::new, |line| format!(":{line}"));
+        return format!("{name} ({}{line})", Escaped(base_name(file)));
+    }
+    match &place.module {
+        Some(module) => format!("{name} ({})", Escaped(base_name(module))),
+        None => name.to_string(),
+    }
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
 fn history(finding: &Finding) -> String {
@@ -143,6 +194,40 @@ pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
          use a larger --ring-size\n",
         lost.total(),
         kinds.join(", "),
+    )
+}
+
+pub(super) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
+    let time = clock.time_of_day(now);
+    let &BudgetReport {
+        shedding,
+        percent,
+        percent_used,
+        ref not_followed,
+    } = report;
+    let what = match shedding {
+        Shedding::Nothing => {
+            return format!(
+                "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   {percent_used:.1} % of a processor used: all is done again\n"
+            );
+        }
+        Shedding::Detail => "no more stacks and paths".to_owned(),
+        Shedding::Audits => "no more audits".to_owned(),
+        Shedding::Busiest => {
+            let pids: Vec<_> = not_followed.iter().map(u32::to_string).collect();
+            let whom = if pids.is_empty() {
+                "no process stands out".to_owned()
+            } else {
+                format!(
+                    "not followed but by snapshots, and so not exact: {}",
+                    pids.join(" ")
+                )
+            };
+            format!("audits again; {whom}")
+        }
+    };
+    format!(
+        "{DIM}{time}{DIM:#}  {RED}BUDGET{RED:#}   {percent_used:.1} % of a processor used, more than {percent} (--max-cpu): {what}\n"
     )
 }
 
@@ -205,6 +290,14 @@ pub(super) fn summary(account: &Account) -> String {
         let _ = write!(
             text,
             "; contested {contested}, {contested_otherwise} otherwise"
+        );
+    }
+    if account.shedding != Shedding::Nothing || account.most_not_followed > 0 {
+        let _ = write!(
+            text,
+            "; left undone at the end: {}; not followed at once, at the most: {} processes",
+            account.shedding.name(),
+            account.most_not_followed
         );
     }
     let unfitting = [

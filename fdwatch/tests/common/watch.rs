@@ -31,6 +31,10 @@ impl Watch {
     /// Starts one, and waits until it follows all processes.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = fdwatch(["watch", "--json"]);
+        if !arguments.contains(&"--max-cpu") {
+            // Not optimized, it would soon be beyond the default.
+            command.args(["--max-cpu", "100"]);
+        }
         command
             .args(arguments)
             .stdout(Stdio::piped())
@@ -66,6 +70,16 @@ impl Watch {
         let line = parse(&line);
         assert_eq!(line["schema"], 1, "{line}");
         line
+    }
+
+    /// What it tells next of this type, whatever else comes before.
+    pub(crate) fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let line = self.next();
+            if line["type"] == kind {
+                return line;
+            }
+        }
     }
 
     /// The next finding, which is to be of this `change`.

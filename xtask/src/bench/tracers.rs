@@ -25,16 +25,18 @@ pub(super) enum Tracer {
     None,
     Floor,
     Fdwatch,
+    FdwatchDetail,
     Bpftrace,
     PerfTrace,
     Strace,
 }
 
 impl Tracer {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::None,
         Self::Floor,
         Self::Fdwatch,
+        Self::FdwatchDetail,
         Self::Bpftrace,
         Self::PerfTrace,
         Self::Strace,
@@ -45,6 +47,7 @@ impl Tracer {
             Self::None => "nothing",
             Self::Floor => "floor",
             Self::Fdwatch => "fdwatch",
+            Self::FdwatchDetail => "fdwatch, detail",
             Self::Bpftrace => "bpftrace",
             Self::PerfTrace => "perf trace",
             Self::Strace => "strace",
@@ -54,7 +57,7 @@ impl Tracer {
     /// Whether it can be run here.
     pub(super) fn is_here(self) -> bool {
         match self {
-            Self::None | Self::Floor | Self::Fdwatch => true,
+            Self::None | Self::Floor | Self::Fdwatch | Self::FdwatchDetail => true,
             Self::Bpftrace => which("bpftrace"),
             Self::PerfTrace => which("perf"),
             Self::Strace => which("strace"),
@@ -71,9 +74,15 @@ impl Tracer {
                 let floor = tasks::target_directory()?.join("release/examples/floor");
                 (Command::new(floor), Some("attached"))
             }
-            Self::Fdwatch => {
+            Self::Fdwatch | Self::FdwatchDetail => {
                 let mut command = Command::new(tasks::fdwatch()?);
-                command.args(["watch", "--json"]);
+                // It is to follow whatever it takes.
+                command.args(["watch", "--json", "--max-cpu", "100", "--detail"]);
+                command.arg(if self == Self::Fdwatch {
+                    "suspects"
+                } else {
+                    "all"
+                });
                 (command, Some("\"started\""))
             }
             Self::Bpftrace => {

@@ -53,7 +53,7 @@ impl Watch {
     /// Starts one, and waits until it follows all processes.
     pub(super) fn start(fdwatch: &Path) -> Result<Self> {
         let mut command = Command::new(fdwatch);
-        command.args(["watch", "--all", "--json"]);
+        command.args(["watch", "--all", "--json", "--max-cpu", "100"]);
         let mut process = Group::spawn(command.stdout(Stdio::piped()))?;
         let output = process.child.stdout.take().context("it was asked for")?;
         let own = format!(r#""pid":{},"#, std::process::id());

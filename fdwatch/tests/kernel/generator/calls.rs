@@ -291,7 +291,9 @@ fn make_rare(actor: &mut Actor) {
             libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK)
         ),
         2 => {
-            // `struct perf_event_attr`: the processor's clock, as a software event.
+            // `struct perf_event_attr`: a processor's clock, as a software event. Not of a task: with
+            // the first and after the last of these the kernel patches its scheduler, which the
+            // emulator of more than one processor does not always survive (an `int3` no one expects).
             let mut attributes = [0u32; 32];
             attributes[0] = 1;
             attributes[1] = size_of_val(&attributes) as u32;
@@ -300,8 +302,8 @@ fn make_rare(actor: &mut Actor) {
                 libc::syscall(
                     libc::SYS_perf_event_open,
                     &raw const attributes,
-                    0,
                     -1,
+                    0,
                     -1,
                     8
                 )

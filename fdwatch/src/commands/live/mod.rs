@@ -1,6 +1,9 @@
 //! What the commands that follow the kernel's events have in common: the programs, the ring, and
 //! when it is read.
 
+mod shed;
+mod suspects;
+
 use std::{
     fs::File,
     future,
@@ -17,13 +20,15 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
+use self::{shed::Shed, suspects::Suspects};
 use crate::{
+    cli::{Detail, MaxCpu},
     engine::Engine,
     model::Moment,
     probe::{Lost, Options, Probe, ProbeError, proc_snapshot},
     proc,
     recording::{Frame, Recorder},
-    report::{Account, note},
+    report::{Account, BudgetReport, note},
 };
 
 /// How often the ring is looked into and what has changed is told: what waits there longer is no
@@ -68,6 +73,22 @@ pub(super) struct Live {
     audit_took: u64,
     /// Whether the next one is to confirm what the last one found.
     is_second_look: bool,
+    shed: Shed,
+    suspects: Suspects,
+}
+
+/// What a command wants of it.
+pub(super) struct Wanted {
+    /// Size of the ring, in bytes.
+    pub(super) ring_bytes: u32,
+    /// Files of all types are followed, not only regular ones.
+    pub(super) all_types: bool,
+    /// What fdwatch itself may use.
+    pub(super) max_cpu: MaxCpu,
+    /// Of whom stacks and paths are wanted.
+    pub(super) detail: Detail,
+    /// Processes that are asked for.
+    pub(super) pids: Vec<u32>,
 }
 
 /// Is told when it is time to look at what has changed.
@@ -78,13 +99,22 @@ pub(super) trait Follower {
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()>;
     /// Records were lost: how many in all.
     fn lost(&mut self, live: &mut Live, lost: &Lost) -> Result<()>;
+    /// Something else is left undone than before, for the sake of the budget.
+    fn budget(&mut self, live: &mut Live, report: &BudgetReport) -> Result<()>;
     /// There is nothing more to come.
     fn ended(&mut self, live: &mut Live) -> Result<()>;
 }
 
 impl Live {
     /// Loads and attaches the programs.
-    pub(super) fn start(ring_bytes: u32, all_types: bool) -> Result<Self> {
+    pub(super) fn start(wanted: Wanted) -> Result<Self> {
+        let Wanted {
+            ring_bytes,
+            all_types,
+            max_cpu: MaxCpu(percent),
+            detail,
+            pids,
+        } = wanted;
         let mut probe = Probe::load(Options {
             ring_bytes,
             ..Options::default()
@@ -103,6 +133,8 @@ impl Live {
             last_audit: Moment(0),
             audit_took: 0,
             is_second_look: false,
+            shed: Shed::new(percent),
+            suspects: Suspects::new(detail, pids),
         })
     }
 
@@ -132,6 +164,7 @@ impl Live {
         self.probe.forget_btf();
         give_back_memory();
         self.count();
+        self.ask_for_detail()?;
         follower.started(self)?;
         follower.tick(self, true)?;
 
@@ -160,8 +193,13 @@ impl Live {
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 follower.tick(self, slow == 0)?;
+                if self.suspects.is_news {
+                    self.ask_for_detail()?;
+                }
                 if slow == 0 {
                     self.look_for_losses(follower)?;
+                    self.keep_to_budget(follower)?;
+                    self.ask_for_detail()?;
                     self.audit_if_due()?;
                 }
             }
@@ -227,7 +265,7 @@ impl Live {
             let wait = AUDIT_AGAIN.max(self.audit_took.saturating_mul(AUDIT_SHARE));
             *due = (*due).min(Moment(self.last_audit.0 + wait));
         }
-        if self.next_audit.is_none_or(|due| began < due) {
+        if self.next_audit.is_none_or(|due| began < due) || self.shed.sheds_audits() {
             return Ok(());
         }
         let Self {
@@ -286,13 +324,18 @@ impl Live {
             probe,
             engine,
             recorder,
+            shed,
             ..
         } = self;
         let now = now();
         let Some(recorder) = recorder else {
-            return Ok(probe.drain(BATCH, |record| engine.record(record, now)));
+            return Ok(probe.drain(BATCH, |record| {
+                shed.count(record);
+                engine.record(record, now);
+            }));
         };
         let count = probe.drain(BATCH, |record| {
+            shed.count(record);
             recorder.record(record);
             engine.record(record, now);
         });

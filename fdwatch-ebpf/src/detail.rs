@@ -1,0 +1,97 @@
+//! Detail, of those that it is wanted of: where in its program a thread is, and by which path it
+//! opens something.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_F_USER_STACK,
+    helpers::generated::{bpf_get_stack, bpf_probe_read_user_str},
+    macros::tracepoint,
+    programs::TracePointContext,
+};
+use fdwatch_common::{AskedPath, CUT, Header, Kind, MAX_FRAMES, MAX_PATH, Stack};
+
+use crate::{
+    kernel::{Caller, followed_caller},
+    ring::reserve,
+    syscall,
+};
+
+/// Tells where the thread is, if that is wanted: before what it does is told.
+#[inline(always)]
+pub(crate) fn tell_stack(ctx: &TracePointContext, caller: Caller, fd: u32) {
+    if !caller.in_detail {
+        return;
+    }
+    let Some(mut room) = reserve::<Stack>(Kind::Stack) else {
+        return;
+    };
+    let record = room.as_mut_ptr();
+    // SAFETY: there is room for the whole record, and for as many bytes as the helper is told of.
+    unsafe {
+        let frames = (&raw mut (*record).frames).cast();
+        let bytes = bpf_get_stack(
+            ctx.as_ptr(),
+            frames,
+            MAX_FRAMES as u32 * 8,
+            u64::from(BPF_F_USER_STACK),
+        );
+        (&raw mut (*record).header).write(header(ctx, Kind::Stack, caller, fd));
+        (&raw mut (*record).len).write(if bytes > 0 { bytes as u32 / 8 } else { 0 });
+        (&raw mut (*record).reserved).write(0);
+    }
+    room.submit();
+}
+
+/// Entries of the calls whose first argument is a path. Attached only while detail is wanted: the
+/// kernel copies the path for these tracepoints before any program runs (6.19 and newer).
+#[tracepoint]
+fn path_asked(ctx: TracePointContext) -> u32 {
+    tell_path(&ctx, 0);
+    0
+}
+
+/// Entries of those whose second is one, after a directory.
+#[tracepoint]
+fn path_asked_at(ctx: TracePointContext) -> u32 {
+    tell_path(&ctx, 1);
+    0
+}
+
+#[inline(always)]
+fn tell_path(ctx: &TracePointContext, argument: usize) {
+    let Some(caller) = followed_caller().filter(|caller| caller.in_detail) else {
+        return;
+    };
+    let Some(mut room) = reserve::<AskedPath>(Kind::AskedPath) else {
+        return;
+    };
+    let record = room.as_mut_ptr();
+    let path = syscall::argument(ctx, argument);
+    // SAFETY: there is room for the whole record, and for as many bytes as the helper is told of; it
+    // checks the address.
+    unsafe {
+        let bytes = (&raw mut (*record).bytes).cast();
+        let len = bpf_probe_read_user_str(bytes, MAX_PATH as u32, path as *const _);
+        // With the byte that ends it.
+        let len = if len > 0 { len as u32 - 1 } else { 0 };
+        (&raw mut (*record).header).write(Header {
+            flags: if len == MAX_PATH as u32 - 1 { CUT } else { 0 },
+            ..header(ctx, Kind::AskedPath, caller, 0)
+        });
+        (&raw mut (*record).len).write(len);
+        (&raw mut (*record).reserved).write(0);
+    }
+    room.submit();
+}
+
+#[inline(always)]
+fn header(ctx: &TracePointContext, kind: Kind, caller: Caller, fd: u32) -> Header {
+    Header {
+        kind: kind as u8,
+        flags: 0,
+        call: syscall::number(ctx),
+        fd,
+        tid: caller.tid,
+        tgid: caller.tgid,
+    }
+}

@@ -1,0 +1,64 @@
+//! What fdwatch itself may use is kept to, and what that takes is told.
+
+mod common;
+
+use std::{
+    fs::File,
+    process,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+};
+
+use common::Watch;
+
+#[test]
+fn who_takes_too_much_of_it_is_not_followed_until_all_is_calm() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    File::create(&file).unwrap();
+    let mut watch = Watch::start(&["--max-cpu", "2"]);
+    let stop = AtomicBool::new(false);
+    let own = u64::from(process::id());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                drop(File::open(&file).unwrap());
+            }
+        });
+        for sheds in ["detail", "audits", "busiest-processes"] {
+            let budget = watch.next_of("budget");
+            assert_eq!(budget["sheds"], sheds, "{budget}");
+            assert!(budget["cpu"].as_f64() > Some(2.0), "{budget}");
+            if sheds == "busiest-processes" {
+                let not_followed = budget["not_followed"].as_array().unwrap();
+                assert!(not_followed.contains(&own.into()), "{budget}");
+            }
+        }
+        // A snapshot finds what no event told.
+        let twice = [0; 2].map(|_| File::options().append(true).open(&file).unwrap());
+        let found = watch.next_of("finding");
+        assert_eq!(found["process"]["pid"], own, "{found}");
+        stop.store(true, SeqCst);
+        drop(twice);
+    });
+    let budget = watch.next_of("budget");
+    assert_eq!(budget["sheds"], "nothing", "{budget}");
+    // Its events come again, and what was missed is caught up with.
+    let twice = [0; 2].map(|_| File::create(&file).unwrap());
+    let fds = loop {
+        let finding = watch.next_of("finding");
+        let fds = finding["fds"].as_array().unwrap().clone();
+        if !fds.is_empty() && finding["process"]["pid"] == own {
+            break fds;
+        }
+    };
+    assert_eq!(fds[0]["origin"], "openat", "{fds:?}");
+    drop(twice);
+    let summary = watch.end().summary;
+    assert_eq!(summary["budget"]["most_not_followed"], 1, "{summary}");
+    assert_eq!(summary["drift"]["phantom"], 0, "{summary}");
+    assert_eq!(summary["drift"]["missing"], 0, "{summary}");
+}
