@@ -1,0 +1,88 @@
+//! What the model takes of memory: bytes per descriptor, for so many in so many processes, as one
+//! object of JSON per line. For benchmarks.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    io::{self, Write as _},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use fdwatch::{
+    engine::Engine,
+    model::{AnonymousDevices, Moment},
+};
+use fdwatch_common::{Birth, Fork, Header, Kind, Payload};
+
+/// Counts what is asked for, and not what that takes beyond.
+struct Counting;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is done by the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Relaxed);
+        // SAFETY: as the caller ensures.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller ensures.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> io::Result<()> {
+    for (descriptors, processes) in [(10_000, 1_000), (100_000, 10_000), (1_000_000, 10_000)] {
+        let before = ALLOCATED.load(Relaxed);
+        let engine = fill(processes, descriptors / processes);
+        let bytes = ALLOCATED.load(Relaxed) - before;
+        let count = engine.descriptors();
+        writeln!(
+            io::stdout(),
+            r#"{{"descriptors":{count},"processes":{processes},"bytes":{bytes}}}"#
+        )?;
+    }
+    Ok(())
+}
+
+/// Processes with so many descriptors each, none of them held twice.
+fn fill(processes: u32, each: u32) -> Engine {
+    let mut engine = Engine::new(AnonymousDevices::default(), false);
+    for tgid in 1..=processes {
+        let header = |kind: Kind, fd| Header {
+            kind: kind as u8,
+            fd,
+            tid: tgid,
+            tgid,
+            ..Header::default()
+        };
+        let table = u64::from(tgid) * 704;
+        let fork = Fork {
+            header: header(Kind::Fork, 0),
+            table,
+            ..Fork::default()
+        };
+        engine.record(fork.as_bytes(), Moment(1));
+        for fd in 0..each {
+            let ino = u64::from(tgid) << 32 | u64::from(fd);
+            let birth = Birth {
+                header: header(Kind::Birth, fd),
+                table,
+                payload: Payload {
+                    file: ino,
+                    ino,
+                    mode: 0o100_644,
+                    ..Payload::default()
+                },
+            };
+            engine.record(birth.as_bytes(), Moment(1));
+        }
+    }
+    engine.settle(Moment(1 << 40), &mut |_, _| {});
+    engine
+}
