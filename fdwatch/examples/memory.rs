@@ -84,5 +84,8 @@ fn fill(processes: u32, each: u32) -> Engine {
         }
     }
     engine.settle(Moment(1 << 40), &mut |_, _| {});
+    // Nothing more happens.
+    engine.model.rest();
+    engine.model.rest();
     engine
 }

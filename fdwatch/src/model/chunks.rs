@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::slot::Slot;
 
 /// Descriptors that are shared, and copied, at once.
-pub(super) const CHUNK: u32 = 32;
+pub(super) const CHUNK: u32 = 16;
 
 /// So many chunks lie in a row: 131,072 descriptors. What is beyond is in a tree, for a record can
 /// name any number, and a row up to that may take a gigabyte.
-const IN_ROW: u32 = 1 << 12;
+const IN_ROW: u32 = 1 << 13;
 
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
     /// One bit for each that is open.
-    pub(super) open: u32,
+    pub(super) open: u16,
     pub(super) slots: [Slot; CHUNK as usize],
 }
 
@@ -85,7 +85,7 @@ impl Chunks {
 }
 
 /// The numbers of the bits that are set.
-struct Bits(u32);
+struct Bits(u16);
 
 impl Iterator for Bits {
     type Item = u32;
@@ -111,12 +111,15 @@ mod tests {
         for place in places {
             assert!(chunks.get(place).is_none());
             assert!(chunks.get_mut(place).is_none());
-            chunks.get_or_make(place).open = place;
+            chunks.get_or_make(place).open = place as u16;
         }
         assert_eq!(chunks.row.len(), IN_ROW as usize);
         assert_eq!(chunks.beyond.len(), 2);
         for place in places {
-            assert_eq!(chunks.get_mut(place).map(|chunk| chunk.open), Some(place));
+            assert_eq!(
+                chunks.get_mut(place).map(|chunk| chunk.open),
+                Some(place as u16)
+            );
             let from = chunks.iter_from(place);
             assert!(
                 from.map(|(at, _)| at)

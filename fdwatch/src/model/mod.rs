@@ -8,6 +8,7 @@ mod bits;
 mod chunks;
 mod contested;
 mod holding;
+mod index;
 mod process;
 mod slot;
 mod snapshot;
@@ -169,6 +170,14 @@ impl Model {
         Statistics {
             contested: self.contested.count,
             ..self.statistics
+        }
+    }
+
+    /// Gives back what is only kept to be fast, of tables at which nothing happened since this was
+    /// last called.
+    pub fn rest(&mut self) {
+        for table in self.tables.values_mut() {
+            table.rest();
         }
     }
 

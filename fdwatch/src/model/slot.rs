@@ -124,8 +124,10 @@ const O_PATH: u32 = 0o10_000_000;
 /// The kernel's own bit of it, `__O_TMPFILE`.
 const O_TMPFILE: u32 = 0o20_000_000;
 
-/// A descriptor: what it refers to, and how it came to be.
+/// A descriptor: what it refers to, and how it came to be. Of these there may be millions: packed,
+/// for four bytes less, and nothing is kept that is not asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed(4))]
 pub struct Slot {
     /// The open file description.
     pub file: u64,
@@ -135,21 +137,27 @@ pub struct Slot {
     pub born: Moment,
     /// The device, in the kernel's encoding.
     pub dev: u32,
-    /// The description's flags.
-    pub flags: u32,
     /// The thread that made it; 0 if that is not known.
     pub tid: u32,
     /// The syscall that made it, or [`NO_CALL`].
     pub call: u16,
-    /// `i_mode`.
-    pub mode: u16,
-    bits: u8,
+    bits: u16,
 }
 
-const CLOSES_ON_EXEC: u8 = 1;
-const FROM_SNAPSHOT: u8 = 2;
-const UNLINKED: u8 = 4;
-const ANONYMOUS: u8 = 8;
+const _: () = assert!(size_of::<Slot>() == 36);
+
+/// In a slot's bits.
+const CLOSES_ON_EXEC: u16 = 1;
+const FROM_SNAPSHOT: u16 = 2;
+const UNLINKED: u16 = 4;
+const ANONYMOUS: u16 = 8;
+const APPENDS: u16 = 16;
+const TEMPORARY: u16 = 32;
+const ONLY_A_PATH: u16 = 64;
+/// From here on, the access mode, as in `O_ACCMODE`.
+const ACCESS_SHIFT: u32 = 8;
+/// And the type, as in `S_IFMT`.
+const TYPE_SHIFT: u32 = 12;
 
 impl Slot {
     pub(super) const EMPTY: Self = Self {
@@ -157,10 +165,8 @@ impl Slot {
         ino: 0,
         born: Moment(0),
         dev: 0,
-        flags: 0,
         tid: 0,
         call: NO_CALL,
-        mode: 0,
         bits: 0,
     };
 
@@ -172,29 +178,28 @@ impl Slot {
         from_snapshot: bool,
         anonymous: AnonymousDevices,
     ) -> Self {
-        let mut bits = 0;
-        if header.flags & CLOEXEC != 0 {
-            bits |= CLOSES_ON_EXEC;
-        }
-        if from_snapshot {
-            bits |= FROM_SNAPSHOT;
-        }
-        if payload.nlink == 0 {
-            bits |= UNLINKED;
-        }
-        if anonymous.contains(payload.dev) {
-            bits |= ANONYMOUS;
-        }
+        let bits = [
+            (CLOSES_ON_EXEC, header.flags & CLOEXEC != 0),
+            (FROM_SNAPSHOT, from_snapshot),
+            (UNLINKED, payload.nlink == 0),
+            (ANONYMOUS, anonymous.contains(payload.dev)),
+            (APPENDS, payload.flags & O_APPEND != 0),
+            (TEMPORARY, payload.flags & O_TMPFILE != 0),
+            (ONLY_A_PATH, payload.flags & O_PATH != 0),
+        ];
+        let bits = bits
+            .into_iter()
+            .map(|(bit, is_so)| if is_so { bit } else { 0 });
+        let access = (payload.flags & O_ACCMODE) as u16;
+        let file_type = (payload.mode & mode_bits::S_IFMT) as u16;
+        let bits = bits.fold(access << ACCESS_SHIFT | file_type, |all, bit| all | bit);
         Self {
             file: payload.file,
             ino: payload.ino,
             born,
             dev: payload.dev,
-            flags: payload.flags,
             tid: if from_snapshot { 0 } else { header.tid },
             call: if from_snapshot { NO_CALL } else { header.call },
-            #[expect(clippy::cast_possible_truncation, reason = "the kernel's is 16 bits")]
-            mode: payload.mode as u16,
             bits,
         }
     }
@@ -235,7 +240,7 @@ impl Slot {
     /// Whether the file was made without a name, to be gone when it is closed.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        self.flags & O_TMPFILE != 0
+        self.bits & TEMPORARY != 0
     }
 
     /// The file's type.
@@ -245,7 +250,7 @@ impl Slot {
             // From 6.16 on these say they are regular files.
             return FileType::Anonymous;
         }
-        match self.mode as u32 & mode_bits::S_IFMT {
+        match (self.bits >> TYPE_SHIFT << TYPE_SHIFT) as u32 {
             mode_bits::S_IFREG => FileType::Regular,
             mode_bits::S_IFDIR => FileType::Directory,
             mode_bits::S_IFLNK => FileType::Link,
@@ -260,20 +265,25 @@ impl Slot {
     /// How it may be used.
     #[must_use]
     pub const fn access(&self) -> Access {
-        if self.flags & O_PATH != 0 {
+        if self.bits & ONLY_A_PATH != 0 {
             return Access::Path;
         }
-        match self.flags & O_ACCMODE {
+        match self.access_mode() {
             0 => Access::Read,
             1 => Access::Write,
             _ => Access::ReadWrite,
         }
     }
 
+    /// As in `O_ACCMODE`.
+    const fn access_mode(&self) -> u8 {
+        (self.bits >> ACCESS_SHIFT & 3) as u8
+    }
+
     /// Whether what it writes goes to the end.
     #[must_use]
     pub const fn appends(&self) -> bool {
-        self.flags & O_APPEND != 0
+        self.bits & APPENDS != 0
     }
 
     /// What it has in common with others on the same file.
@@ -281,7 +291,7 @@ impl Slot {
     pub const fn identity(&self) -> Identity {
         let (number, end) = match self.file_type() {
             FileType::Anonymous => (self.file, 0),
-            FileType::Pipe => (self.ino, (self.flags & O_ACCMODE) as u8),
+            FileType::Pipe => (self.ino, self.access_mode()),
             _ => (self.ino, 0),
         };
         Identity {

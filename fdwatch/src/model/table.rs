@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::{
     chunks::{CHUNK, Chunks},
+    index::Index,
     slot::{Identity, Moment, Slot},
 };
 
@@ -35,7 +34,7 @@ pub struct Table {
     chunks: Arc<Chunks>,
     open: usize,
     /// How many descriptors there are on each file, in a large table.
-    index: Option<FxHashMap<Identity, u32>>,
+    index: Option<Index>,
     /// When it was copied from another; what is older came from there.
     pub(super) forked: Moment,
     /// When its process last ran another program; what is older was kept.
@@ -153,9 +152,9 @@ impl Table {
         }
         if let Some(index) = &mut self.index {
             if let Some(before) = before {
-                uncount(index, before.identity());
+                index.remove(before.identity());
             }
-            *index.entry(slot.identity()).or_default() += 1;
+            index.add(slot.identity());
         }
         before
     }
@@ -169,7 +168,7 @@ impl Table {
         self.open -= 1;
         let slot = chunk.slots[i];
         if let Some(index) = &mut self.index {
-            uncount(index, slot.identity());
+            index.remove(slot.identity());
         }
         Some(slot)
     }
@@ -188,7 +187,7 @@ impl Table {
         let (chunk, i) = place(fd);
         let chunk = self.chunks.get(chunk)?;
         let slot = &chunk.slots[i];
-        let is_noted = chunk.open >> i & 1 == 0 && slot.file == 0 && slot.born > self.forked;
+        let is_noted = chunk.open >> i & 1 == 0 && slot.file == 0 && { slot.born } > self.forked;
         is_noted.then_some((slot.tid, slot.born))
     }
 
@@ -231,20 +230,21 @@ impl Table {
     /// at first, and keep it.
     pub(crate) fn has_other(&mut self, fd: u32, identity: Identity) -> bool {
         if self.open > INDEXED_FROM && self.index.is_none() {
-            let mut index = FxHashMap::default();
-            for (_, slot) in self.iter() {
-                *index.entry(slot.identity()).or_default() += 1;
-            }
-            self.index = Some(index);
+            self.index = Some(Index::of(self.iter().map(|(_, slot)| slot)));
         }
-        match &self.index {
-            Some(index) => {
-                let own = self.get(fd).is_some_and(|slot| slot.identity() == identity);
-                index.get(&identity).copied().unwrap_or(0) > u32::from(own)
-            }
+        let own = self.get(fd).is_some_and(|slot| slot.identity() == identity);
+        match &mut self.index {
+            Some(index) => index.count(identity) > u32::from(own),
             None => self
                 .iter()
                 .any(|(other, slot)| other != fd && slot.identity() == identity),
+        }
+    }
+
+    /// Gives back the index if it was not used since the last time.
+    pub(super) fn rest(&mut self) {
+        if self.index.as_mut().is_some_and(|index| !index.take_use()) {
+            self.index = None;
         }
     }
 
@@ -258,11 +258,12 @@ impl Table {
     /// How `slot` came to be in this table.
     #[must_use]
     pub fn provenance(&self, slot: &Slot) -> Provenance {
-        if slot.born <= self.execed {
+        let born = slot.born;
+        if born <= self.execed {
             Provenance::KeptOverExec {
-                inherited: slot.born <= self.forked,
+                inherited: born <= self.forked,
             }
-        } else if slot.born <= self.forked {
+        } else if born <= self.forked {
             Provenance::Inherited
         } else if slot.is_from_snapshot() {
             Provenance::Unknown
@@ -304,18 +305,11 @@ const fn place(fd: u32) -> (u32, usize) {
     (fd / CHUNK, (fd % CHUNK) as usize)
 }
 
-fn uncount(index: &mut FxHashMap<Identity, u32>, identity: Identity) {
-    if let Some(count) = index.get_mut(&identity) {
-        *count -= 1;
-        if *count == 0 {
-            index.remove(&identity);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use fdwatch_common::{Header, Payload};
+
+    use super::{super::slot::AnonymousDevices, *};
 
     const HOLDER: Holder = Holder { tgid: 1, tid: 1 };
 
@@ -328,9 +322,13 @@ mod tests {
     }
 
     fn slot(ino: u64) -> Slot {
-        let mut slot = Slot::EMPTY;
-        (slot.ino, slot.mode) = (ino, 0o100_644);
-        slot
+        let payload = Payload {
+            ino,
+            mode: 0o100_644,
+            ..Payload::default()
+        };
+        let anonymous = AnonymousDevices::default();
+        Slot::new(&Header::default(), &payload, Moment(0), false, anonymous)
     }
 
     fn fds(table: &Table) -> Vec<u32> {

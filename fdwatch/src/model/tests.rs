@@ -33,11 +33,8 @@ fn a_description_that_is_told_again_takes_its_new_flag() {
     let before = told.model.table(A).unwrap().get(0).unwrap().born;
     told.birth(1, A, 0, 10, CLOEXEC);
     assert!(told.closes_on_exec(A, 0));
-    assert_eq!(
-        told.model.table(A).unwrap().get(0).unwrap().born,
-        before,
-        "it is the same descriptor"
-    );
+    let after = told.model.table(A).unwrap().get(0).unwrap().born;
+    assert_eq!(after, before, "it is the same descriptor");
 }
 
 #[test]

@@ -284,6 +284,7 @@ impl Live {
         })?;
         mark(recorder, Frame::EndAudit)?;
         let outcome = engine.end_audit();
+        engine.model.rest();
         for tgid in outcome.unvisited {
             if proc::is_to_be_forgotten(&engine.model, tgid) {
                 engine.forget(tgid);

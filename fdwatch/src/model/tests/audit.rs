@@ -169,7 +169,8 @@ fn another_file_at_the_address_of_one_that_was_closed_is_wrong() {
         told.model.end_audit(&mut Vec::new());
     }
     assert_eq!(told.drift().wrong_file, 1);
-    assert_eq!(told.model.table(A).unwrap().get(0).unwrap().ino, 99);
+    let ino = told.model.table(A).unwrap().get(0).unwrap().ino;
+    assert_eq!(ino, 99);
 }
 
 #[test]
