@@ -98,10 +98,16 @@ enum Task {
     },
     /// Measure what fdwatch takes from the programs it watches, and what it takes itself
     ///
-    /// Beside nothing, programs that do nothing, and bpftrace, perf trace and strace where they are
-    /// here. Needs root, and a machine that does nothing else.
+    /// Needs root, and a machine that does nothing else. Beside what else there is for the same:
+    /// programs that do nothing, bpftrace, perf trace, strace, lsof, lsfd. Installs by apt what
+    /// serves and asks; what is missing otherwise is told.
     Bench {
-        /// Only these: floor, fdwatch, bpftrace, "perf trace", strace [default: all that are here]
+        /// What is measured [default: all]
+        #[arg(value_enum)]
+        sections: Vec<bench::Section>,
+        /// Of `calls`, only beside these: floor, fdwatch, "fdwatch, detail", bpftrace, "perf trace",
+        /// strace; may be repeated [default: all that are here]
+        #[arg(long = "tracer", value_name = "NAME")]
         tracers: Vec<String>,
         /// How often all of it is done; the best counts
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -112,6 +118,14 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    match bench::hold_if_asked() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("error: {error:#}"));
+            return ExitCode::FAILURE;
+        }
+    }
     let result = match Arguments::parse().command {
         Task::Setup { dry_run } => setup::setup(Shell { dry_run }),
         Task::Build { release } => tasks::build(release),
@@ -124,7 +138,11 @@ fn main() -> ExitCode {
             record,
             seconds,
         } => workloads::workloads(&names, record.as_deref(), Duration::from_secs(seconds)),
-        Task::Bench { tracers, rounds } => bench::bench(rounds, &tracers),
+        Task::Bench {
+            sections,
+            tracers,
+            rounds,
+        } => bench::bench(rounds, &sections, &tracers),
         Task::Lint => lint::lint(),
     };
     match result {

@@ -1,116 +1,117 @@
 //! `cargo xtask bench`: what fdwatch takes from the programs it watches, and what it takes itself.
 //!
-//! All figures of a run are made in turns, round by round, so that they can be compared: what one
-//! round is slowed down by, it is for all.
+//! All figures of a section are made in turns, round by round, so that they can be compared: what one
+//! round is slowed down by, it is for all. Nothing here passes or fails: a goal that is missed is told
+//! to be missed.
 
+mod beside;
 mod calls;
+mod consumer;
+mod load;
+mod look;
+mod memory;
 mod tracers;
+mod work;
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
 
-use self::{
-    calls::{CALLS, Files},
-    tracers::Tracer,
-};
+pub(crate) use self::look::hold_if_asked;
 use crate::{
     shell::{Shell, is_root, say},
     tasks,
 };
 
-/// Runs the benchmark in so many rounds, and writes what came of it to the target directory.
-pub(crate) fn bench(rounds: u32, only: &[String]) -> Result<()> {
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// Calls, beside fdwatch and beside what else there is.
+    Calls,
+    /// Real programs at work, with fdwatch beside them and without.
+    Work,
+    /// A record's way through fdwatch.
+    Consumer,
+    /// fdwatch under load: its own time, and what it loses.
+    Load,
+    /// What the model takes, and what all of fdwatch does.
+    Memory,
+    /// Snapshots and scans, beside lsof, lsfd and /proc; and how long it takes to begin.
+    Look,
+}
+
+/// Measures in so many rounds, and writes what came of it to the target directory.
+pub(crate) fn bench(rounds: u32, only: &[Section], tracers: &[String]) -> Result<()> {
     if !is_root() {
         bail!("programs are traced, which needs root: run this as root");
     }
     tasks::build(true)?;
-    let mut examples = tasks::cargo();
-    examples.args([
+    println!("{}", machine());
+    let mut report = Map::new();
+    report.insert("machine".to_owned(), machine().into());
+    for &section in Section::value_variants() {
+        if !only.is_empty() && !only.contains(&section) {
+            continue;
+        }
+        let name = section
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned());
+        say(&name);
+        let figures = match section {
+            Section::Calls => beside::measure(rounds, tracers),
+            Section::Work => work::measure(rounds),
+            Section::Consumer => consumer::measure(),
+            Section::Load => load::measure(),
+            Section::Memory => memory::measure(),
+            Section::Look => look::measure(rounds),
+        };
+        let figures = figures.with_context(|| format!("cannot measure {name}"))?;
+        report.insert(name, figures);
+        println!();
+    }
+    let path = tasks::target_directory()?.join("bench.json");
+    let text = serde_json::to_string_pretty(&report)?;
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    say(format!("all of it is in {}", path.display()));
+    Ok(())
+}
+
+/// Builds one of fdwatch's examples, for it to be run.
+fn build_example(name: &str) -> Result<()> {
+    let mut command = tasks::cargo();
+    command.args([
         "build",
         "--release",
         "--package",
         "fdwatch",
         "--example",
-        "floor",
+        name,
     ]);
-    Shell { dry_run: false }.run(&mut examples)?;
+    Shell { dry_run: false }.run(&mut command)
+}
 
-    let wanted = |it: &Tracer| {
-        *it == Tracer::None || only.is_empty() || only.iter().any(|name| name == it.name())
-    };
-    let wanted = Tracer::ALL.into_iter().filter(wanted);
-    let (here, missing): (Vec<_>, Vec<_>) = wanted.partition(|it| it.is_here());
-    let file = tempfile::NamedTempFile::new().context("cannot make a file")?;
-    let files = Files::new(file.path())?;
-    let mut nanoseconds: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
-    let mut summaries = Vec::new();
-    for round in 1..=rounds {
-        say(format!("round {round} of {rounds}"));
-        for (t, tracer) in here.iter().enumerate() {
-            let running = tracer.start()?;
-            for (c, call) in CALLS.iter().enumerate() {
-                nanoseconds
-                    .entry((c, t))
-                    .or_default()
-                    .push(call.time(&files));
-            }
-            if let Some(running) = running {
-                let last = running.stop().with_context(|| tracer.name().to_owned())?;
-                if *tracer == Tracer::Fdwatch {
-                    summaries.push(last);
-                }
-            }
-        }
+/// Tells whether a goal was reached.
+fn goal(what: &str, value: f64, most: f64, unit: &str) -> Value {
+    let is_reached = value <= most;
+    let verdict = if is_reached { "reached" } else { "MISSED" };
+    println!("goal {verdict}: {what}: {value:.2} of at most {most} {unit}");
+    json!({ "goal": what, "value": value, "most": most, "unit": unit, "reached": is_reached })
+}
+
+/// The value in the middle.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.is_empty() {
+        f64::NAN
+    } else if sorted.len().is_multiple_of(2) {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    } else {
+        sorted[middle]
     }
-    // The best of all rounds: what disturbs only ever adds.
-    let best = |c, t| {
-        let all: &Vec<f64> = &nanoseconds[&(c, t)];
-        all.iter().copied().fold(f64::INFINITY, f64::min)
-    };
-    println!("{}", machine());
-    print!("{:<16}", "ns");
-    for tracer in &here {
-        print!(" {:>18}", tracer.name());
-    }
-    println!();
-    let mut report = Vec::new();
-    for (c, call) in CALLS.iter().enumerate() {
-        print!("{:<16}", call.name);
-        let nothing = best(c, 0);
-        for (t, tracer) in here.iter().enumerate() {
-            let took = best(c, t);
-            let figure = if t == 0 {
-                format!("{took:.0}")
-            } else {
-                format!("{took:.0} ({:+.0})", took - nothing)
-            };
-            print!(" {figure:>18}");
-            report.push(json!({
-                "call": call.name,
-                "tracer": tracer.name(),
-                "ns": took,
-                "added": took - nothing,
-                "rounds": nanoseconds[&(c, t)],
-            }));
-        }
-        println!();
-    }
-    for tracer in &missing {
-        println!("{} is not here", tracer.name());
-    }
-    let path = tasks::target_directory()?.join("bench.json");
-    let report = json!({
-        "machine": machine(),
-        "calls": report,
-        "missing": missing.iter().map(|tracer| tracer.name()).collect::<Vec<_>>(),
-        "fdwatch": summaries,
-    });
-    let text = serde_json::to_string_pretty(&report)?;
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    say(format!("all of it is in {}", path.display()));
-    Ok(())
 }
 
 /// What the figures were made on.
@@ -130,4 +131,16 @@ fn machine() -> String {
             .count(),
         read("/proc/sys/kernel/osrelease").trim()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+        assert!(median(&[]).is_nan());
+    }
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{shell::which, tasks};
@@ -166,6 +166,26 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Seconds of processor time that it has used.
+    pub(super) fn cpu(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // After the name: user and system time are the 14th and the 15th, in hundredths
+        // (`USER_HZ`, which is 100 wherever there is BPF).
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: Vec<f64> = ticks.filter_map(|field| field.parse().ok()).collect();
+        ensure!(
+            ticks.len() == 2,
+            "the kernel does not tell the time it used"
+        );
+        Ok(ticks.iter().sum::<f64>() / 100.0)
+    }
+
     /// Ends it, waits until nothing of it is attached, and gives its last line.
     pub(super) fn stop(mut self) -> Result<Value> {
         let group = -i32::try_from(self.child.id()).context("a pid is positive")?;

@@ -17,6 +17,8 @@ use crate::tasks;
 #[derive(Debug, Default)]
 pub(super) struct Cargo {
     directory: PathBuf,
+    /// Builds so far.
+    builds: u64,
     lingering: Option<Group>,
 }
 
@@ -63,7 +65,9 @@ impl Workload for Cargo {
         let end = Instant::now() + duration;
         let mut count = 0;
         while count == 0 || Instant::now() < end {
-            self.build(package, &count.to_string())?.finish(LIMIT)?;
+            let target = self.builds.to_string();
+            self.build(package, &target)?.finish(LIMIT)?;
+            self.builds += 1;
             count += 1;
         }
         Ok(Work {

@@ -163,6 +163,33 @@ pub(crate) fn workloads(
     Ok(())
 }
 
+/// Prepares the workload of this name, and hands to `turns` what does it once, for about so long, and
+/// tells how many seconds one unit of its work took.
+pub(crate) fn again_and_again(
+    name: &str,
+    duration: Duration,
+    turns: impl FnOnce(&mut dyn FnMut() -> Result<f64>) -> Result<()>,
+) -> Result<()> {
+    let mut workloads = all();
+    let workload = workloads.iter_mut().find(|it| it.name() == name);
+    let workload = workload.with_context(|| format!("there is no workload {name}"))?;
+    programs::install(workload.needs())?;
+    processes::take_charge()?;
+    // As in `watch`.
+    let directory = directory()?;
+    let _sweep = Sweep;
+    let workload = Stopping::of(workload.as_mut());
+    workload.0.prepare(directory.path())?;
+    turns(&mut || {
+        let began = Instant::now();
+        let work = workload.0.run(Amount::For(duration))?;
+        #[expect(clippy::cast_precision_loss, reason = "a count of what a machine did")]
+        let seconds = began.elapsed().as_secs_f64() / work.count as f64;
+        Ok(seconds)
+    })?;
+    workload.0.stop()
+}
+
 /// A directory that other users may go into, for programs that will not run as root.
 fn directory() -> Result<TempDir> {
     let directory = TempDir::with_prefix("fdwatch-workload-");

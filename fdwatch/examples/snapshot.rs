@@ -1,0 +1,26 @@
+//! Takes a snapshot of all descriptors, and tells how many seconds that took: for benchmarks.
+
+use std::{
+    io::{self, Write as _},
+    time::Instant,
+};
+
+use fdwatch::{
+    engine::Engine,
+    model::Moment,
+    probe::{Options, Probe},
+    proc,
+};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut probe = Probe::load(Options::default())?;
+    // The first loads the program.
+    probe.snapshot(|_| {})?;
+    let mut engine = Engine::new(proc::anonymous_devices(), false);
+    let began = Instant::now();
+    engine.snapshot(|on_record| {
+        probe.snapshot(|record| on_record(record, Moment(proc::boottime())))
+    })?;
+    writeln!(io::stdout(), "{}", began.elapsed().as_secs_f64())?;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! What the model takes of memory, and what all of fdwatch does when little goes on.
+
+use std::{fs, process::Command, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{build_example, goal, tracers::Tracer};
+use crate::tasks;
+
+/// How long fdwatch is let be.
+const REST: Duration = Duration::from_secs(15);
+
+/// Measures both.
+pub(super) fn measure() -> Result<Value> {
+    build_example("memory")?;
+    let example = tasks::target_directory()?.join("release/examples/memory");
+    let output = Command::new(example).output()?;
+    ensure!(output.status.success(), "the example failed");
+    let lines = String::from_utf8(output.stdout)?;
+    println!(
+        "{:>11} {:>10} {:>21}",
+        "descriptors", "processes", "bytes per descriptor"
+    );
+    let mut model = Vec::new();
+    let mut last = f64::NAN;
+    for line in lines.lines() {
+        let figures: Value = serde_json::from_str(line)?;
+        let number = |field: &str| figures[field].as_f64().context("a figure is missing");
+        last = number("bytes")? / number("descriptors")?;
+        println!(
+            "{:>11} {:>10} {last:>21.1}",
+            figures["descriptors"], figures["processes"]
+        );
+        model.push(json!({ "descriptors": figures["descriptors"], "processes": figures["processes"], "bytes_per_descriptor": last }));
+    }
+    let running = Tracer::Fdwatch.start()?.context("it runs")?;
+    thread::sleep(REST);
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid()))?;
+    running.stop()?;
+    let megabytes = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kilobytes = line.and_then(|rest| rest.trim_start_matches(':').trim().split(' ').next());
+        let kilobytes = kilobytes.and_then(|number| number.parse::<f64>().ok());
+        kilobytes.map(|kilobytes| kilobytes / 1024.0)
+    };
+    let resident = megabytes("VmRSS").context("the kernel does not tell")?;
+    let peak = megabytes("VmHWM").context("the kernel does not tell")?;
+    println!("resident at rest: {resident:.1} MiB; at the most, while it began: {peak:.1} MiB");
+    let goals = [
+        goal(
+            "the model, at a million descriptors",
+            last,
+            48.0,
+            "bytes per descriptor",
+        ),
+        goal("resident at rest", resident, 15.0, "MiB"),
+    ];
+    Ok(json!({ "model": model, "resident": resident, "peak": peak, "goals": goals }))
+}
