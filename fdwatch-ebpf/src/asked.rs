@@ -5,12 +5,13 @@ use core::{ptr, sync::atomic::AtomicU64};
 use aya_ebpf::{macros::map, maps::HashMap};
 use fdwatch_common::{ASKED_OF_SOME, DETAIL};
 
-/// What is asked of all: [`DETAIL`], [`ASKED_OF_SOME`]. A load (64 bits, for
-/// BPF has no smaller atomics), where the common way is that nothing
-/// is.
+/// What is asked of all ([`DETAIL`], [`ASKED_OF_SOME`]): a load, where the common way is that nothing
+/// is. And how many records of detail may still be written until userspace allows more, for what is
+/// told in detail must not take the room of what is told at all. (64 bits, for BPF has no smaller
+/// atomics.)
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.asked")]
-static ASKED: AtomicU64 = AtomicU64::new(0);
+static ASKED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// What is asked of some, by the number of their process.
 #[map]
@@ -20,7 +21,7 @@ static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 #[inline(always)]
 pub(crate) fn asked_of(tgid: u32) -> u32 {
     // SAFETY: it is valid for reads. Volatile, because to the compiler no one ever writes it.
-    let of_all = unsafe { ptr::read_volatile(ASKED.as_ptr()) } as u32;
+    let of_all = unsafe { ptr::read_volatile(ASKED[0].as_ptr()) } as u32;
     if of_all & ASKED_OF_SOME == 0 {
         return of_all;
     }
@@ -29,4 +30,19 @@ pub(crate) fn asked_of(tgid: u32) -> u32 {
         unsafe { *own }
     });
     of_all & DETAIL | own
+}
+
+/// Whether one more record of detail may be written.
+#[inline(always)]
+pub(crate) fn take_allowance() -> bool {
+    let allowance = ASKED[1].as_ptr();
+    // SAFETY: it is valid for reads and writes. That other processors may do the same makes it some
+    // more records, or some fewer.
+    unsafe {
+        let left = ptr::read_volatile(allowance);
+        if left > 0 {
+            ptr::write_volatile(allowance, left - 1);
+        }
+        left > 0
+    }
 }

@@ -8,11 +8,12 @@ use aya_ebpf::{
     macros::tracepoint,
     programs::TracePointContext,
 };
-use fdwatch_common::{AskedPath, CUT, Header, Kind, MAX_FRAMES, MAX_PATH, Stack};
+use fdwatch_common::{AskedPath, CUT, Header, Kind, MAX_FRAMES, MAX_PATH, Plain, Stack};
 
 use crate::{
-    kernel::{Caller, followed_caller},
-    ring::reserve,
+    asked::take_allowance,
+    kernel::{Caller, followed_caller, settings},
+    ring::{Room, count_lost, filled, reserve},
     syscall,
 };
 
@@ -22,7 +23,7 @@ pub(crate) fn tell_stack(ctx: &TracePointContext, caller: Caller, fd: u32) {
     if !caller.in_detail {
         return;
     }
-    let Some(mut room) = reserve::<Stack>(Kind::Stack) else {
+    let Some(mut room) = room::<Stack>(Kind::Stack) else {
         return;
     };
     let record = room.as_mut_ptr();
@@ -62,7 +63,7 @@ fn tell_path(ctx: &TracePointContext, argument: usize) {
     let Some(caller) = followed_caller().filter(|caller| caller.in_detail) else {
         return;
     };
-    let Some(mut room) = reserve::<AskedPath>(Kind::AskedPath) else {
+    let Some(mut room) = room::<AskedPath>(Kind::AskedPath) else {
         return;
     };
     let record = room.as_mut_ptr();
@@ -82,6 +83,17 @@ fn tell_path(ctx: &TracePointContext, argument: usize) {
         (&raw mut (*record).reserved).write(0);
     }
     room.submit();
+}
+
+/// Room for detail, unless what is to be told without it needs that. What is left out is counted.
+#[inline(always)]
+fn room<T: Plain>(kind: Kind) -> Option<Room<T>> {
+    if take_allowance() && filled() < u64::from(settings!(pause_at)) {
+        reserve(kind)
+    } else {
+        count_lost(kind);
+        None
+    }
 }
 
 #[inline(always)]

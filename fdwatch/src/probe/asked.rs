@@ -8,18 +8,24 @@ use rustc_hash::FxHashMap;
 
 /// What is asked, and the maps that say so.
 pub(super) struct Asked {
-    of_all: Array<MapData, u64>,
+    of_all: Array<MapData, [u64; 2]>,
     of_some: HashMap<MapData, u32, u32>,
     is_detail_of_all: bool,
+    /// Records of detail that may be written until more are allowed.
+    allowance: u64,
     by_process: FxHashMap<u32, u32>,
 }
 
 impl Asked {
-    pub(super) fn new(of_all: Array<MapData, u64>, of_some: HashMap<MapData, u32, u32>) -> Self {
+    pub(super) fn new(
+        of_all: Array<MapData, [u64; 2]>,
+        of_some: HashMap<MapData, u32, u32>,
+    ) -> Self {
         Self {
             of_all,
             of_some,
             is_detail_of_all: false,
+            allowance: 0,
             by_process: FxHashMap::default(),
         }
     }
@@ -54,6 +60,12 @@ impl Asked {
         }
     }
 
+    /// Allows so many more records of detail, and no more than these.
+    pub(super) fn allow(&mut self, records: u64) -> io::Result<()> {
+        self.allowance = records;
+        self.write()
+    }
+
     /// Whether detail is asked of anyone.
     pub(super) fn is_detail_wanted(&self) -> bool {
         self.is_detail_of_all || self.by_process.values().any(|what| what & DETAIL != 0)
@@ -67,7 +79,7 @@ impl Asked {
             ASKED_OF_SOME
         };
         self.of_all
-            .set(0, u64::from(detail | some), 0)
+            .set(0, [u64::from(detail | some), self.allowance], 0)
             .map_err(io::Error::other)
     }
 }

@@ -70,6 +70,9 @@ pub struct Probe {
     paths: Vec<TracePointLink>,
 }
 
+/// What is told in detail, and may be left out.
+const DETAIL_KINDS: [Kind; 2] = [Kind::Stack, Kind::AskedPath];
+
 /// What happened and was not told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
@@ -83,7 +86,16 @@ impl Lost {
     /// Of all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.records.iter().sum::<u64>() + self.missed_runs
+        self.records.iter().sum::<u64>() - self.detail_left_out() + self.missed_runs
+    }
+
+    /// Stacks and paths that were left out, so that nothing else be lost.
+    #[must_use]
+    pub fn detail_left_out(&self) -> u64 {
+        DETAIL_KINDS
+            .map(|kind| self.records[kind as usize])
+            .iter()
+            .sum()
     }
 
     /// Runs of programs that the kernel has left out.
@@ -96,6 +108,7 @@ impl Lost {
     pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Kind::ALL
             .into_iter()
+            .filter(|kind| !DETAIL_KINDS.contains(kind))
             .map(|kind| (kind.name(), self.records[kind as usize]))
             .chain([("missed-run", self.missed_runs)])
             .filter(|&(_, lost)| lost > 0)
@@ -336,6 +349,19 @@ impl Probe {
         let asked = self.asked.ask(tgid, DETAIL, wanted);
         asked.map_err(ProbeError::asking)?;
         self.attach_paths_if_wanted()
+    }
+
+    /// Allows so many more stacks and paths to be told, until the next time: what is beyond is left
+    /// out, and counted.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn allow_detail(&mut self, records: u64) -> Result<(), ProbeError> {
+        if self.asked.is_detail_wanted() {
+            self.asked.allow(records).map_err(ProbeError::asking)?;
+        }
+        Ok(())
     }
 
     /// Asks that nothing be told of a process's descriptors, or all again.

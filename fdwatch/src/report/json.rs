@@ -169,6 +169,7 @@ struct Summary {
     cpu: Cpu,
     memory: Memory,
     budget: BudgetSummary,
+    detail_left_out: u64,
 }
 
 #[derive(Serialize)]
@@ -351,6 +352,7 @@ impl Json {
                 most_not_followed: account.most_not_followed,
                 caught_up: account.statistics.caught_up,
             },
+            detail_left_out: account.lost.detail_left_out(),
         };
         self.line("summary", body, clock, now)
     }

@@ -303,6 +303,7 @@ pub(super) fn summary(account: &Account) -> String {
     let unfitting = [
         (account.unreadable_processes, "processes could not be read"),
         (account.malformed, "malformed records"),
+        (account.lost.detail_left_out(), "stacks and paths left out"),
     ];
     for (count, what) in unfitting.into_iter().filter(|&(count, _)| count > 0) {
         let _ = write!(text, "; {count} {what}");

@@ -193,6 +193,7 @@ impl Live {
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 follower.tick(self, slow == 0)?;
+                self.allow_detail()?;
                 if self.suspects.is_news {
                     self.ask_for_detail()?;
                 }
@@ -349,10 +350,10 @@ impl Live {
             note(&words);
         }
         let lost = self.lost()?;
-        if lost == self.account.lost {
+        let before = std::mem::replace(&mut self.account.lost, lost);
+        if lost.total() == before.total() {
             return Ok(());
         }
-        self.account.lost = lost;
         // What was lost is missing: it is looked for at once, but for what looking takes.
         if let Some(due) = &mut self.next_audit {
             let soon = now().0 + self.audit_took.saturating_mul(AUDIT_AGAIN_SHARE);

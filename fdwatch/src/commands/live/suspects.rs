@@ -19,6 +19,9 @@ const LONG: u64 = 600_000_000_000;
 /// A table with fewer descriptors is none that grows.
 const LARGE: usize = 64;
 
+/// Stacks and paths that may be told from one tick to the next. Of who makes more, some have none.
+const MOST_DETAIL: u64 = 1000;
+
 /// Of whom detail is wanted.
 pub(super) struct Suspects {
     wanted: Detail,
@@ -96,6 +99,15 @@ impl Live {
         self.suspects.suspect(tgid, &self.engine.model);
     }
 
+    /// Allows some more detail. At each tick.
+    pub(super) fn allow_detail(&mut self) -> Result<(), ProbeError> {
+        self.probe.allow_detail(if self.suspects.is_all {
+            u64::MAX
+        } else {
+            MOST_DETAIL
+        })
+    }
+
     /// Asks for detail of those it is wanted of, and of no one else. Once a second.
     pub(super) fn ask_for_detail(&mut self) -> Result<(), ProbeError> {
         let is_shed = self.shed.sheds_detail();
@@ -117,6 +129,7 @@ impl Live {
         if is_all != suspects.is_all {
             suspects.is_all = is_all;
             self.probe.detail_of_all(is_all)?;
+            self.probe.allow_detail(if is_all { u64::MAX } else { 0 })?;
         }
         let mut wanted = FxHashMap::default();
         if suspects.wanted != Detail::Never && !is_shed {
@@ -145,6 +158,6 @@ impl Live {
             }
         }
         suspects.in_detail = wanted;
-        Ok(())
+        self.allow_detail()
     }
 }
