@@ -1,11 +1,15 @@
 //! close.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    macros::{map, tracepoint},
+    maps::ProgramArray,
+    programs::TracePointContext,
+};
 use fdwatch_common::{Death, Header, Kind, SHARED_TABLE};
 
 use crate::{
     detail::tell_stack,
-    kernel::{current_table, followed_caller},
+    kernel::{Caller, caller, current_table, followed_caller},
     ring::emit,
     syscall,
 };
@@ -18,18 +22,47 @@ fn sys_enter_close(ctx: TracePointContext) -> u32 {
     let Some(caller) = followed_caller() else {
         return 0;
     };
+    if caller.in_detail {
+        // SAFETY: the array is of programs of this kind.
+        unsafe { DEATH_IN_DETAIL.tail_call(&ctx, 0) };
+    }
+    death(&ctx, caller, || ());
+    0
+}
+
+/// Where [`death_in_detail`] is.
+#[map]
+static DEATH_IN_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The same, after where the thread is.
+#[tracepoint]
+fn death_in_detail(ctx: TracePointContext) -> u32 {
+    if let Some(caller) = caller() {
+        death(&ctx, caller, || tell_stack(&ctx, caller, number(&ctx)));
+    }
+    0
+}
+
+/// The descriptor that is to be closed.
+#[inline(always)]
+fn number(ctx: &TracePointContext) -> u32 {
+    syscall::argument(ctx, 0) as u32
+}
+
+#[inline(always)]
+fn death(ctx: &TracePointContext, caller: Caller, before: impl Fn()) {
     let table = current_table();
-    let fd = syscall::argument(&ctx, 0) as u32;
+    let fd = number(ctx);
     let file = table.file_address(fd);
     let is_shared = table.is_shared();
     if file == 0 && !is_shared {
-        return 0;
+        return;
     }
-    tell_stack(&ctx, caller, fd);
+    before();
     let header = Header {
         kind: Kind::Death as u8,
         flags: if is_shared { SHARED_TABLE } else { 0 },
-        call: syscall::number(&ctx),
+        call: syscall::number(ctx),
         fd,
         tid: caller.tid,
         tgid: caller.tgid,
@@ -42,5 +75,4 @@ fn sys_enter_close(ctx: TracePointContext) -> u32 {
             file,
         },
     );
-    0
 }

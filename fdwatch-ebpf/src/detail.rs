@@ -17,12 +17,9 @@ use crate::{
     syscall,
 };
 
-/// Tells where the thread is, if that is wanted: before what it does is told.
+/// Tells where the thread is: before what it does is told.
 #[inline(always)]
 pub(crate) fn tell_stack(ctx: &TracePointContext, caller: Caller, fd: u32) {
-    if !caller.in_detail {
-        return;
-    }
     let Some(mut room) = room::<Stack>(Kind::Stack) else {
         return;
     };

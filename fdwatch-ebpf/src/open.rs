@@ -1,11 +1,15 @@
 //! Calls that return a new descriptor: `open` and its kin, the dup family, and all others.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    macros::{map, tracepoint},
+    maps::ProgramArray,
+    programs::TracePointContext,
+};
 use fdwatch_common::{Birth, CLOEXEC, Header, Kind, Payload};
 
 use crate::{
     detail::tell_stack,
-    kernel::{Caller, File, current_table, followed_caller},
+    kernel::{Caller, File, caller, current_table, followed_caller},
     ring::reserve,
     syscall,
 };
@@ -23,9 +27,26 @@ fn returned_descriptor(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 pub(crate) fn birth(ctx: &TracePointContext) {
     if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(ctx)), followed_caller()) {
-        tell_stack(ctx, caller, fd);
+        if caller.in_detail {
+            // SAFETY: the array is of programs of this kind.
+            unsafe { BIRTH_IN_DETAIL.tail_call(ctx, 0) };
+        }
         birth_of(caller, syscall::number(ctx), fd);
     }
+}
+
+/// Where [`birth_in_detail`] is. A program of its own, for that the others pay nothing for it.
+#[map]
+static BIRTH_IN_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The same, after where the thread is.
+#[tracepoint]
+fn birth_in_detail(ctx: TracePointContext) -> u32 {
+    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(&ctx)), caller()) {
+        tell_stack(&ctx, caller, fd);
+        birth_of(caller, syscall::number(&ctx), fd);
+    }
+    0
 }
 
 /// Tells of the descriptor `fd`, unless another thread has closed it already.

@@ -8,7 +8,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use crate::{
     diagnose::Severity,
     filter::Filter,
-    probe::{DEFAULT_RING_BYTES, LARGEST_RING_BYTES},
+    probe::{LARGEST_RING_BYTES, default_ring_bytes},
     report::Format,
 };
 
@@ -54,8 +54,9 @@ pub struct Watch {
     /// End after this long, such as 30s, 5m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Size of the ring that events wait in, such as 512K or 64M: a power of two
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING_BYTES))]
+    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
+    /// MiB for each processor
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
     /// What fdwatch itself may use; see below.
     #[command(flatten)]
@@ -137,8 +138,9 @@ pub struct Record {
     /// End after this long, such as 30s, 5m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Size of the ring that events wait in, such as 512K or 64M: a power of two
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(DEFAULT_RING_BYTES))]
+    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
+    /// MiB for each processor
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
 }
 

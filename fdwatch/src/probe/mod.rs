@@ -14,6 +14,7 @@ mod tracepoints;
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read as _},
+    num::NonZero,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     process, thread,
 };
@@ -27,8 +28,16 @@ use aya::{
 };
 use fdwatch_common::{BTF_TASK, CAST, DETAIL, Kind, LOST_KINDS, NOT_FOLLOWED, Settings};
 
-/// Default size of the ring, in bytes.
-pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+/// Default size of the ring, in bytes: one MiB for each processor, and no fewer than two, as each can
+/// write some ten in a tenth of a second. A power of two.
+#[must_use]
+pub fn default_ring_bytes() -> u32 {
+    const FEWEST: usize = 2;
+    const MOST: usize = 64;
+    let processors = thread::available_parallelism().map_or(FEWEST, NonZero::get);
+    let mebibytes = processors.clamp(FEWEST, MOST).next_power_of_two();
+    u32::try_from(mebibytes << 20).unwrap_or(LARGEST_RING_BYTES)
+}
 
 /// Largest size of the ring, in bytes: the kernel allows no more than a quarter of what 32 bits of
 /// pages count (`RINGBUF_MAX_DATA_SZ`, kernel/bpf/ringbuf.c), and no host needs more than this.
@@ -46,7 +55,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            ring_bytes: DEFAULT_RING_BYTES,
+            ring_bytes: default_ring_bytes(),
             only_tgid: None,
         }
     }

@@ -162,8 +162,12 @@ const RETURNING: &[&str] = &[
 ];
 
 /// Programs that others go on in, and the maps where they find them.
-pub(super) const CONTINUATIONS: [(&str, &str); 2] =
-    [("received_more", "RECEIVED"), ("more_bits", "MORE_BITS")];
+pub(super) const CONTINUATIONS: [(&str, &str); 4] = [
+    ("received_more", "RECEIVED"),
+    ("more_bits", "MORE_BITS"),
+    ("birth_in_detail", "BIRTH_IN_DETAIL"),
+    ("death_in_detail", "DEATH_IN_DETAIL"),
+];
 
 /// The programs on raw tracepoints, named as these.
 pub(super) const PROCESS_LIFE: [&str; 3] = [
