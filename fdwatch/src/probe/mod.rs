@@ -3,6 +3,7 @@
 //! records mean.
 
 mod asked;
+mod btf;
 mod error;
 pub mod host;
 mod notes;

@@ -3,15 +3,29 @@
 //! of our own: rustc emits no CO-RE relocations, and a wrong offset gives wrong numbers without any
 //! error.
 
-use btfparse::{Offset, Readable, TypeInformation, TypeVariant};
 use fdwatch_common::{Casts, FileWindow, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Offsets};
 
-use super::ProbeError;
+use super::{ProbeError, btf::Types};
 
 /// What the running kernel's BTF tells.
 pub(super) struct Kernel {
-    types: TypeInformation,
+    types: Types,
 }
+
+/// The structures that are asked for, and the function.
+const STRUCTURES: [&str; 10] = [
+    "file",
+    "inode",
+    "task_struct",
+    "signal_struct",
+    "files_struct",
+    "fdtable",
+    "super_block",
+    "socket",
+    "sock",
+    "timespec64",
+];
+const CAST: &str = "bpf_rdonly_cast";
 
 /// How addresses are made typed pointers.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +43,9 @@ impl Kernel {
     ///
     /// If these bytes are no BTF.
     pub(super) fn parse(btf: Vec<u8>) -> Result<Self, ProbeError> {
-        let types =
-            TypeInformation::new(&Bytes(btf)).map_err(|error| ProbeError::UnreadableBtf {
-                reason: error.message().to_owned(),
-            })?;
-        Ok(Self { types })
+        Types::parse(btf, &STRUCTURES, &[CAST])
+            .map(|types| Self { types })
+            .map_err(|reason| ProbeError::UnreadableBtf { reason })
     }
 
     /// Resolves every offset.
@@ -47,24 +59,19 @@ impl Kernel {
 
     /// How addresses are made typed pointers, where the kernel can do that: since 6.2.
     pub(super) fn cast(&self) -> Option<Cast> {
-        let id = |name, is_such: fn(&TypeVariant) -> bool| {
-            let id = self.types.id_of(name)?;
-            is_such(&self.types.from_id(id)?).then_some(id)
-        };
-        let function = id("bpf_rdonly_cast", |it| matches!(it, TypeVariant::Func(_)))?;
-        let structure = |name| id(name, |it| matches!(it, TypeVariant::Struct(_)));
-        if field(&self.types, "timespec64", "tv_sec").ok()? != 0 {
+        let function = self.types.function(CAST)?;
+        if self.types.offset("timespec64", "tv_sec")? != 0 {
             return None;
         }
         let to = Casts {
-            file: structure("file")?,
-            word: structure("timespec64")?,
+            file: self.types.structure("file")?,
+            word: self.types.structure("timespec64")?,
         };
         Some(Cast { function, to })
     }
 }
 
-fn offsets(types: &TypeInformation) -> Result<Offsets, ProbeError> {
+fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
     let field = |structure, path| field(types, structure, path);
     let file = window(
         &[
@@ -140,32 +147,12 @@ fn window(fields: &[(u32, u32)], name: &str, most: usize) -> Result<Window, Prob
     Ok(Window { start, len })
 }
 
-fn field(types: &TypeInformation, structure: &str, path: &str) -> Result<u32, ProbeError> {
-    let offset = types
-        .id_of(structure)
-        .and_then(|id| types.offset_of(id, path).ok());
-    match offset {
-        Some((_, Offset::ByteOffset(offset))) => Ok(offset),
-        Some((_, Offset::BitOffsetAndSize(..))) | None => Err(ProbeError::UnknownKernel {
+fn field(types: &Types, structure: &str, path: &str) -> Result<u32, ProbeError> {
+    types
+        .offset(structure, path)
+        .ok_or_else(|| ProbeError::UnknownKernel {
             what: format!("its BTF has no field {structure}.{path}"),
-        }),
-    }
-}
-
-/// What `btfparse` reads from.
-struct Bytes(Vec<u8>);
-
-impl Readable for Bytes {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
-        let piece = usize::try_from(offset)
-            .ok()
-            .and_then(|from| self.0.get(from..)?.get(..buffer.len()))
-            .ok_or_else(|| {
-                btfparse::Error::new(btfparse::ErrorKind::IOError, "the BTF ends too early")
-            })?;
-        buffer.copy_from_slice(piece);
-        Ok(())
-    }
+        })
 }
 
 #[cfg(test)]
