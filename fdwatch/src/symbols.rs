@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use blazesym::{
     Pid,
     symbolize::{
-        Input, Symbolized, Symbolizer,
+        Input, Reason, Symbolized, Symbolizer,
         source::{Process, Source},
     },
 };
@@ -51,7 +51,11 @@ impl Symbols {
         let Ok(found) = symbolizer.symbolize(&source, Input::AbsAddr(&addresses)) else {
             return bare();
         };
+        // Where frame pointers lead nowhere, as through a C library without them, what was read is no
+        // address of the program.
         let frames = detail.stack.iter().zip(found);
+        let frames =
+            frames.take_while(|(_, found)| !matches!(found, Symbolized::Unknown(Reason::Unmapped)));
         frames
             .map(|(&address, found)| Frame {
                 address,
