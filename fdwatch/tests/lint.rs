@@ -340,7 +340,7 @@ fn logs_are_those_of_a_real_supervisord() {
                 Target::None => assert_eq!(told, "", "{name}"),
                 Target::Path { told: path, .. } => assert_eq!(told, path, "{name}"),
                 Target::Auto(prefix) => {
-                    assert!(told.starts_with(prefix.as_str()), "{name}: {told}")
+                    assert!(told.starts_with(prefix.as_str()), "{name}: {told}");
                 }
             }
             // What it is for is known from its path alone.

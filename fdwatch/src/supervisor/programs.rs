@@ -19,6 +19,8 @@ pub struct Process {
     pub program: String,
     /// Its group: the program's name unless a `[group:x]` has it.
     pub group: String,
+    /// Where the section is that makes the group.
+    pub group_at: Place,
     /// Its own name.
     pub name: String,
     /// `process_num`.
@@ -152,6 +154,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>) {
 
 fn group(reader: &mut Reader<'_>, section: &Section, name: &str, grouped: &mut Vec<String>) {
     let names = reader.names();
+    let group_at = section.at;
     let name = match values::name(name) {
         Ok(name) => name,
         Err(error) => return reader.fault(section.at, error.to_string()),
@@ -169,7 +172,7 @@ fn group(reader: &mut Reader<'_>, section: &Section, name: &str, grouped: &mut V
         match known {
             [Some(section), None] | [None, Some(section)] => {
                 grouped.push(section.name.clone());
-                processes(reader, &section, &name);
+                processes(reader, &section, (&name, group_at));
             }
             [None, None] => {
                 let shown: String = program.chars().take(80).collect();
@@ -191,7 +194,7 @@ fn program(reader: &mut Reader<'_>, section: &Section, name: &str) {
             if reader.get(section, "priority", &names).is_some()
                 || !section.entries.contains_key("priority")
             {
-                processes(reader, section, &name);
+                processes(reader, section, (&name, section.at));
             }
         }
         Err(error) => reader.fault(section.at, error.to_string()),
@@ -232,7 +235,7 @@ fn listener(reader: &mut Reader<'_>, section: &Section) {
 }
 
 /// Makes the processes of a program, in a group.
-fn processes(reader: &mut Reader<'_>, section: &Section, group: &str) {
+fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&str, Place)) {
     let faults = reader.config.faults.len();
     let name = section.name.split_once(':').map_or("", |(_, name)| name);
     let program = match values::name(name) {
@@ -299,8 +302,9 @@ fn processes(reader: &mut Reader<'_>, section: &Section, group: &str) {
         let number = first.value.saturating_add(index);
         names.insert("process_num".to_owned(), Value::Number(number));
         names.insert("numprocs".to_owned(), Value::Number(numprocs.value));
-        names.extend(reader.environment.clone());
         if let Some(entry) = &environment {
+            // What the process before has set is still there, but for these.
+            names.extend(reader.environment.clone());
             set_environment(reader, entry, &mut names);
         }
         for key in ["command", "directory"] {
@@ -320,6 +324,7 @@ fn processes(reader: &mut Reader<'_>, section: &Section, group: &str) {
         reader.config.processes.push(Process {
             program: program.clone(),
             group: group.to_owned(),
+            group_at,
             name,
             number,
             numprocs,

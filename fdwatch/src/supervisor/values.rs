@@ -214,20 +214,31 @@ fn tokens(text: &str) -> Option<Vec<String>> {
         let Some(first) = rest.chars().next() else {
             return Some(tokens);
         };
-        let length = if first == '#' {
+        if first == '#' {
             rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
-            continue;
-        } else if is_quote(first) {
-            rest[1..].find(first)? + 2
         } else if is_word(first) {
-            // A quote inside of a word is part of it.
-            let more = |c: char| is_word(c) || is_quote(c);
-            rest.find(|c| !more(c)).unwrap_or(rest.len())
+            // A quote inside of a word is part of it, and a comment is not, but does not end it.
+            let mut word = String::new();
+            loop {
+                let more = |c: char| is_word(c) || is_quote(c);
+                let length = rest.find(|c| !more(c)).unwrap_or(rest.len());
+                word.push_str(&rest[..length]);
+                rest = &rest[length..];
+                if !rest.starts_with('#') {
+                    break;
+                }
+                rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+            }
+            tokens.push(word);
         } else {
-            first.len_utf8()
-        };
-        tokens.push(rest[..length].to_owned());
-        rest = &rest[length..];
+            let length = if is_quote(first) {
+                rest[1..].find(first)? + 2
+            } else {
+                first.len_utf8()
+            };
+            tokens.push(rest[..length].to_owned());
+            rest = &rest[length..];
+        }
     }
 }
 
@@ -313,6 +324,7 @@ mod tests {
             ("A=\"x\"\"y\"", Some(&[("A", "x")])),
             ("A=''", Some(&[("A", "")])),
             ("A=b#c,D=e", Some(&[("A", "b")])),
+            ("A=b#c\nd,E=f", Some(&[("A", "bd"), ("E", "f")])),
             ("A=\"x\"y,B=c", None),
             ("A=größe", None),
             ("A=a@b", None),

@@ -46,6 +46,10 @@ pub enum Rule {
     UnknownKey,
     /// Files that are not included though they were meant.
     NotIncluded,
+    /// A pattern of files to include, that none matches yet.
+    NothingIncluded,
+    /// Two groups or processes of one name: supervisord starts one of them.
+    SameName,
     /// A setting that is of no effect, or is to be put otherwise.
     NoEffect,
 }
@@ -68,6 +72,8 @@ impl Rule {
             Self::UnknownSection => "unknown-section",
             Self::UnknownKey => "unknown-key",
             Self::NotIncluded => "not-included",
+            Self::NothingIncluded => "nothing-included",
+            Self::SameName => "same-name",
             Self::NoEffect => "no-effect",
         }
     }
@@ -83,10 +89,13 @@ impl Rule {
             | Self::UnseekableLog
             | Self::RotatedTwice
             | Self::NotReopened
-            | Self::NotIncluded => Severity::Warning,
-            Self::RelativeLog | Self::UnknownSection | Self::UnknownKey | Self::NoEffect => {
-                Severity::Info
-            }
+            | Self::NotIncluded
+            | Self::SameName => Severity::Warning,
+            Self::NothingIncluded
+            | Self::RelativeLog
+            | Self::UnknownSection
+            | Self::UnknownKey
+            | Self::NoEffect => Severity::Info,
         }
     }
 

@@ -112,9 +112,18 @@ fn advice(linter: &Linter<'_>, writers: &[&Writer<'_>]) -> String {
     }
     let places = places(linter, writers);
     if let Some(section) = both {
-        advice.push(format!(
-            "set redirect_stderr=true in [{section}], and take out its stderr_logfile ({places})"
-        ));
+        let its: Vec<&Writer<'_>> = writers
+            .iter()
+            .copied()
+            .filter(|w| w.section() == section)
+            .collect();
+        let places = self::places(linter, &its);
+        advice.push(if section.starts_with("eventlistener:") {
+            // Which may not redirect: stdout is for its answers.
+            format!("give stderr of [{section}] a log of its own ({places})")
+        } else {
+            format!("set redirect_stderr=true in [{section}], and take out its stderr_logfile ({places})")
+        });
     }
     if several {
         advice.push(format!(

@@ -1,13 +1,17 @@
 //! What is refused, passed over or without effect: rules about what is written, whatever the host.
 
+use std::collections::BTreeMap;
+
 use super::{Linter, Rule};
 use crate::supervisor::{
     config::RemarkKind,
     ini::Place,
     keys::{SectionKind, nearest_key, nearest_section},
+    pattern::is_pattern,
 };
 
 pub(super) fn check(linter: &mut Linter<'_>) {
+    names(linter);
     for fault in &linter.config.faults {
         let message = format!("supervisord does not start: {}", fault.reason);
         linter.tell(Rule::Refused, fault.at, message, String::new());
@@ -46,10 +50,55 @@ pub(super) fn check(linter: &mut Linter<'_>) {
     }
 }
 
+/// supervisord keeps groups by their names, and in each the processes by theirs.
+fn names(linter: &mut Linter<'_>) {
+    let mut groups = BTreeMap::new();
+    let mut processes = BTreeMap::new();
+    for process in &linter.config.processes {
+        let group_at = process.group_at;
+        let first = *groups.entry(&process.group).or_insert(group_at);
+        let group = &process.group;
+        let (name, at, first) = if first == group_at {
+            let first = processes.entry((group, &process.name)).or_insert(process);
+            if std::ptr::eq(*first, process) {
+                continue;
+            }
+            (
+                format!("processes are called {}", process.full_name()),
+                process.at,
+                first.at,
+            )
+        } else {
+            (format!("groups are called {group}"), group_at, first)
+        };
+        let message = format!("two {name}: supervisord starts one of them");
+        let advice = "give them names of their own".to_owned();
+        let spot = linter.spot(at);
+        // Once for each section, not for each process of it.
+        if linter
+            .problems
+            .iter()
+            .any(|told| told.at == spot && told.rule == Rule::SameName)
+        {
+            continue;
+        }
+        linter.tell(Rule::SameName, at, message, advice);
+        let related = (linter.spot(first), "the other".to_owned());
+        if let Some(problem) = linter.problems.last_mut() {
+            problem.related.push(related);
+        }
+    }
+}
+
 fn remark(linter: &mut Linter<'_>, at: Place, kind: &RemarkKind) {
     let (rule, message, advice) = match kind {
         RemarkKind::NothingIncluded(pattern) => (
-            Rule::NotIncluded,
+            if pattern.split('/').any(is_pattern) {
+                // As of a directory for what is yet to come.
+                Rule::NothingIncluded
+            } else {
+                Rule::NotIncluded
+            },
             format!("no file matches {pattern}: nothing is included"),
             String::new(),
         ),

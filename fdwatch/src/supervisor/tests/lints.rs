@@ -274,7 +274,11 @@ fn what_is_passed_over_is_told() {
         rule("[programs:b]"),
         (Rule::UnknownSection, meant("is [program:NAME] meant?"))
     );
-    assert_eq!(rule("[include]\nfiles=/none/*.conf").0, Rule::NotIncluded);
+    assert_eq!(
+        rule("[include]\nfiles=/none/*.conf").0,
+        Rule::NothingIncluded
+    );
+    assert_eq!(rule("[include]\nfiles=/none/a").0, Rule::NotIncluded);
     assert_eq!(
         rule("stdout_logfile=syslog"),
         (Rule::NoEffect, meant("set stdout_syslog=true"))
@@ -295,4 +299,38 @@ fn includes_that_are_not_followed_are_told() {
     let told = one(&["[include]\nfiles=/etc/i.conf\n".to_owned()], host, "");
     assert_eq!(told.rule, Rule::NotIncluded);
     assert_eq!((told.at.file.as_str(), told.at.line), ("/etc/i.conf", 2));
+}
+
+#[test]
+fn names_that_are_there_twice_are_told() {
+    let named = "process_name=same\nstdout_logfile=/l/%(program_name)s.log";
+    let two = [program("a", named), program("b", named)];
+    let group = "[group:g]\nprograms=a,b\n".to_owned();
+    let [a, b] = two;
+    let told = one(&[a.clone(), b.clone(), group], FakeHost::default(), "");
+    assert_eq!((told.rule, told.at.line), (Rule::SameName, 8));
+    assert!(
+        told.message.contains("processes are called g:same"),
+        "{told:?}"
+    );
+    assert_eq!(told.related[0].0.line, 3);
+    assert_eq!(problems(&[a.clone(), b.clone()]), []);
+    let told = one(
+        &[a, b, "[group:b]\nprograms=a\n".to_owned()],
+        FakeHost::default(),
+        "",
+    );
+    assert!(told.message.contains("two groups are called b"), "{told:?}");
+}
+
+#[test]
+fn a_listener_is_not_told_to_redirect() {
+    let listener = "[eventlistener:e]\ncommand=e\nevents=TICK_5\nstdout_logfile=/l/e.log\n\
+                    stderr_logfile=/l/e.log\n";
+    let told = one(&[listener.to_owned()], FakeHost::default(), "");
+    assert!(
+        told.advice
+            .starts_with("give stderr of [eventlistener:e] a log"),
+        "{told:?}"
+    );
 }
