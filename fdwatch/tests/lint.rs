@@ -284,6 +284,18 @@ stdout_logfile=%(here)s/included-100%%%%.log
 stderr_logfile=~/err.log
 ";
 
+/// A real one, in the case's directory.
+fn supervisord(case: &Case) -> Guard {
+    let mut command = Command::new(SUPERVISORD);
+    command
+        .args(["-c", "supervisord.conf"])
+        .current_dir(case.directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Guard::spawn(&mut command)
+}
+
 /// What supervisord says of its processes, by their full names: the logs of both streams.
 fn logs_of_a_supervisord(case: &Case) -> BTreeMap<String, [String; 2]> {
     const ASK: &str = "
@@ -294,14 +306,7 @@ proxy = xmlrpc.client.ServerProxy('http://x', transport)
 print(json.dumps({p['group'] + ':' + p['name']: [p['stdout_logfile'], p['stderr_logfile']]
                   for p in proxy.supervisor.getAllProcessInfo()}))
 ";
-    let mut daemon = Guard::spawn(
-        Command::new(SUPERVISORD)
-            .args(["-c", "supervisord.conf"])
-            .current_dir(case.directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()),
-    );
+    let mut daemon = supervisord(case);
     let socket = case.path("socket");
     let answer = eventually("an answer of supervisord", || {
         let ended = daemon.0.try_wait().expect("a child can be waited for");
@@ -360,4 +365,43 @@ fn logs_are_those_of_a_real_supervisord() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_said_of_logs_that_cannot_be_opened_is_so() {
+    if !common::program(SUPERVISORD) {
+        return;
+    }
+    for (redirects, ends) in [(false, 6), (true, 4)] {
+        let case = Case::new(&format!(
+            "[supervisord]\nnodaemon=true\nlogfile=%(here)s/supervisord.log\n\
+             pidfile=%(here)s/pid\n[program:a]\ncommand=/bin/cat\nstartretries=0\n\
+             stdout_logfile=%(here)s/directory\nredirect_stderr={redirects}\n"
+        ));
+        fs::create_dir(case.path("directory")).unwrap();
+        let told = case.lint(&[]).stdout();
+        let claim = format!("leaves {ends} ends of pipes open");
+        assert!(told.contains(&claim), "{told}");
+
+        let mut daemon = supervisord(&case);
+        eventually("the end of all attempts", || {
+            let log = fs::read_to_string(case.path("supervisord.log")).ok()?;
+            log.contains("entered FATAL state").then_some(())
+        });
+        // Without those that were there before it.
+        let inherited = pipes("self");
+        let mut left = pipes(&daemon.pid().to_string());
+        left.retain(|pipe| !inherited.contains(pipe));
+        assert_eq!(left.len(), ends);
+        daemon.signal(libc::SIGTERM);
+        daemon.wait();
+    }
+}
+
+/// The pipes that a process holds, once for each descriptor.
+fn pipes(process: &str) -> Vec<String> {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).expect("it can be read");
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let links = links.map(|link| link.to_string_lossy().into_owned());
+    links.filter(|link| link.starts_with("pipe:")).collect()
 }

@@ -33,12 +33,16 @@ fn shared(linter: &mut Linter<'_>, log: &LogFile<'_>) {
     let names: Vec<_> = log.writers.iter().map(Writer::name).collect();
     let mut message = format!("{} is the log of {}", log.path(), some_of(&names));
     message += &other_names(log);
-    message += if log.writers.iter().any(|writer| writer.maxbytes > 0) {
+    let rotating = log.writers.iter().filter(|writer| writer.maxbytes > 0);
+    let rotating = rotating.count();
+    message += if rotating == 0 {
+        ". None rotates it, so that lines only mix; but clearing the log of one deletes the file \
+         under the others"
+    } else if rotating == log.writers.len() {
         ". Each rotates it on its own: when one has, the others go on in the renamed file, and the \
          next rotation overwrites that"
     } else {
-        ". None rotates it, so that lines only mix; but clearing the log of one deletes the file \
-         under the others"
+        ". Some rotate it: when one has, the others go on in the renamed file"
     };
     let advice = if own.is_empty() {
         advice(linter, &processes)

@@ -89,6 +89,10 @@ fn two_programs_on_one_log_are_told() {
         ["a", "b"].map(|name| program(name, "stdout_logfile=/l/x.log\nstdout_logfile_maxbytes=0"));
     let told = one(&unlimited, FakeHost::default(), "");
     assert!(told.message.contains("None rotates it"), "{told:?}");
+    let [a, _] = unlimited;
+    let mixed = [a, program("b", "stdout_logfile=/l/x.log")];
+    let told = one(&mixed, FakeHost::default(), "");
+    assert!(told.message.contains("Some rotate it"), "{told:?}");
 }
 
 #[test]
