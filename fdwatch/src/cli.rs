@@ -40,6 +40,9 @@ pub enum Command {
     Replay(Replay),
     /// Show what this kernel and these privileges allow; exit 0 if all, 1 if not all, 2 if nothing
     Doctor(Doctor),
+    /// Tell what is wrong with the logs in configurations of supervisord; exit 0 if nothing is, 1 if
+    /// something is, 2 on error
+    Lint(Lint),
 }
 
 /// See [`Command::Watch`].
@@ -163,6 +166,21 @@ pub struct Doctor {
     /// How it is shown.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// See [`Command::Lint`].
+#[derive(Debug, Args)]
+pub struct Lint {
+    /// The configurations: each the file that supervisord is given, which includes the others
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+    /// How it is shown.
+    #[command(flatten)]
+    pub output: Output,
+    /// What logrotate is given to read: a file or a directory [default: /etc/logrotate.conf or
+    /// /etc/logrotate.d, where there is one]
+    #[arg(long, value_name = "DIR")]
+    pub logrotate: Option<String>,
 }
 
 /// How things are shown.

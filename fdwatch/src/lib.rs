@@ -20,6 +20,7 @@ pub mod probe;
 pub mod proc;
 pub mod recording;
 pub mod report;
+pub mod supervisor;
 pub mod symbols;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod fds;
+mod lint;
 mod live;
 mod record;
 mod replay;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Record(record)) => record::run(&record),
         Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
+        Some(Command::Lint(lint)) => lint::run(&lint),
     }
 }
 

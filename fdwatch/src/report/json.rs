@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Version of all objects' form. Fields may be added within one.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 /// What makes JSON of findings.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod escape;
 mod json;
+pub mod lint;
 mod text;
 pub mod time;
 
