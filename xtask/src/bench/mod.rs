@@ -96,7 +96,7 @@ fn build_example(name: &str) -> Result<()> {
 fn goal(what: &str, value: f64, most: f64, unit: &str) -> Value {
     let is_reached = value <= most;
     let verdict = if is_reached { "reached" } else { "MISSED" };
-    println!("goal {verdict}: {what}: {value:.2} of at most {most} {unit}");
+    println!("goal {verdict}: {what}: {value:.2} of at most {most:.2} {unit}");
     json!({ "goal": what, "value": value, "most": most, "unit": unit, "reached": is_reached })
 }
 
