@@ -152,6 +152,13 @@ impl Model {
         self.processes.get(&tgid)
     }
 
+    /// Whether the process `tgid` is the one that was started then.
+    #[must_use]
+    pub fn is_there(&self, tgid: u32, start_time: u64) -> bool {
+        let process = self.process(tgid);
+        process.is_some_and(|process| process.start_time == start_time)
+    }
+
     /// The process `tgid`, or the last one of that number if it ended not long ago.
     #[must_use]
     pub fn process_or_ended(&self, tgid: u32) -> Option<&Process> {

@@ -428,18 +428,17 @@ const fn change(change: Change) -> &'static str {
 }
 
 fn process(process: &ProcessInfo, clock: &Clock) -> Process {
-    let lossy = |bytes: &Vec<u8>| lossy(bytes);
     let started = process.start_time;
     Process {
         pid: process.pid,
         start_time: (started != 0).then(|| clock.rfc3339(Moment(started))),
         ppid: process.ppid,
         comm: lossy(&process.comm),
-        exe: process.exe.as_ref().map(lossy),
+        exe: process.exe.as_deref().map(lossy),
         cmdline: process
             .cmdline
             .as_ref()
-            .map(|line| line.iter().map(lossy).collect()),
+            .map(|line| line.iter().map(|word| lossy(word)).collect()),
     }
 }
 
@@ -447,7 +446,7 @@ fn file(file: &FileInfo) -> File {
     let (major, minor) = major_minor(file.dev);
     let path = file.path.as_deref();
     File {
-        path: path.map(|path| String::from_utf8_lossy(path).into_owned()),
+        path: path.map(lossy),
         path_bytes: path
             .filter(|path| str::from_utf8(path).is_err())
             .map(|path| path.iter().map(|byte| format!("{byte:02x}")).collect()),

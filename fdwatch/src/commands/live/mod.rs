@@ -164,6 +164,7 @@ impl Live {
         self.probe.forget_btf();
         give_back_memory();
         self.count();
+        self.suspect_growing();
         self.ask_for_detail()?;
         follower.started(self)?;
         follower.tick(self, true)?;
@@ -200,6 +201,7 @@ impl Live {
                 if slow == 0 {
                     self.look_for_losses(follower)?;
                     self.keep_to_budget(follower)?;
+                    self.suspect_growing();
                     self.ask_for_detail()?;
                     self.audit_if_due()?;
                 }

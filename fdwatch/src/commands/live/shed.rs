@@ -129,12 +129,8 @@ impl Live {
     /// Who has ended is not left out any more: another may have its number.
     fn forget_ended(&mut self) -> Result<(), ProbeError> {
         let model = &self.engine.model;
-        let is_there = |tgid: u32, start_time: u64| {
-            let process = model.process(tgid);
-            process.is_some_and(|process| process.start_time == start_time)
-        };
         let ended = self.shed.not_followed.iter();
-        let ended = ended.filter(|&(&tgid, &start_time)| !is_there(tgid, start_time));
+        let ended = ended.filter(|&(&tgid, &start_time)| !model.is_there(tgid, start_time));
         let ended: Vec<u32> = ended.map(|(&tgid, _)| tgid).collect();
         for tgid in ended {
             self.shed.not_followed.remove(&tgid);

@@ -69,6 +69,9 @@ impl Suspects {
 
     /// Looks for tables that grow: to twice of what they had been at the least.
     fn suspect_growing(&mut self, model: &Model) {
+        if self.wanted != Detail::Suspects {
+            return;
+        }
         let mut large = FxHashMap::default();
         let mut growing = Vec::new();
         for process in model.processes() {
@@ -99,6 +102,11 @@ impl Live {
         self.suspects.suspect(tgid, &self.engine.model);
     }
 
+    /// Looks for tables that grow. Once a second.
+    pub(super) fn suspect_growing(&mut self) {
+        self.suspects.suspect_growing(&self.engine.model);
+    }
+
     /// Allows some more detail. At each tick.
     pub(super) fn allow_detail(&mut self) -> Result<(), ProbeError> {
         self.probe.allow_detail(if self.suspects.is_all {
@@ -108,23 +116,17 @@ impl Live {
         })
     }
 
-    /// Asks for detail of those it is wanted of, and of no one else. Once a second.
+    /// Asks for detail of those it is wanted of, and of no one else. Once a second, and when
+    /// that has changed.
     pub(super) fn ask_for_detail(&mut self) -> Result<(), ProbeError> {
         let is_shed = self.shed.sheds_detail();
         let model = &self.engine.model;
         let suspects = &mut self.suspects;
         suspects.is_news = false;
-        if suspects.wanted == Detail::Suspects {
-            suspects.suspect_growing(model);
-        }
         let now = now();
-        let is_there = |tgid: u32, start_time: u64| {
-            let process = model.process(tgid);
-            process.is_some_and(|process| process.start_time == start_time)
-        };
-        suspects
-            .suspects
-            .retain(|&tgid, &mut (until, start_time)| now < until && is_there(tgid, start_time));
+        suspects.suspects.retain(|&tgid, &mut (until, start_time)| {
+            now < until && model.is_there(tgid, start_time)
+        });
         let is_all = suspects.wanted == Detail::All && !is_shed;
         if is_all != suspects.is_all {
             suspects.is_all = is_all;
