@@ -1,9 +1,9 @@
 //! Processes that come to their tables in all the ways there are, and stay until the next phase, or
 //! end at once.
 
-use std::{io::Write as _, mem::MaybeUninit, ptr, thread};
+use std::{io::Write as _, mem::MaybeUninit, ptr, thread::yield_now};
 
-use super::{GUEST, actor::Actor, calls, none, random::Random};
+use super::{GUEST, actor::Actor, calls, none, random::Random, threads::Thread};
 use crate::truth::share_table;
 
 /// A process that stays.
@@ -34,14 +34,21 @@ pub(super) fn make(actor: &mut Actor) {
     if pid < 0 {
         return;
     }
+    if comes_to_stay(actor, pid, number) {
+        actor.guests[place] = Some(Guest { pid });
+    }
+}
+
+/// Waits until the guest has done what it does; not if it has ended, as one does that finds no
+/// descriptor free to load a library with.
+fn comes_to_stay(actor: &Actor, pid: i32, number: u32) -> bool {
     while !actor.shared.does_guest_stay(number) {
         // SAFETY: no pointer is passed.
         if unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) } == pid {
-            // As one does that finds no descriptor free to load a library with.
-            return;
+            return false;
         }
     }
-    actor.guests[place] = Some(Guest { pid });
+    true
 }
 
 /// Starts a guest, and returns its process.
@@ -82,7 +89,7 @@ const WAYS: &[Way] = &[
         fork(actor, |guest| {
             let other = guest.with_thread(Actor::some_calls);
             guest.some_calls();
-            other.join().unwrap();
+            other.join();
             guest.stay(number)
         })
     },
@@ -126,7 +133,7 @@ const WAYS: &[Way] = &[
             guest.with_thread(move |other| {
                 other.some_calls();
                 while shares_table_of_leader() {
-                    thread::yield_now();
+                    yield_now();
                 }
                 other.stay(number)
             });
@@ -191,10 +198,10 @@ pub(super) fn pass_through(actor: &mut Actor) {
                 });
                 guest.stay_after_calls(number)
             });
-            while pid > 0 && !actor.shared.does_guest_stay(number) {}
-            // SAFETY: it is a child.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            pid
+            if pid > 0 && comes_to_stay(actor, pid, number) {
+                Guest { pid }.send_away();
+            }
+            return;
         }
     };
     if pid > 0 {
@@ -209,12 +216,9 @@ impl Actor {
     }
 
     /// Another thread.
-    fn with_thread<T: Send + 'static>(
-        &mut self,
-        acts: impl FnOnce(&mut Self) -> T + Send + 'static,
-    ) -> thread::JoinHandle<T> {
+    fn with_thread(&mut self, acts: impl FnOnce(&mut Self) + Send + 'static) -> Thread {
         let (shared, random) = (self.shared, Random::new(self.random.next()));
-        thread::spawn(move || acts(&mut Self::new(shared, random)))
+        Thread::start(move || acts(&mut Self::new(shared, random)))
     }
 
     /// Runs this program. Nothing may be allocated: there may have been other threads, which may
@@ -330,6 +334,8 @@ fn spawn(actor: &mut Actor, number: u32) -> i32 {
         let (from, to) = (actor.random.below(50) as i32, actor.random.below(50) as i32);
         libc::posix_spawn_file_actions_adddup2(actions, from, to);
         libc::posix_spawn_file_actions_addclose(actions, actor.random.below(50) as i32);
+        // As before any exec: what the program says might go anywhere, and wait there.
+        libc::posix_spawn_file_actions_addclose(actions, 1);
         let failed = libc::posix_spawn(
             &raw mut pid,
             places.program.as_ptr(),

@@ -15,6 +15,8 @@ mod calls;
 mod guests;
 mod random;
 mod shared;
+mod threads;
+mod waiting;
 
 use std::{
     env,
@@ -85,7 +87,12 @@ impl Generator {
         let deadline = Instant::now() + LIMIT;
         self.shared.begin_phase();
         while self.shared.resting() < actors {
-            assert!(Instant::now() < deadline, "{} rest", self.shared.resting());
+            assert!(
+                Instant::now() < deadline,
+                "{} of {actors} rest:\n{}",
+                self.shared.resting(),
+                waiting::what_all_wait_for(self.pid())
+            );
             assert_eq!(self.root.try_wait().unwrap(), None, "the root has ended");
             meanwhile();
             thread::sleep(Duration::from_millis(1));

@@ -1,0 +1,43 @@
+//! What the generator's processes wait for, told when they do not come to rest.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+/// What each thread below `root` waits for, a line each.
+pub(super) fn what_all_wait_for(root: u32) -> String {
+    let mut tree = vec![root];
+    let mut told = String::new();
+    let mut at = 0;
+    while let Some(&pid) = tree.get(at) {
+        at += 1;
+        tree.extend(children(pid));
+        for thread in entries(&format!("/proc/{pid}/task")) {
+            let read = |name: &str| {
+                let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/{name}"));
+                text.unwrap_or_default().trim().replace('\n', " < ")
+            };
+            let (state, rest) = (read("stat"), (read("syscall"), read("stack")));
+            let state = state.rsplit(')').next().unwrap_or_default();
+            let mut state = state.split_ascii_whitespace();
+            let state = (state.next(), state.next());
+            let _ = writeln!(told, "{pid}/{thread} {state:?} {rest:?}");
+        }
+    }
+    told
+}
+
+fn children(pid: u32) -> impl Iterator<Item = u32> {
+    entries("/proc").into_iter().filter(move |&child| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // Its name may hold anything; what follows it is its state, and its parent.
+        let rest = stat.rsplit(')').next().unwrap_or_default();
+        rest.split_ascii_whitespace().nth(1) == Some(&pid.to_string())
+    })
+}
+
+/// The numbers that a directory has for names.
+fn entries(directory: &str) -> Vec<u32> {
+    let entries = fs::read_dir(Path::new(directory)).into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
