@@ -105,8 +105,14 @@ impl Investigator {
             (None, Some(name)) => (process, Some(name.path), name.deleted),
             (None, None) => (process, None, false),
         };
+        let replaced = self.source == Source::Live
+            && deleted
+            && path
+                .as_deref()
+                .is_some_and(|path| proc::leads_somewhere(process.pid, path));
         Context {
             process,
+            replaced,
             path,
             deleted,
             parent_holds_it,
@@ -134,6 +140,7 @@ impl Investigator {
             process,
             path,
             deleted,
+            replaced: true,
             parent_holds_it: false,
         };
         let finding = diagnose_rotation(rotation, context, new.map(|name| name.path));

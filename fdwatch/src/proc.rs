@@ -2,11 +2,15 @@
 //! any time, for the process may end, and then there is less to tell.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     mem::MaybeUninit,
     os::{
         fd::{FromRawFd as _, OwnedFd, RawFd},
-        unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::MetadataExt as _,
+        },
     },
     sync::OnceLock,
 };
@@ -115,6 +119,14 @@ pub fn name(pid: u32, fd: u32) -> Option<Name> {
 
 fn links(pid: u32, fd: u32) -> Option<u64> {
     Some(fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?.nlink())
+}
+
+/// Whether there is something at the path, as the process `pid` sees it.
+#[must_use]
+pub fn leads_somewhere(pid: u32, path: &[u8]) -> bool {
+    let mut own = format!("/proc/{pid}/root").into_bytes();
+    own.extend(path);
+    fs::symlink_metadata(OsStr::from_bytes(&own)).is_ok()
 }
 
 /// Whether the process `pid` is there.

@@ -12,6 +12,7 @@ pub(crate) const LOG: u64 = 77;
 pub(crate) const O_WRONLY: u32 = 1;
 pub(crate) const O_APPEND: u32 = 0o2000;
 const REGULAR: u32 = 0o100_644;
+const SOCKET: u32 = 0o140_777;
 
 /// A model with its duplicates, driven by hand. A process's table is at the address of its number.
 pub(crate) struct Host {
@@ -44,10 +45,6 @@ impl Host {
     }
 
     pub(crate) fn open_inode(&mut self, tgid: u32, fd: u32, file: u64, flags: u32, ino: u64) {
-        let header = Header {
-            fd,
-            ..header(Kind::Birth, tgid)
-        };
         let payload = Payload {
             file,
             ino,
@@ -55,6 +52,27 @@ impl Host {
             mode: REGULAR,
             nlink: 1,
             ..Payload::default()
+        };
+        self.make(tgid, fd, libc::SYS_openat, payload);
+    }
+
+    /// Accepts a connection; `file` is the description.
+    pub(crate) fn accept(&mut self, tgid: u32, fd: u32, file: u64) {
+        let payload = Payload {
+            file,
+            ino: file,
+            mode: SOCKET,
+            nlink: 1,
+            ..Payload::default()
+        };
+        self.make(tgid, fd, libc::SYS_accept4, payload);
+    }
+
+    fn make(&mut self, tgid: u32, fd: u32, call: libc::c_long, payload: Payload) {
+        let header = Header {
+            fd,
+            call: call as u16,
+            ..header(Kind::Birth, tgid)
         };
         self.apply(&Event::Birth(&Birth {
             header,

@@ -83,6 +83,7 @@ fn what_is_kept_over_exec_is_told_of_the_program_that_has_it() {
     for number in [writer, reader] {
         assert_eq!(fd(&found, number)["origin"], "exec-kept");
     }
+    assert_eq!(found["cause"], "exec-leak");
     // Its parent's is told as well, but this is another program's.
     assert_eq!(found["severity"], "warning");
 }

@@ -184,11 +184,18 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
     for _ in 0..calls_to_age {
         supervisord.call();
     }
+    let near = &procfs::fd(&found, staying)["around"][0];
+    assert_eq!(near["origin"], "accept4", "{near}");
     first.kill();
     supervisord.wait_for_clients(0);
     if supervisord.held() != alone {
         return false;
     }
+    // The connection is closed, and the reader is not.
+    let outlived = watch.finding("changed");
+    let reader = procfs::fd(&outlived, staying);
+    assert_eq!(reader["outlives"], near["fd"], "{reader}");
+    assert!(reader["around"][0]["closed_at"].as_str() > reader["opened_at"].as_str());
 
     // A second, that does not.
     let mut second = supervisord.tail(3);
@@ -203,6 +210,11 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
     second.kill();
     supervisord.wait_for_clients(0);
     assert_eq!(supervisord.held(), both, "it outlives its client");
+    let outlived = watch.finding("changed");
+    assert!(
+        procfs::fd(&outlived, passing)["outlives"].is_u64(),
+        "{outlived}"
+    );
     let went = eventually("a collection of the second reader", || {
         supervisord.call();
         // As often as monitoring might.
@@ -223,7 +235,7 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
     let seen = went.duration_since(came).as_secs_f64();
     assert!((lifetime - seen).abs() < 1.0, "{lifetime} s, seen {seen} s");
 
-    watch.end().assert_told(1, 2, 0);
+    watch.end().assert_told(1, 4, 0);
     true
 }
 

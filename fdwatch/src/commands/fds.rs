@@ -31,7 +31,7 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
             let origin = origin(model, process.ppid, fd, slot, table);
             let descriptor = Descriptor {
                 origin,
-                ..Descriptor::new(fd, slot, table.provenance(slot))
+                ..Descriptor::of(table, fd, slot, &process)
             };
             (descriptor, file(fds.pid, fd, slot))
         })

@@ -3,10 +3,33 @@
 use super::{Cause, FileInfo};
 use crate::model::Slot;
 
-pub(super) fn advice(cause: Cause, slots: &[&Slot], file: &FileInfo) -> &'static str {
+pub(super) fn advice(
+    cause: Cause,
+    slots: &[&Slot],
+    file: &FileInfo,
+    outlives: bool,
+) -> &'static str {
     let writers = slots.iter().filter(|slot| slot.access().writes());
     let overwriting = writers.clone().count() > 1 && writers.clone().any(|slot| !slot.appends());
     match cause {
+        Cause::Reopened if outlives => {
+            "it was opened for a connection, and outlives it: close it where the connection's end is handled"
+        }
+        Cause::Received => {
+            "close what was received after use, or do not send what the receiver has already"
+        }
+        Cause::ExecLeak => {
+            "open with O_CLOEXEC what the next program is not to have: it came over exec with no one to close it"
+        }
+        Cause::SharedConfig => {
+            "give each program a log of its own (%(program_name)s, %(process_num)d): these write, and rotate, one file"
+        }
+        Cause::SharedFile => {
+            "give each process a file of its own, let one write for all, or open with O_APPEND: these overwrite each other"
+        }
+        Cause::DoubleClose => {
+            "find who still has the number after it was closed: it closes what others have opened since"
+        }
         Cause::Rotated => {
             "make the program close the old file after rotation (reopen signal), or rotate with copytruncate"
         }

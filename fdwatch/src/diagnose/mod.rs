@@ -4,41 +4,18 @@
 //! finding is shown is not known here.
 
 mod advice;
+mod cause;
+mod chain;
 mod origin;
 
 use crate::{
     detail::Frame,
-    duplicates::{Change, Closed, Duplicate, Rotation},
-    model::{Access, FileType, Identity, Moment, Provenance, Slot, Table},
+    duplicates::{Change, Closed, Duplicate, Nearby, Rotation},
+    model::{Access, FileType, Identity, Lineage, Moment, Provenance, Slot, Table},
 };
 
-pub use self::origin::origin;
-
-/// Why there is a duplicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The process opened the file again without having closed it.
-    Reopened,
-    /// Part of it, or all, came over fork.
-    Inherited,
-    /// All descriptors are one description, dup'ed.
-    Duplicated,
-    /// A file was renamed or deleted, is still held, and its path was opened anew.
-    Rotated,
-}
-
-impl Cause {
-    /// The name users see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reopened => "reopened",
-            Self::Inherited => "inherited",
-            Self::Duplicated => "duplicated",
-            Self::Rotated => "rotated",
-        }
-    }
-}
+use self::cause::{cause, has_two_descriptions};
+pub use self::{cause::Cause, chain::Link, origin::origin};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -123,16 +100,49 @@ pub struct Descriptor {
     pub asked_path: Option<Vec<u8>>,
     /// Where in the program it was made, if detail was wanted: from the inside out.
     pub stack: Vec<Frame>,
+    /// Its way to the process, if that did not make it itself, or runs another program since.
+    pub chain: Vec<Link>,
+    /// What the thread that made it had made shortly before.
+    pub around: Vec<Around>,
     /// When it was closed, and was no longer part of it.
     pub closed: Option<Moment>,
     /// What it refers to, if that is not the finding's file.
     pub other_file: Option<Box<FileInfo>>,
 }
 
+/// What the thread that made a descriptor had made shortly before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Around {
+    /// Its number.
+    pub fd: u32,
+    /// How it came to be.
+    pub origin: &'static str,
+    /// What it is.
+    pub file_type: FileType,
+    /// It is a connection that was accepted.
+    pub is_connection: bool,
+    /// How long before, in nanoseconds.
+    pub before: u64,
+    /// When it was closed, if it is.
+    pub closed: Option<Moment>,
+}
+
+/// The table a descriptor is or was in, as far as its way there goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// How it came to be in its table.
+    pub provenance: Provenance,
+    /// The way of the table.
+    pub lineage: &'a Lineage,
+    /// Who has the table.
+    pub process: &'a ProcessInfo,
+}
+
 impl Descriptor {
     /// The descriptor `fd`.
     #[must_use]
-    pub fn new(fd: u32, slot: &Slot, provenance: Provenance) -> Self {
+    pub fn new(fd: u32, slot: &Slot, way: Way<'_>) -> Self {
+        let provenance = way.provenance;
         let seen = !slot.is_from_snapshot();
         Self {
             fd,
@@ -144,6 +154,8 @@ impl Descriptor {
             opened: seen.then_some(slot.born),
             tid: seen.then_some(slot.tid),
             is_of_program: matches!(provenance, Provenance::Made | Provenance::Inherited),
+            chain: chain::chain(slot, way.lineage, way.process),
+            around: Vec::new(),
             asked_path: None,
             stack: Vec::new(),
             closed: None,
@@ -151,11 +163,52 @@ impl Descriptor {
         }
     }
 
-    fn closed(closed: &Closed) -> Self {
+    /// One of a table.
+    #[must_use]
+    pub fn of(table: &Table, fd: u32, slot: &Slot, process: &ProcessInfo) -> Self {
+        let way = Way {
+            provenance: table.provenance(slot),
+            lineage: table.lineage(),
+            process,
+        };
+        Self::new(fd, slot, way)
+    }
+
+    fn closed(closed: &Closed, process: &ProcessInfo) -> Self {
+        let way = Way {
+            provenance: closed.provenance,
+            lineage: &closed.lineage,
+            process,
+        };
         Self {
             closed: Some(closed.at),
-            ..Self::new(closed.fd, &closed.slot, closed.provenance)
+            ..Self::new(closed.fd, &closed.slot, way)
         }
+    }
+
+    /// Adds what was around it.
+    fn add_around(&mut self, around: &[Nearby]) {
+        let own = around
+            .iter()
+            .filter(|near| near.of == self.fd && Some(near.of_born) == self.opened);
+        self.around.extend(own.map(|near| Around {
+            fd: near.fd,
+            origin: origin::made_by(&near.slot),
+            file_type: near.slot.file_type(),
+            is_connection: origin::was_accepted(&near.slot),
+            before: near.of_born.since(near.slot.born),
+            closed: near.closed,
+        }));
+    }
+
+    /// The connection it was made for by all that was seen, and outlives: accepted by the same thread
+    /// just before, and closed while it is not.
+    #[must_use]
+    pub fn outlives(&self) -> Option<&Around> {
+        let mut connections = self.around.iter().filter(|near| near.is_connection);
+        let last = connections.next()?;
+        let closed = last.closed?;
+        self.closed.is_none_or(|own| own > closed).then_some(last)
     }
 }
 
@@ -197,6 +250,8 @@ pub struct Context {
     pub path: Option<Vec<u8>>,
     /// Whether the path leads nowhere any more.
     pub deleted: bool,
+    /// Whether the path leads to another file now.
+    pub replaced: bool,
     /// Whether the process's parent is there and holds the same file twice: then the duplicate is the
     /// parent's, unless the process runs another program, or has added to it.
     pub parent_holds_it: bool,
@@ -217,13 +272,14 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     // One that is gone is judged by what it was.
     let is_gone = held.len() < 2;
     let closed = duplicate.closed.iter().filter(|_| is_gone);
-    let (slots, provenances): (Vec<&Slot>, Vec<Provenance>) = held
-        .iter()
-        .map(|&(_, slot, provenance)| (slot, provenance))
-        .chain(closed.map(|closed| (&closed.slot, closed.provenance)))
-        .unzip();
+    let all: Vec<_> = held
+        .into_iter()
+        .chain(closed.map(|closed| (closed.fd, &closed.slot, closed.provenance)))
+        .collect();
+    let numbers: Vec<u32> = all.iter().map(|&(fd, ..)| fd).collect();
+    let slots: Vec<&Slot> = all.iter().map(|&(_, slot, _)| slot).collect();
+    let provenances: Vec<Provenance> = all.iter().map(|&(_, _, provenance)| provenance).collect();
     let file = slots.first().map_or_else(Slot::default, |slot| **slot);
-    let cause = cause(&slots, &provenances);
     let unlinked = context.deleted || slots.iter().all(|slot| slot.was_unlinked());
     let nameless = slots.iter().any(|slot| slot.is_temporary())
         || context.path.as_deref().is_some_and(is_memory);
@@ -234,6 +290,27 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         dev: file.dev,
         ino: file.ino,
         file_type: file.file_type(),
+    };
+    let mut fds: Vec<_> = duplicate
+        .fds
+        .iter()
+        .filter_map(|&fd| {
+            let table = table?;
+            Some(Descriptor::of(table, fd, table.get(fd)?, &context.process))
+        })
+        .collect();
+    let mut closed: Vec<_> = duplicate
+        .closed
+        .iter()
+        .map(|closed| Descriptor::closed(closed, &context.process))
+        .collect();
+    for descriptor in fds.iter_mut().chain(&mut closed) {
+        descriptor.add_around(duplicate.around);
+    }
+    let cause = if file.deleted && context.replaced {
+        Cause::Rotated
+    } else {
+        cause(&slots, &provenances, &numbers)
     };
     let severity = severity(
         &slots,
@@ -249,11 +326,14 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         id: duplicate.id,
         change: duplicate.change,
         process: context.process,
-        fds: held
-            .iter()
-            .map(|&(fd, slot, provenance)| Descriptor::new(fd, slot, provenance))
-            .collect(),
-        closed: duplicate.closed.iter().map(Descriptor::closed).collect(),
+        advice: advice::advice(
+            cause,
+            &slots,
+            &file,
+            fds.iter().any(|fd| fd.outlives().is_some()),
+        ),
+        fds,
+        closed,
         more_closed: duplicate.more_closed,
         lifetime: duplicate
             .ended
@@ -262,7 +342,6 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         times: duplicate.times,
         cause,
         severity,
-        advice: advice::advice(cause, &slots, &file),
         file,
     }
 }
@@ -283,7 +362,7 @@ pub fn diagnose_rotation(
         let slots = table.iter();
         slots
             .filter(|(_, slot)| slot.identity() == identity && slot.access().writes())
-            .map(|(fd, slot)| Descriptor::new(fd, slot, table.provenance(slot)))
+            .map(|(fd, slot)| Descriptor::of(table, fd, slot, &context.process))
             .collect()
     };
     let file = |identity: Identity, path, deleted| FileInfo {
@@ -312,18 +391,8 @@ pub fn diagnose_rotation(
         times: 1,
         cause: Cause::Rotated,
         severity: Severity::Warning,
-        advice: advice::advice(Cause::Rotated, &[], &file),
+        advice: advice::advice(Cause::Rotated, &[], &file, false),
         file,
-    }
-}
-
-fn cause(slots: &[&Slot], provenances: &[Provenance]) -> Cause {
-    if !has_two_descriptions(slots) {
-        Cause::Duplicated
-    } else if provenances.iter().any(|slot| slot.came_over_fork()) {
-        Cause::Inherited
-    } else {
-        Cause::Reopened
     }
 }
 
@@ -332,10 +401,6 @@ fn cause(slots: &[&Slot], provenances: &[Provenance]) -> Cause {
 #[must_use]
 pub fn is_memory(path: &[u8]) -> bool {
     path.starts_with(b"/memfd:") || path.starts_with(b"/SYSV")
-}
-
-fn has_two_descriptions(slots: &[&Slot]) -> bool {
-    slots.windows(2).any(|pair| pair[0].file != pair[1].file)
 }
 
 fn severity(

@@ -14,6 +14,26 @@ pub fn origin(slot: &Slot, provenance: Provenance) -> &'static str {
     }
 }
 
+/// The call that made a descriptor, in whichever table.
+pub(super) fn made_by(slot: &Slot) -> &'static str {
+    if slot.is_from_snapshot() {
+        return "unknown";
+    }
+    call_name(slot.call)
+}
+
+/// Whether it came from another process through a call.
+pub(super) fn was_received(slot: &Slot) -> bool {
+    let calls = [libc::SYS_recvmsg, libc::SYS_recvmmsg, libc::SYS_pidfd_getfd];
+    !slot.is_from_snapshot() && calls.contains(&i64::from(slot.call))
+}
+
+/// Whether it is a connection that was accepted.
+pub(super) fn was_accepted(slot: &Slot) -> bool {
+    !slot.is_from_snapshot()
+        && [libc::SYS_accept, libc::SYS_accept4].contains(&i64::from(slot.call))
+}
+
 macro_rules! calls {
     ($($(#[$cfg:meta])* $number:ident $name:literal,)*) => {
         /// The name of the syscall that `number` is on this machine.

@@ -19,6 +19,7 @@ fn context() -> Context {
     Context {
         process: ProcessInfo::default(),
         path: Some(b"/var/log/x".to_vec()),
+        replaced: false,
         deleted: false,
         parent_holds_it: false,
     }
@@ -62,9 +63,9 @@ fn what_a_child_opens_again_is_inherited() {
 }
 
 #[test]
-fn what_is_inherited_stays_so_over_exec() {
+fn standard_output_that_is_inherited_stays_so_over_exec() {
     let mut host = Host::new();
-    host.open(1, 3, 100, O_WRONLY);
+    host.open(1, 1, 100, O_WRONLY);
     host.fork(1, 2);
     host.exec(2, u64::MAX);
     host.open(2, 4, 101, 0);
@@ -73,13 +74,60 @@ fn what_is_inherited_stays_so_over_exec() {
 }
 
 #[test]
-fn what_a_process_opened_before_exec_and_again_after_is_reopened() {
+fn what_another_program_has_left_is_leaked_over_exec() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY);
-    host.exec(1, u64::MAX);
-    host.open(1, 4, 101, 0);
+    host.fork(1, 2);
+    host.exec(2, u64::MAX);
+    host.open(2, 4, 101, 0);
     let found = found(&mut host, &context());
-    assert_eq!(found, [(1, Cause::Reopened, Severity::Warning)]);
+    assert_eq!(found, [(2, Cause::ExecLeak, Severity::Warning)]);
+}
+
+#[test]
+fn the_way_of_a_descriptor_is_told_from_its_making_on() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.fork(1, 2);
+    host.fork(2, 3);
+    host.exec(3, u64::MAX);
+    host.open(3, 4, 101, 0);
+    let mut chains: Vec<Vec<(&str, u32)>> = Vec::new();
+    host.pass(2_000_000_000);
+    host.settle(&mut |duplicate| {
+        let finding = diagnose(duplicate, context());
+        let chain = |fd: &Descriptor| fd.chain.iter().map(|link| (link.how, link.pid)).collect();
+        chains.extend(finding.fds.iter().map(chain));
+    });
+    // The process itself is not known here.
+    let inherited: Vec<(&str, u32)> = vec![("openat", 1), ("fork", 2), ("fork", 3), ("exec", 0)];
+    assert_eq!(chains, [inherited, Vec::new()]);
+}
+
+#[test]
+fn a_reader_that_outlives_its_connection_is_told_again() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.accept(1, 4, 200);
+    host.open(1, 5, 101, 0);
+    let outlived = |host: &mut Host| {
+        let mut outlived = Vec::new();
+        host.settle(&mut |duplicate| {
+            let finding = diagnose(duplicate, context());
+            let fds = finding.fds.iter();
+            outlived.push(
+                fds.map(|fd| fd.outlives().map(|it| it.fd))
+                    .collect::<Vec<_>>(),
+            );
+        });
+        outlived
+    };
+    assert_eq!(outlived(&mut host), [[None, None]]);
+    host.close(1, 4);
+    assert_eq!(outlived(&mut host), [[None, Some(4)]]);
+    host.accept(1, 4, 201);
+    host.close(1, 4);
+    assert!(outlived(&mut host).is_empty());
 }
 
 #[test]

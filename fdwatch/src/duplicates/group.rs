@@ -1,7 +1,7 @@
 //! The descriptors of one table that are on one file, and what is still to be told of them.
 
 use super::Change;
-use crate::model::{Identity, Moment, Provenance, Slot, TableId};
+use crate::model::{Identity, Lineage, Moment, Provenance, Slot, Table, TableId};
 
 /// Ended descriptors that are remembered until they are told; of more than these the number.
 const MOST_CLOSED: usize = 16;
@@ -14,7 +14,7 @@ pub(super) struct Key {
 }
 
 /// A descriptor that is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Closed {
     /// Its number.
     pub fd: u32,
@@ -22,6 +22,8 @@ pub struct Closed {
     pub slot: Slot,
     /// How it came to be in its table.
     pub provenance: Provenance,
+    /// The way of its table up to then.
+    pub lineage: Lineage,
     /// When it ended.
     pub at: Moment,
 }
@@ -89,7 +91,7 @@ impl Group {
         }
     }
 
-    pub(super) fn leave(&mut self, fd: u32, slot: &Slot, provenance: Provenance, at: Moment) {
+    pub(super) fn leave(&mut self, table: &Table, fd: u32, slot: &Slot, at: Moment) {
         let Some(i) = self.members.iter().position(|&member| member == fd) else {
             return;
         };
@@ -107,7 +109,8 @@ impl Group {
             self.closed.push(Closed {
                 fd,
                 slot: *slot,
-                provenance,
+                provenance: table.provenance(slot),
+                lineage: table.lineage().clone(),
                 at,
             });
         } else {

@@ -4,6 +4,7 @@
 //! more than once, and says at intervals what has changed of that. Whether it matters, and why it
 //! is so, is not known here.
 
+mod around;
 mod group;
 mod rotation;
 
@@ -11,13 +12,15 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use self::{
-    group::Closed,
-    rotation::{Path, Rotation},
-};
 use self::{
+    around::Around,
     group::{Group, Key},
     rotation::Rotations,
+};
+pub use self::{
+    around::Nearby,
+    group::Closed,
+    rotation::{Path, Rotation},
 };
 use crate::model::{FileType, Identity, Model, Moment, Observer, Slot, Table, TableId};
 
@@ -34,6 +37,9 @@ const QUIET_AFTER: u64 = 10_000_000_000;
 /// Duplicates that are gone and yet remembered, for them not to be told again and again: up to when
 /// there are this many of all.
 const MOST_REMEMBERED: usize = 4096;
+
+/// Descriptors of a new duplicate whose surroundings are looked at.
+const MOST_AROUND: usize = 8;
 
 /// What happened to a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +77,8 @@ pub struct Duplicate<'a> {
     pub ended: Option<Moment>,
     /// How often there came to be two since it was last told.
     pub times: u32,
+    /// What the threads that made the descriptors had made shortly before.
+    pub around: &'a [Nearby],
 }
 
 /// All duplicates there are.
@@ -85,6 +93,7 @@ pub struct Duplicates {
     /// Those of them that are waited for.
     waiting: FxHashSet<TableId>,
     rotations: Rotations,
+    around: Around,
     next_id: u64,
     all_types: bool,
 }
@@ -100,6 +109,7 @@ impl Duplicates {
             children: VecDeque::new(),
             waiting: FxHashSet::default(),
             rotations: Rotations::default(),
+            around: Around::default(),
             next_id: 0,
             all_types,
         }
@@ -198,6 +208,7 @@ impl Duplicates {
             }
             group.members.sort_unstable();
             if let Some(change) = group.change() {
+                let around = self.around.of(key.table, key.identity);
                 let duplicate = Duplicate {
                     id: group.id,
                     change,
@@ -210,10 +221,14 @@ impl Duplicates {
                     since: group.since,
                     ended: group.ended,
                     times: group.times,
+                    around: &around,
                 };
                 judge(&duplicate, model);
             }
             group.settle();
+            if let Some(table) = table {
+                self.around.keep_open(table);
+            }
         }
         if group.is_duplicate() {
             group.is_dirty = false;
@@ -266,6 +281,11 @@ impl Duplicates {
         let tgid = table.holders().first().map_or(0, |holder| holder.tgid);
         let mut group = Group::new(self.next_id, table.address(), tgid, members, at);
         mark(&mut self.dirty, key, &mut group);
+        for &fd in group.members.iter().take(MOST_AROUND) {
+            if let Some(slot) = table.get(fd) {
+                self.around.note(table, fd, slot);
+            }
+        }
         self.groups.insert(key, group);
         self.by_table.entry(key.table).or_default().push(identity);
     }
@@ -276,8 +296,15 @@ impl Duplicates {
             identity: slot.identity(),
         };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.leave(fd, slot, table.provenance(slot), at);
+            group.leave(table, fd, slot, at);
             mark(&mut self.dirty, key, group);
+        }
+        for identity in self.around.closed(key.table, fd, slot, at) {
+            let key = Key { identity, ..key };
+            if let Some(group) = self.groups.get_mut(&key) {
+                group.changed |= group.is_duplicate();
+                mark(&mut self.dirty, key, group);
+            }
         }
     }
 }
@@ -306,6 +333,7 @@ impl Observer for Duplicates {
         if let Some(group) = self.groups.get_mut(&key) {
             group.join(fd, slot.born);
             mark(&mut self.dirty, key, group);
+            self.around.note(table, fd, slot);
         } else if table.has_other(fd, identity) {
             self.watch(table, identity, slot.born);
         }
@@ -331,6 +359,7 @@ impl Observer for Duplicates {
 
     fn gone(&mut self, table: &Table, at: Moment) {
         self.rotations.gone(table);
+        self.around.gone(table.id());
         let waited_for = self.waiting.remove(&table.id());
         let Some(identities) = self.by_table.remove(&table.id()) else {
             return;
@@ -348,7 +377,7 @@ impl Observer for Duplicates {
             if let Some(group) = self.groups.get_mut(&key) {
                 for fd in group.members.clone() {
                     if let Some(slot) = table.get(fd) {
-                        group.leave(fd, slot, table.provenance(slot), at);
+                        group.leave(table, fd, slot, at);
                     }
                 }
                 mark(&mut self.dirty, key, group);

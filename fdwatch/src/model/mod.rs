@@ -9,6 +9,7 @@ mod chunks;
 mod contested;
 mod holding;
 mod index;
+mod lineage;
 mod process;
 mod slot;
 mod snapshot;
@@ -30,6 +31,7 @@ use self::{
 };
 pub use self::{
     audit::{Drift, Outcome},
+    lineage::{Lineage, Passage, Step},
     process::Process,
     slot::{Access, AnonymousDevices, FileType, Identity, Moment, Slot},
     table::{Holder, Provenance, Table, TableId},
@@ -354,7 +356,13 @@ impl Model {
         }
         let id = self.next_id();
         let table = match self.tables.get(&parent_table) {
-            Some(parent) => parent.fork(id, address, holder, now),
+            Some(parent) => {
+                let mut table = parent.fork(id, address, holder, now);
+                if let Some(parent) = self.processes.get(&fork.parent_tgid) {
+                    table.lineage.add(Passage::Fork, now, parent);
+                }
+                table
+            }
             // The parent has no descriptors, as kernel threads have none.
             None => Table::new(id, address, holder),
         };
@@ -406,6 +414,9 @@ impl Model {
         let holder = Holder { tgid, tid: tgid };
         self.hold(address, holder);
         if let Some(process) = self.processes.get_mut(&tgid) {
+            if let Some(table) = self.tables.get_mut(&address) {
+                table.lineage.add(Passage::Exec, now, process);
+            }
             process.comm = comm;
             // All other threads have ended, and what tables they had.
             let before = process.table;

@@ -2,6 +2,12 @@
 
 use fdwatch_common::COMM_LEN;
 
+/// A name, without what follows it.
+pub(super) fn name(comm: &[u8; COMM_LEN]) -> &[u8] {
+    let end = comm.iter().position(|&byte| byte == 0);
+    &comm[..end.unwrap_or(COMM_LEN)]
+}
+
 /// A process: its number, and when it was started, which together are never used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -35,8 +41,7 @@ impl Process {
     /// Its name, without what follows it.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        let end = self.comm.iter().position(|&byte| byte == 0);
-        &self.comm[..end.unwrap_or(COMM_LEN)]
+        name(&self.comm)
     }
 
     /// In the place of a thread's number: all threads that have no table of their own, but the

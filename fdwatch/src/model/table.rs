@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     chunks::{CHUNK, Chunks},
     index::Index,
+    lineage::Lineage,
     slot::{Identity, Moment, Slot},
 };
 
@@ -39,6 +40,7 @@ pub struct Table {
     pub(super) forked: Moment,
     /// When its process last ran another program; what is older was kept.
     pub(super) execed: Moment,
+    pub(super) lineage: Lineage,
 }
 
 impl Table {
@@ -52,6 +54,7 @@ impl Table {
             index: None,
             forked: Moment(0),
             execed: Moment(0),
+            lineage: Lineage::default(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Table {
             index: None,
             forked: at,
             execed: self.execed,
+            lineage: self.lineage.clone(),
         }
     }
 
@@ -85,6 +89,12 @@ impl Table {
     #[must_use]
     pub const fn address(&self) -> u64 {
         self.address
+    }
+
+    /// The forks and execs it has behind it.
+    #[must_use]
+    pub const fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Who holds it; the first has held it the longest.
@@ -132,7 +142,7 @@ impl Table {
     }
 
     /// Those that are open from `first` on and below `end`, in order.
-    pub(super) fn range(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, &Slot)> {
+    pub(crate) fn range(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, &Slot)> {
         let chunks = self.chunks.iter_from(first / CHUNK);
         chunks
             .take_while(move |(place, _)| *place < end.div_ceil(CHUNK))

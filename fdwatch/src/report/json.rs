@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     detail::Frame,
-    diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
+    diagnose::{Around, Descriptor, FileInfo, Finding, Link, ProcessInfo},
     duplicates::Change,
     model::Moment,
     probe::Lost,
@@ -96,12 +96,36 @@ struct Fd {
     asked_path: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stack: Vec<StackFrame>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    chain: Vec<ChainLink>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    around: Vec<NearFd>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlives: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lifetime: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<File>,
+}
+
+#[derive(Serialize)]
+struct ChainLink {
+    how: &'static str,
+    at: Option<String>,
+    pid: u32,
+    comm: String,
+}
+
+#[derive(Serialize)]
+struct NearFd {
+    fd: u32,
+    origin: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    seconds_before: f64,
+    closed_at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -396,6 +420,17 @@ impl Json {
             tid: descriptor.tid,
             asked_path: descriptor.asked_path.as_deref().map(lossy),
             stack: descriptor.stack.iter().map(stack_frame).collect(),
+            chain: descriptor
+                .chain
+                .iter()
+                .map(|link| chain_link(link, clock))
+                .collect(),
+            around: descriptor
+                .around
+                .iter()
+                .map(|near| near_fd(near, clock))
+                .collect(),
+            outlives: descriptor.outlives().map(|connection| connection.fd),
             closed_at: descriptor.closed.map(|moment| clock.rfc3339(moment)),
             lifetime: lifetime.map(|(closed, opened)| tenths(closed.since(opened))),
             file: descriptor.other_file.as_deref().map(file),
@@ -405,6 +440,25 @@ impl Json {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn chain_link(link: &Link, clock: &Clock) -> ChainLink {
+    ChainLink {
+        how: link.how,
+        at: link.at.map(|at| clock.rfc3339(at)),
+        pid: link.pid,
+        comm: lossy(&link.comm),
+    }
+}
+
+fn near_fd(near: &Around, clock: &Clock) -> NearFd {
+    NearFd {
+        fd: near.fd,
+        origin: near.origin,
+        kind: near.file_type.name(),
+        seconds_before: tenths(near.before),
+        closed_at: near.closed.map(|at| clock.rfc3339(at)),
+    }
 }
 
 fn stack_frame(frame: &Frame) -> StackFrame {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     budget::Shedding,
     detail::Frame,
-    diagnose::{Descriptor, FileInfo, Finding, ProcessInfo, Severity},
+    diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity},
     duplicates::Change,
     model::{Moment, Statistics},
     probe::Lost,
@@ -68,6 +68,7 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
                 .map_or_else(String::new, |file| format!("  {}", path(file))),
         );
         text.push_str(&detail(descriptor));
+        text.push_str(&way(descriptor, clock));
     }
     for descriptor in &finding.closed {
         let lived = descriptor.closed.zip(descriptor.opened);
@@ -121,6 +122,43 @@ fn detail(descriptor: &Descriptor) -> String {
         );
     }
     text
+}
+
+/// How the descriptor came to the process, and what it outlives: a line each.
+fn way(descriptor: &Descriptor, clock: &Clock) -> String {
+    let mut text = String::new();
+    if !descriptor.chain.is_empty() {
+        let links: Vec<_> = descriptor
+            .chain
+            .iter()
+            .map(|link| self::link(link, clock))
+            .collect();
+        let _ = writeln!(text, "{MARGIN}{DIM}        by {}{DIM:#}", links.join(", "));
+    }
+    if let Some(connection) = descriptor.outlives() {
+        let closed = connection.closed.unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{MARGIN}{DIM}        outlives the connection it was opened for: {}, accepted just before by the same thread, closed at {}{DIM:#}",
+            connection.fd,
+            clock.time_of_day(closed),
+        );
+    }
+    text
+}
+
+fn link(link: &Link, clock: &Clock) -> String {
+    let at = link.at.map_or_else(
+        || "before fdwatch".to_owned(),
+        |at| format!("at {}", clock.time_of_day(at)),
+    );
+    let (who, pid) = (Escaped(&link.comm), link.pid);
+    match link.how {
+        "fork" => format!("forked to {who}[{pid}] {at}"),
+        "exec" => format!("kept over exec of {who} {at}"),
+        "unknown" => format!("{who}[{pid}] {at}"),
+        how => format!("{how} in {who}[{pid}] {at}"),
+    }
 }
 
 fn frame(frame: &Frame) -> String {

@@ -1,0 +1,139 @@
+//! What is around a descriptor's birth: what the same thread had made shortly before, and whether
+//! that is closed while this one is not.
+//!
+//! Nothing is noted with each event for this: it is read from the table when a duplicate comes up.
+
+use rustc_hash::FxHashMap;
+
+use crate::model::{Identity, Moment, Slot, Table, TableId};
+
+/// What was made longer before is not around: nanoseconds.
+const SHORTLY: u64 = 10_000_000_000;
+
+/// Of what one thread made shortly before, the last.
+const MOST_NEARBY: usize = 2;
+
+/// Numbers are looked through on both sides, so far.
+const REACH: u32 = 2048;
+
+/// What is followed in one table, at most.
+const MOST_FOLLOWED: usize = 64;
+
+/// A descriptor of a duplicate, and one that the same thread had made shortly before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nearby {
+    /// The one of the duplicate.
+    pub of: u32,
+    /// When that was made.
+    pub of_born: Moment,
+    /// The other's number.
+    pub fd: u32,
+    /// What it was.
+    pub slot: Slot,
+    /// When it was closed, if it is.
+    pub closed: Option<Moment>,
+}
+
+/// All that is followed.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    by_table: FxHashMap<TableId, Vec<(Identity, Nearby)>>,
+}
+
+impl Around {
+    /// The descriptor has become one of a duplicate.
+    pub(super) fn note(&mut self, table: &Table, fd: u32, slot: &Slot) {
+        if slot.is_from_snapshot() {
+            return;
+        }
+        let identity = slot.identity();
+        let noted = self
+            .by_table
+            .get(&table.id())
+            .map_or(&[][..], Vec::as_slice);
+        if noted.len() + MOST_NEARBY > MOST_FOLLOWED
+            || noted
+                .iter()
+                .any(|(_, near)| (near.of, near.of_born) == (fd, slot.born))
+        {
+            return;
+        }
+        let mut nearby: Vec<_> = table
+            .range(fd.saturating_sub(REACH), fd.saturating_add(REACH))
+            .filter(|(_, other)| {
+                let (born, of) = (other.born, slot.born);
+                other.tid == slot.tid
+                    && !other.is_from_snapshot()
+                    && born < of
+                    && of.since(born) < SHORTLY
+                    && other.identity() != identity
+            })
+            .map(|(other, near)| Nearby {
+                of: fd,
+                of_born: slot.born,
+                fd: other,
+                slot: *near,
+                closed: None,
+            })
+            .collect();
+        if nearby.is_empty() {
+            return;
+        }
+        nearby.sort_unstable_by_key(|near| std::cmp::Reverse(near.slot.born));
+        nearby.truncate(MOST_NEARBY);
+        let noted = self.by_table.entry(table.id()).or_default();
+        noted.extend(nearby.into_iter().map(|near| (identity, near)));
+    }
+
+    /// A descriptor was closed: the files of duplicates that it was around of.
+    pub(super) fn closed(
+        &mut self,
+        table: TableId,
+        fd: u32,
+        slot: &Slot,
+        at: Moment,
+    ) -> Vec<Identity> {
+        if self.by_table.is_empty() {
+            return Vec::new();
+        }
+        let Some(noted) = self.by_table.get_mut(&table) else {
+            return Vec::new();
+        };
+        let born = slot.born;
+        let mut touched = Vec::new();
+        for (identity, near) in &mut *noted {
+            if near.fd == fd && { near.slot.born } == born && near.closed.is_none() {
+                near.closed = Some(at);
+                touched.push(*identity);
+            }
+        }
+        touched
+    }
+
+    /// What is around the duplicate's descriptors.
+    pub(super) fn of(&self, table: TableId, identity: Identity) -> Vec<Nearby> {
+        let noted = self.by_table.get(&table).into_iter().flatten();
+        let own = noted.filter(|(of, _)| *of == identity);
+        own.map(|&(_, near)| near).collect()
+    }
+
+    /// Of descriptors that are closed and told nothing more is to be told.
+    pub(super) fn keep_open(&mut self, table: &Table) {
+        let Some(noted) = self.by_table.get_mut(&table.id()) else {
+            return;
+        };
+        noted.retain(|(_, near)| {
+            let of = table.get(near.of);
+            of.is_some_and(|of| { of.born } == near.of_born)
+        });
+        if noted.is_empty() {
+            self.by_table.remove(&table.id());
+        }
+    }
+
+    pub(super) fn gone(&mut self, table: TableId) {
+        if !self.by_table.is_empty() {
+            self.by_table.remove(&table);
+        }
+    }
+}
