@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    io::Read as _,
     mem::MaybeUninit,
     os::{
         fd::{FromRawFd as _, OwnedFd, RawFd},
@@ -82,6 +83,26 @@ fn cmdline(pid: u32) -> Option<Vec<Vec<u8>>> {
         line.pop();
     }
     Some(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+}
+
+/// Bytes of an environment that are of interest.
+const MOST_ENVIRONMENT: u64 = 256 << 10;
+
+/// What a process was given as its environment, as far as that can be read.
+#[must_use]
+pub fn environment(pid: u32) -> Vec<(String, String)> {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
+        let _ = file.take(MOST_ENVIRONMENT).read_to_end(&mut bytes);
+    }
+    let pairs = bytes.split(|&byte| byte == 0);
+    pairs
+        .filter_map(|pair| {
+            let text = String::from_utf8_lossy(pair);
+            let (name, value) = text.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        })
+        .collect()
 }
 
 fn link(path: &str) -> Option<Vec<u8>> {

@@ -8,137 +8,21 @@
 mod common;
 
 use std::{
-    fs,
-    io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use common::{Guard, Watch, eventually, procfs};
-use tempfile::TempDir;
-
-const SUPERVISORD: &str = "/usr/bin/supervisord";
-const SUPERVISORCTL: &str = "/usr/bin/supervisorctl";
+use common::{
+    Watch, eventually, procfs,
+    supervisord::{self, SUPERVISORD, Supervisord},
+};
+use serde_json::Value;
 
 /// How often it is tried, for Python may collect what is to stay, which is its good right.
 const ATTEMPTS: usize = 5;
 
 /// Calls that make what supervisord holds old, so that Python looks at it rarely.
 const CALLS_TO_AGE: usize = 350;
-
-/// supervisord's descriptors that are sockets when nobody is connected: the one it listens at.
-const LISTENING: usize = 1;
-
-/// A supervisord in a directory of its own.
-struct Supervisord {
-    process: Guard,
-    directory: TempDir,
-}
-
-impl Supervisord {
-    /// Starts one, and waits until it writes its program's log.
-    fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let config = directory.path().join("supervisord.conf");
-        fs::write(&config, include_str!("fixtures/supervisord.conf")).expect("it can be written");
-        let process = Guard::spawn(
-            Command::new(SUPERVISORD)
-                .arg("-c")
-                .arg(config)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null()),
-        );
-        let supervisord = Self { process, directory };
-        let log = supervisord.log();
-        supervisord.wait_for(&log, 1);
-        eventually("a line in the log", || {
-            (fs::metadata(&log).ok()?.len() > 0).then_some(())
-        });
-        eventually("an answer of supervisord", || supervisord.try_call().ok());
-        supervisord
-    }
-
-    fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.path().join("talker.log")
-    }
-
-    /// What any monitoring of supervisord does all day, on a new connection.
-    fn try_call(&self) -> std::io::Result<String> {
-        const CALL: &str = "<?xml version='1.0'?><methodCall>\
-            <methodName>supervisor.getAllProcessInfo</methodName></methodCall>";
-        let mut stream = UnixStream::connect(self.directory.path().join("socket"))?;
-        stream.set_read_timeout(Some(common::DEADLINE))?;
-        let length = CALL.len();
-        write!(
-            stream,
-            "POST /RPC2 HTTP/1.0\r\nContent-Type: text/xml\r\nContent-Length: {length}\r\n\r\n{CALL}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    }
-
-    fn call(&self) {
-        let answer = self.try_call().expect("supervisord answers");
-        assert!(answer.contains("200 OK"), "{answer}");
-    }
-
-    /// Attaches a client that reads the program's log, and waits until supervisord has opened that.
-    fn tail(&self, descriptors: usize) -> Guard {
-        let client = Guard::spawn(
-            Command::new(SUPERVISORCTL)
-                .arg("-c")
-                .arg(self.directory.path().join("supervisord.conf"))
-                .args(["tail", "-f", "talker"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null()),
-        );
-        self.wait_for(&self.log(), descriptors);
-        // It asks before whether supervisord is there: that connection is to be over.
-        self.wait_for_clients(1);
-        client
-    }
-
-    fn wait_for(&self, path: &Path, descriptors: usize) {
-        eventually(&format!("{descriptors} on {}", path.display()), || {
-            (procfs::held(self.pid(), path).len() == descriptors).then_some(())
-        });
-    }
-
-    fn wait_for_clients(&self, clients: usize) {
-        eventually(&format!("{clients} connections"), || {
-            (procfs::sockets(self.pid()) == LISTENING + clients).then_some(())
-        });
-    }
-
-    /// The descriptors it has on the program's log.
-    fn held(&self) -> Vec<u32> {
-        procfs::held(self.pid(), &self.log()).into_keys().collect()
-    }
-}
-
-impl Drop for Supervisord {
-    /// Asks it to end, for it to end its programs first; they are in process groups of their own.
-    fn drop(&mut self) {
-        if matches!(self.process.0.try_wait(), Ok(None)) {
-            self.process.signal(libc::SIGTERM);
-        }
-        let end = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < end && matches!(self.process.0.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(10));
-        }
-        // If it has not, its programs end when they write next: there is nobody to read it.
-    }
-}
 
 /// The one number that `now` has and `before` has not.
 fn added(before: &[u32], now: &[u32]) -> u32 {
@@ -184,8 +68,18 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
     for _ in 0..calls_to_age {
         supervisord.call();
     }
+    let role = |finding: &Value, fd| {
+        let role = procfs::fd(finding, fd)["role"].as_str();
+        role.unwrap_or_default().to_owned()
+    };
+    assert_eq!(role(&found, writer[0]), "writes the log of talker (stdout)");
     let near = &procfs::fd(&found, staying)["around"][0];
     assert_eq!(near["origin"], "accept4", "{near}");
+    let live = format!(
+        "reads the log of talker (stdout) for the client on {}",
+        near["fd"]
+    );
+    assert_eq!(role(&found, staying), live);
     first.kill();
     supervisord.wait_for_clients(0);
     if supervisord.held() != alone {
@@ -195,6 +89,8 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
     let outlived = watch.finding("changed");
     let reader = procfs::fd(&outlived, staying);
     assert_eq!(reader["outlives"], near["fd"], "{reader}");
+    let dead = "reads the log of talker (stdout) for a client that is gone";
+    assert_eq!(role(&outlived, staying), dead);
     assert!(reader["around"][0]["closed_at"].as_str() > reader["opened_at"].as_str());
 
     // A second, that does not.
@@ -241,7 +137,7 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
 
 #[test]
 fn readers_of_dead_clients_are_told_until_they_are_collected() {
-    if !common::bpf() || !common::program(SUPERVISORD) || !common::program(SUPERVISORCTL) {
+    if !common::bpf() || !supervisord::is_there() {
         return;
     }
     // Each time at another distance from Python's next look at what is old.

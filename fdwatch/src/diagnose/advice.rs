@@ -3,6 +3,9 @@
 use super::{Cause, FileInfo};
 use crate::model::Slot;
 
+/// Where a configuration gives one log to several processes.
+pub(super) const SHARED_CONFIG: &str = "give each process a log of its own (%(program_name)s, %(process_num)d in its name): these write, and rotate, one file";
+
 pub(super) fn advice(
     cause: Cause,
     slots: &[&Slot],
@@ -21,9 +24,7 @@ pub(super) fn advice(
         Cause::ExecLeak => {
             "open with O_CLOEXEC what the next program is not to have: it came over exec with no one to close it"
         }
-        Cause::SharedConfig => {
-            "give each program a log of its own (%(program_name)s, %(process_num)d): these write, and rotate, one file"
-        }
+        Cause::SharedConfig => SHARED_CONFIG,
         Cause::SharedFile => {
             "give each process a file of its own, let one write for all, or open with O_APPEND: these overwrite each other"
         }

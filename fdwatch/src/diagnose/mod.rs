@@ -7,6 +7,7 @@ mod advice;
 mod cause;
 mod chain;
 mod origin;
+mod role;
 
 use crate::{
     detail::Frame,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 use self::cause::{cause, has_two_descriptions};
-pub use self::{cause::Cause, chain::Link, origin::origin};
+pub use self::{cause::Cause, chain::Link, origin::origin, role::LogUse};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -104,6 +105,8 @@ pub struct Descriptor {
     pub chain: Vec<Link>,
     /// What the thread that made it had made shortly before.
     pub around: Vec<Around>,
+    /// What it is for, if it is a supervisord's and its configuration tells.
+    pub role: Option<String>,
     /// When it was closed, and was no longer part of it.
     pub closed: Option<Moment>,
     /// What it refers to, if that is not the finding's file.
@@ -156,6 +159,7 @@ impl Descriptor {
             is_of_program: matches!(provenance, Provenance::Made | Provenance::Inherited),
             chain: chain::chain(slot, way.lineage, way.process),
             around: Vec::new(),
+            role: None,
             asked_path: None,
             stack: Vec::new(),
             closed: None,
@@ -239,6 +243,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What to do about it.
     pub advice: &'static str,
+    /// Whose log the file is, if it is a supervisord's and its configuration tells.
+    pub shared_by: Vec<String>,
 }
 
 /// What is known of a duplicate beyond the tables.
@@ -342,6 +348,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         times: duplicate.times,
         cause,
         severity,
+        shared_by: Vec::new(),
         file,
     }
 }
@@ -392,6 +399,7 @@ pub fn diagnose_rotation(
         cause: Cause::Rotated,
         severity: Severity::Warning,
         advice: advice::advice(Cause::Rotated, &[], &file, false),
+        shared_by: Vec::new(),
         file,
     }
 }

@@ -58,6 +58,8 @@ struct FindingBody {
     cause: &'static str,
     severity: &'static str,
     advice: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_by: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +104,8 @@ struct Fd {
     around: Vec<NearFd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlives: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,6 +267,7 @@ impl Json {
             cause: finding.cause.name(),
             severity: finding.severity.name(),
             advice: finding.advice,
+            shared_by: finding.shared_by.clone(),
         };
         self.line("finding", body, clock, now)
     }
@@ -431,6 +436,7 @@ impl Json {
                 .map(|near| near_fd(near, clock))
                 .collect(),
             outlives: descriptor.outlives().map(|connection| connection.fd),
+            role: descriptor.role.clone(),
             closed_at: descriptor.closed.map(|moment| clock.rfc3339(moment)),
             lifetime: lifetime.map(|(closed, opened)| tenths(closed.since(opened))),
             file: descriptor.other_file.as_deref().map(file),

@@ -135,6 +135,13 @@ fn way(descriptor: &Descriptor, clock: &Clock) -> String {
             .collect();
         let _ = writeln!(text, "{MARGIN}{DIM}        by {}{DIM:#}", links.join(", "));
     }
+    if let Some(role) = &descriptor.role {
+        let _ = writeln!(
+            text,
+            "{MARGIN}{DIM}        {}{DIM:#}",
+            Escaped(role.as_bytes())
+        );
+    }
     if let Some(connection) = descriptor.outlives() {
         let closed = connection.closed.unwrap_or_default();
         let _ = writeln!(

@@ -13,6 +13,7 @@ pub mod lint;
 pub mod logrotate;
 mod pattern;
 mod programs;
+mod running;
 mod uses;
 pub mod values;
 
@@ -22,6 +23,7 @@ pub use self::{
     host::Host,
     ini::{Document, Entry, Fault, Place, Section},
     programs::{Log, MOST_PROCESSES, Process, Stream, Target},
+    running::configurations,
     uses::{Use, User, uses},
 };
 

@@ -9,6 +9,7 @@ mod lines;
 mod log;
 pub(crate) mod procfs;
 pub(crate) mod puppet;
+pub(crate) mod supervisord;
 mod watch;
 
 use std::{

@@ -1,10 +1,13 @@
 //! Makes findings of duplicates: asks /proc for what the tables do not have, remembers it for as
 //! long as a duplicate is there, and keeps to what is wanted.
 
+mod supervisord;
+
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::FxHashMap;
 
+use self::supervisord::Supervisords;
 use crate::{
     detail::Details,
     diagnose::{Context, Finding, ProcessInfo, diagnose, diagnose_rotation, is_memory},
@@ -30,6 +33,7 @@ pub struct Investigator {
     filter: Filter,
     source: Source,
     known: FxHashMap<u64, Known>,
+    supervisords: Supervisords,
 }
 
 /// A duplicate that is there.
@@ -50,6 +54,7 @@ impl Investigator {
             filter,
             source,
             known: FxHashMap::default(),
+            supervisords: Supervisords::default(),
         }
     }
 
@@ -66,6 +71,12 @@ impl Investigator {
         }
         let context = self.context(duplicate, model, known);
         let mut finding = diagnose(duplicate, context);
+        if let Some(path) = finding.file.path.as_deref()
+            && self.source == Source::Live
+        {
+            let uses = self.supervisords.uses(&finding.process, path);
+            finding.add_uses(&uses);
+        }
         let wanted = self.filter.wants(&finding);
         let shown = wanted || was_shown;
         if finding.change == Change::Changed && !was_shown {
