@@ -224,9 +224,9 @@ pub struct Filters {
     /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     pub path: Vec<Glob>,
-    /// Only of this many descriptors or more
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub min_fds: usize,
+    /// Only of this many descriptors or more [default: 2, or 1 of a deleted file]
+    #[arg(long, value_name = "N")]
+    pub min_fds: Option<usize>,
     /// Only of this severity or more [default: warning, or info with --all]
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub severity: Option<Severity>,

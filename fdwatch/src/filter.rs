@@ -16,7 +16,7 @@ pub struct Filter {
     /// What its file's path must match one of.
     pub path: Option<GlobSet>,
     /// How many descriptors it must be about.
-    pub min_fds: usize,
+    pub min_fds: Option<usize>,
     /// How much it must matter.
     pub severity: Severity,
 }
@@ -35,7 +35,7 @@ impl Filter {
         let fds = finding.fds.len() + finding.closed.len();
         self.wants_process(finding.process.pid)
             && finding.severity >= self.severity
-            && fds >= self.min_fds
+            && self.min_fds.is_none_or(|least| fds >= least)
             && matches(self.comm.as_ref(), Some(&finding.process.comm))
             && matches(self.path.as_ref(), finding.file.path.as_ref())
     }

@@ -19,7 +19,7 @@ use std::{
 use procfs::process::LimitValue;
 
 use crate::{
-    diagnose::ProcessInfo,
+    diagnose::{Name, ProcessInfo},
     model::{AnonymousDevices, Model},
 };
 
@@ -109,15 +109,6 @@ fn link(path: &str) -> Option<Vec<u8>> {
     Some(fs::read_link(path).ok()?.into_os_string().into_vec())
 }
 
-/// A file's name, as the kernel shows it for a descriptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    /// Its path, or what is shown instead.
-    pub path: Vec<u8>,
-    /// Whether that path does not lead to it any more.
-    pub deleted: bool,
-}
-
 /// Appended to the path of a file that was deleted: `d_path`, fs/d_path.c.
 const DELETED: &[u8] = b" (deleted)";
 
@@ -127,19 +118,25 @@ pub fn name(pid: u32, fd: u32) -> Option<Name> {
     let path = link(&format!("/proc/{pid}/fd/{fd}"))?;
     // A file may be called that as well; then it has links.
     match path.strip_suffix(DELETED) {
-        Some(name) if links(pid, fd) == Some(0) => Some(Name {
+        Some(name) if let Some(bytes) = bytes_without_links(pid, fd) => Some(Name {
             path: name.to_vec(),
             deleted: true,
+            pinned: Some(bytes),
         }),
         _ => Some(Name {
             path,
             deleted: false,
+            pinned: None,
         }),
     }
 }
 
-fn links(pid: u32, fd: u32) -> Option<u64> {
-    Some(fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?.nlink())
+/// The space a file takes that has no name.
+fn bytes_without_links(pid: u32, fd: u32) -> Option<u64> {
+    /// Of `st_blocks`, whatever the file system's are.
+    const BLOCK: u64 = 512;
+    let metadata = fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    (metadata.nlink() == 0).then(|| metadata.blocks() * BLOCK)
 }
 
 /// Whether there is something at the path, as the process `pid` sees it.

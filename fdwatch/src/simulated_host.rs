@@ -1,6 +1,9 @@
 //! A host whose processes do what a test tells them: its records go through model and duplicates.
 
-use fdwatch_common::{Birth, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, Kind, Payload};
+use fdwatch_common::{
+    Birth, Death, EVERY_THREAD, Event, Exec, Exit, Fork, Header, Kind, Payload, SnapshotFile,
+    SnapshotTask,
+};
 
 use crate::{
     duplicates::{Duplicate, Duplicates},
@@ -120,6 +123,33 @@ impl Host {
             ..header(Kind::Exit, tgid)
         };
         self.apply(&Event::Exit(&Exit { header }));
+    }
+
+    /// An audit shows that the process has these, each with its description, and that [`LOG`] has no
+    /// name any more.
+    pub(crate) fn audit_deleted(&mut self, tgid: u32, fds: &[(u32, u64)]) {
+        self.model.begin_audit();
+        self.apply(&Event::SnapshotTask(&SnapshotTask {
+            header: header(Kind::SnapshotTask, tgid),
+            table: tgid.into(),
+            ..SnapshotTask::default()
+        }));
+        for &(fd, file) in fds {
+            self.apply(&Event::SnapshotFile(&SnapshotFile {
+                header: Header {
+                    fd,
+                    ..header(Kind::SnapshotFile, tgid)
+                },
+                table: tgid.into(),
+                payload: Payload {
+                    file,
+                    ino: LOG,
+                    mode: REGULAR,
+                    ..Payload::default()
+                },
+            }));
+        }
+        self.model.end_audit(&mut self.duplicates);
     }
 
     /// Looks at what has changed.

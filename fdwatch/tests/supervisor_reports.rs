@@ -74,3 +74,59 @@ fn a_program_that_is_removed_leaves_nothing() {
     });
     watch.end().assert_told(0, 0, 0);
 }
+
+/// How often it is tried, for Python may collect the reader before its file is rotated.
+const ATTEMPTS: usize = 5;
+
+/// Report 1440: rotated logs take space after they are deleted, for the readers of clients that are
+/// gone still have them.
+#[test]
+fn rotated_logs_that_are_deleted_are_told_of_who_has_them() {
+    if !common::bpf() || !supervisord::is_there() {
+        return;
+    }
+    let came_to_the_end = (0..ATTEMPTS).any(|_| a_dead_reader_keeps_a_deleted_log());
+    assert!(came_to_the_end, "each time Python collected it before");
+}
+
+fn a_dead_reader_keeps_a_deleted_log() -> bool {
+    let supervisord = Supervisord::talking(include_str!("fixtures/supervisord_rotated.conf"));
+    let log = supervisord.log();
+    let glob = format!("{}*", log.display());
+    let mut watch = Watch::of(supervisord.pid(), &["--path", &glob]);
+    let writer = supervisord.held();
+    let mut client = supervisord.tail(2);
+    let reader = supervisord
+        .held()
+        .into_iter()
+        .find(|fd| !writer.contains(fd));
+    let reader = reader.expect("there is one more");
+    watch.finding("found");
+    client.kill();
+    supervisord.wait_for_clients(0);
+    if procfs::fdinfo(supervisord.pid(), reader, "flags").is_none() {
+        return false;
+    }
+    fs::write(supervisord.directory.path().join("go"), "").expect("it can be written");
+    loop {
+        let told = watch.next_of("finding");
+        if told["change"] == "gone" && procfs::fdinfo(supervisord.pid(), reader, "flags").is_none()
+        {
+            return false;
+        }
+        if told["change"] != "found" {
+            continue;
+        }
+        // As /proc shows it: by its last name, and beside it there is another file.
+        assert_eq!(procfs::numbers(&told["fds"]), [reader]);
+        assert_eq!(told["cause"], "rotated", "{told}");
+        assert_eq!(told["severity"], "warning", "{told}");
+        assert_eq!(told["file"]["deleted"], true);
+        assert_eq!(told["file"]["path"], format!("{}.1", log.display()));
+        let bytes = told["file"]["pinned_bytes"].as_u64().unwrap_or_default();
+        assert!(bytes >= 1 << 20, "{told}");
+        let role = told["fds"][0]["role"].as_str().unwrap_or_default();
+        assert_eq!(role, "rotated (1) log of talker (stdout), still read");
+        return true;
+    }
+}

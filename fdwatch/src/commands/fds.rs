@@ -66,6 +66,7 @@ fn file(pid: u32, fd: u32, slot: &Slot) -> FileInfo {
         deleted: name
             .as_ref()
             .is_some_and(|name| name.deleted && !slot.is_temporary() && !is_memory(&name.path)),
+        pinned: name.as_ref().and_then(|name| name.pinned),
         path: name.map(|name| name.path),
         dev: slot.dev,
         ino: slot.ino,

@@ -18,6 +18,9 @@ pub(super) fn advice(
         Cause::Reopened if outlives => {
             "it was opened for a connection, and outlives it: close it where the connection's end is handled"
         }
+        Cause::Deleted => {
+            "close it when it is deleted, or restart the program: the space is free when the last descriptor is closed"
+        }
         Cause::Received => {
             "close what was received after use, or do not send what the receiver has already"
         }

@@ -14,6 +14,8 @@ pub enum Cause {
     Duplicated,
     /// A file was renamed or deleted, is still held, and its path was opened anew.
     Rotated,
+    /// A file was deleted, and is still held.
+    Deleted,
     /// Part of it came from another process, over a socket or by `pidfd_getfd`.
     Received,
     /// Part of it was kept over exec into another program, for want of `O_CLOEXEC`.
@@ -35,6 +37,7 @@ impl Cause {
             Self::Inherited => "inherited",
             Self::Duplicated => "duplicated",
             Self::Rotated => "rotated",
+            Self::Deleted => "deleted",
             Self::Received => "received",
             Self::ExecLeak => "exec-leak",
             Self::SharedConfig => "shared-config",

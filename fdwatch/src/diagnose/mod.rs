@@ -61,6 +61,17 @@ pub struct ProcessInfo {
     pub most_fds: Option<u64>,
 }
 
+/// A file's name, as the kernel shows it for a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Its path, or what is shown instead.
+    pub path: Vec<u8>,
+    /// Whether that path does not lead to it any more.
+    pub deleted: bool,
+    /// The space the file takes, if it was deleted: bytes.
+    pub pinned: Option<u64>,
+}
+
 /// The file a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileInfo {
@@ -74,6 +85,8 @@ pub struct FileInfo {
     pub file_type: FileType,
     /// It has no name any more.
     pub deleted: bool,
+    /// The space it takes for as long as it is held, in bytes, if it has no name and that is known.
+    pub pinned: Option<u64>,
 }
 
 /// A descriptor of a finding.
@@ -252,10 +265,8 @@ pub struct Finding {
 pub struct Context {
     /// The process.
     pub process: ProcessInfo,
-    /// Path of the file, or what the kernel shows instead.
-    pub path: Option<Vec<u8>>,
-    /// Whether the path leads nowhere any more.
-    pub deleted: bool,
+    /// What the kernel calls the file.
+    pub name: Option<Name>,
     /// Whether the path leads to another file now.
     pub replaced: bool,
     /// Whether the process's parent is there and holds the same file twice: then the duplicate is the
@@ -276,7 +287,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         })
         .collect();
     // One that is gone is judged by what it was.
-    let is_gone = held.len() < 2;
+    let is_gone = duplicate.change == Change::Gone;
     let closed = duplicate.closed.iter().filter(|_| is_gone);
     let all: Vec<_> = held
         .into_iter()
@@ -286,13 +297,22 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     let slots: Vec<&Slot> = all.iter().map(|&(_, slot, _)| slot).collect();
     let provenances: Vec<Provenance> = all.iter().map(|&(_, _, provenance)| provenance).collect();
     let file = slots.first().map_or_else(Slot::default, |slot| **slot);
-    let unlinked = context.deleted || slots.iter().all(|slot| slot.was_unlinked());
+    let unlinked = context.name.as_ref().is_some_and(|name| name.deleted)
+        || slots.iter().all(|slot| slot.was_unlinked());
     let nameless = slots.iter().any(|slot| slot.is_temporary())
-        || context.path.as_deref().is_some_and(is_memory);
+        || context
+            .name
+            .as_ref()
+            .is_some_and(|name| is_memory(&name.path));
     let file = FileInfo {
         // What never had a name is not deleted.
         deleted: unlinked && !nameless,
-        path: context.path,
+        pinned: context
+            .name
+            .as_ref()
+            .and_then(|name| name.pinned)
+            .filter(|_| !nameless),
+        path: context.name.map(|name| name.path),
         dev: file.dev,
         ino: file.ino,
         file_type: file.file_type(),
@@ -315,10 +335,13 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     }
     let cause = if file.deleted && context.replaced {
         Cause::Rotated
+    } else if file.deleted && slots.len() < 2 {
+        Cause::Deleted
     } else {
         cause(&slots, &provenances, &numbers)
     };
     let severity = severity(
+        cause,
         &slots,
         &file,
         table.map_or(0, Table::len),
@@ -372,21 +395,25 @@ pub fn diagnose_rotation(
             .map(|(fd, slot)| Descriptor::of(table, fd, slot, &context.process))
             .collect()
     };
-    let file = |identity: Identity, path, deleted| FileInfo {
+    let file = |identity: Identity, path, deleted, pinned| FileInfo {
         path,
+        pinned,
         dev: identity.dev,
         ino: identity.number,
         file_type: FileType::Regular,
         deleted,
     };
-    let new_file = file(rotation.new, new, false);
+    let new_file = file(rotation.new, new, false, None);
     let old = written(rotation.old).into_iter();
     let new = written(rotation.new).into_iter();
     let new = new.map(|descriptor| Descriptor {
         other_file: Some(Box::new(new_file.clone())),
         ..descriptor
     });
-    let file = file(rotation.old, context.path, context.deleted);
+    let (path, deleted, pinned) = context.name.map_or((None, false, None), |name| {
+        (Some(name.path), name.deleted, name.pinned)
+    });
+    let file = file(rotation.old, path, deleted, pinned);
     Finding {
         id: rotation.id,
         change: rotation.change,
@@ -411,7 +438,14 @@ pub fn is_memory(path: &[u8]) -> bool {
     path.starts_with(b"/memfd:") || path.starts_with(b"/SYSV")
 }
 
+/// Space that a reader of a rotated file may hold without that being worth a warning: bytes.
+const MUCH: u64 = 1 << 20;
+
+/// And anyone of a file that is deleted, as files are that only their program is to know.
+const VERY_MUCH: u64 = 1 << 30;
+
 fn severity(
+    cause: Cause,
     slots: &[&Slot],
     file: &FileInfo,
     open: usize,
@@ -426,6 +460,20 @@ fn severity(
         return Severity::Critical;
     }
     let written = slots.iter().any(|slot| slot.access().writes());
+    if slots.len() < 2 && file.deleted {
+        let is_large = |least| file.pinned.is_some_and(|bytes| bytes >= least);
+        let is_written = written && cause == Cause::Rotated;
+        let least = if cause == Cause::Rotated {
+            MUCH
+        } else {
+            VERY_MUCH
+        };
+        return if is_written || is_large(least) {
+            Severity::Warning
+        } else {
+            Severity::Info
+        };
+    }
     if file.file_type == FileType::Regular
         && ((written && has_two_descriptions(slots)) || file.deleted)
     {

@@ -18,9 +18,12 @@ fn found(host: &mut Host, context: &Context) -> Vec<(u32, Cause, Severity)> {
 fn context() -> Context {
     Context {
         process: ProcessInfo::default(),
-        path: Some(b"/var/log/x".to_vec()),
+        name: Some(Name {
+            path: b"/var/log/x".to_vec(),
+            deleted: false,
+            pinned: None,
+        }),
         replaced: false,
-        deleted: false,
         parent_holds_it: false,
     }
 }
@@ -151,7 +154,11 @@ fn a_deleted_file_is_a_warning_even_to_readers() {
     host.open(1, 3, 100, 0);
     host.open(1, 4, 100, 0);
     let context = Context {
-        deleted: true,
+        name: Some(Name {
+            path: b"/var/log/x".to_vec(),
+            deleted: true,
+            pinned: None,
+        }),
         ..context()
     };
     let found = found(&mut host, &context);

@@ -37,6 +37,8 @@ pub(super) struct Group {
     pub(super) tgid: u32,
     /// In no order.
     pub(super) members: Vec<u32>,
+    /// How many there are to be for it to be told: one, of a file that was deleted.
+    pub(super) least: usize,
     /// When there came to be two.
     pub(super) since: Moment,
     /// When there were less than two again.
@@ -61,6 +63,7 @@ impl Group {
             address,
             tgid,
             members,
+            least: 2,
             since: at,
             ended: None,
             closed: Vec::new(),
@@ -75,7 +78,7 @@ impl Group {
     }
 
     pub(super) fn is_duplicate(&self) -> bool {
-        self.members.len() > 1
+        self.members.len() >= self.least
     }
 
     pub(super) fn join(&mut self, fd: u32, at: Moment) {
@@ -84,7 +87,7 @@ impl Group {
         }
         self.members.push(fd);
         self.changed |= self.is_duplicate();
-        if self.members.len() == 2 {
+        if self.members.len() == self.least {
             self.since = at;
             self.ended = None;
             self.times += 1;

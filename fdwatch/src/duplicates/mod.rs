@@ -1,4 +1,5 @@
-//! Finds duplicates: two or more descriptors of one table on one file.
+//! Finds duplicates: two or more descriptors of one table on one file; or one, if the file was
+//! deleted since.
 //!
 //! Pure, as the model is. Follows the model as its [`Observer`], remembers which files are held
 //! more than once, and says at intervals what has changed of that. Whether it matters, and why it
@@ -22,7 +23,7 @@ pub use self::{
     group::Closed,
     rotation::{Path, Rotation},
 };
-use crate::model::{FileType, Identity, Model, Moment, Observer, Slot, Table, TableId};
+use crate::model::{FileType, Identity, Model, Moment, Observer, Provenance, Slot, Table, TableId};
 
 /// How long a child that has not run another program is given to do so, before it is judged by what
 /// it holds: nanoseconds.
@@ -48,7 +49,7 @@ pub enum Change {
     Found,
     /// Descriptors were added or closed, and two are left.
     Changed,
-    /// Less than two descriptors are left. It may have come only since it was last looked for.
+    /// Less than two descriptors are left, or none of a deleted file. It may have come only since it was last looked for.
     Gone,
 }
 
@@ -127,6 +128,17 @@ impl Duplicates {
     }
 
     fn search_table(&mut self, table: &Table, now: Moment) {
+        for (fd, slot) in table.iter() {
+            // What came over fork or exec was told of who had it before.
+            if slot.was_unlinked()
+                && matches!(
+                    table.provenance(slot),
+                    Provenance::Made | Provenance::Unknown
+                )
+            {
+                self.unlinked(table, fd, slot);
+            }
+        }
         let mut seen = FxHashMap::default();
         let mut twice = Vec::new();
         for (_, slot) in table.iter().filter(|(_, slot)| self.is_of_interest(slot)) {
@@ -267,7 +279,7 @@ impl Duplicates {
         self.all_types || slot.file_type() == FileType::Regular
     }
 
-    /// Begins to follow a file that `table` holds more than once.
+    /// Begins to follow a file that `table` holds more than once, or was deleted.
     fn watch(&mut self, table: &Table, identity: Identity, at: Moment) {
         let key = Key {
             table: table.id(),
@@ -355,6 +367,25 @@ impl Observer for Duplicates {
             self.forget_history(table.id());
         }
         self.search_table(table, at);
+    }
+
+    fn unlinked(&mut self, table: &Table, _fd: u32, slot: &Slot) {
+        if slot.file_type() != FileType::Regular || slot.is_temporary() {
+            return;
+        }
+        let identity = slot.identity();
+        self.watch(table, identity, slot.born);
+        let key = Key {
+            table: table.id(),
+            identity,
+        };
+        if let Some(group) = self.groups.get_mut(&key)
+            && group.least > 1
+        {
+            group.least = 1;
+            group.changed = true;
+            mark(&mut self.dirty, key, group);
+        }
     }
 
     fn gone(&mut self, table: &Table, at: Moment) {

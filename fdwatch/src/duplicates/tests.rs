@@ -226,3 +226,22 @@ mod rotation {
             .sweep(&host.model, now, &mut path_of, &mut |_, _| panic!("told"));
     }
 }
+
+#[test]
+fn one_descriptor_of_a_file_that_was_deleted_is_told() {
+    let mut host = Host::new();
+    host.open(1, 15, 100, 0);
+    host.open(1, 16, 101, 0);
+    assert_eq!(told(&mut host), [(1, Change::Found, vec![15, 16], vec![])]);
+    host.audit_deleted(1, &[(15, 100), (16, 101)]);
+    let change = (1, Change::Changed, vec![15, 16], vec![]);
+    assert_eq!(told(&mut host), [change]);
+    host.close(1, 16);
+    let change = (1, Change::Changed, vec![15], vec![16]);
+    assert_eq!(told(&mut host), [change]);
+    host.audit_deleted(1, &[(15, 100)]);
+    assert_eq!(told(&mut host), []);
+    host.close(1, 15);
+    assert_eq!(told(&mut host), [(1, Change::Gone, vec![], vec![15])]);
+    assert_eq!(told(&mut host), []);
+}

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use self::supervisord::Supervisords;
 use crate::{
     detail::Details,
-    diagnose::{Context, Finding, ProcessInfo, diagnose, diagnose_rotation, is_memory},
+    diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation, is_memory},
     duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
     model::{Identity, Model, Slot, Table},
@@ -42,8 +42,17 @@ struct Known {
     /// Whether it was told.
     shown: bool,
     process: ProcessInfo,
-    path: Option<Vec<u8>>,
-    deleted: bool,
+    name: Option<Name>,
+}
+
+impl Known {
+    fn of(finding: &Finding, name: Option<Name>, shown: bool) -> Self {
+        Self {
+            shown,
+            process: finding.process.clone(),
+            name,
+        }
+    }
 }
 
 impl Investigator {
@@ -70,6 +79,7 @@ impl Investigator {
             return None;
         }
         let context = self.context(duplicate, model, known);
+        let name = context.name.clone();
         let mut finding = diagnose(duplicate, context);
         if let Some(path) = finding.file.path.as_deref()
             && self.source == Source::Live
@@ -77,19 +87,16 @@ impl Investigator {
             let uses = self.supervisords.uses(&finding.process, path);
             finding.add_uses(&uses);
         }
-        let wanted = self.filter.wants(&finding);
+        // One alone is told of a deleted file, and that is known for certain only now.
+        let is_one = finding.fds.len() + finding.closed.len() < 2;
+        let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_one);
         let shown = wanted || was_shown;
         if finding.change == Change::Changed && !was_shown {
             // What was not wanted before is new to the reader.
             finding.change = Change::Found;
         }
         if finding.change != Change::Gone {
-            let known = Known {
-                shown,
-                process: finding.process.clone(),
-                path: finding.file.path.clone(),
-                deleted: finding.file.deleted,
-            };
+            let known = Known::of(&finding, name, shown);
             self.known.insert(duplicate.id, known);
         }
         shown.then_some(finding)
@@ -107,25 +114,18 @@ impl Investigator {
             Source::Recording => known_process(duplicate.tgid, model),
         };
         let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
-        let (process, path, deleted) = match (known, name) {
+        let (process, name) = match (known, name) {
             // It may have been renamed or deleted since it was found.
-            (Some(known), name) => match name {
-                Some(name) => (process, Some(name.path), name.deleted),
-                None => (keep(known.process, process), known.path, known.deleted),
-            },
-            (None, Some(name)) => (process, Some(name.path), name.deleted),
-            (None, None) => (process, None, false),
+            (Some(known), None) => (keep(known.process, process), known.name),
+            (_, name) => (process, name),
         };
-        let replaced = self.source == Source::Live
-            && deleted
-            && path
-                .as_deref()
-                .is_some_and(|path| proc::leads_somewhere(process.pid, path));
         Context {
+            replaced: self.source == Source::Live
+                && name.as_ref().is_some_and(|name| {
+                    name.deleted && proc::leads_somewhere(process.pid, &name.path)
+                }),
             process,
-            replaced,
-            path,
-            deleted,
+            name,
             parent_holds_it,
         }
     }
@@ -142,18 +142,17 @@ impl Investigator {
         let old = path_of_file(rotation.table, rotation.old);
         let new = path_of_file(rotation.table, rotation.new);
         let process = process(rotation.tgid, model);
-        let (process, path, deleted) = match (known, old) {
-            (_, Some(name)) => (process, Some(name.path), name.deleted),
-            (Some(known), None) => (keep(known.process, process), known.path, known.deleted),
-            (None, None) => (process, None, false),
+        let (process, name) = match (known, old) {
+            (Some(known), None) => (keep(known.process, process), known.name),
+            (_, old) => (process, old),
         };
         let context = Context {
             process,
-            path,
-            deleted,
+            name,
             replaced: true,
             parent_holds_it: false,
         };
+        let name = context.name.clone();
         let finding = diagnose_rotation(rotation, context, new.map(|name| name.path));
         if finding.change == Change::Gone {
             return Some(finding);
@@ -161,12 +160,7 @@ impl Investigator {
         if !self.filter.wants(&finding) {
             return None;
         }
-        let known = Known {
-            shown: true,
-            process: finding.process.clone(),
-            path: finding.file.path.clone(),
-            deleted: finding.file.deleted,
-        };
+        let known = Known::of(&finding, name, true);
         self.known.insert(rotation.id, known);
         Some(finding)
     }
@@ -193,7 +187,7 @@ pub(crate) fn path_of(pid: u32, fd: u32, slot: &Slot) -> Option<Path> {
     })
 }
 
-fn path_of_file(table: Option<&Table>, identity: Identity) -> Option<proc::Name> {
+fn path_of_file(table: Option<&Table>, identity: Identity) -> Option<Name> {
     let table = table?;
     let fds: Vec<_> = table.on_file(identity).collect();
     name_of(table, &fds)
@@ -213,7 +207,7 @@ fn keep(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
 }
 
 /// The name of what the descriptors `fds` are all on.
-fn name_of(table: &Table, fds: &[u32]) -> Option<proc::Name> {
+fn name_of(table: &Table, fds: &[u32]) -> Option<Name> {
     let pid = table.holders().first()?.tid;
     fds.iter().find_map(|&fd| {
         let slot = table.get(fd)?;

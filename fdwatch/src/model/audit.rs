@@ -311,8 +311,13 @@ impl Model {
             Some(known) if known.closes_on_exec() != slot.closes_on_exec() => {
                 Difference::CloseOnExec(slot.closes_on_exec())
             }
-            Some(_) => {
+            Some(known) => {
+                let is_news = slot.was_unlinked() && !known.was_unlinked();
                 self.audit.touch(address, fd);
+                if is_news {
+                    table.set_unlinked(fd);
+                    observer.unlinked(table, fd, &slot);
+                }
                 return;
             }
         };

@@ -49,6 +49,8 @@ pub trait Observer {
     fn execed(&mut self, table: &Table, at: Moment);
     /// No one holds `table` any more.
     fn gone(&mut self, table: &Table, at: Moment);
+    /// The file of `fd` was found to have no name any more.
+    fn unlinked(&mut self, _table: &Table, _fd: u32, _slot: &Slot) {}
 }
 
 /// Is told, and does not care.

@@ -231,10 +231,14 @@ impl Slot {
     }
 
     /// Whether the file had no name any more, or never had one, when the descriptor was made or
-    /// first seen.
+    /// last looked at.
     #[must_use]
     pub const fn was_unlinked(&self) -> bool {
         self.bits & UNLINKED != 0
+    }
+
+    pub(super) const fn set_unlinked(&mut self) {
+        self.bits |= UNLINKED;
     }
 
     /// Whether the file was made without a name, to be gone when it is closed.

@@ -201,6 +201,14 @@ impl Table {
         is_noted.then_some((slot.tid, slot.born))
     }
 
+    /// The file of `fd` has no name any more.
+    pub(super) fn set_unlinked(&mut self, fd: u32) {
+        let (place, i) = place(fd);
+        if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+            chunk.slots[i].set_unlinked();
+        }
+    }
+
     pub(super) fn set_closes_on_exec(&mut self, fd: u32, closes: bool) {
         if self
             .get(fd)

@@ -82,6 +82,8 @@ struct File {
     #[serde(rename = "type")]
     kind: &'static str,
     deleted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -514,6 +516,7 @@ fn file(file: &FileInfo) -> File {
         ino: file.ino,
         kind: file.file_type.name(),
         deleted: file.deleted,
+        pinned_bytes: file.pinned,
     }
 }
 

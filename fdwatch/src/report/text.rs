@@ -210,8 +210,25 @@ fn path(file: &FileInfo) -> String {
         Some(path) => Escaped(path).to_string(),
         None => format!("inode {} on {major}:{minor}", file.ino),
     };
-    let deleted = if file.deleted { " (deleted)" } else { "" };
+    let deleted = match file.pinned {
+        Some(bytes) => format!(" (deleted, {} held)", size(bytes)),
+        None if file.deleted => " (deleted)".to_owned(),
+        None => String::new(),
+    };
     format!("{name}{deleted}")
+}
+
+/// A size, for a person.
+fn size(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
+    unit.map_or_else(
+        || format!("{bytes} bytes"),
+        |(shift, unit)| {
+            let tenths = bytes.saturating_mul(10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        },
+    )
 }
 
 fn descriptor_column(descriptor: &Descriptor) -> String {

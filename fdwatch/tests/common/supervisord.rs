@@ -34,7 +34,12 @@ pub(crate) struct Supervisord {
 impl Supervisord {
     /// Starts one with the program `talker`, and waits until it writes that one's log.
     pub(crate) fn start() -> Self {
-        let supervisord = Self::with(include_str!("../fixtures/supervisord.conf"));
+        Self::talking(include_str!("../fixtures/supervisord.conf"))
+    }
+
+    /// The same, with another program of that name.
+    pub(crate) fn talking(configuration: &str) -> Self {
+        let supervisord = Self::with(configuration);
         let log = supervisord.log();
         supervisord.wait_for(&log, 1);
         eventually("a line in the log", || {
