@@ -35,6 +35,11 @@ pub const CLONED_THREAD: u8 = 2;
 /// a table of its own: its process has other threads.
 pub const OTHER_THREADS: u8 = 8;
 
+/// In [`Header::flags`] of a [`Death`] of a number that was not open: the one the thread closed just
+/// before, and near it, was not open either. Of a loop that closes all there could be, the first is
+/// told, and the second with this.
+pub const IN_A_ROW: u8 = 16;
+
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -147,12 +152,12 @@ pub struct Birth {
     pub payload: Payload,
 }
 
-/// A descriptor is about to be closed. At the entry of the syscall, and only if it is open, or if
-/// other tasks hold the table and may make it meanwhile.
+/// A descriptor is about to be closed. At the entry of the syscall. If it is not open and no other
+/// task holds the table, who might make it meanwhile, this is told of the first two of a row only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Death {
-    /// [`Kind::Death`]; flags: [`SHARED_TABLE`].
+    /// [`Kind::Death`]; flags: [`SHARED_TABLE`], [`IN_A_ROW`].
     pub header: Header,
     /// The table it is in.
     pub table: u64,

@@ -11,9 +11,9 @@ mod settings;
 
 pub use event::{
     AskedPath, Birth, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, CUT, Death, EVERY_THREAD, Event,
-    Exec, Exit, Fork, Header, INLINE_WORDS, Kind, MAX_FRAMES, MAX_PATH, MalformedEvent, NO_CALL,
-    ONLY_HOLDER, OTHER_THREADS, Payload, SHARED_TABLE, SetCloexec, SnapshotFile, SnapshotTask,
-    Stack, TableBits, WORDS_PER_CHUNK,
+    Exec, Exit, Fork, Header, IN_A_ROW, INLINE_WORDS, Kind, MAX_FRAMES, MAX_PATH, MalformedEvent,
+    NO_CALL, ONLY_HOLDER, OTHER_THREADS, Payload, SHARED_TABLE, SetCloexec, SnapshotFile,
+    SnapshotTask, Stack, TableBits, WORDS_PER_CHUNK,
 };
 pub use settings::{
     ASKED_OF_SOME, BTF_TASK, CAST, CAST_CALL, Casts, DETAIL, FileWindow, LOST_KINDS,

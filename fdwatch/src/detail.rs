@@ -57,7 +57,7 @@ pub struct Place {
 pub struct Details {
     /// By thread.
     waiting: FxHashMap<u32, Detail>,
-    /// By when the descriptor was made, which no two were at once.
+    /// By when the descriptor was made or closed, which no two were at once.
     of: FxHashMap<Moment, Detail>,
     oldest_first: VecDeque<Moment>,
     /// Each is kept once.
@@ -97,9 +97,26 @@ impl Details {
         }
     }
 
-    /// The thread has closed a descriptor, or ended.
-    pub fn closed(&mut self, tid: u32) {
+    /// The thread has closed a descriptor, or tried to, at that moment.
+    pub fn closed(&mut self, tid: u32, at: Moment) {
+        self.made(tid, at);
+    }
+
+    /// The thread has ended.
+    pub fn ended(&mut self, tid: u32) {
         self.waiting.remove(&tid);
+    }
+
+    /// Whether the thread has told where it is, and not yet what it does.
+    #[must_use]
+    pub fn is_waiting(&self, tid: u32) -> bool {
+        self.waiting.contains_key(&tid)
+    }
+
+    /// What is known of the descriptor that was closed at that moment, of its close.
+    #[must_use]
+    pub fn of_close(&self, closed: Moment) -> Option<&Detail> {
+        self.of(closed)
     }
 
     /// What is known of the descriptor that was made at that moment.
@@ -188,13 +205,14 @@ mod tests {
         details.stack(&stack(2, &[20]));
         details.made(1, Moment(5));
         details.made(1, Moment(6));
-        details.closed(2);
+        details.closed(2, Moment(8));
         details.made(2, Moment(7));
         let detail = details.of(Moment(5)).unwrap();
         assert_eq!(*detail.stack, [10, 11]);
         assert_eq!(detail.path.as_deref(), Some(&b"log"[..]));
         assert_eq!(details.of(Moment(6)), None);
         assert_eq!(details.of(Moment(7)), None);
+        assert_eq!(*details.of_close(Moment(8)).unwrap().stack, [20]);
         assert!(!details.is_any_waiting());
     }
 

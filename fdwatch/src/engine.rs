@@ -1,11 +1,11 @@
 //! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own.
 
-use fdwatch_common::Event;
+use fdwatch_common::{Event, Header};
 
 use crate::{
     detail::Details,
-    duplicates::{Duplicate, Duplicates, Path, Rotation},
-    model::{AnonymousDevices, Model, Moment, Outcome, Slot, Table},
+    duplicates::{Closing, Duplicate, Duplicates, Path, Rotation},
+    model::{AnonymousDevices, Model, Moment, Outcome, Slot, Table, TableId},
 };
 
 /// Snapshots taken until one is complete: another is only needed for what was made during the one
@@ -40,11 +40,30 @@ impl Engine {
     pub fn record(&mut self, record: &[u8], at: Moment) {
         match Event::parse(record) {
             Ok(event) => {
+                let closing = self.closing_in_detail(&event);
                 self.model.apply(&event, at, &mut self.duplicates);
                 self.take_detail(&event);
+                if let Some((table, fd, tid, slot)) = closing {
+                    let at = self.model.now();
+                    let closing = Closing { slot, tid, at };
+                    self.duplicates.closed_in_detail(table, fd, closing);
+                }
             }
             Err(_) => self.malformed += 1,
         }
+    }
+
+    /// What the event closes, if it is of a process that detail is wanted of.
+    fn closing_in_detail(&self, event: &Event<'_>) -> Option<(TableId, u32, u32, Slot)> {
+        let Event::Death(death) = event else {
+            return None;
+        };
+        let Header { tid, fd, .. } = death.header;
+        if !self.details.is_any_waiting() || !self.details.is_waiting(tid) {
+            return None;
+        }
+        let table = self.model.table(death.table)?;
+        Some((table.id(), fd, tid, *table.get(fd)?))
     }
 
     fn take_detail(&mut self, event: &Event<'_>) {
@@ -59,8 +78,8 @@ impl Engine {
                     self.details.made(birth.header.tid, slot.born);
                 }
             }
-            Event::Death(death) => self.details.closed(death.header.tid),
-            Event::Exit(exit) => self.details.closed(exit.header.tid),
+            Event::Death(death) => self.details.closed(death.header.tid, self.model.now()),
+            Event::Exit(exit) => self.details.ended(exit.header.tid),
             _ => {}
         }
     }
@@ -144,7 +163,7 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use fdwatch_common::{Birth, Fork, Header, Kind, SnapshotFile, SnapshotTask, TableBits};
+    use fdwatch_common::{Birth, Fork, Kind, SnapshotFile, SnapshotTask, TableBits};
 
     use super::*;
 

@@ -86,6 +86,11 @@ impl Follower for Watcher {
         duplicates.settle(model, now, &mut |duplicate, model| {
             tell(investigator.finding(duplicate, model));
         });
+        for stray in model.take_strays(now) {
+            if let Some(double) = duplicates.closed_twice(stray, model) {
+                tell(investigator.double_close(&double, model, details));
+            }
+        }
         if is_slow {
             duplicates.sweep(
                 model,

@@ -11,7 +11,7 @@ mod role;
 
 use crate::{
     detail::Frame,
-    duplicates::{Change, Closed, Duplicate, Nearby, Rotation},
+    duplicates::{Change, Closed, Closing, DoubleClose, Duplicate, Nearby, Rotation},
     model::{Access, FileType, Identity, Lineage, Moment, Provenance, Slot, Table},
 };
 
@@ -122,8 +122,23 @@ pub struct Descriptor {
     pub role: Option<String>,
     /// When it was closed, and was no longer part of it.
     pub closed: Option<Moment>,
+    /// The thread that closed it, if that was noted.
+    pub closed_by: Option<u32>,
+    /// Where in the program it was closed, if detail was wanted: from the inside out.
+    pub closed_stack: Vec<Frame>,
     /// What it refers to, if that is not the finding's file.
     pub other_file: Option<Box<FileInfo>>,
+}
+
+/// A close of a number that was not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedAgain {
+    /// When.
+    pub at: Moment,
+    /// The thread.
+    pub tid: u32,
+    /// Where in the program: from the inside out.
+    pub stack: Vec<Frame>,
 }
 
 /// What the thread that made a descriptor had made shortly before it.
@@ -176,6 +191,8 @@ impl Descriptor {
             asked_path: None,
             stack: Vec::new(),
             closed: None,
+            closed_by: None,
+            closed_stack: Vec::new(),
             other_file: None,
         }
     }
@@ -256,6 +273,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What to do about it.
     pub advice: &'static str,
+    /// The second close of what was closed already.
+    pub closed_again: Option<ClosedAgain>,
     /// Whose log the file is, if it is a supervisord's and its configuration tells.
     pub shared_by: Vec<String>,
 }
@@ -371,6 +390,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         times: duplicate.times,
         cause,
         severity,
+        closed_again: None,
         shared_by: Vec::new(),
         file,
     }
@@ -426,7 +446,67 @@ pub fn diagnose_rotation(
         cause: Cause::Rotated,
         severity: Severity::Warning,
         advice: advice::advice(Cause::Rotated, &[], &file, false),
+        closed_again: None,
         shared_by: Vec::new(),
+        file,
+    }
+}
+
+/// The finding that a double close is, in `process`; `is_elsewhere` tells whether the code that closed
+/// it first is known to be other than what closed it again.
+#[must_use]
+pub fn diagnose_double_close(
+    double: &DoubleClose,
+    process: ProcessInfo,
+    lineage: &Lineage,
+    is_elsewhere: bool,
+) -> Finding {
+    let closed = |closing: &Closing| {
+        let way = Way {
+            provenance: Provenance::Made,
+            lineage,
+            process: &process,
+        };
+        Descriptor {
+            closed: Some(closing.at),
+            closed_by: Some(closing.tid),
+            ..Descriptor::new(double.again.fd, &closing.slot, way)
+        }
+    };
+    let slot = &double.first.slot;
+    let file = FileInfo {
+        path: None,
+        dev: slot.dev,
+        ino: slot.ino,
+        file_type: slot.file_type(),
+        deleted: false,
+        pinned: None,
+    };
+    let before = double.before.iter().chain([&double.first]);
+    let closed = before.map(closed).collect();
+    let is_other_thread = double.first.tid != double.again.tid;
+    Finding {
+        id: double.id,
+        change: Change::Found,
+        fds: Vec::new(),
+        closed,
+        more_closed: 0,
+        lifetime: None,
+        times: 1,
+        cause: Cause::DoubleClose,
+        severity: if is_other_thread || is_elsewhere {
+            Severity::Warning
+        } else {
+            Severity::Info
+        },
+        advice: advice::advice(Cause::DoubleClose, &[slot], &file, false),
+        closed_again: Some(ClosedAgain {
+            at: double.again.at,
+            tid: double.again.tid,
+            stack: Vec::new(),
+        }),
+        shared_by: Vec::new(),
+        process,
         file,
     }
 }

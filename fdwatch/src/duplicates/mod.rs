@@ -8,6 +8,7 @@
 mod around;
 mod group;
 mod rotation;
+mod twice;
 
 use std::collections::VecDeque;
 
@@ -17,13 +18,17 @@ use self::{
     around::Around,
     group::{Group, Key},
     rotation::Rotations,
+    twice::Closings,
 };
 pub use self::{
     around::Nearby,
     group::Closed,
     rotation::{Path, Rotation},
+    twice::{Closing, DoubleClose},
 };
-use crate::model::{FileType, Identity, Model, Moment, Observer, Provenance, Slot, Table, TableId};
+use crate::model::{
+    FileType, Identity, Model, Moment, Observer, Provenance, Slot, Stray, Table, TableId,
+};
 
 /// How long a child that has not run another program is given to do so, before it is judged by what
 /// it holds: nanoseconds.
@@ -95,6 +100,7 @@ pub struct Duplicates {
     waiting: FxHashSet<TableId>,
     rotations: Rotations,
     around: Around,
+    closings: Closings,
     next_id: u64,
     all_types: bool,
 }
@@ -111,6 +117,7 @@ impl Duplicates {
             waiting: FxHashSet::default(),
             rotations: Rotations::default(),
             around: Around::default(),
+            closings: Closings::default(),
             next_id: 0,
             all_types,
         }
@@ -179,6 +186,23 @@ impl Duplicates {
                 self.dirty.push(key);
             }
         }
+    }
+
+    /// A descriptor of a process that detail is wanted of was closed.
+    pub fn closed_in_detail(&mut self, table: TableId, fd: u32, closing: Closing) {
+        self.closings.add(table, fd, closing);
+    }
+
+    /// What a close of a number that was not open has closed again, if that is known.
+    pub fn closed_twice(&mut self, again: Stray, model: &Model) -> Option<DoubleClose> {
+        let (first, before) = self.closings.of(&again, model)?;
+        self.next_id += 1;
+        Some(DoubleClose {
+            id: self.next_id,
+            again,
+            first,
+            before,
+        })
     }
 
     /// Tells `judge` of files that were rotated under those who hold them, after asking `path_of`

@@ -10,8 +10,11 @@ use rustc_hash::FxHashMap;
 use self::supervisord::Supervisords;
 use crate::{
     detail::Details,
-    diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation, is_memory},
-    duplicates::{Change, Duplicate, Path, Rotation},
+    diagnose::{
+        Context, Finding, Name, ProcessInfo, diagnose, diagnose_double_close, diagnose_rotation,
+        is_memory,
+    },
+    duplicates::{Change, DoubleClose, Duplicate, Path, Rotation},
     filter::Filter,
     model::{Identity, Model, Slot, Table},
     proc,
@@ -166,9 +169,49 @@ impl Investigator {
     }
 }
 
+impl Investigator {
+    /// What is to be told of `double`, if anything.
+    pub(crate) fn double_close(
+        &self,
+        double: &DoubleClose,
+        model: &Model,
+        details: &Details,
+    ) -> Option<Finding> {
+        let tgid = double.again.tgid;
+        if !self.filter.wants_process(tgid) {
+            return None;
+        }
+        let stack = |at| details.of_close(at).map(|detail| &detail.stack);
+        let stacks = stack(double.first.at).zip(stack(double.again.at));
+        let is_elsewhere = stacks.is_some_and(|(first, again)| first != again);
+        let process = match self.source {
+            Source::Live => process(tgid, model),
+            Source::Recording => known_process(tgid, model),
+        };
+        let table = model.table(double.again.table)?;
+        let mut finding = diagnose_double_close(double, process, table.lineage(), is_elsewhere);
+        let opened = details.of(double.first.slot.born);
+        finding.file.path = opened
+            .and_then(|detail| detail.path.as_deref())
+            .filter(|path| path.starts_with(b"/"))
+            .map(<[u8]>::to_vec);
+        self.filter.wants(&finding).then_some(finding)
+    }
+}
+
 /// Adds to a finding what is known in detail of how its descriptors were made.
 pub(crate) fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut Symbols) {
     let pid = finding.process.pid;
+    for descriptor in &mut finding.closed {
+        if let Some(detail) = descriptor.closed.and_then(|at| details.of_close(at)) {
+            descriptor.closed_stack = symbols.frames(pid, detail, descriptor.is_of_program);
+        }
+    }
+    if let Some(again) = &mut finding.closed_again
+        && let Some(detail) = details.of_close(again.at)
+    {
+        again.stack = symbols.frames(pid, detail, true);
+    }
     for descriptor in finding.fds.iter_mut().chain(&mut finding.closed) {
         let Some(detail) = descriptor.opened.and_then(|made| details.of(made)) else {
             continue;

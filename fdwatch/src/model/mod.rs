@@ -13,6 +13,7 @@ mod lineage;
 mod process;
 mod slot;
 mod snapshot;
+mod strays;
 mod table;
 mod window;
 
@@ -27,6 +28,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use self::{
     audit::Audit,
     contested::{Contested, is_recent},
+    strays::Strays,
     window::Window,
 };
 pub use self::{
@@ -34,6 +36,7 @@ pub use self::{
     lineage::{Lineage, Passage, Step},
     process::Process,
     slot::{Access, AnonymousDevices, FileType, Identity, Moment, Slot},
+    strays::Stray,
     table::{Holder, Provenance, Table, TableId},
 };
 
@@ -77,6 +80,8 @@ pub struct Statistics {
     pub contested: u64,
     /// Those of them that were otherwise than the order of the records said.
     pub contested_otherwise: u64,
+    /// Closes of numbers that were not open, but for those of loops.
+    pub closed_unopened: u64,
     /// What audits have brought up to date of processes that were not followed.
     pub caught_up: u64,
 }
@@ -113,6 +118,7 @@ pub struct Model {
     contested: Contested,
     window: Option<Window>,
     audit: Audit,
+    strays: Strays,
     /// Processes that are not followed; or are again, and so many audits have yet to come.
     not_followed: FxHashMap<u32, Option<u32>>,
     /// Tables that the last snapshot may have missed parts of; all, before the first.
@@ -286,6 +292,20 @@ impl Model {
         }
         if removed.is_none() && file != 0 {
             self.statistics.unknown_closed += 1;
+        }
+        if file == 0 && removed.is_none() {
+            let stray = Stray {
+                tgid: header.tgid,
+                tid: header.tid,
+                table: address,
+                fd: header.fd,
+                at: now,
+            };
+            self.strays.add(stray, header.flags);
+            if header.flags & SHARED_TABLE == 0 {
+                // There is no one to be at odds with.
+                return;
+            }
         }
         if self.window.is_none() {
             self.contested
@@ -503,6 +523,19 @@ impl Model {
             let mut tables = threads.chain([process.table]);
             tables.any(|table| self.table(table).is_some_and(|table| !table.is_empty()))
         })
+    }
+
+    /// Closes of numbers that were not open, since they were last asked for: but for those of loops,
+    /// which takes a while to be known.
+    pub fn take_strays(&mut self, now: Moment) -> Vec<Stray> {
+        let strays = self.strays.take(now);
+        for stray in &strays {
+            self.statistics.closed_unopened += 1;
+            if let Some(process) = self.processes.get_mut(&stray.tgid) {
+                process.closed_unopened = process.closed_unopened.saturating_add(1);
+            }
+        }
+        strays
     }
 
     /// Whether threads were at odds about numbers, so that the kernel is to be asked: by an audit,

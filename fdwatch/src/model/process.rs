@@ -20,6 +20,8 @@ pub struct Process {
     /// Its name when it was made or last ran a program, NUL-terminated within. It may have changed
     /// it since.
     pub comm: [u8; COMM_LEN],
+    /// How often it closed a number that was not open, outside of loops that close all numbers.
+    pub closed_unopened: u32,
     /// Address of the table that its threads share; 0 while only threads of it are known.
     pub(super) table: u64,
     /// Threads with tables of their own.
@@ -33,6 +35,7 @@ impl Process {
             start_time: 0,
             parent: 0,
             comm: [0; COMM_LEN],
+            closed_unopened: 0,
             table,
             threads: Vec::new(),
         }

@@ -58,6 +58,8 @@ struct FindingBody {
     cause: &'static str,
     severity: &'static str,
     advice: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_again: Option<Again>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_by: Vec<String>,
 }
@@ -111,9 +113,20 @@ struct Fd {
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    closed_by: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    closed_stack: Vec<StackFrame>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     lifetime: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<File>,
+}
+
+#[derive(Serialize)]
+struct Again {
+    at: String,
+    tid: u32,
+    stack: Vec<StackFrame>,
 }
 
 #[derive(Serialize)]
@@ -192,6 +205,7 @@ struct Summary {
     descriptors: usize,
     unknown_closed: u64,
     unknown_tables: u64,
+    closed_unopened: u64,
     drift: Drift,
     contested: Contested,
     malformed: u64,
@@ -269,6 +283,11 @@ impl Json {
             cause: finding.cause.name(),
             severity: finding.severity.name(),
             advice: finding.advice,
+            closed_again: finding.closed_again.as_ref().map(|again| Again {
+                at: clock.rfc3339(again.at),
+                tid: again.tid,
+                stack: again.stack.iter().map(stack_frame).collect(),
+            }),
             shared_by: finding.shared_by.clone(),
         };
         self.line("finding", body, clock, now)
@@ -358,6 +377,7 @@ impl Json {
             descriptors: account.descriptors,
             unknown_closed: account.statistics.unknown_closed,
             unknown_tables: account.statistics.unknown_tables,
+            closed_unopened: account.statistics.closed_unopened,
             drift: Drift {
                 audits: drift.audits,
                 missing: drift.missing,
@@ -440,6 +460,8 @@ impl Json {
             outlives: descriptor.outlives().map(|connection| connection.fd),
             role: descriptor.role.clone(),
             closed_at: descriptor.closed.map(|moment| clock.rfc3339(moment)),
+            closed_by: descriptor.closed_by,
+            closed_stack: descriptor.closed_stack.iter().map(stack_frame).collect(),
             lifetime: lifetime.map(|(closed, opened)| tenths(closed.since(opened))),
             file: descriptor.other_file.as_deref().map(file),
         }

@@ -85,6 +85,15 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         );
         text.push_str(&detail(descriptor));
     }
+    if let Some(again) = &finding.closed_again {
+        let _ = writeln!(
+            text,
+            "{MARGIN}{DIM}! not open, and closed again at {}, by thread {}{DIM:#}",
+            clock.time_of_day(again.at),
+            again.tid,
+        );
+        text.push_str(&stack("in", &again.stack));
+    }
     if finding.more_closed > 0 {
         let _ = writeln!(
             text,
@@ -100,28 +109,33 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
 
 /// How the descriptor was made, if that is known: a line for the path and one for the stack.
 fn detail(descriptor: &Descriptor) -> String {
-    /// Frames that are shown; JSON has all.
-    const MOST: usize = 8;
     let mut text = String::new();
     if let Some(path) = &descriptor.asked_path {
         let _ = writeln!(text, "{MARGIN}{DIM}        as {}{DIM:#}", Escaped(path));
     }
-    if !descriptor.stack.is_empty() {
-        let frames = descriptor.stack.iter().take(MOST).map(frame);
-        let more = descriptor.stack.len().saturating_sub(MOST);
-        let more = if more > 0 {
-            format!(" < {more} more")
-        } else {
-            String::new()
-        };
-        let frames: Vec<_> = frames.collect();
-        let _ = writeln!(
-            text,
-            "{MARGIN}{DIM}        in {}{more}{DIM:#}",
-            frames.join(" < ")
-        );
-    }
+    text.push_str(&stack("in", &descriptor.stack));
+    text.push_str(&stack("closed in", &descriptor.closed_stack));
     text
+}
+
+/// A stack, as a line; nothing, if there is none.
+fn stack(what: &str, frames: &[Frame]) -> String {
+    /// Frames that are shown; JSON has all.
+    const MOST: usize = 8;
+    if frames.is_empty() {
+        return String::new();
+    }
+    let more = frames.len().saturating_sub(MOST);
+    let more = if more > 0 {
+        format!(" < {more} more")
+    } else {
+        String::new()
+    };
+    let frames: Vec<_> = frames.iter().take(MOST).map(frame).collect();
+    format!(
+        "{MARGIN}{DIM}        {what} {}{more}{DIM:#}\n",
+        frames.join(" < ")
+    )
 }
 
 /// How the descriptor came to the process, and what it outlives: a line each.
