@@ -26,7 +26,7 @@ fn sys_enter_close(ctx: TracePointContext) -> u32 {
         // SAFETY: the array is of programs of this kind.
         unsafe { DEATH_IN_DETAIL.tail_call(&ctx, 0) };
     }
-    death(&ctx, caller, || ());
+    death(&ctx, caller, |_| ());
     0
 }
 
@@ -38,7 +38,7 @@ static DEATH_IN_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[tracepoint]
 fn death_in_detail(ctx: TracePointContext) -> u32 {
     if let Some(caller) = caller() {
-        death(&ctx, caller, || tell_stack(&ctx, caller, number(&ctx)));
+        death(&ctx, caller, |fd| tell_stack(&ctx, caller, fd));
     }
     0
 }
@@ -87,9 +87,9 @@ fn number(ctx: &TracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn death(ctx: &TracePointContext, caller: Caller, before: impl Fn()) {
+fn death(ctx: &TracePointContext, caller: Caller, before: impl Fn(u32)) {
+    let (call, fd) = (syscall::number(ctx), number(ctx));
     let table = current_table();
-    let fd = number(ctx);
     let file = table.file_address(fd);
     let is_shared = table.is_shared();
     let mut flags = if is_shared { SHARED_TABLE } else { 0 };
@@ -102,11 +102,11 @@ fn death(ctx: &TracePointContext, caller: Caller, before: impl Fn()) {
             flags |= IN_A_ROW;
         }
     }
-    before();
+    before(fd);
     let header = Header {
         kind: Kind::Death as u8,
         flags,
-        call: syscall::number(ctx),
+        call,
         fd,
         tid: caller.tid,
         tgid: caller.tgid,

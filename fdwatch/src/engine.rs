@@ -4,7 +4,7 @@ use fdwatch_common::{Event, Header};
 
 use crate::{
     detail::Details,
-    duplicates::{Closing, Duplicate, Duplicates, Path, Rotation},
+    duplicates::{Duplicate, Duplicates, Path, Rotation},
     model::{AnonymousDevices, Model, Moment, Outcome, Slot, Table, TableId},
 };
 
@@ -43,27 +43,32 @@ impl Engine {
                 let closing = self.closing_in_detail(&event);
                 self.model.apply(&event, at, &mut self.duplicates);
                 self.take_detail(&event);
-                if let Some((table, fd, tid, slot)) = closing {
-                    let at = self.model.now();
-                    let closing = Closing { slot, tid, at };
-                    self.duplicates.closed_in_detail(table, fd, closing);
+                if let Some((table, fd, tid)) = closing {
+                    self.duplicates.set_closer(table, fd, tid);
                 }
             }
             Err(_) => self.malformed += 1,
         }
     }
 
-    /// What the event closes, if it is of a process that detail is wanted of.
-    fn closing_in_detail(&self, event: &Event<'_>) -> Option<(TableId, u32, u32, Slot)> {
-        let Event::Death(death) = event else {
-            return None;
-        };
-        let Header { tid, fd, .. } = death.header;
-        if !self.details.is_any_waiting() || !self.details.is_waiting(tid) {
+    /// What the event closes and whose thread does, if it is of a process that detail is wanted of.
+    fn closing_in_detail(&mut self, event: &Event<'_>) -> Option<(TableId, u32, u32)> {
+        if !self.details.is_any_waiting() {
             return None;
         }
-        let table = self.model.table(death.table)?;
-        Some((table.id(), fd, tid, *table.get(fd)?))
+        let (address, header) = match event {
+            Event::Birth(birth) => (birth.table, birth.header),
+            Event::Death(death) => (death.table, death.header),
+            _ => return None,
+        };
+        let Header { tid, fd, .. } = header;
+        if !self.details.is_waiting(tid) {
+            return None;
+        }
+        let table = self.model.table(address)?;
+        self.duplicates.remember_closings(table.id());
+        let is_closed = matches!(event, Event::Death(_)) && table.get(fd).is_some();
+        is_closed.then_some((table.id(), fd, tid))
     }
 
     fn take_detail(&mut self, event: &Event<'_>) {

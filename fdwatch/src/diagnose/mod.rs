@@ -469,7 +469,7 @@ pub fn diagnose_double_close(
         };
         Descriptor {
             closed: Some(closing.at),
-            closed_by: Some(closing.tid),
+            closed_by: closing.tid,
             ..Descriptor::new(double.again.fd, &closing.slot, way)
         }
     };
@@ -484,7 +484,7 @@ pub fn diagnose_double_close(
     };
     let before = double.before.iter().chain([&double.first]);
     let closed = before.map(closed).collect();
-    let is_other_thread = double.first.tid != double.again.tid;
+    let is_other_thread = double.first.tid.is_some_and(|tid| tid != double.again.tid);
     Finding {
         id: double.id,
         change: Change::Found,

@@ -188,9 +188,14 @@ impl Duplicates {
         }
     }
 
-    /// A descriptor of a process that detail is wanted of was closed.
-    pub fn closed_in_detail(&mut self, table: TableId, fd: u32, closing: Closing) {
-        self.closings.add(table, fd, closing);
+    /// What is closed in the table is remembered from here on: detail is wanted of its process.
+    pub fn remember_closings(&mut self, table: TableId) {
+        self.closings.remember(table);
+    }
+
+    /// Whose thread the last close of the number was.
+    pub fn set_closer(&mut self, table: TableId, fd: u32, tid: u32) {
+        self.closings.set_closer(table, fd, tid);
     }
 
     /// What a close of a number that was not open has closed again, if that is known.
@@ -327,6 +332,7 @@ impl Duplicates {
     }
 
     fn leave(&mut self, table: &Table, fd: u32, slot: &Slot, at: Moment) {
+        self.closings.closed(table.id(), fd, slot, at);
         let key = Key {
             table: table.id(),
             identity: slot.identity(),
@@ -415,6 +421,7 @@ impl Observer for Duplicates {
     fn gone(&mut self, table: &Table, at: Moment) {
         self.rotations.gone(table);
         self.around.gone(table.id());
+        self.closings.forget(table.id());
         let waited_for = self.waiting.remove(&table.id());
         let Some(identities) = self.by_table.remove(&table.id()) else {
             return;

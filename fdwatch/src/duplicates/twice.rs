@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Model, Moment, Slot, Stray, TableId};
 
@@ -15,8 +15,8 @@ const MOST: usize = 16_384;
 pub struct Closing {
     /// What it was.
     pub slot: Slot,
-    /// The thread that closed it.
-    pub tid: u32,
+    /// The thread that closed it; none if it was closed with others at once, by `close_range` or exec.
+    pub tid: Option<u32>,
     /// When.
     pub at: Moment,
 }
@@ -37,13 +37,42 @@ pub struct DoubleClose {
 /// What was closed of late.
 #[derive(Debug, Default)]
 pub(super) struct Closings {
+    /// Tables of processes that detail is wanted of.
+    tables: FxHashSet<TableId>,
     /// The last of each number of a table, and the one before.
     last: FxHashMap<(TableId, u32), (Closing, Option<Closing>)>,
     oldest_first: VecDeque<(TableId, u32, Moment)>,
 }
 
 impl Closings {
-    pub(super) fn add(&mut self, table: TableId, fd: u32, closing: Closing) {
+    /// What is closed in the table is remembered from here on.
+    pub(super) fn remember(&mut self, table: TableId) {
+        self.tables.insert(table);
+    }
+
+    /// The table is gone.
+    pub(super) fn forget(&mut self, table: TableId) {
+        if !self.tables.is_empty() {
+            self.tables.remove(&table);
+        }
+    }
+
+    /// Whose thread the last close of the number was.
+    pub(super) fn set_closer(&mut self, table: TableId, fd: u32, tid: u32) {
+        if let Some((last, _)) = self.last.get_mut(&(table, fd)) {
+            last.tid = Some(tid);
+        }
+    }
+
+    pub(super) fn closed(&mut self, table: TableId, fd: u32, slot: &Slot, at: Moment) {
+        if self.tables.is_empty() || !self.tables.contains(&table) {
+            return;
+        }
+        let closing = Closing {
+            slot: *slot,
+            tid: None,
+            at,
+        };
         let before = self.last.get(&(table, fd)).map(|&(before, _)| before);
         self.last.insert((table, fd), (closing, before));
         self.oldest_first.push_back((table, fd, closing.at));
