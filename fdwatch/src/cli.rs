@@ -34,6 +34,8 @@ pub enum Command {
     Scan(Scan),
     /// Show the descriptors of a process
     Fds(Fds),
+    /// Tell why a process holds what it holds, step by step, and what to change
+    Explain(Explain),
     /// Record the kernel's events, to be gone through again
     Record(Record),
     /// Tell what `watch` would have told of a recording, but for paths
@@ -131,6 +133,49 @@ pub struct Fds {
     /// Where it is from.
     #[command(flatten)]
     pub source: Source,
+}
+
+/// See [`Command::Explain`].
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The process
+    pub pid: u32,
+    /// The descriptor or the file it is about [default: all that is held twice, or was deleted]
+    #[arg(value_name = "FD|PATH", value_parser = target)]
+    pub target: Option<Target>,
+    /// Follow the process for so long first, such as 30s or 5m, or until Ctrl-C: to see what opens
+    /// it, where in the program, and what becomes of it
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+    /// How it is shown.
+    #[command(flatten)]
+    pub output: Output,
+    /// Where it is from, if it is a look.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// What an explanation is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A descriptor.
+    Fd(u32),
+    /// A file, from the root.
+    Path(String),
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    if let Ok(fd) = text.parse() {
+        return Ok(Target::Fd(fd));
+    }
+    if text.starts_with('/') {
+        return Ok(Target::Path(text.to_owned()));
+    }
+    std::path::absolute(text)
+        .ok()
+        .and_then(|path| path.into_os_string().into_string().ok())
+        .map(Target::Path)
+        .ok_or_else(|| "neither a descriptor nor a path".to_owned())
 }
 
 /// See [`Command::Record`].

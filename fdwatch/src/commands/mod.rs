@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod doctor;
+mod explain;
 mod fds;
 mod lint;
 mod live;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Watch(watch)) => watch::run(&watch),
         Some(Command::Scan(scan)) => scan::run(&scan),
         Some(Command::Fds(fds)) => fds::run(&fds),
+        Some(Command::Explain(explain)) => explain::run(&explain),
         Some(Command::Record(record)) => record::run(&record),
         Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),

@@ -3,6 +3,48 @@
 use super::{Cause, FileInfo};
 use crate::model::Slot;
 
+/// What else helps against the cause, besides what is told with each finding.
+pub fn remedies(cause: Cause, writes: bool) -> &'static [&'static str] {
+    match cause {
+        Cause::Reopened if writes => &[
+            "reuse the handle: let one part of the program open the file, and hand it to the others",
+            "where several must write, send it to one that does: a logging process, a pipe, syslog",
+        ],
+        Cause::Reopened => &[
+            "close what was opened on every way out: when the client is gone, when a read fails",
+            "in a language with a collector close by hand: it may be long until the collector does",
+        ],
+        Cause::Inherited => &[
+            "close in the child, right after fork, what it opens itself",
+            "open what children are not to have after forking them",
+        ],
+        Cause::ExecLeak => &[
+            "set O_CLOEXEC at opening: by fcntl later there is a gap, in which another thread may fork",
+            "or close all from 3 on before exec: close_range(3, ~0, 0)",
+        ],
+        Cause::Duplicated => &["close the copy that dup left, once both are in place"],
+        Cause::Rotated => &[
+            "have logrotate tell the program to open its log anew (postrotate), or use copytruncate",
+            "close the old file before the new one is opened",
+        ],
+        Cause::Deleted => {
+            &["truncate it before deleting, if it cannot be closed: that frees the space"]
+        }
+        Cause::Received => &["let the receiver close what it does not use, errors included"],
+        Cause::SharedConfig => &[
+            "or send them to one log without rotation (stdout_logfile_maxbytes=0), and rotate that by copytruncate",
+            "fdwatch lint shows all programs that share a log",
+        ],
+        Cause::SharedFile => &[
+            "where several must write, send it to one that does: a logging process, a pipe, syslog",
+        ],
+        Cause::DoubleClose => &[
+            "set the number to -1 where it is closed, so that no one can close it again",
+            "do not close by number what belongs to objects that close it themselves",
+        ],
+    }
+}
+
 /// Where a configuration gives one log to several processes.
 pub(super) const SHARED_CONFIG: &str = "give each process a log of its own (%(program_name)s, %(process_num)d in its name): these write, and rotate, one file";
 

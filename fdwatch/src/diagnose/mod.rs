@@ -5,9 +5,11 @@
 
 mod advice;
 mod cause;
+mod census;
 mod chain;
 mod origin;
 mod role;
+mod story;
 
 use crate::{
     detail::Frame,
@@ -16,7 +18,15 @@ use crate::{
 };
 
 use self::cause::{cause, has_two_descriptions};
-pub use self::{cause::Cause, chain::Link, origin::origin, role::LogUse};
+pub use self::{
+    advice::remedies,
+    cause::Cause,
+    census::Census,
+    chain::Link,
+    origin::origin,
+    role::LogUse,
+    story::{Sentence, Sharer, story},
+};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -288,6 +298,9 @@ pub struct Context {
     pub name: Option<Name>,
     /// Whether the path leads to another file now.
     pub replaced: bool,
+    /// Descriptors that the process's parent has under the same number, as the same description: where
+    /// it was not seen how they came, they came from there.
+    pub from_parent: Vec<u32>,
     /// Whether the process's parent is there and holds the same file twice: then the duplicate is the
     /// parent's, unless the process runs another program, or has added to it.
     pub parent_holds_it: bool,
@@ -302,7 +315,11 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         .iter()
         .filter_map(|&fd| {
             let (table, slot) = (table?, table?.get(fd)?);
-            Some((fd, slot, table.provenance(slot)))
+            let provenance = match table.provenance(slot) {
+                Provenance::Unknown if context.from_parent.contains(&fd) => Provenance::Inherited,
+                seen => seen,
+            };
+            Some((fd, slot, provenance))
         })
         .collect();
     // One that is gone is judged by what it was.
@@ -341,7 +358,11 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         .iter()
         .filter_map(|&fd| {
             let table = table?;
-            Some(Descriptor::of(table, fd, table.get(fd)?, &context.process))
+            let mut descriptor = Descriptor::of(table, fd, table.get(fd)?, &context.process);
+            if descriptor.origin == "unknown" && context.from_parent.contains(&fd) {
+                descriptor.origin = "fork";
+            }
+            Some(descriptor)
         })
         .collect();
     let mut closed: Vec<_> = duplicate

@@ -24,6 +24,7 @@ fn context() -> Context {
             pinned: None,
         }),
         replaced: false,
+        from_parent: Vec::new(),
         parent_holds_it: false,
     }
 }

@@ -84,12 +84,7 @@ impl Investigator {
         let context = self.context(duplicate, model, known);
         let name = context.name.clone();
         let mut finding = diagnose(duplicate, context);
-        if let Some(path) = finding.file.path.as_deref()
-            && self.source == Source::Live
-        {
-            let uses = self.supervisords.uses(&finding.process, path);
-            finding.add_uses(&uses);
-        }
+        self.add_uses(&mut finding);
         // One alone is told of a deleted file, and that is known for certain only now.
         let is_one = finding.fds.len() + finding.closed.len() < 2;
         let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_one);
@@ -107,6 +102,24 @@ impl Investigator {
 }
 
 impl Investigator {
+    /// What there is to say of what may be held but once.
+    pub(crate) fn plain(&mut self, duplicate: &Duplicate<'_>, model: &Model) -> Finding {
+        let context = self.context(duplicate, model, None);
+        let mut finding = diagnose(duplicate, context);
+        self.add_uses(&mut finding);
+        finding
+    }
+
+    /// Says what the descriptors are for, if they are a supervisord's.
+    fn add_uses(&mut self, finding: &mut Finding) {
+        if let Some(path) = finding.file.path.as_deref()
+            && self.source == Source::Live
+        {
+            let uses = self.supervisords.uses(&finding.process, path);
+            finding.add_uses(&uses);
+        }
+    }
+
     fn context(&self, duplicate: &Duplicate<'_>, model: &Model, known: Option<Known>) -> Context {
         let name = duplicate
             .table
@@ -116,6 +129,7 @@ impl Investigator {
             Source::Live => process(duplicate.tgid, model),
             Source::Recording => known_process(duplicate.tgid, model),
         };
+        let process_parent = process.ppid;
         let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
         let (process, name) = match (known, name) {
             // It may have been renamed or deleted since it was found.
@@ -129,6 +143,7 @@ impl Investigator {
                 }),
             process,
             name,
+            from_parent: from_parent(duplicate, model, process_parent),
             parent_holds_it,
         }
     }
@@ -153,6 +168,7 @@ impl Investigator {
             process,
             name,
             replaced: true,
+            from_parent: Vec::new(),
             parent_holds_it: false,
         };
         let name = context.name.clone();
@@ -284,6 +300,20 @@ fn known_process(tgid: u32, model: &Model) -> ProcessInfo {
         comm: known.map_or_else(Vec::new, |known| known.name().to_vec()),
         ..ProcessInfo::default()
     }
+}
+
+/// The descriptors that the parent has as well, under the same numbers.
+fn from_parent(duplicate: &Duplicate<'_>, model: &Model, parent: u32) -> Vec<u32> {
+    let (Some(own), Some(parents)) = (duplicate.table, model.table_of(parent)) else {
+        return Vec::new();
+    };
+    let fds = duplicate.fds.iter().copied();
+    fds.filter(|&fd| {
+        let (own, parents) = (own.get(fd), parents.get(fd));
+        own.zip(parents)
+            .is_some_and(|(own, parents)| own.file == parents.file)
+    })
+    .collect()
 }
 
 fn holds_twice(model: &Model, tgid: u32, identity: Identity) -> bool {

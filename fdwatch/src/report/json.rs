@@ -9,7 +9,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Account, BudgetReport, TableReport,
+    Account, BudgetReport, Explanation, TableReport,
+    explanation::Body,
     time::{Clock, seconds, tenths},
 };
 use crate::{
@@ -65,7 +66,7 @@ struct FindingBody {
 }
 
 #[derive(Serialize)]
-struct Process {
+pub(super) struct Process {
     pid: u32,
     start_time: Option<String>,
     ppid: u32,
@@ -75,7 +76,7 @@ struct Process {
 }
 
 #[derive(Serialize)]
-struct File {
+pub(super) struct File {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
@@ -148,7 +149,7 @@ struct NearFd {
 }
 
 #[derive(Serialize)]
-struct StackFrame {
+pub(super) struct StackFrame {
     address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     symbol: Option<String>,
@@ -350,6 +351,15 @@ impl Json {
         self.line("table", body, clock, now)
     }
 
+    pub(super) fn explanation(
+        &self,
+        explanation: &Explanation,
+        clock: &Clock,
+        now: Moment,
+    ) -> serde_json::Result<String> {
+        self.line("explanation", Body::of(explanation, clock), clock, now)
+    }
+
     pub(super) fn summary(
         &self,
         account: &Account,
@@ -468,7 +478,7 @@ impl Json {
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -491,7 +501,7 @@ fn near_fd(near: &Around, clock: &Clock) -> NearFd {
     }
 }
 
-fn stack_frame(frame: &Frame) -> StackFrame {
+pub(super) fn stack_frame(frame: &Frame) -> StackFrame {
     let place = frame.place.as_ref();
     StackFrame {
         address: format!("{:x}", frame.address),
@@ -511,7 +521,7 @@ const fn change(change: Change) -> &'static str {
     }
 }
 
-fn process(process: &ProcessInfo, clock: &Clock) -> Process {
+pub(super) fn process(process: &ProcessInfo, clock: &Clock) -> Process {
     let started = process.start_time;
     Process {
         pid: process.pid,
@@ -526,7 +536,7 @@ fn process(process: &ProcessInfo, clock: &Clock) -> Process {
     }
 }
 
-fn file(file: &FileInfo) -> File {
+pub(super) fn file(file: &FileInfo) -> File {
     let (major, minor) = major_minor(file.dev);
     let path = file.path.as_deref();
     File {

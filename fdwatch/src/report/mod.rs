@@ -1,6 +1,7 @@
 //! Shows findings: as text or as JSON, on standard output. Nothing is decided here.
 
 mod escape;
+mod explanation;
 mod json;
 pub mod lint;
 mod text;
@@ -8,6 +9,7 @@ pub mod time;
 
 use std::io::{self, Write};
 
+pub use self::explanation::{Explanation, FileStory};
 use self::{json::Json, time::Clock};
 use crate::{
     budget::Shedding,
@@ -194,6 +196,20 @@ impl<W: Write> Reporter<W> {
         let text = match self.format {
             Format::Text => text::table(table),
             Format::Json => line(self.json.table(table, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())?;
+        self.flush()
+    }
+
+    /// Shows an explanation.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn explanation(&mut self, explanation: &Explanation, now: Moment) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => explanation::as_text(explanation, &self.clock),
+            Format::Json => line(self.json.explanation(explanation, &self.clock, now))?,
         };
         self.output.write_all(text.as_bytes())?;
         self.flush()

@@ -182,7 +182,7 @@ fn link(link: &Link, clock: &Clock) -> String {
     }
 }
 
-fn frame(frame: &Frame) -> String {
+pub(super) fn frame(frame: &Frame) -> String {
     let Some(place) = &frame.place else {
         return format!("{:#x}", frame.address);
     };
@@ -218,7 +218,7 @@ fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", Escaped(&process.comm), process.pid)
 }
 
-fn path(file: &FileInfo) -> String {
+pub(super) fn path(file: &FileInfo) -> String {
     let (major, minor) = major_minor(file.dev);
     let name = match &file.path {
         Some(path) => Escaped(path).to_string(),

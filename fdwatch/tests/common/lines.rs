@@ -9,11 +9,11 @@ use std::{
 use super::DEADLINE;
 
 /// See the module.
-pub(super) struct Lines(Receiver<String>);
+pub(crate) struct Lines(Receiver<String>);
 
 impl Lines {
     /// Of what is read from `from`.
-    pub(super) fn of(from: impl Read + Send + 'static) -> Self {
+    pub(crate) fn of(from: impl Read + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(from).lines() {
@@ -27,12 +27,12 @@ impl Lines {
     }
 
     /// The next one: none after the last, or if it does not come in time.
-    pub(super) fn next(&self) -> Option<String> {
+    pub(crate) fn next(&self) -> Option<String> {
         self.0.recv_timeout(DEADLINE).ok()
     }
 
     /// All that are still to come, up to the end.
-    pub(super) fn rest(&self) -> Vec<String> {
+    pub(crate) fn rest(&self) -> Vec<String> {
         std::iter::from_fn(|| self.next()).collect()
     }
 }

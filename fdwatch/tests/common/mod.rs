@@ -5,7 +5,7 @@
     reason = "each test crate uses some of it, and none uses all"
 )]
 
-mod lines;
+pub(crate) mod lines;
 mod log;
 pub(crate) mod procfs;
 pub(crate) mod puppet;

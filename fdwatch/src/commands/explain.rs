@@ -1,0 +1,292 @@
+//! `fdwatch explain PID [FD|PATH]`: why a process holds what it holds, step by step.
+
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, process::ExitCode,
+};
+
+use anyhow::{Result, bail};
+
+use super::{
+    WritingOutput as _, check_pid,
+    live::{Follower, Live, Wanted, now},
+    reporter, snapshot,
+};
+use crate::{
+    cli::{Detail, Explain, MaxCpu, Target},
+    diagnose::{Census, Descriptor, Finding, Severity, Sharer},
+    duplicates::{Change, Duplicate},
+    engine::Engine,
+    filter::Filter,
+    investigate::{self, Investigator, Source},
+    model::{FileType, Model, Moment},
+    probe::{Lost, default_ring_bytes},
+    proc,
+    report::{BudgetReport, Explanation, FileStory, say_started},
+    symbols::Symbols,
+};
+
+/// Closed descriptors of one file that are told of: the last.
+const MOST_CLOSED: usize = 64;
+
+/// Files that are told of when none is asked for: the worst.
+const MOST_FILES: usize = 20;
+
+/// Sharers of one descriptor that are told of.
+const MOST_SHARERS: usize = 8;
+
+pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
+    check_pid(explain.pid)?;
+    let filter = Filter {
+        pids: vec![explain.pid],
+        severity: Severity::Info,
+        ..Filter::default()
+    };
+    let mut explainer = Explainer {
+        explain,
+        investigator: Investigator::new(filter, Source::Live),
+        symbols: Symbols::default(),
+        gathered: BTreeMap::new(),
+    };
+    if let Some(duration) = explain.duration {
+        let live = Live::start(Wanted {
+            ring_bytes: default_ring_bytes(),
+            all_types: true,
+            max_cpu: MaxCpu(100.0),
+            detail: Detail::Suspects,
+            pids: vec![explain.pid],
+        })?;
+        live.follow(Some(duration), &mut explainer)?;
+    } else {
+        let snapshot::Snapshot { mut engine, .. } = snapshot::take(explain.source.proc, true)?;
+        let now = engine.model.now();
+        explainer.gather(&mut engine, now);
+        explainer.tell(&mut engine, now)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gathers what is found of the process, until it is told.
+struct Explainer<'a> {
+    explain: &'a Explain,
+    investigator: Investigator,
+    symbols: Symbols,
+    /// By number, as it was told last, with all that was closed of it.
+    gathered: BTreeMap<u64, Finding>,
+}
+
+impl Explainer<'_> {
+    fn gather(&mut self, engine: &mut Engine, now: Moment) {
+        let Self {
+            investigator,
+            symbols,
+            gathered,
+            ..
+        } = self;
+        let Engine {
+            model,
+            duplicates,
+            details,
+            ..
+        } = engine;
+        let mut keep = |finding: Option<Finding>| {
+            if let Some(mut finding) = finding {
+                investigate::add_detail(&mut finding, details, symbols);
+                add(gathered, finding);
+            }
+        };
+        duplicates.settle(model, now, &mut |duplicate, model| {
+            keep(investigator.finding(duplicate, model));
+        });
+        for stray in model.take_strays(now) {
+            if let Some(double) = duplicates.closed_twice(stray, model) {
+                keep(investigator.double_close(&double, model, details));
+            }
+        }
+        duplicates.sweep(
+            model,
+            now,
+            &mut investigate::path_of,
+            &mut |rotation, model| keep(investigator.rotation(rotation, model)),
+        );
+    }
+
+    fn tell(&mut self, engine: &mut Engine, now: Moment) -> Result<()> {
+        let files = self.files(engine, now)?;
+        let model = &engine.model;
+        let pid = self.explain.pid;
+        let table = model.table_of(pid);
+        let files = files.into_iter().map(|finding| {
+            let sharers = sharers(&finding, model);
+            FileStory { sharers, finding }
+        });
+        let explanation = Explanation {
+            process: investigate::process(pid, model),
+            census: table.map_or_else(Census::default, Census::of),
+            closed_unopened: model.process(pid).map_or(0, |known| known.closed_unopened),
+            followed: self.explain.duration.is_some(),
+            files: files.collect(),
+        };
+        let mut reporter = reporter(self.explain.output.format());
+        reporter.explanation(&explanation, now).writing_output()
+    }
+
+    /// The files there is a story of, the worst first; or the one that was asked for.
+    fn files(&mut self, engine: &mut Engine, now: Moment) -> Result<Vec<Finding>> {
+        let Some(target) = &self.explain.target else {
+            let found = std::mem::take(&mut self.gathered).into_values();
+            let mut files: Vec<_> = found
+                .filter(|finding| {
+                    finding.file.file_type == FileType::Regular || finding.severity > Severity::Info
+                })
+                .collect();
+            files.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+            files.truncate(MOST_FILES);
+            return Ok(files);
+        };
+        let pid = self.explain.pid;
+        let table = engine.model.table_of(pid);
+        let of_path = match target {
+            Target::Path(path) => identity_of(pid, path),
+            Target::Fd(_) => None,
+        };
+        let has = |fds: &[Descriptor], fd| fds.iter().any(|own| own.fd == fd);
+        let is_it = |finding: &Finding| match target {
+            &Target::Fd(fd) if table.is_some_and(|table| table.get(fd).is_some()) => {
+                has(&finding.fds, fd)
+            }
+            &Target::Fd(fd) => has(&finding.closed, fd),
+            Target::Path(path) => {
+                Some((finding.file.dev, finding.file.ino)) == of_path
+                    || finding.file.path.as_deref() == Some(path.as_bytes())
+            }
+        };
+        let gathered = std::mem::take(&mut self.gathered).into_values();
+        let mut found: Vec<_> = gathered.filter(is_it).collect();
+        let slot = table.and_then(|table| match target {
+            &Target::Fd(fd) => table.get(fd),
+            Target::Path(_) => {
+                let mut slots = table.iter().map(|(_, slot)| slot);
+                slots.find(|slot| Some((slot.dev, slot.ino)) == of_path)
+            }
+        });
+        if found.is_empty()
+            && let (Some(table), Some(slot)) = (table, slot)
+        {
+            let fds: Vec<_> = table.on_file(slot.identity()).collect();
+            let alone = Duplicate {
+                id: u64::MAX,
+                change: Change::Found,
+                tgid: pid,
+                table: Some(table),
+                identity: slot.identity(),
+                fds: &fds,
+                closed: &[],
+                more_closed: 0,
+                since: now,
+                ended: None,
+                times: 1,
+                around: &[],
+            };
+            let mut finding = self.investigator.plain(&alone, &engine.model);
+            investigate::add_detail(&mut finding, &engine.details, &mut self.symbols);
+            found.push(finding);
+        }
+        if found.is_empty() {
+            match target {
+                Target::Fd(fd) => bail!("process {pid} has no descriptor {fd}"),
+                Target::Path(path) => bail!("process {pid} has no descriptor on {path}"),
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Follower for Explainer<'_> {
+    fn started(&mut self, live: &mut Live) -> Result<()> {
+        say_started(&live.account);
+        Ok(())
+    }
+
+    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
+        self.gather(&mut live.engine, now());
+        if is_slow {
+            self.symbols.forget();
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+        crate::report::note(&format!(
+            "{} records lost: the story may have gaps",
+            lost.total()
+        ));
+        Ok(())
+    }
+
+    fn budget(&mut self, _: &mut Live, _: &BudgetReport) -> Result<()> {
+        Ok(())
+    }
+
+    fn ended(&mut self, live: &mut Live) -> Result<()> {
+        self.tell(&mut live.engine, now())
+    }
+}
+
+/// Adds a finding to what was found of it before.
+fn add(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
+    let closed: Vec<Descriptor> = match gathered.remove(&finding.id) {
+        Some(before) => before.closed,
+        None => Vec::new(),
+    };
+    let mut all: Vec<_> = closed.into_iter().chain(finding.closed).collect();
+    let more = all.len().saturating_sub(MOST_CLOSED);
+    all.drain(..more);
+    let finding = Finding {
+        closed: all,
+        more_closed: finding.more_closed + u32::try_from(more).unwrap_or(u32::MAX),
+        ..finding
+    };
+    gathered.insert(finding.id, finding);
+}
+
+/// Device and inode of what the process finds at the path.
+fn identity_of(pid: u32, path: &str) -> Option<(u32, u64)> {
+    let path = Path::new(path).strip_prefix("/").ok()?;
+    let path = Path::new(&format!("/proc/{pid}/root")).join(path);
+    let metadata = fs::metadata(path).ok()?;
+    Some((proc::kernel_device(metadata.dev()), metadata.ino()))
+}
+
+/// The descriptors of other processes that are on the same descriptions.
+fn sharers(finding: &Finding, model: &Model) -> Vec<Sharer> {
+    let mut sharers = Vec::new();
+    let own = finding.process.pid;
+    for table in model.tables() {
+        let holder = table.holders().first();
+        let Some(holder) = holder.filter(|_| table.holders().iter().all(|it| it.tgid != own))
+        else {
+            continue;
+        };
+        for (their_fd, slot) in table.iter() {
+            let shared = finding
+                .fds
+                .iter()
+                .find(|fd| fd.description == slot.file && finding.file.ino == slot.ino);
+            let Some(shared) = shared else { continue };
+            let known = sharers.iter().filter(|it: &&Sharer| it.fd == shared.fd);
+            if known.count() < MOST_SHARERS {
+                sharers.push(Sharer {
+                    fd: shared.fd,
+                    pid: holder.tgid,
+                    comm: model
+                        .process(holder.tgid)
+                        .map_or_else(Vec::new, |process| process.name().to_vec()),
+                    their_fd,
+                    is_parent: holder.tgid == finding.process.ppid,
+                });
+            }
+        }
+    }
+    sharers.sort_by_key(|sharer| (sharer.fd, !sharer.is_parent, sharer.pid));
+    sharers
+}
