@@ -85,6 +85,22 @@ fn cmdline(pid: u32) -> Option<Vec<Vec<u8>>> {
     Some(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
 }
 
+/// The control group that a process is in, if it is not the one all are in.
+#[must_use]
+pub fn control_group(pid: u32) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    // Of the unified hierarchy, or else of systemd's own.
+    let of = |prefix: &str| {
+        let mut lines = groups.lines();
+        lines.find_map(|line| Some(line.strip_prefix(prefix)?.to_owned()))
+    };
+    let named = || {
+        let mut lines = groups.lines();
+        lines.find_map(|line| Some(line.split_once(":name=systemd:")?.1.to_owned()))
+    };
+    of("0::").or_else(named).filter(|group| group != "/")
+}
+
 /// Bytes of an environment that are of interest.
 const MOST_ENVIRONMENT: u64 = 256 << 10;
 

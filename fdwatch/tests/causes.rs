@@ -175,3 +175,43 @@ fn a_logger_that_two_libraries_opened_is_reopened() {
     watch.finding("gone");
     watch.end().assert_told(1, 0, 1);
 }
+
+#[test]
+fn processes_of_one_service_that_write_one_file_each_for_itself_are_told() {
+    if !common::bpf() {
+        return;
+    }
+    let log = Log::new();
+    let mut puppet = Puppet::start();
+    let mut watch = Watch::start(&["--path", log.glob()]);
+    let child = |flags| format!("os.fork() or ({}, stay())", open(&log.path, flags));
+    let one = puppet.number(&child("WRONLY"));
+    let other = puppet.number(&child("WRONLY|APPEND"));
+    let found = watch.finding("found");
+    assert_eq!(found["cause"], "shared-file");
+    assert_eq!(found["severity"], "warning");
+    let second = &found["others"][0];
+    let mut pids = [&found["process"]["pid"], &second["process"]["pid"]].map(procfs::number);
+    pids.sort_unstable();
+    assert_eq!(pids, [one, other]);
+    assert_eq!(found["file"]["path"], log.glob());
+    for (process, fd) in [
+        (&found["process"], &found["fds"]),
+        (&second["process"], &second["fds"]),
+    ] {
+        let pid = procfs::number(&process["pid"]);
+        let mode = procfs::told(fd);
+        assert_eq!(mode, procfs::held(pid, &log.path));
+    }
+    // A look tells the same.
+    let scan = common::run(common::fdwatch(["scan", "--json", "--path", log.glob()]));
+    let scanned = scan.json();
+    assert_eq!(scanned.len(), 1, "{scanned:?}");
+    assert_eq!(scanned[0]["cause"], "shared-file");
+    puppet.tell(&format!(
+        "os.kill({one}, signal.SIGKILL); os.waitpid({one}, 0)"
+    ));
+    let gone = watch.finding("gone");
+    assert_eq!(gone["id"], found["id"]);
+    watch.end().assert_told(1, 0, 1);
+}

@@ -7,8 +7,10 @@ use anyhow::Result;
 use super::{WritingOutput as _, check_pids, reporter, snapshot};
 use crate::{
     cli::Scan,
+    duplicates::SharedFile,
+    engine::Engine,
     investigate::{self, Investigator, Source},
-    model::Moment,
+    model::{Model, Moment},
     report::{Format, note},
 };
 
@@ -31,6 +33,16 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         &mut investigate::path_of,
         &mut |rotation, model| findings.extend(investigator.rotation(rotation, model)),
     );
+    // What is seen twice is told: there is only this once.
+    for look in [u64::MAX / 2, u64::MAX] {
+        let shared = &mut |shared: &SharedFile<'_>, model: &Model| {
+            findings.extend(investigator.shared(shared, model));
+        };
+        let Engine {
+            model, duplicates, ..
+        } = &mut engine;
+        duplicates.look_for_shared(model, Moment(look), shared);
+    }
     // The worst first.
     findings.sort_by_key(|finding| {
         (

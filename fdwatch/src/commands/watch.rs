@@ -102,6 +102,9 @@ impl Follower for Watcher {
             );
         }
         if is_slow {
+            duplicates.look_for_shared(model, now, &mut |shared, model| {
+                tell(investigator.shared(shared, model));
+            });
             symbols.forget();
         }
         result.and_then(|()| reporter.flush()).writing_output()?;

@@ -4,6 +4,7 @@
 //! finding is shown is not known here.
 
 mod advice;
+mod beyond;
 mod cause;
 mod census;
 mod chain;
@@ -13,13 +14,14 @@ mod story;
 
 use crate::{
     detail::Frame,
-    duplicates::{Change, Closed, Closing, DoubleClose, Duplicate, Nearby, Rotation},
-    model::{Access, FileType, Identity, Lineage, Moment, Provenance, Slot, Table},
+    duplicates::{Change, Closed, Duplicate, Nearby},
+    model::{Access, FileType, Lineage, Moment, Provenance, Slot, Table},
 };
 
 use self::cause::{cause, has_two_descriptions};
 pub use self::{
     advice::remedies,
+    beyond::{diagnose_double_close, diagnose_rotation, diagnose_shared},
     cause::Cause,
     census::Census,
     chain::Link,
@@ -138,6 +140,15 @@ pub struct Descriptor {
     pub closed_stack: Vec<Frame>,
     /// What it refers to, if that is not the finding's file.
     pub other_file: Option<Box<FileInfo>>,
+}
+
+/// Another process that writes the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// That.
+    pub process: ProcessInfo,
+    /// By this descriptor.
+    pub fd: Descriptor,
 }
 
 /// A close of a number that was not open.
@@ -283,6 +294,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What to do about it.
     pub advice: &'static str,
+    /// Other processes that write the file, each through a description of its own.
+    pub others: Vec<Other>,
     /// The second close of what was closed already.
     pub closed_again: Option<ClosedAgain>,
     /// Whose log the file is, if it is a supervisord's and its configuration tells.
@@ -411,123 +424,9 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         times: duplicate.times,
         cause,
         severity,
+        others: Vec::new(),
         closed_again: None,
         shared_by: Vec::new(),
-        file,
-    }
-}
-
-/// The finding that a rotated file is: about what was rotated, and beside it what is at its path
-/// now. `context` is about the first, `new` is the path of the second.
-#[must_use]
-pub fn diagnose_rotation(
-    rotation: &Rotation<'_>,
-    context: Context,
-    new: Option<Vec<u8>>,
-) -> Finding {
-    let table = rotation.table;
-    let written = |identity: Identity| -> Vec<_> {
-        let Some(table) = table else {
-            return Vec::new();
-        };
-        let slots = table.iter();
-        slots
-            .filter(|(_, slot)| slot.identity() == identity && slot.access().writes())
-            .map(|(fd, slot)| Descriptor::of(table, fd, slot, &context.process))
-            .collect()
-    };
-    let file = |identity: Identity, path, deleted, pinned| FileInfo {
-        path,
-        pinned,
-        dev: identity.dev,
-        ino: identity.number,
-        file_type: FileType::Regular,
-        deleted,
-    };
-    let new_file = file(rotation.new, new, false, None);
-    let old = written(rotation.old).into_iter();
-    let new = written(rotation.new).into_iter();
-    let new = new.map(|descriptor| Descriptor {
-        other_file: Some(Box::new(new_file.clone())),
-        ..descriptor
-    });
-    let (path, deleted, pinned) = context.name.map_or((None, false, None), |name| {
-        (Some(name.path), name.deleted, name.pinned)
-    });
-    let file = file(rotation.old, path, deleted, pinned);
-    Finding {
-        id: rotation.id,
-        change: rotation.change,
-        process: context.process,
-        fds: old.chain(new).collect(),
-        closed: Vec::new(),
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::Rotated,
-        severity: Severity::Warning,
-        advice: advice::advice(Cause::Rotated, &[], &file, false),
-        closed_again: None,
-        shared_by: Vec::new(),
-        file,
-    }
-}
-
-/// The finding that a double close is, in `process`; `is_elsewhere` tells whether the code that closed
-/// it first is known to be other than what closed it again.
-#[must_use]
-pub fn diagnose_double_close(
-    double: &DoubleClose,
-    process: ProcessInfo,
-    lineage: &Lineage,
-    is_elsewhere: bool,
-) -> Finding {
-    let closed = |closing: &Closing| {
-        let way = Way {
-            provenance: Provenance::Made,
-            lineage,
-            process: &process,
-        };
-        Descriptor {
-            closed: Some(closing.at),
-            closed_by: closing.tid,
-            ..Descriptor::new(double.again.fd, &closing.slot, way)
-        }
-    };
-    let slot = &double.first.slot;
-    let file = FileInfo {
-        path: None,
-        dev: slot.dev,
-        ino: slot.ino,
-        file_type: slot.file_type(),
-        deleted: false,
-        pinned: None,
-    };
-    let before = double.before.iter().chain([&double.first]);
-    let closed = before.map(closed).collect();
-    let is_other_thread = double.first.tid.is_some_and(|tid| tid != double.again.tid);
-    Finding {
-        id: double.id,
-        change: Change::Found,
-        fds: Vec::new(),
-        closed,
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::DoubleClose,
-        severity: if is_other_thread || is_elsewhere {
-            Severity::Warning
-        } else {
-            Severity::Info
-        },
-        advice: advice::advice(Cause::DoubleClose, &[slot], &file, false),
-        closed_again: Some(ClosedAgain {
-            at: double.again.at,
-            tid: double.again.tid,
-            stack: Vec::new(),
-        }),
-        shared_by: Vec::new(),
-        process,
         file,
     }
 }

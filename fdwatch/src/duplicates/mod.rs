@@ -8,6 +8,7 @@
 mod around;
 mod group;
 mod rotation;
+mod shared;
 mod twice;
 
 use std::collections::VecDeque;
@@ -18,12 +19,14 @@ use self::{
     around::Around,
     group::{Group, Key},
     rotation::Rotations,
+    shared::SharedFiles,
     twice::Closings,
 };
 pub use self::{
     around::Nearby,
     group::Closed,
     rotation::{Path, Rotation},
+    shared::{SharedFile, Writer},
     twice::{Closing, DoubleClose},
 };
 use crate::model::{
@@ -99,6 +102,7 @@ pub struct Duplicates {
     /// Those of them that are waited for.
     waiting: FxHashSet<TableId>,
     rotations: Rotations,
+    shared: SharedFiles,
     around: Around,
     closings: Closings,
     next_id: u64,
@@ -116,6 +120,7 @@ impl Duplicates {
             children: VecDeque::new(),
             waiting: FxHashSet::default(),
             rotations: Rotations::default(),
+            shared: SharedFiles::default(),
             around: Around::default(),
             closings: Closings::default(),
             next_id: 0,
@@ -220,7 +225,20 @@ impl Duplicates {
         judge: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
         let next_id = &mut self.next_id;
-        self.rotations.sweep(model, now, next_id, path_of, judge);
+        let shared = &mut self.shared;
+        let mut written = |identity| shared.written(identity);
+        self.rotations
+            .sweep(model, now, next_id, path_of, &mut written, judge);
+    }
+
+    /// Tells `judge` of files that several processes write, if it is time to look for them.
+    pub fn look_for_shared(
+        &mut self,
+        model: &Model,
+        now: Moment,
+        judge: &mut impl FnMut(&SharedFile<'_>, &Model),
+    ) {
+        self.shared.look(model, now, &mut self.next_id, judge);
     }
 
     /// Whether there is more to be told of it later.

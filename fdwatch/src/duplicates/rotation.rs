@@ -116,13 +116,14 @@ impl Rotations {
     }
 
     /// Tells `judge` what has changed since the last time, after asking `path_of` for the paths of
-    /// what is new: of the descriptor of a process.
+    /// what is new: of the descriptor of a process. `written` is told what stays open for writing.
     pub(super) fn sweep(
         &mut self,
         model: &Model,
         now: Moment,
         next_id: &mut u64,
         path_of: &mut impl FnMut(u32, u32, &Slot) -> Option<Path>,
+        written: &mut impl FnMut(Identity),
         judge: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
         self.pairs.retain(|pair| {
@@ -147,6 +148,7 @@ impl Rotations {
             let Some(slot) = slot.filter(|slot| slot.file == waiting.file) else {
                 continue;
             };
+            written(slot.identity());
             // One alone has nothing to be compared with, but will have.
             let holder = table.holders().first().copied();
             let Some(holder) = holder else { continue };

@@ -59,6 +59,8 @@ struct FindingBody {
     cause: &'static str,
     severity: &'static str,
     advice: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<OtherWriter>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_again: Option<Again>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -121,6 +123,12 @@ struct Fd {
     lifetime: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<File>,
+}
+
+#[derive(Serialize)]
+struct OtherWriter {
+    process: Process,
+    fds: Vec<Fd>,
 }
 
 #[derive(Serialize)]
@@ -284,6 +292,14 @@ impl Json {
             cause: finding.cause.name(),
             severity: finding.severity.name(),
             advice: finding.advice,
+            others: finding
+                .others
+                .iter()
+                .map(|other| OtherWriter {
+                    process: process(&other.process, clock),
+                    fds: vec![self.fd(&other.fd, clock)],
+                })
+                .collect(),
             closed_again: finding.closed_again.as_ref().map(|again| Again {
                 at: clock.rfc3339(again.at),
                 tid: again.tid,

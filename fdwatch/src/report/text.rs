@@ -85,6 +85,15 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         );
         text.push_str(&detail(descriptor));
     }
+    for other in &finding.others {
+        let _ = writeln!(
+            text,
+            "{MARGIN}  {}  {:<9}  in {}",
+            descriptor_column(&other.fd),
+            other.fd.origin,
+            self::process(&other.process),
+        );
+    }
     if let Some(again) = &finding.closed_again {
         let _ = writeln!(
             text,
