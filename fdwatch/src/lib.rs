@@ -14,6 +14,7 @@ pub mod diagnose;
 pub mod duplicates;
 pub mod engine;
 pub mod filter;
+pub mod growth;
 pub mod investigate;
 pub mod model;
 pub mod probe;

@@ -21,7 +21,7 @@ use crate::{
     model::{FileType, Model, Moment},
     probe::{Lost, default_ring_bytes},
     proc,
-    report::{BudgetReport, Explanation, FileStory, say_started},
+    report::{BudgetReport, Explanation, FileStory, Pinned, say_started},
     symbols::Symbols,
 };
 
@@ -122,6 +122,7 @@ impl Explainer<'_> {
         let explanation = Explanation {
             process: investigate::process(pid, model),
             census: table.map_or_else(Census::default, Census::of),
+            pinned: table.map_or_else(Pinned::default, |table| investigate::pinned(pid, table)),
             closed_unopened: model.process(pid).map_or(0, |known| known.closed_unopened),
             followed: self.explain.duration.is_some(),
             files: files.collect(),

@@ -14,6 +14,7 @@ use crate::{
     diagnose::{Finding, Severity},
     duplicates::Change,
     engine::Engine,
+    growth::Growth,
     investigate::{self, Investigator, Source},
     probe::Lost,
     proc,
@@ -35,6 +36,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         investigator: Investigator::new(filter, Source::Live),
         reporter: reporter(watch.output.format()),
         symbols: Symbols::default(),
+        growth: Growth::default(),
     };
     live.follow(watch.duration, &mut watcher)?;
     Ok(ExitCode::SUCCESS)
@@ -44,6 +46,7 @@ struct Watcher {
     investigator: Investigator,
     reporter: Reporter<Output>,
     symbols: Symbols,
+    growth: Growth,
 }
 
 impl Follower for Watcher {
@@ -57,6 +60,7 @@ impl Follower for Watcher {
             investigator,
             reporter,
             symbols,
+            growth,
         } = self;
         let Live {
             engine, account, ..
@@ -106,6 +110,17 @@ impl Follower for Watcher {
                 tell(investigator.shared(shared, model));
             });
             symbols.forget();
+            let events = growth.look(model, now, |tgid| {
+                investigate::process(tgid, model).most_fds
+            });
+            for event in events {
+                if let Some(report) = investigator.growth(event, model) {
+                    if report.change != Change::Gone {
+                        suspects.push(report.process.pid);
+                    }
+                    reporter.growth(&report, now).writing_output()?;
+                }
+            }
         }
         result.and_then(|()| reporter.flush()).writing_output()?;
         for tgid in suspects {

@@ -1,20 +1,19 @@
 //! Makes findings of duplicates: asks /proc for what the tables do not have, remembers it for as
 //! long as a duplicate is there, and keeps to what is wanted.
 
+mod beyond;
 mod supervisord;
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+pub(crate) use self::beyond::pinned;
 use self::supervisord::Supervisords;
 use crate::{
     detail::Details,
-    diagnose::{
-        Context, Finding, Name, ProcessInfo, diagnose, diagnose_double_close, diagnose_rotation,
-        diagnose_shared, is_memory,
-    },
-    duplicates::{Change, DoubleClose, Duplicate, Path, Rotation, SharedFile},
+    diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation, is_memory},
+    duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
     model::{Identity, Model, Slot, Table},
     proc,
@@ -37,6 +36,8 @@ pub struct Investigator {
     source: Source,
     known: FxHashMap<u64, Known>,
     supervisords: Supervisords,
+    /// Processes that were told to grow.
+    growing: FxHashSet<u32>,
     /// Files that several processes write, as they were told.
     shared: FxHashMap<u64, Finding>,
 }
@@ -69,6 +70,7 @@ impl Investigator {
             source,
             known: FxHashMap::default(),
             supervisords: Supervisords::default(),
+            growing: FxHashSet::default(),
             shared: FxHashMap::default(),
         }
     }
@@ -188,76 +190,6 @@ impl Investigator {
     }
 }
 
-impl Investigator {
-    /// What is to be told of `shared`, if anything.
-    pub(crate) fn shared(&mut self, shared: &SharedFile<'_>, model: &Model) -> Option<Finding> {
-        if shared.change == Change::Gone {
-            let known = self.shared.remove(&shared.id)?;
-            return Some(Finding {
-                change: Change::Gone,
-                fds: Vec::new(),
-                others: Vec::new(),
-                ..known
-            });
-        }
-        let writers = shared.writers.iter();
-        if !writers.clone().any(|it| self.filter.wants_process(it.tgid)) {
-            return None;
-        }
-        let processes = writers
-            .clone()
-            .map(|writer| match self.source {
-                Source::Live => Some(process(writer.tgid, model)),
-                Source::Recording => Some(known_process(writer.tgid, model)),
-            })
-            .collect();
-        let name = writers.clone().find_map(|writer| {
-            let table = model.table(writer.table)?;
-            let live = self.source == Source::Live;
-            live.then(|| name_of(table, &[writer.fd])).flatten()
-        });
-        let are_related = writers.clone().any(|one| {
-            writers
-                .clone()
-                .any(|other| one.file != other.file && related(one.tgid, other.tgid, model))
-        });
-        let finding = diagnose_shared(shared, model, processes, name, are_related)?;
-        if !self.filter.wants(&finding) {
-            return None;
-        }
-        self.shared.insert(shared.id, finding.clone());
-        Some(finding)
-    }
-
-    /// What is to be told of `double`, if anything.
-    pub(crate) fn double_close(
-        &self,
-        double: &DoubleClose,
-        model: &Model,
-        details: &Details,
-    ) -> Option<Finding> {
-        let tgid = double.again.tgid;
-        if !self.filter.wants_process(tgid) {
-            return None;
-        }
-        let stack = |at| details.of_close(at).map(|detail| &detail.stack);
-        let stacks = stack(double.first.at).zip(stack(double.again.at));
-        let is_elsewhere = stacks.is_some_and(|(first, again)| first != again);
-        let process = match self.source {
-            Source::Live => process(tgid, model),
-            Source::Recording => known_process(tgid, model),
-        };
-        let table = model.table(double.again.table)?;
-        let mut finding = diagnose_double_close(double, process, table.lineage(), is_elsewhere);
-        let opened = details.of(double.first.slot.born);
-        finding.file.path = opened
-            .and_then(|detail| detail.path.as_deref())
-            .filter(|path| path.starts_with(b"/"))
-            .map(<[u8]>::to_vec);
-        self.filter.wants(&finding).then_some(finding)
-    }
-}
-
 /// Adds to a finding what is known in detail of how its descriptors were made.
 pub(crate) fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut Symbols) {
     let pid = finding.process.pid;
@@ -343,22 +275,6 @@ fn known_process(tgid: u32, model: &Model) -> ProcessInfo {
         comm: known.map_or_else(Vec::new, |known| known.name().to_vec()),
         ..ProcessInfo::default()
     }
-}
-
-/// Whether two processes belong to one service, by what is known: one is made by the other, or both by
-/// one that is not the first of all, or they are in one control group that is not all processes'.
-fn related(one: u32, other: u32, model: &Model) -> bool {
-    let parent = |tgid| {
-        let process = model.process(tgid);
-        process.map_or(0, |process| process.parent)
-    };
-    let (parent_of_one, parent_of_other) = (parent(one), parent(other));
-    one != other
-        && (parent_of_one == other
-            || parent_of_other == one
-            || (parent_of_one > 1 && parent_of_one == parent_of_other)
-            || proc::control_group(one)
-                .is_some_and(|group| Some(group) == proc::control_group(other)))
 }
 
 /// The descriptors that the parent has as well, under the same numbers.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{escape::Escaped, json, text, time::Clock};
+use super::{Pinned, escape::Escaped, json, text, time::Clock};
 use crate::{
     diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, remedies, story},
     model::Moment,
@@ -17,6 +17,8 @@ pub struct Explanation {
     pub process: ProcessInfo,
     /// Its descriptors, counted.
     pub census: Census,
+    /// Deleted files that it holds.
+    pub pinned: Pinned,
     /// How often it closed what was not open.
     pub closed_unopened: u32,
     /// Its calls were followed for a while, and not looked at once.
@@ -77,10 +79,18 @@ pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         text,
         "  {} descriptors{limit}: {}",
         census.open,
-        counts(&census.by_type)
+        text::counts(&census.by_type)
     );
     if explanation.followed {
-        let _ = writeln!(text, "  by origin: {}", counts(&census.by_origin));
+        let _ = writeln!(text, "  by origin: {}", text::counts(&census.by_origin));
+    }
+    if explanation.pinned.files > 0 {
+        let _ = writeln!(
+            text,
+            "  {} deleted files hold {}",
+            explanation.pinned.files,
+            text::size(explanation.pinned.bytes)
+        );
     }
     if explanation.closed_unopened > 0 {
         let _ = writeln!(
@@ -135,21 +145,12 @@ pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     text
 }
 
-fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
-    let mut sorted: Vec<_> = counts.iter().collect();
-    sorted.sort_by_key(|&(name, &count)| (std::cmp::Reverse(count), *name));
-    let words: Vec<_> = sorted
-        .iter()
-        .map(|(name, count)| format!("{count} {name}"))
-        .collect();
-    words.join(", ")
-}
-
 /// As the body of a line of JSON.
 #[derive(Serialize)]
 pub(super) struct Body {
     process: json::Process,
     descriptors: Descriptors,
+    pinned: json::Pinned,
     closed_unopened: u32,
     followed: bool,
     files: Vec<File>,
@@ -191,6 +192,10 @@ impl Body {
                 limit: explanation.process.most_fds,
                 by_type: census.by_type,
                 by_origin: census.by_origin,
+            },
+            pinned: json::Pinned {
+                files: explanation.pinned.files,
+                bytes: explanation.pinned.bytes,
             },
             closed_unopened: explanation.closed_unopened,
             followed: explanation.followed,

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Account, BudgetReport, Explanation, TableReport,
+    Account, BudgetReport, Explanation, GrowthReport, TableReport,
     explanation::Body,
     time::{Clock, seconds, tenths},
 };
@@ -190,6 +190,28 @@ struct Loss {
 }
 
 #[derive(Serialize)]
+struct Growth {
+    change: &'static str,
+    process: Process,
+    open: usize,
+    limit: Option<u64>,
+    severity: Option<&'static str>,
+    was: Option<usize>,
+    since: Option<String>,
+    per_hour: Option<u64>,
+    seconds_left: Option<f64>,
+    more_by_type: Option<BTreeMap<&'static str, usize>>,
+    more_by_origin: Option<BTreeMap<&'static str, usize>>,
+    pinned: Pinned,
+}
+
+#[derive(Serialize)]
+pub(super) struct Pinned {
+    pub(super) files: usize,
+    pub(super) bytes: u64,
+}
+
+#[derive(Serialize)]
 struct Budget<'a> {
     sheds: &'static str,
     max_cpu: f64,
@@ -331,6 +353,33 @@ impl Json {
         now: Moment,
     ) -> serde_json::Result<String> {
         self.line("loss", Loss { lost: losses(lost) }, clock, now)
+    }
+
+    pub(super) fn growth(
+        &self,
+        report: &GrowthReport,
+        clock: &Clock,
+        now: Moment,
+    ) -> serde_json::Result<String> {
+        let trend = report.trend.as_ref();
+        let body = Growth {
+            change: change(report.change),
+            process: process(&report.process, clock),
+            open: report.open,
+            limit: report.process.most_fds,
+            severity: trend.map(|trend| trend.severity.name()),
+            was: trend.map(|trend| trend.was),
+            since: trend.map(|trend| clock.rfc3339(trend.since)),
+            per_hour: trend.map(|trend| trend.per_hour),
+            seconds_left: trend.and_then(|trend| trend.left).map(seconds),
+            more_by_type: trend.map(|trend| trend.more.by_type.clone()),
+            more_by_origin: trend.map(|trend| trend.more.by_origin.clone()),
+            pinned: Pinned {
+                files: report.pinned.files,
+                bytes: report.pinned.bytes,
+            },
+        };
+        self.line("growth", body, clock, now)
     }
 
     pub(super) fn budget(

@@ -16,6 +16,7 @@ use crate::{
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
     duplicates::Change,
     engine::Engine,
+    growth::Trend,
     model::{Moment, Statistics},
     probe::Lost,
     proc::Usage,
@@ -112,6 +113,30 @@ pub struct TableReport {
     pub fds: Vec<(Descriptor, FileInfo)>,
 }
 
+/// What is told of a table that grows, or does no more.
+#[derive(Clone, Debug)]
+pub struct GrowthReport {
+    /// Whether it is new, matters more, or is over.
+    pub change: Change,
+    /// The process.
+    pub process: ProcessInfo,
+    /// How many descriptors it has.
+    pub open: usize,
+    /// Deleted files among them.
+    pub pinned: Pinned,
+    /// How it grows; none if it does no more.
+    pub trend: Option<Trend>,
+}
+
+/// Deleted files that are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pinned {
+    /// How many.
+    pub files: usize,
+    /// The space they take, in bytes.
+    pub bytes: u64,
+}
+
 /// Where findings go.
 pub struct Reporter<W> {
     output: W,
@@ -170,6 +195,19 @@ impl<W: Write> Reporter<W> {
         let text = match self.format {
             Format::Text => text::loss(lost, &self.clock, now),
             Format::Json => line(self.json.loss(lost, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())
+    }
+
+    /// Says that a table grows, or does no more.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn growth(&mut self, report: &GrowthReport, now: Moment) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => text::growth(report, &self.clock, now),
+            Format::Json => line(self.json.growth(report, &self.clock, now))?,
         };
         self.output.write_all(text.as_bytes())
     }

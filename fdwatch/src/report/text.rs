@@ -1,11 +1,11 @@
 //! Findings for a person's eye. Colours are stripped later where there is no terminal.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    Account, BudgetReport, TableReport,
+    Account, BudgetReport, GrowthReport, TableReport,
     escape::Escaped,
     time::{Clock, span},
 };
@@ -242,7 +242,7 @@ pub(super) fn path(file: &FileInfo) -> String {
 }
 
 /// A size, for a person.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
     unit.map_or_else(
@@ -280,6 +280,60 @@ pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
         lost.total(),
         kinds.join(", "),
     )
+}
+
+pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> String {
+    let time = clock.time_of_day(now);
+    let process = process(&report.process);
+    let limit = report
+        .process
+        .most_fds
+        .map_or_else(String::new, |most| format!(" of {most}"));
+    let open = report.open;
+    let Some(trend) = &report.trend else {
+        return format!(
+            "{DIM}{time}{DIM:#}  {GREEN}STEADY {GREEN:#}            {process}  {open} descriptors{limit}, and no more of them\n"
+        );
+    };
+    let style = if trend.severity == Severity::Critical {
+        RED
+    } else {
+        YELLOW
+    };
+    let left = trend
+        .left
+        .map_or_else(String::new, |left| format!(": none left in {}", span(left)));
+    let mut text = format!(
+        "{DIM}{time}{DIM:#}  {style}GROWS  {style:#}  {:<8}  {process}  {open} descriptors{limit}, {} more an hour{left}\n",
+        trend.severity.name(),
+        trend.per_hour,
+    );
+    let _ = writeln!(
+        text,
+        "{MARGIN}  {DIM}more: {}; by origin {}{DIM:#}",
+        counts(&trend.more.by_type),
+        counts(&trend.more.by_origin),
+    );
+    if report.pinned.files > 0 {
+        let _ = writeln!(
+            text,
+            "{MARGIN}  {DIM}{} deleted files hold {}{DIM:#}",
+            report.pinned.files,
+            size(report.pinned.bytes)
+        );
+    }
+    text
+}
+
+/// Counts by name, the most first.
+pub(super) fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
+    let mut sorted: Vec<_> = counts.iter().collect();
+    sorted.sort_by_key(|&(name, &count)| (std::cmp::Reverse(count), *name));
+    let words: Vec<_> = sorted
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    words.join(", ")
 }
 
 pub(super) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
