@@ -8,6 +8,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use crate::{
     diagnose::Severity,
     filter::Filter,
+    model::FileType,
     probe::{LARGEST_RING_BYTES, default_ring_bytes},
     report::Format,
 };
@@ -266,6 +267,24 @@ pub struct Filters {
     /// Only of processes whose name matches this pattern (may be repeated)
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     pub comm: Vec<Glob>,
+    /// Only of processes whose program's path matches this pattern, in which * also matches / (may be
+    /// repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub exe: Vec<Glob>,
+    /// Only of processes whose control group's path matches this pattern, in which * also matches /
+    /// (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub cgroup: Vec<Glob>,
+    /// Only of processes of a unit of systemd that matches this pattern, such as nginx.service or
+    /// *.scope (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub unit: Vec<Glob>,
+    /// Only of processes of a container whose id begins so or matches this pattern (may be repeated)
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub container: Vec<Glob>,
+    /// Only of files of this type (may be repeated); implies --all for types but regular
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    pub types: Vec<FileType>,
     /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     pub path: Vec<Glob>,
@@ -281,13 +300,19 @@ pub struct Filters {
 }
 
 impl Filters {
+    /// Whether files of other types than regular ones are wanted.
+    #[must_use]
+    pub fn all_types(&self) -> bool {
+        self.all || self.types.iter().any(|&of| of != FileType::Regular)
+    }
+
     /// The filter.
     ///
     /// # Errors
     ///
     /// If the patterns are too large together.
     pub fn filter(&self) -> Result<Filter, globset::Error> {
-        let least = if self.all {
+        let least = if self.all_types() {
             Severity::Info
         } else {
             Severity::Warning
@@ -295,6 +320,11 @@ impl Filters {
         Ok(Filter {
             pids: self.pid.clone(),
             comm: set(&self.comm)?,
+            exe: set(&self.exe)?,
+            cgroup: set(&self.cgroup)?,
+            unit: set(&self.unit)?,
+            container: set(&self.container)?,
+            types: self.types.clone(),
             path: set(&self.path)?,
             min_fds: self.min_fds,
             severity: self.severity.unwrap_or(least),
@@ -315,6 +345,11 @@ fn set(globs: &[Glob]) -> Result<Option<GlobSet>, globset::Error> {
 
 fn glob(pattern: &str) -> Result<Glob, String> {
     Glob::new(pattern).map_err(|error| error.kind().to_string())
+}
+
+/// A container's id, or how it begins.
+fn id(pattern: &str) -> Result<Glob, String> {
+    glob(&format!("{pattern}*"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

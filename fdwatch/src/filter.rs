@@ -4,7 +4,10 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use globset::GlobSet;
 
-use crate::diagnose::{Finding, Severity};
+use crate::{
+    diagnose::{Finding, ProcessInfo, Severity},
+    model::FileType,
+};
 
 /// What a finding must be like to be told. An empty list asks for nothing.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,16 @@ pub struct Filter {
     pub pids: Vec<u32>,
     /// What its process's name must match one of.
     pub comm: Option<GlobSet>,
+    /// What its program's path must match one of.
+    pub exe: Option<GlobSet>,
+    /// What its control group's path must match one of.
+    pub cgroup: Option<GlobSet>,
+    /// What its unit must match one of.
+    pub unit: Option<GlobSet>,
+    /// What its container's id must match one of, or begin with.
+    pub container: Option<GlobSet>,
+    /// The types its file may be of.
+    pub types: Vec<FileType>,
     /// What its file's path must match one of.
     pub path: Option<GlobSet>,
     /// How many descriptors it must be about.
@@ -37,7 +50,25 @@ impl Filter {
             && finding.severity >= self.severity
             && self.min_fds.is_none_or(|least| fds >= least)
             && matches(self.comm.as_ref(), Some(&finding.process.comm))
+            && self.wants_owner(&finding.process)
+            && (self.types.is_empty() || self.types.contains(&finding.file.file_type))
             && matches(self.path.as_ref(), finding.file.path.as_ref())
+    }
+}
+
+impl Filter {
+    /// Whether it is wanted by what the process runs, and belongs to.
+    fn wants_owner(&self, process: &ProcessInfo) -> bool {
+        let bytes = |text: Option<&String>| text.map(|text| text.clone().into_bytes());
+        let who = &process.who;
+        let id = who.container.as_ref().map(|container| &container.id);
+        matches(self.exe.as_ref(), process.exe.as_ref())
+            && matches(
+                self.cgroup.as_ref(),
+                bytes(process.cgroup.as_ref()).as_ref(),
+            )
+            && matches(self.unit.as_ref(), bytes(who.unit.as_ref()).as_ref())
+            && matches(self.container.as_ref(), bytes(id).as_ref())
     }
 }
 

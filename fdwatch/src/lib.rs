@@ -23,6 +23,7 @@ pub mod recording;
 pub mod report;
 pub mod supervisor;
 pub mod symbols;
+pub mod who;
 
 #[cfg(test)]
 mod simulated_host;

@@ -21,6 +21,7 @@ use procfs::process::LimitValue;
 use crate::{
     diagnose::{Name, ProcessInfo},
     model::{AnonymousDevices, Model},
+    who::Who,
 };
 
 /// Bytes of a command line that are of interest.
@@ -35,6 +36,7 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
     if start_time != 0 && ticks(start_time) != stat.starttime {
         return None;
     }
+    let cgroup = cgroup(pid);
     let limits = process.limits().ok();
     let most_fds = limits.and_then(|limits| match limits.max_open_files.soft_limit {
         LimitValue::Value(most) => Some(most),
@@ -53,6 +55,10 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
         exe: link(&format!("/proc/{pid}/exe")),
         cmdline: cmdline(pid),
         most_fds,
+        uid: process.status().ok().map(|status| status.ruid),
+        who: cgroup.as_deref().map_or_else(Who::default, Who::of),
+        cgroup,
+        supervisor: supervisor_names(&environment(pid)),
     })
 }
 
@@ -85,21 +91,52 @@ fn cmdline(pid: u32) -> Option<Vec<Vec<u8>>> {
     Some(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
 }
 
+/// Bytes of a list of control groups that are of interest.
+const MOST_CGROUPS: u64 = 64 << 10;
+
+/// The path of the control group that a process is in: of the unified hierarchy, or where that has
+/// none, of systemd's own, or of any.
+#[must_use]
+pub fn cgroup(pid: u32) -> Option<String> {
+    let mut bytes = Vec::new();
+    let file = File::open(format!("/proc/{pid}/cgroup")).ok()?;
+    file.take(MOST_CGROUPS).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    // Number, controllers, path.
+    let groups = text.lines().filter_map(|line| {
+        let (number, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        // That of another cgroup namespace than ours begins with the way there.
+        Some((number, controllers, path.trim_start_matches("/..")))
+    });
+    let rank = |&(number, controllers, path): &(&str, &str, &str)| {
+        let is_root = path.is_empty() || path == "/";
+        (is_root, number != "0", controllers != "name=systemd")
+    };
+    let best = groups.min_by_key(rank);
+    best.map(|(_, _, path)| if path.is_empty() { "/" } else { path }.to_owned())
+}
+
 /// The control group that a process is in, if it is not the one all are in.
 #[must_use]
-pub fn control_group(pid: u32) -> Option<String> {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    // Of the unified hierarchy, or else of systemd's own.
-    let of = |prefix: &str| {
-        let mut lines = groups.lines();
-        lines.find_map(|line| Some(line.strip_prefix(prefix)?.to_owned()))
-    };
-    let named = || {
-        let mut lines = groups.lines();
-        lines.find_map(|line| Some(line.split_once(":name=systemd:")?.1.to_owned()))
-    };
-    of("0::").or_else(named).filter(|group| group != "/")
+pub fn own_cgroup(pid: u32) -> Option<String> {
+    cgroup(pid).filter(|path| path != "/")
 }
+
+/// The names by which a supervisord has the process: of its group, and its own.
+fn supervisor_names(environment: &[(String, String)]) -> Option<(String, String)> {
+    let value = |name: &str| {
+        let mut pairs = environment.iter();
+        let (_, value) = pairs.find(|(own, _)| own == name)?;
+        Some(value.chars().take(MOST_NAME).collect())
+    };
+    let process: String = value("SUPERVISOR_PROCESS_NAME")?;
+    let group = value("SUPERVISOR_GROUP_NAME").unwrap_or_else(|| process.clone());
+    Some((group, process))
+}
+
+/// Characters of a name in an environment that are kept.
+const MOST_NAME: usize = 256;
 
 /// Bytes of an environment that are of interest.
 const MOST_ENVIRONMENT: u64 = 256 << 10;

@@ -29,7 +29,13 @@ pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
     let clock = Clock::new(preamble.wall_time, preamble.boottime);
     let mut reporter = reporter_of(replay.output.format(), preamble.host, clock);
     let filter = replay.filters.filter()?;
-    play(player, &name, &mut reporter, filter, replay.filters.all)?;
+    play(
+        player,
+        &name,
+        &mut reporter,
+        filter,
+        replay.filters.all_types(),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,7 +20,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     let snapshot::Snapshot {
         mut engine,
         unreadable,
-    } = snapshot::take(scan.source.proc, scan.filters.all)?;
+    } = snapshot::take(scan.source.proc, scan.filters.all_types())?;
     let mut reporter = reporter(scan.output.format());
     let mut investigator = Investigator::new(filter, Source::Live);
     let now = engine.model.now();

@@ -27,7 +27,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     check_pids(&watch.filters)?;
     let live = Live::start(Wanted {
         ring_bytes: watch.ring_size.0,
-        all_types: watch.filters.all,
+        all_types: watch.filters.all_types(),
         max_cpu: watch.budget.max_cpu,
         detail: watch.detail,
         pids: watch.filters.pid.clone(),

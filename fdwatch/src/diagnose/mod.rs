@@ -16,6 +16,7 @@ use crate::{
     detail::Frame,
     duplicates::{Change, Closed, Duplicate, Nearby},
     model::{Access, FileType, Lineage, Moment, Provenance, Slot, Table},
+    who::Who,
 };
 
 use self::cause::{cause, has_two_descriptions};
@@ -71,6 +72,14 @@ pub struct ProcessInfo {
     pub cmdline: Option<Vec<Vec<u8>>>,
     /// How many descriptors it may have (`RLIMIT_NOFILE`, soft), if that could be read.
     pub most_fds: Option<u64>,
+    /// Its real user, if that could be read.
+    pub uid: Option<u32>,
+    /// The path of its control group, if that could be read.
+    pub cgroup: Option<String>,
+    /// What that tells.
+    pub who: Who,
+    /// Its name as a supervisord's: group and process.
+    pub supervisor: Option<(String, String)>,
 }
 
 /// A file's name, as the kernel shows it for a descriptor.

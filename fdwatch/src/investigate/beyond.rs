@@ -150,6 +150,5 @@ fn related(one: u32, other: u32, model: &Model) -> bool {
         && (parent_of_one == other
             || parent_of_other == one
             || (parent_of_one > 1 && parent_of_one == parent_of_other)
-            || proc::control_group(one)
-                .is_some_and(|group| Some(group) == proc::control_group(other)))
+            || proc::own_cgroup(one).is_some_and(|group| Some(group) == proc::own_cgroup(other)))
 }

@@ -37,7 +37,7 @@ pub struct Identity {
 }
 
 /// The type of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FileType {
     /// Also memory files.
     Regular,

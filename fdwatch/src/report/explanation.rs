@@ -70,6 +70,9 @@ pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         process.pid,
         Escaped(exe)
     );
+    if let Some(belongs) = text::belongs(process) {
+        let _ = writeln!(text, "  {belongs}");
+    }
     let census = &explanation.census;
     let limit = process.most_fds.map_or_else(String::new, |most| {
         let percent = (census.open as u64).saturating_mul(100) / most.max(1);

@@ -75,6 +75,28 @@ pub(super) struct Process {
     comm: String,
     exe: Option<String>,
     cmdline: Option<Vec<String>>,
+    uid: Option<u32>,
+    cgroup: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<Container>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supervisor: Option<Supervisor>,
+}
+
+#[derive(Serialize)]
+struct Container {
+    id: String,
+    runtime: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Supervisor {
+    group: String,
+    process: String,
 }
 
 #[derive(Serialize)]
@@ -598,6 +620,18 @@ pub(super) fn process(process: &ProcessInfo, clock: &Clock) -> Process {
             .cmdline
             .as_ref()
             .map(|line| line.iter().map(|word| lossy(word)).collect()),
+        uid: process.uid,
+        cgroup: process.cgroup.clone(),
+        unit: process.who.unit.clone(),
+        container: process.who.container.as_ref().map(|it| Container {
+            id: it.id.clone(),
+            runtime: it.runtime,
+        }),
+        pod_uid: process.who.pod_uid.clone(),
+        supervisor: process
+            .supervisor
+            .clone()
+            .map(|(group, process)| Supervisor { group, process }),
     }
 }
 

@@ -48,6 +48,11 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         "{DIM}{time}{DIM:#}  {style}{word:<7}{style:#}  {severity:<8}  {process}  {BOLD}{name}{BOLD:#}  ({cause}{})",
         history(finding),
     );
+    if finding.change == Change::Found
+        && let Some(belongs) = belongs(&finding.process)
+    {
+        let _ = writeln!(text, "{MARGIN}  {DIM}{belongs}{DIM:#}");
+    }
     for descriptor in &finding.fds {
         let since = descriptor.opened.map_or_else(
             || "before fdwatch".to_owned(),
@@ -239,6 +244,34 @@ pub(super) fn path(file: &FileInfo) -> String {
         None => String::new(),
     };
     format!("{name}{deleted}")
+}
+
+/// What a process belongs to, if anything is known of that.
+pub(super) fn belongs(process: &ProcessInfo) -> Option<String> {
+    /// Digits of an id that tell it from others.
+    const MOST_ID: usize = 12;
+    let mut parts = Vec::new();
+    if let Some((group, name)) = &process.supervisor {
+        let name = format!("{group}:{name}");
+        parts.push(format!("{} of supervisord", Escaped(name.as_bytes())));
+    }
+    if let Some(container) = &process.who.container {
+        let id: String = container.id.chars().take(MOST_ID).collect();
+        let runtime = container.runtime.unwrap_or("container");
+        parts.push(format!("{runtime} {}", Escaped(id.as_bytes())));
+    }
+    if let Some(pod) = &process.who.pod_uid {
+        parts.push(format!("pod {pod}"));
+    }
+    if let Some(unit) = process
+        .who
+        .unit
+        .as_ref()
+        .filter(|_| process.who.container.is_none())
+    {
+        parts.push(Escaped(unit.as_bytes()).to_string());
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// A size, for a person.
