@@ -22,6 +22,8 @@ pub mod recording;
 pub mod report;
 pub mod supervisor;
 pub mod symbols;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod unwind;
 
 #[cfg(test)]
 mod simulated_host;

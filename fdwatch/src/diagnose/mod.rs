@@ -125,6 +125,10 @@ pub struct Descriptor {
     pub stack: Vec<Frame>,
     /// When it was closed, and was no longer part of it.
     pub closed: Option<Moment>,
+    /// Whether the program that runs now is the one that closed it, as far as is known.
+    pub is_closed_by_program: bool,
+    /// Where in the program it was closed, if detail was wanted: from the inside out.
+    pub closed_stack: Vec<Frame>,
     /// What it refers to, if that is not the finding's file.
     pub other_file: Option<Box<FileInfo>>,
 }
@@ -147,13 +151,16 @@ impl Descriptor {
             asked_path: None,
             stack: Vec::new(),
             closed: None,
+            is_closed_by_program: false,
+            closed_stack: Vec::new(),
             other_file: None,
         }
     }
 
-    fn closed(closed: &Closed) -> Self {
+    fn closed(closed: &Closed, table: Option<&Table>) -> Self {
         Self {
             closed: Some(closed.at),
+            is_closed_by_program: table.is_some_and(|it| it.is_same_program_since(closed.at)),
             ..Self::new(closed.fd, &closed.slot, closed.provenance)
         }
     }
@@ -253,7 +260,11 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
             .iter()
             .map(|&(fd, slot, provenance)| Descriptor::new(fd, slot, provenance))
             .collect(),
-        closed: duplicate.closed.iter().map(Descriptor::closed).collect(),
+        closed: duplicate
+            .closed
+            .iter()
+            .map(|closed| Descriptor::closed(closed, table))
+            .collect(),
         more_closed: duplicate.more_closed,
         lifetime: duplicate
             .ended

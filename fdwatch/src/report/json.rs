@@ -100,6 +100,8 @@ struct Fd {
     closed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lifetime: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    closed_stack: Vec<StackFrame>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<File>,
 }
@@ -398,6 +400,7 @@ impl Json {
             stack: descriptor.stack.iter().map(stack_frame).collect(),
             closed_at: descriptor.closed.map(|moment| clock.rfc3339(moment)),
             lifetime: lifetime.map(|(closed, opened)| tenths(closed.since(opened))),
+            closed_stack: descriptor.closed_stack.iter().map(stack_frame).collect(),
             file: descriptor.other_file.as_deref().map(file),
         }
     }

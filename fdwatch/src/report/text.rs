@@ -97,30 +97,33 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     text
 }
 
-/// How the descriptor was made, if that is known: a line for the path and one for the stack.
+/// How the descriptor was made and closed, if that is known: a line for the path and one for each
+/// stack.
 fn detail(descriptor: &Descriptor) -> String {
-    /// Frames that are shown; JSON has all.
-    const MOST: usize = 8;
     let mut text = String::new();
     if let Some(path) = &descriptor.asked_path {
         let _ = writeln!(text, "{MARGIN}{DIM}        as {}{DIM:#}", Escaped(path));
     }
-    if !descriptor.stack.is_empty() {
-        let frames = descriptor.stack.iter().take(MOST).map(frame);
-        let more = descriptor.stack.len().saturating_sub(MOST);
-        let more = if more > 0 {
-            format!(" < {more} more")
-        } else {
-            String::new()
-        };
-        let frames: Vec<_> = frames.collect();
-        let _ = writeln!(
-            text,
-            "{MARGIN}{DIM}        in {}{more}{DIM:#}",
-            frames.join(" < ")
-        );
-    }
+    text.push_str(&stack("in", &descriptor.stack));
+    text.push_str(&stack("closed in", &descriptor.closed_stack));
     text
+}
+
+fn stack(what: &str, frames: &[Frame]) -> String {
+    /// Frames that are shown; JSON has all.
+    const MOST: usize = 8;
+    if frames.is_empty() {
+        return String::new();
+    }
+    let more = frames.len().saturating_sub(MOST);
+    let more = if more > 0 {
+        format!(" < {more} more")
+    } else {
+        String::new()
+    };
+    let frames: Vec<_> = frames.iter().take(MOST).map(frame).collect();
+    let frames = frames.join(" < ");
+    format!("{MARGIN}{DIM}        {what} {frames}{more}{DIM:#}\n")
 }
 
 fn frame(frame: &Frame) -> String {
