@@ -66,11 +66,15 @@ pub enum Kind {
     Stack = 10,
     /// The path that the thread is about to open: [`AskedPath`].
     AskedPath = 11,
+    /// The registers of the thread, for what [`Stack`] tells by them: [`Registers`].
+    Registers = 12,
+    /// A piece of its stack, for the same: [`StackPiece`].
+    StackPiece = 13,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Birth,
         Self::Death,
         Self::SetCloexec,
@@ -82,6 +86,16 @@ impl Kind {
         Self::SnapshotFile,
         Self::Stack,
         Self::AskedPath,
+        Self::Registers,
+        Self::StackPiece,
+    ];
+
+    /// Those that tell of detail: they may be left out.
+    pub const DETAIL: [Self; 4] = [
+        Self::Stack,
+        Self::AskedPath,
+        Self::Registers,
+        Self::StackPiece,
     ];
 
     /// The name users see.
@@ -99,6 +113,8 @@ impl Kind {
             Self::SnapshotFile => "snapshot-file",
             Self::Stack => "stack",
             Self::AskedPath => "asked-path",
+            Self::Registers => "registers",
+            Self::StackPiece => "stack-piece",
         }
     }
 }
@@ -323,6 +339,44 @@ pub struct AskedPath {
     pub bytes: [u8; MAX_PATH],
 }
 
+/// What a thread's registers were as it entered the kernel: what its stack can be unwound from, where
+/// frame pointers do not lead. After its [`Stack`], and about the same; not told where the kernel gives
+/// no way to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Registers {
+    /// [`Kind::Registers`].
+    pub header: Header,
+    /// Where it was in its program.
+    pub ip: u64,
+    /// The end of its stack.
+    pub sp: u64,
+    /// The register that may be a frame pointer.
+    pub bp: u64,
+    /// Where the function it was in returns to, on processors that have a register for that; on the
+    /// others it means nothing.
+    pub lr: u64,
+}
+
+/// Bytes of a [`StackPiece`]: a part of a page, so that it can be read as a whole or not at all.
+pub const PIECE: usize = 2048;
+
+/// Pieces of a stack that are told, at most: 16 KiB.
+pub const MAX_PIECES: usize = 8;
+
+/// A piece of the thread's stack. The first is the one that its [`Registers`] say it is in, the others
+/// follow on each other outwards, as far as they can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct StackPiece {
+    /// [`Kind::StackPiece`].
+    pub header: Header,
+    /// Where it begins in the process's memory: a multiple of [`PIECE`].
+    pub address: u64,
+    /// What stands there.
+    pub bytes: [u8; PIECE],
+}
+
 impl Stack {
     /// The frames that are there, from the inside out.
     #[must_use]
@@ -410,6 +464,10 @@ records! {
     Stack: 536,
     /// See there.
     AskedPath: 280,
+    /// See there.
+    Registers: 48,
+    /// See there.
+    StackPiece: 2072,
 }
 
 // SAFETY: integers only, and the sizes of the fields add up.
@@ -450,6 +508,8 @@ impl Event<'_> {
             Self::SnapshotFile(event) => &event.header,
             Self::Stack(event) => &event.header,
             Self::AskedPath(event) => &event.header,
+            Self::Registers(event) => &event.header,
+            Self::StackPiece(event) => &event.header,
         }
     }
 }

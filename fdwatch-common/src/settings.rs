@@ -27,6 +27,10 @@ pub const BTF_TASK: u32 = 1;
 /// pointer of an address.
 pub const CAST: u32 = 2;
 
+/// In [`Settings::features`]: the kernel gives the registers of a task (`bpf_task_pt_regs`, 5.15 and
+/// newer).
+pub const TASK_REGISTERS: u32 = 4;
+
 /// In the object, a call of the helper of this number, which there is not, stands where
 /// `bpf_rdonly_cast` is to be called: the loader puts that there, for only the running kernel's BTF
 /// tells its number.
@@ -80,6 +84,14 @@ pub struct Offsets {
     pub file_private_data: u32,
     pub socket_sk: u32,
     pub sock_family: u32,
+    pub task_stack: u32,
+    pub task_mm: u32,
+    pub mm_start_stack: u32,
+    pub registers_ip: u32,
+    pub registers_sp: u32,
+    pub registers_bp: u32,
+    pub registers_lr: u32,
+    pub registers_cs: u32,
     pub file: FileWindow,
 }
 
@@ -118,10 +130,13 @@ pub struct Settings {
     pub offsets: Offsets,
     /// What addresses are cast to, where there is [`CAST`].
     pub casts: Casts,
-    /// [`BTF_TASK`], [`CAST`].
+    /// [`BTF_TASK`], [`CAST`], [`TASK_REGISTERS`].
     pub features: u32,
     /// The process whose doings are left out: fdwatch itself.
     pub own_tgid: u32,
+    /// Where a task's registers begin on its kernel stack, counted from where that does; 0 if that is
+    /// not known. For kernels without [`TASK_REGISTERS`].
+    pub registers_on_stack: u32,
     /// The one process the snapshot is about; 0 for all.
     pub only_tgid: u32,
     /// Bytes of records in the ring at which its reader is woken.
@@ -143,8 +158,8 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Offsets>() == 30 * 4);
-const _: () = assert!(size_of::<Settings>() == 37 * 4);
+const _: () = assert!(size_of::<Offsets>() == 38 * 4);
+const _: () = assert!(size_of::<Settings>() == 46 * 4);
 
 // SAFETY: 32-bit integers only.
 unsafe impl Plain for Settings {}

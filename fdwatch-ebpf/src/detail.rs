@@ -4,22 +4,40 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_F_USER_STACK,
-    helpers::generated::{bpf_get_stack, bpf_probe_read_user_str},
+    helpers::generated::{bpf_get_stack, bpf_probe_read_user, bpf_probe_read_user_str},
     macros::tracepoint,
     programs::TracePointContext,
 };
-use fdwatch_common::{AskedPath, CUT, Header, Kind, MAX_FRAMES, MAX_PATH, Plain, Stack};
+use fdwatch_common::{
+    AskedPath, CUT, Header, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, PIECE, Plain, Registers, Stack,
+    StackPiece,
+};
 
 use crate::{
     asked::take_allowance,
-    kernel::{Caller, followed_caller, settings},
+    kernel::{Caller, UserRegisters, first_stack, followed_caller, settings},
     ring::{Room, count_lost, filled, reserve},
     syscall,
 };
 
-/// Tells where the thread is: before what it does is told.
+/// Tells where the thread is: before what it does is told. By frame pointers as far as these lead, and
+/// what else it takes to go on without: code is mostly built without them.
 #[inline(always)]
 pub(crate) fn tell_stack(ctx: &TracePointContext, caller: Caller, fd: u32) {
+    if !take_allowance() {
+        count_lost(Kind::Stack);
+        return;
+    }
+    tell_frames(ctx, caller, fd);
+    if let Some(registers) = UserRegisters::current()
+        && tell_registers(ctx, caller, fd, registers)
+    {
+        tell_pieces(ctx, caller, fd, registers.sp);
+    }
+}
+
+#[inline(always)]
+fn tell_frames(ctx: &TracePointContext, caller: Caller, fd: u32) {
     let Some(mut room) = room::<Stack>(Kind::Stack) else {
         return;
     };
@@ -38,6 +56,59 @@ pub(crate) fn tell_stack(ctx: &TracePointContext, caller: Caller, fd: u32) {
         (&raw mut (*record).reserved).write(0);
     }
     room.submit();
+}
+
+/// Whether there was room.
+#[inline(always)]
+fn tell_registers(
+    ctx: &TracePointContext,
+    caller: Caller,
+    fd: u32,
+    UserRegisters { ip, sp, bp, lr }: UserRegisters,
+) -> bool {
+    let Some(mut room) = room_for_unwinding::<Registers>(Kind::Registers) else {
+        return false;
+    };
+    room.write(Registers {
+        header: header(ctx, Kind::Registers, caller, fd),
+        ip,
+        sp,
+        bp,
+        lr,
+    });
+    room.submit();
+    true
+}
+
+/// Tells what stands on the stack, from the piece that `sp` is in outwards.
+#[inline(always)]
+fn tell_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
+    let begin = sp & !(PIECE as u64 - 1);
+    let first_stack = first_stack();
+    for i in 0..MAX_PIECES as u64 {
+        let address = begin.wrapping_add(i * PIECE as u64);
+        if sp < first_stack && first_stack <= address {
+            // There is nothing more but arguments and environment.
+            return;
+        }
+        let Some(mut room) = room_for_unwinding::<StackPiece>(Kind::StackPiece) else {
+            return;
+        };
+        let record = room.as_mut_ptr();
+        // SAFETY: there is room for the whole record, and for as many bytes as the helper is told of;
+        // it checks the address.
+        unsafe {
+            let bytes = (&raw mut (*record).bytes).cast();
+            if bpf_probe_read_user(bytes, PIECE as u32, address as *const _) != 0 {
+                // That is the end of the stack.
+                room.discard();
+                return;
+            }
+            (&raw mut (*record).header).write(header(ctx, Kind::StackPiece, caller, fd));
+            (&raw mut (*record).address).write(address);
+        }
+        room.submit();
+    }
 }
 
 /// Entries of the calls whose first argument is a path. Attached only while detail is wanted: the
@@ -60,6 +131,10 @@ fn tell_path(ctx: &TracePointContext, argument: usize) {
     let Some(caller) = followed_caller().filter(|caller| caller.in_detail) else {
         return;
     };
+    if !take_allowance() {
+        count_lost(Kind::AskedPath);
+        return;
+    }
     let Some(mut room) = room::<AskedPath>(Kind::AskedPath) else {
         return;
     };
@@ -85,7 +160,18 @@ fn tell_path(ctx: &TracePointContext, argument: usize) {
 /// Room for detail, unless what is to be told without it needs that. What is left out is counted.
 #[inline(always)]
 fn room<T: Plain>(kind: Kind) -> Option<Room<T>> {
-    if take_allowance() && filled() < u64::from(settings!(pause_at)) {
+    room_below(kind, settings!(pause_at))
+}
+
+/// The same for what it takes to unwind a stack, which is large: the other detail goes on without it.
+#[inline(always)]
+fn room_for_unwinding<T: Plain>(kind: Kind) -> Option<Room<T>> {
+    room_below(kind, settings!(pause_at) / 2)
+}
+
+#[inline(always)]
+fn room_below<T: Plain>(kind: Kind, most: u32) -> Option<Room<T>> {
+    if filled() < u64::from(most) {
         reserve(kind)
     } else {
         count_lost(kind);

@@ -6,11 +6,12 @@ use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_probe_read_kernel,
     generated::{
         bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel as probe_read_kernel,
+        bpf_task_pt_regs,
     },
 };
 use fdwatch_common::{
     BTF_TASK, CAST, CAST_CALL, DETAIL, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED, Payload,
-    Settings,
+    Settings, TASK_REGISTERS,
 };
 
 use crate::asked::asked_of;
@@ -236,6 +237,58 @@ impl Task {
             fdt: files.follow(settings!(offsets.files_fdt)),
         }
     }
+}
+
+/// What a thread had in its registers as it entered the kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct UserRegisters {
+    pub(crate) ip: u64,
+    pub(crate) sp: u64,
+    pub(crate) bp: u64,
+    pub(crate) lr: u64,
+}
+
+/// `__USER_CS`, arch/x86/include/asm/segment.h: the same since 2.6.
+const USER_CS: u16 = 0x33;
+
+impl UserRegisters {
+    /// Those of the current thread, where the kernel gives a way to them. In a syscall only.
+    #[inline(always)]
+    pub(crate) fn current() -> Option<Self> {
+        let task = current_task();
+        if settings!(features) & TASK_REGISTERS != 0 {
+            // SAFETY: the pointer is of the type that the helper takes.
+            let registers = unsafe { bpf_task_pt_regs(task.0.address.cast_mut().cast()) };
+            return Some(Self::at(Pointer::typed(registers as *const u8)));
+        }
+        let begin = settings!(registers_on_stack);
+        if begin == 0 {
+            return None;
+        }
+        let stack: u64 = task.0.load(settings!(offsets.task_stack));
+        let registers = Pointer::untyped(stack.wrapping_add(begin.into()));
+        // How large the stack is was not told: what lies there must look like it.
+        let cs: u16 = registers.load(settings!(offsets.registers_cs));
+        (cs == USER_CS).then(|| Self::at(registers))
+    }
+
+    #[inline(always)]
+    fn at(registers: Pointer) -> Self {
+        Self {
+            ip: registers.load(settings!(offsets.registers_ip)),
+            sp: registers.load(settings!(offsets.registers_sp)),
+            bp: registers.load(settings!(offsets.registers_bp)),
+            lr: registers.load(settings!(offsets.registers_lr)),
+        }
+    }
+}
+
+/// Where the stack begins that the current process was started with: what it was started with is
+/// beyond.
+#[inline(always)]
+pub(crate) fn first_stack() -> u64 {
+    let mm = current_task().0.follow(settings!(offsets.task_mm));
+    mm.load(settings!(offsets.mm_start_stack))
 }
 
 /// A descriptor table: `struct files_struct`, and its `struct fdtable` of now.

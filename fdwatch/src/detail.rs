@@ -1,11 +1,16 @@
-//! Detail: where in the program a descriptor was made, and by which path it was asked for. Of
+//! Detail: where in the program a descriptor was made or closed, and by which path it was asked for. Of
 //! processes that it was wanted of at that time; bounded, and the oldest is forgotten first.
 //!
-//! Pure. Addresses are as they were in the process's memory: what stands there is not known here.
+//! Pure. Addresses are as they were in the process's memory: what stands there is not known here. Who
+//! can find the way out of a stack from what a thread told of it is an [`Unwind`].
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
-use fdwatch_common::{AskedPath, CUT, Stack};
+use fdwatch_common::{AskedPath, CUT, MAX_PIECES, PIECE, Registers, Stack, StackPiece};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::Moment;
@@ -13,19 +18,89 @@ use crate::model::Moment;
 /// Descriptors that detail is kept of. What is copied by fork has that of the original.
 const MOST: usize = 65_536;
 
+/// Closes that detail is kept of: it is asked for soon, or not at all.
+const MOST_CLOSES: usize = 16_384;
+
 /// Threads that have told where they are, and have not told yet what they do.
 const MOST_WAITING: usize = 4096;
 
-/// What is known of a descriptor's making.
+/// Of how many of these the stack is kept: one megabyte in all. It comes right before what the thread
+/// does, so that there are hardly more than processors.
+const MOST_RAW: usize = 64;
+
+/// What is known of a descriptor's making, or of its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
-    /// Where the thread was, from the inside out, as far as frame pointers lead: the first address is
-    /// where it entered the kernel. Empty if that is not known.
+    /// Where the thread was, from the inside out: the first address is where it entered the kernel.
+    /// Empty if that is not known.
     pub stack: Arc<[u64]>,
     /// The path that was asked for, as the program gave it.
     pub path: Option<Arc<[u8]>>,
     /// That path went on.
     pub is_cut: bool,
+}
+
+/// A stack as the thread told it: what it can be unwound from.
+#[derive(Clone, Debug)]
+pub struct RawStack {
+    /// The thread's registers, and whose they are.
+    pub registers: Registers,
+    /// Where frame pointers lead to.
+    pub by_frame_pointers: Vec<u64>,
+    /// Where `bytes` begin in the process's memory.
+    begin: u64,
+    /// What stands there.
+    bytes: Vec<u8>,
+}
+
+impl RawStack {
+    fn new(registers: &Registers, by_frame_pointers: Vec<u64>) -> Self {
+        Self {
+            registers: *registers,
+            by_frame_pointers,
+            begin: registers.sp & !(PIECE as u64 - 1),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// One of which these bytes are known, from its end on.
+    #[cfg(test)]
+    pub(crate) fn of(registers: Registers, by_frame_pointers: Vec<u64>, bytes: Vec<u8>) -> Self {
+        Self {
+            begin: registers.sp,
+            bytes,
+            ..Self::new(&registers, by_frame_pointers)
+        }
+    }
+
+    /// Takes in a piece, if it is the next.
+    fn add(&mut self, piece: &StackPiece) {
+        let next = self.begin.checked_add(self.bytes.len() as u64);
+        if next == Some(piece.address) && self.bytes.len() < MAX_PIECES * PIECE {
+            self.bytes.extend_from_slice(&piece.bytes);
+        }
+    }
+
+    /// The word at that address of the process's memory, if it was told.
+    #[must_use]
+    pub fn word(&self, address: u64) -> Option<u64> {
+        let at = usize::try_from(address.checked_sub(self.begin)?).ok()?;
+        let word = self.bytes.get(at..)?.first_chunk()?;
+        Some(u64::from_ne_bytes(*word))
+    }
+}
+
+/// Finds the way out of a stack. That takes a look at the process, which may be another by then or
+/// none at all.
+pub trait Unwind: Debug {
+    /// The frames of `stack`, which was told not long before `now`, from the inside out.
+    fn frames(&mut self, stack: &RawStack, now: Moment) -> Vec<u64>;
+
+    /// The process runs another program, or has ended.
+    fn forget(&mut self, tgid: u32);
+
+    /// Gives back what was not needed lately. To be called once a second or so.
+    fn rest(&mut self, now: Moment);
 }
 
 /// A frame of a stack.
@@ -52,30 +127,86 @@ pub struct Place {
     pub line: Option<u32>,
 }
 
-/// The detail there is.
+/// What a thread has told of what it is about to do.
 #[derive(Debug, Default)]
-pub struct Details {
-    /// By thread.
-    waiting: FxHashMap<u32, Detail>,
-    /// By when the descriptor was made or closed, which no two were at once.
+struct Waiting {
+    by_frame_pointers: Vec<u64>,
+    path: Option<Arc<[u8]>>,
+    is_cut: bool,
+}
+
+/// Detail by moments, which no two were at once.
+#[derive(Debug, Default)]
+struct Kept {
     of: FxHashMap<Moment, Detail>,
     oldest_first: VecDeque<Moment>,
+}
+
+/// The detail there is.
+#[derive(Default)]
+pub struct Details {
+    /// By thread.
+    waiting: FxHashMap<u32, Waiting>,
+    /// By thread: of those that wait.
+    raw: FxHashMap<u32, RawStack>,
+    /// By when the descriptor was made.
+    made: Kept,
+    /// By when it was closed.
+    closed: Kept,
     /// Each is kept once.
     stacks: FxHashSet<Arc<[u64]>>,
+    unwind: Option<Box<dyn Unwind>>,
+}
+
+impl Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Details")
+            .field("made", &self.made.of.len())
+            .field("closed", &self.closed.of.len())
+            .field("stacks", &self.stacks.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Details {
+    /// Stacks are to be unwound by this. Without, they are as long as frame pointers lead.
+    pub fn unwind_by(&mut self, unwind: Box<dyn Unwind>) {
+        self.unwind = Some(unwind);
+    }
+
     /// A thread has told where it is.
     pub fn stack(&mut self, stack: &Stack) {
-        let frames = self.intern(stack.frames());
-        self.waiting(stack.header.tid).stack = frames;
+        self.raw.remove(&stack.header.tid);
+        self.waiting(stack.header.tid).by_frame_pointers = stack.frames().to_vec();
+    }
+
+    /// And its registers.
+    pub fn registers(&mut self, registers: &Registers) {
+        if self.unwind.is_none() {
+            return;
+        }
+        let tid = registers.header.tid;
+        if self.raw.len() >= MOST_RAW && !self.raw.contains_key(&tid) {
+            // Those that are under way are as long as frame pointers lead.
+            self.raw.clear();
+        }
+        let by_frame_pointers = std::mem::take(&mut self.waiting(tid).by_frame_pointers);
+        let raw = RawStack::new(registers, by_frame_pointers);
+        self.raw.insert(tid, raw);
+    }
+
+    /// And a piece of its stack.
+    pub fn piece(&mut self, piece: &StackPiece) {
+        if let Some(raw) = self.raw.get_mut(&piece.header.tid) {
+            raw.add(piece);
+        }
     }
 
     /// A thread has told what it opens.
     pub fn path(&mut self, path: &AskedPath) {
-        let detail = self.waiting(path.header.tid);
-        detail.path = Some(path.bytes().into());
-        detail.is_cut = path.header.flags & CUT != 0;
+        let waiting = self.waiting(path.header.tid);
+        waiting.path = Some(path.bytes().into());
+        waiting.is_cut = path.header.flags & CUT != 0;
     }
 
     /// Whether any thread has told something that is yet to be taken.
@@ -86,25 +217,54 @@ impl Details {
 
     /// The thread has made a descriptor, at that moment.
     pub fn made(&mut self, tid: u32, at: Moment) {
-        let Some(detail) = self.waiting.remove(&tid) else {
+        let Some(waiting) = self.waiting.remove(&tid) else {
             return;
         };
-        if self.oldest_first.len() >= MOST {
-            self.forget_oldest();
-        }
-        if self.of.insert(at, detail).is_none() {
-            self.oldest_first.push_back(at);
-        }
+        let detail = Detail {
+            stack: self.take_stack(tid, waiting.by_frame_pointers, at),
+            path: waiting.path,
+            is_cut: waiting.is_cut,
+        };
+        self.made.keep(at, detail, MOST, &mut self.stacks);
     }
 
-    /// The thread has closed a descriptor, or tried to, at that moment.
+    /// The thread has closed a descriptor, at that moment.
     pub fn closed(&mut self, tid: u32, at: Moment) {
-        self.made(tid, at);
+        let Some(waiting) = self.waiting.remove(&tid) else {
+            return;
+        };
+        let stack = self.take_stack(tid, waiting.by_frame_pointers, at);
+        if !stack.is_empty() {
+            // A path is of an open that failed.
+            let detail = Detail {
+                stack,
+                ..Detail::default()
+            };
+            self.closed.keep(at, detail, MOST_CLOSES, &mut self.stacks);
+        }
     }
 
-    /// The thread has ended.
-    pub fn ended(&mut self, tid: u32) {
+    /// The thread has ended: the last of its process, or one of several.
+    pub fn ended(&mut self, tid: u32, tgid: u32, is_last: bool) {
         self.waiting.remove(&tid);
+        self.raw.remove(&tid);
+        if is_last && let Some(unwind) = &mut self.unwind {
+            unwind.forget(tgid);
+        }
+    }
+
+    /// The process runs another program.
+    pub fn execed(&mut self, tgid: u32) {
+        if let Some(unwind) = &mut self.unwind {
+            unwind.forget(tgid);
+        }
+    }
+
+    /// Gives back what is only kept to be fast. To be called once a second or so.
+    pub fn rest(&mut self, now: Moment) {
+        if let Some(unwind) = &mut self.unwind {
+            unwind.rest(now);
+        }
     }
 
     /// Whether the thread has told where it is, and not yet what it does.
@@ -113,16 +273,18 @@ impl Details {
         self.waiting.contains_key(&tid)
     }
 
-    /// What is known of the descriptor that was closed at that moment, of its close.
-    #[must_use]
-    pub fn of_close(&self, closed: Moment) -> Option<&Detail> {
-        self.of(closed)
-    }
-
     /// What is known of the descriptor that was made at that moment.
     #[must_use]
     pub fn of(&self, made: Moment) -> Option<&Detail> {
-        self.of.get(&made)
+        self.made.of.get(&made)
+    }
+
+    /// What is known of the close at that moment: where the thread was, and nothing else. Where another
+    /// descriptor was made in the place of the one that was closed, as by dup2, that is where it was.
+    #[must_use]
+    pub fn of_close(&self, closed: Moment) -> Option<&Detail> {
+        let closes = self.closed.of.get(&closed);
+        closes.or_else(|| self.of(closed))
     }
 
     /// Stacks that are kept.
@@ -131,39 +293,70 @@ impl Details {
         self.stacks.len()
     }
 
-    fn waiting(&mut self, tid: u32) -> &mut Detail {
+    fn waiting(&mut self, tid: u32) -> &mut Waiting {
         if self.waiting.len() >= MOST_WAITING && !self.waiting.contains_key(&tid) {
             // Calls that failed leave theirs; those that are under way lose it.
             self.waiting.clear();
+            self.raw.clear();
         }
         self.waiting.entry(tid).or_default()
     }
 
-    fn intern(&mut self, frames: &[u64]) -> Arc<[u64]> {
-        if let Some(known) = self.stacks.get(frames) {
+    /// The stack that the thread has told, unwound; what that took is given back.
+    fn take_stack(&mut self, tid: u32, by_frame_pointers: Vec<u64>, now: Moment) -> Arc<[u64]> {
+        let frames = match (self.raw.remove(&tid), &mut self.unwind) {
+            (Some(raw), Some(unwind)) => unwind.frames(&raw, now),
+            (Some(raw), None) => raw.by_frame_pointers,
+            (None, _) => by_frame_pointers,
+        };
+        self.intern(frames)
+    }
+
+    fn intern(&mut self, frames: Vec<u64>) -> Arc<[u64]> {
+        if let Some(known) = self.stacks.get(&frames[..]) {
             return known.clone();
         }
         let frames: Arc<[u64]> = frames.into();
         self.stacks.insert(frames.clone());
         frames
     }
+}
 
-    fn forget_oldest(&mut self) {
-        let Some(oldest) = self.oldest_first.pop_front() else {
-            return;
-        };
-        if let Some(detail) = self.of.remove(&oldest)
-            // It, and the set.
-            && Arc::strong_count(&detail.stack) <= 2
+impl Kept {
+    /// Keeps no more than `most`, and forgets the stacks of the others.
+    fn keep(
+        &mut self,
+        at: Moment,
+        detail: Detail,
+        most: usize,
+        stacks: &mut FxHashSet<Arc<[u64]>>,
+    ) {
+        if self.oldest_first.len() >= most
+            && let Some(oldest) = self.oldest_first.pop_front()
         {
-            self.stacks.remove(&detail.stack);
+            forget(self.of.remove(&oldest), stacks);
         }
+        match self.of.insert(at, detail) {
+            None => self.oldest_first.push_back(at),
+            replaced => forget(replaced, stacks),
+        }
+    }
+}
+
+/// Forgets the stack with the last that is of it.
+fn forget(detail: Option<Detail>, stacks: &mut FxHashSet<Arc<[u64]>>) {
+    if let Some(detail) = detail
+        // It, and the set.
+        && Arc::strong_count(&detail.stack) <= 2
+    {
+        stacks.remove(&detail.stack);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use fdwatch_common::{Header, Kind, MAX_FRAMES, MAX_PATH};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -197,6 +390,116 @@ mod tests {
         }
     }
 
+    fn registers(tid: u32, sp: u64) -> Registers {
+        Registers {
+            header: header(Kind::Registers, tid),
+            sp,
+            ..Registers::default()
+        }
+    }
+
+    fn piece(tid: u32, address: u64, byte: u8) -> StackPiece {
+        StackPiece {
+            header: header(Kind::StackPiece, tid),
+            address,
+            bytes: [byte; PIECE],
+        }
+    }
+
+    /// Takes the words that the stack begins with for its frames.
+    #[derive(Debug)]
+    struct Words;
+
+    impl Unwind for Words {
+        fn frames(&mut self, stack: &RawStack, _: Moment) -> Vec<u64> {
+            let words = (0..).map_while(|i| stack.word(stack.registers.sp.checked_add(i * 2048)?));
+            words.chain(stack.by_frame_pointers.clone()).collect()
+        }
+
+        fn forget(&mut self, _: u32) {}
+
+        fn rest(&mut self, _: Moment) {}
+    }
+
+    const ONES: u64 = 0x0101_0101_0101_0101;
+
+    #[test]
+    fn a_stack_is_put_together_of_its_pieces_and_unwound() {
+        let mut details = Details::default();
+        details.unwind_by(Box::new(Words));
+        details.stack(&stack(1, &[10]));
+        details.registers(&registers(1, 0x7010));
+        details.piece(&piece(1, 0x7000, 1));
+        // Of another thread, and then one that is not the next.
+        details.piece(&piece(2, 0x7800, 9));
+        details.piece(&piece(1, 0x8800, 9));
+        details.piece(&piece(1, 0x7800, 2));
+        details.made(1, Moment(5));
+        let detail = details.of(Moment(5)).unwrap();
+        assert_eq!(*detail.stack, [ONES, 2 * ONES, 10]);
+        assert!(details.raw.is_empty());
+    }
+
+    #[test]
+    fn no_more_stacks_wait_than_there_is_room_for() {
+        let mut details = Details::default();
+        details.unwind_by(Box::new(Words));
+        for tid in 0..MOST_RAW as u32 * 3 {
+            details.stack(&stack(tid, &[1]));
+            details.registers(&registers(tid, 0));
+            for i in 0..20 {
+                details.piece(&piece(tid, i * 2048, 1));
+            }
+        }
+        assert!(details.raw.len() <= MOST_RAW);
+        let raw = details.raw.values();
+        assert!(raw.clone().all(|raw| raw.bytes.len() <= MAX_PIECES * PIECE));
+    }
+
+    #[test]
+    fn closes_are_known_by_their_moment_and_those_by_making_another_too() {
+        let mut details = Details::default();
+        details.stack(&stack(1, &[10]));
+        details.closed(1, Moment(5));
+        details.stack(&stack(1, &[20]));
+        details.made(1, Moment(6));
+        let stack_of = |at| {
+            details
+                .of_close(Moment(at))
+                .map(|detail| detail.stack.to_vec())
+        };
+        assert_eq!(stack_of(5), Some(vec![10]));
+        assert_eq!(stack_of(6), Some(vec![20]));
+        assert_eq!(stack_of(7), None);
+        assert_eq!(details.of(Moment(5)), None);
+    }
+
+    #[test]
+    fn of_closes_the_oldest_is_forgotten_too() {
+        let mut details = Details::default();
+        for at in 0..MOST_CLOSES as u64 + 10 {
+            details.stack(&stack(1, &[at]));
+            details.closed(1, Moment(at));
+        }
+        assert_eq!(details.of_close(Moment(9)), None);
+        assert_eq!(details.stacks(), MOST_CLOSES);
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_what_was_told(sp: u64, pieces in prop::collection::vec(any::<(u64, u8)>(), 0..10), at: u64) {
+            let mut raw = RawStack::new(&registers(1, sp), Vec::new());
+            for (address, byte) in pieces {
+                raw.add(&piece(1, address, byte));
+            }
+            raw.add(&piece(1, sp & !2047, 1));
+            if let Some(word) = raw.word(at) {
+                prop_assert_eq!(word, ONES);
+            }
+            prop_assert_eq!(raw.word(sp & !2047), Some(ONES));
+        }
+    }
+
     #[test]
     fn what_a_thread_tells_is_of_what_it_makes_next() {
         let mut details = Details::default();
@@ -223,7 +526,7 @@ mod tests {
             details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
             details.made(1, Moment(at));
         }
-        assert_eq!(details.of.len(), MOST);
+        assert_eq!(details.made.of.len(), MOST);
         assert_eq!(details.of(Moment(9)), None);
         assert!(details.of(Moment(10)).is_some());
         assert_eq!(details.stacks(), 1);

@@ -1,6 +1,6 @@
 //! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own.
 
-use fdwatch_common::{Event, Header};
+use fdwatch_common::{EVERY_THREAD, Event, Header};
 
 use crate::{
     detail::Details,
@@ -75,6 +75,14 @@ impl Engine {
         match event {
             Event::Stack(stack) => self.details.stack(stack),
             Event::AskedPath(path) => self.details.path(path),
+            Event::Registers(registers) => self.details.registers(registers),
+            Event::StackPiece(piece) => self.details.piece(piece),
+            Event::Exec(exec) => self.details.execed(exec.header.tgid),
+            Event::Exit(exit) => {
+                let header = &exit.header;
+                let is_last = header.flags & EVERY_THREAD != 0;
+                self.details.ended(header.tid, header.tgid, is_last);
+            }
             _ if !self.details.is_any_waiting() => {}
             Event::Birth(birth) => {
                 let table = self.model.table(birth.table);
@@ -83,8 +91,9 @@ impl Engine {
                     self.details.made(birth.header.tid, slot.born);
                 }
             }
-            Event::Death(death) => self.details.closed(death.header.tid, self.model.now()),
-            Event::Exit(exit) => self.details.ended(exit.header.tid),
+            Event::Death(death) => {
+                self.details.closed(death.header.tid, self.model.now());
+            }
             _ => {}
         }
     }

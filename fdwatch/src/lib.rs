@@ -23,6 +23,8 @@ pub mod recording;
 pub mod report;
 pub mod supervisor;
 pub mod symbols;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod unwind;
 pub mod who;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use fdwatch::{
+    detail::{RawStack, Unwind},
     duplicates::Path,
     engine::Engine,
     filter::Filter,
@@ -19,6 +20,9 @@ use libfuzzer_sys::fuzz_target;
 
 /// Bytes of a record, by its kind. As `fdwatch-common` has them.
 const SIZES: [usize; 9] = [56, 32, 24, 48, 72, 16, 288, 56, 56];
+
+/// Kind and bytes of those that tell of detail.
+const DETAIL: [(u64, usize); 4] = [(10, 536), (11, 280), (12, 48), (13, 2072)];
 
 /// The kind of a record that tells of a fork.
 const FORK: u8 = 4;
@@ -33,6 +37,7 @@ const TICK: u64 = 10_000_000;
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);
     let mut engine = Engine::new(AnonymousDevices([14, 5]), false);
+    engine.details.unwind_by(Box::new(Words));
     let mut investigator = Investigator::new(Filter::default(), Source::Recording);
     let mut now = Moment(1_000_000_000);
     let mut room = Vec::new();
@@ -80,11 +85,36 @@ fuzz_target!(|bytes: &[u8]| {
                 input.take(8, &mut room);
                 now = now.max(Moment(room[0]));
             }
+            // Detail, about anything or about few things.
+            step @ 26..32 => {
+                let at = usize::from(step - 26) % DETAIL.len();
+                let (kind, size) = DETAIL[at];
+                input.take(size, &mut room);
+                room[0] = room[0] & !0xff | kind;
+                narrow(&mut room[..2]);
+                engine.record(bytes_of(&room, size), now);
+            }
             _ => {}
         }
     }
     check(&engine);
 });
+
+/// Takes what is on a stack for its frames.
+#[derive(Debug)]
+struct Words;
+
+impl Unwind for Words {
+    fn frames(&mut self, stack: &RawStack, _: Moment) -> Vec<u64> {
+        let end = stack.registers.sp.saturating_add(1 << 15);
+        let words = (stack.registers.sp..end).step_by(512);
+        words.map_while(|at| stack.word(at)).collect()
+    }
+
+    fn forget(&mut self, _: u32) {}
+
+    fn rest(&mut self, _: Moment) {}
+}
 
 /// What `model_property.rs` holds of every model, whatever it was told.
 fn check(engine: &Engine) {
@@ -116,7 +146,7 @@ fn narrow(words: &mut [u64]) {
     for (word, few) in words.iter_mut().zip(FEW) {
         *word &= few;
     }
-    if words[0] as u8 == FORK {
+    if words[0] as u8 == FORK && words.len() > 5 {
         // The parent, which comes after the table it has.
         words[5] &= FEW[1];
     }

@@ -142,6 +142,7 @@ pub fn diagnose_double_close(
         Descriptor {
             closed: Some(closing.at),
             closed_by: closing.tid,
+            is_closed_by_program: true,
             ..Descriptor::new(double.again.fd, &closing.slot, way)
         }
     };

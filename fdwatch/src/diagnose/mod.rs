@@ -145,6 +145,8 @@ pub struct Descriptor {
     pub closed: Option<Moment>,
     /// The thread that closed it, if that was noted.
     pub closed_by: Option<u32>,
+    /// Whether the program that runs now is the one that closed it, as far as is known.
+    pub is_closed_by_program: bool,
     /// Where in the program it was closed, if detail was wanted: from the inside out.
     pub closed_stack: Vec<Frame>,
     /// What it refers to, if that is not the finding's file.
@@ -222,6 +224,7 @@ impl Descriptor {
             stack: Vec::new(),
             closed: None,
             closed_by: None,
+            is_closed_by_program: false,
             closed_stack: Vec::new(),
             other_file: None,
         }
@@ -238,7 +241,7 @@ impl Descriptor {
         Self::new(fd, slot, way)
     }
 
-    fn closed(closed: &Closed, process: &ProcessInfo) -> Self {
+    fn closed(closed: &Closed, table: Option<&Table>, process: &ProcessInfo) -> Self {
         let way = Way {
             provenance: closed.provenance,
             lineage: &closed.lineage,
@@ -246,6 +249,7 @@ impl Descriptor {
         };
         Self {
             closed: Some(closed.at),
+            is_closed_by_program: table.is_some_and(|it| it.is_same_program_since(closed.at)),
             ..Self::new(closed.fd, &closed.slot, way)
         }
     }
@@ -390,7 +394,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     let mut closed: Vec<_> = duplicate
         .closed
         .iter()
-        .map(|closed| Descriptor::closed(closed, &context.process))
+        .map(|closed| Descriptor::closed(closed, table, &context.process))
         .collect();
     for descriptor in fds.iter_mut().chain(&mut closed) {
         descriptor.add_around(duplicate.around);

@@ -190,25 +190,23 @@ impl Investigator {
     }
 }
 
-/// Adds to a finding what is known in detail of how its descriptors were made.
+/// Adds to a finding what is known in detail of how its descriptors were made and closed.
 pub(crate) fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut Symbols) {
     let pid = finding.process.pid;
-    for descriptor in &mut finding.closed {
-        if let Some(detail) = descriptor.closed.and_then(|at| details.of_close(at)) {
-            descriptor.closed_stack = symbols.frames(pid, detail, descriptor.is_of_program);
-        }
-    }
     if let Some(again) = &mut finding.closed_again
         && let Some(detail) = details.of_close(again.at)
     {
         again.stack = symbols.frames(pid, detail, true);
     }
     for descriptor in finding.fds.iter_mut().chain(&mut finding.closed) {
-        let Some(detail) = descriptor.opened.and_then(|made| details.of(made)) else {
-            continue;
-        };
-        descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
-        descriptor.stack = symbols.frames(pid, detail, descriptor.is_of_program);
+        if let Some(detail) = descriptor.opened.and_then(|made| details.of(made)) {
+            descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
+            descriptor.stack = symbols.frames(pid, detail, descriptor.is_of_program);
+        }
+        if let Some(detail) = descriptor.closed.and_then(|at| details.of_close(at)) {
+            let is_same = descriptor.is_closed_by_program;
+            descriptor.closed_stack = symbols.frames(pid, detail, is_same);
+        }
     }
 }
 

@@ -90,14 +90,10 @@ impl Statistics {
     /// Records about what happened, and not of snapshots, nor of detail.
     #[must_use]
     pub fn events(&self) -> u64 {
-        let snapshot = [
-            Kind::SnapshotTask,
-            Kind::SnapshotFile,
-            Kind::Stack,
-            Kind::AskedPath,
-        ];
-        let snapshot = snapshot.map(|kind| self.records[kind as usize]);
-        self.records.iter().sum::<u64>() - snapshot.iter().sum::<u64>()
+        let others = [Kind::SnapshotTask, Kind::SnapshotFile];
+        let others = others.iter().chain(&Kind::DETAIL);
+        let others = others.map(|&kind| self.records[kind as usize]);
+        self.records.iter().sum::<u64>() - others.sum::<u64>()
     }
 }
 
@@ -223,7 +219,7 @@ impl Model {
                 self.audit_file(file, observer);
             }
             // Of where a thread is, and not of what it does.
-            Event::Stack(_) | Event::AskedPath(_) => {}
+            Event::Stack(_) | Event::AskedPath(_) | Event::Registers(_) | Event::StackPiece(_) => {}
             Event::SnapshotTask(task) => self.snapshot_task(task, observer),
             Event::SnapshotFile(file) => self.snapshot_file(file, observer),
         }

@@ -273,6 +273,12 @@ impl Table {
             .map(|(fd, _)| fd)
     }
 
+    /// Whether its process has run no other program since that moment.
+    #[must_use]
+    pub fn is_same_program_since(&self, at: Moment) -> bool {
+        at > self.execed
+    }
+
     /// How `slot` came to be in this table.
     #[must_use]
     pub fn provenance(&self, slot: &Slot) -> Provenance {

@@ -27,7 +27,9 @@ use aya::{
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, Iter, TracePoint, trace_point::TracePointLink},
 };
-use fdwatch_common::{BTF_TASK, CAST, DETAIL, Kind, LOST_KINDS, NOT_FOLLOWED, Settings};
+use fdwatch_common::{
+    BTF_TASK, CAST, DETAIL, Kind, LOST_KINDS, NOT_FOLLOWED, Settings, TASK_REGISTERS,
+};
 
 /// Default size of the ring, in bytes: one MiB for each processor, and no fewer than two, as each can
 /// write some ten in a tenth of a second. A power of two.
@@ -80,9 +82,6 @@ pub struct Probe {
     paths: Vec<TracePointLink>,
 }
 
-/// What is told in detail, and may be left out.
-const DETAIL_KINDS: [Kind; 2] = [Kind::Stack, Kind::AskedPath];
-
 /// What happened and was not told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
@@ -99,10 +98,10 @@ impl Lost {
         self.records.iter().sum::<u64>() - self.detail_left_out() + self.missed_runs
     }
 
-    /// Stacks and paths that were left out, so that nothing else be lost.
+    /// Records of stacks and paths that were left out, so that nothing else be lost.
     #[must_use]
     pub fn detail_left_out(&self) -> u64 {
-        DETAIL_KINDS
+        Kind::DETAIL
             .map(|kind| self.records[kind as usize])
             .iter()
             .sum()
@@ -118,7 +117,7 @@ impl Lost {
     pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Kind::ALL
             .into_iter()
-            .filter(|kind| !DETAIL_KINDS.contains(kind))
+            .filter(|kind| !Kind::DETAIL.contains(kind))
             .map(|kind| (kind.name(), self.records[kind as usize]))
             .chain([("missed-run", self.missed_runs)])
             .filter(|&(_, lost)| lost > 0)
@@ -147,10 +146,15 @@ impl Probe {
         let kernel = Kernel::parse(bytes)?;
         let cast = kernel.cast();
         let typed = version.is_none_or(|version| version >= host::BTF_TASK_KERNEL);
+        let has_registers = version.is_none_or(|version| version >= host::TASK_REGISTERS_KERNEL);
+        let feature = |is_there, feature| if is_there { feature } else { 0 };
         let settings = Settings {
             offsets: kernel.offsets()?,
             casts: cast.map(|cast| cast.to).unwrap_or_default(),
-            features: if typed { BTF_TASK } else { 0 } | if cast.is_some() { CAST } else { 0 },
+            features: feature(typed, BTF_TASK)
+                | feature(cast.is_some(), CAST)
+                | feature(has_registers, TASK_REGISTERS),
+            registers_on_stack: kernel.registers_on_stack()?,
             own_tgid: process::id(),
             only_tgid: options.only_tgid.unwrap_or(0),
             wake_at: options.ring_bytes / 16,

@@ -13,7 +13,7 @@ pub(super) struct Kernel {
 }
 
 /// The structures that are asked for, and the function.
-const STRUCTURES: [&str; 10] = [
+const STRUCTURES: [&str; 12] = [
     "file",
     "inode",
     "task_struct",
@@ -24,7 +24,26 @@ const STRUCTURES: [&str; 10] = [
     "socket",
     "sock",
     "timespec64",
+    "mm_struct",
+    "pt_regs",
 ];
+
+/// What `struct pt_regs` calls the registers that stacks are unwound by: `ip`, `sp`, `bp`, `lr` and
+/// `cs`, each where it begins; bytes are added for those that are in a row without names. What a
+/// processor does not have is another of them, and not looked at.
+#[cfg(target_arch = "x86_64")]
+const REGISTERS: [(&str, u32); 5] = [("ip", 0), ("sp", 0), ("bp", 0), ("ip", 0), ("cs", 0)];
+#[cfg(target_arch = "aarch64")]
+const REGISTERS: [(&str, u32); 5] = [
+    ("pc", 0),
+    ("sp", 0),
+    ("regs", 29 * 8),
+    ("regs", 30 * 8),
+    ("pc", 0),
+];
+/// Not known: what is told by them is not made use of.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const REGISTERS: [(&str, u32); 5] = [("", 0); 5];
 const CAST: &str = "bpf_rdonly_cast";
 
 /// How addresses are made typed pointers.
@@ -55,6 +74,25 @@ impl Kernel {
     /// If a field is not where it has been since 5.8.
     pub(super) fn offsets(&self) -> Result<Offsets, ProbeError> {
         offsets(&self.types)
+    }
+
+    /// Where a task's registers begin on its kernel stack; 0 where that is not known. Only asked for
+    /// where the kernel does not give them itself, which is before 5.15: `task_pt_regs`,
+    /// arch/x86/include/asm/processor.h.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel is another than it is known to be.
+    pub(super) fn registers_on_stack(&self) -> Result<u32, ProbeError> {
+        /// `THREAD_SIZE`, arch/x86/include/asm/page_64_types.h: since 3.15, but twice that with KASAN,
+        /// and BTF does not tell. The programs look whether what lies there is what it is to be.
+        const STACK: u32 = 16 << 10;
+        if !cfg!(target_arch = "x86_64") {
+            return Ok(0);
+        }
+        // The last of them, and 8 bytes as all of them are: what is above is not there before 6.9.
+        let size = field(&self.types, "pt_regs", "ss")? + 8;
+        Ok(STACK - size)
     }
 
     /// How addresses are made typed pointers, where the kernel can do that: since 6.2.
@@ -91,6 +129,14 @@ fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
         "struct inode",
         MAX_INODE_WINDOW,
     )?;
+    let [ip, sp, bp, lr, cs] = REGISTERS.map(|(name, beyond)| {
+        let at = if name.is_empty() {
+            Ok(0)
+        } else {
+            field("pt_regs", name)
+        };
+        at.map(|at| at + beyond)
+    });
     Ok(Offsets {
         task_flags: field("task_struct", "flags")?,
         task_pid: field("task_struct", "pid")?,
@@ -112,6 +158,14 @@ fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
         file_private_data: field("file", "private_data")?,
         socket_sk: field("socket", "sk")?,
         sock_family: field("sock", "__sk_common.skc_family")?,
+        task_stack: field("task_struct", "stack")?,
+        task_mm: field("task_struct", "mm")?,
+        mm_start_stack: field("mm_struct", "start_stack")?,
+        registers_ip: ip?,
+        registers_sp: sp?,
+        registers_bp: bp?,
+        registers_lr: lr?,
+        registers_cs: cs?,
         file: FileWindow {
             file_start: file.start,
             file_len: file.len,

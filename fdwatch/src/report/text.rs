@@ -121,7 +121,8 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     text
 }
 
-/// How the descriptor was made, if that is known: a line for the path and one for the stack.
+/// How the descriptor was made and closed, if that is known: a line for the path and one for each
+/// stack.
 fn detail(descriptor: &Descriptor) -> String {
     let mut text = String::new();
     if let Some(path) = &descriptor.asked_path {

@@ -13,6 +13,8 @@ mod generator;
 mod loss;
 mod many;
 mod messages;
+#[cfg(target_arch = "x86_64")]
+mod stacks;
 mod steps;
 mod truth;
 mod watching;

@@ -148,13 +148,14 @@ impl Watching {
 }
 
 /// A record, aligned as it was in the ring.
-fn aligned(record: &[u8]) -> Vec<u64> {
+pub(crate) fn aligned(record: &[u8]) -> Vec<u64> {
     let words = record.chunks_exact(8);
     let words = words.map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()));
     words.collect()
 }
 
-fn bytes(words: &[u64]) -> &[u8] {
+/// The bytes of such.
+pub(crate) fn bytes(words: &[u64]) -> &[u8] {
     // SAFETY: any words are bytes.
     unsafe { slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }

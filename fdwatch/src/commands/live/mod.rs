@@ -120,9 +120,14 @@ impl Live {
             ..Options::default()
         })?;
         probe.attach()?;
+        let mut engine = Engine::new(proc::anonymous_devices(), all_types);
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        engine
+            .details
+            .unwind_by(Box::<crate::unwind::Unwinder>::default());
         Ok(Self {
             probe,
-            engine: Engine::new(proc::anonymous_devices(), all_types),
+            engine,
             recorder: None,
             account: Account {
                 ring_bytes: Some(ring_bytes),
@@ -204,6 +209,7 @@ impl Live {
                     self.suspect_growing();
                     self.ask_for_detail()?;
                     self.audit_if_due()?;
+                    self.engine.details.rest(now());
                 }
             }
         }
