@@ -61,11 +61,13 @@ pub enum Kind {
     Stack = 10,
     /// The path that the thread is about to open: [`AskedPath`].
     AskedPath = 11,
+    /// What is on the stack of a thread that makes a descriptor next: [`StackMemory`].
+    StackMemory = 12,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Birth,
         Self::Death,
         Self::SetCloexec,
@@ -77,6 +79,7 @@ impl Kind {
         Self::SnapshotFile,
         Self::Stack,
         Self::AskedPath,
+        Self::StackMemory,
     ];
 
     /// The name users see.
@@ -94,6 +97,7 @@ impl Kind {
             Self::SnapshotFile => "snapshot-file",
             Self::Stack => "stack",
             Self::AskedPath => "asked-path",
+            Self::StackMemory => "stack-memory",
         }
     }
 }
@@ -318,6 +322,39 @@ pub struct AskedPath {
     pub bytes: [u8; MAX_PATH],
 }
 
+/// Bytes of a stack that a [`StackMemory`] holds, at most.
+pub const MAX_MEMORY: usize = 2048;
+
+/// What is on the stack of a thread, for returns to be found where frame pointers do not lead. As for
+/// a [`Stack`], the thread's next [`Birth`] is what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct StackMemory {
+    /// [`Kind::StackMemory`].
+    pub header: Header,
+    /// Where it entered the kernel.
+    pub ip: u64,
+    /// The stack pointer: where `bytes` begin.
+    pub sp: u64,
+    /// The frame pointer, if the program uses it as one.
+    pub bp: u64,
+    /// How many of `bytes` are there.
+    pub len: u32,
+    /// Not used.
+    pub reserved: u32,
+    /// What is there.
+    pub bytes: [u8; MAX_MEMORY],
+}
+
+impl StackMemory {
+    /// The bytes that are there.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        &self.bytes[..len.min(MAX_MEMORY)]
+    }
+}
+
 impl Stack {
     /// The frames that are there, from the inside out.
     #[must_use]
@@ -405,6 +442,8 @@ records! {
     Stack: 536,
     /// See there.
     AskedPath: 280,
+    /// See there.
+    StackMemory: 2096,
 }
 
 // SAFETY: integers only, and the sizes of the fields add up.
@@ -445,6 +484,7 @@ impl Event<'_> {
             Self::SnapshotFile(event) => &event.header,
             Self::Stack(event) => &event.header,
             Self::AskedPath(event) => &event.header,
+            Self::StackMemory(event) => &event.header,
         }
     }
 }

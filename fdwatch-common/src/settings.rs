@@ -27,6 +27,10 @@ pub const BTF_TASK: u32 = 1;
 /// pointer of an address.
 pub const CAST: u32 = 2;
 
+/// In [`Settings::features`]: the kernel shows the registers that the current task entered it with, as
+/// a typed pointer (`bpf_task_pt_regs`, 5.15 and newer), and where they lie in there is known.
+pub const TASK_REGISTERS: u32 = 4;
+
 /// In the object, a call of the helper of this number, which there is not, stands where
 /// `bpf_rdonly_cast` is to be called: the loader puts that there, for only the running kernel's BTF
 /// tells its number.
@@ -40,6 +44,11 @@ pub const NOT_FOLLOWED: u32 = 2;
 
 /// Of all: something else is asked of some processes than of the others.
 pub const ASKED_OF_SOME: u32 = 4;
+
+/// Of a process: what is asked of it is asked of its children too, from their first instruction on,
+/// with as much of the stack as [`StackMemory`](crate::StackMemory) holds, and of births alone. Of
+/// all: this is asked of some process.
+pub const INHERITED: u32 = 8;
 
 /// What addresses are cast to: numbers of structures in the kernel's BTF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +89,11 @@ pub struct Offsets {
     pub file_private_data: u32,
     pub socket_sk: u32,
     pub sock_family: u32,
+    pub registers_ip: u32,
+    pub registers_sp: u32,
+    pub registers_bp: u32,
+    pub registers_di: u32,
+    pub registers_si: u32,
     pub file: FileWindow,
 }
 
@@ -118,7 +132,7 @@ pub struct Settings {
     pub offsets: Offsets,
     /// What addresses are cast to, where there is [`CAST`].
     pub casts: Casts,
-    /// [`BTF_TASK`], [`CAST`].
+    /// [`BTF_TASK`], [`CAST`], [`TASK_REGISTERS`].
     pub features: u32,
     /// The process whose doings are left out: fdwatch itself.
     pub own_tgid: u32,
@@ -143,8 +157,8 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Offsets>() == 30 * 4);
-const _: () = assert!(size_of::<Settings>() == 37 * 4);
+const _: () = assert!(size_of::<Offsets>() == 35 * 4);
+const _: () = assert!(size_of::<Settings>() == 42 * 4);
 
 // SAFETY: 32-bit integers only.
 unsafe impl Plain for Settings {}

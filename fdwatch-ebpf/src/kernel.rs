@@ -6,11 +6,12 @@ use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_probe_read_kernel,
     generated::{
         bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel as probe_read_kernel,
+        bpf_task_pt_regs,
     },
 };
 use fdwatch_common::{
-    BTF_TASK, CAST, CAST_CALL, DETAIL, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED, Payload,
-    Settings,
+    BTF_TASK, CAST, CAST_CALL, DETAIL, INHERITED, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED,
+    Payload, Settings, TASK_REGISTERS,
 };
 
 use crate::asked::asked_of;
@@ -114,8 +115,22 @@ impl Pointer {
 pub(crate) struct Caller {
     pub(crate) tid: u32,
     pub(crate) tgid: u32,
+    /// What is asked of it, where that was looked at.
+    pub(crate) asked: u32,
+}
+
+impl Caller {
     /// Whether stacks and paths are wanted.
-    pub(crate) in_detail: bool,
+    #[inline(always)]
+    pub(crate) fn is_in_detail(self) -> bool {
+        self.asked & DETAIL != 0
+    }
+
+    /// Whether they are, of closes as well.
+    #[inline(always)]
+    pub(crate) fn is_in_detail_of_closes(self) -> bool {
+        self.asked & (DETAIL | INHERITED) == DETAIL
+    }
 }
 
 /// The current thread, unless it is one of fdwatch's own.
@@ -125,7 +140,7 @@ pub(crate) fn caller() -> Option<Caller> {
     let caller = Caller {
         tid: both as u32,
         tgid: (both >> 32) as u32,
-        in_detail: false,
+        asked: 0,
     };
     (caller.tgid != settings!(own_tgid)).then_some(caller)
 }
@@ -136,10 +151,7 @@ pub(crate) fn caller() -> Option<Caller> {
 pub(crate) fn followed_caller() -> Option<Caller> {
     let caller = caller()?;
     let asked = asked_of(caller.tgid);
-    (asked & NOT_FOLLOWED == 0).then_some(Caller {
-        in_detail: asked & DETAIL != 0,
-        ..caller
-    })
+    (asked & NOT_FOLLOWED == 0).then_some(Caller { asked, ..caller })
 }
 
 /// The descriptor table of the current thread.
@@ -165,6 +177,34 @@ fn current_task() -> Task {
     } else {
         // SAFETY: the helper has no requirements.
         Pointer::typed(unsafe { bpf_get_current_task_btf() }.cast())
+    })
+}
+
+/// The registers that unwinding a stack begins with, and the first two arguments.
+pub(crate) struct Registers {
+    pub(crate) ip: u64,
+    pub(crate) sp: u64,
+    pub(crate) bp: u64,
+    pub(crate) arguments: [u64; 2],
+}
+
+/// Those that the current thread entered the kernel with, where the kernel shows them.
+#[inline(always)]
+pub(crate) fn registers() -> Option<Registers> {
+    if settings!(features) & TASK_REGISTERS == 0 {
+        return None;
+    }
+    // SAFETY: the helpers have no requirements, and the second is given what the first returns.
+    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+    let registers = Pointer::typed(registers as *const u8);
+    Some(Registers {
+        ip: registers.load(settings!(offsets.registers_ip)),
+        sp: registers.load(settings!(offsets.registers_sp)),
+        bp: registers.load(settings!(offsets.registers_bp)),
+        arguments: [
+            registers.load(settings!(offsets.registers_di)),
+            registers.load(settings!(offsets.registers_si)),
+        ],
     })
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use fdwatch_common::Kind;
 
 use crate::{
-    detail::tell_stack,
+    detail::{tell_memory, tell_stack},
     kernel::{Caller, File, caller, current_table, followed_caller},
     open::{birth_of, birth_of_many},
     pending::{self, By},
@@ -48,7 +48,8 @@ fn returned_pair(ctx: TracePointContext) -> u32 {
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(left.value as *const [u32; 2]) } {
         Ok([one, other]) => {
-            if caller.in_detail {
+            if caller.is_in_detail() {
+                tell_memory(&ctx, caller, one);
                 tell_stack(&ctx, caller, one);
             }
             birth_of(caller, call, one);

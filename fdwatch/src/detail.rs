@@ -5,13 +5,16 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use fdwatch_common::{AskedPath, CUT, Stack};
+use fdwatch_common::{AskedPath, CUT, Stack, StackMemory};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::Moment;
+use crate::{leaks::Program, model::Moment};
 
 /// Descriptors that detail is kept of. What is copied by fork has that of the original.
 const MOST: usize = 65_536;
+
+/// Of these, those that detail is kept of after they were closed.
+const MOST_CLOSED: usize = 4096;
 
 /// Threads that have told where they are, and have not told yet what they do.
 const MOST_WAITING: usize = 4096;
@@ -26,6 +29,23 @@ pub struct Detail {
     pub path: Option<Arc<[u8]>>,
     /// That path went on.
     pub is_cut: bool,
+    /// What was on the thread's stack, of those of which that is told.
+    pub memory: Option<Arc<Memory>>,
+    /// The program it was made in, of a command that is followed.
+    pub program: Option<Program>,
+}
+
+/// The beginning of a thread's stack, and the registers that unwinding begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Where it entered the kernel.
+    pub ip: u64,
+    /// The stack pointer: where `bytes` begin.
+    pub sp: u64,
+    /// The frame pointer.
+    pub bp: u64,
+    /// What is there.
+    pub bytes: Box<[u8]>,
 }
 
 /// A frame of a stack.
@@ -60,6 +80,8 @@ pub struct Details {
     /// By when the descriptor was made, which no two were at once.
     of: FxHashMap<Moment, Detail>,
     oldest_first: VecDeque<Moment>,
+    /// Those that were closed, the first to be at the front.
+    closed: VecDeque<Moment>,
     /// Each is kept once.
     stacks: FxHashSet<Arc<[u64]>>,
 }
@@ -74,8 +96,21 @@ impl Details {
     /// A thread has told what it opens.
     pub fn path(&mut self, path: &AskedPath) {
         let detail = self.waiting(path.header.tid);
-        detail.path = Some(path.bytes().into());
+        // None, if it was not in memory.
+        detail.path = Some(path.bytes())
+            .filter(|path| !path.is_empty())
+            .map(Into::into);
         detail.is_cut = path.header.flags & CUT != 0;
+    }
+
+    /// A thread has told what is on its stack.
+    pub fn memory(&mut self, memory: &StackMemory) {
+        self.waiting(memory.header.tid).memory = Some(Arc::new(Memory {
+            ip: memory.ip,
+            sp: memory.sp,
+            bp: memory.bp,
+            bytes: memory.bytes().into(),
+        }));
     }
 
     /// Whether any thread has told something that is yet to be taken.
@@ -84,16 +119,37 @@ impl Details {
         !self.waiting.is_empty()
     }
 
-    /// The thread has made a descriptor, at that moment.
-    pub fn made(&mut self, tid: u32, at: Moment) {
+    /// The thread has made a descriptor, at that moment, in that program of a command.
+    pub fn made(&mut self, tid: u32, at: Moment, program: Option<Program>) {
         let Some(detail) = self.waiting.remove(&tid) else {
             return;
         };
-        if self.oldest_first.len() >= MOST {
+        let detail = Detail { program, ..detail };
+        while self.of.len() >= MOST && !self.oldest_first.is_empty() {
             self.forget_oldest();
         }
         if self.of.insert(at, detail).is_none() {
             self.oldest_first.push_back(at);
+        }
+    }
+
+    /// The descriptor that was made at that moment was closed by who made it. Copies of it may be
+    /// there for a while yet.
+    pub fn ended(&mut self, made: Moment) {
+        if !self.of.contains_key(&made) {
+            return;
+        }
+        self.closed.push_back(made);
+        if self.closed.len() > MOST_CLOSED
+            && let Some(first) = self.closed.pop_front()
+        {
+            self.forget(first);
+        }
+        if self.oldest_first.len() > 2 * MOST {
+            let Self {
+                of, oldest_first, ..
+            } = self;
+            oldest_first.retain(|made| of.contains_key(made));
         }
     }
 
@@ -132,10 +188,13 @@ impl Details {
     }
 
     fn forget_oldest(&mut self) {
-        let Some(oldest) = self.oldest_first.pop_front() else {
-            return;
-        };
-        if let Some(detail) = self.of.remove(&oldest)
+        if let Some(oldest) = self.oldest_first.pop_front() {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, made: Moment) {
+        if let Some(detail) = self.of.remove(&made)
             // It, and the set.
             && Arc::strong_count(&detail.stack) <= 2
         {
@@ -186,10 +245,10 @@ mod tests {
         details.path(&path(1, b"log"));
         details.stack(&stack(1, &[10, 11]));
         details.stack(&stack(2, &[20]));
-        details.made(1, Moment(5));
-        details.made(1, Moment(6));
+        details.made(1, Moment(5), None);
+        details.made(1, Moment(6), None);
         details.closed(2);
-        details.made(2, Moment(7));
+        details.made(2, Moment(7), None);
         let detail = details.of(Moment(5)).unwrap();
         assert_eq!(*detail.stack, [10, 11]);
         assert_eq!(detail.path.as_deref(), Some(&b"log"[..]));
@@ -203,12 +262,29 @@ mod tests {
         let mut details = Details::default();
         for at in 0..MOST as u64 + 10 {
             details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
-            details.made(1, Moment(at));
+            details.made(1, Moment(at), None);
         }
         assert_eq!(details.of.len(), MOST);
         assert_eq!(details.of(Moment(9)), None);
         assert!(details.of(Moment(10)).is_some());
         assert_eq!(details.stacks(), 1);
+    }
+
+    #[test]
+    fn what_is_closed_makes_room_for_what_is_open() {
+        let mut details = Details::default();
+        let make = |details: &mut Details, at| {
+            details.path(&path(1, b"log"));
+            details.made(1, Moment(at), None);
+        };
+        make(&mut details, 0);
+        for at in 1..MOST as u64 * 4 {
+            make(&mut details, at);
+            details.ended(Moment(at));
+        }
+        assert!(details.of(Moment(0)).is_some());
+        assert_eq!(details.of.len(), MOST_CLOSED + 1);
+        assert!(details.oldest_first.len() <= MOST * 2 + 1);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    detail::Details,
-    diagnose::{Context, Finding, ProcessInfo, diagnose, diagnose_rotation, is_memory},
+    detail::{Detail, Details, Frame},
+    diagnose::{Context, Descriptor, Finding, ProcessInfo, diagnose, diagnose_rotation, is_memory},
     duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
     model::{Identity, Model, Slot, Table},
@@ -157,12 +157,23 @@ impl Investigator {
 /// Adds to a finding what is known in detail of how its descriptors were made.
 pub(crate) fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut Symbols) {
     let pid = finding.process.pid;
+    add_detail_by(finding, details, &mut |descriptor, detail| {
+        symbols.frames(pid, detail, descriptor.is_of_program)
+    });
+}
+
+/// The same, with `frames` that finds what stands where.
+pub(crate) fn add_detail_by(
+    finding: &mut Finding,
+    details: &Details,
+    frames: &mut impl FnMut(&Descriptor, &Detail) -> Vec<Frame>,
+) {
     for descriptor in finding.fds.iter_mut().chain(&mut finding.closed) {
         let Some(detail) = descriptor.opened.and_then(|made| details.of(made)) else {
             continue;
         };
         descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
-        descriptor.stack = symbols.frames(pid, detail, descriptor.is_of_program);
+        descriptor.stack = frames(descriptor, detail);
     }
 }
 

@@ -15,6 +15,8 @@ pub mod duplicates;
 pub mod engine;
 pub mod filter;
 pub mod investigate;
+pub mod leaks;
+pub mod mappings;
 pub mod model;
 pub mod probe;
 pub mod proc;
@@ -22,6 +24,7 @@ pub mod recording;
 pub mod report;
 pub mod supervisor;
 pub mod symbols;
+pub mod unwind;
 
 #[cfg(test)]
 mod simulated_host;

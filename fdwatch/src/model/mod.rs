@@ -86,6 +86,7 @@ impl Statistics {
             Kind::SnapshotFile,
             Kind::Stack,
             Kind::AskedPath,
+            Kind::StackMemory,
         ];
         let snapshot = snapshot.map(|kind| self.records[kind as usize]);
         self.records.iter().sum::<u64>() - snapshot.iter().sum::<u64>()
@@ -213,7 +214,7 @@ impl Model {
                 self.audit_file(file, observer);
             }
             // Of where a thread is, and not of what it does.
-            Event::Stack(_) | Event::AskedPath(_) => {}
+            Event::Stack(_) | Event::AskedPath(_) | Event::StackMemory(_) => {}
             Event::SnapshotTask(task) => self.snapshot_task(task, observer),
             Event::SnapshotFile(file) => self.snapshot_file(file, observer),
         }

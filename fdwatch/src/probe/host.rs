@@ -35,6 +35,9 @@ pub const OLDEST_KERNEL: KernelVersion = KernelVersion(5, 8);
 /// The first kernel that gives programs the current task as a typed pointer.
 pub const BTF_TASK_KERNEL: KernelVersion = KernelVersion(5, 11);
 
+/// The first kernel that shows programs the registers of the current task.
+pub const TASK_REGISTERS_KERNEL: KernelVersion = KernelVersion(5, 15);
+
 /// The running kernel's release, such as `6.18.44`.
 #[must_use]
 pub fn kernel_release() -> String {

@@ -13,7 +13,7 @@ pub(super) struct Kernel {
 }
 
 /// The structures that are asked for, and the function.
-const STRUCTURES: [&str; 10] = [
+const STRUCTURES: [&str; 11] = [
     "file",
     "inode",
     "task_struct",
@@ -24,6 +24,7 @@ const STRUCTURES: [&str; 10] = [
     "socket",
     "sock",
     "timespec64",
+    "pt_regs",
 ];
 const CAST: &str = "bpf_rdonly_cast";
 
@@ -55,6 +56,13 @@ impl Kernel {
     /// If a field is not where it has been since 5.8.
     pub(super) fn offsets(&self) -> Result<Offsets, ProbeError> {
         offsets(&self.types)
+    }
+
+    /// Whether it is known where the registers lie that unwinding begins with, and that arguments are
+    /// in: on x86 it is.
+    pub(super) fn has_registers(&self) -> bool {
+        let mut names = ["ip", "sp", "bp", "di", "si"].into_iter();
+        names.all(|name| self.types.offset("pt_regs", name).is_some())
     }
 
     /// How addresses are made typed pointers, where the kernel can do that: since 6.2.
@@ -91,7 +99,13 @@ fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
         "struct inode",
         MAX_INODE_WINDOW,
     )?;
+    let register = |name| types.offset("pt_regs", name).unwrap_or(0);
     Ok(Offsets {
+        registers_ip: register("ip"),
+        registers_sp: register("sp"),
+        registers_bp: register("bp"),
+        registers_di: register("di"),
+        registers_si: register("si"),
         task_flags: field("task_struct", "flags")?,
         task_pid: field("task_struct", "pid")?,
         task_tgid: field("task_struct", "tgid")?,

@@ -2,12 +2,15 @@
 
 mod escape;
 mod json;
+pub mod junit;
 pub mod lint;
+mod run;
 mod text;
 pub mod time;
 
 use std::io::{self, Write};
 
+pub use self::run::RunReport;
 use self::{json::Json, time::Clock};
 use crate::{
     budget::Shedding,

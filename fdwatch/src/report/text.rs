@@ -20,14 +20,14 @@ use crate::{
 };
 
 const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
+pub(super) const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const GREEN: Style = AnsiColor::Green.on_default();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// Width of the time in front of each line.
-const MARGIN: &str = "          ";
+pub(super) const MARGIN: &str = "          ";
 
 pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     let mut text = String::new();
@@ -99,12 +99,18 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
 
 /// How the descriptor was made, if that is known: a line for the path and one for the stack.
 fn detail(descriptor: &Descriptor) -> String {
-    /// Frames that are shown; JSON has all.
-    const MOST: usize = 8;
     let mut text = String::new();
     if let Some(path) = &descriptor.asked_path {
         let _ = writeln!(text, "{MARGIN}{DIM}        as {}{DIM:#}", Escaped(path));
     }
+    text + &stack(descriptor)
+}
+
+/// The line for the stack.
+pub(super) fn stack(descriptor: &Descriptor) -> String {
+    /// Frames that are shown; JSON has all.
+    const MOST: usize = 8;
+    let mut text = String::new();
     if !descriptor.stack.is_empty() {
         let frames = descriptor.stack.iter().take(MOST).map(frame);
         let more = descriptor.stack.len().saturating_sub(MOST);
@@ -155,8 +161,16 @@ fn history(finding: &Finding) -> String {
     history
 }
 
-fn process(process: &ProcessInfo) -> String {
+pub(super) fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", Escaped(&process.comm), process.pid)
+}
+
+/// The path, or what it is that has none.
+pub(super) fn path_or_type(file: &FileInfo) -> String {
+    match &file.path {
+        Some(_) => path(file),
+        None => format!("{} ({})", file.file_type.name(), path(file)),
+    }
 }
 
 fn path(file: &FileInfo) -> String {
@@ -169,7 +183,7 @@ fn path(file: &FileInfo) -> String {
     format!("{name}{deleted}")
 }
 
-fn descriptor_column(descriptor: &Descriptor) -> String {
+pub(super) fn descriptor_column(descriptor: &Descriptor) -> String {
     let append = if descriptor.append { "a" } else { "" };
     let access = format!("{}{append}", descriptor.access.name());
     let cloexec = if descriptor.cloexec { "cloexec" } else { "" };
