@@ -18,6 +18,9 @@ use crate::{
     mappings::{Mapping, at},
 };
 
+/// Stands for a function without a name, at an offset in the file.
+const UNNAMED: &str = "??";
+
 /// Finds symbols, and remembers the files it has read until it is to [`forget`](Symbols::forget) them.
 #[derive(Default)]
 pub struct Symbols {
@@ -85,9 +88,17 @@ impl Symbols {
             let source = Source::Elf(Elf::new(path));
             let found = symbolizer.symbolize_single(&source, Input::FileOffset(offset));
             let place = found.ok().as_ref().and_then(place);
+            // Where in a file it is means something still, other than where it was in memory.
+            let place = place.unwrap_or_else(|| Place {
+                symbol: UNNAMED.to_owned(),
+                offset,
+                module: None,
+                file: None,
+                line: None,
+            });
             frames.push(Frame {
                 address,
-                place: place.map(|place| Place {
+                place: Some(Place {
                     module: Some(mapping.path.to_vec()),
                     ..place
                 }),
