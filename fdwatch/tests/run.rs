@@ -539,6 +539,45 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 }
 
 #[test]
+fn a_command_is_stopped_and_continued_by_a_shell_as_any_job_is() {
+    if !common::bpf() || !common::program("/bin/bash") {
+        return;
+    }
+    let terminal = "
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ['PS1'] = 'prompt> '
+    os.execv('/bin/bash', ['bash', '--norc', '--noprofile', '-i'])
+seen = b''
+def wait_for(what):
+    global seen
+    while what not in seen:
+        seen += os.read(fd, 1000)
+    seen = seen.split(what, 1)[1]
+def say(what): os.write(fd, what.encode())
+wait_for(b'prompt> ')
+say(sys.argv[1] + ' run --quiet -- sh -c \\'echo re\"\"ady; read word; echo g\"\"ot $word; exit 4\\'\\n')
+wait_for(b'ready')
+say('\\x1a')
+wait_for(b'Stopped')
+wait_for(b'prompt> ')
+say('fg\\n')
+wait_for(b'ady')
+say('this\\n')
+wait_for(b'got this')
+wait_for(b'prompt> ')
+say('echo co\"\"de $?\\n')
+wait_for(b'code 4')
+say('exit\\n')
+";
+    let mut command = Command::new(PYTHON);
+    command.args(["-I", "-c", terminal, env!("CARGO_BIN_EXE_fdwatch")]);
+    let finished = run(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[test]
 fn standard_streams_are_the_command_s_own() {
     if !common::bpf() {
         return;
