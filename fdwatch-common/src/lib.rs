@@ -11,12 +11,12 @@ mod settings;
 
 pub use event::{
     AskedPath, Birth, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, CUT, Death, EVERY_THREAD, Event,
-    Exec, Exit, Fork, Header, IN_A_ROW, INLINE_WORDS, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, MalformedEvent,
-    NO_CALL, ONLY_HOLDER, OTHER_THREADS, PIECE, Payload, Registers, SHARED_TABLE, SetCloexec,
-    SnapshotFile, SnapshotTask, Stack, StackPiece, TableBits, WORDS_PER_CHUNK,
+    Exec, Exit, Fork, Header, IN_A_ROW, INLINE_WORDS, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES,
+    MalformedEvent, NO_CALL, ONLY_HOLDER, OTHER_THREADS, PIECE, Payload, Registers, SHARED_TABLE,
+    SetCloexec, SnapshotFile, SnapshotTask, Stack, StackPiece, TableBits, WORDS_PER_CHUNK,
 };
 pub use settings::{
-    ASKED_OF_SOME, BTF_TASK, CAST, CAST_CALL, Casts, DETAIL, FileWindow, LOST_KINDS,
+    ASKED_OF_SOME, BTF_TASK, CAST, CAST_CALL, Casts, DETAIL, FileWindow, INHERITED, LOST_KINDS,
     MAX_BITMAP_CHUNKS, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED, Offsets, Settings,
     TASK_REGISTERS,
 };

@@ -45,6 +45,11 @@ pub const NOT_FOLLOWED: u32 = 2;
 /// Of all: something else is asked of some processes than of the others.
 pub const ASKED_OF_SOME: u32 = 4;
 
+/// Of a process: what is asked of it is asked of its children too, from their first instruction on,
+/// with little of the stack ([`StackPiece`](crate::StackPiece)), and of births alone. Of
+/// all: this is asked of some process.
+pub const INHERITED: u32 = 8;
+
 /// What addresses are cast to: numbers of structures in the kernel's BTF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -92,6 +97,8 @@ pub struct Offsets {
     pub registers_bp: u32,
     pub registers_lr: u32,
     pub registers_cs: u32,
+    pub registers_first: u32,
+    pub registers_second: u32,
     pub file: FileWindow,
 }
 
@@ -158,8 +165,8 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Offsets>() == 38 * 4);
-const _: () = assert!(size_of::<Settings>() == 46 * 4);
+const _: () = assert!(size_of::<Offsets>() == 40 * 4);
+const _: () = assert!(size_of::<Settings>() == 48 * 4);
 
 // SAFETY: 32-bit integers only.
 unsafe impl Plain for Settings {}

@@ -22,7 +22,7 @@ fn sys_enter_close(ctx: TracePointContext) -> u32 {
     let Some(caller) = followed_caller() else {
         return 0;
     };
-    if caller.in_detail {
+    if caller.is_in_detail_of_closes() {
         // SAFETY: the array is of programs of this kind.
         unsafe { DEATH_IN_DETAIL.tail_call(&ctx, 0) };
     }

@@ -9,8 +9,8 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use fdwatch_common::{
-    AskedPath, CUT, Header, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, PIECE, Plain, Registers, Stack,
-    StackPiece,
+    AskedPath, CUT, Header, INHERITED, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, PIECE, Plain,
+    Registers, Stack, StackPiece,
 };
 
 use crate::{
@@ -64,7 +64,7 @@ fn tell_registers(
     ctx: &TracePointContext,
     caller: Caller,
     fd: u32,
-    UserRegisters { ip, sp, bp, lr }: UserRegisters,
+    UserRegisters { ip, sp, bp, lr, .. }: UserRegisters,
 ) -> bool {
     let Some(mut room) = room_for_unwinding::<Registers>(Kind::Registers) else {
         return false;
@@ -80,6 +80,9 @@ fn tell_registers(
     true
 }
 
+/// Pieces that are told of those whose children inherit what is asked of them.
+const KEPT_PIECES: u64 = 2;
+
 /// Tells what stands on the stack, from the piece that `sp` is in outwards.
 #[inline(always)]
 fn tell_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
@@ -87,6 +90,10 @@ fn tell_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
     let first_stack = first_stack();
     for i in 0..MAX_PIECES as u64 {
         let address = begin.wrapping_add(i * PIECE as u64);
+        if i >= KEPT_PIECES && caller.asked & INHERITED != 0 {
+            // These are kept, until the process may have ended.
+            return;
+        }
         if sp < first_stack && first_stack <= address {
             // There is nothing more but arguments and environment.
             return;
@@ -128,9 +135,43 @@ fn path_asked_at(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn tell_path(ctx: &TracePointContext, argument: usize) {
-    let Some(caller) = followed_caller().filter(|caller| caller.in_detail) else {
+    let Some(caller) = followed_caller().filter(|caller| caller.is_in_detail()) else {
         return;
     };
+    if caller.asked & INHERITED != 0 && UserRegisters::have_arguments() {
+        // It is told at the exit.
+        return;
+    }
+    tell_path_at(ctx, caller, syscall::argument(ctx, argument));
+}
+
+/// At the exit of a call that may have opened something: the path that was asked for, of those whose
+/// children inherit what is asked of them. At the entry it may not be in memory yet, as where a
+/// program has just begun; and no one else is to pay for programs on the entries.
+#[inline(always)]
+pub(crate) fn tell_path_at_exit(ctx: &TracePointContext, caller: Caller) {
+    if caller.asked & INHERITED == 0 || !UserRegisters::have_arguments() {
+        return;
+    }
+    let Some(registers) = UserRegisters::current() else {
+        return;
+    };
+    let [first, second] = registers.arguments;
+    match syscall::number(ctx) {
+        OPEN | CREAT => tell_path_at(ctx, caller, first),
+        OPENAT | OPENAT2 => tell_path_at(ctx, caller, second),
+        _ => {}
+    }
+}
+
+/// arch/x86/entry/syscalls/syscall_64.tbl: where arguments are known.
+const OPEN: u16 = 2;
+const CREAT: u16 = 85;
+const OPENAT: u16 = 257;
+const OPENAT2: u16 = 437;
+
+#[inline(always)]
+fn tell_path_at(ctx: &TracePointContext, caller: Caller, path: u64) {
     if !take_allowance() {
         count_lost(Kind::AskedPath);
         return;
@@ -139,7 +180,6 @@ fn tell_path(ctx: &TracePointContext, argument: usize) {
         return;
     };
     let record = room.as_mut_ptr();
-    let path = syscall::argument(ctx, argument);
     // SAFETY: there is room for the whole record, and for as many bytes as the helper is told of; it
     // checks the address.
     unsafe {

@@ -10,8 +10,8 @@ use aya_ebpf::helpers::{
     },
 };
 use fdwatch_common::{
-    BTF_TASK, CAST, CAST_CALL, DETAIL, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED, Payload,
-    Settings, TASK_REGISTERS,
+    BTF_TASK, CAST, CAST_CALL, DETAIL, INHERITED, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED,
+    Payload, Settings, TASK_REGISTERS,
 };
 
 use crate::asked::asked_of;
@@ -115,8 +115,22 @@ impl Pointer {
 pub(crate) struct Caller {
     pub(crate) tid: u32,
     pub(crate) tgid: u32,
+    /// What is asked of it, where that was looked at.
+    pub(crate) asked: u32,
+}
+
+impl Caller {
     /// Whether stacks and paths are wanted.
-    pub(crate) in_detail: bool,
+    #[inline(always)]
+    pub(crate) fn is_in_detail(self) -> bool {
+        self.asked & DETAIL != 0
+    }
+
+    /// Whether they are, of closes as well.
+    #[inline(always)]
+    pub(crate) fn is_in_detail_of_closes(self) -> bool {
+        self.asked & (DETAIL | INHERITED) == DETAIL
+    }
 }
 
 /// The current thread, unless it is one of fdwatch's own.
@@ -126,7 +140,7 @@ pub(crate) fn caller() -> Option<Caller> {
     let caller = Caller {
         tid: both as u32,
         tgid: (both >> 32) as u32,
-        in_detail: false,
+        asked: 0,
     };
     (caller.tgid != settings!(own_tgid)).then_some(caller)
 }
@@ -137,10 +151,7 @@ pub(crate) fn caller() -> Option<Caller> {
 pub(crate) fn followed_caller() -> Option<Caller> {
     let caller = caller()?;
     let asked = asked_of(caller.tgid);
-    (asked & NOT_FOLLOWED == 0).then_some(Caller {
-        in_detail: asked & DETAIL != 0,
-        ..caller
-    })
+    (asked & NOT_FOLLOWED == 0).then_some(Caller { asked, ..caller })
 }
 
 /// The descriptor table of the current thread.
@@ -246,6 +257,8 @@ pub(crate) struct UserRegisters {
     pub(crate) sp: u64,
     pub(crate) bp: u64,
     pub(crate) lr: u64,
+    /// The first two arguments, where these are known.
+    pub(crate) arguments: [u64; 2],
 }
 
 /// `__USER_CS`, arch/x86/include/asm/segment.h: the same since 2.6.
@@ -272,6 +285,13 @@ impl UserRegisters {
         (cs == USER_CS).then(|| Self::at(registers))
     }
 
+    /// Whether arguments are known at the exit of a call: where they are not, the offsets are those of
+    /// nothing.
+    #[inline(always)]
+    pub(crate) fn have_arguments() -> bool {
+        settings!(features) & TASK_REGISTERS != 0 && settings!(offsets.registers_first) != 0
+    }
+
     #[inline(always)]
     fn at(registers: Pointer) -> Self {
         Self {
@@ -279,6 +299,10 @@ impl UserRegisters {
             sp: registers.load(settings!(offsets.registers_sp)),
             bp: registers.load(settings!(offsets.registers_bp)),
             lr: registers.load(settings!(offsets.registers_lr)),
+            arguments: [
+                registers.load(settings!(offsets.registers_first)),
+                registers.load(settings!(offsets.registers_second)),
+            ],
         }
     }
 }

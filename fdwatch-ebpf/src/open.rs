@@ -8,8 +8,8 @@ use aya_ebpf::{
 use fdwatch_common::{Birth, CLOEXEC, Header, Kind, Payload};
 
 use crate::{
-    detail::tell_stack,
-    kernel::{Caller, File, caller, current_table, followed_caller},
+    detail::{tell_path_at_exit, tell_stack},
+    kernel::{Caller, File, current_table, followed_caller},
     ring::reserve,
     syscall,
 };
@@ -27,7 +27,7 @@ fn returned_descriptor(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 pub(crate) fn birth(ctx: &TracePointContext) {
     if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(ctx)), followed_caller()) {
-        if caller.in_detail {
+        if caller.is_in_detail() {
             // SAFETY: the array is of programs of this kind.
             unsafe { BIRTH_IN_DETAIL.tail_call(ctx, 0) };
         }
@@ -42,7 +42,8 @@ static BIRTH_IN_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// The same, after where the thread is.
 #[tracepoint]
 fn birth_in_detail(ctx: TracePointContext) -> u32 {
-    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(&ctx)), caller()) {
+    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(&ctx)), followed_caller()) {
+        tell_path_at_exit(&ctx, caller);
         tell_stack(&ctx, caller, fd);
         birth_of(caller, syscall::number(&ctx), fd);
     }

@@ -13,6 +13,7 @@ use fdwatch_common::{
 };
 
 use crate::{
+    asked::{disinherit, inherit},
     kernel::{Caller, Pointer, Table, Task, has_other_threads, settings},
     received::pidfd_of_child,
     ring::{count_lost, emit, reserve},
@@ -39,11 +40,14 @@ fn tell_fork(ctx: &BtfTracePointContext) {
     if is_plain_thread || child.is_kernel_thread() || parent_tgid == settings!(own_tgid) {
         return;
     }
+    if !is_thread {
+        inherit(parent_tgid, tgid);
+    }
     let tell_bits = !shares && parent_table.is_shared();
     let caller = Caller {
         tid: child.tid(),
         tgid,
-        in_detail: false,
+        asked: 0,
     };
     let header = Header {
         flags: if tell_bits { SHARED_TABLE } else { 0 } | if is_thread { CLONED_THREAD } else { 0 },
@@ -79,7 +83,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let caller = Caller {
         tid: old_tid as u32,
         tgid,
-        in_detail: false,
+        asked: 0,
     };
     const INLINE: u32 = INLINE_WORDS as u32 * 64;
     if table.capacity() > INLINE {
@@ -117,6 +121,9 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     }
     // Two threads may both see none left, and a process is then told to end twice: no harm.
     let last = task.live_threads() == 0;
+    if last {
+        disinherit(tgid);
+    }
     let table = task.table();
     let is_leaders = table.address() == task.leader().table_address();
     // The leader may have a table of its own, and end before its threads.
@@ -127,7 +134,7 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let caller = Caller {
         tid: task.tid(),
         tgid,
-        in_detail: false,
+        asked: 0,
     };
     let header = Header {
         flags: if last { EVERY_THREAD } else { 0 } | if is_only_holder { ONLY_HOLDER } else { 0 },

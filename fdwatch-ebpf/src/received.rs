@@ -48,7 +48,7 @@ fn returned_pair(ctx: TracePointContext) -> u32 {
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(left.value as *const [u32; 2]) } {
         Ok([one, other]) => {
-            if caller.in_detail {
+            if caller.is_in_detail() {
                 tell_stack(&ctx, caller, one);
             }
             birth_of(caller, call, one);

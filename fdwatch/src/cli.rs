@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -31,6 +31,9 @@ pub struct Cli {
 pub enum Command {
     /// Tell of duplicates as they come and go, until Ctrl-C (the default)
     Watch(Watch),
+    /// Run a command, and tell at its end what descriptors it and its children left open, let pass
+    /// into other programs, or held twice
+    Run(Run),
     /// Tell of the duplicates there are now; exit 0 if there are none, 1 if there are, 2 on error
     Scan(Scan),
     /// Show the descriptors of a process
@@ -108,6 +111,66 @@ pub enum Detail {
     /// Of all. This costs them, and fdwatch, several times as much.
     All,
 }
+
+/// See [`Command::Run`].
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+pub struct Run {
+    /// Exit with this if anything was told, and the command itself was successful
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub error_exitcode: Option<u8>,
+    /// Write what is told to this file as well, as one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write what is told to this file as well, as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Leave out what a rule in this file is about; see below (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub ignore: Vec<PathBuf>,
+    /// End when all processes of the command have ended, and not when its first has
+    #[arg(long)]
+    pub wait: bool,
+    /// Write nothing to standard error but errors
+    #[arg(long)]
+    pub quiet: bool,
+    /// Duplicates of all types of files, and of all severities
+    #[arg(long)]
+    pub all: bool,
+    /// Size of the ring that events wait in, such as 512K or 64M: a power of two
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(RUN_RING))]
+    pub ring_size: RingSize,
+    /// The command, and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// What is told of each descriptor that a command makes is some three KiB.
+const RUN_RING: u32 = 64 << 20;
+
+const RUN_HELP: &str = "\
+Told of all processes that come of the command, also those that become daemons:
+  exit       a descriptor that a process made and that was open still when it ended
+  exec       one that was made without close-on-exec, and that another program got by it
+  duplicate  a file on several descriptors of one process, as `fdwatch watch` tells
+What the command was given at its start, and numbers 0 to 2, are no leaks. Processes that run still
+at the end are named, and what they hold is no leak.
+
+The exit code is the command's: 128 and the signal if one ended it, 127 if there is no such command,
+126 if it cannot be run; 2 if fdwatch cannot follow it.
+
+Each line of a file for --ignore is a rule, of terms that must all be so:
+  /tmp/*.log      pattern of the path that was asked for or is known (also: path:/tmp/*.log)
+  comm:bash       pattern of the process's name
+  exe:/usr/bin/*  pattern of its program's path
+  type:socket     regular, directory, pipe, socket, character, block, anonymous
+  kind:exit       exit, exec or duplicate
+In patterns * also matches /. Lines that begin with # are comments.";
 
 /// See [`Command::Scan`].
 #[derive(Debug, Args)]

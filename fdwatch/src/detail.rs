@@ -13,10 +13,14 @@ use std::{
 use fdwatch_common::{AskedPath, CUT, MAX_PIECES, PIECE, Registers, Stack, StackPiece};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::Moment;
+use crate::{leaks::Program, model::Moment};
 
 /// Descriptors that detail is kept of. What is copied by fork has that of the original.
 const MOST: usize = 65_536;
+
+/// Of descriptors that are closed, those that the detail of their making is kept of where many are
+/// made: of a command that is followed.
+const MOST_CLOSED: usize = 4096;
 
 /// Closes that detail is kept of: it is asked for soon, or not at all.
 const MOST_CLOSES: usize = 16_384;
@@ -38,10 +42,15 @@ pub struct Detail {
     pub path: Option<Arc<[u8]>>,
     /// That path went on.
     pub is_cut: bool,
+    /// The program it was made in, of a command that is followed.
+    pub program: Option<Program>,
+    /// What the stack can be unwound from, of such a command: later, for its programs are known after
+    /// they have ended.
+    pub raw: Option<Arc<RawStack>>,
 }
 
 /// A stack as the thread told it: what it can be unwound from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawStack {
     /// The thread's registers, and whose they are.
     pub registers: Registers,
@@ -153,6 +162,8 @@ pub struct Details {
     made: Kept,
     /// By when it was closed.
     closed: Kept,
+    /// Of what was made, that which was closed: the first to be at the front.
+    made_and_closed: VecDeque<Moment>,
     /// Each is kept once.
     stacks: FxHashSet<Arc<[u64]>>,
     unwind: Option<Box<dyn Unwind>>,
@@ -205,7 +216,10 @@ impl Details {
     /// A thread has told what it opens.
     pub fn path(&mut self, path: &AskedPath) {
         let waiting = self.waiting(path.header.tid);
-        waiting.path = Some(path.bytes().into());
+        // None, if it was not in memory.
+        waiting.path = Some(path.bytes())
+            .filter(|path| !path.is_empty())
+            .map(Into::into);
         waiting.is_cut = path.header.flags & CUT != 0;
     }
 
@@ -215,17 +229,39 @@ impl Details {
         !self.waiting.is_empty()
     }
 
-    /// The thread has made a descriptor, at that moment.
-    pub fn made(&mut self, tid: u32, at: Moment) {
+    /// The thread has made a descriptor, at that moment, in that program of a command.
+    pub fn made(&mut self, tid: u32, at: Moment, program: Option<Program>) {
         let Some(waiting) = self.waiting.remove(&tid) else {
             return;
         };
+        let raw = program.and_then(|_| self.raw.remove(&tid));
+        let by_frame_pointers = match &raw {
+            Some(raw) => raw.by_frame_pointers.clone(),
+            None => waiting.by_frame_pointers,
+        };
         let detail = Detail {
-            stack: self.take_stack(tid, waiting.by_frame_pointers, at),
+            stack: self.take_stack(tid, by_frame_pointers, at),
             path: waiting.path,
             is_cut: waiting.is_cut,
+            program,
+            raw: raw.map(Arc::new),
         };
         self.made.keep(at, detail, MOST, &mut self.stacks);
+    }
+
+    /// The descriptor that was made at that moment was closed by who made it. Copies of it may be
+    /// there for a while yet.
+    pub fn made_was_closed(&mut self, made: Moment) {
+        if !self.made.of.contains_key(&made) {
+            return;
+        }
+        self.made_and_closed.push_back(made);
+        if self.made_and_closed.len() > MOST_CLOSED
+            && let Some(first) = self.made_and_closed.pop_front()
+        {
+            forget(self.made.of.remove(&first), &mut self.stacks);
+        }
+        self.made.forget_gone();
     }
 
     /// The thread has closed a descriptor, at that moment.
@@ -331,7 +367,7 @@ impl Kept {
         most: usize,
         stacks: &mut FxHashSet<Arc<[u64]>>,
     ) {
-        if self.oldest_first.len() >= most
+        while self.of.len() >= most
             && let Some(oldest) = self.oldest_first.pop_front()
         {
             forget(self.of.remove(&oldest), stacks);
@@ -339,6 +375,14 @@ impl Kept {
         match self.of.insert(at, detail) {
             None => self.oldest_first.push_back(at),
             replaced => forget(replaced, stacks),
+        }
+    }
+
+    /// Gives back what is only known to have been kept, if it is more than what is.
+    fn forget_gone(&mut self) {
+        if self.oldest_first.len() > 2 * MOST {
+            let Self { of, oldest_first } = self;
+            oldest_first.retain(|at| of.contains_key(at));
         }
     }
 }
@@ -434,7 +478,7 @@ mod tests {
         details.piece(&piece(2, 0x7800, 9));
         details.piece(&piece(1, 0x8800, 9));
         details.piece(&piece(1, 0x7800, 2));
-        details.made(1, Moment(5));
+        details.made(1, Moment(5), None);
         let detail = details.of(Moment(5)).unwrap();
         assert_eq!(*detail.stack, [ONES, 2 * ONES, 10]);
         assert!(details.raw.is_empty());
@@ -462,7 +506,7 @@ mod tests {
         details.stack(&stack(1, &[10]));
         details.closed(1, Moment(5));
         details.stack(&stack(1, &[20]));
-        details.made(1, Moment(6));
+        details.made(1, Moment(6), None);
         let stack_of = |at| {
             details
                 .of_close(Moment(at))
@@ -506,10 +550,10 @@ mod tests {
         details.path(&path(1, b"log"));
         details.stack(&stack(1, &[10, 11]));
         details.stack(&stack(2, &[20]));
-        details.made(1, Moment(5));
-        details.made(1, Moment(6));
+        details.made(1, Moment(5), None);
+        details.made(1, Moment(6), None);
         details.closed(2, Moment(8));
-        details.made(2, Moment(7));
+        details.made(2, Moment(7), None);
         let detail = details.of(Moment(5)).unwrap();
         assert_eq!(*detail.stack, [10, 11]);
         assert_eq!(detail.path.as_deref(), Some(&b"log"[..]));
@@ -524,12 +568,29 @@ mod tests {
         let mut details = Details::default();
         for at in 0..MOST as u64 + 10 {
             details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
-            details.made(1, Moment(at));
+            details.made(1, Moment(at), None);
         }
         assert_eq!(details.made.of.len(), MOST);
         assert_eq!(details.of(Moment(9)), None);
         assert!(details.of(Moment(10)).is_some());
         assert_eq!(details.stacks(), 1);
+    }
+
+    #[test]
+    fn what_is_closed_makes_room_for_what_is_open() {
+        let mut details = Details::default();
+        let make = |details: &mut Details, at| {
+            details.path(&path(1, b"log"));
+            details.made(1, Moment(at), None);
+        };
+        make(&mut details, 0);
+        for at in 1..MOST as u64 * 4 {
+            make(&mut details, at);
+            details.made_was_closed(Moment(at));
+        }
+        assert!(details.of(Moment(0)).is_some());
+        assert_eq!(details.made.of.len(), MOST_CLOSED + 1);
+        assert!(details.made.oldest_first.len() <= MOST * 2 + 1);
     }
 
     #[test]

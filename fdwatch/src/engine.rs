@@ -5,7 +5,8 @@ use fdwatch_common::{EVERY_THREAD, Event, Header};
 use crate::{
     detail::Details,
     duplicates::{Duplicate, Duplicates, Path, Rotation},
-    model::{AnonymousDevices, Model, Moment, Outcome, Slot, Table, TableId},
+    leaks::Leaks,
+    model::{AnonymousDevices, Model, Moment, Observer, Outcome, Slot, Table, TableId},
 };
 
 /// Snapshots taken until one is complete: another is only needed for what was made during the one
@@ -21,7 +22,56 @@ pub struct Engine {
     pub duplicates: Duplicates,
     /// Where and how they were made, as far as that was wanted.
     pub details: Details,
+    /// The leaks of a command, if one is followed.
+    pub leaks: Option<Box<Leaks>>,
     malformed: u64,
+}
+
+/// Those who are told what changes.
+struct Observers<'a> {
+    duplicates: &'a mut Duplicates,
+    leaks: Option<&'a mut Leaks>,
+}
+
+impl Observer for Observers<'_> {
+    fn born(&mut self, table: &mut Table, fd: u32, slot: &Slot, replaced: Option<&Slot>) {
+        self.duplicates.born(table, fd, slot, replaced);
+        if let Some(leaks) = &mut self.leaks {
+            leaks.born(table, fd, slot, replaced);
+        }
+    }
+
+    fn died(&mut self, table: &mut Table, fd: u32, slot: &Slot, at: Moment) {
+        self.duplicates.died(table, fd, slot, at);
+        if let Some(leaks) = &mut self.leaks {
+            leaks.died(table, fd, slot, at);
+        }
+    }
+
+    fn forked(&mut self, table: &Table, at: Moment) {
+        self.duplicates.forked(table, at);
+        if let Some(leaks) = &mut self.leaks {
+            leaks.forked(table, at);
+        }
+    }
+
+    fn execed(&mut self, table: &Table, at: Moment) {
+        self.duplicates.execed(table, at);
+        if let Some(leaks) = &mut self.leaks {
+            leaks.execed(table, at);
+        }
+    }
+
+    fn unlinked(&mut self, table: &Table, fd: u32, slot: &Slot) {
+        self.duplicates.unlinked(table, fd, slot);
+    }
+
+    fn gone(&mut self, table: &Table, at: Moment) {
+        self.duplicates.gone(table, at);
+        if let Some(leaks) = &mut self.leaks {
+            leaks.gone(table, at);
+        }
+    }
 }
 
 impl Engine {
@@ -32,6 +82,7 @@ impl Engine {
             model: Model::new(anonymous),
             duplicates: Duplicates::new(all_types),
             details: Details::default(),
+            leaks: None,
             malformed: 0,
         }
     }
@@ -40,8 +91,15 @@ impl Engine {
     pub fn record(&mut self, record: &[u8], at: Moment) {
         match Event::parse(record) {
             Ok(event) => {
+                if let Some(leaks) = &mut self.leaks {
+                    leaks.before(&event);
+                }
                 let closing = self.closing_in_detail(&event);
-                self.model.apply(&event, at, &mut self.duplicates);
+                let mut observers = Observers {
+                    duplicates: &mut self.duplicates,
+                    leaks: self.leaks.as_deref_mut(),
+                };
+                self.model.apply(&event, at, &mut observers);
                 self.take_detail(&event);
                 if let Some((table, fd, tid)) = closing {
                     self.duplicates.set_closer(table, fd, tid);
@@ -88,7 +146,9 @@ impl Engine {
                 let table = self.model.table(birth.table);
                 let slot = table.and_then(|table| table.get(birth.header.fd));
                 if let Some(slot) = slot {
-                    self.details.made(birth.header.tid, slot.born);
+                    let leaks = self.leaks.as_ref();
+                    let program = leaks.and_then(|leaks| leaks.program_of(birth.header.tgid));
+                    self.details.made(birth.header.tid, slot.born, program);
                 }
             }
             Event::Death(death) => {
@@ -139,12 +199,22 @@ impl Engine {
 
     /// The audit has ended.
     pub fn end_audit(&mut self) -> Outcome {
-        self.model.end_audit(&mut self.duplicates)
+        self.model.end_audit(&mut Observers {
+            duplicates: &mut self.duplicates,
+            leaks: self.leaks.as_deref_mut(),
+        })
     }
 
     /// The process is known to have ended, or to have no descriptors.
     pub fn forget(&mut self, tgid: u32) {
-        self.model.forget(tgid, &mut self.duplicates);
+        if let Some(leaks) = &mut self.leaks {
+            leaks.has_ended(tgid);
+        }
+        let mut observers = Observers {
+            duplicates: &mut self.duplicates,
+            leaks: self.leaks.as_deref_mut(),
+        };
+        self.model.forget(tgid, &mut observers);
     }
 
     /// Tells `judge` what has changed since the last time.

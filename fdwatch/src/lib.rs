@@ -16,6 +16,8 @@ pub mod engine;
 pub mod filter;
 pub mod growth;
 pub mod investigate;
+pub mod leaks;
+pub mod mappings;
 pub mod model;
 pub mod probe;
 pub mod proc;

@@ -3,15 +3,23 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use std::{ffi::OsStr, path::Path};
+
 use blazesym::{
     Pid,
     symbolize::{
         Input, Reason, Symbolized, Symbolizer,
-        source::{Process, Source},
+        source::{Elf, Process, Source},
     },
 };
 
-use crate::detail::{Detail, Frame, Place};
+use crate::{
+    detail::{Detail, Frame, Place},
+    mappings::{Mapping, at},
+};
+
+/// Stands for a function without a name, at an offset in the file.
+const UNNAMED: &str = "??";
 
 /// Finds symbols, and remembers the files it has read until it is to [`forget`](Symbols::forget) them.
 #[derive(Default)]
@@ -62,6 +70,41 @@ impl Symbols {
                 place: place(&found),
             })
             .collect()
+    }
+
+    /// The frames of a stack in a program that had `mappings`, and may have ended. Files that have
+    /// been replaced since are not told from what they were.
+    pub fn frames_in(&mut self, stack: &[u64], mappings: &[Mapping]) -> Vec<Frame> {
+        let symbolizer = self.symbolizer.get_or_insert_with(Symbolizer::new);
+        let mut frames = Vec::new();
+        for (i, &address) in stack.iter().enumerate() {
+            // All but the first are where calls return to: what called is before that.
+            let called = address.saturating_sub(u64::from(i > 0));
+            let Some(mapping) = at(mappings, called) else {
+                break;
+            };
+            let path = Path::new(OsStr::from_bytes(&mapping.path));
+            let offset = called - mapping.start + mapping.offset;
+            let source = Source::Elf(Elf::new(path));
+            let found = symbolizer.symbolize_single(&source, Input::FileOffset(offset));
+            let place = found.ok().as_ref().and_then(place);
+            // Where in a file it is means something still, other than where it was in memory.
+            let place = place.unwrap_or_else(|| Place {
+                symbol: UNNAMED.to_owned(),
+                offset,
+                module: None,
+                file: None,
+                line: None,
+            });
+            frames.push(Frame {
+                address,
+                place: Some(Place {
+                    module: Some(mapping.path.to_vec()),
+                    ..place
+                }),
+            });
+        }
+        frames
     }
 
     /// Gives back what it remembers, which may be large.

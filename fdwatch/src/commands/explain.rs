@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::{
     WritingOutput as _, check_pid,
-    live::{Follower, Live, Wanted, now},
+    live::{Follower, Live, Stop, Wanted, now},
     reporter, snapshot,
 };
 use crate::{
@@ -54,8 +54,9 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
             max_cpu: MaxCpu(100.0),
             detail: Detail::Suspects,
             pids: vec![explain.pid],
+            family: None,
         })?;
-        live.follow(Some(duration), &mut explainer)?;
+        live.follow(&mut Stop::after(Some(duration)), &mut explainer)?;
     } else {
         let snapshot::Snapshot { mut engine, .. } = snapshot::take(explain.source.proc, true)?;
         let now = engine.model.now();

@@ -7,6 +7,7 @@ mod lint;
 mod live;
 mod record;
 mod replay;
+mod run;
 mod scan;
 mod snapshot;
 mod watch;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => watch::run(&cli.watch),
         Some(Command::Watch(watch)) => watch::run(&watch),
+        Some(Command::Run(run)) => run::run(&run),
         Some(Command::Scan(scan)) => scan::run(&scan),
         Some(Command::Fds(fds)) => fds::run(&fds),
         Some(Command::Explain(explain)) => explain::run(&explain),

@@ -4,7 +4,7 @@ use std::{fs::File, io::BufWriter, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use super::live::{CANNOT_RECORD, Follower, Live, Wanted, now};
+use super::live::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
 use crate::{
     cli::{Detail, MaxCpu, Record},
     probe::Lost,
@@ -21,6 +21,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
         max_cpu: MaxCpu(100.0),
         detail: Detail::Never,
         pids: Vec::new(),
+        family: None,
     })?;
     let file = File::create(&record.file)
         .with_context(|| format!("cannot create {}", record.file.display()))?;
@@ -32,7 +33,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
     };
     let recorder = Recorder::new(BufWriter::new(file), &preamble).context(CANNOT_RECORD)?;
     live.recorder = Some(recorder);
-    live.follow(record.duration, &mut Recording)?;
+    live.follow(&mut Stop::after(record.duration), &mut Recording)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     Output, WritingOutput as _, check_pids,
-    live::{Follower, Live, Wanted, now},
+    live::{Follower, Live, Stop, Wanted, now},
     reporter,
 };
 use crate::{
@@ -31,6 +31,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         max_cpu: watch.budget.max_cpu,
         detail: watch.detail,
         pids: watch.filters.pid.clone(),
+        family: None,
     })?;
     let mut watcher = Watcher {
         investigator: Investigator::new(filter, Source::Live),
@@ -38,7 +39,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         symbols: Symbols::default(),
         growth: Growth::default(),
     };
-    live.follow(watch.duration, &mut watcher)?;
+    live.follow(&mut Stop::after(watch.duration), &mut watcher)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub(crate) use self::beyond::pinned;
 use self::supervisord::Supervisords;
 use crate::{
-    detail::Details,
+    detail::{Detail, Details, Frame},
     diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation, is_memory},
     duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
@@ -198,14 +198,25 @@ pub(crate) fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut
     {
         again.stack = symbols.frames(pid, detail, true);
     }
+    add_detail_by(finding, details, &mut |detail, is_same_program| {
+        symbols.frames(pid, detail, is_same_program)
+    });
+}
+
+/// The same, with `frames` that finds what stands where, and is told whether the process runs the
+/// same program still.
+pub(crate) fn add_detail_by(
+    finding: &mut Finding,
+    details: &Details,
+    frames: &mut impl FnMut(&Detail, bool) -> Vec<Frame>,
+) {
     for descriptor in finding.fds.iter_mut().chain(&mut finding.closed) {
         if let Some(detail) = descriptor.opened.and_then(|made| details.of(made)) {
             descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
-            descriptor.stack = symbols.frames(pid, detail, descriptor.is_of_program);
+            descriptor.stack = frames(detail, descriptor.is_of_program);
         }
         if let Some(detail) = descriptor.closed.and_then(|at| details.of_close(at)) {
-            let is_same = descriptor.is_closed_by_program;
-            descriptor.closed_stack = symbols.frames(pid, detail, is_same);
+            descriptor.closed_stack = frames(detail, descriptor.is_closed_by_program);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use aya::maps::{Array, HashMap, MapData};
-use fdwatch_common::{ASKED_OF_SOME, DETAIL};
+use fdwatch_common::{ASKED_OF_SOME, DETAIL, INHERITED};
 use rustc_hash::FxHashMap;
 
 /// What is asked, and the maps that say so.
@@ -71,6 +71,12 @@ impl Asked {
         self.is_detail_of_all || self.by_process.values().any(|what| what & DETAIL != 0)
     }
 
+    /// Whether it is asked of anyone whose children do not inherit that.
+    pub(super) fn is_detail_of_one_wanted(&self) -> bool {
+        let mut asked = self.by_process.values();
+        self.is_detail_of_all || asked.any(|what| what & (DETAIL | INHERITED) == DETAIL)
+    }
+
     fn write(&mut self) -> io::Result<()> {
         let detail = if self.is_detail_of_all { DETAIL } else { 0 };
         let some = if self.by_process.is_empty() {
@@ -78,8 +84,9 @@ impl Asked {
         } else {
             ASKED_OF_SOME
         };
+        let inherited = self.by_process.values().fold(0, |all, asked| all | asked) & INHERITED;
         self.of_all
-            .set(0, [u64::from(detail | some), self.allowance], 0)
+            .set(0, [u64::from(detail | some | inherited), self.allowance], 0)
             .map_err(io::Error::other)
     }
 }

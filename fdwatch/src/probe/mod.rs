@@ -6,6 +6,7 @@ mod asked;
 mod btf;
 mod error;
 pub mod host;
+mod memory;
 mod notes;
 mod object;
 mod offsets;
@@ -20,15 +21,15 @@ use std::{
     process, thread,
 };
 
-pub use self::error::ProbeError;
 use self::{asked::Asked, notes::Notes, object::Object, offsets::Kernel};
+pub use self::{error::ProbeError, memory::MemoryEvents};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, Iter, TracePoint, trace_point::TracePointLink},
 };
 use fdwatch_common::{
-    BTF_TASK, CAST, DETAIL, Kind, LOST_KINDS, NOT_FOLLOWED, Settings, TASK_REGISTERS,
+    BTF_TASK, CAST, DETAIL, INHERITED, Kind, LOST_KINDS, NOT_FOLLOWED, Settings, TASK_REGISTERS,
 };
 
 /// Default size of the ring, in bytes: one MiB for each processor, and no fewer than two, as each can
@@ -46,6 +47,13 @@ pub fn default_ring_bytes() -> u32 {
 /// pages count (`RINGBUF_MAX_DATA_SZ`, kernel/bpf/ringbuf.c), and no host needs more than this.
 pub const LARGEST_RING_BYTES: u32 = 1 << 30;
 
+/// How many processes something may be asked of at once, as a rule.
+const ASKED_OF: u32 = 1024;
+
+/// The same, where children inherit it: as many as there can be on a host as it is set up by default
+/// (`PID_MAX_DEFAULT`, include/linux/threads.h).
+pub const ASKED_OF_FAMILY: u32 = 32_768;
+
 /// What the programs are loaded with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -53,6 +61,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// The one process the snapshot is to be about.
     pub only_tgid: Option<u32>,
+    /// How many processes something may be asked of at once.
+    pub asked_of: u32,
 }
 
 impl Default for Options {
@@ -60,6 +70,7 @@ impl Default for Options {
         Self {
             ring_bytes: default_ring_bytes(),
             only_tgid: None,
+            asked_of: ASKED_OF,
         }
     }
 }
@@ -76,6 +87,8 @@ pub struct Probe {
     /// Holds the programs that others go on in, as long as it is there.
     continuations: Vec<ProgramArray<MapData>>,
     asked: Asked,
+    /// Programs see a call's arguments at its exit.
+    shows_arguments: bool,
     /// What keeps the programs on syscalls attached.
     links: Vec<TracePointLink>,
     /// What keeps the programs that tell of paths attached, while they are.
@@ -163,6 +176,7 @@ impl Probe {
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("RING", options.ring_bytes)
+            .map_max_entries("PROCESSES", options.asked_of)
             .override_global("SETTINGS", settings.as_bytes(), true)
             .load(Object::new(cast.map(|cast| cast.function)).bytes())
             .map_err(|error| ProbeError::refused("to make the BPF maps", &error))?;
@@ -185,6 +199,7 @@ impl Probe {
             notes,
             continuations,
             asked,
+            shows_arguments: has_registers && settings.offsets.registers_first != 0,
             links: Vec::new(),
             paths: Vec::new(),
         })
@@ -365,6 +380,19 @@ impl Probe {
         self.attach_paths_if_wanted()
     }
 
+    /// Asks for stacks and paths of a process and of all that come of it, each from its first
+    /// instruction on.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn detail_of_family(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        let asked = self.asked.ask(tgid, DETAIL | INHERITED, true);
+        asked.map_err(ProbeError::asking)?;
+        self.attach_paths_if_wanted()?;
+        self.allow_detail(u64::MAX)
+    }
+
     /// Allows so many more stacks and paths to be told, until the next time: what is beyond is left
     /// out, and counted.
     ///
@@ -391,7 +419,12 @@ impl Probe {
     /// The programs that tell of paths are only attached while detail is wanted of anyone, for they
     /// cost every open.
     fn attach_paths_if_wanted(&mut self) -> Result<(), ProbeError> {
-        let wanted = self.asked.is_detail_wanted();
+        let wanted = if self.shows_arguments {
+            // Of the others they are told at the exits.
+            self.asked.is_detail_of_one_wanted()
+        } else {
+            self.asked.is_detail_wanted()
+        };
         if wanted && self.paths.is_empty() {
             self.paths = self.attach_to_syscalls(tracepoints::PATHS)?;
         } else if !wanted && !self.paths.is_empty() {
@@ -459,21 +492,36 @@ impl Probe {
     }
 
     /// Detaches without waiting for it: the kernel takes a grace period for each tracepoint,
-    /// seconds for all of them. A child inherits what keeps them attached, closes its other
-    /// descriptors, and does the waiting.
+    /// seconds for all of them. A child inherits what keeps them attached, closes what fdwatch was
+    /// given by others, and does the waiting: from when this process has closed its own, for the last
+    /// to close is who waits.
     pub fn detach(self) {
-        // SAFETY: the child calls nothing but close_range, close and _exit, which may be called
+        let Ok((until, open)) = io::pipe() else {
+            return;
+        };
+        // SAFETY: the child calls nothing but fcntl, close, read and _exit, which may be called
         // after a fork whatever other threads did.
         unsafe {
             if libc::fork() == 0 {
-                for stream in 0..3 {
-                    libc::close(stream);
+                libc::close(open.as_raw_fd());
+                for fd in 0..MOST_GIVEN {
+                    // All of its own close on exec.
+                    if libc::fcntl(fd, libc::F_GETFD) == 0 {
+                        libc::close(fd);
+                    }
                 }
+                let mut byte = 0_u8;
+                libc::read(until.as_raw_fd(), (&raw mut byte).cast(), 1);
                 libc::_exit(0);
             }
         }
+        drop(self);
+        drop(open);
     }
 }
+
+/// Numbers of descriptors that fdwatch may have been given, as a rule.
+const MOST_GIVEN: i32 = 1024;
 
 impl AsFd for Probe {
     /// Readable when the ring has filled up to where its reader is to be woken.

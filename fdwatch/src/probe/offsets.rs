@@ -137,6 +137,8 @@ fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
         };
         at.map(|at| at + beyond)
     });
+    // Of a call's, which are known on x86; the first is not at the beginning there.
+    let argument = |name| types.offset("pt_regs", name).unwrap_or(0);
     Ok(Offsets {
         task_flags: field("task_struct", "flags")?,
         task_pid: field("task_struct", "pid")?,
@@ -166,6 +168,8 @@ fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
         registers_bp: bp?,
         registers_lr: lr?,
         registers_cs: cs?,
+        registers_first: argument("di"),
+        registers_second: argument("si"),
         file: FileWindow {
             file_start: file.start,
             file_len: file.len,

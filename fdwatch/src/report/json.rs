@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Account, BudgetReport, Explanation, GrowthReport, TableReport,
+    Account, BudgetReport, Explanation, GrowthReport, RunReport, TableReport,
     explanation::Body,
     time::{Clock, seconds, tenths},
 };
@@ -17,6 +17,7 @@ use crate::{
     detail::Frame,
     diagnose::{Around, Descriptor, FileInfo, Finding, Link, ProcessInfo},
     duplicates::Change,
+    leaks::{Group, Kind},
     model::Moment,
     probe::Lost,
     proc::major_minor,
@@ -242,6 +243,42 @@ struct Budget<'a> {
 }
 
 #[derive(Serialize)]
+struct Leak {
+    kind: &'static str,
+    process: Process,
+    into: Vec<Process>,
+    file: File,
+    fd: Fd,
+    count: u64,
+    processes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_paths: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Run {
+    command: Vec<String>,
+    exit_code: u8,
+    processes: u64,
+    running: Vec<Process>,
+    leaks: RunLeaks,
+    duplicates: usize,
+    ignored: u64,
+    not_told: u64,
+    events: u64,
+    lost: Losses,
+    detail_left_out: u64,
+    mappings_lost: u64,
+    malformed: u64,
+}
+
+#[derive(Serialize)]
+struct RunLeaks {
+    exit: u64,
+    exec: u64,
+}
+
+#[derive(Serialize)]
 struct Table {
     process: Process,
     fds: Vec<Fd>,
@@ -445,6 +482,50 @@ impl Json {
         now: Moment,
     ) -> serde_json::Result<String> {
         self.line("explanation", Body::of(explanation, clock), clock, now)
+    }
+
+    /// A group of leaks, at the time of the first.
+    pub(super) fn leak(&self, group: &Group, clock: &Clock) -> serde_json::Result<String> {
+        let told = &group.first;
+        let body = Leak {
+            kind: told.kind.name(),
+            process: process(&told.process, clock),
+            into: group.into.iter().map(|into| process(into, clock)).collect(),
+            file: file(&told.file),
+            fd: self.fd(&told.descriptor, clock),
+            count: group.count,
+            processes: group.processes,
+            other_paths: group.other_paths.iter().map(|path| lossy(path)).collect(),
+        };
+        self.line("leak", body, clock, told.at)
+    }
+
+    pub(super) fn run(
+        &self,
+        report: &RunReport,
+        clock: &Clock,
+        now: Moment,
+    ) -> serde_json::Result<String> {
+        let running = report.running.iter();
+        let body = Run {
+            command: report.command.iter().map(|word| lossy(word)).collect(),
+            exit_code: report.exit_code,
+            processes: report.processes,
+            running: running.map(|running| process(running, clock)).collect(),
+            leaks: RunLeaks {
+                exit: report.fold.count(Kind::AtExit),
+                exec: report.fold.count(Kind::OverExec),
+            },
+            duplicates: report.duplicates.len(),
+            ignored: report.ignored,
+            not_told: report.more_leaks + report.more_duplicates,
+            events: report.account.statistics.events(),
+            lost: losses(&report.account.lost),
+            detail_left_out: report.account.lost.detail_left_out(),
+            mappings_lost: report.mappings_lost,
+            malformed: report.account.malformed,
+        };
+        self.line("run", body, clock, now)
     }
 
     pub(super) fn summary(

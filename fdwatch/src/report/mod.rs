@@ -3,13 +3,18 @@
 mod escape;
 mod explanation;
 mod json;
+pub mod junit;
 pub mod lint;
+mod run;
 mod text;
 pub mod time;
 
 use std::io::{self, Write};
 
-pub use self::explanation::{Explanation, FileStory};
+pub use self::{
+    explanation::{Explanation, FileStory},
+    run::RunReport,
+};
 use self::{json::Json, time::Clock};
 use crate::{
     budget::Shedding,

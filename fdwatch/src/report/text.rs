@@ -20,14 +20,14 @@ use crate::{
 };
 
 const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
+pub(super) const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const GREEN: Style = AnsiColor::Green.on_default();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// Width of the time in front of each line.
-const MARGIN: &str = "          ";
+pub(super) const MARGIN: &str = "          ";
 
 pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     let mut text = String::new();
@@ -134,7 +134,7 @@ fn detail(descriptor: &Descriptor) -> String {
 }
 
 /// A stack, as a line; nothing, if there is none.
-fn stack(what: &str, frames: &[Frame]) -> String {
+pub(super) fn stack(what: &str, frames: &[Frame]) -> String {
     /// Frames that are shown; JSON has all.
     const MOST: usize = 8;
     if frames.is_empty() {
@@ -229,8 +229,16 @@ fn history(finding: &Finding) -> String {
     history
 }
 
-fn process(process: &ProcessInfo) -> String {
+pub(super) fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", Escaped(&process.comm), process.pid)
+}
+
+/// The path, or what it is that has none.
+pub(super) fn path_or_type(file: &FileInfo) -> String {
+    match &file.path {
+        Some(_) => path(file),
+        None => format!("{} ({})", file.file_type.name(), path(file)),
+    }
 }
 
 pub(super) fn path(file: &FileInfo) -> String {
@@ -288,7 +296,7 @@ pub(super) fn size(bytes: u64) -> String {
     )
 }
 
-fn descriptor_column(descriptor: &Descriptor) -> String {
+pub(super) fn descriptor_column(descriptor: &Descriptor) -> String {
     let append = if descriptor.append { "a" } else { "" };
     let access = format!("{}{append}", descriptor.access.name());
     let cloexec = if descriptor.cloexec { "cloexec" } else { "" };

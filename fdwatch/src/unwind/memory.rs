@@ -1,10 +1,17 @@
 //! The code that a process has mapped.
 
-use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::PathBuf,
+};
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
 use super::files::Identity;
+use crate::mappings;
 
 /// Mappings of code, at most: of a process that has more, the others are not known.
 const MOST: usize = 4096;
@@ -21,6 +28,8 @@ pub(super) struct Mapping {
     /// The file's path and inode, for that it may be looked for by that.
     path: Option<PathBuf>,
     ino: u64,
+    /// It was told as it was mapped, and may be no more by now.
+    is_recorded: bool,
 }
 
 /// See the module.
@@ -39,6 +48,22 @@ impl Memory {
             .take(MOST)
             .map(Mapping::new)
             .collect();
+        code.sort_unstable_by_key(|mapping| mapping.start);
+        Self(code)
+    }
+
+    /// That of a program of which it is known what it had mapped: what was mapped later is in the place
+    /// of what was there.
+    pub(super) fn recorded(mappings: &[mappings::Mapping]) -> Self {
+        let mut code: Vec<Mapping> = Vec::new();
+        for mapping in mappings.iter().rev().take(MOST) {
+            let is_covered = code
+                .iter()
+                .any(|later| mapping.start < later.end && later.start < mapping.end);
+            if !is_covered {
+                code.push(Mapping::recorded(mapping));
+            }
+        }
         code.sort_unstable_by_key(|mapping| mapping.start);
         Self(code)
     }
@@ -91,6 +116,20 @@ impl Mapping {
             file: (map.inode == 0).then_some(None),
             path,
             ino: map.inode,
+            is_recorded: false,
+        }
+    }
+
+    fn recorded(mapping: &mappings::Mapping) -> Self {
+        let path = PathBuf::from(OsStr::from_bytes(&mapping.path));
+        Self {
+            start: mapping.start,
+            end: mapping.end,
+            offset: mapping.offset,
+            file: (mapping.ino == 0).then_some(None),
+            path: Some(path),
+            ino: mapping.ino,
+            is_recorded: true,
         }
     }
 
@@ -143,6 +182,8 @@ impl Mapping {
             .as_deref()
             .and_then(|path| path.strip_prefix("/").ok());
         let path = path.map(|path| PathBuf::from(format!("/proc/{tgid}/root")).join(path));
-        [PathBuf::from(mapped)].into_iter().chain(path)
+        // And as it is here, if the process may have ended.
+        let own = self.path.clone().filter(|_| self.is_recorded);
+        [PathBuf::from(mapped)].into_iter().chain(path).chain(own)
     }
 }

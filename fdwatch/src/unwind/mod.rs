@@ -18,6 +18,7 @@ use rustc_hash::FxHashMap;
 use self::{file::Walker, files::Files, memory::Memory};
 use crate::{
     detail::{RawStack, Unwind},
+    mappings::Mapping,
     model::Moment,
 };
 
@@ -118,23 +119,19 @@ impl Unwind for Unwinder {
             *self = Self::default();
         }
         self.look(tgid, now, FRESH);
-        let mut end = self.walk(stack, now);
-        if end == End::Unknown && self.look(tgid, now, FRESH_UNKNOWN) {
-            end = self.walk(stack, now);
+        let mut memory = self.take_memory(tgid);
+        let mut end = self.walk(&mut memory, stack, now);
+        if end == End::Unknown {
+            self.give_memory(tgid, memory);
+            let is_looked = self.look(tgid, now, FRESH_UNKNOWN);
+            memory = self.take_memory(tgid);
+            if is_looked {
+                end = self.walk(&mut memory, stack, now);
+            }
         }
-        let Some(known) = self.processes.get(&tgid).filter(|it| !it.memory.is_empty()) else {
-            // It has ended.
-            return stack.by_frame_pointers.clone();
-        };
-        let others = &stack.by_frame_pointers;
-        // Where they lead nowhere, what was read is no address of the program.
-        let others = others
-            .iter()
-            .take_while(|&&address| known.memory.mapping(address.saturating_sub(1)).is_some());
-        if end != End::Outermost && others.clone().count() > self.frames.len() {
-            return others.copied().collect();
-        }
-        self.frames.clone()
+        let frames = self.longest(&memory, stack, end);
+        self.give_memory(tgid, memory);
+        frames
     }
 
     fn forget(&mut self, tgid: u32) {
@@ -149,6 +146,44 @@ impl Unwind for Unwinder {
 }
 
 impl Unwinder {
+    /// The frames of a stack in a program that had these mapped, and may have ended.
+    pub fn frames_in(&mut self, stack: &RawStack, mappings: &[Mapping], now: Moment) -> Vec<u64> {
+        if self.files.read() >= MOST_READ {
+            *self = Self::default();
+        }
+        let mut memory = Memory::recorded(mappings);
+        let end = self.walk(&mut memory, stack, now);
+        self.longest(&memory, stack, end)
+    }
+
+    /// What was found, or where frame pointers lead if that is further.
+    fn longest(&self, memory: &Memory, stack: &RawStack, end: End) -> Vec<u64> {
+        let others = &stack.by_frame_pointers;
+        if memory.is_empty() {
+            // It has ended.
+            return others.clone();
+        }
+        // Where they lead nowhere, what was read is no address of the program.
+        let others = others
+            .iter()
+            .take_while(|&&address| memory.mapping(address.saturating_sub(1)).is_some());
+        if end != End::Outermost && others.clone().count() > self.frames.len() {
+            return others.copied().collect();
+        }
+        self.frames.clone()
+    }
+
+    fn take_memory(&mut self, tgid: u32) -> Memory {
+        let known = self.processes.get_mut(&tgid);
+        known.map_or_else(Memory::default, |known| std::mem::take(&mut known.memory))
+    }
+
+    fn give_memory(&mut self, tgid: u32, memory: Memory) {
+        if let Some(known) = self.processes.get_mut(&tgid) {
+            known.memory = memory;
+        }
+    }
+
     /// Looks at what the process has mapped, unless that is known for no longer than `fresh`. Whether
     /// it did.
     fn look(&mut self, tgid: u32, now: Moment, fresh: u64) -> bool {
@@ -177,18 +212,15 @@ impl Unwinder {
     }
 
     /// Goes from frame to frame: `frames` are then those that were found.
-    fn walk(&mut self, stack: &RawStack, now: Moment) -> End {
+    fn walk(&mut self, memory: &mut Memory, stack: &RawStack, now: Moment) -> End {
         let registers = &stack.registers;
         self.frames.clear();
         self.frames.push(registers.ip);
-        let Some(known) = self.processes.get_mut(&registers.header.tgid) else {
-            return End::Unknown;
-        };
         let mut state = machine::registers(registers);
         let mut read = |address| stack.word(address).ok_or(());
         let mut at = FrameAddress::from_instruction_pointer(registers.ip);
         loop {
-            let Some(mapping) = known.memory.mapping_mut(at.address_for_lookup()) else {
+            let Some(mapping) = memory.mapping_mut(at.address_for_lookup()) else {
                 // What was read is no address of the program. The first one is what it is.
                 if self.frames.len() > 1 {
                     self.frames.pop();

@@ -6,7 +6,7 @@ mod suspects;
 
 use std::{
     fs::File,
-    future,
+    future::{self, Future},
     io::{self, BufWriter},
     os::fd::{AsFd as _, OwnedFd},
     time::Duration,
@@ -24,8 +24,9 @@ use self::{shed::Shed, suspects::Suspects};
 use crate::{
     cli::{Detail, MaxCpu},
     engine::Engine,
+    leaks::Leaks,
     model::Moment,
-    probe::{Lost, Options, Probe, ProbeError, proc_snapshot},
+    probe::{ASKED_OF_FAMILY, Lost, Options, Probe, ProbeError, proc_snapshot},
     proc,
     recording::{Frame, Recorder},
     report::{Account, BudgetReport, note},
@@ -40,6 +41,9 @@ const SLOW_TICKS: u32 = 10;
 
 /// Records taken from the ring before signals and clocks have their turn.
 const BATCH: usize = 1 << 16;
+
+/// So often, at the end.
+const MOST_BATCHES: u32 = 64;
 
 /// An audit is held no more often than this: nanoseconds.
 const AUDIT_EVERY: u64 = 10_000_000_000;
@@ -75,6 +79,7 @@ pub(super) struct Live {
     is_second_look: bool,
     shed: Shed,
     suspects: Suspects,
+    family: Option<u32>,
 }
 
 /// What a command wants of it.
@@ -89,6 +94,62 @@ pub(super) struct Wanted {
     pub(super) detail: Detail,
     /// Processes that are asked for.
     pub(super) pids: Vec<u32>,
+    /// A process of which, and of all that come of it, the leaks are wanted, and all detail.
+    pub(super) family: Option<u32>,
+}
+
+/// What ends the following of events.
+pub(super) trait End {
+    /// It is begun, in the runtime.
+    fn begin(&mut self) -> Result<()>;
+    /// The snapshot is taken, and all is followed from here on.
+    fn followed(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Waits for the end. What waits is dropped and asked for again all the time.
+    fn come(&mut self) -> impl Future<Output = Result<()>>;
+}
+
+/// SIGINT, SIGTERM, or that so much time is over.
+pub(super) struct Stop {
+    duration: Option<Duration>,
+    at: Option<Instant>,
+    signals: Option<[Signal; 2]>,
+}
+
+impl Stop {
+    /// After `duration`, if not before.
+    pub(super) fn after(duration: Option<Duration>) -> Self {
+        Self {
+            duration,
+            at: None,
+            signals: None,
+        }
+    }
+}
+
+impl End for Stop {
+    fn begin(&mut self) -> Result<()> {
+        self.signals = Some([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+        ]);
+        let duration = self.duration;
+        self.at = duration.and_then(|duration| Instant::now().checked_add(duration));
+        Ok(())
+    }
+
+    async fn come(&mut self) -> Result<()> {
+        let Some([interrupted, terminated]) = &mut self.signals else {
+            return Ok(());
+        };
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+            () = until(self.at) => {}
+        }
+        Ok(())
+    }
 }
 
 /// Is told when it is time to look at what has changed.
@@ -97,6 +158,10 @@ pub(super) trait Follower {
     fn started(&mut self, live: &mut Live) -> Result<()>;
     /// Ten times a second; `is_slow` once.
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()>;
+    /// Whether there is nothing more to wait for.
+    fn is_over(&self, _: &Live) -> bool {
+        false
+    }
     /// Records were lost: how many in all.
     fn lost(&mut self, live: &mut Live, lost: &Lost) -> Result<()>;
     /// Something else is left undone than before, for the sake of the budget.
@@ -114,11 +179,16 @@ impl Live {
             max_cpu: MaxCpu(percent),
             detail,
             pids,
+            family,
         } = wanted;
-        let mut probe = Probe::load(Options {
+        let mut options = Options {
             ring_bytes,
             ..Options::default()
-        })?;
+        };
+        if family.is_some() {
+            options.asked_of = ASKED_OF_FAMILY;
+        }
+        let mut probe = Probe::load(options)?;
         probe.attach()?;
         let mut engine = Engine::new(proc::anonymous_devices(), all_types);
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -140,32 +210,29 @@ impl Live {
             is_second_look: false,
             shed: Shed::new(percent),
             suspects: Suspects::new(detail, pids),
+            family,
         })
     }
 
-    /// Takes the snapshot and follows the events, until a signal or `duration` ends it.
-    pub(super) fn follow(
-        mut self,
-        duration: Option<Duration>,
-        follower: &mut impl Follower,
-    ) -> Result<()> {
+    /// Takes the snapshot and follows the events, until the `end`.
+    pub(super) fn follow(mut self, end: &mut impl End, follower: &mut impl Follower) -> Result<()> {
         let result = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")
-            .and_then(|runtime| runtime.block_on(self.run(duration, follower)));
+            .and_then(|runtime| runtime.block_on(self.run(end, follower)));
         self.probe.detach();
         result
     }
 
-    async fn run(
-        &mut self,
-        duration: Option<Duration>,
-        follower: &mut impl Follower,
-    ) -> Result<()> {
-        let mut interrupted = listen(SignalKind::interrupt())?;
-        let mut terminated = listen(SignalKind::terminate())?;
+    async fn run(&mut self, end: &mut impl End, follower: &mut impl Follower) -> Result<()> {
+        end.begin()?;
         self.snapshot()?;
+        if let Some(first) = self.family {
+            let leaks = Leaks::of(first, &self.engine.model);
+            self.engine.leaks = Some(Box::new(leaks));
+            self.probe.detail_of_family(first)?;
+        }
         self.probe.forget_btf();
         give_back_memory();
         self.count();
@@ -179,18 +246,19 @@ impl Live {
         let ring = ring.context("cannot wait for the ring")?;
         // SAFETY: the descriptor is owned, and not closed before this is dropped.
         let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring")?;
+        end.followed()?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
         let mut slow = 0;
         let mut more = false;
         loop {
             let mut is_tick = false;
             tokio::select! {
                 biased;
-                _ = interrupted.recv() => break,
-                _ = terminated.recv() => break,
-                () = until(end) => break,
+                ended = end.come() => {
+                    ended?;
+                    break;
+                }
                 _ = ticks.tick() => is_tick = true,
                 () = future::ready(()), if more => {}
                 filled = filled(&ring) => filled.context("cannot wait for the ring")?,
@@ -211,9 +279,17 @@ impl Live {
                     self.audit_if_due()?;
                     self.engine.details.rest(now());
                 }
+                if follower.is_over(self) {
+                    break;
+                }
             }
         }
-        self.drain()?;
+        // What happened before the end is told, unless the ring is filled faster than it is read.
+        for _ in 0..MOST_BATCHES {
+            if self.drain()? < BATCH {
+                break;
+            }
+        }
         follower.tick(self, true)?;
         self.look_for_losses(follower)?;
         self.count();

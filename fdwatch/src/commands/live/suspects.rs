@@ -109,11 +109,12 @@ impl Live {
 
     /// Allows some more detail. At each tick.
     pub(super) fn allow_detail(&mut self) -> Result<(), ProbeError> {
-        self.probe.allow_detail(if self.suspects.is_all {
-            u64::MAX
-        } else {
-            MOST_DETAIL
-        })
+        self.probe
+            .allow_detail(if self.suspects.is_all || self.family.is_some() {
+                u64::MAX
+            } else {
+                MOST_DETAIL
+            })
     }
 
     /// Asks for detail of those it is wanted of, and of no one else. Once a second, and when

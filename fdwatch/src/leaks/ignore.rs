@@ -1,0 +1,204 @@
+//! Files that say which leaks and duplicates are not to be told: a rule on each line.
+//!
+//! A rule is a few terms that must all be so, separated by blanks. `comm:`, `exe:`, `type:` and
+//! `path:` are followed by a pattern of the process's name, its program's path, the file's type and
+//! the file's path; `kind:` by `exit`, `exec` or `duplicate`; and a term that begins with none of
+//! these is a pattern of the file's path. In patterns `*` also matches `/`.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
+
+use globset::{Glob, GlobMatcher};
+
+use super::{Kind, fold::Told};
+use crate::diagnose::{FileInfo, Finding, ProcessInfo};
+
+/// Rules by which some are not told.
+#[derive(Clone, Debug, Default)]
+pub struct Ignore {
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rule {
+    path: Option<GlobMatcher>,
+    comm: Option<GlobMatcher>,
+    exe: Option<GlobMatcher>,
+    file_type: Option<GlobMatcher>,
+    kind: Option<Sort>,
+}
+
+/// What a rule may be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Leak(Kind),
+    Duplicate,
+}
+
+impl Ignore {
+    /// Adds the rules in `text`.
+    ///
+    /// # Errors
+    ///
+    /// The number of the first line that is none, from 1, and what is wrong with it.
+    pub fn read(&mut self, text: &str) -> Result<(), (usize, String)> {
+        for (i, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let rule = rule(line).map_err(|reason| (i + 1, reason))?;
+            self.rules.push(rule);
+        }
+        Ok(())
+    }
+
+    /// Whether the leak is not to be told.
+    #[must_use]
+    pub fn leak(&self, told: &Told) -> bool {
+        let sort = Sort::Leak(told.kind);
+        // Either of the two may be the one to blame.
+        let into = told.into.as_ref();
+        let paths = [
+            told.file.path.as_deref(),
+            told.descriptor.asked_path.as_deref(),
+        ];
+        self.matches(sort, [Some(&told.process), into], &told.file, &paths)
+    }
+
+    /// Whether the duplicate is not to be told.
+    #[must_use]
+    pub fn duplicate(&self, finding: &Finding) -> bool {
+        let descriptors = finding.fds.iter().chain(&finding.closed);
+        let asked = descriptors.map(|descriptor| descriptor.asked_path.as_deref());
+        let paths: Vec<_> = asked.chain([finding.file.path.as_deref()]).collect();
+        let processes = [Some(&finding.process), None];
+        self.matches(Sort::Duplicate, processes, &finding.file, &paths)
+    }
+
+    fn matches(
+        &self,
+        sort: Sort,
+        processes: [Option<&ProcessInfo>; 2],
+        file: &FileInfo,
+        paths: &[Option<&[u8]>],
+    ) -> bool {
+        self.rules.iter().any(|rule| {
+            let mut processes = processes.iter().flatten();
+            rule.kind.is_none_or(|kind| kind == sort)
+                && is_match(rule.path.as_ref(), paths.iter().copied())
+                && is_match(
+                    rule.file_type.as_ref(),
+                    [Some(file.file_type.name().as_bytes())],
+                )
+                && processes.any(|process| {
+                    is_match(rule.comm.as_ref(), [Some(&process.comm[..])])
+                        && is_match(rule.exe.as_ref(), [process.exe.as_deref()])
+                })
+        })
+    }
+}
+
+fn is_match<'a>(
+    glob: Option<&GlobMatcher>,
+    candidates: impl IntoIterator<Item = Option<&'a [u8]>>,
+) -> bool {
+    let Some(glob) = glob else { return true };
+    let mut candidates = candidates.into_iter().flatten();
+    candidates.any(|bytes| glob.is_match(Path::new(OsStr::from_bytes(bytes))))
+}
+
+fn rule(line: &str) -> Result<Rule, String> {
+    let mut rule = Rule::default();
+    for term in line.split_whitespace() {
+        let (prefix, value) = match term.split_once(':') {
+            Some((prefix @ ("path" | "comm" | "exe" | "type" | "kind"), value)) => (prefix, value),
+            Some((prefix, _)) if is_word(prefix) => {
+                return Err(format!(
+                    "there is no {prefix}: (but path:, comm:, exe:, type: and kind:)"
+                ));
+            }
+            _ => ("path", term),
+        };
+        if value.is_empty() {
+            return Err(format!("nothing follows {prefix}:"));
+        }
+        let place = match prefix {
+            "kind" => {
+                let kind = match value {
+                    "exit" => Sort::Leak(Kind::AtExit),
+                    "exec" => Sort::Leak(Kind::OverExec),
+                    "duplicate" => Sort::Duplicate,
+                    _ => return Err(format!("{value:?} is not one of exit, exec, duplicate")),
+                };
+                if rule.kind.replace(kind).is_some() {
+                    return Err("kind: is there twice".to_owned());
+                }
+                continue;
+            }
+            "comm" => &mut rule.comm,
+            "exe" => &mut rule.exe,
+            "type" => &mut rule.file_type,
+            _ => &mut rule.path,
+        };
+        let glob = Glob::new(value).map_err(|error| format!("{value}: {}", error.kind()))?;
+        if place.replace(glob.compile_matcher()).is_some() {
+            return Err(format!("{prefix}: is there twice"));
+        }
+    }
+    Ok(rule)
+}
+
+/// Whether what is before a colon was meant as a prefix.
+fn is_word(prefix: &str) -> bool {
+    !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaks::tests::told;
+
+    fn ignores(rules: &str, told: &Told) -> bool {
+        let mut ignore = Ignore::default();
+        ignore.read(rules).unwrap();
+        ignore.leak(told)
+    }
+
+    #[test]
+    fn all_terms_of_a_rule_must_be_so() {
+        let leak = told(Kind::AtExit, "server", Some("/srv/log/x.log"));
+        for (rules, expected) in [
+            ("", false),
+            ("# /srv/*\n\n", false),
+            ("/srv/*", true),
+            ("path:/srv/*.log", true),
+            ("/srv", false),
+            ("comm:server", true),
+            ("comm:s* /var/*", false),
+            ("comm:s* /srv/*", true),
+            ("kind:exit", true),
+            ("kind:exec", false),
+            ("type:regular comm:server", true),
+            ("type:socket", false),
+            ("exe:*", false),
+            ("comm:client\ncomm:server", true),
+        ] {
+            assert_eq!(ignores(rules, &leak), expected, "{rules}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_told_with_its_line() {
+        for (rules, line, reason) in [
+            ("/tmp/*\n[x", 2, "[x"),
+            ("kind:leak", 1, "exit, exec, duplicate"),
+            ("#\ncom:sh", 2, "comm:"),
+            ("comm:", 1, "nothing follows comm:"),
+            ("/a /b", 1, "path: is there twice"),
+        ] {
+            let (at, said) = Ignore::default().read(rules).unwrap_err();
+            assert_eq!(at, line, "{rules}");
+            assert!(said.contains(reason), "{said}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What came of a command that was run: for a person, and for programs.
+
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt as _,
+};
+
+use anstyle::{AnsiColor, Style};
+
+use super::{
+    Account, Format, Reporter,
+    escape::Escaped,
+    line,
+    text::{self, DIM, MARGIN},
+    time::Clock,
+};
+use crate::{
+    diagnose::{Finding, ProcessInfo},
+    leaks::{Fold, Group, Kind},
+    model::Moment,
+};
+
+const BOLD: Style = Style::new().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Everything there is to tell of a command.
+#[derive(Debug)]
+pub struct RunReport {
+    /// The command and its arguments.
+    pub command: Vec<Vec<u8>>,
+    /// How it ended, as shells tell that.
+    pub exit_code: u8,
+    /// What has leaked.
+    pub fold: Fold,
+    /// Leaks that are not in there, for there were too many.
+    pub more_leaks: u64,
+    /// What was held twice: each as it was at last.
+    pub duplicates: Vec<Finding>,
+    /// Of these too.
+    pub more_duplicates: u64,
+    /// What is left out by the rules of the user.
+    pub ignored: u64,
+    /// Processes there were.
+    pub processes: u64,
+    /// Those that have not ended.
+    pub running: Vec<ProcessInfo>,
+    /// What mappings were not told of, so that places in them have no names.
+    pub mappings_lost: u64,
+    /// The account fdwatch gives of itself.
+    pub account: Account,
+}
+
+impl RunReport {
+    /// One of which nothing is known yet.
+    #[must_use]
+    pub fn new(command: &[OsString]) -> Self {
+        let words = command.iter();
+        Self {
+            command: words.map(|word| word.as_bytes().to_vec()).collect(),
+            exit_code: 0,
+            fold: Fold::default(),
+            more_leaks: 0,
+            duplicates: Vec::new(),
+            more_duplicates: 0,
+            ignored: 0,
+            processes: 0,
+            running: Vec::new(),
+            mappings_lost: 0,
+            account: Account::default(),
+        }
+    }
+
+    /// Whether nothing is told.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.fold.groups().is_empty() && self.duplicates.is_empty() && self.more_leaks == 0
+    }
+}
+
+impl<W: Write> Reporter<W> {
+    /// Shows what came of a command.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn run(&mut self, report: &RunReport, now: Moment) -> io::Result<()> {
+        for group in report.fold.groups() {
+            let text = match self.format {
+                Format::Text => leak(group, &self.clock),
+                Format::Json => line(self.json.leak(group, &self.clock))?,
+            };
+            self.output.write_all(text.as_bytes())?;
+        }
+        for finding in &report.duplicates {
+            self.finding(finding, now)?;
+        }
+        let text = match self.format {
+            Format::Text => format!("fdwatch: {}\n", summary(report)),
+            Format::Json => line(self.json.run(report, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())?;
+        self.flush()
+    }
+}
+
+/// A group of leaks.
+pub(super) fn leak(group: &Group, clock: &Clock) -> String {
+    let told = &group.first;
+    let mut text = String::new();
+    let time = clock.time_of_day(told.at);
+    let process = text::process(&told.process);
+    let name = text::path_or_type(&told.file);
+    let kind = told.kind.name();
+    let into: Vec<_> = group.into.iter().map(text::process).collect();
+    let into = match told.kind {
+        Kind::AtExit => String::new(),
+        Kind::OverExec => format!("  into {}", into.join(", ")),
+    };
+    let _ = writeln!(
+        text,
+        "{DIM}{time}{DIM:#}  {YELLOW}LEAKED {YELLOW:#}  {kind:<8}  {process}  {BOLD}{name}{BOLD:#}{into}{}",
+        times(group)
+    );
+    let descriptor = &told.descriptor;
+    let opened = descriptor.opened.map_or_else(String::new, |opened| {
+        format!("at {}", clock.time_of_day(opened))
+    });
+    let thread = descriptor.tid.filter(|&tid| tid != told.process.pid);
+    let thread = thread.map_or_else(String::new, |tid| format!(", thread {tid}"));
+    let _ = writeln!(
+        text,
+        "{MARGIN}  {}  {:<9}  {opened}{thread}",
+        text::descriptor_column(descriptor),
+        descriptor.origin,
+    );
+    text.push_str(&text::stack("in", &descriptor.stack));
+    if !group.other_paths.is_empty() {
+        let paths = group
+            .other_paths
+            .iter()
+            .map(|path| Escaped(path).to_string());
+        let paths: Vec<_> = paths.collect();
+        let _ = writeln!(
+            text,
+            "{MARGIN}{DIM}        also {}{DIM:#}",
+            paths.join(", ")
+        );
+    }
+    let advice = match told.kind {
+        Kind::AtExit => "close it where it is no longer needed",
+        Kind::OverExec => "open it with O_CLOEXEC, or close it before another program is run",
+    };
+    let _ = writeln!(text, "{MARGIN}{DIM}> {advice}{DIM:#}");
+    text
+}
+
+fn times(group: &Group) -> String {
+    match (group.count, group.processes) {
+        (0 | 1, _) => String::new(),
+        (count, 0 | 1) => format!("  ({count} times)"),
+        (count, processes) => format!("  ({count} times, in {processes} processes)"),
+    }
+}
+
+/// All of it in one line.
+pub(super) fn summary(report: &RunReport) -> String {
+    let at_exit = report.fold.count(Kind::AtExit);
+    let over_exec = report.fold.count(Kind::OverExec);
+    let mut text = format!(
+        "{} processes; descriptors left open at exit: {at_exit}, let into other programs: {over_exec}, files held twice: {}",
+        report.processes,
+        report.duplicates.len(),
+    );
+    if !report.running.is_empty() {
+        /// Of so many the names.
+        const MOST: usize = 8;
+        let names: Vec<_> = report
+            .running
+            .iter()
+            .take(MOST)
+            .map(text::process)
+            .collect();
+        let more = report.running.len().saturating_sub(MOST);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        let _ = write!(text, "; still running: {}{more}", names.join(", "));
+    }
+    let account = &report.account;
+    let others = [
+        (report.ignored, "ignored"),
+        (
+            report.more_leaks + report.more_duplicates,
+            "more that are not told",
+        ),
+        (
+            account.lost_in_all(),
+            "events were lost, so that this may be wrong: use a larger --ring-size",
+        ),
+        (account.lost.detail_left_out(), "stacks and paths left out"),
+        (
+            report.mappings_lost,
+            "mappings lost, so that names are missing",
+        ),
+        (account.malformed, "malformed records"),
+    ];
+    for (count, what) in others.into_iter().filter(|&(count, _)| count > 0) {
+        let _ = write!(text, "; {count} {what}");
+    }
+    text
+}

@@ -1,0 +1,744 @@
+//! A command that is run is as if it were run without fdwatch, and at its end is told what its
+//! processes left open, let pass into other programs, or held twice.
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use common::{Finished, Guard, PYTHON, eventually, fdwatch, parse, run};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const CC: &str = "/usr/bin/cc";
+
+/// A program that leaks two files and a socket, in functions of their own.
+const LEAKY: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static int open_log(const char *path) { return open(path, O_WRONLY | O_CREAT, 0644); }
+static FILE *read_settings(const char *path) { return fopen(path, "r"); }
+static int make_socket(void) { return socket(AF_UNIX, SOCK_STREAM, 0); }
+int main(int argc, char **argv) {
+    int log = open_log(argv[1]);
+    FILE *settings = read_settings(argv[2]);
+    int connection = make_socket();
+    close(open_log(argv[1]));
+    return argc == 3 && log > 2 && settings && connection > 2 ? 0 : 1;
+}
+"#;
+
+/// What `fdwatch run` told of a command.
+struct Told {
+    finished: Finished,
+    leaks: Vec<Value>,
+    findings: Vec<Value>,
+    /// The last line.
+    run: Value,
+}
+
+impl Told {
+    /// The leaks of this kind.
+    fn of(&self, kind: &str) -> Vec<&Value> {
+        let leaks = self.leaks.iter();
+        leaks.filter(|leak| leak["kind"] == kind).collect()
+    }
+
+    /// Holds that nothing was found, and nothing lost.
+    #[track_caller]
+    fn assert_clean(&self) {
+        assert!(self.leaks.is_empty(), "{:?}", self.leaks);
+        assert!(self.findings.is_empty(), "{:?}", self.findings);
+        self.assert_complete();
+    }
+
+    #[track_caller]
+    fn assert_complete(&self) {
+        for count in [
+            &self.run["lost"]["total"],
+            &self.run["detail_left_out"],
+            &self.run["mappings_lost"],
+        ] {
+            assert_eq!(*count, 0, "{}", self.run);
+        }
+    }
+}
+
+/// Runs a command to its end.
+fn told(options: &[&str], command: &[&str]) -> Told {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let json = directory.path().join("told.json");
+    let mut whole = fdwatch(["run", "--json"]);
+    whole.arg(&json).args(options).arg("--").args(command);
+    let finished = run(whole);
+    let text = fs::read_to_string(json).expect("it was written");
+    let lines: Vec<_> = text.lines().map(parse).collect();
+    let of = |kind: &str| {
+        let lines = lines.iter().filter(|line| line["type"] == kind);
+        lines.cloned().collect()
+    };
+    let last = lines.last().cloned().unwrap_or_default();
+    assert_eq!(last["type"], "run", "{}", finished.stderr);
+    Told {
+        finished,
+        leaks: of("leak"),
+        findings: of("finding"),
+        run: last,
+    }
+}
+
+/// A compiled program in a directory of its own.
+struct Program {
+    directory: TempDir,
+    path: PathBuf,
+}
+
+impl Program {
+    fn leaky() -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let source = directory.path().join("leaky.c");
+        let path = directory.path().join("leaky");
+        fs::write(&source, LEAKY).expect("a file can be written");
+        let mut compiler = Command::new(CC);
+        compiler.arg("-g").arg("-o").arg(&path).arg(source);
+        let compiled = run(compiler);
+        assert_eq!(compiled.code, Some(0), "{}", compiled.stderr);
+        Self { directory, path }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("first.log")
+    }
+
+    /// What it is run by.
+    fn words(&self) -> [String; 3] {
+        let text = |path: &Path| path.to_str().expect("the path is UTF-8").to_owned();
+        [
+            text(&self.path),
+            text(&self.log()),
+            "/etc/passwd".to_owned(),
+        ]
+    }
+}
+
+fn words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// A Python in which descriptors are what the script makes of them.
+fn python(script: &str) -> Vec<&str> {
+    vec![PYTHON, "-I", "-S", "-c", script]
+}
+
+fn symbols(fd: &Value) -> Vec<&str> {
+    let stack = fd["stack"].as_array().map_or(&[][..], Vec::as_slice);
+    stack
+        .iter()
+        .filter_map(|frame| frame["symbol"].as_str())
+        .collect()
+}
+
+#[test]
+fn what_a_program_leaves_open_is_told_with_the_functions_that_made_it() {
+    if !common::bpf() || !common::program(CC) {
+        return;
+    }
+    let program = Program::leaky();
+    let words_of = program.words();
+    let told = told(&[], &words(&words_of));
+    assert_eq!(told.finished.code, Some(0), "{}", told.finished.stderr);
+    told.assert_complete();
+    let leaks = told.of("exit");
+    assert_eq!(leaks.len(), 3, "{leaks:?}");
+    let expected = [
+        (
+            Some(words_of[1].as_str()),
+            "regular",
+            "w",
+            "open_log",
+            "openat",
+        ),
+        (
+            Some("/etc/passwd"),
+            "regular",
+            "r",
+            "read_settings",
+            "openat",
+        ),
+        (None, "socket", "rw", "make_socket", "socket"),
+    ];
+    for (leak, (path, file_type, access, function, origin)) in leaks.iter().zip(expected) {
+        assert_eq!(leak["file"]["path"].as_str(), path, "{leak}");
+        assert_eq!(leak["file"]["type"], file_type, "{leak}");
+        assert_eq!(leak["process"]["comm"], "leaky", "{leak}");
+        assert_eq!(leak["process"]["exe"], words_of[0].as_str(), "{leak}");
+        assert_eq!(leak["process"]["pid"], leak["fd"]["tid"], "{leak}");
+        assert_eq!(leak["count"], 1, "{leak}");
+        let fd = &leak["fd"];
+        assert_eq!(
+            (&fd["access"], &fd["origin"]),
+            (&access.into(), &origin.into())
+        );
+        let symbols = symbols(fd);
+        let at = |name| symbols.iter().position(|&symbol| symbol == name);
+        assert!(
+            at(function).is_some() && at(function) < at("main"),
+            "{leak}"
+        );
+        if cfg!(target_arch = "x86_64") {
+            let stack = fd["stack"].as_array().unwrap();
+            let main = &stack[at("main").unwrap()];
+            assert!(
+                main["file"].as_str().unwrap().ends_with("leaky.c"),
+                "{main}"
+            );
+            assert!(main["line"].as_u64() > Some(8), "{main}");
+        }
+    }
+    // And for a person.
+    let said = &told.finished.stderr;
+    for part in [
+        "LEAKED",
+        "open_log (leaky.c:6)",
+        "read_settings",
+        "left open at exit: 3",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(told.finished.output.is_empty());
+}
+
+#[test]
+fn what_is_kept_over_exec_is_told_with_who_made_it_and_who_has_it() {
+    if !common::bpf() {
+        return;
+    }
+    let script = "
+import os, subprocess
+def open_secret():
+    fd = os.open('/etc/hostname', os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    return fd
+fd = open_secret()
+kept = os.open('/etc/passwd', os.O_RDONLY)
+for _ in range(3):
+    subprocess.run(['/bin/true'], close_fds=False)
+subprocess.run(['/bin/cat'], stdin=fd, stdout=subprocess.DEVNULL)
+os.close(kept)
+os.close(fd)
+";
+    let told = told(&[], &python(script));
+    assert_eq!(told.finished.code, Some(0), "{}", told.finished.stderr);
+    told.assert_complete();
+    assert_eq!(told.leaks.len(), 1, "{:?}", told.leaks);
+    let leak = &told.leaks[0];
+    assert_eq!(leak["kind"], "exec");
+    assert_eq!(leak["file"]["path"], "/etc/hostname");
+    assert_eq!(leak["process"]["pid"], leak["fd"]["tid"]);
+    assert_eq!(leak["count"], 3);
+    let into = leak["into"].as_array().unwrap();
+    assert_eq!(into.len(), 3, "{leak}");
+    for process in into {
+        assert_eq!(process["comm"], "true");
+        assert_ne!(process["pid"], leak["process"]["pid"]);
+    }
+    assert!(
+        symbols(&leak["fd"])
+            .iter()
+            .any(|symbol| symbol.contains("open")),
+        "{leak}"
+    );
+}
+
+#[test]
+fn shells_with_pipes_and_redirections_leak_nothing() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("script");
+    let text = "cd \"$(dirname \"$0\")\"\necho one | cat >log 2>&1\n(echo two; echo three >&2) >>log 2>&1\n\
+        exec 2>/dev/null\nwhile read -r line; do echo \"$line\"; done <log | sort | uniq -c\n";
+    fs::write(&script, text).unwrap();
+    let path = script.to_str().unwrap();
+    for shell in ["/bin/sh", "/bin/bash"] {
+        for command in [&[shell, "-c", text, path][..], &[shell, path]] {
+            let told = told(&[], command);
+            told.assert_clean();
+            assert_eq!(told.finished.code, Some(0));
+            assert_eq!(told.finished.stdout().lines().count(), 3);
+            fs::remove_file(directory.path().join("log")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn duplicates_that_came_and_went_are_told() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("twice.log");
+    let script = format!(
+        "import os\nfds = [os.open({:?}, os.O_WRONLY | os.O_CREAT) for _ in range(2)]\nfor fd in fds: os.close(fd)",
+        path.to_str().unwrap()
+    );
+    let told = told(&[], &python(&script));
+    assert!(told.leaks.is_empty(), "{:?}", told.leaks);
+    assert_eq!(told.findings.len(), 1, "{:?}", told.findings);
+    let finding = &told.findings[0];
+    assert_eq!(finding["cause"], "reopened");
+    assert_eq!(finding["file"]["path"], path.to_str().unwrap());
+    let fds = finding["fds"].as_array().unwrap().iter();
+    let fds: Vec<_> = fds.chain(finding["closed"].as_array().unwrap()).collect();
+    assert_eq!(fds.len(), 2, "{finding}");
+    assert!(fds.iter().all(|fd| !symbols(fd).is_empty()), "{finding}");
+    assert_eq!(told.run["duplicates"], 1);
+}
+
+#[test]
+fn the_exit_code_is_the_command_s() {
+    if !common::bpf() {
+        return;
+    }
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("kill -9 $$", 137),
+        ("kill -TERM $$", 143),
+    ] {
+        let told = told(&["--error-exitcode", "99"], &["sh", "-c", script]);
+        assert_eq!(told.finished.code, Some(code), "{}", told.finished.stderr);
+        assert_eq!(told.run["exit_code"], code);
+        told.assert_clean();
+    }
+    for (command, code, reason) in [
+        ("no-such-command", 127, "no such command"),
+        ("/etc/passwd", 126, "ermission"),
+    ] {
+        let finished = run(fdwatch(["run", "--", command]));
+        assert_eq!(finished.code, Some(code), "{}", finished.stderr);
+        assert!(finished.stderr.contains(reason) && finished.stderr.contains(command));
+    }
+}
+
+#[test]
+fn findings_give_another_exit_code_if_the_command_was_successful() {
+    if !common::bpf() || !common::program(CC) {
+        return;
+    }
+    let program = Program::leaky();
+    let leaky = program.words();
+    let code = |options: &[&str]| told(options, &words(&leaky)).finished.code;
+    assert_eq!(code(&[]), Some(0));
+    assert_eq!(code(&["--error-exitcode", "99"]), Some(99));
+    // Without its second argument it fails by itself, and leaks what it had.
+    let failing = told(
+        &["--error-exitcode", "99"],
+        &[&leaky[0], &leaky[1], "/nowhere"],
+    );
+    assert_eq!(failing.finished.code, Some(1));
+    assert!(!failing.leaks.is_empty());
+}
+
+#[test]
+fn rules_say_what_is_not_told() {
+    if !common::bpf() || !common::program(CC) {
+        return;
+    }
+    let program = Program::leaky();
+    let leaky = program.words();
+    let rules = program.directory.path().join("rules");
+    let with = |text: &str| {
+        fs::write(&rules, text).unwrap();
+        told(
+            &[
+                "--error-exitcode",
+                "99",
+                "--ignore",
+                rules.to_str().unwrap(),
+            ],
+            &words(&leaky),
+        )
+    };
+    let some = with("# what is known\n/etc/*\ntype:socket comm:leaky\nkind:exec *.log\n");
+    assert_eq!(some.leaks.len(), 1, "{:?}", some.leaks);
+    assert_eq!(some.leaks[0]["file"]["path"], leaky[1].as_str());
+    assert_eq!(some.run["ignored"], 2);
+    assert_eq!(some.finished.code, Some(99));
+    let all = with("comm:leak*\n");
+    all.assert_clean();
+    assert_eq!(all.finished.code, Some(0));
+
+    fs::write(&rules, "/tmp/*\n\nkind:leak\n").unwrap();
+    let finished = run(fdwatch([
+        "run",
+        "--ignore",
+        rules.to_str().unwrap(),
+        "--",
+        "true",
+    ]));
+    let error = finished.error();
+    assert!(
+        error.contains("rules:3: ") && error.contains("duplicate"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_for_continuous_integration_is_xml() {
+    if !common::bpf() || !common::program(CC) {
+        return;
+    }
+    let program = Program::leaky();
+    let leaky = program.words();
+    let xml = program.directory.path().join("junit.xml");
+    let read = "import sys, json, xml.etree.ElementTree as tree
+root = tree.parse(sys.argv[1]).getroot()
+print(json.dumps([[case.get('classname'), [failure.text for failure in case.findall('failure')]] for case in root.iter('testcase')]))";
+    let cases = |command: &[&str]| {
+        told(&["--junit", xml.to_str().unwrap()], command);
+        let mut reader = Command::new(PYTHON);
+        reader.args(["-I", "-c", read]).arg(&xml);
+        let finished = run(reader);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        parse(&finished.stdout())
+    };
+    let failing = cases(&words(&leaky));
+    assert_eq!(failing[0][0], "fdwatch.exit");
+    let text = failing[0][1][0].as_str().unwrap();
+    assert!(
+        text.contains("open_log (leaky.c:6)") && !text.contains('\x1b'),
+        "{text}"
+    );
+    assert_eq!(failing[1], serde_json::json!(["fdwatch.exec", []]));
+    let passing = cases(&["true"]);
+    assert_eq!(passing.as_array().map(Vec::len), Some(3));
+    assert!(
+        passing
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|case| case[1] == serde_json::json!([]))
+    );
+}
+
+/// A command that says when it is ready, and what it is told.
+fn start(
+    options: &[&str],
+    command: &[&str],
+) -> (Guard, std::io::BufReader<std::process::ChildStdout>) {
+    let mut whole = fdwatch(["run", "--quiet"]);
+    whole.args(options).arg("--").args(command);
+    whole.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut guard = Guard::spawn(&mut whole);
+    let output = guard.0.stdout.take().expect("it was asked for");
+    (guard, std::io::BufReader::new(output))
+}
+
+fn line(output: &mut impl std::io::BufRead) -> String {
+    let mut line = String::new();
+    let read = output.read_line(&mut line);
+    read.expect("it is UTF-8");
+    line.trim_end().to_owned()
+}
+
+#[test]
+fn signals_are_passed_on_and_come_once() {
+    if !common::bpf() {
+        return;
+    }
+    let script = "
+import signal, sys
+names = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGTERM']
+numbers = [getattr(signal, name) for name in names]
+signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+print('ready', flush=True)
+while True:
+    came = signal.sigwait(numbers)
+    print(signal.Signals(came).name, flush=True)
+    if came == signal.SIGTERM:
+        # A second one of any would be there by now, or is about to be.
+        print(signal.sigtimedwait(numbers, 0.2), flush=True)
+        sys.exit(5)
+";
+    let (mut guard, mut output) = start(&[], &python(script));
+    assert_eq!(line(&mut output), "ready");
+    for (signal, name) in [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGQUIT, "SIGQUIT"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGUSR2, "SIGUSR2"),
+        (libc::SIGWINCH, "SIGWINCH"),
+        (libc::SIGTERM, "SIGTERM"),
+    ] {
+        guard.signal(signal);
+        assert_eq!(line(&mut output), name);
+    }
+    assert_eq!(line(&mut output), "None");
+    assert_eq!(guard.wait(), Some(5));
+    // And one that it does not mind ends it.
+    let (mut guard, mut output) = start(&[], &["sh", "-c", "echo ready; exec sleep 1000"]);
+    assert_eq!(line(&mut output), "ready");
+    guard.signal(libc::SIGTERM);
+    assert_eq!(guard.wait(), Some(143));
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_comes_to_the_command_once() {
+    if !common::bpf() {
+        return;
+    }
+    // The command counts what comes, and ends by itself.
+    let counter = "
+import signal, sys, time
+count = 0
+def on_signal(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, on_signal)
+print('ready', sys.stdin.isatty(), flush=True)
+while not count: time.sleep(0.05)
+time.sleep(0.5)
+print('came', count, flush=True)
+";
+    let terminal = "
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b''
+asked = False
+while b'came' not in seen or not seen.endswith(b'\\n'):
+    try: seen += os.read(fd, 1000)
+    except OSError: break
+    if b'ready True' in seen and not asked:
+        asked = True
+        os.write(fd, b'\\x03')
+sys.stdout.write(seen.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+    let mut command = Command::new(PYTHON);
+    command.args(["-I", "-c", terminal]);
+    command.args([env!("CARGO_BIN_EXE_fdwatch"), "run", "--quiet", "--"]);
+    command.args(python(counter));
+    let finished = run(command);
+    assert!(
+        finished.stdout().contains("came 1"),
+        "{}",
+        finished.stdout()
+    );
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[test]
+fn a_command_is_stopped_and_continued_by_a_shell_as_any_job_is() {
+    if !common::bpf() || !common::program("/bin/bash") {
+        return;
+    }
+    let terminal = "
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ['PS1'] = 'prompt> '
+    os.execv('/bin/bash', ['bash', '--norc', '--noprofile', '-i'])
+seen = b''
+def wait_for(what):
+    global seen
+    while what not in seen:
+        seen += os.read(fd, 1000)
+    seen = seen.split(what, 1)[1]
+def say(what): os.write(fd, what.encode())
+wait_for(b'prompt> ')
+say(sys.argv[1] + ' run --quiet -- sh -c \\'echo re\"\"ady; read word; echo g\"\"ot $word; exit 4\\'\\n')
+wait_for(b'ready')
+say('\\x1a')
+wait_for(b'Stopped')
+wait_for(b'prompt> ')
+say('fg\\n')
+wait_for(b'ady')
+say('this\\n')
+wait_for(b'got this')
+wait_for(b'prompt> ')
+say('echo co\"\"de $?\\n')
+wait_for(b'code 4')
+say('exit\\n')
+";
+    let mut command = Command::new(PYTHON);
+    command.args(["-I", "-c", terminal, env!("CARGO_BIN_EXE_fdwatch")]);
+    let finished = run(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[test]
+fn standard_streams_are_the_command_s_own() {
+    if !common::bpf() {
+        return;
+    }
+    let (mut guard, mut output) = start(&[], &["cat"]);
+    let mut input = guard.0.stdin.take().unwrap();
+    for text in ["one", "two"] {
+        writeln!(input, "{text}").unwrap();
+        assert_eq!(line(&mut output), text);
+    }
+    drop(input);
+    assert_eq!(guard.wait(), Some(0));
+    assert_eq!(line(&mut output), "");
+}
+
+#[test]
+fn who_lives_on_is_named_or_waited_for() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let [log, go] = ["log", "go"].map(|name| directory.path().join(name));
+    let script = format!(
+        "
+import os, time
+if os.fork(): os._exit(3)
+os.setsid()
+if os.fork(): os._exit(0)
+open({:?}, 'w').close()
+fd = os.open({:?}, os.O_WRONLY | os.O_CREAT)
+for stream in range(3): os.close(stream)
+while not os.path.exists({go:?}): time.sleep(0.01)
+",
+        directory.path().join("there").to_str().unwrap(),
+        log.to_str().unwrap(),
+    );
+    let left = told(&[], &python(&script));
+    assert_eq!(left.finished.code, Some(3));
+    left.assert_clean();
+    let running = left.run["running"].as_array().unwrap();
+    assert!(!running.is_empty(), "{}", left.run);
+    eventually("the daemon", || {
+        directory.path().join("there").exists().then_some(())
+    });
+    File::create(&go).unwrap();
+    for process in running {
+        let stat = format!("/proc/{}/stat", process["pid"]);
+        eventually("its end", || (!Path::new(&stat).exists()).then_some(()));
+    }
+
+    let waited = told(&["--wait"], &python(&script));
+    assert_eq!(waited.finished.code, Some(3));
+    assert_eq!(waited.run["running"].as_array().map(Vec::len), Some(0));
+    assert_eq!(waited.leaks.len(), 1, "{:?}", waited.leaks);
+    assert_eq!(waited.leaks[0]["file"]["path"], log.to_str().unwrap());
+    assert_eq!(waited.run["processes"], 3);
+}
+
+#[test]
+fn of_hundreds_of_processes_none_is_lost() {
+    if !common::bpf() || !common::program(CC) {
+        return;
+    }
+    let program = Program::leaky();
+    let [leaky, _, other] = program.words();
+    // Each in a process of its own, and of these again two in each of many shells at once.
+    let script = format!(
+        "for i in $(seq 100); do sh -c '{leaky} {}/$0.a {other}; {leaky} {}/$0.b {other}; true' $i & done; wait",
+        program.directory.path().display(),
+        program.directory.path().display()
+    );
+    let told = told(&[], &["bash", "-c", &script]);
+    assert_eq!(told.finished.code, Some(0), "{}", told.finished.stderr);
+    told.assert_complete();
+    let counts: Vec<_> = told
+        .leaks
+        .iter()
+        .map(|leak| leak["count"].as_u64())
+        .collect();
+    assert_eq!(counts, [Some(200); 3], "{:?}", told.leaks);
+    assert!(told.leaks.iter().all(|leak| leak["processes"] == 200));
+    assert_eq!(told.run["leaks"]["exit"], 600);
+    assert!(told.run["processes"].as_u64() > Some(300), "{}", told.run);
+}
+
+#[test]
+fn make_with_two_jobs_loses_nothing() {
+    if !common::bpf() || !common::program("/usr/bin/make") || !common::program(CC) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let names: Vec<_> = (0..20).map(|i| format!("m{i}.o")).collect();
+    for i in 0..20 {
+        let source = format!("int f{i}(int x) {{ return x + {i}; }}\n");
+        fs::write(directory.path().join(format!("m{i}.c")), source).unwrap();
+    }
+    let makefile = format!("all: {}\n%.o: %.c\n\t{CC} -c -o $@ $<\n", names.join(" "));
+    fs::write(directory.path().join("Makefile"), makefile).unwrap();
+    let told = told(
+        &[],
+        &[
+            "make",
+            "-s",
+            "-j2",
+            "-C",
+            directory.path().to_str().unwrap(),
+        ],
+    );
+    assert_eq!(told.finished.code, Some(0), "{}", told.finished.stderr);
+    told.assert_complete();
+    assert!(
+        names
+            .iter()
+            .all(|name| directory.path().join(name).exists())
+    );
+    assert!(told.run["processes"].as_u64() >= Some(60), "{}", told.run);
+    // What the compiler leaves is the compiler's; make passes its pipe on by design.
+    assert!(told.findings.is_empty(), "{:?}", told.findings);
+}
+
+#[test]
+fn without_privileges_the_command_is_not_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let marker = directory.path().join("ran");
+    let touch = ["run", "--", "touch", marker.to_str().unwrap()];
+    let finished = if common::is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]);
+        command.arg(env!("CARGO_BIN_EXE_fdwatch")).args(touch);
+        run(command)
+    } else {
+        run(fdwatch(touch))
+    };
+    assert!(
+        finished.error().contains("privileges"),
+        "{}",
+        finished.stderr
+    );
+    assert!(!marker.exists());
+}
+
+#[test]
+fn a_command_is_not_left_waiting_when_fdwatch_is_killed() {
+    if !common::bpf() {
+        return;
+    }
+    for _ in 0..3 {
+        let mut whole = fdwatch(["run", "--quiet", "--", "true"]);
+        let mut guard = Guard::spawn(&mut whole);
+        // It is a child of one of the threads.
+        let tasks = format!("/proc/{}/task", guard.pid());
+        let child = eventually("its child", || {
+            let tasks = fs::read_dir(&tasks).ok()?.flatten();
+            let mut children =
+                tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+            children.find_map(|children| children.split_whitespace().next()?.parse::<u32>().ok())
+        });
+        guard.signal(libc::SIGKILL);
+        guard.wait();
+        eventually("the end of its child", || {
+            (!Path::new(&format!("/proc/{child}")).exists()).then_some(())
+        });
+    }
+}
