@@ -40,6 +40,8 @@ pub enum Command {
     Fds(Fds),
     /// Tell why a process holds what it holds, step by step, and what to change
     Explain(Explain),
+    /// Show the calls of some processes on descriptors as they happen, as strace would
+    Trace(Trace),
     /// Record the kernel's events, to be gone through again
     Record(Record),
     /// Tell what `watch` would have told of a recording, but for paths
@@ -219,6 +221,30 @@ pub struct Explain {
     pub source: Source,
 }
 
+/// See [`Command::Trace`].
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// This process (may be repeated)
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Processes whose name matches this pattern, now or after an exec (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub comm: Vec<Glob>,
+    /// Not the processes that these make
+    #[arg(long)]
+    pub no_follow: bool,
+    /// End after this long, such as 30s, 5m or 1h30m; else when all have ended
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
+    /// MiB for each processor
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
+    pub ring_size: RingSize,
+    /// How it is shown.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// What an explanation is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -393,6 +419,15 @@ impl Filters {
             severity: self.severity.unwrap_or(least),
         })
     }
+}
+
+/// The patterns together; none, if there are none.
+///
+/// # Errors
+///
+/// If they are too large together.
+pub fn globs(globs: &[Glob]) -> Result<Option<GlobSet>, globset::Error> {
+    set(globs)
 }
 
 fn set(globs: &[Glob]) -> Result<Option<GlobSet>, globset::Error> {

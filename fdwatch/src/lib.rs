@@ -25,6 +25,7 @@ pub mod recording;
 pub mod report;
 pub mod supervisor;
 pub mod symbols;
+pub mod trace;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod unwind;
 pub mod who;

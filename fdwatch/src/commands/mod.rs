@@ -10,6 +10,7 @@ mod replay;
 mod run;
 mod scan;
 mod snapshot;
+mod trace;
 mod watch;
 
 pub use self::replay::play;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Run(run)) => run::run(&run),
         Some(Command::Scan(scan)) => scan::run(&scan),
         Some(Command::Fds(fds)) => fds::run(&fds),
+        Some(Command::Trace(trace)) => trace::run(&trace),
         Some(Command::Explain(explain)) => explain::run(&explain),
         Some(Command::Record(record)) => record::run(&record),
         Some(Command::Replay(replay)) => replay::run(&replay),

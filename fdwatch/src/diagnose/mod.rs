@@ -20,6 +20,7 @@ use crate::{
 };
 
 use self::cause::{cause, has_two_descriptions};
+pub(crate) use self::origin::call_name;
 pub use self::{
     advice::remedies,
     beyond::{diagnose_double_close, diagnose_rotation, diagnose_shared},

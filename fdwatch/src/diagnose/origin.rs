@@ -37,7 +37,7 @@ pub(super) fn was_accepted(slot: &Slot) -> bool {
 macro_rules! calls {
     ($($(#[$cfg:meta])* $number:ident $name:literal,)*) => {
         /// The name of the syscall that `number` is on this machine.
-        fn call_name(number: u16) -> &'static str {
+        pub(crate) fn call_name(number: u16) -> &'static str {
             match i64::from(number) {
                 $($(#[$cfg])* libc::$number => $name,)*
                 _ => "unknown",

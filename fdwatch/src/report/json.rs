@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Account, BudgetReport, Explanation, GrowthReport, RunReport, TableReport,
+    Account, BudgetReport, Explanation, GrowthReport, RunReport, TableReport, TracedCall, calls,
     explanation::Body,
     time::{Clock, seconds, tenths},
 };
@@ -473,6 +473,10 @@ impl Json {
                 .collect(),
         };
         self.line("table", body, clock, now)
+    }
+
+    pub(super) fn call(&self, traced: &TracedCall, clock: &Clock) -> serde_json::Result<String> {
+        self.line("call", calls::Body::of(traced), clock, traced.call.at)
     }
 
     pub(super) fn explanation(

@@ -1,5 +1,6 @@
 //! Shows findings: as text or as JSON, on standard output. Nothing is decided here.
 
+mod calls;
 mod escape;
 mod explanation;
 mod json;
@@ -12,6 +13,7 @@ pub mod time;
 use std::io::{self, Write};
 
 pub use self::{
+    calls::TracedCall,
     explanation::{Explanation, FileStory},
     run::RunReport,
 };
@@ -242,6 +244,19 @@ impl<W: Write> Reporter<W> {
         };
         self.output.write_all(text.as_bytes())?;
         self.flush()
+    }
+
+    /// Shows a call.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn call(&mut self, traced: &TracedCall) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => calls::as_text(traced, &self.clock),
+            Format::Json => line(self.json.call(traced, &self.clock))?,
+        };
+        self.output.write_all(text.as_bytes())
     }
 
     /// Shows an explanation.

@@ -30,6 +30,7 @@ use crate::{
     proc,
     recording::{Frame, Recorder},
     report::{Account, BudgetReport, note},
+    trace::Tracer,
 };
 
 /// How often the ring is looked into and what has changed is told: what waits there longer is no
@@ -66,6 +67,8 @@ pub(super) struct Live {
     probe: Probe,
     pub(super) engine: Engine,
     pub(super) recorder: Option<FileRecorder>,
+    /// Who is shown each record of some processes, if that is wanted.
+    pub(super) tracer: Option<Tracer>,
     pub(super) account: Account,
     /// Nanoseconds since boot.
     began: u64,
@@ -199,6 +202,7 @@ impl Live {
             probe,
             engine,
             recorder: None,
+            tracer: None,
             account: Account {
                 ring_bytes: Some(ring_bytes),
                 ..Account::default()
@@ -410,10 +414,17 @@ impl Live {
             probe,
             engine,
             recorder,
+            tracer,
             shed,
             ..
         } = self;
         let now = now();
+        if let Some(tracer) = tracer {
+            return Ok(probe.drain(BATCH, |record| {
+                engine.record(record, now);
+                tracer.take(record, &engine.model);
+            }));
+        }
         let Some(recorder) = recorder else {
             return Ok(probe.drain(BATCH, |record| {
                 shed.count(record);

@@ -102,6 +102,12 @@ impl Live {
         self.suspects.suspect(tgid, &self.engine.model);
     }
 
+    /// Detail is asked of the process, as if it had been asked for from the beginning.
+    pub(in crate::commands) fn ask_detail_of(&mut self, tgid: u32) {
+        self.suspects.asked.push(tgid);
+        self.suspects.is_news = true;
+    }
+
     /// Looks for tables that grow. Once a second.
     pub(super) fn suspect_growing(&mut self) {
         self.suspects.suspect_growing(&self.engine.model);

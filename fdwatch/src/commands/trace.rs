@@ -1,0 +1,126 @@
+//! `fdwatch trace`: the calls of some processes on descriptors, as they happen.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use super::{
+    Output, WritingOutput as _, check_pid,
+    live::{Follower, Live, Stop, Wanted, now},
+    reporter,
+};
+use crate::{
+    cli::{self, Detail, MaxCpu, Trace},
+    investigate,
+    model::Model,
+    probe::Lost,
+    proc,
+    report::{BudgetReport, Reporter, TracedCall, note, say_started},
+    trace::{Call, Tracer, What},
+};
+
+pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
+    if trace.pid.is_empty() && trace.comm.is_empty() {
+        bail!("nothing to trace: name processes by --pid or --comm");
+    }
+    trace.pid.iter().try_for_each(|&pid| check_pid(pid))?;
+    let mut live = Live::start(Wanted {
+        ring_bytes: trace.ring_size.0,
+        all_types: true,
+        // Nothing of it is to be left out.
+        max_cpu: MaxCpu(f64::INFINITY),
+        detail: Detail::Suspects,
+        pids: trace.pid.clone(),
+        family: None,
+    })?;
+    let comm = cli::globs(&trace.comm)?;
+    live.tracer = Some(Tracer::new(&trace.pid, comm, !trace.no_follow));
+    let mut shower = Shower {
+        reporter: reporter(trace.output.format()),
+        left_out: 0,
+    };
+    live.follow(&mut Stop::after(trace.duration), &mut shower)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Shower {
+    reporter: Reporter<Output>,
+    left_out: u64,
+}
+
+impl Shower {
+    fn show(&mut self, live: &mut Live) -> Result<()> {
+        let Some(tracer) = &mut live.tracer else {
+            return Ok(());
+        };
+        let (calls, fresh, left_out) = (tracer.calls(), tracer.fresh(), tracer.left_out());
+        self.reporter.clock.adjust(proc::wall_time(), now().0);
+        for call in calls {
+            let path = path(&call, &live.engine.model);
+            self.reporter
+                .call(&TracedCall { call, path })
+                .writing_output()?;
+        }
+        if left_out > self.left_out {
+            note(&format!(
+                "{left_out} calls left out: they came too fast to be shown"
+            ));
+            self.left_out = left_out;
+        }
+        self.reporter.flush().writing_output()?;
+        for pid in fresh {
+            live.ask_detail_of(pid);
+        }
+        Ok(())
+    }
+}
+
+/// The path that /proc shows, if the descriptor is still what the call made.
+fn path(call: &Call, model: &Model) -> Option<Vec<u8>> {
+    let &What::Made {
+        fd,
+        file,
+        asked: None,
+        ..
+    } = &call.what
+    else {
+        return None;
+    };
+    let slot = model.table_of(call.pid)?.get(fd)?;
+    let path = (slot.file == file).then(|| investigate::path_of(call.pid, fd, slot))?;
+    path.map(|path| path.bytes)
+}
+
+impl Follower for Shower {
+    fn started(&mut self, live: &mut Live) -> Result<()> {
+        let Live { engine, tracer, .. } = live;
+        if let Some(tracer) = tracer {
+            tracer.search(&engine.model);
+        }
+        say_started(&live.account);
+        Ok(())
+    }
+
+    fn tick(&mut self, live: &mut Live, _: bool) -> Result<()> {
+        self.show(live)
+    }
+
+    fn is_over(&self, live: &Live) -> bool {
+        live.tracer.as_ref().is_some_and(Tracer::is_over)
+    }
+
+    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+        self.reporter
+            .loss(lost, now())
+            .and_then(|()| self.reporter.flush())
+            .writing_output()
+    }
+
+    fn budget(&mut self, _: &mut Live, _: &BudgetReport) -> Result<()> {
+        Ok(())
+    }
+
+    fn ended(&mut self, live: &mut Live) -> Result<()> {
+        self.show(live)
+    }
+}
