@@ -58,6 +58,8 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
         uid: process.status().ok().map(|status| status.ruid),
         who: cgroup.as_deref().map_or_else(Who::default, Who::of),
         cgroup,
+        root: link(&format!("/proc/{pid}/root")).filter(|root| root != b"/"),
+        has_own_mounts: has_own_mounts(pid),
         supervisor: supervisor_names(&environment(pid)),
     })
 }
@@ -124,7 +126,8 @@ pub fn own_cgroup(pid: u32) -> Option<String> {
 }
 
 /// The names by which a supervisord has the process: of its group, and its own.
-fn supervisor_names(environment: &[(String, String)]) -> Option<(String, String)> {
+#[must_use]
+pub fn supervisor_names(environment: &[(String, String)]) -> Option<(String, String)> {
     let value = |name: &str| {
         let mut pairs = environment.iter();
         let (_, value) = pairs.find(|(own, _)| own == name)?;
@@ -133,6 +136,14 @@ fn supervisor_names(environment: &[(String, String)]) -> Option<(String, String)
     let process: String = value("SUPERVISOR_PROCESS_NAME")?;
     let group = value("SUPERVISOR_GROUP_NAME").unwrap_or_else(|| process.clone());
     Some((group, process))
+}
+
+/// Whether the process has another mount namespace than this one.
+fn has_own_mounts(pid: u32) -> bool {
+    static OWN: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let namespace = |of: &str| link(&format!("/proc/{of}/ns/mnt"));
+    let own = OWN.get_or_init(|| namespace("self"));
+    namespace(&pid.to_string()).is_some_and(|theirs| Some(&theirs) != own.as_ref())
 }
 
 /// Characters of a name in an environment that are kept.

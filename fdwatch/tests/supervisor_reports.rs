@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::{
-    Watch, eventually, procfs,
+    Watch, eventually, fdwatch, procfs, run,
     supervisord::{self, Supervisord},
 };
 
@@ -129,4 +129,33 @@ fn a_dead_reader_keeps_a_deleted_log() -> bool {
         assert_eq!(role, "rotated (1) log of talker (stdout), still read");
         return true;
     }
+}
+
+#[test]
+fn the_pipes_of_a_spawn_that_failed_are_told_apart() {
+    if !common::bpf() || !supervisord::is_there() {
+        return;
+    }
+    let supervisord = Supervisord::talking(include_str!("fixtures/supervisord_failing.conf"));
+    let pid = supervisord.pid().to_string();
+    let left = "both ends are its own: left by a spawn that failed";
+    let roles = eventually("the failed spawn", || {
+        let table = run(fdwatch(["fds", &pid, "--json"])).json().remove(0);
+        let fds = table["fds"].as_array().cloned().unwrap_or_default();
+        let roles = fds.iter().filter_map(|fd| fd["role"].as_str());
+        let roles: Vec<_> = roles.map(str::to_owned).collect();
+        roles.iter().any(|role| role == left).then_some(roles)
+    });
+    let count = |wanted: &str| roles.iter().filter(|role| *role == wanted).count();
+    // stdin, stdout and stderr: two ends each.
+    assert_eq!(count(left), 6, "{roles:?}");
+    for stream in ["stdin", "stdout", "stderr"] {
+        assert_eq!(count(&format!("{stream} of talker:talker")), 1, "{roles:?}");
+    }
+    assert_eq!(count("writes the log of talker (stdout)"), 1, "{roles:?}");
+    assert_eq!(
+        count("writes the log of supervisord itself"),
+        1,
+        "{roles:?}"
+    );
 }

@@ -111,3 +111,61 @@ fn what_supervisord_calls_it_is_told() {
     assert_eq!(supervisor["process"], "web_0");
     shell.kill();
 }
+
+/// A shell that does as `script` says, which is to open `x.log` twice and read a line; and what is
+/// found of it.
+fn found_of(script: &str, directory: &Path) -> (common::Guard, Value) {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", script])
+        .current_dir(directory)
+        .stdin(std::process::Stdio::piped());
+    let shell = common::Guard::spawn(&mut command);
+    let pattern = format!("{}*/x.log", directory.display());
+    let found = common::eventually("what it holds", || {
+        scanned(&["--path", &pattern, "--comm", "sh"])
+            .into_iter()
+            .next()
+    });
+    (shell, found)
+}
+
+#[test]
+fn a_path_is_told_as_fdwatch_and_as_the_process_sees_it() {
+    const BUSYBOX: &str = "/usr/bin/busybox";
+    if !common::bpf() || !common::program(BUSYBOX) {
+        return;
+    }
+    let root = tempfile::tempdir().expect("a directory can be made");
+    fs::create_dir(root.path().join("bin")).expect("it is writable");
+    fs::copy(BUSYBOX, root.path().join("bin/sh")).expect("it is writable");
+    let held = "exec 8>/x.log 9</x.log; read line";
+    let script = format!("exec chroot . /bin/sh -c '{held}'");
+    let (mut jailed, found) = found_of(&script, root.path());
+    let path = root.path().join("x.log").display().to_string();
+    assert_eq!(found["file"]["path"], path);
+    assert_eq!(found["file"]["process_path"], "/x.log");
+    assert_eq!(found["file"]["host_path"], Value::Null);
+    jailed.kill();
+}
+
+#[test]
+fn a_path_in_other_mounts_is_told_with_one_that_leads_there() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let at = directory.path().display();
+    let script = format!(
+        "exec unshare -m --propagation private /bin/sh -c \
+         'mount -t tmpfs none {at} && exec 8>{at}/x.log 9<{at}/x.log; read line'"
+    );
+    let (mut shell, found) = found_of(&script, directory.path());
+    assert_eq!(found["file"]["path"], format!("{at}/x.log"));
+    assert!(!directory.path().join("x.log").exists());
+    let host_path = found["file"]["host_path"].as_str().expect("it is another");
+    let metadata = fs::metadata(host_path).expect("it leads there");
+    let ino = std::os::unix::fs::MetadataExt::ino(&metadata);
+    assert_eq!(found["file"]["ino"], ino);
+    shell.kill();
+}

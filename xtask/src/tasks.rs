@@ -49,7 +49,7 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
         test.env(variable, runner);
     }
     setup::setup_quietly()?;
-    supervisor();
+    driven_programs();
     shell::run_in_front(&mut test)
 }
 
@@ -89,20 +89,34 @@ fn runner_variable(host: &str) -> String {
     )
 }
 
-/// The end-to-end tests drive a real supervisord.
-fn supervisor() {
-    if shell::which("supervisord") {
+/// Programs that end-to-end tests drive, and the packages of Debian that have them.
+const DRIVEN: [(&str, &str); 5] = [
+    ("supervisord", "supervisor"),
+    ("python3", "python3"),
+    ("strace", "strace"),
+    ("busybox", "busybox-static"),
+    ("make", "make"),
+];
+
+/// Gets what the end-to-end tests drive, as far as it can be had.
+fn driven_programs() {
+    let missing = DRIVEN.iter().filter(|(program, _)| !shell::which(program));
+    let (programs, packages): (Vec<_>, Vec<_>) = missing.copied().unzip();
+    if packages.is_empty() {
         return;
     }
-    say("there is no supervisord, which end-to-end tests drive");
+    let programs = programs.join(", ");
+    say(format!(
+        "end-to-end tests drive what is not here: {programs}"
+    ));
     let installed = if apt::is_here() {
-        apt::install(SHELL, &["supervisor", "python3"])
+        apt::install(SHELL, &packages)
     } else {
         Err(anyhow::anyhow!("there is no apt"))
     };
     if let Err(error) = installed {
         say(format!(
-            "{error:#}; those tests will be skipped: to have them, install supervisor"
+            "{error:#}; those tests will be skipped: to have them, install {programs}"
         ));
     }
 }

@@ -8,8 +8,8 @@ use super::{WritingOutput as _, check_pid, reporter, snapshot};
 use crate::{
     cli::Fds,
     diagnose::{Descriptor, FileInfo, is_memory},
-    investigate,
-    model::{Model, Slot, Table},
+    investigate::{self, Supervisords},
+    model::{FileType, Model, Slot, Table},
     proc,
     report::TableReport,
 };
@@ -26,20 +26,25 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
             fds.pid
         );
     }
-    let rows = table.iter().flat_map(|table| {
-        table.iter().map(|(fd, slot)| {
-            let origin = origin(model, process.ppid, fd, slot, table);
-            let descriptor = Descriptor {
-                origin,
-                ..Descriptor::of(table, fd, slot, &process)
-            };
-            (descriptor, file(fds.pid, fd, slot))
-        })
-    });
-    let report = TableReport {
-        fds: rows.collect(),
-        process,
-    };
+    let mut supervisords = Supervisords::default();
+    let mut rows = Vec::new();
+    for (fd, slot) in table.iter().flat_map(|table| table.iter()) {
+        let Some(table) = table else { break };
+        let mut descriptor = Descriptor {
+            origin: origin(model, process.ppid, fd, slot, table),
+            ..Descriptor::of(table, fd, slot, &process)
+        };
+        let file = file(fds.pid, fd, slot);
+        if let Some(path) = &file.path {
+            let uses = supervisords.uses(&process, path);
+            descriptor.set_role(&uses, file.deleted);
+        }
+        if slot.file_type() == FileType::Pipe {
+            descriptor.role = supervisords.pipe(&process, || ends(model, slot));
+        }
+        rows.push((descriptor, file));
+    }
+    let report = TableReport { fds: rows, process };
     let mut reporter = reporter(fds.output.format());
     reporter.table(&report, model.now()).writing_output()?;
     Ok(ExitCode::SUCCESS)
@@ -59,6 +64,19 @@ fn origin(model: &Model, ppid: u32, fd: u32, slot: &Slot, table: &Table) -> &'st
     }
 }
 
+/// All that is open of a pipe: processes, and their descriptors.
+fn ends(model: &Model, pipe: &Slot) -> Vec<(u32, u32)> {
+    let tables = model.tables();
+    let ends = tables.flat_map(|table| {
+        let holder = table.holders().first().map(|holder| holder.tgid);
+        let own = table.iter().filter(|(_, slot)| {
+            slot.file_type() == FileType::Pipe && (slot.dev, slot.ino) == (pipe.dev, pipe.ino)
+        });
+        own.filter_map(move |(fd, _)| Some((holder?, fd)))
+    });
+    ends.collect()
+}
+
 fn file(pid: u32, fd: u32, slot: &Slot) -> FileInfo {
     let name = proc::name(pid, fd);
     FileInfo {
@@ -67,6 +85,8 @@ fn file(pid: u32, fd: u32, slot: &Slot) -> FileInfo {
             .as_ref()
             .is_some_and(|name| name.deleted && !slot.is_temporary() && !is_memory(&name.path)),
         pinned: name.as_ref().and_then(|name| name.pinned),
+        process_path: None,
+        host_path: None,
         path: name.map(|name| name.path),
         dev: slot.dev,
         ino: slot.ino,

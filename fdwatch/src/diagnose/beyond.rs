@@ -32,6 +32,8 @@ pub fn diagnose_rotation(
     let file = |identity: Identity, path, deleted, pinned| FileInfo {
         path,
         pinned,
+        process_path: None,
+        host_path: None,
         dev: identity.dev,
         ino: identity.number,
         file_type: FileType::Regular,
@@ -47,7 +49,8 @@ pub fn diagnose_rotation(
     let (path, deleted, pinned) = context.name.map_or((None, false, None), |name| {
         (Some(name.path), name.deleted, name.pinned)
     });
-    let file = file(rotation.old, path, deleted, pinned);
+    let mut file = file(rotation.old, path, deleted, pinned);
+    file.add_views(&context.process);
     Finding {
         id: rotation.id,
         change: rotation.change,
@@ -96,6 +99,8 @@ pub fn diagnose_shared(
     let file = FileInfo {
         deleted: name.as_ref().is_some_and(|name| name.deleted),
         pinned: name.as_ref().and_then(|name| name.pinned),
+        process_path: None,
+        host_path: None,
         path: name.map(|name| name.path),
         dev: shared.identity.dev,
         ino: shared.identity.number,
@@ -154,6 +159,8 @@ pub fn diagnose_double_close(
         file_type: slot.file_type(),
         deleted: false,
         pinned: None,
+        process_path: None,
+        host_path: None,
     };
     let before = double.before.iter().chain([&double.first]);
     let closed = before.map(closed).collect();

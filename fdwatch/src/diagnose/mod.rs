@@ -79,6 +79,10 @@ pub struct ProcessInfo {
     pub cgroup: Option<String>,
     /// What that tells.
     pub who: Who,
+    /// Its root directory as fdwatch sees it, if that is another than fdwatch's own.
+    pub root: Option<Vec<u8>>,
+    /// It has mounts of its own, as in a container.
+    pub has_own_mounts: bool,
     /// Its name as a supervisord's: group and process.
     pub supervisor: Option<(String, String)>,
 }
@@ -109,6 +113,32 @@ pub struct FileInfo {
     pub deleted: bool,
     /// The space it takes for as long as it is held, in bytes, if it has no name and that is known.
     pub pinned: Option<u64>,
+    /// Its path as the process sees it, if that is another.
+    pub process_path: Option<Vec<u8>>,
+    /// A path by which it is found from the host for as long as the process is there, if `path` does not
+    /// lead to it there.
+    pub host_path: Option<Vec<u8>>,
+}
+
+impl FileInfo {
+    /// Adds the paths by which others see it than fdwatch. The kernel shows a path up to the root of
+    /// whoever asks, or where that is not on the way, as in other mounts, up to theirs (`d_path`,
+    /// fs/d_path.c).
+    fn add_views(&mut self, process: &ProcessInfo) {
+        let Some(path) = self.path.as_deref().filter(|path| path.starts_with(b"/")) else {
+            return;
+        };
+        if process.has_own_mounts {
+            let mut host = format!("/proc/{}/root", process.pid).into_bytes();
+            host.extend(path);
+            self.host_path = Some(host);
+        } else if let Some(root) = &process.root
+            && let Some(rest) = path.strip_prefix(&root[..])
+            && rest.starts_with(b"/")
+        {
+            self.process_path = Some(rest.to_vec());
+        }
+    }
 }
 
 /// A descriptor of a finding.
@@ -367,7 +397,9 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
             .name
             .as_ref()
             .is_some_and(|name| is_memory(&name.path));
-    let file = FileInfo {
+    let mut file = FileInfo {
+        process_path: None,
+        host_path: None,
         // What never had a name is not deleted.
         deleted: unlinked && !nameless,
         pinned: context
@@ -380,6 +412,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         ino: file.ino,
         file_type: file.file_type(),
     };
+    file.add_views(&context.process);
     let mut fds: Vec<_> = duplicate
         .fds
         .iter()

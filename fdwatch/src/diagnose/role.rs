@@ -13,6 +13,15 @@ pub struct LogUse {
     pub rotated: Option<u32>,
 }
 
+impl Descriptor {
+    /// Says what it is for, if the configuration tells.
+    pub fn set_role(&mut self, uses: &[LogUse], deleted: bool) {
+        if !uses.is_empty() {
+            self.role = Some(role(self, uses, deleted));
+        }
+    }
+}
+
 impl Finding {
     /// Adds what the descriptors are for. Several that write what is the log of several processes are
     /// so by the configuration.
@@ -21,7 +30,7 @@ impl Finding {
             return;
         }
         for descriptor in self.fds.iter_mut().chain(&mut self.closed) {
-            descriptor.role = Some(role(descriptor, uses, self.file.deleted));
+            descriptor.set_role(uses, self.file.deleted);
         }
         let writers = self.fds.iter().filter(|fd| fd.access.writes());
         let descriptions: FxHashSet<u64> = writers.map(|fd| fd.description).collect();

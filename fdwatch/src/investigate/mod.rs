@@ -8,8 +8,7 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub(crate) use self::beyond::pinned;
-use self::supervisord::Supervisords;
+pub(crate) use self::{beyond::pinned, supervisord::Supervisords};
 use crate::{
     detail::{Detail, Details, Frame},
     diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation, is_memory},

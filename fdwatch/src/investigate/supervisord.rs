@@ -58,6 +58,31 @@ impl Supervisords {
         .collect()
     }
 
+    /// What a pipe is to the process, if that is a supervisord: `ends` are all there are of it, each the
+    /// process and the number.
+    pub(crate) fn pipe(
+        &mut self,
+        process: &ProcessInfo,
+        ends: impl FnOnce() -> Vec<(u32, u32)>,
+    ) -> Option<String> {
+        self.config(process)?;
+        let ends = ends();
+        let child = ends.iter().find(|&&(pid, _)| pid != process.pid);
+        let Some(&(pid, fd)) = child else {
+            let is_whole = ends.len() > 1;
+            return is_whole
+                .then(|| "both ends are its own: left by a spawn that failed".to_owned());
+        };
+        let stream = match fd {
+            0 => "stdin",
+            1 => "stdout",
+            2 => "stderr",
+            _ => return None,
+        };
+        let (group, name) = proc::supervisor_names(&proc::environment(pid))?;
+        Some(format!("{stream} of {group}:{name}"))
+    }
+
     fn config(&mut self, process: &ProcessInfo) -> Option<&Config> {
         let cmdline = process.cmdline.as_ref()?;
         supervisor::configurations(cmdline, "/")?;

@@ -166,6 +166,8 @@ pub(super) fn told(kind: Kind, comm: &str, path: Option<&str>) -> Told {
             file_type: FileType::Regular,
             deleted: false,
             pinned: None,
+            process_path: None,
+            host_path: None,
         },
         descriptor,
         at: Moment(1),

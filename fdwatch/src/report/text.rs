@@ -431,9 +431,13 @@ pub(super) fn table(table: &TableReport) -> String {
         "fd", "mode", "", "origin", "type"
     );
     for (descriptor, file) in &table.fds {
+        let role = descriptor.role.as_ref();
+        let role = role.map_or_else(String::new, |role| {
+            format!("  {DIM}{}{DIM:#}", Escaped(role.as_bytes()))
+        });
         let _ = writeln!(
             text,
-            "{}  {:<9}  {:<9}  {}",
+            "{}  {:<9}  {:<9}  {}{role}",
             descriptor_column(descriptor),
             descriptor.origin,
             file.file_type.name(),

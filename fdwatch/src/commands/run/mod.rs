@@ -377,6 +377,8 @@ fn told(leak: &Leak, leaks: &Leaks, detail: Option<&Detail>, places: &mut Places
             file_type: slot.file_type(),
             deleted: false,
             pinned: None,
+            process_path: None,
+            host_path: None,
         },
         descriptor,
         at,

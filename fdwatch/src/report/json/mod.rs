@@ -422,6 +422,8 @@ pub(super) fn file(file: &FileInfo) -> File {
         path_bytes: path
             .filter(|path| str::from_utf8(path).is_err())
             .map(|path| path.iter().map(|byte| format!("{byte:02x}")).collect()),
+        process_path: file.process_path.as_deref().map(lossy),
+        host_path: file.host_path.as_deref().map(lossy),
         dev: format!("{major}:{minor}"),
         ino: file.ino,
         kind: file.file_type.name(),

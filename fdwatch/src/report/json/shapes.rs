@@ -75,6 +75,10 @@ pub(in crate::report) struct File {
     pub(in crate::report) path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::report) path_bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::report) process_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::report) host_path: Option<String>,
     pub(in crate::report) dev: String,
     pub(in crate::report) ino: u64,
     #[serde(rename = "type")]
