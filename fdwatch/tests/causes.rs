@@ -215,3 +215,69 @@ fn processes_of_one_service_that_write_one_file_each_for_itself_are_told() {
     assert_eq!(gone["id"], found["id"]);
     watch.end().assert_told(1, 0, 1);
 }
+
+#[test]
+fn children_of_a_server_that_open_its_log_again_inherit_it() {
+    if !common::bpf() {
+        return;
+    }
+    let log = Log::new();
+    let mut puppet = Puppet::start();
+    let kept = puppet.open(&log.path, "WRONLY|APPEND");
+    let mut watch = Watch::start(&["--path", log.glob()]);
+    let again = open(&log.path, "WRONLY|APPEND");
+    let children = [0, 1, 2].map(|_| puppet.number(&format!("os.fork() or ({again}, stay())")));
+    let mut told = children.map(|_| {
+        let found = watch.finding("found");
+        assert_eq!(found["cause"], "inherited");
+        assert_eq!(found["severity"], "warning");
+        let pid = procfs::number(&found["process"]["pid"]);
+        let inherited = fd(&found, kept);
+        let parent = inherited["chain"][0]["pid"].as_u64();
+        assert_eq!(parent, Some(puppet.pid().into()), "{inherited}");
+        assert_eq!(inherited["chain"][1]["how"], "fork");
+        assert_eq!(inherited["chain"][1]["pid"], pid);
+        pid
+    });
+    told.sort_unstable();
+    assert_eq!(told, children);
+    watch.end().assert_told(3, 0, 0);
+}
+
+#[test]
+fn a_daemon_that_opens_its_log_anew_and_keeps_the_old_one_has_a_rotated_file() {
+    const LOGROTATE: &str = "/usr/sbin/logrotate";
+    if !common::bpf() || !common::program(LOGROTATE) {
+        return;
+    }
+    let log = Log::new();
+    let (path, directory) = (log.glob(), log.directory.path().display());
+    let config = log.directory.path().join("logrotate.conf");
+    let rules = format!("\"{path}\" {{\n  rotate 3\n  create 0644 root root\n  su root root\n}}\n");
+    std::fs::write(&config, rules).expect("it can be written");
+    let mut puppet = Puppet::start();
+    let glob = format!("{path}*");
+    let mut watch = Watch::of(puppet.pid(), &["--path", &glob]);
+    let old = puppet.open(&log.path, "WRONLY|APPEND");
+    puppet.tell(&format!("os.write({old}, b'line')"));
+    // For it to be known by which path it was opened: that is asked of what stays open.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let rotated = std::process::Command::new(LOGROTATE)
+        .args(["-f", "-s", &format!("{directory}/state")])
+        .arg(&config)
+        .output()
+        .expect("logrotate can be run");
+    assert!(rotated.status.success(), "{rotated:?}");
+    let new = puppet.open(&log.path, "WRONLY|APPEND");
+    let found = watch.finding("found");
+    assert_eq!(found["cause"], "rotated");
+    assert_eq!(found["severity"], "warning");
+    assert_eq!(found["file"]["path"], format!("{path}.1"));
+    assert_eq!(fd(&found, new)["file"]["path"], path);
+    assert!(fd(&found, old)["file"].is_null());
+    let advice = found["advice"].as_str().unwrap_or_default();
+    assert!(advice.contains("copytruncate"), "{advice}");
+    puppet.close(old);
+    watch.finding("gone");
+    watch.end().assert_told(1, 0, 1);
+}

@@ -90,12 +90,13 @@ fn runner_variable(host: &str) -> String {
 }
 
 /// Programs that end-to-end tests drive, and the packages of Debian that have them.
-const DRIVEN: [(&str, &str); 5] = [
+const DRIVEN: [(&str, &str); 6] = [
     ("supervisord", "supervisor"),
     ("python3", "python3"),
     ("strace", "strace"),
     ("busybox", "busybox-static"),
     ("make", "make"),
+    ("logrotate", "logrotate"),
 ];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.
