@@ -6,6 +6,7 @@
 //! probe and report are pure: no clock, no I/O. [`proc`] and [`investigate`] ask /proc for what the
 //! events do not carry; [`commands`] put all of it together.
 
+pub mod agent;
 pub mod budget;
 pub mod cli;
 pub mod commands;

@@ -1,0 +1,14 @@
+//! What runs on every host for years: `fdwatch agent`.
+//!
+//! One direction here too. The live loop makes an [`event::Event`] of whatever is told and a
+//! [`view::View`] once a second, and hands both on through [`shared::Shared`]: to the history, the
+//! alerts, OTLP, the API and its clients. None of these can hold up the loop: each has a bounded
+//! [`outlet::Outlet`], and what finds no room there is counted.
+//!
+//! Nothing here knows the probe or the loop, but by the questions of [`shared::Question`].
+
+pub mod config;
+pub mod event;
+pub mod outlet;
+pub mod shared;
+pub mod view;

@@ -1,0 +1,178 @@
+//! What the live loop and the agent's other threads have in common.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::{
+    event::{Event, Key},
+    outlet::{Counts, Outlet},
+    view::{Active, View},
+};
+use crate::{cli::Target, model::Table, report::Explanation};
+
+/// Events that a client of the API may be behind by.
+const MOST_BEHIND: usize = 4096;
+
+/// Questions that wait for the loop at once.
+const MOST_QUESTIONS: usize = 64;
+
+/// What only the live loop can answer, as it alone has the tables.
+#[derive(Debug)]
+pub enum Question {
+    /// The descriptors of a process.
+    Table {
+        /// The process.
+        pid: u32,
+        /// Takes the answer: nothing, if the process is not known.
+        answer: oneshot::Sender<Option<Box<TableAnswer>>>,
+    },
+    /// Why a process holds what it holds.
+    Explain {
+        /// The process.
+        pid: u32,
+        /// What of it; all that is held twice, or was deleted.
+        target: Option<Target>,
+        /// Takes the answer, or why there is none.
+        answer: oneshot::Sender<Result<Box<Explanation>, String>>,
+    },
+    /// The processes with the most descriptors.
+    Processes {
+        /// How many.
+        most: usize,
+        /// Takes the answer.
+        answer: oneshot::Sender<Vec<super::view::ProcessRow>>,
+    },
+}
+
+/// A process's table, as it was at one moment: a copy that costs little.
+#[derive(Debug)]
+pub struct TableAnswer {
+    /// What the model knows of the process.
+    pub process: crate::model::Process,
+    /// Its table.
+    pub table: Table,
+    /// Its parent's, if that is another.
+    pub parents: Option<Table>,
+    /// Who else has an end of each of its pipes, by inode: processes and their descriptors.
+    pub pipe_ends: BTreeMap<u64, Vec<(u32, u32)>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shared {
+    view: RwLock<Arc<View>>,
+    active: Mutex<BTreeMap<Key, Active>>,
+    /// Where all events come by, for clients of the API.
+    pub events: broadcast::Sender<Arc<Event>>,
+    outlets: Mutex<Vec<Outlet>>,
+    questions: mpsc::Sender<Question>,
+    /// What clients of the API asked, and how that went.
+    pub api: ApiCounts,
+}
+
+/// What clients of the API did.
+#[derive(Debug, Default)]
+pub struct ApiCounts {
+    /// Requests that were answered.
+    pub requests: AtomicU64,
+    /// Connections there was no room for, requests too large or too slow, tokens that were wrong.
+    pub refused: AtomicU64,
+    /// Readers of events that were too slow, and dropped.
+    pub slow_readers: AtomicU64,
+    /// Readers of events there are now.
+    pub readers: AtomicU64,
+}
+
+impl Shared {
+    /// An empty one, and where the loop finds what it is asked.
+    #[must_use]
+    pub fn new() -> (Arc<Self>, mpsc::Receiver<Question>) {
+        let (questions, asked) = mpsc::channel(MOST_QUESTIONS);
+        let shared = Self {
+            view: RwLock::default(),
+            active: Mutex::default(),
+            events: broadcast::channel(MOST_BEHIND).0,
+            outlets: Mutex::default(),
+            questions,
+            api: ApiCounts::default(),
+        };
+        (Arc::new(shared), asked)
+    }
+
+    /// Hands an event to all who want it, and keeps what is there.
+    pub fn tell(&self, event: Event) {
+        let event = Arc::new(event);
+        if let (Some(key), Some(change)) = (event.key, event.told.change()) {
+            let mut active = lock(&self.active);
+            if change == crate::duplicates::Change::Gone {
+                active.remove(&key);
+            } else {
+                let last = Arc::clone(&event);
+                let since = active
+                    .get(&key)
+                    .map_or(event.wall_time, |known| known.since);
+                active.insert(key, Active { key, since, last });
+            }
+        }
+        for outlet in lock(&self.outlets).iter() {
+            outlet.offer(&event);
+        }
+        // Where no one listens it is nobody's loss.
+        let _ = self.events.send(event);
+    }
+
+    /// What is there now, in the order of the keys.
+    #[must_use]
+    pub fn active(&self) -> Vec<Active> {
+        lock(&self.active).values().cloned().collect()
+    }
+
+    /// The latest view.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// There is a later view.
+    pub fn set_view(&self, view: View) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+
+    /// The outlets there are from now on.
+    pub fn set_outlets(&self, outlets: Vec<Outlet>) {
+        *lock(&self.outlets) = outlets;
+    }
+
+    /// What each outlet did so far, by its name.
+    #[must_use]
+    pub fn outlets(&self) -> Vec<(&'static str, Arc<Counts>)> {
+        let outlets = lock(&self.outlets);
+        let outlets = outlets.iter();
+        outlets
+            .map(|outlet| (outlet.name, Arc::clone(&outlet.counts)))
+            .collect()
+    }
+
+    /// Asks the loop. Whether there is room for another question.
+    #[must_use]
+    pub fn ask(&self, question: Question) -> bool {
+        self.questions.try_send(question).is_ok()
+    }
+
+    /// Counts one more.
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+/// Nothing is left half done by a thread that panics with one of these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
