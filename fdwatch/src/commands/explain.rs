@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::{
     WritingOutput as _, check_pid,
-    live::{Follower, Live, Stop, Wanted, now},
+    live::{Follower, Live, News, Newsroom, Stop, Wanted, now},
     reporter, snapshot,
 };
 use crate::{
@@ -22,7 +22,6 @@ use crate::{
     probe::{Lost, default_ring_bytes},
     proc,
     report::{BudgetReport, Explanation, FileStory, Pinned, say_started},
-    symbols::Symbols,
 };
 
 /// Closed descriptors of one file that are told of: the last.
@@ -43,8 +42,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     };
     let mut explainer = Explainer {
         explain,
-        investigator: Investigator::new(filter, Source::Live),
-        symbols: Symbols::default(),
+        newsroom: Newsroom::new(Investigator::new(filter, Source::Live)),
         gathered: BTreeMap::new(),
     };
     if let Some(duration) = explain.duration {
@@ -60,7 +58,10 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     } else {
         let snapshot::Snapshot { mut engine, .. } = snapshot::take(explain.source.proc, true)?;
         let now = engine.model.now();
-        explainer.gather(&mut engine, now);
+        let mut news = Vec::new();
+        let newsroom = &mut explainer.newsroom;
+        newsroom.look_at(&mut engine, now, true, |it| news.push(it));
+        news.into_iter().for_each(|it| explainer.gather(it));
         explainer.tell(&mut engine, now)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -69,138 +70,142 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
 /// Gathers what is found of the process, until it is told.
 struct Explainer<'a> {
     explain: &'a Explain,
-    investigator: Investigator,
-    symbols: Symbols,
+    newsroom: Newsroom,
     /// By number, as it was told last, with all that was closed of it.
     gathered: BTreeMap<u64, Finding>,
 }
 
 impl Explainer<'_> {
-    fn gather(&mut self, engine: &mut Engine, now: Moment) {
-        let Self {
-            investigator,
-            symbols,
-            gathered,
-            ..
-        } = self;
-        let Engine {
-            model,
-            duplicates,
-            details,
-            ..
-        } = engine;
-        let mut keep = |finding: Option<Finding>| {
-            if let Some(mut finding) = finding {
-                investigate::add_detail(&mut finding, details, symbols);
-                add(gathered, finding);
-            }
-        };
-        duplicates.settle(model, now, &mut |duplicate, model| {
-            keep(investigator.finding(duplicate, model));
-        });
-        for stray in model.take_strays(now) {
-            if let Some(double) = duplicates.closed_twice(stray, model) {
-                keep(investigator.double_close(&double, model, details));
-            }
+    /// Keeps what has been found since the last time.
+    fn gather(&mut self, news: News) {
+        if let News::Finding(_, finding) = news {
+            add(&mut self.gathered, finding);
         }
-        duplicates.sweep(
-            model,
-            now,
-            &mut investigate::path_of,
-            &mut |rotation, model| keep(investigator.rotation(rotation, model)),
-        );
     }
 
     fn tell(&mut self, engine: &mut Engine, now: Moment) -> Result<()> {
-        let files = self.files(engine, now)?;
-        let model = &engine.model;
-        let pid = self.explain.pid;
-        let table = model.table_of(pid);
-        let files = files.into_iter().map(|finding| {
-            let sharers = sharers(&finding, model);
-            FileStory { sharers, finding }
-        });
-        let explanation = Explanation {
-            process: investigate::process(pid, model),
-            census: table.map_or_else(Census::default, Census::of),
-            pinned: table.map_or_else(Pinned::default, |table| investigate::pinned(pid, table)),
-            closed_unopened: model.process(pid).map_or(0, |known| known.closed_unopened),
+        let asked = Asked {
+            pid: self.explain.pid,
+            target: self.explain.target.as_ref(),
             followed: self.explain.duration.is_some(),
-            files: files.collect(),
         };
+        let found = std::mem::take(&mut self.gathered).into_values();
+        let explanation = explanation(&asked, found, &mut self.newsroom, engine)?;
         let mut reporter = reporter(self.explain.output.format());
         reporter.explanation(&explanation, now).writing_output()
     }
+}
 
-    /// The files there is a story of, the worst first; or the one that was asked for.
-    fn files(&mut self, engine: &mut Engine, now: Moment) -> Result<Vec<Finding>> {
-        let Some(target) = &self.explain.target else {
-            let found = std::mem::take(&mut self.gathered).into_values();
-            let mut files: Vec<_> = found
-                .filter(|finding| {
-                    finding.file.file_type == FileType::Regular || finding.severity > Severity::Info
-                })
-                .collect();
-            files.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-            files.truncate(MOST_FILES);
-            return Ok(files);
-        };
-        let pid = self.explain.pid;
-        let table = engine.model.table_of(pid);
-        let of_path = match target {
-            Target::Path(path) => identity_of(pid, path),
-            Target::Fd(_) => None,
-        };
-        let has = |fds: &[Descriptor], fd| fds.iter().any(|own| own.fd == fd);
-        let is_it = |finding: &Finding| match target {
-            &Target::Fd(fd) if table.is_some_and(|table| table.get(fd).is_some()) => {
-                has(&finding.fds, fd)
-            }
-            &Target::Fd(fd) => has(&finding.closed, fd),
-            Target::Path(path) => {
-                Some((finding.file.dev, finding.file.ino)) == of_path
-                    || finding.file.path.as_deref() == Some(path.as_bytes())
-            }
-        };
-        let gathered = std::mem::take(&mut self.gathered).into_values();
-        let mut found: Vec<_> = gathered.filter(is_it).collect();
-        let slot = table.and_then(|table| match target {
-            &Target::Fd(fd) => table.get(fd),
-            Target::Path(_) => {
-                let mut slots = table.iter().map(|(_, slot)| slot);
-                slots.find(|slot| Some((slot.dev, slot.ino)) == of_path)
-            }
-        });
-        if found.is_empty()
-            && let (Some(table), Some(slot)) = (table, slot)
-        {
-            let fds: Vec<_> = table.on_file(slot.identity()).collect();
-            let alone = Duplicate {
-                id: u64::MAX,
-                change: Change::Found,
-                tgid: pid,
-                table: Some(table),
-                identity: slot.identity(),
-                fds: &fds,
-                closed: &[],
-                more_closed: 0,
-                since: now,
-                ended: None,
-                times: 1,
-                around: &[],
-            };
-            let mut finding = self.investigator.plain(&alone, &engine.model);
-            investigate::add_detail(&mut finding, &engine.details, &mut self.symbols);
-            found.push(finding);
+/// What is to be explained.
+pub(super) struct Asked<'a> {
+    /// The process.
+    pub(super) pid: u32,
+    /// What of it.
+    pub(super) target: Option<&'a Target>,
+    /// Whether it was followed, and not only looked at.
+    pub(super) followed: bool,
+}
+
+/// Why the process holds what it holds, of which so much was `found`.
+///
+/// # Errors
+///
+/// If there is nothing of what is asked for.
+pub(super) fn explanation(
+    asked: &Asked<'_>,
+    found: impl Iterator<Item = Finding>,
+    newsroom: &mut Newsroom,
+    engine: &Engine,
+) -> Result<Explanation> {
+    let files = files(asked, found, newsroom, engine)?;
+    let model = &engine.model;
+    let pid = asked.pid;
+    let table = model.table_of(pid);
+    let files = files.into_iter().map(|finding| {
+        let sharers = sharers(&finding, model);
+        FileStory { sharers, finding }
+    });
+    Ok(Explanation {
+        process: investigate::process(pid, model),
+        census: table.map_or_else(Census::default, Census::of),
+        pinned: table.map_or_else(Pinned::default, |table| investigate::pinned(pid, table)),
+        closed_unopened: model.process(pid).map_or(0, |known| known.closed_unopened),
+        followed: asked.followed,
+        files: files.collect(),
+    })
+}
+
+/// The files there is a story of, the worst first; or the one that was asked for.
+fn files(
+    asked: &Asked<'_>,
+    found: impl Iterator<Item = Finding>,
+    newsroom: &mut Newsroom,
+    engine: &Engine,
+) -> Result<Vec<Finding>> {
+    let Some(target) = asked.target else {
+        let mut files: Vec<_> = found
+            .filter(|finding| {
+                finding.file.file_type == FileType::Regular || finding.severity > Severity::Info
+            })
+            .collect();
+        files.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        files.truncate(MOST_FILES);
+        return Ok(files);
+    };
+    let pid = asked.pid;
+    let table = engine.model.table_of(pid);
+    let of_path = match target {
+        Target::Path(path) => identity_of(pid, path),
+        Target::Fd(_) => None,
+    };
+    let has = |fds: &[Descriptor], fd| fds.iter().any(|own| own.fd == fd);
+    let is_it = |finding: &Finding| match target {
+        &Target::Fd(fd) if table.is_some_and(|table| table.get(fd).is_some()) => {
+            has(&finding.fds, fd)
         }
-        if found.is_empty() {
-            match target {
-                Target::Fd(fd) => bail!("process {pid} has no descriptor {fd}"),
-                Target::Path(path) => bail!("process {pid} has no descriptor on {path}"),
-            }
+        &Target::Fd(fd) => has(&finding.closed, fd),
+        Target::Path(path) => {
+            Some((finding.file.dev, finding.file.ino)) == of_path
+                || finding.file.path.as_deref() == Some(path.as_bytes())
         }
-        Ok(found)
+    };
+    let mut found: Vec<_> = found.filter(is_it).collect();
+    let slot = table.and_then(|table| match target {
+        &Target::Fd(fd) => table.get(fd),
+        Target::Path(_) => {
+            let mut slots = table.iter().map(|(_, slot)| slot);
+            slots.find(|slot| Some((slot.dev, slot.ino)) == of_path)
+        }
+    });
+    if found.is_empty()
+        && let (Some(table), Some(slot)) = (table, slot)
+    {
+        let fds: Vec<_> = table.on_file(slot.identity()).collect();
+        let alone = Duplicate {
+            id: u64::MAX,
+            change: Change::Found,
+            tgid: pid,
+            table: Some(table),
+            identity: slot.identity(),
+            fds: &fds,
+            closed: &[],
+            more_closed: 0,
+            since: engine.model.now(),
+            ended: None,
+            times: 1,
+            around: &[],
+        };
+        let mut finding = newsroom.investigator.plain(&alone, &engine.model);
+        investigate::add_detail(&mut finding, &engine.details, &mut newsroom.symbols);
+        found.push(finding);
     }
+    if found.is_empty() {
+        match target {
+            Target::Fd(fd) => bail!("process {pid} has no descriptor {fd}"),
+            Target::Path(path) => bail!("process {pid} has no descriptor on {path}"),
+        }
+    }
+    Ok(found)
 }
 
 impl Follower for Explainer<'_> {
@@ -210,10 +215,9 @@ impl Follower for Explainer<'_> {
     }
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
-        self.gather(&mut live.engine, now());
-        if is_slow {
-            self.symbols.forget();
-        }
+        let mut news = Vec::new();
+        self.newsroom.look(live, is_slow, |it, _| news.push(it));
+        news.into_iter().for_each(|it| self.gather(it));
         Ok(())
     }
 

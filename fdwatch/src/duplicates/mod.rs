@@ -193,6 +193,19 @@ impl Duplicates {
         }
     }
 
+    /// Files that each process holds more than once, and descriptors on them beyond the first on each.
+    #[must_use]
+    pub fn by_process(&self) -> FxHashMap<u32, (usize, usize)> {
+        let mut by_process = FxHashMap::default();
+        let twice = self.groups.values().filter(|it| it.members.len() > 1);
+        for group in twice {
+            let (files, more) = by_process.entry(group.tgid).or_insert((0, 0));
+            *files += 1;
+            *more += group.members.len() - 1;
+        }
+        by_process
+    }
+
     /// What is closed in the table is remembered from here on: detail is wanted of its process.
     pub fn remember_closings(&mut self, table: TableId) {
         self.closings.remember(table);

@@ -3,18 +3,21 @@
 
 mod beyond;
 mod supervisord;
+mod table;
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub(crate) use self::{beyond::pinned, supervisord::Supervisords};
+pub(crate) use self::{beyond::pinned, supervisord::Supervisords,
+    table::{pipe_ends, table_report},
+};
 use crate::{
     detail::{Detail, Details, Frame},
     diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation, is_memory},
     duplicates::{Change, Duplicate, Path, Rotation},
     filter::Filter,
-    model::{Identity, Model, Slot, Table},
+    model::{Identity, Model, Process, Slot, Table},
     proc,
     symbols::Symbols,
 };
@@ -269,13 +272,20 @@ fn is_same_file(pid: u32, fd: u32, slot: &Slot) -> bool {
 
 /// What is known of the process `tgid`: what /proc says, or if it has ended, what the model does.
 pub(crate) fn process(tgid: u32, model: &Model) -> ProcessInfo {
-    let known = model.process_or_ended(tgid);
+    process_of(tgid, model.process_or_ended(tgid))
+}
+
+/// The same, of what the model knows of it.
+pub(crate) fn process_of(tgid: u32, known: Option<&Process>) -> ProcessInfo {
     let start_time = known.map_or(0, |known| known.start_time);
-    proc::process(tgid, start_time).unwrap_or_else(|| known_process(tgid, model))
+    proc::process(tgid, start_time).unwrap_or_else(|| info_of(tgid, known))
 }
 
 fn known_process(tgid: u32, model: &Model) -> ProcessInfo {
-    let known = model.process_or_ended(tgid);
+    info_of(tgid, model.process_or_ended(tgid))
+}
+
+fn info_of(tgid: u32, known: Option<&Process>) -> ProcessInfo {
     ProcessInfo {
         pid: tgid,
         start_time: known.map_or(0, |known| known.start_time),

@@ -19,6 +19,7 @@ pub use self::{
 };
 use self::{json::Json, time::Clock};
 use crate::{
+    agent::event::{ThresholdReport, Told},
     budget::Shedding,
     diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
     duplicates::Change,
@@ -162,6 +163,49 @@ impl<W: Write> Reporter<W> {
             json: Json::new(host),
             clock,
         }
+    }
+
+    /// One like it that writes elsewhere, or in another format: descriptions have the same names there.
+    pub fn to<V: Write>(&self, output: V, format: Format) -> Reporter<V> {
+        Reporter {
+            output,
+            format,
+            json: self.json.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Ends it, and gives back what it wrote to.
+    pub fn into_output(self) -> W {
+        self.output
+    }
+
+    /// Shows what the agent told.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn told(&mut self, told: &Told, now: Moment) -> io::Result<()> {
+        match told {
+            Told::Finding(finding) => self.finding(finding, now),
+            Told::Growth(report) => self.growth(report, now),
+            Told::Threshold(report) => self.threshold(report, now),
+            Told::Loss(lost) => self.loss(lost, now),
+            Told::Budget(report) => self.budget(report, now),
+        }
+    }
+
+    /// Says that a process is beyond a threshold, or is no more.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn threshold(&mut self, report: &ThresholdReport, now: Moment) -> io::Result<()> {
+        let text = match self.format {
+            Format::Text => text::threshold(report, &self.clock, now),
+            Format::Json => line(self.json.threshold(report, &self.clock, now))?,
+        };
+        self.output.write_all(text.as_bytes())
     }
 
     /// Shows a finding.

@@ -10,6 +10,7 @@ use super::{
     time::{Clock, span},
 };
 use crate::{
+    agent::event::ThresholdReport,
     budget::Shedding,
     detail::Frame,
     diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity},
@@ -365,6 +366,27 @@ pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> Strin
         );
     }
     text
+}
+
+pub(super) fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
+    let time = clock.time_of_day(now);
+    let process = process(&report.process);
+    let of = report.of.name();
+    let (value, most) = (report.value, report.threshold);
+    let severity = report.severity.name();
+    if report.change == Change::Gone {
+        return format!(
+            "{DIM}{time}{DIM:#}  {GREEN}WITHIN {GREEN:#}  {severity:<8}  {process}  {of} {value}, of {most}\n"
+        );
+    }
+    let style = if report.severity == Severity::Critical {
+        RED
+    } else {
+        YELLOW
+    };
+    format!(
+        "{DIM}{time}{DIM:#}  {style}BEYOND {style:#}  {severity:<8}  {process}  {of} {value}, more than {most}\n"
+    )
 }
 
 /// Counts by name, the most first.

@@ -1,6 +1,7 @@
 //! What the commands that follow the kernel's events have in common: the programs, the ring, and
 //! when it is read.
 
+mod news;
 mod shed;
 mod suspects;
 
@@ -20,6 +21,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
+pub(super) use self::news::{News, Newsroom, Subject};
 use self::{shed::Shed, suspects::Suspects};
 use crate::{
     cli::{Detail, MaxCpu},
@@ -59,6 +61,9 @@ const AUDIT_AGAIN: u64 = 1_000_000_000;
 /// And that may take this share of one processor.
 const AUDIT_AGAIN_SHARE: u64 = 50;
 
+/// What the ring takes for each record besides (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h): bytes.
+const RECORD_HEADER: usize = 8;
+
 /// Where the records go besides the engine.
 pub(super) type FileRecorder = Recorder<BufWriter<File>>;
 
@@ -77,10 +82,14 @@ pub(super) struct Live {
     /// When the last one ended.
     last_audit: Moment,
     /// How long the last one took, in nanoseconds.
-    audit_took: u64,
+    pub(super) audit_took: u64,
+    /// How long all of them took, in nanoseconds.
+    pub(super) audit_time: u64,
+    /// Bytes that waited in the ring at once, at the most, since this was last set to zero.
+    pub(super) most_waiting: usize,
     /// Whether the next one is to confirm what the last one found.
     is_second_look: bool,
-    shed: Shed,
+    pub(super) shed: Shed,
     suspects: Suspects,
     family: Option<u32>,
 }
@@ -165,6 +174,15 @@ pub(super) trait Follower {
     fn is_over(&self, _: &Live) -> bool {
         false
     }
+    /// Waits for what cannot wait for the next tick, and keeps it for `act`. What waits is dropped and
+    /// asked for again all the time.
+    fn wait(&mut self) -> impl Future<Output = ()> {
+        future::pending()
+    }
+    /// Something has come that was waited for.
+    fn act(&mut self, _: &mut Live) -> Result<()> {
+        Ok(())
+    }
     /// Records were lost: how many in all.
     fn lost(&mut self, live: &mut Live, lost: &Lost) -> Result<()>;
     /// Something else is left undone than before, for the sake of the budget.
@@ -211,6 +229,8 @@ impl Live {
             next_audit: None,
             last_audit: Moment(0),
             audit_took: 0,
+            audit_time: 0,
+            most_waiting: 0,
             is_second_look: false,
             shed: Shed::new(percent),
             suspects: Suspects::new(detail, pids),
@@ -256,7 +276,7 @@ impl Live {
         let mut slow = 0;
         let mut more = false;
         loop {
-            let mut is_tick = false;
+            let (mut is_tick, mut is_act) = (false, false);
             tokio::select! {
                 biased;
                 ended = end.come() => {
@@ -264,10 +284,14 @@ impl Live {
                     break;
                 }
                 _ = ticks.tick() => is_tick = true,
+                () = follower.wait() => is_act = true,
                 () = future::ready(()), if more => {}
                 filled = filled(&ring) => filled.context("cannot wait for the ring")?,
             }
             more = self.drain()? == BATCH;
+            if is_act {
+                follower.act(self)?;
+            }
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 follower.tick(self, slow == 0)?;
@@ -387,6 +411,7 @@ impl Live {
         }
         let ended = now();
         let took = ended.since(began);
+        self.audit_time += took;
         // One look more, and no third: where much is going on there is always something open.
         let wait = if outcome.is_open && !self.is_second_look {
             self.is_second_look = true;
@@ -416,9 +441,11 @@ impl Live {
             recorder,
             tracer,
             shed,
+            most_waiting,
             ..
         } = self;
         let now = now();
+        let mut waiting = 0;
         if let Some(tracer) = tracer {
             return Ok(probe.drain(BATCH, |record| {
                 engine.record(record, now);
@@ -426,10 +453,13 @@ impl Live {
             }));
         }
         let Some(recorder) = recorder else {
-            return Ok(probe.drain(BATCH, |record| {
+            let count = probe.drain(BATCH, |record| {
+                waiting += record.len() + RECORD_HEADER;
                 shed.count(record);
                 engine.record(record, now);
-            }));
+            });
+            *most_waiting = waiting.max(*most_waiting);
+            return Ok(count);
         };
         let count = probe.drain(BATCH, |record| {
             shed.count(record);

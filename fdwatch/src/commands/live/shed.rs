@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// What is left undone for the sake of the budget.
-pub(super) struct Shed {
-    pub(super) budget: Budget,
+pub(in crate::commands) struct Shed {
+    pub(in crate::commands) budget: Budget,
     /// How many events each process made lately: counted only when it may matter soon.
     census: Option<FxHashMap<u32, u64>>,
     /// Processes that are not followed, and when each was started.
@@ -29,6 +29,11 @@ impl Shed {
             census: None,
             not_followed: FxHashMap::default(),
         }
+    }
+
+    /// How many processes are not followed.
+    pub(in crate::commands) fn not_followed(&self) -> usize {
+        self.not_followed.len()
     }
 
     /// Whether audits are left undone.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use self::shapes::{
     Again, Budget, BudgetSummary, ChainLink, Container, Contested, Cpu, Drift, Fd, FindingBody,
     Findings, Growth, Leak, Line, Loss, Losses, Memory, NearFd, OtherWriter, Run, RunLeaks,
-    Started, Summary, Supervisor, Table,
+    Started, Summary, Supervisor, Table, Threshold,
 };
 pub(super) use self::shapes::{File, Pinned, Process, StackFrame};
 use super::{
@@ -19,6 +19,7 @@ use super::{
     time::{Clock, seconds, tenths},
 };
 use crate::{
+    agent::event::ThresholdReport,
     detail::Frame,
     diagnose::{Around, Descriptor, FileInfo, Finding, Link, ProcessInfo},
     duplicates::Change,
@@ -32,7 +33,7 @@ use crate::{
 pub(super) const SCHEMA: u32 = 1;
 
 /// What makes JSON of findings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Json {
     host: String,
     /// Descriptions are told apart by a hash of their address, with a key of this process's own: the
@@ -133,6 +134,23 @@ impl Json {
             },
         };
         self.line("growth", body, clock, now)
+    }
+
+    pub(super) fn threshold(
+        &self,
+        report: &ThresholdReport,
+        clock: &Clock,
+        now: Moment,
+    ) -> serde_json::Result<String> {
+        let body = Threshold {
+            change: change(report.change),
+            process: process(&report.process, clock),
+            of: report.of.name(),
+            value: report.value,
+            threshold: report.threshold,
+            severity: report.severity.name(),
+        };
+        self.line("threshold", body, clock, now)
     }
 
     pub(super) fn budget(

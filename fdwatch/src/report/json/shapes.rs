@@ -203,6 +203,16 @@ pub(in crate::report) struct Growth {
 }
 
 #[derive(Serialize)]
+pub(in crate::report) struct Threshold {
+    pub(in crate::report) change: &'static str,
+    pub(in crate::report) process: Process,
+    pub(in crate::report) of: &'static str,
+    pub(in crate::report) value: f64,
+    pub(in crate::report) threshold: f64,
+    pub(in crate::report) severity: &'static str,
+}
+
+#[derive(Serialize)]
 pub(in crate::report) struct Pinned {
     pub(in crate::report) files: usize,
     pub(in crate::report) bytes: u64,
