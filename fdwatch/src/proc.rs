@@ -37,11 +37,6 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
         return None;
     }
     let cgroup = cgroup(pid);
-    let limits = process.limits().ok();
-    let most_fds = limits.and_then(|limits| match limits.max_open_files.soft_limit {
-        LimitValue::Value(most) => Some(most),
-        LimitValue::Unlimited => None,
-    });
     Some(ProcessInfo {
         pid,
         start_time: if start_time == 0 {
@@ -54,7 +49,7 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
         comm: comm(pid).unwrap_or_else(|| stat.comm.into_bytes()),
         exe: link(&format!("/proc/{pid}/exe")),
         cmdline: cmdline(pid),
-        most_fds,
+        most_fds: limit(&process),
         uid: process.status().ok().map(|status| status.ruid),
         who: cgroup.as_deref().map_or_else(Who::default, Who::of),
         cgroup,
@@ -62,6 +57,21 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
         has_own_mounts: has_own_mounts(pid),
         supervisor: supervisor_names(&environment(pid)),
     })
+}
+
+/// How many descriptors the process `pid` may have (`RLIMIT_NOFILE`, soft), if that can be read and is
+/// limited.
+#[must_use]
+pub fn most_fds(pid: u32) -> Option<u64> {
+    let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+    limit(&process)
+}
+
+fn limit(process: &procfs::process::Process) -> Option<u64> {
+    match process.limits().ok()?.max_open_files.soft_limit {
+        LimitValue::Value(most) => Some(most),
+        LimitValue::Unlimited => None,
+    }
 }
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -339,6 +349,7 @@ mod tests {
     fn this_process_is_known() {
         let own = process(std::process::id(), 0).unwrap();
         assert!(own.most_fds.is_some_and(|most| most > 0));
+        assert_eq!(most_fds(std::process::id()), own.most_fds);
         assert_eq!(own.exe, link("/proc/self/exe"));
         assert!(process(std::process::id(), own.start_time + NANOSECONDS).is_none());
         assert!(process(std::process::id(), own.start_time).is_some());
