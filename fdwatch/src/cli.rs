@@ -51,6 +51,8 @@ pub enum Command {
     /// Tell what is wrong with the logs in configurations of supervisord; exit 0 if nothing is, 1 if
     /// something is, 2 on error
     Lint(Lint),
+    /// Run on a host for as long as it does: metrics, alerts, a history and an API of what is found
+    Agent(Agent),
 }
 
 /// See [`Command::Watch`].
@@ -96,7 +98,7 @@ impl fmt::Display for MaxCpu {
     }
 }
 
-fn max_cpu(text: &str) -> Result<MaxCpu, String> {
+pub(crate) fn max_cpu(text: &str) -> Result<MaxCpu, String> {
     match text.trim_end_matches('%').parse() {
         Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(MaxCpu(percent)),
         _ => Err("not a percentage above 0 and up to 100".to_owned()),
@@ -112,6 +114,18 @@ pub enum Detail {
     Suspects,
     /// Of all. This costs them, and fdwatch, several times as much.
     All,
+}
+
+impl Detail {
+    /// The name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Suspects => "suspects",
+            Self::All => "all",
+        }
+    }
 }
 
 /// See [`Command::Run`].
@@ -318,6 +332,39 @@ pub struct Lint {
     pub logrotate: Option<String>,
 }
 
+/// See [`Command::Agent`].
+#[derive(Debug, Args)]
+#[command(after_help = AGENT_HELP)]
+pub struct Agent {
+    /// Its configuration [default: /etc/fdwatch/agent.toml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Tell what is wrong in a configuration, a mistake on each line as FILE:LINE:COLUMN: REASON; exit
+    /// 0 if nothing is, 1 if something is, 2 if it cannot be read
+    #[arg(
+        long,
+        value_name = "FILE",
+        group = "instead",
+        conflicts_with = "config"
+    )]
+    pub check: Option<PathBuf>,
+    /// Write a configuration that says what there is to say, with comments and the defaults
+    #[arg(long, group = "instead", conflicts_with = "config")]
+    pub print_example: bool,
+    /// Have the agent of this host take its programs out of the kernel and end
+    #[arg(long, group = "instead", conflicts_with = "config")]
+    pub stop: bool,
+}
+
+const AGENT_HELP: &str = "\
+Examples:
+  fdwatch agent --print-example >/etc/fdwatch/agent.toml
+  fdwatch agent --check /etc/fdwatch/agent.toml
+  fdwatch agent --config /etc/fdwatch/agent.toml
+  fdwatch agent --stop
+
+On SIGHUP it reads its configuration again; what is wrong in that is told, and the one before holds.";
+
 /// How things are shown.
 #[derive(Debug, Args)]
 pub struct Output {
@@ -441,7 +488,7 @@ fn set(globs: &[Glob]) -> Result<Option<GlobSet>, globset::Error> {
     set.build().map(Some)
 }
 
-fn glob(pattern: &str) -> Result<Glob, String> {
+pub(crate) fn glob(pattern: &str) -> Result<Glob, String> {
     Glob::new(pattern).map_err(|error| error.kind().to_string())
 }
 
@@ -450,15 +497,31 @@ fn id(pattern: &str) -> Result<Glob, String> {
     glob(&format!("{pattern}*"))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = jiff::SignedDuration::from_str(text)
+/// A time as people write it: days have 24 hours.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = jiff::Span::from_str(text)
+        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or("not a time such as 30s, 5m or 1h30m")?;
+        .ok_or("not a time such as 30s, 5m, 1h30m or 7d")?;
     if duration.is_zero() {
         return Err("there is no time in it".to_owned());
     }
     Ok(duration)
+}
+
+/// A number of bytes as people write it: 512K, 64M.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let split = text.len() - usize::from(text.ends_with(['K', 'k', 'M', 'm', 'G', 'g', 'T', 't']));
+    let shift = match text[split..].to_ascii_uppercase().as_str() {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => 0,
+    };
+    let number: u64 = text[..split].parse().ok()?;
+    number.checked_mul(1 << shift)
 }
 
 /// Size of the ring, in bytes.
@@ -474,24 +537,14 @@ impl fmt::Display for RingSize {
     }
 }
 
-fn ring_size(text: &str) -> Result<RingSize, String> {
-    let split = text.len() - usize::from(text.ends_with(['K', 'k', 'M', 'm', 'G', 'g']));
-    let shift = match text[split..].to_ascii_uppercase().as_str() {
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => 0,
-    };
-    let bytes = text[..split]
-        .parse::<u32>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or("not a size such as 512K or 64M")?;
+pub(crate) fn ring_size(text: &str) -> Result<RingSize, String> {
+    let bytes = size(text).ok_or("not a size such as 512K or 64M")?;
     // The smallest page there is; where pages are larger the kernel says so.
-    if !bytes.is_power_of_two() || !(4096..=LARGEST_RING_BYTES).contains(&bytes) {
-        return Err("not a power of two from 4K to 1G".to_owned());
-    }
-    Ok(RingSize(bytes))
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| bytes.is_power_of_two() && (4096..=LARGEST_RING_BYTES).contains(bytes))
+        .map(RingSize)
+        .ok_or_else(|| "not a power of two from 4K to 1G".to_owned())
 }
 
 #[cfg(test)]
@@ -516,10 +569,13 @@ mod tests {
     #[test]
     fn durations_and_sizes_are_what_people_write() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "5", "-5s", "0s", "soon"] {
+        for wrong in ["", "5", "-5s", "0s", "1mo", "9999999999999h", "soon"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(size("2T"), Some(2 << 40));
+        assert_eq!(size("16777216T"), None);
         assert_eq!(ring_size("8M"), Ok(RingSize(8 << 20)));
         assert_eq!(ring_size("65536"), Ok(RingSize(65_536)));
         assert_eq!(max_cpu("0.5"), Ok(MaxCpu(0.5)));

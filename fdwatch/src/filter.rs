@@ -59,23 +59,20 @@ impl Filter {
 impl Filter {
     /// Whether it is wanted by what the process runs, and belongs to.
     fn wants_owner(&self, process: &ProcessInfo) -> bool {
-        let bytes = |text: Option<&String>| text.map(|text| text.clone().into_bytes());
         let who = &process.who;
         let id = who.container.as_ref().map(|container| &container.id);
         matches(self.exe.as_ref(), process.exe.as_ref())
-            && matches(
-                self.cgroup.as_ref(),
-                bytes(process.cgroup.as_ref()).as_ref(),
-            )
-            && matches(self.unit.as_ref(), bytes(who.unit.as_ref()).as_ref())
-            && matches(self.container.as_ref(), bytes(id).as_ref())
+            && matches(self.cgroup.as_ref(), process.cgroup.as_ref())
+            && matches(self.unit.as_ref(), who.unit.as_ref())
+            && matches(self.container.as_ref(), id)
     }
 }
 
-fn matches(globs: Option<&GlobSet>, bytes: Option<&Vec<u8>>) -> bool {
-    match (globs, bytes) {
+/// Whether a name or path is one of those asked for, if any are. What is not known is none of them.
+pub(crate) fn matches(globs: Option<&GlobSet>, name: Option<&(impl AsRef<[u8]> + ?Sized)>) -> bool {
+    match (globs, name) {
         (None, _) => true,
-        (Some(globs), Some(bytes)) => globs.is_match(Path::new(OsStr::from_bytes(bytes))),
+        (Some(globs), Some(name)) => globs.is_match(Path::new(OsStr::from_bytes(name.as_ref()))),
         (Some(_), None) => false,
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 const EVERY: u64 = 5_000_000_000;
 
 /// A table with fewer descriptors is none that grows.
-const LARGE: usize = 64;
+pub(crate) const LARGE: usize = 64;
 
 /// Counts of one process that are kept: twelve minutes of them.
 const MOST_COUNTS: usize = 140;
@@ -161,6 +161,18 @@ impl Growth {
         }
         events
     }
+
+    /// By how many descriptors the process becomes more in an hour: 0 if it does not, or has too few to
+    /// be looked at; none if that cannot be told now.
+    #[must_use]
+    pub fn per_hour(&self, tgid: u32) -> Option<u64> {
+        let Some(series) = self.series.get(&tgid) else {
+            return Some(0);
+        };
+        let per_hour = series.trend().map(|(per_hour, _)| per_hour);
+        // One that goes on by leaps has not stopped between two of them.
+        per_hour.or_else(|| series.has_stopped().then_some(0))
+    }
 }
 
 impl Series {
@@ -276,8 +288,14 @@ mod tests {
         );
         // Once.
         assert_eq!(opens(&mut host, &mut growth, &mut next, &[60, 60]), []);
-        let events = opens(&mut host, &mut growth, &mut next, &[0; 8]);
+        let per_hour = growth.per_hour(1).unwrap();
+        assert!((43_000..43_300).contains(&per_hour), "{per_hour}");
+        assert_eq!(growth.per_hour(2), Some(0));
+        assert_eq!(opens(&mut host, &mut growth, &mut next, &[0]), []);
+        assert_eq!(growth.per_hour(1), None);
+        let events = opens(&mut host, &mut growth, &mut next, &[0; 7]);
         assert_eq!(events, [Event::Ended(1, 640)]);
+        assert_eq!(growth.per_hour(1), Some(0));
     }
 
     #[test]

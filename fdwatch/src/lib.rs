@@ -24,6 +24,7 @@ pub mod probe;
 pub mod proc;
 pub mod recording;
 pub mod report;
+mod spelling;
 pub mod supervisor;
 pub mod symbols;
 pub mod trace;

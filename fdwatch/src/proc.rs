@@ -59,10 +59,12 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
     })
 }
 
-/// How many descriptors a process may have, if that can be read and there is a limit.
+/// How many descriptors the process `pid` may have (`RLIMIT_NOFILE`, soft), if that can be read and is
+/// limited.
 #[must_use]
 pub fn most_fds(pid: u32) -> Option<u64> {
-    limit(&procfs::process::Process::new(pid.try_into().ok()?).ok()?)
+    let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+    limit(&process)
 }
 
 fn limit(process: &procfs::process::Process) -> Option<u64> {
@@ -347,6 +349,7 @@ mod tests {
     fn this_process_is_known() {
         let own = process(std::process::id(), 0).unwrap();
         assert!(own.most_fds.is_some_and(|most| most > 0));
+        assert_eq!(most_fds(std::process::id()), own.most_fds);
         assert_eq!(own.exe, link("/proc/self/exe"));
         assert!(process(std::process::id(), own.start_time + NANOSECONDS).is_none());
         assert!(process(std::process::id(), own.start_time).is_some());

@@ -10,5 +10,6 @@
 pub mod config;
 pub mod event;
 pub mod outlet;
+pub mod rules;
 pub mod shared;
 pub mod view;

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod agent;
 mod doctor;
 mod explain;
 mod fds;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
         Some(Command::Lint(lint)) => lint::run(&lint),
+        Some(Command::Agent(agent)) => agent::run(&agent),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Shows findings: as text or as JSON, on standard output. Nothing is decided here.
 
 mod calls;
-mod escape;
+pub(crate) mod escape;
 mod explanation;
 mod json;
 pub mod junit;

@@ -2,6 +2,7 @@
 //! (supervisor/options.py of 4.2.5; 4.3.0 has the same).
 
 use super::values::Kind;
+use crate::spelling::nearest;
 
 /// A section's keys, each with what its value must be.
 pub(super) type Keys = &'static [(&'static str, Kind)];
@@ -154,7 +155,7 @@ const SECTIONS: &[&str] = &[
 
 /// The known key of a section that is most like `key`, if any is like it.
 pub(super) fn nearest_key(section: SectionKind, key: &str) -> Option<&'static str> {
-    nearest(section.keys()?.map(|(known, _)| known), key)
+    nearest(section.keys()?.map(|(known, _)| (known, known)), key)
 }
 
 /// The known section, or its beginning, that is most like that of this name.
@@ -172,26 +173,11 @@ pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
     }
     let sections = SECTIONS.iter().copied();
     nearest(
-        sections.filter(|known| !has_name || known.ends_with(':')),
+        sections
+            .filter(|known| !has_name || known.ends_with(':'))
+            .map(|known| (known.trim_end_matches(':'), known)),
         kind,
     )
-}
-
-fn nearest(known: impl Iterator<Item = &'static str>, word: &str) -> Option<&'static str> {
-    // Not to be asked of words that are longer than any key.
-    if word.len() > 80 {
-        return None;
-    }
-    known
-        .map(|known| {
-            (
-                strsim::jaro_winkler(known.trim_end_matches(':'), word),
-                known,
-            )
-        })
-        .filter(|&(likeness, _)| likeness > 0.85)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known)
 }
 
 /// The events a listener can ask for.

@@ -1,12 +1,19 @@
 //! The agent's configuration: one TOML file.
 //!
 //! The types here are what the rest of the agent gets to see. How the file is read, and what is said
-//! of mistakes in it, is in `read`.
+//! of mistakes in it, is in [`read`]; what only the host can say of it, in [`load`].
+
+mod load;
+mod read;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use globset::GlobSet;
 
+pub use self::{
+    load::{Failure, Loaded, load, load_default},
+    read::{Mistake, read},
+};
 use super::event::Measure;
 use crate::{
     cli::Detail,
@@ -247,8 +254,47 @@ impl Default for Alerts {
     }
 }
 
+impl Otlp {
+    /// To a collector, with what holds if nothing else is said.
+    #[must_use]
+    pub const fn to(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            interval: Duration::from_secs(60),
+            queue: 2048,
+        }
+    }
+}
+
+impl Fleet {
+    /// To the ClickHouse at `url`, with what holds if nothing else is said.
+    #[must_use]
+    pub fn to(url: String) -> Self {
+        Self {
+            url,
+            database: "fdwatch".to_owned(),
+            user: None,
+            password_file: None,
+            ca_file: None,
+            spool: PathBuf::from(SPOOL),
+            most_spool_bytes: 256 << 20,
+            interval: Duration::from_secs(5),
+            labels: Vec::new(),
+        }
+    }
+}
+
+/// A configuration that has every key, with what holds if nothing else is said.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// Where the configuration is, if nothing else is said.
+pub const FILE: &str = "/etc/fdwatch/agent.toml";
+
 /// Where the API's socket is, if nothing else is said.
 pub const SOCKET: &str = "/run/fdwatch/agent.sock";
 
 /// Where the history is, if nothing else is said.
 pub const HISTORY: &str = "/var/lib/fdwatch/history.db";
+
+/// Where what the fleet could not be sent yet is, if nothing else is said.
+pub const SPOOL: &str = "/var/lib/fdwatch/spool";

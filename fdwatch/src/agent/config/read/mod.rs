@@ -1,0 +1,104 @@
+//! From the text of a configuration to what it says, or to all mistakes in it, each with its place.
+//!
+//! Pure: what only the host can say, such as whether a file is there, is asked in `load`. What keys
+//! there are is written down nowhere else than where they are read, and in the commented example.
+
+mod given;
+mod notes;
+mod section;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{ops::Range, path::PathBuf};
+
+use toml_edit::Document;
+
+pub use self::notes::Mistake;
+use self::{notes::Notes, section::Section};
+use super::Config;
+
+/// What a configuration says.
+///
+/// # Errors
+///
+/// All mistakes in it, in the order of their places: none is passed over. Where it is no TOML, only
+/// the first that makes it none.
+pub fn read(text: &[u8]) -> Result<Config, Vec<Mistake>> {
+    let reading = read_all(text)?;
+    Ok(reading.config)
+}
+
+/// What a configuration says, and what of it remains to be looked at.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) config: Config,
+    /// What is no mistake, and yet hardly what was meant.
+    pub(super) warnings: Vec<Mistake>,
+    /// Files that it names.
+    pub(super) files: Vec<NamedFile>,
+}
+
+/// A file that a configuration names.
+#[derive(Clone, Debug)]
+pub(super) struct NamedFile {
+    pub(super) path: PathBuf,
+    pub(super) kind: FileKind,
+    /// Where it is named.
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// What must be in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// A token that others must show to fdwatch.
+    OwnToken,
+    /// A token or password that fdwatch shows to others.
+    Secret,
+    /// Certificates that are trusted.
+    Authorities,
+    /// fdwatch's own certificate; its key is in the file named next.
+    Certificate,
+    /// The key to it.
+    Key,
+    /// A program.
+    Program,
+}
+
+pub(super) fn read_all(text: &[u8]) -> Result<Reading, Vec<Mistake>> {
+    let (config, notes) = read_noting(text)?;
+    notes.reading(config)
+}
+
+/// The configuration as far as it could be read, and what is to be said of it.
+fn read_noting(text: &[u8]) -> Result<(Config, Notes), Vec<Mistake>> {
+    let (text, wrong) = match std::str::from_utf8(text) {
+        Ok(text) => (text, None),
+        Err(error) => {
+            let valid = &text[..error.valid_up_to()];
+            (std::str::from_utf8(valid).unwrap_or(""), Some(valid.len()))
+        }
+    };
+    let notes = Notes::new(text);
+    if let Some(at) = wrong {
+        notes.mistake(at, "this is not UTF-8, as TOML must be".to_owned());
+        return Err(notes.into_mistakes());
+    }
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            notes.mistake(at, format!("this is not TOML: {}", error.message()));
+            return Err(notes.into_mistakes());
+        }
+    };
+    let config = sections::config(Section::root(document.as_table(), &notes));
+    Ok((config, notes))
+}
+
+/// Where something begins, or the beginning of the text.
+fn start(span: Option<Range<usize>>) -> usize {
+    span.map_or(0, |span| span.start)
+}
