@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
+    agent::config::HISTORY,
     diagnose::Severity,
     filter::Filter,
     model::FileType,
@@ -48,6 +49,8 @@ pub enum Command {
     Replay(Replay),
     /// Show what this kernel and these privileges allow; exit 0 if all, 1 if not all, 2 if nothing
     Doctor(Doctor),
+    /// Show what the agent told earlier: what came and went, when, for how long
+    History(History),
     /// Tell what is wrong with the logs in configurations of supervisord; exit 0 if nothing is, 1 if
     /// something is, 2 on error
     Lint(Lint),
@@ -303,6 +306,38 @@ pub struct Doctor {
     pub output: Output,
 }
 
+/// See [`Command::History`].
+#[derive(Debug, Args)]
+pub struct History {
+    /// Only what was there in the last so much time, such as 7d, 12h or 90m [default: all there is]
+    #[arg(long, value_name = "TIME", value_parser = age, allow_hyphen_values = true)]
+    pub since: Option<Duration>,
+    /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub path: Vec<Glob>,
+    /// Only of processes whose name matches this pattern (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub comm: Vec<Glob>,
+    /// Only of this process (may be repeated)
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only of this severity or more: the highest each had
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub severity: Option<Severity>,
+    /// Only the newest so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// How many descriptors processes had, hour by hour, and not what was found
+    #[arg(long, conflicts_with_all = ["path", "severity"])]
+    pub processes: bool,
+    /// Where it is
+    #[arg(long, value_name = "FILE", default_value = HISTORY)]
+    pub database: PathBuf,
+    /// How it is shown.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// See [`Command::Lint`].
 #[derive(Debug, Args)]
 pub struct Lint {
@@ -461,6 +496,19 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// A time that may be as long as days and weeks, of 24 hours each.
+fn age(text: &str) -> Result<Duration, String> {
+    let age = jiff::Span::from_str(text)
+        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
+        .ok()
+        .and_then(|age| Duration::try_from(age).ok())
+        .ok_or("not a time such as 7d, 12h or 90m")?;
+    if age.is_zero() {
+        return Err("there is no time in it".to_owned());
+    }
+    Ok(age)
+}
+
 /// Size of the ring, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSize(pub u32);
@@ -519,6 +567,11 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         for wrong in ["", "5", "-5s", "0s", "soon"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(age("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert_eq!(age("1w 12h"), Ok(Duration::from_secs(7 * 86_400 + 43_200)));
+        for wrong in ["", "7", "-7d", "0d", "1mo", "long ago"] {
+            assert!(age(wrong).is_err(), "{wrong}");
         }
         assert_eq!(ring_size("8M"), Ok(RingSize(8 << 20)));
         assert_eq!(ring_size("65536"), Ok(RingSize(65_536)));

@@ -3,6 +3,7 @@
 mod doctor;
 mod explain;
 mod fds;
+mod history;
 mod lint;
 mod live;
 mod record;
@@ -45,6 +46,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Record(record)) => record::run(&record),
         Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
+        Some(Command::History(history)) => history::run(&history),
         Some(Command::Lint(lint)) => lint::run(&lint),
     }
 }
