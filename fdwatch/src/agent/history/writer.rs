@@ -113,6 +113,8 @@ impl Writer {
     }
 
     async fn work(&mut self) {
+        // Even if nothing is ever told: whether it can be is known from here on.
+        self.write();
         loop {
             let wake = self.wake();
             tokio::select! {
