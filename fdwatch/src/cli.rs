@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
+    agent::config::HISTORY,
     diagnose::Severity,
     filter::Filter,
     model::FileType,
@@ -48,6 +49,8 @@ pub enum Command {
     Replay(Replay),
     /// Show what this kernel and these privileges allow; exit 0 if all, 1 if not all, 2 if nothing
     Doctor(Doctor),
+    /// Show what the agent told earlier: what came and went, when, for how long
+    History(History),
     /// Tell what is wrong with the logs in configurations of supervisord; exit 0 if nothing is, 1 if
     /// something is, 2 on error
     Lint(Lint),
@@ -312,6 +315,38 @@ pub struct Replay {
 /// See [`Command::Doctor`].
 #[derive(Debug, Args)]
 pub struct Doctor {
+    /// How it is shown.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// See [`Command::History`].
+#[derive(Debug, Args)]
+pub struct History {
+    /// Only what was there in the last so much time, such as 7d, 12h or 90m [default: all there is]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    pub since: Option<Duration>,
+    /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub path: Vec<Glob>,
+    /// Only of processes whose name matches this pattern (may be repeated)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub comm: Vec<Glob>,
+    /// Only of this process (may be repeated)
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only of this severity or more: the highest each had
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub severity: Option<Severity>,
+    /// Only the newest so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// How many descriptors processes had, hour by hour, and not what was found
+    #[arg(long, conflicts_with_all = ["path", "severity"])]
+    pub processes: bool,
+    /// Where it is
+    #[arg(long, value_name = "FILE", default_value = HISTORY)]
+    pub database: PathBuf,
     /// How it is shown.
     #[command(flatten)]
     pub output: Output,

@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod event;
+pub mod history;
 pub mod outlet;
 pub mod rules;
 pub mod shared;

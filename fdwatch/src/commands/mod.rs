@@ -4,6 +4,7 @@ mod agent;
 mod doctor;
 mod explain;
 mod fds;
+mod history;
 mod lint;
 mod live;
 mod record;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Record(record)) => record::run(&record),
         Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
+        Some(Command::History(history)) => history::run(&history),
         Some(Command::Lint(lint)) => lint::run(&lint),
         Some(Command::Agent(agent)) => agent::run(&agent),
     }

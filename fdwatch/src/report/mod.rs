@@ -3,6 +3,7 @@
 mod calls;
 pub(crate) mod escape;
 mod explanation;
+pub mod history;
 mod json;
 pub mod junit;
 pub mod lint;

@@ -43,6 +43,19 @@ impl Clock {
         format!("{:.6}", self.timestamp(moment))
     }
 
+    /// A clock of moments that are nanoseconds since 1970.
+    #[must_use]
+    pub fn of_wall_time() -> Self {
+        Self::new(0, 0)
+    }
+
+    /// Date and time of the day here, to the second.
+    #[must_use]
+    pub fn date_and_time(&self, moment: Moment) -> String {
+        let zoned = self.timestamp(moment).to_zoned(self.zone.clone());
+        zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
+    }
+
     /// Hours, minutes and seconds of the day here.
     #[must_use]
     pub fn time_of_day(&self, moment: Moment) -> String {

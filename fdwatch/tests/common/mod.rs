@@ -59,6 +59,11 @@ pub(crate) fn program(path: &str) -> bool {
     Path::new(path).exists() || skip(&format!("there is no {path}"))
 }
 
+/// Whether the tests are run by root. As for [`bpf`], if they are not.
+pub(crate) fn root() -> bool {
+    is_root() || skip("not root")
+}
+
 fn skip(reason: &str) -> bool {
     let required = env::var_os("FDWATCH_REQUIRE_BPF").is_some_and(|value| value == "1");
     assert!(!required, "cannot be skipped: {reason}");

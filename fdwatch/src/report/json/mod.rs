@@ -366,6 +366,13 @@ pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What is not UTF-8, in hexadecimal; nothing of what is.
+pub(super) fn lost_bytes(bytes: &[u8]) -> Option<String> {
+    str::from_utf8(bytes)
+        .is_err()
+        .then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 fn chain_link(link: &Link, clock: &Clock) -> ChainLink {
     ChainLink {
         how: link.how,
@@ -437,9 +444,7 @@ pub(super) fn file(file: &FileInfo) -> File {
     let path = file.path.as_deref();
     File {
         path: path.map(lossy),
-        path_bytes: path
-            .filter(|path| str::from_utf8(path).is_err())
-            .map(|path| path.iter().map(|byte| format!("{byte:02x}")).collect()),
+        path_bytes: path.and_then(lost_bytes),
         process_path: file.process_path.as_deref().map(lossy),
         host_path: file.host_path.as_deref().map(lossy),
         dev: format!("{major}:{minor}"),

@@ -1,0 +1,134 @@
+//! What is kept of an event. Pure.
+
+use crate::{
+    agent::event::{Event, Key, Measure, Told},
+    diagnose::Severity,
+    duplicates::Change,
+};
+
+/// Bytes of a name or path that are kept: twice what the kernel shows of one.
+const MOST_NAME: usize = 8192;
+
+/// Bytes of JSON that are kept of one event. A finding of 100,000 descriptors has more.
+pub(super) const MOST_JSON: usize = 256 << 10;
+
+/// What a record takes besides what it points to, roughly.
+const OVERHEAD: usize = 512;
+
+/// That.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) key: Key,
+    /// `finding`, `growth` or `threshold`.
+    pub(super) kind: &'static str,
+    pub(super) change: Change,
+    /// Of the event.
+    pub(super) number: u64,
+    /// Nanoseconds since 1970.
+    pub(super) wall_time: u64,
+    /// How long it was there, if it is gone and that is known: nanoseconds.
+    pub(super) lifetime: Option<u64>,
+    /// The cause of a finding, the measure of a threshold.
+    pub(super) cause: Option<&'static str>,
+    pub(super) severity: Option<Severity>,
+    pub(super) pid: u32,
+    pub(super) start_time: u64,
+    pub(super) comm: Vec<u8>,
+    pub(super) exe: Option<Vec<u8>>,
+    pub(super) unit: Option<String>,
+    pub(super) path: Option<Vec<u8>>,
+    pub(super) dev: Option<u32>,
+    pub(super) ino: Option<u64>,
+    /// Descriptors, if they are counted.
+    pub(super) fds: Option<u64>,
+    /// How often it came since it was last told.
+    pub(super) times: u32,
+    /// As it was told; none if that is more than is kept.
+    pub(super) json: Option<String>,
+    /// How much it is: bytes.
+    pub(super) json_bytes: usize,
+}
+
+impl Record {
+    /// What is kept of `event`; nothing, if it does not come and go.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        let key = event.key?;
+        let change = event.told.change()?;
+        let process = event.told.process()?;
+        let mut record = Self {
+            key,
+            kind: event.told.kind(),
+            change,
+            number: event.number,
+            wall_time: event.wall_time,
+            lifetime: None,
+            cause: None,
+            severity: event.told.severity(),
+            pid: process.pid,
+            start_time: process.start_time,
+            comm: clipped(&process.comm),
+            exe: process.exe.as_deref().map(clipped),
+            unit: process.who.unit.clone(),
+            path: None,
+            dev: None,
+            ino: None,
+            fds: None,
+            times: 1,
+            json: (event.json.len() <= MOST_JSON).then(|| event.json.clone()),
+            json_bytes: event.json.len(),
+        };
+        match &event.told {
+            Told::Finding(finding) => {
+                record.lifetime = finding.lifetime;
+                record.cause = Some(finding.cause.name());
+                record.path = finding.file.path.as_deref().map(clipped);
+                record.dev = Some(finding.file.dev);
+                record.ino = Some(finding.file.ino);
+                record.fds = u64::try_from(finding.fds.len()).ok();
+                record.times = finding.times.max(1);
+            }
+            Told::Growth(report) => record.fds = u64::try_from(report.open).ok(),
+            Told::Threshold(report) => {
+                record.cause = Some(report.of.name());
+                record.fds = (report.of == Measure::Descriptors).then(|| whole(report.value));
+            }
+            Told::Loss(_) | Told::Budget(_) => return None,
+        }
+        Some(record)
+    }
+
+    /// The memory it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let pointed = [
+            self.comm.len(),
+            self.exe.as_ref().map_or(0, Vec::len),
+            self.unit.as_ref().map_or(0, String::len),
+            self.path.as_ref().map_or(0, Vec::len),
+            self.json.as_ref().map_or(0, String::len),
+        ];
+        OVERHEAD + pointed.iter().sum::<usize>()
+    }
+
+    /// What must be known of its end, and no more.
+    pub(super) fn without_json(self) -> Self {
+        Self {
+            exe: None,
+            unit: None,
+            json: None,
+            ..self
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is a count, and `as` keeps within bounds"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+fn clipped(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len().min(MOST_NAME)].to_vec()
+}

@@ -1,0 +1,138 @@
+//! `fdwatch history`: what the agent told earlier. Only the database is looked at: the agent need not
+//! run, and no privileges are needed but those to read it.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    io::{self, Write},
+    os::unix::ffi::OsStrExt as _,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use globset::GlobSet;
+
+use super::WritingOutput as _;
+use crate::{
+    agent::history::read::{Hourly, Occurrence, ReadError, Reader},
+    cli::{self, History},
+    diagnose::Severity,
+    proc,
+    report::{Format, history as shown, note, time::Clock},
+};
+
+/// Which are wanted.
+struct Wanted {
+    pids: Vec<u32>,
+    comm: Option<GlobSet>,
+    path: Option<GlobSet>,
+    severity: Option<Severity>,
+}
+
+impl Wanted {
+    fn process(&self, pid: u32, comm: &[u8]) -> bool {
+        (self.pids.is_empty() || self.pids.contains(&pid)) && matches(self.comm.as_ref(), comm)
+    }
+
+    fn occurrence(&self, occurrence: &Occurrence) -> bool {
+        let path = occurrence.path.as_deref();
+        self.process(occurrence.pid, &occurrence.comm)
+            && (self.path.is_none() || path.is_some_and(|path| matches(self.path.as_ref(), path)))
+            && (self.severity.is_none() || occurrence.severity >= self.severity)
+    }
+}
+
+fn matches(globs: Option<&GlobSet>, bytes: &[u8]) -> bool {
+    globs.is_none_or(|globs| globs.is_match(OsStr::from_bytes(bytes)))
+}
+
+pub(super) fn run(arguments: &History) -> Result<ExitCode> {
+    let wanted = Wanted {
+        pids: arguments.pid.clone(),
+        comm: cli::globs(&arguments.comm).context("--comm")?,
+        path: cli::globs(&arguments.path).context("--path")?,
+        severity: arguments.severity,
+    };
+    let reader = Reader::open(&arguments.database)?;
+    let now = proc::wall_time();
+    let since = arguments.since.map_or(0, |age| {
+        now.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))
+    });
+    let format = arguments.output.format();
+    let mut output = io::BufWriter::new(anstream::stdout());
+    let clock = Clock::of_wall_time();
+    let shown = if arguments.processes {
+        show(
+            arguments.limit,
+            |after: Option<&Hourly>, backwards| reader.hourly(since, after, backwards),
+            |row| wanted.process(row.pid, &row.comm),
+            |row| shown::hourly(&mut output, format, row, &clock),
+        )?
+    } else {
+        show(
+            arguments.limit,
+            |after: Option<&Occurrence>, backwards| {
+                let after = after.map(|it| (it.since, it.id));
+                reader.occurrences(since, after, backwards)
+            },
+            |it| wanted.occurrence(it),
+            |it| shown::occurrence(&mut output, format, it, &clock, now),
+        )?
+    };
+    output.flush().writing_output()?;
+    if shown == 0 && format == Format::Text {
+        note("there is nothing of that kind in the history");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what is wanted, the newest last, page by page. How many that were.
+fn show<T>(
+    limit: Option<usize>,
+    mut page: impl FnMut(Option<&T>, bool) -> Result<Vec<T>, ReadError>,
+    mut is_wanted: impl FnMut(&T) -> bool,
+    mut show: impl FnMut(&T) -> io::Result<()>,
+) -> Result<usize> {
+    let mut newest = VecDeque::new();
+    let mut last = None;
+    let mut count = 0;
+    loop {
+        let rows = page(last.as_ref(), limit.is_some())?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in rows {
+            if let Some(before) = last.take().filter(&mut is_wanted) {
+                take(&mut newest, &mut count, limit, before, &mut show)?;
+            }
+            last = Some(row);
+        }
+        if limit.is_some_and(|limit| newest.len() >= limit) {
+            break;
+        }
+    }
+    if let Some(last) = last.filter(is_wanted) {
+        take(&mut newest, &mut count, limit, last, &mut show)?;
+    }
+    for row in newest.iter().rev() {
+        show(row).writing_output()?;
+    }
+    Ok(count)
+}
+
+/// Shows it, or where only the newest are wanted, keeps it until the older ones of these are known.
+fn take<T>(
+    newest: &mut VecDeque<T>,
+    count: &mut usize,
+    limit: Option<usize>,
+    row: T,
+    show: &mut impl FnMut(&T) -> io::Result<()>,
+) -> Result<()> {
+    match limit {
+        Some(limit) if newest.len() < limit => newest.push_back(row),
+        Some(_) => return Ok(()),
+        None => show(&row).writing_output()?,
+    }
+    *count += 1;
+    Ok(())
+}
