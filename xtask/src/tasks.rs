@@ -90,13 +90,14 @@ fn runner_variable(host: &str) -> String {
 }
 
 /// Programs that end-to-end tests drive, and the packages of Debian that have them.
-const DRIVEN: [(&str, &str); 6] = [
+const DRIVEN: [(&str, &str); 7] = [
     ("supervisord", "supervisor"),
     ("python3", "python3"),
     ("strace", "strace"),
     ("busybox", "busybox-static"),
     ("make", "make"),
     ("logrotate", "logrotate"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
 ];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.

@@ -7,8 +7,13 @@
 //!
 //! Nothing here knows the probe or the loop, but by the questions of [`shared::Question`].
 
+pub mod alerts;
+mod client;
 pub mod config;
 pub mod event;
+pub mod logging;
 pub mod outlet;
+pub mod privileges;
 pub mod shared;
+pub mod systemd;
 pub mod view;
