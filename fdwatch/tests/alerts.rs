@@ -144,6 +144,13 @@ fn endpoint(url: String) -> Endpoint {
     }
 }
 
+fn to_webhook(hook: &Hook) -> Alerts {
+    Alerts {
+        webhooks: vec![endpoint(hook.url.clone())],
+        ..Alerts::default()
+    }
+}
+
 /// A webhook's other end: what it got, and what it answers.
 struct Hook {
     url: String,
@@ -231,10 +238,7 @@ fn pair(status: &str, of: u128) -> (String, String) {
 fn a_webhook_is_told_once_and_when_it_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let hook = Hook::start(200);
-    let config = Alerts {
-        webhooks: vec![endpoint(hook.url.clone())],
-        ..Alerts::default()
-    };
+    let config = to_webhook(&hook);
     let running = Running::start(setup(directory.path(), config));
     running.tell(1, Change::Found, Severity::Info, b"too little");
     running.tell(2, Change::Found, Severity::Warning, HOSTILE);
@@ -306,10 +310,7 @@ fn one_that_hangs_or_is_down_delays_no_other() {
 fn what_is_refused_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
     let hook = Hook::start(400);
-    let config = Alerts {
-        webhooks: vec![endpoint(hook.url.clone())],
-        ..Alerts::default()
-    };
+    let config = to_webhook(&hook);
     let running = Running::start(setup(directory.path(), config));
     running.found(1);
     let counts = Arc::clone(&running.counts);
@@ -329,9 +330,8 @@ fn a_flood_is_folded_into_one_alert() {
     let directory = tempfile::tempdir().unwrap();
     let hook = Hook::start(200);
     let config = Alerts {
-        webhooks: vec![endpoint(hook.url.clone())],
         most_per_minute: 5,
-        ..Alerts::default()
+        ..to_webhook(&hook)
     };
     let running = Running::start(setup(directory.path(), config));
     for key in 1..=1000 {
@@ -358,10 +358,7 @@ fn a_flood_is_folded_into_one_alert() {
 fn a_restart_tells_nothing_twice_and_resolves_what_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let hook = Hook::start(200);
-    let config = Alerts {
-        webhooks: vec![endpoint(hook.url.clone())],
-        ..Alerts::default()
-    };
+    let config = to_webhook(&hook);
     let setup = setup(directory.path(), config);
     let running = Running::start(setup.clone());
     running.found(1);
@@ -492,6 +489,67 @@ fn the_journal_gets_fields() {
     assert_eq!(resolved["MESSAGE_ID"], alerts::RESOLVED_ID);
     assert_eq!(resolved["FDWATCH_STATUS"], "resolved");
     assert_eq!(resolved["PRIORITY"], "6");
+}
+
+const JOURNALD: &str = "/lib/systemd/systemd-journald";
+
+/// What a journal needs to run beside the system's own, with a /run that no one else sees.
+const OWN_JOURNAL: &str = "mount -t tmpfs tmpfs /run && \
+    mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal && \
+    printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\n' \
+        > /run/systemd/journald.conf.d/own.conf && \
+    exec /lib/systemd/systemd-journald";
+
+#[test]
+fn the_journal_is_searched_by_fields() {
+    if !(common::is_root() && program(JOURNALD) && program("/usr/bin/journalctl")) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", OWN_JOURNAL])
+        .stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut journald = Guard::spawn(&mut command);
+    let socket = format!("/proc/{}/root/run/systemd/journal/socket", journald.pid());
+    let is_own = || {
+        // Before it has a /run of its own, that is the system's.
+        let command = fs::read(format!("/proc/{}/comm", journald.pid())).unwrap();
+        (command.starts_with(b"systemd-journal") && Path::new(&socket).exists()).then_some(())
+    };
+    eventually("a journal", is_own);
+    let config = Alerts {
+        journald: true,
+        ..Alerts::default()
+    };
+    let mut setup = setup(directory.path(), config);
+    setup.journal = socket.clone().into();
+    let running = Running::start(setup);
+    running.tell(1, Change::Found, Severity::Critical, HOSTILE);
+    running.gone(1);
+    let pid = journald.pid().to_string();
+    let found = eventually("both messages", || {
+        let of = format!("FDWATCH_KEY={}", key(1));
+        let mut command = Command::new("nsenter");
+        command.args([
+            "-t",
+            &pid,
+            "-m",
+            "journalctl",
+            "--directory=/run/log/journal",
+        ]);
+        command.args(["--output=json", &of]);
+        let found = common::run(command);
+        let found: Vec<Value> = found.stdout().lines().map(common::parse).collect();
+        (found.len() == 2).then_some(found)
+    });
+    running.end();
+    journald.kill();
+    assert_eq!(found[0]["MESSAGE_ID"], alerts::FIRING_ID);
+    assert_eq!(found[0]["FDWATCH_COMM"], "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\");
+    assert_eq!(found[0]["PRIORITY"], "2");
+    assert_eq!(found[1]["MESSAGE_ID"], alerts::RESOLVED_ID);
 }
 
 /// A real one, with a directory of its own.
