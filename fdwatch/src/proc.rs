@@ -148,12 +148,13 @@ pub fn supervisor_names(environment: &[(String, String)]) -> Option<(String, Str
     Some((group, process))
 }
 
-/// Whether the process has another mount namespace than this one.
+/// Whether the process has another mount namespace than this one and than the host: a service of
+/// systemd that is not to write everywhere is itself in one of its own, with the host's files.
 fn has_own_mounts(pid: u32) -> bool {
-    static OWN: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    static COMMON: OnceLock<[Option<Vec<u8>>; 2]> = OnceLock::new();
     let namespace = |of: &str| link(&format!("/proc/{of}/ns/mnt"));
-    let own = OWN.get_or_init(|| namespace("self"));
-    namespace(&pid.to_string()).is_some_and(|theirs| Some(&theirs) != own.as_ref())
+    let common = COMMON.get_or_init(|| ["self", "1"].map(namespace));
+    namespace(&pid.to_string()).is_some_and(|theirs| !common.contains(&Some(theirs)))
 }
 
 /// Characters of a name in an environment that are kept.

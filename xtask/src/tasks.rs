@@ -90,7 +90,7 @@ fn runner_variable(host: &str) -> String {
 }
 
 /// Programs that end-to-end tests drive, and the packages of Debian that have them.
-const DRIVEN: [(&str, &str); 7] = [
+const DRIVEN: &[(&str, &str)] = &[
     ("supervisord", "supervisor"),
     ("python3", "python3"),
     ("strace", "strace"),
@@ -98,6 +98,7 @@ const DRIVEN: [(&str, &str); 7] = [
     ("make", "make"),
     ("logrotate", "logrotate"),
     ("openssl", "openssl"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
 ];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.

@@ -7,10 +7,15 @@
 //!
 //! Nothing here knows the probe or the loop, but by the questions of [`shared::Question`].
 
+pub mod alerts;
+mod client;
 pub mod config;
 pub mod event;
 pub mod history;
+pub mod logging;
 pub mod outlet;
+pub mod privileges;
 pub mod rules;
 pub mod shared;
+pub mod systemd;
 pub mod view;

@@ -13,10 +13,16 @@ pub mod time;
 
 use std::io::{self, Write};
 
+use tracing::Level;
+
 pub use self::{
     calls::TracedCall,
     explanation::{Explanation, FileStory},
     run::RunReport,
+};
+pub(crate) use self::{
+    escape::Escaped,
+    text::{path, size},
 };
 use self::{json::Json, time::Clock};
 use crate::{
@@ -352,15 +358,26 @@ fn line(json: serde_json::Result<String>) -> io::Result<String> {
 
 /// Says on standard error that events are followed from here on.
 pub fn say_started(account: &Account) {
-    note(&text::started(account));
+    say(Level::INFO, &text::started(account));
 }
 
 /// Gives the account of it all on standard error.
 pub fn say_summary(account: &Account) {
-    note(&text::summary(account));
+    say(Level::INFO, &text::summary(account));
 }
 
 /// Says something that is not part of the output. Where that cannot be said, no one listens.
 pub fn note(text: &str) {
-    let _ = writeln!(anstream::stderr().lock(), "fdwatch: {text}");
+    say(Level::WARN, text);
+}
+
+/// Through the log, where there is one, as in the agent.
+fn say(level: Level, text: &str) {
+    if !tracing::dispatcher::has_been_set() {
+        let _ = writeln!(anstream::stderr().lock(), "fdwatch: {text}");
+    } else if level == Level::WARN {
+        tracing::warn!("{text}");
+    } else {
+        tracing::info!("{text}");
+    }
 }

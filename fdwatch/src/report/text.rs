@@ -242,7 +242,7 @@ pub(super) fn path_or_type(file: &FileInfo) -> String {
     }
 }
 
-pub(super) fn path(file: &FileInfo) -> String {
+pub(crate) fn path(file: &FileInfo) -> String {
     let (major, minor) = major_minor(file.dev);
     let name = match &file.path {
         Some(path) => Escaped(path).to_string(),
@@ -285,7 +285,7 @@ pub(super) fn belongs(process: &ProcessInfo) -> Option<String> {
 }
 
 /// A size, for a person.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
     unit.map_or_else(

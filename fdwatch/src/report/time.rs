@@ -33,14 +33,13 @@ impl Clock {
     }
 
     fn timestamp(&self, moment: Moment) -> Timestamp {
-        let nanoseconds = moment.0.saturating_add(self.offset);
-        Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::MAX)
+        timestamp(moment.0.saturating_add(self.offset))
     }
 
     /// As RFC 3339 has it, in UTC, to the microsecond.
     #[must_use]
     pub fn rfc3339(&self, moment: Moment) -> String {
-        format!("{:.6}", self.timestamp(moment))
+        rfc3339(moment.0.saturating_add(self.offset))
     }
 
     /// A clock of moments that are nanoseconds since 1970.
@@ -62,6 +61,16 @@ impl Clock {
         let zoned = self.timestamp(moment).to_zoned(self.zone.clone());
         zoned.strftime("%H:%M:%S").to_string()
     }
+}
+
+fn timestamp(nanoseconds: u64) -> Timestamp {
+    Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::MAX)
+}
+
+/// Nanoseconds since 1970 as RFC 3339 has them, in UTC, to the microsecond.
+#[must_use]
+pub fn rfc3339(wall_time: u64) -> String {
+    format!("{:.6}", timestamp(wall_time))
 }
 
 /// Nanoseconds as seconds.

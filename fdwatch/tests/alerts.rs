@@ -1,0 +1,666 @@
+//! Alerts reach those who are told: an Alertmanager, webhooks, commands, the journal; once each,
+//! whatever breaks, and whatever is in a name.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+mod common;
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::TcpListener,
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use common::{Guard, eventually, program};
+use fdwatch::{
+    agent::{
+        alerts::{self, Pace, Setup},
+        config::{Alerts, Endpoint},
+        event::{Event, Key, Measure, ThresholdReport, Told},
+        outlet::{Counts, Outlet},
+    },
+    diagnose::{ProcessInfo, Severity},
+    duplicates::Change,
+    model::Moment,
+    report::time::rfc3339,
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+const ALERTMANAGER: &str = "/usr/bin/prometheus-alertmanager";
+const AMTOOL_RECEIVER: &str = "route: {receiver: none}\nreceivers: [{name: none}]\n";
+
+/// A name that would like to be something else.
+const HOSTILE: &[u8] = b"a\"},\n\x1b[2J\xff{}=<0>\\";
+
+const BOOT: u64 = 1_700_000_000_000_000_000;
+
+/// Alerts that run in a thread of their own.
+struct Running {
+    outlet: Option<Outlet>,
+    counts: Arc<Counts>,
+    told: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Running {
+    fn start(setup: Setup) -> Self {
+        let counts = Arc::new(Counts::default());
+        let (outlet, events) = Outlet::new("alerts", 4096, Arc::clone(&counts));
+        let (told, is_told) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
+        let own = Arc::clone(&counts);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(alerts::run(setup, events, own, is_told, stopped))
+        });
+        Self {
+            outlet: Some(outlet),
+            counts,
+            told,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    fn tell(&self, key: u128, change: Change, severity: Severity, comm: &[u8]) {
+        let event = event(key, change, severity, comm);
+        self.outlet.as_ref().unwrap().offer(&Arc::new(event));
+    }
+
+    fn found(&self, key: u128) {
+        self.tell(key, Change::Found, Severity::Warning, b"cat");
+    }
+
+    fn gone(&self, key: u128) {
+        self.tell(key, Change::Gone, Severity::Warning, b"cat");
+    }
+
+    fn end(mut self) -> [u64; 4] {
+        self.stop.send(true).unwrap();
+        self.thread.take().unwrap().join().unwrap().unwrap();
+        self.counts.now()
+    }
+}
+
+fn event(key: u128, change: Change, severity: Severity, comm: &[u8]) -> Event {
+    let report = ThresholdReport {
+        change,
+        process: ProcessInfo {
+            pid: 4242,
+            comm: comm.to_vec(),
+            ..ProcessInfo::default()
+        },
+        of: Measure::Descriptors,
+        value: 812.0,
+        threshold: 500.0,
+        severity,
+    };
+    Event {
+        number: 1,
+        at: Moment(1),
+        wall_time: BOOT,
+        told: Told::Threshold(Box::new(report)),
+        json: json!({"schema": 1, "type": "threshold", "key": key.to_string()}).to_string(),
+        key: Some(Key(key)),
+    }
+}
+
+fn setup(directory: &Path, config: Alerts) -> Setup {
+    Setup {
+        state: directory.join("alerts.json"),
+        journal: directory.join("journal"),
+        pace: Pace {
+            first_wait: Duration::from_millis(20),
+            most_wait: Duration::from_millis(100),
+            tries: 3,
+            rest: Duration::from_millis(200),
+            remind: Duration::from_millis(300),
+            command: Duration::from_secs(2),
+            settle: Duration::from_millis(100),
+            settle_growth: Duration::from_millis(100),
+            leave: Duration::from_secs(3),
+        },
+        ..Setup::new(config, "host-1".to_owned())
+    }
+}
+
+fn endpoint(url: String) -> Endpoint {
+    Endpoint {
+        url,
+        token_file: None,
+        ca_file: None,
+    }
+}
+
+fn to_webhook(hook: &Hook) -> Alerts {
+    Alerts {
+        webhooks: vec![endpoint(hook.url.clone())],
+        ..Alerts::default()
+    }
+}
+
+/// A webhook's other end: what it got, and what it answers.
+struct Hook {
+    url: String,
+    got: Arc<Mutex<Vec<Value>>>,
+    status: Arc<AtomicU64>,
+    requests: Arc<AtomicU64>,
+}
+
+/// Instead of an answer: none, for as long as anyone waits.
+const HANGS: u64 = 0;
+
+impl Hook {
+    fn start(status: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!(
+            "http://{}/hook?token=secret",
+            listener.local_addr().unwrap()
+        );
+        listener.set_nonblocking(true).unwrap();
+        let hook = Self {
+            url,
+            got: Arc::default(),
+            status: Arc::new(AtomicU64::new(status)),
+            requests: Arc::default(),
+        };
+        let (got, status, requests) = (
+            Arc::clone(&hook.got),
+            Arc::clone(&hook.status),
+            Arc::clone(&hook.requests),
+        );
+        let answer = move |body: String| {
+            let (got, status) = (Arc::clone(&got), Arc::clone(&status));
+            let requests = Arc::clone(&requests);
+            async move {
+                requests.fetch_add(1, Relaxed);
+                let status = status.load(Relaxed);
+                if status == HANGS {
+                    std::future::pending::<()>().await;
+                }
+                if status == 200 {
+                    got.lock().unwrap().push(common::parse(&body));
+                }
+                axum::http::StatusCode::from_u16(u16::try_from(status).unwrap()).unwrap()
+            }
+        };
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let router = axum::Router::new().route("/hook", axum::routing::post(answer));
+                axum::serve(listener, router).await.unwrap();
+            });
+        });
+        hook
+    }
+
+    fn statuses(&self) -> Vec<(String, String)> {
+        let got = self.got.lock().unwrap();
+        let field = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+        got.iter()
+            .map(|value| (field(value, "status"), field(value, "key")))
+            .collect()
+    }
+
+    fn wait_for(&self, count: usize) -> Vec<Value> {
+        eventually("what a webhook is told", || {
+            let got = self.got.lock().unwrap();
+            (got.len() >= count).then(|| got.clone())
+        })
+    }
+}
+
+fn key(key: u128) -> String {
+    Key(key).to_string()
+}
+
+fn pair(status: &str, of: u128) -> (String, String) {
+    (status.to_owned(), key(of))
+}
+
+#[test]
+fn a_webhook_is_told_once_and_when_it_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let hook = Hook::start(200);
+    let config = to_webhook(&hook);
+    let running = Running::start(setup(directory.path(), config));
+    running.tell(1, Change::Found, Severity::Info, b"too little");
+    running.tell(2, Change::Found, Severity::Warning, HOSTILE);
+    running.tell(2, Change::Changed, Severity::Critical, HOSTILE);
+    running.gone(1);
+    running.gone(2);
+    let got = hook.wait_for(2);
+    let [taken, dropped, delivered, failed] = running.end();
+    assert_eq!((taken, dropped, delivered, failed), (5, 0, 2, 0));
+    assert_eq!(hook.statuses(), [pair("firing", 2), pair("resolved", 2)]);
+    let first = &got[0];
+    assert_eq!(first["severity"], "warning");
+    assert_eq!(first["host"], "host-1");
+    assert_eq!(first["since"], rfc3339(BOOT));
+    assert_eq!(first["comm"], "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\");
+    assert_eq!(
+        first["event"],
+        json!({"schema": 1, "type": "threshold", "key": "2"})
+    );
+    let summary = first["summary"].as_str().unwrap();
+    assert!(summary.ends_with("(pid 4242): has 812 descriptors, beyond the threshold of 500"));
+    assert!(got[1]["ended"].is_string());
+}
+
+#[test]
+fn one_that_hangs_or_is_down_delays_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (good, hanging, failing) = (Hook::start(200), Hook::start(HANGS), Hook::start(500));
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = Alerts {
+        webhooks: vec![
+            endpoint(hanging.url.clone()),
+            endpoint(failing.url.clone()),
+            endpoint(format!("http://{nobody}/hook")),
+            endpoint(good.url.clone()),
+        ],
+        ..Alerts::default()
+    };
+    let running = Running::start(setup(directory.path(), config));
+    for key in 1..=10 {
+        running.found(key);
+    }
+    good.wait_for(10);
+    assert!(hanging.got.lock().unwrap().is_empty());
+    // What failed is tried again, and told once it can be.
+    eventually("that it is tried again", || {
+        (failing.requests.load(Relaxed) > 12).then_some(())
+    });
+    failing.status.store(200, Relaxed);
+    failing.wait_for(10);
+    running.gone(3);
+    good.wait_for(11);
+    failing.wait_for(11);
+    let counts = running.end();
+    assert!(counts[3] > 0, "nothing has failed: {counts:?}");
+    for hook in [&good, &failing] {
+        let mut statuses = hook.statuses();
+        assert_eq!(statuses.pop().unwrap(), pair("resolved", 3));
+        statuses.sort();
+        let expected: Vec<_> = (1..=10).map(|key| pair("firing", key)).collect();
+        assert_eq!(statuses, expected);
+    }
+}
+
+#[test]
+fn what_is_refused_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let hook = Hook::start(400);
+    let config = to_webhook(&hook);
+    let running = Running::start(setup(directory.path(), config));
+    running.found(1);
+    let counts = Arc::clone(&running.counts);
+    eventually("that it is refused", || {
+        (counts.now()[3] == 1).then_some(())
+    });
+    hook.status.store(200, Relaxed);
+    running.gone(1);
+    running.found(2);
+    hook.wait_for(1);
+    running.end();
+    assert_eq!(hook.statuses(), [pair("firing", 2)]);
+}
+
+#[test]
+fn a_flood_is_folded_into_one_alert() {
+    let directory = tempfile::tempdir().unwrap();
+    let hook = Hook::start(200);
+    let config = Alerts {
+        most_per_minute: 5,
+        ..to_webhook(&hook)
+    };
+    let running = Running::start(setup(directory.path(), config));
+    for key in 1..=1000 {
+        running.found(key);
+    }
+    let counts = Arc::clone(&running.counts);
+    let got = hook.wait_for(6);
+    eventually("that all is counted", || {
+        (counts.now()[1] == 995).then_some(())
+    });
+    running.end();
+    let firing = got.iter().filter(|value| value["kind"] == "threshold");
+    assert_eq!(firing.count(), 5);
+    let summary = got
+        .iter()
+        .find(|value| value["kind"] == "held-back")
+        .unwrap();
+    let words = summary["summary"].as_str().unwrap();
+    assert!(words.contains("more alerts are held back in this minute; the worst: warning: cat"));
+    assert_eq!(summary["event"], Value::Null);
+}
+
+#[test]
+fn a_restart_tells_nothing_twice_and_resolves_what_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let hook = Hook::start(200);
+    let config = to_webhook(&hook);
+    let setup = setup(directory.path(), config);
+    let running = Running::start(setup.clone());
+    running.found(1);
+    running.found(2);
+    hook.wait_for(2);
+    running.end();
+
+    let running = Running::start(setup.clone());
+    running.found(1);
+    running.found(3);
+    running.told.send(true).unwrap();
+    let got = hook.wait_for(4);
+    running.end();
+    let mut statuses = hook.statuses().split_off(2);
+    statuses.sort();
+    assert_eq!(statuses, [pair("firing", 3), pair("resolved", 2)]);
+    // What is resolved is known as it was told.
+    let resolved = got
+        .iter()
+        .find(|value| value["status"] == "resolved")
+        .unwrap();
+    assert_eq!(
+        (&resolved["comm"], &resolved["event"]),
+        (&json!("cat"), &Value::Null)
+    );
+
+    // A file that cannot be used stops nothing.
+    fs::write(&setup.state, "{\"version\":1,\"told\":{\"webho").unwrap();
+    let running = Running::start(setup);
+    running.found(1);
+    hook.wait_for(5);
+    running.end();
+    assert!(directory.path().join("alerts.json.unusable").exists());
+}
+
+#[test]
+fn a_command_is_told_and_bounded() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("told.sh");
+    let path = directory.path().display();
+    // It floods its output for as long as someone reads, and takes JSON and names as they are.
+    fs::write(
+        &script,
+        format!(
+            "cat > '{path}/in.'$FDWATCH_STATUS\n\
+             printf %s \"$FDWATCH_COMM\" > '{path}/comm'\n\
+             env > '{path}/env'\n\
+             head -c 3000000 /dev/zero\n\
+             head -c 3000000 /dev/zero >&2\n\
+             exit 0\n"
+        ),
+    )
+    .unwrap();
+    // A shell's child goes with it.
+    let hangs = format!("sleep 987 & echo $! >> '{path}/pids'; echo why >&2; wait");
+    let command = |arguments: &[&str]| arguments.iter().map(|&it| it.to_owned()).collect();
+    let config = Alerts {
+        commands: vec![
+            command(&["/bin/sh", "-c", &hangs]),
+            command(&["/nonexistent/program"]),
+            command(&["/bin/sh", script.to_str().unwrap()]),
+        ],
+        ..Alerts::default()
+    };
+    let mut setup = setup(directory.path(), config);
+    setup.pace.tries = 1;
+    setup.pace.rest = Duration::from_secs(600);
+    let running = Running::start(setup);
+    running.tell(1, Change::Found, Severity::Critical, HOSTILE);
+    let counts = Arc::clone(&running.counts);
+    eventually("what fails has failed", || {
+        (counts.now()[3] == 2).then_some(())
+    });
+    eventually("what works has worked", || {
+        (counts.now()[2] == 1).then_some(())
+    });
+    running.gone(1);
+    eventually("the end is told", || (counts.now()[2] == 2).then_some(()));
+    running.end();
+    let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+    let firing: Value = common::parse(&read("in.firing"));
+    assert_eq!(
+        (&firing["severity"], &firing["key"]),
+        (&json!("critical"), &json!(key(1)))
+    );
+    assert_eq!(read("comm"), "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\");
+    assert_eq!(common::parse(&read("in.resolved"))["status"], "resolved");
+    let environment = read("env");
+    assert!(environment.contains("FDWATCH_SEVERITY=critical\n"));
+    assert!(!environment.contains("CARGO"), "{environment}");
+    for pid in read("pids").lines() {
+        eventually("what a command has started is gone", || {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            (!command.starts_with(b"sleep")).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_journal_gets_fields() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = UnixDatagram::bind(directory.path().join("journal")).unwrap();
+    journal.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    let config = Alerts {
+        journald: true,
+        ..Alerts::default()
+    };
+    let running = Running::start(setup(directory.path(), config));
+    running.tell(1, Change::Found, Severity::Critical, HOSTILE);
+    let fields = || {
+        let mut buffer = vec![0; 1 << 16];
+        let count = journal.recv(&mut buffer).unwrap();
+        let text = String::from_utf8(buffer[..count].to_vec()).unwrap();
+        let lines = text.lines().map(|line| line.split_once('=').unwrap());
+        lines
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect::<HashMap<_, _>>()
+    };
+    let firing = fields();
+    running.gone(1);
+    let resolved = fields();
+    running.end();
+    assert_eq!(firing["MESSAGE_ID"], alerts::FIRING_ID);
+    assert_eq!(firing["PRIORITY"], "2");
+    assert_eq!(firing["FDWATCH_KEY"], key(1));
+    assert_eq!(firing["FDWATCH_COMM"], "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\");
+    assert!(firing["MESSAGE"].starts_with("firing: critical: a\"},\\n"));
+    assert_eq!(resolved["MESSAGE_ID"], alerts::RESOLVED_ID);
+    assert_eq!(resolved["FDWATCH_STATUS"], "resolved");
+    assert_eq!(resolved["PRIORITY"], "6");
+}
+
+const JOURNALD: &str = "/lib/systemd/systemd-journald";
+
+/// What a journal needs to run beside the system's own, with a /run that no one else sees.
+const OWN_JOURNAL: &str = "mount -t tmpfs tmpfs /run && \
+    mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal && \
+    printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\n' \
+        > /run/systemd/journald.conf.d/own.conf && \
+    exec /lib/systemd/systemd-journald";
+
+#[test]
+fn the_journal_is_searched_by_fields() {
+    if !(common::is_root() && program(JOURNALD) && program("/usr/bin/journalctl")) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", OWN_JOURNAL])
+        .stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut journald = Guard::spawn(&mut command);
+    let socket = format!("/proc/{}/root/run/systemd/journal/socket", journald.pid());
+    let is_own = || {
+        // Before it has a /run of its own, that is the system's.
+        let command = fs::read(format!("/proc/{}/comm", journald.pid())).unwrap();
+        (command.starts_with(b"systemd-journal") && Path::new(&socket).exists()).then_some(())
+    };
+    eventually("a journal", is_own);
+    let config = Alerts {
+        journald: true,
+        ..Alerts::default()
+    };
+    let mut setup = setup(directory.path(), config);
+    setup.journal = socket.clone().into();
+    let running = Running::start(setup);
+    running.tell(1, Change::Found, Severity::Critical, HOSTILE);
+    running.gone(1);
+    let pid = journald.pid().to_string();
+    let found = eventually("both messages", || {
+        let of = format!("FDWATCH_KEY={}", key(1));
+        let mut command = Command::new("nsenter");
+        command.args([
+            "-t",
+            &pid,
+            "-m",
+            "journalctl",
+            "--directory=/run/log/journal",
+        ]);
+        command.args(["--output=json", &of]);
+        let found = common::run(command);
+        let found: Vec<Value> = found.stdout().lines().map(common::parse).collect();
+        (found.len() == 2).then_some(found)
+    });
+    running.end();
+    journald.kill();
+    assert_eq!(found[0]["MESSAGE_ID"], alerts::FIRING_ID);
+    assert_eq!(found[0]["FDWATCH_COMM"], "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\");
+    assert_eq!(found[0]["PRIORITY"], "2");
+    assert_eq!(found[1]["MESSAGE_ID"], alerts::RESOLVED_ID);
+}
+
+/// A real one, with a directory of its own.
+struct Alertmanager {
+    process: Guard,
+    url: String,
+}
+
+impl Alertmanager {
+    fn start(directory: &Path) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let config = directory.join("alertmanager.yml");
+        fs::write(&config, AMTOOL_RECEIVER).unwrap();
+        let mut command = Command::new(ALERTMANAGER);
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", directory.join("am").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--cluster.listen-address=")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let manager = Self {
+            process: Guard::spawn(&mut command),
+            url: format!("http://{address}"),
+        };
+        eventually("an Alertmanager", || manager.ask().map(drop));
+        manager
+    }
+
+    /// What it has, if it answers.
+    fn ask(&self) -> Option<Vec<Value>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        runtime.block_on(async {
+            let client = reqwest::Client::builder()
+                .tls_certs_only([])
+                .build()
+                .unwrap();
+            let url = format!("{}/api/v2/alerts", self.url);
+            let response = client.get(url).send().await.ok()?;
+            response.json().await.ok()
+        })
+    }
+
+    fn wait_for(&self, what: &str, is: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        eventually(what, || {
+            let alerts = self.ask()?;
+            is(&alerts).then_some(alerts)
+        })
+    }
+}
+
+#[test]
+fn an_alertmanager_has_what_is_there() {
+    if !program(ALERTMANAGER) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut manager = Alertmanager::start(directory.path());
+    let config = Alerts {
+        alertmanagers: vec![endpoint(format!("{}/", manager.url))],
+        ..Alerts::default()
+    };
+    let running = Running::start(setup(directory.path(), config));
+    running.tell(1, Change::Found, Severity::Warning, HOSTILE);
+    running.tell(2, Change::Found, Severity::Warning, &[b'x'; 4096]);
+    let alerts = manager.wait_for("two alerts", |alerts| alerts.len() == 2);
+    let of = |alerts: &[Value], of: u128| {
+        let found = alerts.iter().filter(|it| it["labels"]["key"] == key(of));
+        found.cloned().collect::<Vec<_>>()
+    };
+    let first = &of(&alerts, 1)[0];
+    assert_eq!(
+        first["labels"],
+        json!({
+            "alertname": "FdwatchThreshold", "severity": "warning", "cause": "descriptors",
+            "host": "host-1", "key": key(1), "comm": "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\",
+        })
+    );
+    assert!(
+        first["annotations"]["summary"]
+            .as_str()
+            .unwrap()
+            .contains("812")
+    );
+    let long = of(&alerts, 2)[0]["labels"]["comm"].as_str().unwrap().len();
+    assert!(long <= 128, "{long}");
+
+    // It matters more: the one before is over.
+    running.tell(1, Change::Changed, Severity::Critical, HOSTILE);
+    manager.wait_for("the worse one alone", |alerts| {
+        let first = of(alerts, 1);
+        first.len() == 1 && first[0]["labels"]["severity"] == "critical"
+    });
+    // It is told again and again, so that it does not resolve by itself.
+    let updated = |alerts: &[Value]| of(alerts, 2)[0]["updatedAt"].as_str().unwrap().to_owned();
+    let before = updated(&alerts);
+    manager.wait_for("a reminder", |alerts| updated(alerts) != before);
+
+    running.gone(1);
+    let left = manager.wait_for("what is left", |alerts| alerts.len() == 1);
+    assert_eq!(of(&left, 2).len(), 1);
+    running.gone(2);
+    manager.wait_for("nothing left", <[Value]>::is_empty);
+    running.end();
+    manager.process.kill();
+}
