@@ -7,8 +7,12 @@
 //!
 //! Nothing here knows the probe or the loop, but by the questions of [`shared::Question`].
 
+mod client;
 pub mod config;
 pub mod event;
+pub mod metrics;
+pub mod otlp;
 pub mod outlet;
+mod sentence;
 pub mod shared;
 pub mod view;

@@ -29,6 +29,20 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::Reopened,
+        Self::Inherited,
+        Self::Duplicated,
+        Self::Rotated,
+        Self::Deleted,
+        Self::Received,
+        Self::ExecLeak,
+        Self::SharedConfig,
+        Self::SharedFile,
+        Self::DoubleClose,
+    ];
+
     /// The name users see.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,13 +1,13 @@
 //! Shows findings: as text or as JSON, on standard output. Nothing is decided here.
 
 mod calls;
-mod escape;
+pub(crate) mod escape;
 mod explanation;
 mod json;
 pub mod junit;
 pub mod lint;
 mod run;
-mod text;
+pub(crate) mod text;
 pub mod time;
 
 use std::io::{self, Write};

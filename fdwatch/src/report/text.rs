@@ -229,7 +229,7 @@ fn history(finding: &Finding) -> String {
     history
 }
 
-pub(super) fn process(process: &ProcessInfo) -> String {
+pub(crate) fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", Escaped(&process.comm), process.pid)
 }
 
@@ -241,7 +241,7 @@ pub(super) fn path_or_type(file: &FileInfo) -> String {
     }
 }
 
-pub(super) fn path(file: &FileInfo) -> String {
+pub(crate) fn path(file: &FileInfo) -> String {
     let (major, minor) = major_minor(file.dev);
     let name = match &file.path {
         Some(path) => Escaped(path).to_string(),
