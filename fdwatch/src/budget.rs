@@ -35,6 +35,9 @@ pub enum Shedding {
 }
 
 impl Shedding {
+    /// All there are, from the least that is left undone to the most.
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Detail, Self::Audits, Self::Busiest];
+
     /// The name users see.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -66,9 +66,39 @@ const fn is_deceptive(character: char) -> bool {
     )
 }
 
+/// Cuts a text to so many bytes, between two characters, the last of them dots. Whether it had more.
+pub(crate) fn shorten(text: &mut String, most: usize) -> bool {
+    const CUT: &str = "...";
+    if text.len() <= most {
+        return false;
+    }
+    let mut end = most.saturating_sub(CUT.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text.push_str(&CUT[..most.min(CUT.len())]);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (text, most, cut) in [
+            ("abcdef", 6, None),
+            ("abcdefg", 6, Some("abc...")),
+            ("üüüü", 6, Some("ü...")),
+            ("abc", 2, Some("..")),
+            ("abc", 0, Some("")),
+        ] {
+            let mut shortened = text.to_owned();
+            assert_eq!(shorten(&mut shortened, most), cut.is_some());
+            assert_eq!(shortened, cut.unwrap_or(text));
+        }
+    }
 
     fn escaped(bytes: &[u8]) -> String {
         Escaped(bytes).to_string()

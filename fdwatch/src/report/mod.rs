@@ -8,7 +8,7 @@ mod json;
 pub mod junit;
 pub mod lint;
 mod run;
-mod text;
+pub(crate) mod text;
 pub mod time;
 
 use std::io::{self, Write};

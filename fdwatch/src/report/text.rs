@@ -230,7 +230,7 @@ fn history(finding: &Finding) -> String {
     history
 }
 
-pub(super) fn process(process: &ProcessInfo) -> String {
+pub(crate) fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", Escaped(&process.comm), process.pid)
 }
 

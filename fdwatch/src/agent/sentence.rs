@@ -1,0 +1,134 @@
+//! What was told, as one sentence for a person who sees nothing else of it.
+
+use crate::{
+    agent::event::{ThresholdReport, Told},
+    budget::Shedding,
+    diagnose::Finding,
+    duplicates::Change,
+    probe::Lost,
+    report::{
+        BudgetReport, GrowthReport,
+        text::{path, process},
+        time::span,
+    },
+};
+
+/// Numbers of descriptors that are told one by one.
+const MOST_NUMBERS: usize = 8;
+
+/// The sentence, without a full stop.
+pub(crate) fn sentence(told: &Told) -> String {
+    match told {
+        Told::Finding(finding) => of_finding(finding),
+        Told::Growth(report) => growth(report),
+        Told::Threshold(report) => threshold(report),
+        Told::Loss(lost) => loss(lost),
+        Told::Budget(report) => budget(report),
+    }
+}
+
+fn of_finding(finding: &Finding) -> String {
+    let process = process(&finding.process);
+    let path = path(&finding.file);
+    let cause = finding.cause.name();
+    if finding.change == Change::Gone {
+        let lived = finding.lifetime.map(span);
+        let lived = lived.map_or_else(String::new, |lived| format!(", which lived {lived}"));
+        return format!("{process} is rid of the finding on {path} ({cause}){lived}");
+    }
+    let count = finding.fds.len();
+    let numbers = finding.fds.iter().take(MOST_NUMBERS);
+    let numbers: Vec<_> = numbers.map(|it| it.fd.to_string()).collect();
+    let more = if count > numbers.len() { " ..." } else { "" };
+    let numbers = numbers.join(" ");
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{process} holds {path} on {count} descriptor{plural} ({numbers}{more}): {cause}")
+}
+
+fn growth(report: &GrowthReport) -> String {
+    let process = process(&report.process);
+    let limit = report.process.most_fds;
+    let limit = limit.map_or_else(String::new, |most| format!(" of {most}"));
+    let open = report.open;
+    let Some(trend) = &report.trend else {
+        return format!("{process} has {open} descriptors{limit}, and no more of them");
+    };
+    let left = trend.left.map(span);
+    let left = left.map_or_else(String::new, |left| format!(": none left in {left}"));
+    let more = trend.per_hour;
+    format!("{process} has {open} descriptors{limit}, and {more} more an hour{left}")
+}
+
+fn threshold(report: &ThresholdReport) -> String {
+    let process = process(&report.process);
+    let (of, value, most) = (report.of.name(), report.value, report.threshold);
+    if report.change == Change::Gone {
+        format!("{process} is below its threshold again: {of} is {value}, and may be {most}")
+    } else {
+        format!("{process} is beyond a threshold: {of} is {value}, and may be {most}")
+    }
+}
+
+fn loss(lost: &Lost) -> String {
+    let total = lost.total();
+    format!("{total} records were lost since the start: tables may be wrong until they are audited")
+}
+
+fn budget(report: &BudgetReport) -> String {
+    let (used, most) = (report.percent_used, report.percent);
+    match report.shedding {
+        Shedding::Nothing => {
+            format!("fdwatch uses {used:.1} % of a processor, and leaves nothing undone any more")
+        }
+        shedding => format!(
+            "fdwatch uses {used:.1} % of a processor, more than {most} %, and leaves undone: {}",
+            shedding.name()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{agent::event::Measure, diagnose::ProcessInfo, diagnose::Severity};
+
+    #[test]
+    fn a_name_cannot_make_it_two() {
+        let report = ThresholdReport {
+            change: Change::Found,
+            process: ProcessInfo {
+                pid: 7,
+                comm: b"a\nb\x1b[2J".to_vec(),
+                ..ProcessInfo::default()
+            },
+            of: Measure::LimitShare,
+            value: 91.5,
+            threshold: 90.0,
+            severity: Severity::Critical,
+        };
+        assert_eq!(
+            sentence(&Told::Threshold(Box::new(report))),
+            "a\\nb\\x1b[2J[7] is beyond a threshold: limit-share is 91.5, and may be 90"
+        );
+    }
+
+    #[test]
+    fn growth_that_is_over_says_so() {
+        let report = GrowthReport {
+            change: Change::Gone,
+            process: ProcessInfo {
+                pid: 7,
+                comm: b"x".to_vec(),
+                most_fds: Some(1024),
+                ..ProcessInfo::default()
+            },
+            open: 80,
+            pinned: crate::report::Pinned::default(),
+            trend: None,
+        };
+        assert_eq!(
+            sentence(&Told::Growth(Box::new(report))),
+            "x[7] has 80 descriptors of 1024, and no more of them"
+        );
+    }
+}
