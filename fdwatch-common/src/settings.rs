@@ -50,6 +50,9 @@ pub const ASKED_OF_SOME: u32 = 4;
 /// all: this is asked of some process.
 pub const INHERITED: u32 = 8;
 
+/// Of all: nothing is told any more, for the programs are about to be detached.
+pub const STOPPED: u32 = 16;
+
 /// What addresses are cast to: numbers of structures in the kernel's BTF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -3,11 +3,11 @@
 use core::{ptr, sync::atomic::AtomicU64};
 
 use aya_ebpf::{macros::map, maps::HashMap};
-use fdwatch_common::{ASKED_OF_SOME, DETAIL, INHERITED, Kind};
+use fdwatch_common::{ASKED_OF_SOME, DETAIL, INHERITED, Kind, STOPPED};
 
 use crate::ring::count_lost;
 
-/// What is asked of all ([`DETAIL`], [`ASKED_OF_SOME`]): a load, where the common way is that nothing
+/// What is asked of all ([`DETAIL`], [`ASKED_OF_SOME`], [`STOPPED`]): a load, where the common way is that nothing
 /// is. And how many records of detail may still be written until userspace allows more, for what is
 /// told in detail must not take the room of what is told at all. (64 bits, for BPF has no smaller
 /// atomics.)
@@ -25,6 +25,12 @@ static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 fn asked_of_all() -> u32 {
     // SAFETY: it is valid for reads. Volatile, because to the compiler no one ever writes it.
     unsafe { ptr::read_volatile(ASKED[0].as_ptr()) as u32 }
+}
+
+/// Whether nothing is to be told any more, and the programs are to do nothing.
+#[inline(always)]
+pub(crate) fn is_stopped() -> bool {
+    asked_of_all() & STOPPED != 0
 }
 
 /// What is asked of the process alone.

@@ -11,10 +11,10 @@ use aya_ebpf::helpers::{
 };
 use fdwatch_common::{
     BTF_TASK, CAST, CAST_CALL, DETAIL, INHERITED, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED,
-    Payload, Settings, TASK_REGISTERS,
+    Payload, STOPPED, Settings, TASK_REGISTERS,
 };
 
-use crate::asked::asked_of;
+use crate::asked::{asked_of, is_stopped};
 
 /// Written by the loader. Read through [`settings!`] only.
 #[unsafe(no_mangle)]
@@ -133,9 +133,26 @@ impl Caller {
     }
 }
 
-/// The current thread, unless it is one of fdwatch's own.
+/// The current thread, unless it is one of fdwatch's own, or nothing is to be told any more.
 #[inline(always)]
 pub(crate) fn caller() -> Option<Caller> {
+    if is_stopped() {
+        return None;
+    }
+    any_caller()
+}
+
+/// The same, unless it is of a process that is not followed: for what is called often. Elsewhere it
+/// does no harm, and is not worth what it takes to verify.
+#[inline(always)]
+pub(crate) fn followed_caller() -> Option<Caller> {
+    let caller = any_caller()?;
+    let asked = asked_of(caller.tgid);
+    (asked & (NOT_FOLLOWED | STOPPED) == 0).then_some(Caller { asked, ..caller })
+}
+
+#[inline(always)]
+fn any_caller() -> Option<Caller> {
     let both = bpf_get_current_pid_tgid();
     let caller = Caller {
         tid: both as u32,
@@ -143,15 +160,6 @@ pub(crate) fn caller() -> Option<Caller> {
         asked: 0,
     };
     (caller.tgid != settings!(own_tgid)).then_some(caller)
-}
-
-/// The same, unless it is of a process that is not followed: for what is called often. Elsewhere it
-/// does no harm, and is not worth what it takes to verify.
-#[inline(always)]
-pub(crate) fn followed_caller() -> Option<Caller> {
-    let caller = caller()?;
-    let asked = asked_of(caller.tgid);
-    (asked & NOT_FOLLOWED == 0).then_some(Caller { asked, ..caller })
 }
 
 /// The descriptor table of the current thread.

@@ -13,7 +13,7 @@ use fdwatch_common::{
 };
 
 use crate::{
-    asked::{disinherit, inherit},
+    asked::{disinherit, inherit, is_stopped},
     kernel::{Caller, Pointer, Table, Task, has_other_threads, settings},
     received::pidfd_of_child,
     ring::{count_lost, emit, reserve},
@@ -22,6 +22,9 @@ use crate::{
 /// In `kernel_clone`, kernel/fork.c: the child has its table and does not run yet.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    if is_stopped() {
+        return 0;
+    }
     tell_fork(&ctx);
     // Made after the child's copy of the table, and not in it.
     pidfd_of_child();
@@ -76,7 +79,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task(&ctx, 0);
     let old_tid: i32 = ctx.arg(1);
     let tgid = task.tgid();
-    if tgid == settings!(own_tgid) {
+    if tgid == settings!(own_tgid) || is_stopped() {
         return 0;
     }
     let table = task.table();
@@ -116,7 +119,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = task(&ctx, 0);
     let tgid = task.tgid();
-    if tgid == settings!(own_tgid) || task.is_kernel_thread() {
+    if tgid == settings!(own_tgid) || is_stopped() || task.is_kernel_thread() {
         return 0;
     }
     // Two threads may both see none left, and a process is then told to end twice: no harm.

@@ -3,7 +3,7 @@
 use std::io;
 
 use aya::maps::{Array, HashMap, MapData};
-use fdwatch_common::{ASKED_OF_SOME, DETAIL, INHERITED};
+use fdwatch_common::{ASKED_OF_SOME, DETAIL, INHERITED, STOPPED};
 use rustc_hash::FxHashMap;
 
 /// What is asked, and the maps that say so.
@@ -14,6 +14,8 @@ pub(super) struct Asked {
     /// Records of detail that may be written until more are allowed.
     allowance: u64,
     by_process: FxHashMap<u32, u32>,
+    /// Nothing else is asked.
+    is_stopped: bool,
 }
 
 impl Asked {
@@ -27,6 +29,7 @@ impl Asked {
             is_detail_of_all: false,
             allowance: 0,
             by_process: FxHashMap::default(),
+            is_stopped: false,
         }
     }
 
@@ -77,6 +80,12 @@ impl Asked {
         self.is_detail_of_all || asked.any(|what| what & (DETAIL | INHERITED) == DETAIL)
     }
 
+    /// Asks of all that nothing be told, ever again.
+    pub(super) fn stop(&mut self) -> io::Result<()> {
+        self.is_stopped = true;
+        self.write()
+    }
+
     fn write(&mut self) -> io::Result<()> {
         let detail = if self.is_detail_of_all { DETAIL } else { 0 };
         let some = if self.by_process.is_empty() {
@@ -85,8 +94,13 @@ impl Asked {
             ASKED_OF_SOME
         };
         let inherited = self.by_process.values().fold(0, |all, asked| all | asked) & INHERITED;
+        let asked = if self.is_stopped {
+            STOPPED
+        } else {
+            detail | some | inherited
+        };
         self.of_all
-            .set(0, [u64::from(detail | some | inherited), self.allowance], 0)
+            .set(0, [u64::from(asked), self.allowance], 0)
             .map_err(io::Error::other)
     }
 }

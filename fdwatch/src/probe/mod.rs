@@ -3,6 +3,7 @@
 //! records mean.
 
 mod asked;
+mod attach;
 mod btf;
 mod error;
 pub mod host;
@@ -21,12 +22,12 @@ use std::{
     process, thread,
 };
 
-use self::{asked::Asked, notes::Notes, object::Object, offsets::Kernel};
+use self::{asked::Asked, attach::Attached, notes::Notes, object::Object, offsets::Kernel};
 pub use self::{error::ProbeError, memory::MemoryEvents};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
-    programs::{BtfTracePoint, Iter, TracePoint, trace_point::TracePointLink},
+    programs::{BtfTracePoint, Iter, TracePoint},
 };
 use fdwatch_common::{
     BTF_TASK, CAST, DETAIL, INHERITED, Kind, LOST_KINDS, NOT_FOLLOWED, Settings, TASK_REGISTERS,
@@ -90,9 +91,9 @@ pub struct Probe {
     /// Programs see a call's arguments at its exit.
     shows_arguments: bool,
     /// What keeps the programs on syscalls attached.
-    links: Vec<TracePointLink>,
+    attached: Attached,
     /// What keeps the programs that tell of paths attached, while they are.
-    paths: Vec<TracePointLink>,
+    paths: Attached,
 }
 
 /// What happened and was not told.
@@ -200,8 +201,8 @@ impl Probe {
             continuations,
             asked,
             shows_arguments: has_registers && settings.offsets.registers_first != 0,
-            links: Vec::new(),
-            paths: Vec::new(),
+            attached: Attached::default(),
+            paths: Attached::default(),
         })
     }
 
@@ -212,7 +213,7 @@ impl Probe {
     /// If the kernel refuses one, or a tracepoint is missing or of another layout.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
         self.load_continuations()?;
-        self.links = self.attach_to_syscalls(tracepoints::SYSCALLS)?;
+        self.attached = self.attach_to_syscalls(tracepoints::SYSCALLS)?;
         let btf = self.btf()?;
         for name in tracepoints::PROCESS_LIFE {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
@@ -232,7 +233,7 @@ impl Probe {
     ///
     /// If the kernel refuses them.
     pub fn attach_floor(&mut self) -> Result<(), ProbeError> {
-        self.links = self.attach_to_syscalls(tracepoints::FLOOR)?;
+        self.attached = self.attach_to_syscalls(tracepoints::FLOOR)?;
         Ok(())
     }
 
@@ -240,8 +241,8 @@ impl Probe {
     fn attach_to_syscalls(
         &mut self,
         attachments: &[tracepoints::Attachment],
-    ) -> Result<Vec<TracePointLink>, ProbeError> {
-        let mut links = Vec::new();
+    ) -> Result<Attached, ProbeError> {
+        let mut all = Attached::default();
         let tracefs = host::mounted_tracefs()?;
         for attachment in attachments {
             let &tracepoints::Attachment {
@@ -255,18 +256,19 @@ impl Probe {
                     .load()
                     .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
             }
+            let fd = program
+                .fd()
+                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?
+                .as_fd();
             let mut attached = 0;
             for call in calls {
                 let tracepoint = format!("{side}_{call}");
                 if !tracepoints::check(tracefs, &tracepoint)? {
                     continue;
                 }
-                let link = program
-                    .attach("syscalls", &tracepoint)
-                    .and_then(|link| program.take_link(link));
-                links.push(link.map_err(|error| {
+                all.attach(fd, tracefs, &tracepoint).map_err(|error| {
                     ProbeError::refused(format!("{name} on {tracepoint}"), &error)
-                })?);
+                })?;
                 attached += 1;
             }
             // close_range is of 5.9; the first of all others is everywhere.
@@ -276,7 +278,7 @@ impl Probe {
                 });
             }
         }
-        Ok(links)
+        Ok(all)
     }
 
     fn load_continuations(&mut self) -> Result<(), ProbeError> {
@@ -429,7 +431,7 @@ impl Probe {
             self.paths = self.attach_to_syscalls(tracepoints::PATHS)?;
         } else if !wanted && !self.paths.is_empty() {
             let paths = std::mem::take(&mut self.paths);
-            // The kernel takes its time: see `detach`.
+            // The kernel takes its time: see the module `attach`.
             thread::Builder::new()
                 .name("detach".to_owned())
                 .spawn(move || drop(paths))
@@ -491,16 +493,31 @@ impl Probe {
         missed.sum()
     }
 
-    /// Detaches without waiting for it: the kernel takes a grace period for each tracepoint,
-    /// seconds for all of them. A child inherits what keeps them attached, closes what fdwatch was
-    /// given by others, and does the waiting: from when this process has closed its own, for the last
-    /// to close is who waits.
-    pub fn detach(self) {
+    /// Has the programs do nothing from here on, at once and on any kernel: the first step of
+    /// detaching them. What they have told can still be read.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn stop(&mut self) -> Result<(), ProbeError> {
+        self.asked.stop().map_err(ProbeError::asking)
+    }
+
+    /// Detaches without waiting for it. The programs do nothing from here on; they are out within a
+    /// few grace periods of the kernel, and what the tracepoints themselves take, seconds for all of
+    /// them, comes after that (the module `attach` says why). A child inherits what keeps them attached, closes what
+    /// fdwatch was given by others, and does the waiting: from when this process has closed its own,
+    /// for the last to close is who waits.
+    pub fn detach(mut self) {
+        // Refused or not: they go.
+        let _ = self.stop();
         let Ok((until, open)) = io::pipe() else {
             return;
         };
-        // SAFETY: the child calls nothing but fcntl, close, read and _exit, which may be called
-        // after a fork whatever other threads did.
+        self.attached.append(std::mem::take(&mut self.paths));
+        let mut release = self.attached.release();
+        // SAFETY: the child calls nothing but fcntl, close, read and what `Release` does, which may
+        // be called after a fork whatever other threads did.
         unsafe {
             if libc::fork() == 0 {
                 libc::close(open.as_raw_fd());
@@ -512,7 +529,7 @@ impl Probe {
                 }
                 let mut byte = 0_u8;
                 libc::read(until.as_raw_fd(), (&raw mut byte).cast(), 1);
-                libc::_exit(0);
+                release.run();
             }
         }
         drop(self);

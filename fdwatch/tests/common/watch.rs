@@ -90,6 +90,11 @@ impl Watch {
         line
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: i32) {
         self.process.signal(signal);

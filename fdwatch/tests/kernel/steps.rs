@@ -28,6 +28,14 @@ fn the_model_is_what_proc_shows_after_every_kind_of_call() {
         }
     }
     assert_eq!(watching.lost(), Lost::default());
+    // Of the same, nothing is told once the programs are stopped.
+    watching.probe.stop().unwrap();
+    let mut child = Worker::start("steps::child");
+    watching.drain();
+    watching.records.clear();
+    while child.step() {}
+    watching.drain();
+    assert_eq!(watching.records, [] as [Box<[u8]>; 0]);
     watching.probe.detach();
 }
 
