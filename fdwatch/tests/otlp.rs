@@ -10,9 +10,10 @@ mod common;
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -626,6 +627,24 @@ fn a_receiver_that_asks_for_time_gets_it() {
 }
 
 #[test]
+fn a_receiver_that_asks_for_too_much_time_is_left_alone_meanwhile() {
+    let receiver = Receiver::start(|_| {
+        let much = [("retry-after", "86400")];
+        (StatusCode::TOO_MANY_REQUESTS, much).into_response()
+    });
+    let pace = Pace {
+        give_up: Duration::from_secs(1),
+        ..PACE
+    };
+    let exporter = Exporter::start(receiver.address, 10, pace);
+    let began = Instant::now();
+    exporter.offer([1]);
+    exporter.counts([1, 0, 0, 1]);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(receiver.numbers(), [1]);
+}
+
+#[test]
 fn what_is_refused_is_not_sent_again() {
     for status in [400, 401, 404, 413, 500, 307] {
         let answer: Answer = match status {
@@ -713,7 +732,11 @@ fn a_receiver_that_never_answers_is_given_up() {
 #[test]
 fn what_is_left_at_the_end_is_sent() {
     let receiver = Receiver::start(ok);
-    let mut exporter = Exporter::start(receiver.address, 1000, PACE);
+    let pace = Pace {
+        stop: Duration::from_secs(60),
+        ..PACE
+    };
+    let mut exporter = Exporter::start(receiver.address, 1000, pace);
     exporter.shared.set_view(view());
     exporter.offer(1..=1000);
     exporter.stop();
@@ -748,4 +771,115 @@ fn a_token_that_cannot_be_read_is_said() {
         error.starts_with("OTLP: cannot read /nonexistent/token: "),
         "{error}"
     );
+}
+
+const OPENSSL: &str = "/usr/bin/openssl";
+
+/// Makes a key and a certificate for 127.0.0.1, by which it is trusted if that is.
+fn certificate(directory: &Path) -> PathBuf {
+    const CONFIG: &str = "[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+CN = fdwatch test
+[extensions]
+basicConstraints = critical, CA:FALSE
+subjectAltName = IP:127.0.0.1
+";
+    let config = directory.join("openssl.cnf");
+    fs::write(&config, CONFIG).unwrap();
+    let certificate = directory.join("cert.pem");
+    let output = Command::new(OPENSSL)
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .arg("-config")
+        .arg(&config)
+        .arg("-keyout")
+        .arg(directory.join("key.pem"))
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    certificate
+}
+
+/// A receiver over TLS, in another program, that writes what it gets to a file. It ends its answer by ending
+/// the connection, and does so without a word.
+struct Secured(Child);
+
+impl Secured {
+    const PROGRAM: &'static str = "
+import http.server, pathlib, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['content-length']))
+        pathlib.Path('body').write_bytes(body)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('cert.pem', 'key.pem')
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+";
+
+    fn start(directory: &Path) -> (Self, String) {
+        let mut server = Command::new(common::PYTHON)
+            .args(["-c", Self::PROGRAM])
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        let output = server.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut port).unwrap();
+        (Self(server), format!("https://127.0.0.1:{}", port.trim()))
+    }
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_receiver_is_trusted_by_its_certificate_alone() {
+    if !program(OPENSSL) || !program(common::PYTHON) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = certificate(directory.path());
+    let (_server, url) = Secured::start(directory.path());
+    let body = directory.path().join("body");
+    let export = |ca_file: Option<PathBuf>, pace| {
+        let endpoint = config::Endpoint {
+            url: url.clone(),
+            token_file: None,
+            ca_file,
+        };
+        Exporter::start_with(endpoint, 10, Duration::from_secs(3600), pace)
+    };
+    let pace = Pace {
+        give_up: Duration::from_millis(200),
+        ..PACE
+    };
+    let stranger = export(None, pace);
+    stranger.offer([1]);
+    stranger.counts([1, 0, 0, 1]);
+    assert!(!body.exists(), "it was told to who is not trusted");
+
+    let trusting = export(Some(certificate), PACE);
+    trusting.offer([2]);
+    trusting.counts([1, 0, 1, 0]);
+    assert_eq!(numbers(&fs::read(body).unwrap()), [2]);
 }
