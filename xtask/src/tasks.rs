@@ -50,6 +50,7 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
     }
     setup::setup_quietly()?;
     driven_programs();
+    python_packages();
     shell::run_in_front(&mut test)
 }
 
@@ -99,7 +100,14 @@ const DRIVEN: &[(&str, &str)] = &[
     ("logrotate", "logrotate"),
     ("openssl", "openssl"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("prometheus", "prometheus"),
 ];
+
+/// Packages of these that run a service, which is not what they are here for.
+const SERVICES: [&str; 2] = ["prometheus", "prometheus-alertmanager"];
+
+/// What end-to-end tests need of Python beyond Debian's packages.
+const PYTHON_PACKAGES: [&str; 1] = ["opentelemetry-proto"];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.
 fn driven_programs() {
@@ -120,6 +128,45 @@ fn driven_programs() {
     if let Err(error) = installed {
         say(format!(
             "{error:#}; those tests will be skipped: to have them, install {programs}"
+        ));
+        return;
+    }
+    let services = SERVICES.iter().filter(|service| packages.contains(service));
+    for service in services.filter(|_| Path::new("/run/systemd/system").exists()) {
+        let mut disable = Command::new("systemctl");
+        if let Err(error) = SHELL.run(disable.args(["disable", "--now", service])) {
+            say(format!("{error:#}; {service} is left running"));
+        }
+    }
+}
+
+/// Gets what the end-to-end tests need of Python, into a place of its own, as far as it can be had.
+fn python_packages() {
+    let Ok(target) = target_directory() else {
+        return;
+    };
+    let place = target.join("python");
+    // Once it is complete: what is not there is asked for again.
+    let mark = place.join(PYTHON_PACKAGES.join("+"));
+    if mark.exists() {
+        return;
+    }
+    let install = || -> Result<()> {
+        let mut create = Command::new("python3");
+        create.args(["-m", "venv"]).arg(&place);
+        if SHELL.run(&mut create).is_err() {
+            apt::install(SHELL, &["python3-venv"])?;
+            SHELL.run(&mut create)?;
+        }
+        let mut install = Command::new(place.join("bin/pip"));
+        SHELL.run(install.args(["install", "--quiet"]).args(PYTHON_PACKAGES))?;
+        Ok(std::fs::write(&mark, "")?)
+    };
+    if let Err(error) = install() {
+        let packages = PYTHON_PACKAGES.join(", ");
+        let place = place.display();
+        say(format!(
+            "{error:#}; tests that need {packages} in {place} will be skipped"
         ));
     }
 }

@@ -91,8 +91,9 @@ impl Sender {
         let body = bytes::Bytes::from(body);
         let began = Instant::now();
         let mut backoff = self.pace.again;
+        let mut is_last = false;
         loop {
-            let is_last = is_stopping(&self.stop);
+            is_last |= is_stopping(&self.stop);
             let refusal = match self.once(&url, body.clone()).await {
                 Ok(answer) => {
                     if self.fails.borrow_mut().remove(path) {
@@ -111,14 +112,21 @@ impl Sender {
                 Again::Later => Duration::ZERO,
                 Again::After(time) => time,
             };
-            let wait = jittered(backoff.max(asked));
-            if is_last || began.elapsed() + wait >= give_up {
+            if is_last {
                 return Err(refusal.reason);
             }
+            let wait = jittered(backoff.max(asked));
+            let left = give_up.saturating_sub(began.elapsed());
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep(wait.min(left)) => {}
                 () = stopped(&self.stop) => {}
             }
+            // Who asks for more time than there is gets what there is: what comes next does not come at
+            // once.
+            if asked > left {
+                return Err(refusal.reason);
+            }
+            is_last = wait >= left;
             backoff = (backoff * 2).min(self.pace.longest);
         }
     }
@@ -130,15 +138,15 @@ impl Sender {
             .timeout(self.pace.answer)
             .header(CONTENT_TYPE, "application/x-protobuf")
             .body(body);
-        let later = |error: reqwest::Error| Refusal {
+        let response = request.send().await.map_err(|error| Refusal {
             reason: chain(&error),
             again: Again::Later,
-        };
-        let response = request.send().await.map_err(later)?;
+        })?;
         if let Some(refusal) = refusal(&response) {
             return Err(refusal);
         }
-        read(response).await.map_err(later)
+        // It was taken, whatever becomes of the answer: sent again it would be there twice.
+        Ok(read(response).await)
     }
 }
 
@@ -178,16 +186,17 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
-async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
+/// What came of the answer, as far as it is wanted.
+async fn read(mut response: Response) -> Vec<u8> {
     let mut answer = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Ok(Some(chunk)) = response.chunk().await {
         let room = MOST_ANSWER - answer.len();
         answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if answer.len() == MOST_ANSWER {
             break;
         }
     }
-    Ok(answer)
+    answer
 }
 
 /// The same and up to a quarter more, so that many hosts do not come all at once.

@@ -1,0 +1,104 @@
+//! The exporter that is tested, with the outlet that events come from.
+
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+
+use fdwatch::agent::{
+    config,
+    otlp::{Export, Pace},
+    outlet::{Counts, Outlet},
+    shared::Shared,
+};
+use tokio::sync::watch;
+
+use crate::{
+    common::eventually,
+    told::{event, threshold},
+};
+
+/// Quick, so that what is tried again is tried soon.
+pub(crate) const PACE: Pace = Pace {
+    answer: Duration::from_secs(20),
+    again: Duration::from_millis(10),
+    longest: Duration::from_millis(50),
+    give_up: Duration::from_secs(120),
+    stop: Duration::from_millis(500),
+};
+
+/// An exporter that runs.
+pub(crate) struct Exporter {
+    pub(crate) outlet: Outlet,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) thread: Option<JoinHandle<()>>,
+}
+
+impl Exporter {
+    pub(crate) fn start(address: SocketAddr, queue: usize, pace: Pace) -> Self {
+        let endpoint = config::Endpoint {
+            url: format!("http://{address}/"),
+            token_file: None,
+            ca_file: None,
+        };
+        Self::start_with(endpoint, queue, Duration::from_secs(3600), pace)
+    }
+
+    pub(crate) fn start_with(
+        endpoint: config::Endpoint,
+        queue: usize,
+        interval: Duration,
+        pace: Pace,
+    ) -> Self {
+        let (shared, _questions) = Shared::new();
+        let counts = Arc::new(Counts::default());
+        let (outlet, events) = Outlet::new("otlp", queue, Arc::clone(&counts));
+        let (stop, stopped) = watch::channel(false);
+        let export = Export {
+            config: config::Otlp {
+                endpoint,
+                interval,
+                queue,
+            },
+            metrics: config::Metrics::default(),
+            pace,
+            shared: Arc::clone(&shared),
+            counts,
+        };
+        let thread = export.spawn(events, stopped).unwrap();
+        Self {
+            outlet,
+            shared,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn offer(&self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.outlet.offer(&Arc::new(event(number, threshold())));
+        }
+    }
+
+    /// Waits until so much was taken, dropped, delivered and given up.
+    pub(crate) fn counts(&self, expected: [u64; 4]) {
+        eventually(&format!("{expected:?}"), || {
+            (self.outlet.counts.now() == expected).then_some(())
+        });
+    }
+
+    /// Makes it stop, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
