@@ -26,6 +26,7 @@ use fdwatch::{
         config::{Alerts, Endpoint},
         event::{Event, Key, Measure, ThresholdReport, Told},
         outlet::{Counts, Outlet},
+        view::Active,
     },
     diagnose::{ProcessInfo, Severity},
     duplicates::Change,
@@ -392,6 +393,42 @@ fn a_restart_tells_nothing_twice_and_resolves_what_is_gone() {
     hook.wait_for(5);
     running.end();
     assert!(directory.path().join("alerts.json.unusable").exists());
+}
+
+#[test]
+fn a_new_configuration_resolves_nothing_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let hook = Hook::start(200);
+    let mut setup = setup(directory.path(), to_webhook(&hook));
+    let running = Running::start(setup.clone());
+    running.found(1);
+    hook.wait_for(1);
+    running.end();
+    let active = |of| Active {
+        key: Key(of),
+        since: BOOT - 1_000_000_000,
+        last: Arc::new(event(of, Change::Changed, Severity::Warning, b"cat")),
+    };
+    setup.active = vec![active(1), active(2)];
+    let running = Running::start(setup);
+    running.told.send(true).unwrap();
+    let got = hook.wait_for(2);
+    assert_eq!(got[1]["since"], rfc3339(BOOT - 1_000_000_000));
+    running.gone(1);
+    running.gone(2);
+    hook.wait_for(4);
+    running.end();
+    let mut statuses = hook.statuses();
+    statuses[2..].sort();
+    assert_eq!(
+        statuses,
+        [
+            pair("firing", 1),
+            pair("firing", 2),
+            pair("resolved", 1),
+            pair("resolved", 2)
+        ]
+    );
 }
 
 #[test]

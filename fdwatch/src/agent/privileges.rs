@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 
 /// What the agent goes on to need, and what for.
-pub const KEPT: [(Capability, &str); 4] = [
+pub const KEPT: [(Capability, &str); 5] = [
     (
         Capability::CAP_BPF,
         "audits open the snapshot anew, and programs for detail are attached later",
@@ -26,6 +26,11 @@ pub const KEPT: [(Capability, &str); 4] = [
         Capability::CAP_DAC_READ_SEARCH,
         "files and directories that only their owners may read: programs for their symbols, \
          configurations of supervisord, tracefs",
+    ),
+    // Kernels before 5.9 want CAP_SYS_ADMIN there, which is more than symbols are worth.
+    (
+        Capability::CAP_CHECKPOINT_RESTORE,
+        "/proc/PID/map_files: what is mapped, for the symbols of stacks",
     ),
 ];
 

@@ -15,6 +15,7 @@ mod worker;
 
 use std::{
     collections::BTreeMap,
+    future, mem,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -36,7 +37,7 @@ use self::{
     teller::{Alert, MINUTE, Now, Outcome, Teller},
     worker::{Done, Job, MOST_WAITING, Receiver, Sent, work},
 };
-use super::{config, event::Event, outlet::Counts};
+use super::{config, event::Event, outlet::Counts, view::Active};
 use crate::{duplicates::Change, proc};
 
 /// Where what was told is kept, if nothing else is said.
@@ -53,6 +54,8 @@ pub struct Setup {
     pub state: PathBuf,
     /// Where the journal listens.
     pub journal: PathBuf,
+    /// What is there already, where the agent runs on and only its configuration is new.
+    pub active: Vec<Active>,
     /// How patient they are.
     pub pace: Pace,
 }
@@ -121,6 +124,7 @@ impl Setup {
             host,
             state: PathBuf::from(STATE),
             journal: PathBuf::from(JOURNAL),
+            active: Vec::new(),
             pace: Pace::default(),
         }
     }
@@ -285,14 +289,19 @@ impl Desk {
         mut first_snapshot_told: watch::Receiver<bool>,
         mut stop: watch::Receiver<bool>,
     ) {
+        for active in mem::take(&mut self.setup.active) {
+            self.take(&active.last, active.since);
+        }
         let pace = self.setup.pace.clone();
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reminders = interval(pace.remind);
         reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = std::pin::pin!(async {
-            // Whoever does not say that it was told has ended.
-            let _ = first_snapshot_told.wait_for(|told| *told).await;
+            if first_snapshot_told.wait_for(|told| *told).await.is_err() {
+                // It never will be.
+                future::pending::<()>().await;
+            }
             sleep(pace.settle).await;
         });
         let mut is_settled = false;
@@ -300,7 +309,7 @@ impl Desk {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.take(&event),
+                    Some(event) => self.take(&event, event.wall_time),
                     None => break,
                 },
                 Some(done) = outcomes.recv() => self.done(done),
@@ -321,7 +330,7 @@ impl Desk {
         }
         // What was taken in before the end is told, as far as that goes quickly.
         while let Ok(event) = events.try_recv() {
-            self.take(&event);
+            self.take(&event, event.wall_time);
         }
         let jobs: Vec<_> = self.sinks.iter_mut().map(Sink::close).collect();
         drop(jobs);
@@ -346,7 +355,8 @@ impl Desk {
         }
     }
 
-    fn take(&mut self, event: &Arc<Event>) {
+    /// Takes in what happened to something that has been there `since` then.
+    fn take(&mut self, event: &Arc<Event>, since: u64) {
         let (Some(key), Some(change)) = (event.key, event.told.change()) else {
             return;
         };
@@ -354,7 +364,7 @@ impl Desk {
         let notice = if change == Change::Gone {
             None
         } else {
-            Notice::of(event).map(Arc::new)
+            Notice::of(event).map(|notice| Arc::new(Notice { since, ..notice }))
         };
         for sink in &mut self.sinks {
             match &notice {
@@ -465,7 +475,7 @@ impl Sink {
 
     /// No more jobs come.
     fn close(&mut self) -> mpsc::Sender<Job> {
-        std::mem::replace(&mut self.jobs, mpsc::channel(1).0)
+        mem::replace(&mut self.jobs, mpsc::channel(1).0)
     }
 
     /// Says that it fails, and that it works again: once.
@@ -518,7 +528,7 @@ fn is_slow(notice: &Notice) -> bool {
 async fn until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
+        None => future::pending().await,
     }
 }
 
