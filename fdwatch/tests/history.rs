@@ -89,10 +89,14 @@ struct Writing {
 
 impl Writing {
     fn to(file: PathBuf) -> Self {
-        let config = config::History {
-            file: file.clone(),
+        Self::with(config::History {
+            file,
             ..config::History::default()
-        };
+        })
+    }
+
+    fn with(config: config::History) -> Self {
+        let file = config.file.clone();
         let counts = Arc::new(Counts::default());
         let (outlet, receiver) = Outlet::new("history", 100_000, Arc::clone(&counts));
         let history = History::start(config, receiver, counts);
@@ -357,52 +361,79 @@ fn mount(from: &str, to: &Path, kind: &str, flags: libc::c_ulong, options: &str)
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
+/// Takes all the space that there is in a directory, as `filler` in it.
+fn fill(directory: &Path) -> PathBuf {
+    let filler = directory.join("filler");
+    let mut full = File::create(&filler).expect("a file can be made");
+    while full.write_all(&[0; 4096]).is_ok() {}
+    filler
+}
+
 #[test]
 fn a_full_disk_is_waited_for() {
     if !common::root() {
         return;
     }
     own_mounts();
-    let (directory, file) = place();
-    mount("tmpfs", directory.path(), "tmpfs", 0, "size=2m");
-    let mut writing = Writing::to(file);
-    writing.find();
-    writing.is_working();
-    let filler = directory.path().join("filler");
-    let mut full = File::create(&filler).expect("a file can be made");
-    while full.write_all(&[0; 4096]).is_ok() {}
-    while full.write_all(&[0; 1]).is_ok() {}
-    for _ in 0..500 {
-        writing.find();
+    for is_full_at_the_start in [false, true] {
+        let (directory, file) = place();
+        mount("tmpfs", directory.path(), "tmpfs", 0, "size=2m");
+        let (mut writing, filler);
+        if is_full_at_the_start {
+            fs::create_dir(directory.path().join("fdwatch")).expect("a directory can be made");
+            filler = fill(directory.path());
+            writing = Writing::to(file);
+        } else {
+            writing = Writing::to(file);
+            writing.find();
+            writing.is_working();
+            filler = fill(directory.path());
+        }
+        for _ in 0..500 {
+            writing.find();
+        }
+        writing.is_failing("make space");
+        fs::remove_file(&filler).expect("a file can be removed");
+        writing.is_working();
+        writing.has_all();
     }
-    writing.is_failing("full");
-    fs::remove_file(&filler).expect("a file can be removed");
-    drop(full);
-    writing.is_working();
-    writing.has_all();
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_is_waited_for() {
-    if !common::root() {
-        return;
-    }
-    own_mounts();
-    let (directory, file) = place();
-    mount("tmpfs", directory.path(), "tmpfs", 0, "size=1m");
-    fs::create_dir(directory.path().join("fdwatch")).expect("a directory can be made");
-    let filler = directory.path().join("filler");
-    let mut full = File::create(&filler).expect("a file can be made");
-    while full.write_all(&[0; 4096]).is_ok() {}
-    let mut writing = Writing::to(file);
-    writing.find();
-    eventually("trouble", || {
-        (writing.history.state() != State::Working).then_some(())
+fn a_reader_that_does_not_end_is_waited_for_and_the_size_kept() {
+    let (_directory, file) = place();
+    let most_bytes = 1 << 20;
+    let mut writing = Writing::with(config::History {
+        file: file.clone(),
+        most_bytes,
+        ..config::History::default()
     });
-    fs::remove_file(&filler).expect("a file can be removed");
-    drop(full);
+    writing.find();
     writing.is_working();
-    writing.has_all();
+    let other = rusqlite::Connection::open(&file).expect("it can be opened");
+    let rows = |sql| other.query_row(sql, [], |row| row.get::<_, i64>(0));
+    other.execute_batch("BEGIN").expect("it can be begun");
+    assert_eq!(rows("SELECT count(*) FROM occurrence"), Ok(1));
+    for _ in 0..10_000 {
+        writing.find();
+    }
+    writing.is_failing("someone reads");
+    let size = |suffix: &str| {
+        let mut name = file.clone().into_os_string();
+        name.push(suffix);
+        fs::metadata(name).map_or(0, |it| it.len())
+    };
+    let most = most_bytes + most_bytes / 8;
+    assert!(
+        size("") + size("-wal") <= most,
+        "{} {}",
+        size(""),
+        size("-wal")
+    );
+    other.execute_batch("COMMIT").expect("it can be ended");
+    writing.is_working();
+    assert!(size("") + size("-wal") <= most_bytes);
+    assert_eq!(all(&file).last().map(|it| it.key.0), Some(10_001));
 }
 
 #[test]

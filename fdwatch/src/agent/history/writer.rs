@@ -153,6 +153,7 @@ impl Writer {
             Order::Hourly(counts) => {
                 if self.hourly.len() == MOST_COUNTS {
                     self.hourly.remove(0);
+                    Counts::add(&self.counts.failed, 1);
                 }
                 self.hourly.push(*counts);
                 self.is_due();
