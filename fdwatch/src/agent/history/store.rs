@@ -110,6 +110,18 @@ impl Store {
         Err(Trouble::new(Kind::Removed, message))
     }
 
+    /// Holds that who opens it now can use it: this connection has much of it in memory, and would not
+    /// notice for long that the file is damaged. Only its beginning is looked at, for that costs little.
+    pub(super) fn check_is_sound(&self) -> Result<(), Trouble> {
+        let other = Connection::open_with_flags(
+            &self.file,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        other.busy_timeout(BUSY)?;
+        other.query_row("SELECT count(*) FROM run", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     /// Takes in records, in order: all, or none if it fails.
     pub(super) fn write<'a>(
         &mut self,
