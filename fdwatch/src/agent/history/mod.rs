@@ -142,6 +142,7 @@ struct Settings {
 #[derive(Debug)]
 pub struct History {
     status: Arc<Status>,
+    counts: Arc<Counts>,
     orders: Option<mpsc::Sender<Order>>,
     ended: Option<std_mpsc::Receiver<()>>,
 }
@@ -171,10 +172,11 @@ impl History {
         let status = Arc::new(Status(Mutex::new(State::Working)));
         let (orders, ordered) = mpsc::channel(MOST_ORDERS);
         let (end, ended) = std_mpsc::sync_channel(1);
-        let of_thread = Arc::clone(&status);
+        let of_thread = (Arc::clone(&counts), Arc::clone(&status));
         let thread = thread::Builder::new().name("history".to_owned());
         let spawned = thread.spawn(move || {
-            writer::run(Writer::new(settings, receiver, ordered, counts, of_thread));
+            let (counts, status) = of_thread;
+            writer::run(Writer::new(settings, receiver, ordered, counts, status));
             // Whoever waited for it may have given up.
             let _ = end.send(());
         });
@@ -185,12 +187,14 @@ impl History {
             status.set(State::Failing { since, reason });
             return Self {
                 status,
+                counts,
                 orders: None,
                 ended: None,
             };
         }
         Self {
             status,
+            counts,
             orders: Some(orders),
             ended: Some(ended),
         }
@@ -216,9 +220,10 @@ impl History {
     }
 
     fn order(&self, order: Order) {
-        // A thread that has no time for eight of these is in trouble, and has said so.
-        if let Some(orders) = &self.orders {
-            let _ = orders.try_send(order);
+        // A thread that has no time for eight of these waits for its disk.
+        let orders = self.orders.as_ref();
+        if orders.is_none_or(|orders| orders.try_send(order).is_err()) {
+            Counts::add(&self.counts.failed, 1);
         }
     }
 

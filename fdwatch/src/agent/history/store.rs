@@ -34,6 +34,9 @@ const VACUUM: i64 = 256;
 /// How long the bounds are seen to at a time.
 const TRIM: Duration = Duration::from_millis(300);
 
+/// What a bound is at least: an empty database takes a tenth of it.
+const LEAST_BYTES: u64 = 512 << 10;
+
 /// Nanoseconds of an hour.
 const HOUR: u64 = 3_600_000_000_000;
 
@@ -60,7 +63,7 @@ impl Store {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         connection.busy_timeout(BUSY)?;
-        let most_bytes = settings.config.most_bytes;
+        let most_bytes = settings.config.most_bytes.max(LEAST_BYTES);
         let checkpoint = (most_bytes / 16 / 4096).clamp(16, 256).cast_signed();
         // The file is a stranger's until it is known to be sound. Memory is not mapped: a file that
         // becomes shorter would end the agent.
@@ -105,6 +108,18 @@ impl Store {
         }
         let message = "it was removed, or another file is in its place";
         Err(Trouble::new(Kind::Removed, message))
+    }
+
+    /// Holds that who opens it now can use it: this connection has much of it in memory, and would not
+    /// notice for long that the file is damaged. Only its beginning is looked at, for that costs little.
+    pub(super) fn check_is_sound(&self) -> Result<(), Trouble> {
+        let other = Connection::open_with_flags(
+            &self.file,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        other.busy_timeout(BUSY)?;
+        other.query_row("SELECT count(*) FROM run", [], |_| Ok(()))?;
+        Ok(())
     }
 
     /// Takes in records, in order: all, or none if it fails.
@@ -207,7 +222,8 @@ impl Store {
     }
 
     /// Deletes the oldest, and gives back what they took, for a while, if it is too large. Whether it is
-    /// within its bound then; and how many had to go that are there still.
+    /// within its bound then; and how many had to go that are there still. It fails where that is not for
+    /// what is in it, but for its log.
     pub(super) fn keep_size(&mut self) -> Result<(bool, usize), Trouble> {
         let (high, low) = (
             self.most_bytes - self.most_bytes / 8,
@@ -231,7 +247,12 @@ impl Store {
             self.vacuum()?;
             self.checkpoint()?;
         }
-        Ok((self.size()? <= self.most_bytes, there))
+        let is_within = self.size()? <= self.most_bytes;
+        if !is_within && self.used()? <= low {
+            let message = "someone reads it for so long that its log cannot be made smaller";
+            return Err(Trouble::new(Kind::Locked, message));
+        }
+        Ok((is_within, there))
     }
 
     /// Deletes some of the oldest. How many of these are there still.

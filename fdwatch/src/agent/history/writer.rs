@@ -29,6 +29,9 @@ const COLLECT: Duration = Duration::from_millis(250);
 const FIRST_TRY: Duration = Duration::from_millis(250);
 const LAST_TRY: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether the database is sound, while something is written.
+const CHECK: Duration = Duration::from_secs(10);
+
 /// How often what is too old is looked for.
 const FORGET: Duration = Duration::from_secs(600);
 
@@ -65,6 +68,7 @@ pub(super) struct Writer {
     /// When what was not found again has ended.
     end_unfound: Option<Instant>,
     forget: Instant,
+    checked: Instant,
     /// What was said to be wrong, and how long to wait for the next try.
     trouble: Option<(Kind, Instant, Duration)>,
     /// Counted as failed before that.
@@ -106,6 +110,7 @@ impl Writer {
             due: Some(Instant::now()),
             end_unfound: None,
             forget: Instant::now(),
+            checked: Instant::now(),
             trouble: None,
             failed_before: 0,
             said_of_size: false,
@@ -153,6 +158,7 @@ impl Writer {
             Order::Hourly(counts) => {
                 if self.hourly.len() == MOST_COUNTS {
                     self.hourly.remove(0);
+                    Counts::add(&self.counts.failed, 1);
                 }
                 self.hourly.push(*counts);
                 self.is_due();
@@ -203,6 +209,10 @@ impl Writer {
         let store = match &mut self.store {
             Some(store) => {
                 store.check_is_there()?;
+                if self.checked.elapsed() > CHECK {
+                    store.check_is_sound()?;
+                    self.checked = Instant::now();
+                }
                 store
             }
             empty @ None => empty.insert(Store::open(&self.settings)?),
