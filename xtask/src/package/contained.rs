@@ -88,5 +88,7 @@ mod tests {
         assert_eq!(capabilities("add: []\n"), [""; 0]);
         let own = fs::read_to_string(MANIFEST).unwrap();
         assert!(capabilities(&own).contains(&"BPF"));
+        let image = concat!("image: &image fdwatch:", env!("CARGO_PKG_VERSION"), "\n");
+        assert!(own.contains(image), "the manifest runs another version");
     }
 }
