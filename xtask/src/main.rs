@@ -2,9 +2,12 @@
 
 mod apt;
 mod bench;
+mod cache;
 mod fuzz;
 mod linker;
 mod lint;
+mod manuals;
+mod package;
 mod setup;
 mod shell;
 mod tasks;
@@ -113,6 +116,25 @@ enum Task {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
+    /// Write the manual pages, and completions for bash, zsh and fish
+    Manuals {
+        /// Where to [default: manuals in the target directory]
+        dir: Option<PathBuf>,
+    },
+    /// Make a .deb and a tar.gz that run on any x86_64 Linux with glibc 2.31 or newer
+    ///
+    /// Leaves them in `package` in the target directory. Builds with zig and cargo-zigbuild, and
+    /// packs with cargo-deb, which it gets from PyPI and crates.io and keeps in
+    /// $XDG_CACHE_HOME/fdwatch-package (or ~/.cache/fdwatch-package).
+    Package {
+        /// Install, upgrade, remove and purge it in a clean Debian 12, and run it on Debian 11;
+        /// needs root. The clean systems are kept beside the tools
+        #[arg(long)]
+        test: bool,
+        /// Make nothing, and try what was made before
+        #[arg(long, requires = "test")]
+        made: bool,
+    },
     /// Check formatting, lints and documentation
     Lint,
 }
@@ -143,6 +165,9 @@ fn main() -> ExitCode {
             tracers,
             rounds,
         } => bench::bench(rounds, &sections, &tracers),
+        Task::Manuals { dir } => manuals::manuals(dir.as_deref()),
+        Task::Package { made: true, .. } => package::try_made(),
+        Task::Package { test, .. } => package::package(test),
         Task::Lint => lint::lint(),
     };
     match result {

@@ -56,7 +56,17 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
 
 /// The cargo that runs xtask.
 pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo has told xtask of xtask's own package. ring's build script asks to be run again
+    // when these are others: it would be, and all that needs ring built again, whenever cargo is
+    // called by xtask after it was called by the user, or the other way round.
+    for (name, _) in env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
 
 /// Where cargo puts the optimized fdwatch.

@@ -2,7 +2,7 @@
 //! they are. All of it is in one directory, which may be deleted at any time.
 
 use std::{
-    env, fs,
+    fs,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -17,6 +17,7 @@ use super::{
     kernels::{self, Package},
 };
 use crate::{
+    cache,
     shell::{describe, say},
     toolchain::output,
 };
@@ -51,13 +52,8 @@ pub(super) struct Archive {
 impl Archive {
     /// Makes the directory, with an apt configuration that keeps to it.
     pub(super) fn open() -> Result<Self> {
-        let cache = env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .filter(|dir| dir.is_absolute())
-            .or_else(|| env::home_dir().map(|home| home.join(".cache")))
-            .context("there is no home directory to keep kernels in: set XDG_CACHE_HOME")?;
         let archive = Self {
-            dir: cache.join("fdwatch-vm"),
+            dir: cache::directory("fdwatch-vm")?,
         };
         archive
             .make()

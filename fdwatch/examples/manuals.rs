@@ -1,0 +1,84 @@
+//! Writes the manual pages, and the completions for bash, zsh and fish, from the command line's own
+//! definition into a directory: `cargo xtask manuals`.
+//!
+//! It is an example so that what writes them is in no binary. It must be the same on any machine:
+//! what depends on the machine is left out.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::{Arg, Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use fdwatch::cli::Cli;
+use jiff::Timestamp;
+
+/// What the pages are part of, in the middle of their heads.
+const MANUAL: &str = "fdwatch manual";
+
+/// The end of the page of a command of fdwatch.
+const SEE_ALSO: &[u8] = b".SH SEE ALSO\n\\fBfdwatch\\fR(1)\n";
+
+/// Whose completions are written.
+const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
+
+fn main() -> io::Result<()> {
+    let usage = || io::Error::other("the directory to write into is the one argument");
+    let dir = PathBuf::from(env::args_os().nth(1).ok_or_else(usage)?);
+    fs::create_dir_all(&dir)?;
+    let command = same_anywhere(Cli::command());
+    for shell in SHELLS {
+        clap_complete::generate_to(shell, &mut command.clone(), "fdwatch", &dir)?;
+    }
+    let mut documented = command.disable_help_subcommand(true);
+    documented.build();
+    pages(&documented, &dir)
+}
+
+/// A page for `command`, and one for each of its commands.
+fn pages(command: &Command, dir: &Path) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        pages(below, dir)?;
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let page = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .date(date()?)
+        .source(format!("fdwatch {version}"))
+        .manual(MANUAL);
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    if name != "fdwatch" {
+        text.extend_from_slice(SEE_ALSO);
+    }
+    fs::write(dir.join(page.get_filename()), text)
+}
+
+/// The day of `SOURCE_DATE_EPOCH`, or today, in UTC.
+fn date() -> io::Result<String> {
+    let time = match env::var("SOURCE_DATE_EPOCH") {
+        Ok(seconds) => seconds
+            .parse()
+            .map_err(io::Error::other)
+            .and_then(|seconds| Timestamp::from_second(seconds).map_err(io::Error::other))?,
+        Err(_) => Timestamp::now(),
+    };
+    Ok(time.strftime("%Y-%m-%d").to_string())
+}
+
+/// Leaves out defaults that are told in words because they depend on the machine.
+fn same_anywhere(command: Command) -> Command {
+    let command = command.mut_args(|argument| {
+        let depends = help(&argument).contains("for each processor");
+        argument.hide_default_value(depends)
+    });
+    command.mut_subcommands(same_anywhere)
+}
+
+fn help(argument: &Arg) -> String {
+    let help = argument.get_long_help().or(argument.get_help());
+    help.map(ToString::to_string).unwrap_or_default()
+}

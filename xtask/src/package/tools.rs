@@ -1,0 +1,164 @@
+//! What packages are made with: zig, which links against an old glibc, cargo-zigbuild and cargo-deb.
+//! They are in a directory of their own; nothing is installed for the system or the user.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{SHELL, TARGET};
+use crate::{
+    apt, cache,
+    shell::{say, which},
+    tasks::cargo,
+    toolchain::output,
+};
+
+/// Releases that are known to work with each other.
+const ZIG: &str = "0.15.2";
+const CARGO_ZIGBUILD: &str = "0.24.1";
+const CARGO_DEB: &str = "3.8.0";
+
+/// All of them, installed.
+#[derive(Debug)]
+pub(super) struct Tools {
+    dir: PathBuf,
+    zig: PathBuf,
+}
+
+impl Tools {
+    /// Gets what is not there.
+    pub(super) fn get() -> Result<Self> {
+        let dir = cache::directory("fdwatch-package")?;
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        // The first brings objdump and strip.
+        let needed = [("objdump", "binutils"), ("git", "git")];
+        let missing: Vec<_> = needed
+            .iter()
+            .filter_map(|&(program, package)| (!which(program)).then_some(package))
+            .collect();
+        if !missing.is_empty() {
+            apt::install(SHELL, &missing)?;
+        }
+        for (name, release) in [("cargo-zigbuild", CARGO_ZIGBUILD), ("cargo-deb", CARGO_DEB)] {
+            cargo_program(&dir, name, release)?;
+        }
+        let zig = zig(&dir)?;
+        Ok(Self { dir, zig })
+    }
+
+    /// `cargo zigbuild`
+    pub(super) fn zigbuild(&self) -> Result<Command> {
+        let mut command = self.cargo("zigbuild")?;
+        command
+            .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
+            .env("CARGO_ZIGBUILD_CACHE_DIR", self.dir.join("zigbuild"))
+            .env("ZIG_GLOBAL_CACHE_DIR", self.dir.join("zig-cache"));
+        Ok(command)
+    }
+
+    /// Makes the .deb of what is built and generated, in `out`.
+    pub(super) fn deb(&self, out: &Path, source_date: u64) -> Result<PathBuf> {
+        // By the name of the file that comes to be one knows which it is.
+        for old in debs(out)? {
+            fs::remove_file(&old).with_context(|| format!("cannot delete {}", old.display()))?;
+        }
+        let mut command = self.cargo("deb")?;
+        command
+            .env("SOURCE_DATE_EPOCH", source_date.to_string())
+            .args(["--locked", "--package", "fdwatch", "--no-build", "--strip"])
+            .args(["--target", TARGET, "--output"])
+            .arg(out);
+        SHELL.run(&mut command)?;
+        debs(out)?.pop().context("cargo-deb made no package")
+    }
+
+    /// A command of cargo that is among the tools.
+    fn cargo(&self, name: &str) -> Result<Command> {
+        let mut path: OsString = self.dir.join("bin").into();
+        if let Some(rest) = std::env::var_os("PATH") {
+            path.push(":");
+            path.push(rest);
+        }
+        let mut command = cargo();
+        command.env("PATH", path).arg(name);
+        Ok(command)
+    }
+}
+
+/// The .deb files in `dir`.
+pub(super) fn debs(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Installs a program of crates.io into `dir`.
+fn cargo_program(dir: &Path, name: &str, release: &str) -> Result<()> {
+    // cargo itself knows what it installed there, and of which release.
+    let installed = output(cargo().args(["install", "--list", "--root"]).arg(dir));
+    let wanted = format!("{name} v{release}:");
+    if installed.is_ok_and(|list| list.lines().any(|line| line == wanted)) {
+        return Ok(());
+    }
+    say(format!(
+        "{name} {release} is not here yet; it is built once, into {}",
+        dir.display()
+    ));
+    SHELL
+        .run(
+            cargo()
+                .args(["install", name, "--locked", "--version", release, "--root"])
+                .arg(dir),
+        )
+        .with_context(|| format!("cannot build {name} {release} from crates.io"))
+}
+
+/// Installs zig, which PyPI has as a wheel, into an environment of Python in `dir`.
+fn zig(dir: &Path) -> Result<PathBuf> {
+    let environment = dir.join(format!("zig-{ZIG}"));
+    if let Some(zig) = zig_in(&environment) {
+        return Ok(zig);
+    }
+    if output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_err() {
+        apt::install(SHELL, &["python3", "python3-venv"])?;
+    }
+    say(format!(
+        "zig {ZIG} is not here yet; it is some 90 MB from PyPI, into {}",
+        dir.display()
+    ));
+    SHELL.run(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&environment),
+    )?;
+    SHELL.run(
+        Command::new(environment.join("bin/python"))
+            .args(["-m", "pip", "install", "--disable-pip-version-check"])
+            .args(["--quiet", "--no-deps", "--only-binary=:all:"])
+            .arg(format!("ziglang=={ZIG}")),
+    )?;
+    match zig_in(&environment) {
+        Some(zig) => Ok(zig),
+        None => bail!("the wheel ziglang {ZIG} has no zig in it"),
+    }
+}
+
+/// The zig in an environment of Python, whatever Python's version; none, if it does not run.
+fn zig_in(environment: &Path) -> Option<PathBuf> {
+    let pythons = fs::read_dir(environment.join("lib")).ok()?.flatten();
+    let mut zigs = pythons.map(|python| python.path().join("site-packages/ziglang/zig"));
+    zigs.find(|zig| {
+        let about = output(Command::new(zig).arg("version"));
+        about.is_ok_and(|version| version.trim() == ZIG)
+    })
+}
