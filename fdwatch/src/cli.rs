@@ -1,12 +1,18 @@
 //! The command line.
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
-    agent::config::HISTORY,
+    agent::config::{HISTORY, SOCKET},
     diagnose::Severity,
     filter::Filter,
     model::FileType,
@@ -58,6 +64,29 @@ pub enum Command {
     Agent(Agent),
 }
 
+/// Whether an agent is asked.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// Socket of the agent that is asked, if it runs, instead of loading programs once more; `none` to
+    /// ask none
+    #[arg(long, env = "FDWATCH_AGENT", value_name = "SOCKET", default_value = SOCKET)]
+    pub agent: PathBuf,
+}
+
+impl Ask {
+    /// The socket, if an agent may be asked.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        (self.agent != Path::new("none")).then_some(&self.agent)
+    }
+
+    /// Whether it was said which.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.agent != Path::new(SOCKET)
+    }
+}
+
 /// See [`Command::Watch`].
 #[derive(Debug, Args)]
 pub struct Watch {
@@ -80,6 +109,9 @@ pub struct Watch {
     /// Of whom stacks and asked-for paths are wanted, besides those of --pid
     #[arg(long, value_name = "WHOM", value_enum, default_value_t = Detail::Suspects)]
     pub detail: Detail,
+    /// Whether an agent is asked.
+    #[command(flatten)]
+    pub ask: Ask,
 }
 
 /// What fdwatch itself may use.
@@ -216,6 +248,9 @@ pub struct Fds {
     /// Where it is from.
     #[command(flatten)]
     pub source: Source,
+    /// Whether an agent is asked.
+    #[command(flatten)]
+    pub ask: Ask,
 }
 
 /// See [`Command::Explain`].
@@ -236,6 +271,9 @@ pub struct Explain {
     /// Where it is from, if it is a look.
     #[command(flatten)]
     pub source: Source,
+    /// Whether an agent is asked.
+    #[command(flatten)]
+    pub ask: Ask,
 }
 
 /// See [`Command::Trace`].
@@ -386,8 +424,11 @@ pub struct Agent {
     /// Write a configuration that says what there is to say, with comments and the defaults
     #[arg(long, group = "instead", conflicts_with = "config")]
     pub print_example: bool,
+    /// How much is logged: off, error, warn, info, debug or trace [default: FDWATCH_LOG, or info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
     /// Have the agent of this host take its programs out of the kernel and end
-    #[arg(long, group = "instead", conflicts_with = "config")]
+    #[arg(long, group = "instead")]
     pub stop: bool,
 }
 
@@ -477,17 +518,48 @@ impl Filters {
         self.all || self.types.iter().any(|&of| of != FileType::Regular)
     }
 
+    /// The least severity that is wanted.
+    #[must_use]
+    pub fn least_severity(&self) -> Severity {
+        let usual = if self.all_types() {
+            Severity::Info
+        } else {
+            Severity::Warning
+        };
+        self.severity.unwrap_or(usual)
+    }
+
+    /// All that is said, as the names of the options and their values.
+    #[must_use]
+    pub fn words(&self) -> Vec<(&'static str, String)> {
+        let mut words = Vec::new();
+        words.extend(self.pid.iter().map(|pid| ("pid", pid.to_string())));
+        for (name, globs) in [
+            ("comm", &self.comm),
+            ("exe", &self.exe),
+            ("cgroup", &self.cgroup),
+            ("unit", &self.unit),
+            ("container", &self.container),
+            ("path", &self.path),
+        ] {
+            words.extend(globs.iter().map(|glob| (name, glob.glob().to_owned())));
+        }
+        words.extend(self.types.iter().map(|of| ("type", of.name().to_owned())));
+        words.extend(self.min_fds.map(|least| ("min-fds", least.to_string())));
+        let severity = self.severity.map(|least| least.name().to_owned());
+        words.extend(severity.map(|least| ("severity", least)));
+        if self.all {
+            words.push(("all", "true".to_owned()));
+        }
+        words
+    }
+
     /// The filter.
     ///
     /// # Errors
     ///
     /// If the patterns are too large together.
     pub fn filter(&self) -> Result<Filter, globset::Error> {
-        let least = if self.all_types() {
-            Severity::Info
-        } else {
-            Severity::Warning
-        };
         Ok(Filter {
             pids: self.pid.clone(),
             comm: set(&self.comm)?,
@@ -498,7 +570,7 @@ impl Filters {
             types: self.types.clone(),
             path: set(&self.path)?,
             min_fds: self.min_fds,
-            severity: self.severity.unwrap_or(least),
+            severity: self.least_severity(),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 use globset::GlobSet;
 
 use crate::{
+    agent::event::Told,
     diagnose::{Finding, ProcessInfo, Severity},
     model::FileType,
 };
@@ -57,6 +58,23 @@ impl Filter {
 }
 
 impl Filter {
+    /// Whether what the agent told is wanted. What is about fdwatch itself always is.
+    #[must_use]
+    pub fn wants_told(&self, told: &Told) -> bool {
+        if let Told::Finding(finding) = told {
+            return self.wants(finding);
+        }
+        let Some(process) = told.process() else {
+            return true;
+        };
+        let severity = told.severity();
+        self.wants_process(process.pid)
+            && severity.is_none_or(|severity| severity >= self.severity)
+            && matches(self.comm.as_ref(), Some(&process.comm))
+            && self.wants_owner(process)
+            && self.path.is_none()
+    }
+
     /// Whether it is wanted by what the process runs, and belongs to.
     fn wants_owner(&self, process: &ProcessInfo) -> bool {
         let who = &process.who;

@@ -288,6 +288,20 @@ pub fn hostname() -> String {
         .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
+/// What tells this boot from others; nothing, where /proc does not have it.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| String::new(), |id| id.trim().to_owned())
+}
+
+/// Memory that this process has now, in bytes.
+#[must_use]
+pub fn resident() -> u64 {
+    let statm = procfs::process::Process::myself().and_then(|own| own.statm());
+    statm.map_or(0, |statm| statm.resident * procfs::page_size())
+}
+
 /// What this process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {

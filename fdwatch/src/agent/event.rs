@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{
     diagnose::{Finding, ProcessInfo, Severity},
     duplicates::Change,
@@ -46,6 +48,28 @@ pub enum Told {
 /// same file, the same kind. 128 bits of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u128);
+
+impl Key {
+    /// The key of what is about `subject`, of a process that is known by `process`, and of what else
+    /// tells it from others.
+    #[must_use]
+    pub fn of(boot_id: &str, subject: &str, process: &ProcessInfo, parts: &[u64]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(boot_id.as_bytes());
+        hash.update([0]);
+        hash.update(subject.as_bytes());
+        hash.update([0]);
+        hash.update(process.pid.to_le_bytes());
+        // /proc shows it to the hundredth of a second alone.
+        hash.update((process.start_time / 10_000_000).to_le_bytes());
+        for part in parts {
+            hash.update(part.to_le_bytes());
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.finalize()[..16]);
+        Self(u128::from_be_bytes(key))
+    }
+}
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@
 //! Nothing here knows the probe or the loop, but by the questions of [`shared::Question`].
 
 pub mod alerts;
+pub mod api;
 mod client;
 pub mod config;
 pub mod event;
@@ -19,6 +20,8 @@ pub mod outlet;
 pub mod privileges;
 pub mod rules;
 mod sentence;
+pub mod services;
 pub mod shared;
+pub mod stop;
 pub mod systemd;
 pub mod view;

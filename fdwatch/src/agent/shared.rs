@@ -73,6 +73,10 @@ pub struct Shared {
     pub events: broadcast::Sender<Arc<Event>>,
     outlets: Mutex<Vec<Outlet>>,
     questions: mpsc::Sender<Question>,
+    /// What does not work as it should, and why.
+    troubles: Mutex<BTreeMap<&'static str, String>>,
+    /// Counted up by the live loop ten times a second: that it lives.
+    pub heartbeat: Arc<AtomicU64>,
     /// What clients of the API asked, and how that went.
     pub api: ApiCounts,
 }
@@ -101,6 +105,8 @@ impl Shared {
             events: broadcast::channel(MOST_BEHIND).0,
             outlets: Mutex::default(),
             questions,
+            troubles: Mutex::default(),
+            heartbeat: Arc::default(),
             api: ApiCounts::default(),
         };
         (Arc::new(shared), asked)
@@ -126,6 +132,12 @@ impl Shared {
         }
         // Where no one listens it is nobody's loss.
         let _ = self.events.send(event);
+    }
+
+    /// Whether what the key is of is there now.
+    #[must_use]
+    pub fn is_active(&self, key: Key) -> bool {
+        lock(&self.active).contains_key(&key)
     }
 
     /// What is there now, in the order of the keys.
@@ -158,6 +170,25 @@ impl Shared {
         outlets
             .map(|outlet| (outlet.name, Arc::clone(&outlet.counts)))
             .collect()
+    }
+
+    /// What does not work as it should: what of it, and why.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<(String, String)> {
+        let troubles = lock(&self.troubles);
+        let troubles = troubles.iter();
+        troubles
+            .map(|(&of, reason)| (of.to_owned(), reason.clone()))
+            .collect()
+    }
+
+    /// Something does not work any more, or does again.
+    pub fn set_trouble(&self, of: &'static str, reason: Option<String>) {
+        let mut troubles = lock(&self.troubles);
+        match reason {
+            Some(reason) => troubles.insert(of, reason),
+            None => troubles.remove(of),
+        };
     }
 
     /// Asks the loop. Whether there is room for another question.

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use super::{
     WritingOutput as _, check_pid,
     live::{Follower, Live, News, Newsroom, Stop, Wanted, now},
+    remote::Remote,
     reporter, snapshot,
 };
 use crate::{
@@ -35,6 +36,11 @@ const MOST_SHARERS: usize = 8;
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     check_pid(explain.pid)?;
+    if !explain.source.proc
+        && let Some(agent) = Remote::find(&explain.ask)?
+    {
+        return agent.explain(explain);
+    }
     let filter = Filter {
         pids: vec![explain.pid],
         severity: Severity::Info,

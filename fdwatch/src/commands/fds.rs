@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use super::{WritingOutput as _, check_pid, reporter, snapshot};
+use super::{WritingOutput as _, check_pid, remote::Remote, reporter, snapshot};
 use crate::{
     cli::Fds,
     investigate::{self, Supervisords, pipe_ends, table_report},
@@ -13,6 +13,11 @@ use crate::{
 
 pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
     check_pid(fds.pid)?;
+    if !fds.source.proc
+        && let Some(agent) = Remote::find(&fds.ask)?
+    {
+        return agent.fds(fds);
+    }
     let snapshot = snapshot::take(fds.source.proc, true)?;
     let model = &snapshot.engine.model;
     let table = model.table_of(fds.pid);

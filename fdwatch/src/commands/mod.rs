@@ -8,6 +8,7 @@ mod history;
 mod lint;
 mod live;
 mod record;
+mod remote;
 mod replay;
 mod run;
 mod scan;

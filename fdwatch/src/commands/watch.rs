@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{
     Output, WritingOutput as _, check_pids,
     live::{Follower, Live, News, Newsroom, Stop, Wanted, now},
+    remote::Remote,
     reporter,
 };
 use crate::{
@@ -20,6 +21,11 @@ use crate::{
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;
     check_pids(&watch.filters)?;
+    if let Some(agent) = Remote::find(&watch.ask)?
+        && let Some(code) = agent.watch(watch)?
+    {
+        return Ok(code);
+    }
     let live = Live::start(Wanted {
         ring_bytes: watch.ring_size.0,
         all_types: watch.filters.all_types(),

@@ -9,7 +9,9 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub(crate) use self::{beyond::pinned, supervisord::Supervisords,
+pub(crate) use self::{
+    beyond::pinned,
+    supervisord::Supervisords,
     table::{pipe_ends, table_report},
 };
 use crate::{
@@ -75,6 +77,11 @@ impl Investigator {
             growing: FxHashSet::default(),
             shared: FxHashMap::default(),
         }
+    }
+
+    /// Other findings are wanted from here on.
+    pub(crate) fn set_filter(&mut self, filter: Filter) {
+        self.filter = filter;
     }
 
     /// What is to be told of `duplicate`, if anything.

@@ -182,6 +182,11 @@ impl<W: Write> Reporter<W> {
         }
     }
 
+    /// The host whose reporter it is.
+    pub fn host(&self) -> &str {
+        self.json.host()
+    }
+
     /// Ends it, and gives back what it wrote to.
     pub fn into_output(self) -> W {
         self.output
@@ -359,6 +364,12 @@ fn line(json: serde_json::Result<String>) -> io::Result<String> {
 /// Says on standard error that events are followed from here on.
 pub fn say_started(account: &Account) {
     say(Level::INFO, &text::started(account));
+}
+
+/// The account of it all, for a person.
+#[must_use]
+pub fn summary_text(account: &Account) -> String {
+    text::summary(account)
 }
 
 /// Gives the account of it all on standard error.

@@ -55,6 +55,12 @@ impl Clock {
         zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
+    /// The same of a time of day: nanoseconds since 1970.
+    #[must_use]
+    pub fn rfc3339_of(&self, wall_time: u64) -> String {
+        self.rfc3339(Moment(wall_time.saturating_sub(self.offset)))
+    }
+
     /// Hours, minutes and seconds of the day here.
     #[must_use]
     pub fn time_of_day(&self, moment: Moment) -> String {

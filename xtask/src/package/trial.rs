@@ -29,7 +29,7 @@ const OLDEST: System = System {
 };
 
 /// Whether the binary has the command `agent`, which checks the configuration.
-const HAS_AGENT: bool = false;
+const HAS_AGENT: bool = true;
 
 const CONFIGURATION: &str = "/etc/fdwatch/agent.toml";
 /// What an administrator adds to it, and what the next version of the package does.

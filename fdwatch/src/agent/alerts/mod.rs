@@ -40,9 +40,6 @@ use self::{
 use super::{config, event::Event, outlet::Counts, view::Active};
 use crate::{duplicates::Change, proc};
 
-/// Where what was told is kept, if nothing else is said.
-pub const STATE: &str = "/var/lib/fdwatch/alerts.json";
-
 /// What alerts need to know beyond the configuration.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -120,9 +117,9 @@ impl Setup {
     #[must_use]
     pub fn new(config: config::Alerts, host: String) -> Self {
         Self {
+            state: config.state_file.clone(),
             config,
             host,
-            state: PathBuf::from(STATE),
             journal: PathBuf::from(JOURNAL),
             active: Vec::new(),
             pace: Pace::default(),

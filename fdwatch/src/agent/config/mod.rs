@@ -14,7 +14,7 @@ pub use self::{
     load::{Failure, Loaded, load, load_default},
     read::{Mistake, read},
 };
-use super::event::Measure;
+use super::{event::Measure, stop::STOP_FILE};
 use crate::{
     cli::Detail,
     diagnose::{Cause, Severity},
@@ -58,6 +58,8 @@ pub struct Watch {
     pub max_cpu: f64,
     /// Of whom stacks and asked-for paths are wanted.
     pub detail: Detail,
+    /// The kill switch: as long as root has a file here, the agent does not run.
+    pub stop_file: PathBuf,
 }
 
 /// What findings a rule is about: all terms that are there must match.
@@ -137,6 +139,8 @@ pub struct Alerts {
     pub commands: Vec<Vec<String>>,
     /// `journald = true`
     pub journald: bool,
+    /// Keeps what was sent.
+    pub state_file: PathBuf,
 }
 
 /// Someone who takes things over HTTP.
@@ -209,6 +213,7 @@ impl Default for Watch {
             ring_bytes: None,
             max_cpu: 1.0,
             detail: Detail::Suspects,
+            stop_file: PathBuf::from(STOP_FILE),
         }
     }
 }
@@ -250,6 +255,7 @@ impl Default for Alerts {
             alertmanagers: Vec::new(),
             commands: Vec::new(),
             journald: false,
+            state_file: PathBuf::from(ALERTS),
         }
     }
 }
@@ -295,6 +301,9 @@ pub const SOCKET: &str = "/run/fdwatch/agent.sock";
 
 /// Where the history is, if nothing else is said.
 pub const HISTORY: &str = "/var/lib/fdwatch/history.db";
+
+/// Where what alerts were sent is kept, if nothing else is said.
+pub const ALERTS: &str = "/var/lib/fdwatch/alerts.json";
 
 /// Where what the fleet could not be sent yet is, if nothing else is said.
 pub const SPOOL: &str = "/var/lib/fdwatch/spool";

@@ -170,7 +170,7 @@ pub(super) trait Follower {
     fn started(&mut self, live: &mut Live) -> Result<()>;
     /// Ten times a second; `is_slow` once.
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()>;
-    /// Whether there is nothing more to wait for.
+    /// Whether there is nothing more to wait for. Asked ten times a second.
     fn is_over(&self, _: &Live) -> bool {
         false
     }
@@ -505,7 +505,7 @@ impl Live {
     }
 
     /// Brings the account up to date.
-    fn count(&mut self) {
+    pub(super) fn count(&mut self) {
         self.account.duration = proc::boottime().saturating_sub(self.began);
         self.account.take_from(&self.engine);
         self.account.usage = proc::usage();

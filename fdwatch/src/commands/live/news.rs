@@ -50,6 +50,11 @@ impl Newsroom {
         }
     }
 
+    /// The counts of tables that have many descriptors.
+    pub(in crate::commands) const fn growth(&self) -> &Growth {
+        &self.growth
+    }
+
     /// Tells what has changed, and what is rarely news if it is time to look for that.
     pub(in crate::commands) fn look(
         &mut self,

@@ -49,6 +49,10 @@ impl Json {
         }
     }
 
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
     pub(super) fn finding(
         &self,
         finding: &Finding,

@@ -93,6 +93,7 @@ fn watch(mut section: Section<'_>) -> Watch {
         let all = Detail::value_variants().iter();
         given.choice(all.map(|&detail| (detail.name(), detail)))
     });
+    set(&mut watch.stop_file, it.value("stop_file"), Given::path);
     section.finish();
     watch
 }
@@ -313,6 +314,7 @@ fn alerts(mut section: Section<'_>, watch: &Watch) -> Alerts {
     set(&mut alerts.most_per_minute, given, |given| {
         u32::try_from(given.integer(1..=6000)?).ok()
     });
+    set(&mut alerts.state_file, it.value("state_file"), Given::path);
     set(&mut alerts.journald, it.value("journald"), Given::boolean);
     alerts.webhooks = endpoints(it.sections("webhook"), Follows::Nothing);
     alerts.alertmanagers = endpoints(it.sections("alertmanager"), Follows::Path("/api/v2/alerts"));

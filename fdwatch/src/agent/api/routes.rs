@@ -1,0 +1,559 @@
+//! What can be asked for, and the answers.
+
+use std::{
+    fmt::Write as _,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path, RawQuery, State as Extracted},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    access::{self, Gate, Token},
+    page,
+    query::{self, Query, Shape},
+    stream,
+};
+use crate::{
+    agent::{
+        config, metrics,
+        shared::{Question, Shared, TableAnswer},
+        view::{ProcessRow, View},
+    },
+    cli::Target,
+    diagnose::Severity,
+    investigate::{self, Supervisords, table_report},
+    proc,
+    report::{Format, Reporter, TableReport},
+};
+
+/// Objects in one answer, if nothing else is asked for, and at the most.
+const LIMIT: usize = 200;
+const MOST: usize = 10_000;
+
+/// Processes in one answer, at the most: each is asked of /proc.
+const MOST_PROCESSES: usize = 1000;
+
+/// How long the live loop may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The view is as old as this, at the most, where the live loop does what it is to do: seconds.
+const STALE: f64 = 5.0;
+
+/// What answers are made of.
+#[derive(Clone)]
+pub struct State {
+    /// What the live loop hands out.
+    pub shared: Arc<Shared>,
+    /// `[metrics]` of the configuration.
+    pub metrics: config::Metrics,
+    /// What is watched, for those who ask if it is enough for them.
+    pub watch: config::Watch,
+    reporter: Arc<Mutex<Reporter<io::Sink>>>,
+    supervisords: Arc<Mutex<Supervisords>>,
+}
+
+impl State {
+    /// See the fields. `reporter` is one whose names for descriptions are those of the events.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        metrics: config::Metrics,
+        watch: config::Watch,
+        reporter: Reporter<io::Sink>,
+    ) -> Self {
+        Self {
+            shared,
+            metrics,
+            watch,
+            reporter: Arc::new(Mutex::new(reporter)),
+            supervisords: Arc::default(),
+        }
+    }
+
+    /// The same by another configuration.
+    #[must_use]
+    pub fn with(&self, config: &config::Config) -> Self {
+        Self {
+            metrics: config.metrics.clone(),
+            watch: config.watch.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// One whose clock is right.
+    pub(super) fn reporter(&self) -> MutexGuard<'_, Reporter<io::Sink>> {
+        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        reporter.clock.adjust(proc::wall_time(), proc::boottime());
+        reporter
+    }
+
+    /// What `write` shows.
+    fn show(
+        &self,
+        shape: Shape,
+        write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
+    ) -> Result<Response, Refusal> {
+        let format = if shape == Shape::Text {
+            Format::Text
+        } else {
+            Format::Json
+        };
+        let mut reporter = self.reporter().to(Vec::new(), format);
+        write(&mut reporter)
+            .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+        Ok(typed(shape, reporter.into_output()))
+    }
+}
+
+pub(super) fn router(state: State, token: Option<Token>) -> Router {
+    let gate = Gate {
+        token,
+        shared: Arc::clone(&state.shared),
+        lookups: Arc::default(),
+    };
+    Router::new()
+        .route("/", get(page::index))
+        .route("/page/{name}", get(page::named))
+        .route("/metrics", get(metrics))
+        .route("/v1/findings", get(findings))
+        .route("/v1/processes", get(processes))
+        .route("/v1/processes/{pid}/fds", get(fds))
+        .route("/v1/explain/{pid}", get(explain))
+        .route("/v1/events", get(events))
+        .route("/v1/health", get(health))
+        .route("/v1/summary", get(summary))
+        .route("/v1/version", get(version))
+        .route("/v1/openapi.json", get(openapi))
+        .fallback(nothing)
+        .method_not_allowed_fallback(not_so)
+        .layer(DefaultBodyLimit::max(0))
+        .layer(middleware::from_fn_with_state(gate, access::check))
+        .with_state(state)
+}
+
+/// Why a request is not answered.
+type Refusal = (StatusCode, Json<Value>);
+
+/// A refusal with its reason.
+pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
+    let body = json!({"schema": 1, "type": "error", "error": reason});
+    (status, Json(body))
+}
+
+use error as refusal;
+
+fn bad(reason: impl AsRef<str>) -> Refusal {
+    refusal(StatusCode::BAD_REQUEST, reason.as_ref())
+}
+
+async fn nothing() -> Refusal {
+    refusal(
+        StatusCode::NOT_FOUND,
+        "there is nothing here: /v1/openapi.json tells what there is",
+    )
+}
+
+async fn not_so(method: Method) -> Response {
+    let words = format!("{method} is not for this: GET is");
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, &words).into_response();
+    let allowed = HeaderValue::from_static("GET, HEAD");
+    response.headers_mut().insert(header::ALLOW, allowed);
+    response
+}
+
+fn typed(shape: Shape, bytes: impl Into<axum::body::Body>) -> Response {
+    let kind = match shape {
+        Shape::Json => "application/json",
+        Shape::Lines => "application/x-ndjson",
+        Shape::Text => "text/plain; charset=utf-8",
+    };
+    let kind = HeaderValue::from_static(kind);
+    ([(header::CONTENT_TYPE, kind)], bytes.into()).into_response()
+}
+
+fn pid(text: &str) -> Result<u32, Refusal> {
+    text.parse()
+        .ok()
+        .filter(|&pid| pid > 0 && i32::try_from(pid).is_ok())
+        .ok_or_else(|| bad("the process is not a number that processes have"))
+}
+
+fn limit(query: &Query, most: usize) -> usize {
+    query.limit.unwrap_or(LIMIT).min(most)
+}
+
+async fn ask<T>(
+    state: &State,
+    question: impl FnOnce(oneshot::Sender<T>) -> Question,
+) -> Result<T, Refusal> {
+    let (sender, receiver) = oneshot::channel();
+    let busy = || {
+        refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent has other things to do: try again later",
+        )
+    };
+    if !state.shared.ask(question(sender)) {
+        return Err(busy());
+    }
+    match timeout(ANSWER, receiver).await {
+        Ok(Ok(answer)) => Ok(answer),
+        _ => Err(busy()),
+    }
+}
+
+/// `/v1/findings`: what is there now.
+async fn findings(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["format", "limit"], true).map_err(bad)?;
+    let mut active = state.shared.active();
+    active.retain(|active| query.filter.wants_told(&active.last.told));
+    active.sort_by_key(|active| std::cmp::Reverse((active.last.told.severity(), active.since)));
+    let all = active.len();
+    active.truncate(limit(&query, MOST));
+    if query.shape == Shape::Text {
+        return state.show(Shape::Text, |reporter| {
+            for active in &active {
+                reporter.told(&active.last.told, active.last.at)?;
+            }
+            Ok(())
+        });
+    }
+    let reporter = state.reporter();
+    let mut lines = Vec::with_capacity(active.len());
+    for active in &active {
+        // The event's object, with a field more.
+        let json = &active.last.json;
+        let object = json.strip_suffix('}').unwrap_or(json);
+        let since = reporter.clock.rfc3339_of(active.since);
+        lines.push(format!("{object},\"since\":\"{since}\"}}"));
+    }
+    if query.shape == Shape::Lines {
+        return Ok(typed(Shape::Lines, lines.join("\n") + "\n"));
+    }
+    let more = all - lines.len();
+    let body = format!(
+        "{{\"schema\":1,\"type\":\"findings\",\"host\":{},\"more\":{more},\"findings\":[{}]}}",
+        json!(reporter.host()),
+        lines.join(",")
+    );
+    Ok(typed(Shape::Json, body))
+}
+
+/// `/v1/processes`: those with the most descriptors.
+async fn processes(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
+    let most = limit(&query, MOST_PROCESSES);
+    let rows = ask(&state, |answer| Question::Processes { most, answer }).await?;
+    let rows = tokio::task::spawn_blocking(move || rows.into_iter().map(completed).collect());
+    let rows: Vec<ProcessRow> = rows.await.unwrap_or_default();
+    let view = state.shared.view();
+    let reporter = state.reporter();
+    let shown: Vec<Value> = rows.iter().map(|row| as_json(row, &reporter)).collect();
+    let body = json!({
+        "schema": 1,
+        "type": "processes",
+        "time": reporter.clock.rfc3339(view.at),
+        "more": view.account.processes.saturating_sub(rows.len()),
+        "processes": shown,
+    });
+    Ok(Json(body).into_response())
+}
+
+/// The row, with what /proc says where the loop did not ask.
+fn completed(mut row: ProcessRow) -> ProcessRow {
+    if row.limit.is_none()
+        && let Some(process) = proc::process(row.pid, row.start_time)
+    {
+        row.uid = process.uid;
+        row.unit = process.who.unit;
+        row.limit = process.most_fds;
+    }
+    row
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share, of which three digits are shown"
+)]
+fn as_json(row: &ProcessRow, reporter: &Reporter<io::Sink>) -> Value {
+    let started = crate::model::Moment(row.start_time);
+    let share = row.limit.filter(|&limit| limit > 0);
+    let share =
+        share.map(|limit| (row.descriptors as f64 / limit as f64 * 1000.0).round() / 1000.0);
+    json!({
+        "pid": row.pid,
+        "start_time": (row.start_time != 0).then(|| reporter.clock.rfc3339(started)),
+        "ppid": row.ppid,
+        "comm": String::from_utf8_lossy(&row.comm),
+        "uid": row.uid,
+        "unit": row.unit,
+        "descriptors": row.descriptors,
+        "limit": row.limit,
+        "limit_share": share,
+        "duplicate_files": row.duplicate_files,
+        "duplicate_descriptors": row.duplicate_descriptors,
+        "curve": row.curve,
+    })
+}
+
+/// `/v1/processes/{pid}/fds`
+async fn fds(
+    Extracted(state): Extracted<State>,
+    Path(asked): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let pid = pid(&asked)?;
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
+    let answer = ask(&state, |answer| Question::Table { pid, answer }).await?;
+    let answer = answer.ok_or_else(|| no_process(pid))?;
+    let supervisords = Arc::clone(&state.supervisords);
+    // /proc is asked for each descriptor, which takes its time.
+    let report = tokio::task::spawn_blocking(move || report(*answer, &supervisords)).await;
+    let report =
+        report.map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+    let now = state.shared.view().at;
+    state.show(query.shape, |reporter| reporter.table(&report, now))
+}
+
+fn no_process(pid: u32) -> Refusal {
+    refusal(
+        StatusCode::NOT_FOUND,
+        &format!("there is no process {pid}, or the kernel hides it"),
+    )
+}
+
+fn report(answer: TableAnswer, supervisords: &Mutex<Supervisords>) -> TableReport {
+    let TableAnswer {
+        process,
+        table,
+        parents,
+        pipe_ends,
+    } = answer;
+    let info = investigate::process_of(process.tgid, Some(&process));
+    let mut supervisords = supervisords.lock().unwrap_or_else(PoisonError::into_inner);
+    table_report(
+        info,
+        Some(&table),
+        parents.as_ref(),
+        &mut supervisords,
+        |pipe| pipe_ends.get(&{ pipe.ino }).cloned().unwrap_or_default(),
+    )
+}
+
+/// `/v1/explain/{pid}`
+async fn explain(
+    Extracted(state): Extracted<State>,
+    Path(asked): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let pid = pid(&asked)?;
+    let query = query::read(query.as_deref(), &["format", "target"], false).map_err(bad)?;
+    let target = query.target.as_deref().map(absolute_target).transpose();
+    let target = target.map_err(bad)?;
+    let answer = ask(&state, |answer| Question::Explain {
+        pid,
+        target,
+        answer,
+    })
+    .await?;
+    let explanation = answer.map_err(|reason| refusal(StatusCode::NOT_FOUND, &reason))?;
+    let now = state.shared.view().at;
+    state.show(query.shape, |reporter| {
+        reporter.explanation(&explanation, now)
+    })
+}
+
+fn absolute_target(text: &str) -> Result<Target, &'static str> {
+    if let Ok(fd) = text.parse() {
+        return Ok(Target::Fd(fd));
+    }
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(Target::Path(text.to_owned()));
+    }
+    Err("target: neither a descriptor nor a path from the root")
+}
+
+/// `/v1/events`
+async fn events(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["format", "current"], true).map_err(bad)?;
+    Ok(stream::answer(&state, query))
+}
+
+/// `/v1/summary`: the account fdwatch gives of itself, as `watch` does at its end.
+async fn summary(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
+    let view = state.shared.view();
+    if query.shape == Shape::Text {
+        let text = crate::report::summary_text(&view.account) + "\n";
+        return Ok(typed(Shape::Text, text));
+    }
+    state.show(query.shape, |reporter| {
+        reporter.summary(&view.account, view.at)
+    })
+}
+
+/// `/v1/health`: whether all is well, and if not, what is not. 503 if the live loop stands still.
+async fn health(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
+    let view = state.shared.view();
+    let Health { status, troubles } = Health::of(&state.shared, &view);
+    let code = if status == "stalled" {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    if query.shape == Shape::Text {
+        let mut text = format!("{status}\n");
+        for (what, trouble) in &troubles {
+            let _ = writeln!(text, "{what}: {trouble}");
+        }
+        return Ok((code, typed(Shape::Text, text)).into_response());
+    }
+    let mut by_severity = [0_u32; 3];
+    for active in state.shared.active() {
+        if let Some(severity) = active.last.told.severity() {
+            by_severity[severity as usize] += 1;
+        }
+    }
+    let of = |severity: Severity| by_severity[severity as usize];
+    let reporter = state.reporter();
+    let account = &view.account;
+    let drift = account.statistics.drift;
+    let outlets = state.shared.outlets();
+    let outlets = outlets.iter().map(|(name, counts)| {
+        let [taken, dropped, delivered, failed] = counts.now();
+        let counts =
+            json!({"taken": taken, "dropped": dropped, "delivered": delivered, "failed": failed});
+        ((*name).to_owned(), counts)
+    });
+    let body = json!({
+        "schema": 1,
+        "type": "health",
+        "time": reporter.clock.rfc3339(view.at),
+        "host": reporter.host(),
+        "status": status,
+        "troubles": troubles.iter().map(|(what, reason)| json!({"of": what, "reason": reason})).collect::<Vec<_>>(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "kernel": crate::probe::host::kernel_release(),
+        "duration": crate::report::time::seconds(account.duration),
+        "processes": account.processes,
+        "descriptors": account.descriptors,
+        "findings": {"info": of(Severity::Info), "warning": of(Severity::Warning), "critical": of(Severity::Critical)},
+        "told": {"found": account.found, "changed": account.changed, "gone": account.gone, "ignored": view.ignored},
+        "events": account.statistics.events(),
+        "lost": account.lost.total(),
+        "drift": drift.total(),
+        "audits": drift.audits,
+        "budget": {"sheds": account.shedding.name(), "max_cpu": view.budget_percent, "cpu": (view.used_percent * 100.0).round() / 100.0},
+        "cpu_seconds": account.usage.user + account.usage.system,
+        "rss_bytes": view.rss,
+        "outlets": outlets.collect::<serde_json::Map<_, _>>(),
+        "api": {
+            "requests": state.shared.api.requests.load(Relaxed),
+            "refused": state.shared.api.refused.load(Relaxed),
+            "readers": state.shared.api.readers.load(Relaxed),
+            "slow_readers": state.shared.api.slow_readers.load(Relaxed),
+        },
+    });
+    Ok((code, Json(body)).into_response())
+}
+
+/// How the agent does.
+pub(crate) struct Health {
+    pub(crate) status: &'static str,
+    pub(crate) troubles: Vec<(String, String)>,
+}
+
+impl Health {
+    pub(crate) fn of(shared: &Shared, view: &View) -> Self {
+        let mut troubles = shared.troubles();
+        let age = crate::report::time::seconds(proc::boottime().saturating_sub(view.at.0));
+        if age > STALE {
+            let words = format!("the live loop has done nothing for {age:.0} s");
+            troubles.push(("loop".to_owned(), words));
+            return Self {
+                status: "stalled",
+                troubles,
+            };
+        }
+        let shedding = view.account.shedding;
+        if shedding != crate::budget::Shedding::Nothing {
+            troubles.push((
+                "budget".to_owned(),
+                format!("left undone: {}", shedding.name()),
+            ));
+        }
+        let status = if troubles.is_empty() {
+            "ok"
+        } else {
+            "degraded"
+        };
+        Self { status, troubles }
+    }
+}
+
+/// `/v1/version`
+async fn version(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    query::read(query.as_deref(), &[], false).map_err(bad)?;
+    let view = state.shared.view();
+    let watch = &state.watch;
+    let body = json!({
+        "schema": 1,
+        "type": "version",
+        "version": env!("CARGO_PKG_VERSION"),
+        "api": "v1",
+        "pid": std::process::id(),
+        "kernel": crate::probe::host::kernel_release(),
+        "follows": {
+            "severity": watch.severity.name(),
+            "all_types": watch.all_types,
+        },
+        "processes": view.account.processes,
+        "descriptors": view.account.descriptors,
+    });
+    Ok(Json(body).into_response())
+}
+
+/// `/v1/openapi.json`
+async fn openapi() -> Response {
+    typed(Shape::Json, include_str!("openapi.json"))
+}
+
+/// `/metrics`
+async fn metrics(Extracted(state): Extracted<State>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let format = metrics::Format::accepted(accept);
+    let text = metrics::encode_as(format, &state.shared, &state.metrics);
+    let kind = HeaderValue::from_static(format.content_type());
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}

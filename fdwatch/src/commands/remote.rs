@@ -1,0 +1,276 @@
+//! Asks the agent of this host, where there is one, instead of loading programs once more.
+
+use std::{
+    io::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode, time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use reqwest::{Client, Response, StatusCode};
+use serde::Deserialize;
+use tokio::runtime::{self, Runtime};
+
+use super::{
+    WritingOutput as _,
+    live::{End as _, Stop},
+};
+use crate::{
+    cli::{Ask, Detail, Explain, Fds, Filters, MaxCpu, Output, Target, Watch},
+    diagnose::Severity,
+    probe::default_ring_bytes,
+    report::{Format, note},
+};
+
+/// Until when the agent must begin to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The agent.
+pub(super) struct Remote {
+    client: Client,
+    runtime: Runtime,
+    /// What it says of itself.
+    about: About,
+}
+
+#[derive(Deserialize)]
+struct About {
+    pid: u32,
+    follows: Follows,
+    processes: u64,
+    descriptors: u64,
+}
+
+#[derive(Deserialize)]
+struct Follows {
+    severity: String,
+    all_types: bool,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+}
+
+impl Remote {
+    /// The agent that is to be asked, if one runs.
+    ///
+    /// # Errors
+    ///
+    /// If one was named that does not answer.
+    pub(super) fn find(ask: &Ask) -> Result<Option<Self>> {
+        let Some(socket) = ask.socket() else {
+            return Ok(None);
+        };
+        match Self::at(socket) {
+            Ok(remote) => Ok(Some(remote)),
+            Err(error) if ask.is_named() => {
+                Err(error.context(format!("no agent answers at {}", socket.display())))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn at(socket: &Path) -> Result<Self> {
+        // Before all else: mostly there is none.
+        drop(UnixStream::connect(socket)?);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let client = Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .build()
+            .context("cannot ask the agent")?;
+        let about = runtime.block_on(async {
+            let response = get(&client, "/v1/version").await?;
+            let about = response.bytes().await?;
+            Ok::<_, anyhow::Error>(serde_json::from_slice(&about)?)
+        })?;
+        Ok(Self {
+            client,
+            runtime,
+            about,
+        })
+    }
+
+    /// Whether it follows what the filters ask for. Why not is said.
+    fn follows(&self, filters: &Filters) -> bool {
+        let follows = &self.about.follows;
+        let least = filters.least_severity();
+        let is_enough = (follows.all_types || !filters.all_types())
+            && [Severity::Info, Severity::Warning, Severity::Critical]
+                .iter()
+                .find(|severity| severity.name() == follows.severity)
+                .is_some_and(|&followed| followed <= least);
+        if !is_enough {
+            note(&format!(
+                "the agent follows less than that ({} and up{}): watching without it",
+                follows.severity,
+                if follows.all_types {
+                    ""
+                } else {
+                    ", regular files"
+                }
+            ));
+        }
+        is_enough
+    }
+
+    fn say(&self, what: &str) {
+        note(&format!(
+            "{what} through the agent (process {})",
+            self.about.pid
+        ));
+    }
+
+    /// Shows what it answers.
+    fn show(&self, path: &str) -> Result<()> {
+        self.runtime.block_on(async {
+            let body = get(&self.client, path).await?.bytes().await?;
+            write(&body)
+        })
+    }
+
+    /// `watch`, if the agent can do what is asked for.
+    pub(super) fn watch(&self, watch: &Watch) -> Result<Option<ExitCode>> {
+        if watch.ring_size.0 != default_ring_bytes()
+            || watch.budget.max_cpu != MaxCpu(1.0)
+            || watch.detail != Detail::Suspects
+            || !self.follows(&watch.filters)
+        {
+            return Ok(None);
+        }
+        self.say("watching");
+        if watch.output.format() == Format::Text {
+            note(&format!(
+                "watching {} descriptors of {} processes; Ctrl-C ends",
+                self.about.descriptors, self.about.processes
+            ));
+        }
+        let shape = match watch.output.format() {
+            Format::Json => "lines",
+            Format::Text => "text",
+        };
+        let query = query(&watch.filters);
+        self.runtime.block_on(async {
+            let mut stop = Stop::after(watch.duration);
+            stop.begin()?;
+            let path = format!("/v1/events?current=true&format={shape}{query}");
+            let mut response = get(&self.client, &path).await?;
+            loop {
+                tokio::select! {
+                    ended = stop.come() => {
+                        ended?;
+                        break;
+                    }
+                    chunk = response.chunk() => match chunk {
+                        Ok(Some(chunk)) => write(&chunk)?,
+                        Ok(None) | Err(_) => bail!("the agent has ended"),
+                    }
+                }
+            }
+            drop(response);
+            let summary = get(&self.client, &format!("/v1/summary?format={shape}")).await?;
+            let summary = summary.bytes().await?;
+            match watch.output.format() {
+                Format::Json => write(&summary),
+                Format::Text => {
+                    note(&format!(
+                        "of the agent, since it began: {}",
+                        String::from_utf8_lossy(&summary).trim_end()
+                    ));
+                    Ok(())
+                }
+            }
+        })?;
+        Ok(Some(ExitCode::SUCCESS))
+    }
+
+    /// `fds`
+    pub(super) fn fds(&self, fds: &Fds) -> Result<ExitCode> {
+        self.show(&format!(
+            "/v1/processes/{}/fds?format={}",
+            fds.pid,
+            shape(&fds.output)
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// `explain`
+    pub(super) fn explain(&self, explain: &Explain) -> Result<ExitCode> {
+        let mut path = format!(
+            "/v1/explain/{}?format={}",
+            explain.pid,
+            shape(&explain.output)
+        );
+        if let Some(target) = &explain.target {
+            let target = match target {
+                Target::Fd(fd) => fd.to_string(),
+                Target::Path(path) => path.clone(),
+            };
+            add(&mut path, "target", &target);
+        }
+        if explain.duration.is_some() {
+            // Who is asked about is followed in detail from then on.
+            self.runtime.block_on(async {
+                let asked = format!("/v1/explain/{}", explain.pid);
+                drop(get(&self.client, &asked).await?);
+                let mut stop = Stop::after(explain.duration);
+                stop.begin()?;
+                self.say("following");
+                stop.come().await
+            })?;
+        }
+        self.show(&path)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+const fn shape(output: &Output) -> &'static str {
+    match output.format() {
+        Format::Json => "json",
+        Format::Text => "text",
+    }
+}
+
+async fn get(client: &Client, path: &str) -> Result<Response> {
+    let request = client.get(format!("http://agent{path}")).send();
+    let response = tokio::time::timeout(PATIENCE, request).await;
+    let response = response
+        .context("the agent does not answer")?
+        .context("the agent does not answer")?;
+    if response.status() == StatusCode::OK {
+        return Ok(response);
+    }
+    let status = response.status();
+    let body = response.bytes().await.unwrap_or_default();
+    match serde_json::from_slice::<Refused>(&body) {
+        Ok(refused) => bail!("{}", refused.error),
+        Err(_) => bail!("the agent refuses: {status}"),
+    }
+}
+
+fn write(bytes: &[u8]) -> Result<()> {
+    let mut output = anstream::stdout().lock();
+    output
+        .write_all(bytes)
+        .and_then(|()| output.flush())
+        .writing_output()?;
+    Ok(())
+}
+
+/// The filters as a query, behind others.
+fn query(filters: &Filters) -> String {
+    let mut query = String::new();
+    for (name, value) in filters.words() {
+        add(&mut query, name, &value);
+    }
+    query
+}
+
+fn add(query: &mut String, name: &str, value: &str) {
+    query.push('&');
+    let mut pair = form_urlencoded::Serializer::new(String::new());
+    pair.append_pair(name, value);
+    query.push_str(&pair.finish());
+}
