@@ -14,6 +14,7 @@ use super::{
     live::{End as _, Stop},
 };
 use crate::{
+    agent::client::use_ring,
     cli::{Ask, Detail, Explain, Fds, Filters, MaxCpu, Output, Target, Watch},
     diagnose::Severity,
     probe::default_ring_bytes,
@@ -76,6 +77,7 @@ impl Remote {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
+        use_ring();
         let client = Client::builder()
             .unix_socket(socket)
             .no_proxy()
@@ -118,7 +120,7 @@ impl Remote {
 
     fn say(&self, what: &str) {
         note(&format!(
-            "{what} through the agent (process {})",
+            "{what} through the agent (process {}); Ctrl-C ends",
             self.about.pid
         ));
     }
@@ -140,13 +142,10 @@ impl Remote {
         {
             return Ok(None);
         }
-        self.say("watching");
-        if watch.output.format() == Format::Text {
-            note(&format!(
-                "watching {} descriptors of {} processes; Ctrl-C ends",
-                self.about.descriptors, self.about.processes
-            ));
-        }
+        self.say(&format!(
+            "watching {} descriptors of {} processes",
+            self.about.descriptors, self.about.processes
+        ));
         let shape = match watch.output.format() {
             Format::Json => "lines",
             Format::Text => "text",

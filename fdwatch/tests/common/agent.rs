@@ -108,6 +108,10 @@ impl Agent {
         stream.write_all(request.as_bytes())?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes)?;
+        if bytes.is_empty() {
+            // While the configuration is read again.
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(answer(&bytes))
     }
 
@@ -120,7 +124,10 @@ impl Agent {
 
     /// The findings there are.
     pub(crate) fn findings(&self) -> Vec<Value> {
-        let findings = self.json("/v1/findings?limit=10000");
+        let path = "/v1/findings?limit=10000";
+        let answer = eventually("the findings", || self.get(path).ok());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let findings = answer.json();
         findings["findings"].as_array().expect("a list").clone()
     }
 
@@ -131,6 +138,17 @@ impl Agent {
             let mut findings = self.findings().into_iter();
             findings.find(|finding| finding["file"]["path"] == path)
         })
+    }
+
+    /// Waits until there is no finding on a path.
+    pub(crate) fn none_on(&self, path: &Path) {
+        let path = path.to_str().expect("a path of the tests is UTF-8");
+        eventually(&format!("no finding on {path}"), || {
+            let mut findings = self.findings().into_iter();
+            findings
+                .all(|finding| finding["file"]["path"] != path)
+                .then_some(())
+        });
     }
 
     /// Ends it as systemd does, and gives its exit code and what it said.
@@ -146,9 +164,15 @@ pub(crate) fn answer(bytes: &[u8]) -> Answer {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("not an answer: {}", String::from_utf8_lossy(bytes)));
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     let mut body = bytes[end + 4..].to_vec();
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+    if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
         body = joined(&body);
     }
     Answer {

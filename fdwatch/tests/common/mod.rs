@@ -5,6 +5,7 @@
     reason = "each test crate uses some of it, and none uses all"
 )]
 
+pub(crate) mod agent;
 pub(crate) mod lines;
 mod log;
 pub(crate) mod procfs;
@@ -25,7 +26,7 @@ use std::{
 
 use serde_json::Value;
 
-pub(crate) use self::{log::Log, puppet::Puppet, watch::Watch};
+pub(crate) use self::{agent::Agent, log::Log, puppet::Puppet, watch::Watch};
 
 /// Until when what must happen has to have happened. Generous, for machines that have other things
 /// to do.
@@ -81,6 +82,8 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn fdwatch<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fdwatch"));
     command.args(arguments).stdin(Stdio::null());
+    // An agent of the host is not what is tested.
+    command.env("FDWATCH_AGENT", "none");
     command
 }
 

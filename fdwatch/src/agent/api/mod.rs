@@ -84,6 +84,13 @@ impl Listeners {
                 );
             }
         }
+        // Where another agent is, that is what is said.
+        let unix = config.socket.as_deref().map(|path| {
+            let listener = bind_unix(path, config.socket_mode)
+                .with_context(|| format!("cannot listen on {}", path.display()))?;
+            Ok::<_, anyhow::Error>((listener, path.to_owned()))
+        });
+        let unix = unix.transpose()?;
         let tcp = config.listen.iter().map(|address| {
             let listener = std::net::TcpListener::bind(address)
                 .with_context(|| format!("cannot listen on {address}"))?;
@@ -91,13 +98,8 @@ impl Listeners {
             Ok(listener)
         });
         let tcp = tcp.collect::<Result<Vec<_>>>()?;
-        let unix = config.socket.as_deref().map(|path| {
-            let listener = bind_unix(path, config.socket_mode)
-                .with_context(|| format!("cannot listen on {}", path.display()))?;
-            Ok::<_, anyhow::Error>((listener, path.to_owned()))
-        });
         Ok(Self {
-            unix: unix.transpose()?,
+            unix,
             tcp,
             tls,
             token,

@@ -23,10 +23,19 @@ const STALE: u64 = 30_000_000_000;
 /// Processes whose /proc is read in one go, for the loop not to be held up.
 const MOST_READ: usize = 16;
 
+/// A process with fewer descriptors is not near its limit, for what is shown.
+const LARGE: usize = 64;
+
+/// Those that use this share of what they may have are near it: percent.
+const NEAR: u64 = 50;
+
 /// The rows of the processes that were shown of late.
 #[derive(Default)]
 pub(super) struct Rows {
     known: FxHashMap<u32, Known>,
+    /// What processes with many descriptors may have: when they were started, how many, and when that
+    /// was read.
+    limits: FxHashMap<u32, (u64, Option<u64>, Moment)>,
     counted: Moment,
 }
 
@@ -50,7 +59,8 @@ pub(super) struct Shown {
 impl Rows {
     /// The `most` processes with the most descriptors, and as many with the most duplicates.
     pub(super) fn show(&mut self, live: &Live, most: usize, now: Moment) -> Shown {
-        let shown = rows(live, most);
+        self.read_limits(&live.engine.model, now);
+        let shown = self.rows(live, most);
         let here: FxHashSet<u32> = shown.rows.iter().map(|row| row.pid).collect();
         self.known.retain(|pid, _| here.contains(pid));
         let is_time = now.since(self.counted) >= EVERY;
@@ -80,7 +90,32 @@ impl Rows {
 
     /// As many rows as are wanted, with what is known of them.
     pub(super) fn look_up(&self, live: &Live, most: usize) -> Shown {
-        self.fill(rows(live, most))
+        self.fill(self.rows(live, most))
+    }
+
+    /// Reads what some of the processes with many descriptors may have.
+    fn read_limits(&mut self, model: &Model, now: Moment) {
+        self.limits
+            .retain(|&pid, &mut (started, ..)| model.is_there(pid, started));
+        let large = model
+            .processes()
+            .filter(|process| len(model, process.tgid) >= LARGE);
+        let mut read = 0;
+        for process in large {
+            let known = self.limits.get(&process.tgid);
+            if read < MOST_READ && known.is_none_or(|&(.., at)| now.since(at) > STALE) {
+                let limit = (process.start_time, proc::most_fds(process.tgid), now);
+                self.limits.insert(process.tgid, limit);
+                read += 1;
+            }
+        }
+    }
+
+    /// Whether a process uses a good part of what it may have, and which: thousandths.
+    fn near(&self, pid: u32, len: usize) -> Option<u64> {
+        let &(_, limit, _) = self.limits.get(&pid)?;
+        let share = (len as u64).saturating_mul(1000) / limit?.max(1);
+        (share >= NEAR * 10).then_some(share)
     }
 
     fn fill(&self, mut shown: Shown) -> Shown {
@@ -119,54 +154,65 @@ impl Known {
     }
 }
 
-fn rows(live: &Live, most: usize) -> Shown {
-    let model = &live.engine.model;
-    let twice = live.engine.duplicates.by_process();
-    let mut all: Vec<(usize, &Process)> = model
-        .processes()
-        .map(|process| (len(model, process.tgid), process))
-        .collect();
-    let descriptors: usize = all.iter().map(|&(len, _)| len).sum();
-    let processes = all.len();
-    // The first are the largest, in order; of the rest those with duplicates are of interest.
-    let largest = most.min(all.len());
-    if largest < all.len() {
-        all.select_nth_unstable_by_key(largest, |&(len, process)| (Reverse(len), process.tgid));
+impl Rows {
+    fn rows(&self, live: &Live, most: usize) -> Shown {
+        let model = &live.engine.model;
+        let twice = live.engine.duplicates.by_process();
+        let mut all: Vec<(usize, &Process)> = model
+            .processes()
+            .map(|process| (len(model, process.tgid), process))
+            .collect();
+        let descriptors: usize = all.iter().map(|&(len, _)| len).sum();
+        let processes = all.len();
+        // Those with the most; of the rest, those with duplicates, and those near their limit.
+        let largest = most.min(all.len());
+        if largest < all.len() {
+            all.select_nth_unstable_by_key(largest, |&(len, process)| (Reverse(len), process.tgid));
+        }
+        let (shown, rest) = all.split_at(largest);
+        let mut shown = shown.to_vec();
+        let twice_more = |&(_, process): &(usize, &Process)| {
+            twice.get(&process.tgid).map(|&(_, more)| more as u64)
+        };
+        let near = |&(len, process): &(usize, &Process)| self.near(process.tgid, len);
+        add(&mut shown, rest, most, twice_more);
+        add(&mut shown, rest, most, near);
+        shown.sort_unstable_by_key(|&(len, process)| (Reverse(len), process.tgid));
+        shown.dedup_by_key(|(_, process)| process.tgid);
+        let rows: Vec<_> = shown
+            .into_iter()
+            .map(|(len, process)| {
+                let (files, more) = twice.get(&process.tgid).copied().unwrap_or_default();
+                ProcessRow {
+                    pid: process.tgid,
+                    start_time: process.start_time,
+                    ppid: process.parent,
+                    comm: process.name().to_vec(),
+                    descriptors: len,
+                    duplicate_files: files,
+                    duplicate_descriptors: more,
+                    ..ProcessRow::default()
+                }
+            })
+            .collect();
+        Shown {
+            more_processes: processes - rows.len(),
+            more_descriptors: descriptors - rows.iter().map(|row| row.descriptors).sum::<usize>(),
+            rows,
+        }
     }
-    let (shown, rest) = all.split_at(largest);
-    let mut with_most: Vec<_> = rest
-        .iter()
-        .filter_map(|&(len, process)| Some((twice.get(&process.tgid)?.1, len, process)))
-        .collect();
-    with_most.sort_unstable_by_key(|&(more, _, process)| (Reverse(more), process.tgid));
-    let with_most = with_most.iter().take(most);
-    let mut shown: Vec<_> = shown
-        .iter()
-        .copied()
-        .chain(with_most.map(|&(_, len, process)| (len, process)))
-        .collect();
-    shown.sort_unstable_by_key(|&(len, process)| (Reverse(len), process.tgid));
-    let rows: Vec<_> = shown
-        .into_iter()
-        .map(|(len, process)| {
-            let (files, more) = twice.get(&process.tgid).copied().unwrap_or_default();
-            ProcessRow {
-                pid: process.tgid,
-                start_time: process.start_time,
-                ppid: process.parent,
-                comm: process.name().to_vec(),
-                descriptors: len,
-                duplicate_files: files,
-                duplicate_descriptors: more,
-                ..ProcessRow::default()
-            }
-        })
-        .collect();
-    Shown {
-        more_processes: processes - rows.len(),
-        more_descriptors: descriptors - rows.iter().map(|row| row.descriptors).sum::<usize>(),
-        rows,
-    }
+}
+
+/// Adds the `most` of the rest of whom the most can be said.
+fn add<'a>(
+    shown: &mut Vec<(usize, &'a Process)>,
+    rest: &[(usize, &'a Process)],
+    most: usize,
+    how: impl Fn(&(usize, &'a Process)) -> Option<u64>,
+) {
+    let mut found: Vec<_> = rest.iter().filter_map(|it| Some((how(it)?, it))).collect();
+    found.sort_unstable_by_key(|&(much, &(_, process))| (Reverse(much), process.tgid));
+    shown.extend(found.into_iter().take(most).map(|(_, it)| *it));
 }
 
 fn len(model: &Model, tgid: u32) -> usize {
