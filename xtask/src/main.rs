@@ -10,6 +10,7 @@ mod manuals;
 mod package;
 mod setup;
 mod shell;
+mod soak;
 mod tasks;
 mod toolchain;
 mod vm;
@@ -135,6 +136,21 @@ enum Task {
         #[arg(long, requires = "test")]
         made: bool,
     },
+    /// Run the agent for long, with all going on at once that may, and hold it to what it began as
+    ///
+    /// Needs root. Writes what came out to `soak.json` in the target directory.
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        minutes: u64,
+    },
+    /// What goes on while the agent is soaked
+    #[command(hide = true)]
+    SoakWorker {
+        #[arg(value_enum)]
+        work: soak::Work,
+        directory: PathBuf,
+    },
     /// Check formatting, lints and documentation
     Lint,
 }
@@ -168,6 +184,8 @@ fn main() -> ExitCode {
         Task::Manuals { dir } => manuals::manuals(dir.as_deref()),
         Task::Package { made: true, .. } => package::try_made(),
         Task::Package { test, .. } => package::package(test),
+        Task::Soak { minutes } => soak::soak(Duration::from_secs(minutes * 60)),
+        Task::SoakWorker { work, directory } => soak::work(work, &directory),
         Task::Lint => lint::lint(),
     };
     match result {

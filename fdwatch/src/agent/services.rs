@@ -362,7 +362,8 @@ impl Running {
             shared.set_trouble("history", None);
         }
         if let Some((events, counts)) = outlets.alerts {
-            let setup = alerts::Setup::new(config.alerts.clone(), proc::hostname());
+            let mut setup = alerts::Setup::new(config.alerts.clone(), proc::hostname());
+            setup.active = shared.active();
             let alerting = alerts::run(setup, events, counts, first_told, stops.clone());
             let shared = Arc::clone(shared);
             running.tasks.spawn_local(async move {

@@ -6,7 +6,7 @@ mod cargo;
 mod find;
 mod nginx;
 mod postgres;
-mod processes;
+pub(crate) mod processes;
 mod programs;
 mod recording;
 mod shell;

@@ -30,7 +30,7 @@ extern "C" fn note_interruption(_: libc::c_int) {
 
 /// From now on Ctrl-C and the like are an error of whatever is going on, for everything to be put
 /// away on the way out; and who loses its parent becomes a child of this process.
-pub(super) fn take_charge() -> Result<()> {
+pub(crate) fn take_charge() -> Result<()> {
     let handler = note_interruption as extern "C" fn(libc::c_int);
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: the handler does nothing but store to an atomic.
@@ -44,12 +44,12 @@ pub(super) fn take_charge() -> Result<()> {
 }
 
 /// Whether this is to end.
-pub(super) fn is_interrupted() -> bool {
+pub(crate) fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
 /// Sleeps; fails if this is to end.
-pub(super) fn pause(duration: Duration) -> Result<()> {
+pub(crate) fn pause(duration: Duration) -> Result<()> {
     let end = Instant::now() + duration;
     loop {
         if is_interrupted() {
@@ -64,7 +64,7 @@ pub(super) fn pause(duration: Duration) -> Result<()> {
 }
 
 /// Tries until it works; fails with its last error after some time.
-pub(super) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let end = Instant::now() + TO_END;
     loop {
         match attempt() {
@@ -77,15 +77,15 @@ pub(super) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T>
 
 /// A program that was started, and the process group that it leads.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     name: String,
-    pub(super) child: Child,
+    pub(crate) child: Child,
     log: Option<std::path::PathBuf>,
 }
 
 impl Group {
     /// Starts `command`, whose output goes where it says.
-    pub(super) fn spawn(command: &mut Command) -> Result<Self> {
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).process_group(0);
         // SAFETY: prctl may be called after a fork, whatever other threads did.
         unsafe {
@@ -106,7 +106,7 @@ impl Group {
     }
 
     /// Starts `command`, whose output goes to the file `log`.
-    pub(super) fn logging(command: &mut Command, log: &Path) -> Result<Self> {
+    pub(crate) fn logging(command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("cannot write {}", log.display()))?;
         let mut group = Self::spawn(command.stdout(file.try_clone()?).stderr(file))?;
@@ -115,17 +115,17 @@ impl Group {
     }
 
     /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends the leader a signal.
-    pub(super) fn signal(&self, signal: libc::c_int) {
+    pub(crate) fn signal(&self, signal: libc::c_int) {
         send(self.child.id(), 1, signal);
     }
 
     /// Waits until it has ended by itself; fails if it does, or takes longer than `limit`.
-    pub(super) fn finish(mut self, limit: Duration) -> Result<()> {
+    pub(crate) fn finish(mut self, limit: Duration) -> Result<()> {
         let Some(status) = self.wait(limit)? else {
             bail!("{} took longer than {} s", self.name, limit.as_secs());
         };
@@ -136,7 +136,7 @@ impl Group {
     }
 
     /// Fails if it has ended.
-    pub(super) fn still_runs(&mut self) -> Result<()> {
+    pub(crate) fn still_runs(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended: {status}{}", self.name, self.said());
         }
@@ -144,7 +144,7 @@ impl Group {
     }
 
     /// Asks the leader to end, and waits until it has.
-    pub(super) fn end(mut self, signal: libc::c_int) -> Result<()> {
+    pub(crate) fn end(mut self, signal: libc::c_int) -> Result<()> {
         self.still_runs()?;
         self.signal(signal);
         if self.wait(TO_END)?.is_none() {
@@ -154,12 +154,12 @@ impl Group {
     }
 
     /// Stops all that the group does, with all that it holds: it goes on holding it.
-    pub(super) fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         send(self.child.id(), -1, libc::SIGSTOP);
     }
 
     /// Ends the whole group at once, which is how it is meant to end.
-    pub(super) fn kill(self) {
+    pub(crate) fn kill(self) {
         drop(self);
     }
 
@@ -196,7 +196,7 @@ impl Drop for Group {
 ///
 /// Programs make process groups and sessions of their own; who loses its parent comes here.
 #[derive(Debug)]
-pub(super) struct Sweep;
+pub(crate) struct Sweep;
 
 impl Drop for Sweep {
     fn drop(&mut self) {
