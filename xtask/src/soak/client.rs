@@ -15,6 +15,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::workers::give_way;
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -27,7 +29,7 @@ pub(super) fn get(socket: &Path, path: &str) -> Result<Value> {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         bail!("no answer to {path}");
     };
-    if !head.starts_with("HTTP/1.1 200") {
+    if !head.starts_with("HTTP/1.0 200") {
         bail!("{path}: {}", head.lines().next().unwrap_or_default());
     }
     Ok(serde_json::from_str(body)?)
@@ -72,6 +74,7 @@ impl Hammer {
             let stop = Arc::clone(&hammer.stop);
             let (answered, refused) = (Arc::clone(&hammer.answered), Arc::clone(&hammer.refused));
             hammer.threads.push(thread::spawn(move || {
+                give_way();
                 for path in ASKED.iter().cycle().skip(first) {
                     if stop.load(Relaxed) {
                         return;

@@ -39,8 +39,11 @@ const MOST_GROWTH: f64 = 1.05;
 /// How long an overrun lasts.
 const OVERRUN: Duration = Duration::from_secs(4);
 
+/// Descriptors that are opened and closed, all together.
+const DESCRIPTORS: usize = 100_000;
+
 /// Room on the disk that is filled.
-const DISK: &str = "size=24m";
+const DISK: &str = "size=100m";
 
 /// What the agent was like at one time.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +100,7 @@ fn run(directory: &Path, time: Duration) -> Result<()> {
     let socket = directory.join("agent.sock");
     let place = directory.display();
     let toml = format!(
-        "[watch]\nmax_cpu = 100\nstop_file = \"{place}/stop\"\n[history]\nfile = \"{place}/state/history.db\"\nmost_bytes = \"8M\"\n[api]\nsocket = \"{}\"\n",
+        "[watch]\nmax_cpu = 100\nring_bytes = \"16M\"\nstop_file = \"{place}/stop\"\n[history]\nfile = \"{place}/state/history.db\"\nmost_bytes = \"64M\"\n[api]\nsocket = \"{}\"\n",
         socket.display()
     );
     fs::write(directory.join("agent.toml"), toml)?;
@@ -110,12 +113,9 @@ fn run(directory: &Path, time: Duration) -> Result<()> {
     eventually(|| get(&socket, "/v1/health"))?;
     let events = Events::read(&socket, directory.join("duplicate-"))?;
     let mut workers = Vec::new();
-    for what in [
-        Work::Forks,
-        Work::Descriptors,
-        Work::Killed,
-        Work::Duplicates,
-    ] {
+    let many = std::iter::repeat_n(Work::Descriptors, DESCRIPTORS.div_ceil(workers::MANY));
+    let others = [Work::Forks, Work::Killed, Work::Duplicates];
+    for what in others.into_iter().chain(many) {
         workers.push(begin(what, directory)?);
     }
     let hammer = Hammer::start(&socket, 4);
