@@ -1,5 +1,7 @@
 //! The command line.
 
+mod fleet;
+
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -51,6 +53,8 @@ pub enum Command {
     /// Tell what is wrong with the logs in configurations of supervisord; exit 0 if nothing is, 1 if
     /// something is, 2 on error
     Lint(Lint),
+    /// Ask what is found on many hosts: which duplicates are the same bug, which are new, who reports
+    Fleet(Fleet),
 }
 
 /// See [`Command::Watch`].
@@ -317,6 +321,8 @@ pub struct Lint {
     #[arg(long, value_name = "DIR")]
     pub logrotate: Option<String>,
 }
+
+pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
 
 /// How things are shown.
 #[derive(Debug, Args)]

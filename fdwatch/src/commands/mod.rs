@@ -3,6 +3,7 @@
 mod doctor;
 mod explain;
 mod fds;
+mod fleet;
 mod lint;
 mod live;
 mod record;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
         Some(Command::Lint(lint)) => lint::run(&lint),
+        Some(Command::Fleet(fleet)) => fleet::run(&fleet),
     }
 }
 

@@ -9,16 +9,13 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::template::template;
-use crate::{
-    detail::Frame,
-    diagnose::{Finding, ProcessInfo},
-};
+use crate::{detail::Frame, diagnose::Finding};
 
 /// The rules by which signatures are made. What a signature is changes with this alone.
 pub const VERSION: u32 = 1;
 
 /// Frames that are kept beside a signature.
-const MOST_FRAMES: usize = 5;
+pub(crate) const MOST_FRAMES: usize = 5;
 
 /// Bytes of a frame that are kept.
 const LONGEST_FRAME: usize = 200;
@@ -37,7 +34,7 @@ pub struct Signature {
     /// The program.
     pub program: Program,
     /// Why the duplicate is.
-    pub cause: &'static str,
+    pub cause: String,
     /// The template of the file's path; empty if that is not known.
     pub path: String,
     /// The functions that made the last descriptor, from the inside out, as far as they are known.
@@ -57,27 +54,41 @@ pub enum Program {
     Comm(String),
 }
 
+/// What a signature is made of, as far as it is known: from a finding, or from what was told of one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Parts<'a> {
+    /// The group that a supervisord's program is in.
+    pub(crate) supervisor: Option<&'a str>,
+    pub(crate) unit: Option<&'a str>,
+    /// It is in a container.
+    pub(crate) is_contained: bool,
+    pub(crate) exe: Option<&'a [u8]>,
+    pub(crate) comm: &'a [u8],
+    pub(crate) cause: &'a str,
+    /// The file's path, as the process sees it: where a container's files are on the host is not the
+    /// same everywhere.
+    pub(crate) path: Option<&'a [u8]>,
+}
+
 impl Program {
     /// The program of a process. What says most of it first: supervisord's programs are all in one
     /// service. Scopes are no programs: sessions have many, and containers' have their ids.
-    #[must_use]
-    pub fn of(process: &ProcessInfo, host: &str) -> Self {
-        if let Some((group, _)) = &process.supervisor {
+    fn of(parts: &Parts<'_>, host: &str) -> Self {
+        if let Some(group) = parts.supervisor {
             return Self::Supervisor(template(group.as_bytes(), host));
         }
-        let is_contained = process.who.container.is_some();
-        if let Some(unit) = process.who.unit.as_deref()
+        if let Some(unit) = parts.unit
             && unit.ends_with(".service")
             && !unit.starts_with("user@")
-            && !is_contained
+            && !parts.is_contained
         {
             return Self::Service(template(&unescaped(unit), host));
         }
-        if let Some(exe) = &process.exe {
+        if let Some(exe) = parts.exe {
             let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
             return Self::Exe(template(exe, host));
         }
-        Self::Comm(template(&process.comm, host))
+        Self::Comm(template(parts.comm, host))
     }
 }
 
@@ -96,23 +107,37 @@ impl Signature {
     /// The signature of a finding on a host.
     #[must_use]
     pub fn of(finding: &Finding, host: &str) -> Self {
-        let program = Program::of(&finding.process, host);
-        // As the process sees it: where a container's files are on the host is not the same everywhere.
-        let file = &finding.file;
-        let path = file.process_path.as_ref().or(file.path.as_ref());
-        let path = path.map_or_else(String::new, |path| {
-            template(path.strip_suffix(b" (deleted)").unwrap_or(path), host)
-        });
-        let cause = finding.cause.name();
+        let (process, file) = (&finding.process, &finding.file);
+        let parts = Parts {
+            supervisor: process.supervisor.as_ref().map(|(group, _)| &group[..]),
+            unit: process.who.unit.as_deref(),
+            is_contained: process.who.container.is_some(),
+            exe: process.exe.as_deref(),
+            comm: &process.comm,
+            cause: finding.cause.name(),
+            path: file.process_path.as_deref().or(file.path.as_deref()),
+        };
         let descriptors = finding.fds.iter().chain(&finding.closed).rev();
         let mut stacks = descriptors.map(|fd| &fd.stack[..]);
         let stack = stacks.find(|stack| stack.iter().any(|it| it.place.is_some()));
         Self {
-            id: id(&program.to_string(), cause, &path),
-            program,
-            cause,
-            path,
             frames: frames(stack.unwrap_or_default()),
+            ..Self::made(&parts, host)
+        }
+    }
+
+    /// The signature that these make; no frames are known.
+    pub(crate) fn made(parts: &Parts<'_>, host: &str) -> Self {
+        let program = Program::of(parts, host);
+        let path = parts.path.map_or_else(String::new, |path| {
+            template(path.strip_suffix(b" (deleted)").unwrap_or(path), host)
+        });
+        Self {
+            id: id(&program.to_string(), parts.cause, &path),
+            program,
+            cause: parts.cause.to_owned(),
+            path,
+            frames: Vec::new(),
         }
     }
 }
@@ -139,12 +164,17 @@ fn frames(stack: &[Frame]) -> Vec<String> {
         .take(MOST_FRAMES)
         .map(|place| {
             let module = place.module.as_deref().map(String::from_utf8_lossy);
-            let module = module.as_deref().and_then(|path| path.rsplit('/').next());
-            let module = module.map_or("", |file| file.split(".so").next().unwrap_or(file));
-            let text = format!("{module}!{}", place.symbol);
-            text.chars().take(LONGEST_FRAME).collect()
+            frame(module.as_deref(), &place.symbol)
         })
         .collect()
+}
+
+/// A function, with the program or library it is in without directory and version.
+pub(crate) fn frame(module: Option<&str>, symbol: &str) -> String {
+    let module = module.and_then(|path| path.rsplit('/').next());
+    let module = module.map_or("", |file| file.split(".so").next().unwrap_or(file));
+    let text = format!("{module}!{symbol}");
+    text.chars().take(LONGEST_FRAME).collect()
 }
 
 /// systemd writes what may not be in the name of a unit as `\x2d`.
@@ -170,7 +200,7 @@ mod tests {
     use super::*;
     use crate::{
         detail::Place,
-        diagnose::{Cause, Descriptor, FileInfo, Severity, Way},
+        diagnose::{Cause, Descriptor, FileInfo, ProcessInfo, Severity, Way},
         duplicates::Change,
         model::{FileType, Lineage, Provenance, Slot},
         who::Who,
@@ -274,7 +304,10 @@ mod tests {
 
     #[test]
     fn programs_are_called_by_what_says_most() {
-        let of = |process: &ProcessInfo| Program::of(process, "h").to_string();
+        let of = |process: &ProcessInfo| {
+            let finding = finding(process.clone(), "/x");
+            Signature::of(&finding, "h").program.to_string()
+        };
         let mut one = process("/system.slice/supervisor.service");
         assert_eq!(of(&one), "supervisor.service");
         one.supervisor = Some(("web".into(), "web_00".into()));

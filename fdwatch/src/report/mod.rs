@@ -3,6 +3,7 @@
 mod calls;
 mod escape;
 mod explanation;
+pub mod fleet;
 mod json;
 pub mod junit;
 pub mod lint;
@@ -318,4 +319,9 @@ pub fn say_summary(account: &Account) {
 /// Says something that is not part of the output. Where that cannot be said, no one listens.
 pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "fdwatch: {text}");
+}
+
+/// Bytes that strangers chose, as a terminal may show them.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    escape::Escaped(bytes).to_string()
 }
