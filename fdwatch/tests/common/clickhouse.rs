@@ -141,6 +141,7 @@ impl ClickHouse {
 
     fn try_query(&self, text: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(super::DEADLINE)).ok()?;
         write!(
             stream,
             "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
