@@ -277,8 +277,8 @@ fn who_may_only_read_can_ask_and_not_write() {
     });
 }
 
-/// Lets connections through to a port, and cuts every so many-th of them in the middle of the request
-/// or of the answer.
+/// Lets connections through to a port, and cuts each after a while: one in the middle of a request, the
+/// next when the server has answered and before that is passed on.
 fn cutting_proxy(to: u16, cuts: Arc<AtomicUsize>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -298,12 +298,12 @@ fn pass(mut from: TcpStream, to: u16, number: usize, cuts: &AtomicUsize) {
     let wait = Some(Duration::from_millis(20));
     let _ = (from.set_read_timeout(wait), server.set_read_timeout(wait));
     let mut buffer = [0; 4096];
-    let (mut asked, mut idle) = (0, 0);
+    let (mut asked, mut answers, mut idle) = (0, 0, 0);
     loop {
         if let Ok(length) = from.read(&mut buffer) {
             asked += length;
             // In the middle of what is sent.
-            if length == 0 || (number % 4 == 1 && asked > 700) {
+            if length == 0 || (number.is_multiple_of(2) && asked > 20_000) {
                 cuts.fetch_add(usize::from(length > 0), Ordering::Relaxed);
                 return;
             }
@@ -313,13 +313,13 @@ fn pass(mut from: TcpStream, to: u16, number: usize, cuts: &AtomicUsize) {
         }
         match server.read(&mut buffer) {
             // The server has it, and no one is told.
-            Ok(length) if length > 0 && number % 4 == 2 => {
+            Ok(length) if length > 0 && !number.is_multiple_of(2) && answers == 3 => {
                 cuts.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             Ok(0) => return,
             Ok(length) if from.write_all(&buffer[..length]).is_err() => return,
-            Ok(_) => idle = 0,
+            Ok(_) => (answers, idle) = (answers + 1, 0),
             Err(_) => idle += 1,
         }
         if idle > 3000 {

@@ -44,6 +44,9 @@ struct Group<'a> {
     last: u32,
 }
 
+/// Processes, findings, the first and last time, and the file of that.
+type OfHost<'a> = (BTreeSet<u64>, BTreeSet<u64>, u32, u32, &'a str);
+
 impl Rows {
     fn wanted<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = &'a FindingRow> {
         self.findings.iter().filter(move |row| {
@@ -123,8 +126,7 @@ impl Rows {
     }
 
     pub(super) fn hosts_of(&self, asked: &Asked) -> Vec<HostOf> {
-        let mut hosts: BTreeMap<&str, (BTreeSet<u64>, BTreeSet<u64>, u32, u32, &str)> =
-            BTreeMap::new();
+        let mut hosts: BTreeMap<&str, OfHost<'_>> = BTreeMap::new();
         for row in self
             .findings
             .iter()

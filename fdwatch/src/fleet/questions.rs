@@ -302,7 +302,10 @@ impl Source {
                 let rows = client
                     .ask::<sql::DuplicatesRow>(&sql::duplicates(by), Asked::STRUCTURE, asked)
                     .await?;
-                let mut all: Vec<_> = rows.into_iter().map(|row| row.into_answer()).collect();
+                let mut all: Vec<_> = rows
+                    .into_iter()
+                    .map(sql::DuplicatesRow::into_answer)
+                    .collect();
                 sort(&mut all);
                 Ok(all)
             }

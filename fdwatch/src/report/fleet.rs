@@ -461,7 +461,7 @@ mod tests {
         let all = [duplicates("a\x1b[2J"), duplicates("b")];
         let text = SHOW.answer(Answer::Duplicates(&all, By::Signature));
         let expected = [
-            "SIGNATURE  PROGRAM    CAUSE     PATH              HOSTS  PROCESSES  FDS   SEVERITY  FIRST  LAST  TREND",
+            "SIGNATURE  PROGRAM   CAUSE     PATH              HOSTS  PROCESSES  FDS   SEVERITY  FIRST  LAST  TREND",
             "v1:ab      a\\x1b[2J  reopened  /var/log/{n}.log  400    401        1203  warning   2 h    10 s  ·▁█",
             "and 1 others: see them with --limit",
         ];
