@@ -1,6 +1,8 @@
 //! The fleet's tables and questions, on real engines: what is asked gets the same answers from each,
 //! and from rows in memory; and nothing is lost, and nothing counted twice, whatever breaks.
 
+#![allow(clippy::unwrap_used, reason = "what helps tests may fail as these do")]
+
 mod common;
 
 use std::{
