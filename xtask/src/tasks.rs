@@ -53,6 +53,16 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
     shell::run_in_front(&mut test)
 }
 
+/// `cargo xtask fleet-sim`
+pub(crate) fn fleet_sim(url: &str, numbers: [u64; 4]) -> Result<()> {
+    setup::setup_quietly()?;
+    let mut run = cargo();
+    run.args(["run", "--release", "--package", "fdwatch"])
+        .args(["--example", "fleet_sim", "--", url])
+        .args(numbers.map(|number| number.to_string()));
+    shell::run_in_front(&mut run)
+}
+
 /// The cargo that runs xtask.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -90,13 +100,14 @@ fn runner_variable(host: &str) -> String {
 }
 
 /// Programs that end-to-end tests drive, and the packages of Debian that have them.
-const DRIVEN: [(&str, &str); 6] = [
+const DRIVEN: [(&str, &str); 7] = [
     ("supervisord", "supervisor"),
     ("python3", "python3"),
     ("strace", "strace"),
     ("busybox", "busybox-static"),
     ("make", "make"),
     ("logrotate", "logrotate"),
+    ("clickhouse-server", "clickhouse-server"),
 ];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.
