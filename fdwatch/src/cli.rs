@@ -1,5 +1,7 @@
 //! The command line.
 
+mod fleet;
+
 use std::{
     ffi::OsString,
     fmt,
@@ -62,6 +64,8 @@ pub enum Command {
     Lint(Lint),
     /// Run on a host for as long as it does: metrics, alerts, a history and an API of what is found
     Agent(Agent),
+    /// Ask what is found on many hosts: which duplicates are the same bug, which are new, who reports
+    Fleet(Fleet),
 }
 
 /// Whether an agent is asked.
@@ -440,6 +444,8 @@ Examples:
   fdwatch agent --stop
 
 On SIGHUP it reads its configuration again; what is wrong in that is told, and the one before holds.";
+
+pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
 
 /// How things are shown.
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ pub mod diagnose;
 pub mod duplicates;
 pub mod engine;
 pub mod filter;
+pub mod fleet;
 pub mod growth;
 pub mod investigate;
 pub mod leaks;

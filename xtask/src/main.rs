@@ -100,6 +100,26 @@ enum Task {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
+    /// Write a day of made-up agents' findings to a ClickHouse, and time the questions over it
+    ///
+    /// The server is one that is there for it; its database fdwatch_sim is made.
+    FleetSim {
+        /// ClickHouse's HTTP interface
+        #[arg(long, value_name = "URL", env = "FDWATCH_FLEET_URL")]
+        url: String,
+        /// Hosts there are
+        #[arg(long, default_value_t = 10_000)]
+        hosts: u64,
+        /// Hours they write of
+        #[arg(long, default_value_t = 24)]
+        hours: u64,
+        /// Findings in all
+        #[arg(long, default_value_t = 1_000_000)]
+        rows: u64,
+        /// What chance begins with
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Measure what fdwatch takes from the programs it watches, and what it takes itself
     ///
     /// Needs root, and a machine that does nothing else. Beside what else there is for the same:
@@ -176,6 +196,13 @@ fn main() -> ExitCode {
             record,
             seconds,
         } => workloads::workloads(&names, record.as_deref(), Duration::from_secs(seconds)),
+        Task::FleetSim {
+            url,
+            hosts,
+            hours,
+            rows,
+            seed,
+        } => tasks::fleet_sim(&url, [rows, hosts, hours, seed]),
         Task::Bench {
             sections,
             tracers,

@@ -54,6 +54,16 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
     shell::run_in_front(&mut test)
 }
 
+/// `cargo xtask fleet-sim`
+pub(crate) fn fleet_sim(url: &str, numbers: [u64; 4]) -> Result<()> {
+    setup::setup_quietly()?;
+    let mut run = cargo();
+    run.args(["run", "--release", "--package", "fdwatch"])
+        .args(["--example", "fleet_sim", "--", url])
+        .args(numbers.map(|number| number.to_string()));
+    shell::run_in_front(&mut run)
+}
+
 /// The cargo that runs xtask.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -111,13 +121,14 @@ const DRIVEN: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("prometheus", "prometheus"),
+    ("clickhouse-server", "clickhouse-server"),
 ];
 
 /// Packages of these that run a service, which is not what they are here for.
-const SERVICES: [&str; 2] = ["prometheus", "prometheus-alertmanager"];
+const SERVICES: [&str; 3] = ["clickhouse-server", "prometheus", "prometheus-alertmanager"];
 
 /// What end-to-end tests need of Python beyond Debian's packages.
-const PYTHON_PACKAGES: [&str; 1] = ["opentelemetry-proto"];
+const PYTHON_PACKAGES: [&str; 2] = ["chdb", "opentelemetry-proto"];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.
 fn driven_programs() {

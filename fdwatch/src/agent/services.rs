@@ -32,7 +32,7 @@ use super::{
     shared::Shared,
     systemd,
 };
-use crate::proc;
+use crate::{fleet::writer, proc};
 
 /// Events that may wait for each of those who want them.
 const ROOM: usize = 16_384;
@@ -148,6 +148,7 @@ struct AllCounts {
     history: Arc<Counts>,
     alerts: Arc<Counts>,
     otlp: Arc<Counts>,
+    fleet: Arc<Counts>,
 }
 
 async fn run(
@@ -249,6 +250,7 @@ struct Outlets {
     history: Option<Source>,
     alerts: Option<Source>,
     otlp: Option<Source>,
+    fleet: Option<Source>,
 }
 
 /// Where events of an outlet come out, and what is counted of them.
@@ -273,6 +275,7 @@ impl Outlets {
                 ROOM,
                 &counts.alerts,
             ),
+            fleet: open("fleet", config.fleet.is_some(), ROOM, &counts.fleet),
             otlp: config
                 .otlp
                 .as_ref()
@@ -395,6 +398,12 @@ impl Running {
                 tracing::error!("nothing is sent to the collector: {trouble}");
             }
             shared.set_trouble("otlp", trouble);
+        }
+        if let (Some(config), Some((events, counts))) = (&config.fleet, outlets.fleet) {
+            let host = proc::hostname();
+            let shared = Arc::clone(shared);
+            let writing = writer::run(config.clone(), host, events, counts, shared, stops.clone());
+            running.tasks.spawn_local(writing);
         }
         running
     }

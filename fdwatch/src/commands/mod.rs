@@ -4,6 +4,7 @@ mod agent;
 mod doctor;
 mod explain;
 mod fds;
+mod fleet;
 mod history;
 mod lint;
 mod live;
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::History(history)) => history::run(&history),
         Some(Command::Lint(lint)) => lint::run(&lint),
         Some(Command::Agent(agent)) => agent::run(&agent),
+        Some(Command::Fleet(fleet)) => fleet::run(&fleet),
     }
 }
 

@@ -3,6 +3,7 @@
 mod calls;
 pub(crate) mod escape;
 mod explanation;
+pub mod fleet;
 pub mod history;
 mod json;
 pub mod junit;
@@ -391,4 +392,9 @@ fn say(level: Level, text: &str) {
     } else {
         tracing::info!("{text}");
     }
+}
+
+/// Bytes that strangers chose, as a terminal may show them.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    Escaped(bytes).to_string()
 }

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod agent;
+pub(crate) mod clickhouse;
 pub(crate) mod lines;
 mod log;
 pub(crate) mod procfs;
@@ -17,7 +18,7 @@ use std::{
     env,
     ffi::OsStr,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
     thread::{self, JoinHandle},
@@ -63,6 +64,15 @@ pub(crate) fn program(path: &str) -> bool {
 /// Whether the tests are run by root. As for [`bpf`], if they are not.
 pub(crate) fn root() -> bool {
     is_root() || skip("not root")
+}
+
+/// A Python that has what tests need of PyPI (`cargo xtask test` gets it), if there is one.
+pub(crate) fn python_with_packages() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_BIN_EXE_fdwatch"))
+        .ancestors()
+        .nth(2)?;
+    let python = target.join("python/bin/python");
+    program(python.to_str()?).then_some(python)
 }
 
 fn skip(reason: &str) -> bool {

@@ -21,20 +21,11 @@ use fdwatch::{
 use serde_json::Value;
 
 use crate::{
-    common::{self, eventually, program},
+    common::{self, eventually},
     exporter::{Exporter, PACE},
     receiver::{Receiver, ok},
     told::{WALL_TIME, budget, event, finding, growth, threshold, view},
 };
-
-/// A Python that has the protocol's own description (`cargo xtask test` gets it), if there is one.
-fn decoder() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_BIN_EXE_fdwatch"))
-        .ancestors()
-        .nth(2)?;
-    let python = target.join("python/bin/python");
-    program(python.to_str()?).then_some(python)
-}
 
 /// The messages as JSON, by the protocol's own description.
 fn decode(python: &Path, kind: &str, bodies: &[Bytes]) -> Vec<Value> {
@@ -76,7 +67,9 @@ fn attributes(of: &Value) -> BTreeMap<String, Value> {
 
 #[test]
 fn what_is_told_is_what_another_implementation_reads() {
-    let Some(python) = decoder() else { return };
+    let Some(python) = common::python_with_packages() else {
+        return;
+    };
     let receiver = Receiver::start(ok);
     let token = tempfile::NamedTempFile::new().unwrap();
     fs::write(token.path(), "s3cret\n").unwrap();
@@ -179,7 +172,9 @@ fn what_is_told_is_what_another_implementation_reads() {
 
 #[test]
 fn numbers_are_those_that_prometheus_gets() {
-    let Some(python) = decoder() else { return };
+    let Some(python) = common::python_with_packages() else {
+        return;
+    };
     let receiver = Receiver::start(ok);
     let endpoint = config::Endpoint {
         url: format!("http://{}", receiver.address),

@@ -1,0 +1,223 @@
+//! `fdwatch fleet`: what is found on many hosts.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::WritingOutput as _;
+use crate::{
+    cli::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
+    diagnose::Severity,
+    fleet::{
+        agents,
+        questions::{Asked, By, Found, Source},
+        schema::{self, Engine, Wanted},
+        setup,
+        store::{Address, Client},
+    },
+    proc,
+    report::{
+        fleet::{Answer, Show},
+        note,
+    },
+};
+
+/// What is printed for where no server is asked.
+const PRESENT: Engine = Engine { version: (26, 3) };
+
+/// Agents that are asked at once.
+const MOST_AGENTS: usize = 1000;
+
+pub(super) fn run(arguments: &Fleet) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let text = runtime.block_on(answer(&arguments.command))?;
+    let mut output = io::BufWriter::new(anstream::stdout());
+    output.write_all(text.as_bytes()).writing_output()?;
+    output.flush().writing_output()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn answer(command: &FleetCommand) -> Result<String> {
+    let now = u32::try_from(proc::wall_time() / 1_000_000_000).unwrap_or(u32::MAX);
+    match command {
+        FleetCommand::Init(init) => make(init).await,
+        FleetCommand::Duplicates {
+            since,
+            by,
+            question,
+        } => {
+            let asked = Asked::since(since.seconds(now), now, level(question.severity));
+            let all = source(question, now).await?.duplicates(&asked, *by).await?;
+            Ok(show(question, now).answer(Answer::Duplicates(&all, *by)))
+        }
+        FleetCommand::New {
+            since,
+            before,
+            question,
+        } => {
+            let before = u32::try_from(before.as_secs()).unwrap_or(u32::MAX);
+            let since = since.seconds(now);
+            let asked = Asked::new_since(since, before, now, level(question.severity));
+            let source = source(question, now).await?;
+            let all = source.duplicates(&asked, By::Signature).await?;
+            Ok(show(question, now).answer(Answer::Duplicates(&all, By::Signature)))
+        }
+        FleetCommand::Show {
+            signature,
+            since,
+            question,
+        } => {
+            ensure!(!signature.is_empty(), "no signature is said");
+            let asked = window(*since, now, question).of(signature);
+            match source(question, now).await?.show(&asked).await? {
+                Found::One(shown) => Ok(show(question, now).answer(Answer::Signature(&shown))),
+                Found::Several(names) => bail!(
+                    "several signatures begin so: {}",
+                    crate::report::escaped(names.join(", ").as_bytes())
+                ),
+                Found::None => bail!(
+                    "there is no such signature in that time: see fdwatch fleet duplicates, or look \
+                     further back with --since"
+                ),
+            }
+        }
+        FleetCommand::Hosts {
+            since,
+            silent_after,
+            question,
+        } => {
+            let asked = window(*since, now, question);
+            let all = source(question, now).await?.hosts(&asked).await?;
+            let silent = u32::try_from(silent_after.as_secs()).unwrap_or(u32::MAX);
+            Ok(show(question, now).answer(Answer::Hosts(&all, silent)))
+        }
+        FleetCommand::Shared { since, question } => {
+            let asked = window(*since, now, question);
+            let all = source(question, now).await?.shared(&asked).await?;
+            Ok(show(question, now).answer(Answer::Shared(&all)))
+        }
+    }
+}
+
+fn window(since: Since, now: u32, question: &FleetQuestion) -> Asked {
+    Asked::since(since.seconds(now), now, level(question.severity))
+}
+
+const fn level(severity: Severity) -> u8 {
+    severity as u8 + 1
+}
+
+const fn show(question: &FleetQuestion, now: u32) -> Show {
+    Show {
+        format: question.output.format(),
+        now,
+        limit: question.limit,
+    }
+}
+
+fn client(server: &FleetServer) -> Result<Client> {
+    let Some(url) = &server.url else {
+        bail!("no server is said: give --url, or FDWATCH_FLEET_URL, or agents by --agents");
+    };
+    let address = Address::read(
+        url,
+        &server.database,
+        server.user.as_deref(),
+        server.password_file.as_deref(),
+        server.ca_file.as_deref(),
+    )?;
+    Ok(Client::new(address)?)
+}
+
+async fn source(question: &FleetQuestion, now: u32) -> Result<Source> {
+    let Some(list) = &question.agents else {
+        return Ok(Source::Server(client(&question.server)?));
+    };
+    let read = |path: &Path| {
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let list = match list.strip_prefix('@') {
+        Some(file) => read(Path::new(file))?,
+        None => list.replace(',', "\n"),
+    };
+    let names = list.lines().map(str::trim);
+    let names = names.filter(|name| !name.is_empty() && !name.starts_with('#'));
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    ensure!(!names.is_empty(), "no agents are said");
+    ensure!(
+        names.len() <= MOST_AGENTS,
+        "these are {} agents, and {MOST_AGENTS} can be asked at once: more need a server",
+        names.len()
+    );
+    let token = question.token_file.as_deref().map(read).transpose()?;
+    let ca = question.server.ca_file.as_deref();
+    let ca = ca
+        .map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())))
+        .transpose()?;
+    let access = agents::Access {
+        token: token.map(|token| token.trim().to_owned()),
+        ca,
+    };
+    let rows = agents::ask(&names, &access, now).await?;
+    for (agent, error) in &rows.errors {
+        note(&format!(
+            "{}: {error}",
+            crate::report::escaped(agent.as_bytes())
+        ));
+    }
+    ensure!(
+        rows.errors.len() < names.len(),
+        "none of the agents could be asked"
+    );
+    Ok(Source::Agents(rows))
+}
+
+async fn make(init: &FleetInit) -> Result<String> {
+    let wanted = Wanted {
+        database: init.server.database.clone(),
+        cluster: init.cluster.clone(),
+        days: init.keep,
+        rollup_days: init.keep_hourly,
+    };
+    if init.print || init.print_grants {
+        let engine = match &init.server.url {
+            Some(_) => setup::engine(&client(&init.server)?).await?,
+            None => PRESENT,
+        };
+        if init.print_grants {
+            return schema::grants(&wanted, engine);
+        }
+        let statements = schema::statements(&wanted, engine, 0)?;
+        return Ok(statements.join(";\n") + ";\n");
+    }
+    let done = setup::init(&client(&init.server)?, &wanted).await?;
+    let (major, minor) = done.engine.version;
+    let what = match done.from {
+        0 => format!("tables of version {} were made", schema::VERSION),
+        schema::VERSION => format!("tables are of version {}", schema::VERSION),
+        from => format!(
+            "tables were brought from version {from} to {}",
+            schema::VERSION
+        ),
+    };
+    let mut text = format!(
+        "{what} in {} of ClickHouse {major}.{minor}\n",
+        init.server.database
+    );
+    if !done.engine.has_ttl() {
+        text += &format!(
+            "this ClickHouse does not delete old rows by itself: run this once a day. {} partitions \
+             were deleted now\n",
+            done.deleted
+        );
+    }
+    Ok(text)
+}

@@ -1,0 +1,402 @@
+//! What can be asked of a fleet, and the form of the answers: the same from a server and from agents.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{
+    memory::Rows,
+    sql,
+    store::{Client, StoreError},
+};
+
+/// Seconds of an hour: what rollups are of.
+pub const HOUR: u32 = 3600;
+
+/// Parts that a window is divided into, to show a trend.
+pub const TREND: u32 = 12;
+
+/// Rows of an answer that are read, at most: there is one more if there were more.
+pub const MOST_ROWS: usize = 10_000;
+
+/// Rows of the hosts of one signature.
+const MOST_NAMES: usize = 20;
+
+/// What duplicates are put together by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// The same bug.
+    #[default]
+    Signature,
+    /// The program.
+    Service,
+    /// The host.
+    Host,
+    /// The template of the path.
+    Path,
+}
+
+/// Which duplicates are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// From this hour on they are looked at: seconds since 1970, of a full hour.
+    pub begin: u32,
+    /// From this hour on the trend is shown.
+    pub since: u32,
+    /// Seconds of each part of the trend: full hours.
+    pub width: u32,
+    /// Only what was first seen then or later.
+    pub first: u32,
+    /// Least severity: 1 to 3.
+    pub severity: u8,
+    /// Only this signature; all, if empty.
+    pub signature: String,
+}
+
+impl Asked {
+    /// What was there from `since` until `now`.
+    #[must_use]
+    pub fn since(since: u32, now: u32, severity: u8) -> Self {
+        let begin = since - since % HOUR;
+        let hours = now.saturating_sub(begin) / HOUR + 1;
+        Self {
+            begin,
+            since: begin,
+            width: hours.div_ceil(TREND) * HOUR,
+            first: 0,
+            severity,
+            signature: String::new(),
+        }
+    }
+
+    /// What came since then, and was not there in so many seconds before.
+    #[must_use]
+    pub fn new_since(since: u32, before: u32, now: u32, severity: u8) -> Self {
+        let from = since.saturating_sub(before);
+        Self {
+            begin: from - from % HOUR,
+            first: since,
+            ..Self::since(since, now, severity)
+        }
+    }
+
+    /// Only of this signature.
+    #[must_use]
+    pub fn of(mut self, signature: &str) -> Self {
+        signature.clone_into(&mut self.signature);
+        self
+    }
+
+    pub(super) const STRUCTURE: &str = "begin UInt32, since UInt32, width UInt32, first UInt32, \
+                                        severity UInt8, signature String";
+}
+
+/// Duplicates that have something in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duplicates {
+    /// The signature, if that is what they have in common.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub signature: String,
+    /// The program, likewise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program: String,
+    /// The cause.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    /// The template of the path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// The host.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// How many hosts have them.
+    #[serde(deserialize_with = "number")]
+    pub hosts: u64,
+    /// How many signatures they are of.
+    #[serde(deserialize_with = "number")]
+    pub signatures: u64,
+    /// How many processes.
+    #[serde(deserialize_with = "number")]
+    pub processes: u64,
+    /// How many findings.
+    #[serde(deserialize_with = "number")]
+    pub findings: u64,
+    /// How many descriptors, of each finding as many as it had at the most.
+    #[serde(deserialize_with = "number")]
+    pub descriptors: u64,
+    /// The greatest severity: 1 to 3.
+    pub severity: u8,
+    /// When they were first seen in what was looked at: seconds since 1970.
+    pub first: u32,
+    /// And last.
+    pub last: u32,
+    /// Findings in each part of the time that was asked for.
+    #[serde(default)]
+    pub trend: Vec<u64>,
+}
+
+impl Duplicates {
+    /// What they have in common, in the order that answers are in.
+    pub(super) fn order(&self) -> (&str, &str, &str, &str) {
+        (&self.signature, &self.program, &self.path, &self.host)
+    }
+}
+
+/// The most hosts first, then the most findings; then by name.
+pub(super) fn sort(all: &mut [Duplicates]) {
+    all.sort_by(|one, other| {
+        let most = |it: &Duplicates| (it.hosts, it.findings);
+        most(other)
+            .cmp(&most(one))
+            .then_with(|| one.order().cmp(&other.order()))
+    });
+}
+
+/// A host that has a signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostOf {
+    /// Its name.
+    pub host: String,
+    /// How many processes.
+    #[serde(deserialize_with = "number")]
+    pub processes: u64,
+    /// How many findings.
+    #[serde(deserialize_with = "number")]
+    pub findings: u64,
+    /// When it was first seen: seconds since 1970.
+    pub first: u32,
+    /// And last.
+    pub last: u32,
+    /// A file it is about.
+    pub file: String,
+}
+
+/// A finding as an example of its signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Example {
+    /// Where.
+    pub host: String,
+    /// When: seconds since 1970.
+    pub time: u32,
+    /// Functions that made the last descriptor, one a line.
+    pub frames: String,
+    /// As `watch --json` has it.
+    pub finding: String,
+}
+
+/// All there is of a signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Its numbers.
+    pub all: Duplicates,
+    /// Who has it, those first that had it last.
+    pub hosts: Vec<HostOf>,
+    /// An example, one with a stack if there is one.
+    pub example: Option<Example>,
+}
+
+/// What came of a signature that may be shortened.
+#[derive(Debug)]
+pub enum Found {
+    /// It is this one.
+    One(Box<Shown>),
+    /// It may be these.
+    Several(Vec<String>),
+    /// There is none.
+    None,
+}
+
+/// A host, as it was told of last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub host: String,
+    /// What it is for.
+    pub labels: String,
+    /// When it was heard of last: seconds since 1970.
+    pub last: u32,
+    /// fdwatch's version.
+    pub version: String,
+    /// The kernel's.
+    pub kernel: String,
+    /// What is left undone for the sake of the budget.
+    pub mode: String,
+    /// Records lost.
+    #[serde(deserialize_with = "number")]
+    pub lost: u64,
+    /// What audits had to repair.
+    #[serde(deserialize_with = "number")]
+    pub drift: u64,
+    /// Processor used of late: percent of one.
+    pub cpu: f64,
+    /// Memory: bytes.
+    #[serde(deserialize_with = "number")]
+    pub memory: u64,
+    /// Findings there are.
+    pub findings: u32,
+    /// What waits to be written: bytes.
+    #[serde(deserialize_with = "number")]
+    pub spooled: u64,
+    /// Rows that were dropped.
+    #[serde(deserialize_with = "number")]
+    pub dropped: u64,
+    /// Why it could not be asked, if it is asked itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+impl Host {
+    /// In a word: `unreachable`, `silent`, `loses`, `reports`.
+    #[must_use]
+    pub fn state(&self, now: u32, silent_after: u32) -> &'static str {
+        if !self.error.is_empty() {
+            "unreachable"
+        } else if self.last + silent_after < now {
+            "silent"
+        } else if self.lost > 0 || self.dropped > 0 {
+            "loses"
+        } else {
+            "reports"
+        }
+    }
+}
+
+/// A file of a network file system that several hosts write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedFile {
+    /// What is mounted.
+    pub network: String,
+    /// The inode.
+    #[serde(deserialize_with = "number")]
+    pub ino: u64,
+    /// A path of it.
+    pub file: String,
+    /// How many hosts.
+    #[serde(deserialize_with = "number")]
+    pub hosts: u64,
+    /// Some of them, in order.
+    pub names: Vec<String>,
+    /// The programs, some of them.
+    pub programs: Vec<String>,
+    /// When last: seconds since 1970.
+    pub last: u32,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub enum Source {
+    /// A server.
+    Server(Client),
+    /// What agents told.
+    Agents(Rows),
+}
+
+impl Source {
+    /// Duplicates, put together.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be asked.
+    pub async fn duplicates(&self, asked: &Asked, by: By) -> Result<Vec<Duplicates>, StoreError> {
+        match self {
+            Self::Agents(rows) => Ok(rows.duplicates(asked, by)),
+            Self::Server(client) => {
+                let rows = client
+                    .ask::<sql::DuplicatesRow>(&sql::duplicates(by), Asked::STRUCTURE, asked)
+                    .await?;
+                let mut all: Vec<_> = rows
+                    .into_iter()
+                    .map(sql::DuplicatesRow::into_answer)
+                    .collect();
+                sort(&mut all);
+                Ok(all)
+            }
+        }
+    }
+
+    /// All of a signature, or of the one that begins so.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be asked.
+    pub async fn show(&self, asked: &Asked) -> Result<Found, StoreError> {
+        let mut names = match self {
+            Self::Agents(rows) => rows.signatures(asked),
+            Self::Server(client) => {
+                let names: Vec<sql::Name> =
+                    client.ask(sql::SIGNATURES, Asked::STRUCTURE, asked).await?;
+                names.into_iter().map(|name| name.signature).collect()
+            }
+        };
+        names.truncate(MOST_NAMES);
+        let [name] = &names[..] else {
+            return Ok(if names.is_empty() {
+                Found::None
+            } else {
+                Found::Several(names)
+            });
+        };
+        let asked = asked.clone().of(name);
+        let mut all = self.duplicates(&asked, By::Signature).await?;
+        let Some(all) = all.pop() else {
+            return Ok(Found::None);
+        };
+        let (hosts, example) = match self {
+            Self::Agents(rows) => (rows.hosts_of(&asked), rows.example(&asked)),
+            Self::Server(client) => {
+                let hosts = client.ask(sql::HOSTS_OF, Asked::STRUCTURE, &asked).await?;
+                let mut examples = client.ask(sql::EXAMPLE, Asked::STRUCTURE, &asked).await?;
+                (hosts, examples.pop())
+            }
+        };
+        Ok(Found::One(Box::new(Shown {
+            all,
+            hosts,
+            example,
+        })))
+    }
+
+    /// Hosts that were heard of since then.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be asked.
+    pub async fn hosts(&self, asked: &Asked) -> Result<Vec<Host>, StoreError> {
+        match self {
+            Self::Agents(rows) => Ok(rows.hosts(asked)),
+            Self::Server(client) => client.ask(sql::HOSTS, Asked::STRUCTURE, asked).await,
+        }
+    }
+
+    /// Files of network file systems that several hosts wrote since then.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be asked.
+    pub async fn shared(&self, asked: &Asked) -> Result<Vec<SharedFile>, StoreError> {
+        match self {
+            Self::Agents(rows) => Ok(rows.shared(asked)),
+            Self::Server(client) => client.ask(sql::SHARED, Asked::STRUCTURE, asked).await,
+        }
+    }
+}
+
+/// A number: servers write those of 64 bits with quotes or without, by their version and settings.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+    }
+    match Either::deserialize(deserializer)? {
+        Either::Number(number) => Ok(number),
+        Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    }
+}
+
+/// Several of them.
+pub(super) fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct One(#[serde(deserialize_with = "number")] u64);
+    let all = Vec::<One>::deserialize(deserializer)?;
+    Ok(all.into_iter().map(|One(number)| number).collect())
+}

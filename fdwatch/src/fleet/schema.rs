@@ -1,0 +1,517 @@
+//! The tables in ClickHouse, and how they come to be: texts of SQL, and no I/O.
+//!
+//! Rows may be written more than once: a batch is sent again when its connection was cut before the
+//! server could answer. So nothing here adds up numbers. Tables of rows replace what is the same row;
+//! rollups hold sets (`uniq`) of who was there, and the first and last time, which come out the same
+//! however often a row is taken in. For that reason the server is not to leave out batches it knows
+//! already (`insert_deduplicate=0`): it would leave them out of the rollups as well, though a rollup
+//! may be what failed at the first try.
+//!
+//! The same texts are for 18.16 and for what came since; where they cannot be, [`Engine`] tells.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail, ensure};
+
+/// What the schema here is. What a server has that is older is brought up to it.
+pub const VERSION: u32 = 2;
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The database.
+    pub database: String,
+    /// The cluster, if there is to be one.
+    pub cluster: Option<String>,
+    /// Days that rows are kept.
+    pub days: u32,
+    /// Days that rollups are kept.
+    pub rollup_days: u32,
+}
+
+/// What the server is able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// The version's first two numbers.
+    pub version: (u32, u32),
+}
+
+impl Engine {
+    /// The one whose `version()` is this.
+    ///
+    /// # Errors
+    ///
+    /// If it is no version, or one that is too old.
+    pub fn of(version: &str) -> Result<Self> {
+        let mut parts = version
+            .trim()
+            .split('.')
+            .map(|part| part.parse::<u32>().ok());
+        let (Some(Some(major)), Some(Some(minor))) = (parts.next(), parts.next()) else {
+            bail!("the server tells a version that is none: {version:?}");
+        };
+        ensure!(
+            (major, minor) >= (18, 16),
+            "ClickHouse {major}.{minor} is too old: 18.16 or newer is needed"
+        );
+        Ok(Self {
+            version: (major, minor),
+        })
+    }
+
+    /// Whether rows can be deleted by their age. Where not, `fleet init` deletes old days when it is
+    /// run.
+    #[must_use]
+    pub fn has_ttl(self) -> bool {
+        self.version >= (19, 6)
+    }
+
+    /// Settings for statements that make tables.
+    #[must_use]
+    pub fn settings(self) -> &'static [(&'static str, &'static str)] {
+        if self.version < (19, 11) {
+            &[("allow_experimental_low_cardinality_type", "1")]
+        } else {
+            &[]
+        }
+    }
+
+    /// Whether there are users that SQL can make.
+    #[must_use]
+    pub fn has_sql_users(self) -> bool {
+        self.version >= (20, 5)
+    }
+}
+
+/// An identifier as SQL has it. Names of databases and clusters are those of whoever sets up the
+/// server; nothing that a host tells becomes one.
+///
+/// # Errors
+///
+/// If it is none that needs no quotes.
+pub fn identifier(name: &str) -> Result<&str> {
+    let is_one = name.len() <= 64
+        && name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
+        && name
+            .chars()
+            .all(|it| it.is_ascii_alphanumeric() || it == '_');
+    ensure!(
+        is_one,
+        "{name:?} cannot be the name of a database or cluster here: letters, figures and _ only"
+    );
+    Ok(name)
+}
+
+const TIME: &str = "DateTime('UTC')";
+const WORD: &str = "LowCardinality(String)";
+
+const FINDINGS: &str = "\
+time {TIME}, host {WORD}, labels {WORD}, run UInt64, number UInt64, key UInt64, process UInt64, \
+signature {WORD}, program {WORD}, cause {WORD}, path {WORD}, severity UInt8, change UInt8, \
+fds UInt32, pid UInt32, comm {WORD}, file String, network {WORD}, ino UInt64, writers UInt32";
+
+const EXAMPLES: &str = "time {TIME}, host {WORD}, signature {WORD}, frames String, finding String";
+
+const HEARTBEATS: &str = "\
+time {TIME}, host {WORD}, labels {WORD}, run UInt64, version {WORD}, kernel {WORD}, mode {WORD}, \
+events UInt64, lost UInt64, drift UInt64, not_followed UInt32, cpu Float64, memory UInt64, \
+findings UInt32, spooled UInt64, dropped UInt64";
+
+const STATES: &str = "\
+hosts_state AggregateFunction(uniqExact, UInt64), \
+signatures_state AggregateFunction(uniq, UInt64), \
+processes_state AggregateFunction(uniq, UInt64), \
+findings_state AggregateFunction(uniq, UInt64), \
+descriptors_state AggregateFunction(uniqArray, Array(UInt64)), \
+first_state AggregateFunction(min, UInt32), last_state AggregateFunction(max, UInt32)";
+
+/// Of each finding there are as many as it had descriptors at the most: so that they can be counted
+/// as a set. Beyond 256 of one finding they are not counted one by one.
+const MAKE_STATES: &str = "\
+uniqExactState(cityHash64(host)) AS hosts_state, \
+uniqState(cityHash64(signature)) AS signatures_state, \
+uniqState(cityHash64(host, process)) AS processes_state, \
+uniqState(cityHash64(host, key)) AS findings_state, \
+uniqArrayState(arrayMap(i -> cityHash64(host, key, i), \
+range(toUInt64(least(fds, 256))))) AS descriptors_state, \
+minState(toUInt32(time)) AS first_state, maxState(toUInt32(time)) AS last_state";
+
+/// A table.
+struct Made {
+    name: &'static str,
+    columns: &'static str,
+    states: bool,
+    engine: &'static str,
+    order: &'static str,
+    time: &'static str,
+    /// By months rather than days, where there is little.
+    by_month: bool,
+    /// How long it is kept: `true` as rollups are.
+    is_rollup: bool,
+    /// The query that fills it, of which table.
+    of: Option<(&'static str, &'static str)>,
+}
+
+/// Those of version 1, and those that came with version 2.
+const TABLES: [&[Made]; VERSION as usize] = [
+    &[
+        Made {
+            name: "findings",
+            columns: FINDINGS,
+            states: false,
+            engine: "ReplacingMergeTree",
+            order: "signature, host, time, run, number",
+            time: "time",
+            by_month: false,
+            is_rollup: false,
+            of: None,
+        },
+        Made {
+            name: "examples",
+            columns: EXAMPLES,
+            states: false,
+            engine: "ReplacingMergeTree",
+            order: "signature, host, time",
+            time: "time",
+            by_month: true,
+            is_rollup: true,
+            of: None,
+        },
+        Made {
+            name: "heartbeats",
+            columns: HEARTBEATS,
+            states: false,
+            engine: "ReplacingMergeTree",
+            order: "host, time, run",
+            time: "time",
+            by_month: false,
+            is_rollup: false,
+            of: None,
+        },
+        Made {
+            name: "hourly",
+            columns: "hour {TIME}, signature {WORD}, program {WORD}, cause {WORD}, path {WORD}, \
+                      severity UInt8",
+            states: true,
+            engine: "AggregatingMergeTree",
+            order: "hour, signature, program, cause, path, severity",
+            time: "hour",
+            by_month: false,
+            is_rollup: true,
+            of: Some((
+                "findings",
+                "toStartOfHour(time) AS hour, signature, program, cause, path, severity",
+            )),
+        },
+        Made {
+            name: "hourly_hosts",
+            columns: "hour {TIME}, host {WORD}, severity UInt8",
+            states: true,
+            engine: "AggregatingMergeTree",
+            order: "hour, host, severity",
+            time: "hour",
+            by_month: false,
+            is_rollup: true,
+            of: Some(("findings", "toStartOfHour(time) AS hour, host, severity")),
+        },
+        Made {
+            name: "hosts",
+            columns: HEARTBEATS,
+            states: false,
+            engine: "ReplacingMergeTree(time)",
+            order: "host",
+            time: "time",
+            by_month: true,
+            is_rollup: true,
+            of: Some(("heartbeats", "*")),
+        },
+    ],
+    &[Made {
+        name: "shared_files",
+        columns: "time {TIME}, network {WORD}, ino UInt64, host {WORD}, program {WORD}, \
+                  file String, writers UInt32",
+        states: false,
+        engine: "ReplacingMergeTree(time)",
+        order: "network, ino, host, program",
+        time: "time",
+        by_month: true,
+        is_rollup: true,
+        of: Some((
+            "findings",
+            "time, network, ino, host, program, file, writers",
+        )),
+    }],
+];
+
+/// The statements that bring a schema of version `from` (0: none) to this one, in order. All may be run
+/// again.
+///
+/// # Errors
+///
+/// If a name is not one.
+pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<String>> {
+    let database = identifier(&wanted.database)?;
+    let cluster = wanted.cluster.as_deref().map(identifier).transpose()?;
+    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let mut all = Vec::new();
+    if from == 0 {
+        all.push(format!(
+            "CREATE DATABASE IF NOT EXISTS {database}{on_cluster}"
+        ));
+        let engine = replicated("ReplacingMergeTree", "schema_version", database, cluster);
+        let suffix = if cluster.is_some() { "_local" } else { "" };
+        all.push(format!(
+            "CREATE TABLE IF NOT EXISTS {database}.schema_version{suffix}{on_cluster} \
+             (version UInt32, time {TIME}) ENGINE = {engine} ORDER BY version"
+        ));
+        if let Some(cluster) = cluster {
+            all.push(distributed(database, "schema_version", cluster, "version"));
+        }
+    }
+    for made in TABLES.iter().skip(from as usize).copied().flatten() {
+        all.extend(table(made, wanted, engine, database, cluster));
+    }
+    all.push(format!(
+        "INSERT INTO {database}.schema_version (version, time) VALUES ({VERSION}, now())"
+    ));
+    Ok(all)
+}
+
+fn table(
+    made: &Made,
+    wanted: &Wanted,
+    engine: Engine,
+    database: &str,
+    cluster: Option<&str>,
+) -> Vec<String> {
+    let Made {
+        name, time, order, ..
+    } = made;
+    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let local = if cluster.is_some() {
+        format!("{name}_local")
+    } else {
+        (*name).to_owned()
+    };
+    let mut columns = made.columns.replace("{TIME}", TIME).replace("{WORD}", WORD);
+    if made.states {
+        let _ = write!(columns, ", {STATES}");
+    }
+    let engine_text = replicated(made.engine, name, database, cluster);
+    let part = if made.by_month {
+        "toYYYYMM"
+    } else {
+        "toYYYYMMDD"
+    };
+    let mut text = format!(
+        "CREATE TABLE IF NOT EXISTS {database}.{local}{on_cluster} ({columns}) \
+         ENGINE = {engine_text} PARTITION BY {part}({time}) ORDER BY ({order})"
+    );
+    if engine.has_ttl() {
+        let days = if made.is_rollup {
+            wanted.rollup_days
+        } else {
+            wanted.days
+        };
+        let _ = write!(text, " TTL {time} + INTERVAL {days} DAY");
+    }
+    // Some 20 of these are read at a time where one signature is asked for.
+    text.push_str(" SETTINGS index_granularity = 8192");
+    let mut all = vec![text];
+    if let Some((of, select)) = made.of {
+        let of = if cluster.is_some() {
+            format!("{of}_local")
+        } else {
+            of.to_owned()
+        };
+        let (states, group) = if made.states {
+            let keys = select.replace("toStartOfHour(time) AS ", "");
+            (format!(", {MAKE_STATES}"), format!(" GROUP BY {keys}"))
+        } else {
+            (String::new(), String::new())
+        };
+        let only = if *name == "shared_files" {
+            " WHERE network != '' AND writers > 0"
+        } else {
+            ""
+        };
+        all.push(format!(
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name}_view{on_cluster} \
+             TO {database}.{local} AS SELECT {select}{states} FROM {database}.{of}{only}{group}"
+        ));
+    }
+    if let Some(cluster) = cluster {
+        // What is the same row must come to the same server.
+        let by = if *name == "hourly" {
+            "rand()"
+        } else {
+            "cityHash64(host)"
+        };
+        all.push(distributed(database, name, cluster, by));
+    }
+    all
+}
+
+fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) -> String {
+    if cluster.is_none() {
+        return if engine.contains('(') {
+            engine.to_owned()
+        } else {
+            format!("{engine}()")
+        };
+    }
+    let (name, version) = engine.split_once('(').unwrap_or((engine, ")"));
+    let version = version.trim_end_matches(')');
+    let version = if version.is_empty() {
+        String::new()
+    } else {
+        format!(", {version}")
+    };
+    format!(
+        "Replicated{name}('/clickhouse/tables/{{shard}}/{database}/{table}', '{{replica}}'{version})"
+    )
+}
+
+fn distributed(database: &str, name: &str, cluster: &str, by: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {database}.{name} ON CLUSTER {cluster} AS \
+         {database}.{name}_local ENGINE = Distributed({cluster}, {database}, {name}_local, {by})"
+    )
+}
+
+/// Names of all tables that hold rows, with the days they are kept: for servers without TTL.
+pub fn kept(wanted: &Wanted) -> impl Iterator<Item = (&'static str, u32)> {
+    let tables = TABLES.into_iter().flatten();
+    tables.map(|made| {
+        let days = if made.is_rollup {
+            wanted.rollup_days
+        } else {
+            wanted.days
+        };
+        (made.name, days)
+    })
+}
+
+/// Users that may do what agents need, and what questions need, and nothing else.
+///
+/// # Errors
+///
+/// If the database's name is not one.
+pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
+    let database = identifier(&wanted.database)?;
+    if !engine.has_sql_users() {
+        return Ok(format!(
+            "<!-- ClickHouse {}.{} has no users in SQL: this belongs into users.xml, with hashes of\n     \
+             passwords of your own (printf %s PASSWORD | sha256sum). There are no privileges by table\n     \
+             there; a user that writes may read and make tables of this database too. -->\n\
+             <yandex>\n  <profiles>\n    <fdwatch_reader><readonly>1</readonly></fdwatch_reader>\n    \
+             <fdwatch_writer><readonly>0</readonly></fdwatch_writer>\n  </profiles>\n  <users>\n{}{}  \
+             </users>\n</yandex>\n",
+            engine.version.0,
+            engine.version.1,
+            old_user("fdwatch_writer", database),
+            old_user("fdwatch_reader", database),
+        ));
+    }
+    let on_cluster = match wanted.cluster.as_deref() {
+        Some(name) => format!(" ON CLUSTER {}", identifier(name)?),
+        None => String::new(),
+    };
+    let mut text = format!(
+        "-- Replace the passwords. Agents write as fdwatch_writer; questions and Grafana read as\n\
+         -- fdwatch_reader.\n\
+         CREATE USER IF NOT EXISTS fdwatch_writer{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME';\n\
+         CREATE USER IF NOT EXISTS fdwatch_reader{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME' \
+         SETTINGS readonly = 1;\n"
+    );
+    for table in super::rows::Table::ALL {
+        let _ = writeln!(
+            text,
+            "GRANT{on_cluster} INSERT ON {database}.{} TO fdwatch_writer;",
+            table.name()
+        );
+    }
+    let _ = writeln!(
+        text,
+        "GRANT{on_cluster} SELECT ON {database}.schema_version TO fdwatch_reader;"
+    );
+    for (table, _) in kept(wanted) {
+        let _ = writeln!(
+            text,
+            "GRANT{on_cluster} SELECT ON {database}.{table} TO fdwatch_reader;"
+        );
+    }
+    // What a question asks for comes as a table of one row.
+    let _ = writeln!(
+        text,
+        "GRANT{on_cluster} CREATE TEMPORARY TABLE ON *.* TO fdwatch_reader;"
+    );
+    Ok(text)
+}
+
+fn old_user(name: &str, database: &str) -> String {
+    format!(
+        "    <{name}>\n      <password_sha256_hex>CHANGE ME</password_sha256_hex>\n      \
+         <networks><ip>::/0</ip></networks>\n      <profile>{name}</profile>\n      \
+         <quota>default</quota>\n      \
+         <allow_databases><database>{database}</database></allow_databases>\n    </{name}>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(cluster: Option<&str>) -> Wanted {
+        Wanted {
+            database: "fdwatch".into(),
+            cluster: cluster.map(str::to_owned),
+            days: 30,
+            rollup_days: 400,
+        }
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        assert_eq!(Engine::of("18.16.1\n").unwrap().version, (18, 16));
+        assert!(Engine::of("26.9.2.1").unwrap().has_ttl());
+        assert!(Engine::of("18.14.9").is_err() && Engine::of("odd").is_err());
+    }
+
+    #[test]
+    fn only_what_is_an_identifier_comes_into_a_statement() {
+        for wrong in ["", "a b", "a;DROP", "1a", "a.b", "`a`", "ä"] {
+            assert!(identifier(wrong).is_err(), "{wrong}");
+        }
+        let mut wrong = wanted(None);
+        wrong.cluster = Some("x', 'y".into());
+        assert!(statements(&wrong, Engine::of("26.1").unwrap(), 0).is_err());
+    }
+
+    #[test]
+    fn a_cluster_has_replicas_and_what_spreads_rows() {
+        let all = statements(&wanted(Some("main")), Engine::of("26.9").unwrap(), 0).unwrap();
+        let text = all.join(";\n") + ";\n";
+        let expected = include_str!("../../tests/fixtures/fleet_cluster.sql");
+        assert!(text == expected, "{text}");
+    }
+
+    #[test]
+    fn an_upgrade_makes_what_came_since_and_nothing_else() {
+        let engine = Engine::of("26.9").unwrap();
+        let all = statements(&wanted(None), engine, 1).unwrap();
+        assert_eq!(all.len(), 3, "{all:#?}");
+        assert!(all[0].contains("fdwatch.shared_files "));
+        assert!(all[1].contains("WHERE network != ''"));
+        assert_eq!(statements(&wanted(None), engine, VERSION).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn users_may_do_what_they_need() {
+        let new = grants(&wanted(None), Engine::of("26.9").unwrap()).unwrap();
+        assert!(new.contains("GRANT INSERT ON fdwatch.findings TO fdwatch_writer;"));
+        assert!(!new.contains("SELECT ON fdwatch.findings TO fdwatch_writer"));
+        let old = grants(&wanted(None), Engine::of("18.16").unwrap()).unwrap();
+        assert!(old.contains("<readonly>1</readonly>"), "{old}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Words of a name, and which of them differ from host to host: numbers, versions, hashes, ids,
+//! random names.
+
+/// Words with digits that are the same everywhere.
+const WORDS: [&str; 34] = [
+    "x86_64", "amd64", "arm64", "aarch64", "armv7l", "i386", "i686", "ppc64le", "s390x", "riscv64",
+    "lib32", "lib64", "utf8", "utf16", "ext2", "ext3", "ext4", "md5", "sha1", "sha256", "sha512",
+    "base64", "http2", "http3", "ipv4", "ipv6", "oauth2", "mp3", "mp4", "bz2", "lz4", "s3", "ec2",
+    "k8s",
+];
+
+/// Letters and digits that Kubernetes makes the ends of names of.
+const POD_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A place in a component of a name.
+#[derive(Clone, Copy)]
+pub(super) struct Token<'a> {
+    pub(super) part: &'a str,
+    pub(super) at: usize,
+    pub(super) is_temporary: bool,
+    pub(super) is_of_pods: bool,
+}
+
+impl Token<'_> {
+    /// What stands for what begins here, and how long that is; none if it stays.
+    pub(super) fn placeholder(self) -> Option<(usize, &'static str)> {
+        // Of a pod's control group: pod3f2c8a5e-...
+        if self.part[..self.at].ends_with("pod")
+            && let Some(length) = self.uuid()
+        {
+            return Some((length, "{uuid}"));
+        }
+        if self.begins_word() {
+            if self.kept_word().is_some() {
+                return None;
+            }
+            if let Some(length) = self.uuid() {
+                return Some((length, "{uuid}"));
+            }
+            if let Some(length) = self.pod() {
+                return Some((length, "{pod}"));
+            }
+            if self.is_hash() {
+                return Some((self.word().len(), "{hash}"));
+            }
+            if self.is_random() {
+                return Some((self.word().len(), "{tmp}"));
+            }
+        }
+        self.number()
+    }
+
+    /// How much of it stays whatever is in it.
+    pub(super) fn kept(self) -> Option<usize> {
+        self.begins_word().then(|| self.kept_word()).flatten()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.part.as_bytes()[self.at..]
+    }
+
+    fn before(&self) -> Option<u8> {
+        self.part.as_bytes()[..self.at].last().copied()
+    }
+
+    fn begins_word(&self) -> bool {
+        !self.before().is_some_and(|it| it.is_ascii_alphanumeric())
+    }
+
+    /// Letters and digits up to the next of something else.
+    fn word(&self) -> &[u8] {
+        let rest = self.rest();
+        let length = rest.iter().take_while(|it| it.is_ascii_alphanumeric());
+        &rest[..length.count()]
+    }
+
+    fn kept_word(&self) -> Option<usize> {
+        let rest = self.rest();
+        let found = WORDS.iter().find(|word| {
+            rest.len() >= word.len()
+                && rest[..word.len()].eq_ignore_ascii_case(word.as_bytes())
+                && !rest.get(word.len()).is_some_and(u8::is_ascii_alphanumeric)
+        });
+        found.map(|word| word.len())
+    }
+
+    /// 8-4-4-4-12, with hyphens or, in names of slices, with underscores.
+    fn uuid(&self) -> Option<usize> {
+        const LENGTH: usize = 36;
+        let text = self.rest().get(..LENGTH)?;
+        let is_uuid = text.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == text[8] && b"-_".contains(byte),
+            _ => byte.is_ascii_hexdigit(),
+        });
+        let goes_on = self.rest().get(LENGTH).is_some_and(u8::is_ascii_hexdigit);
+        (is_uuid && !goes_on).then_some(LENGTH)
+    }
+
+    /// The end of a pod's name: `7c5ddbdf54-x2k4f` of a deployment; where names of pods are expected
+    /// also `x2k4f`, of a daemon set.
+    fn pod(&self) -> Option<usize> {
+        if self.before() != Some(b'-') {
+            return None;
+        }
+        let is_of_pod = |word: &[u8]| word.iter().all(|it| POD_ALPHABET.contains(it));
+        let first = self.word();
+        if self.is_of_pods && first.len() == 5 && is_of_pod(first) {
+            return (self.rest().get(5) == Some(&b'_')).then_some(5);
+        }
+        let is_hash = (8..=10).contains(&first.len()) && first.iter().any(u8::is_ascii_digit);
+        let rest = &self.rest()[first.len()..];
+        if !is_hash || !is_of_pod(first) || rest.first() != Some(&b'-') {
+            return None;
+        }
+        let last = &rest[1..];
+        let last = last.iter().take_while(|it| it.is_ascii_alphanumeric());
+        let last: Vec<u8> = last.copied().collect();
+        (last.len() == 5 && is_of_pod(&last)).then_some(first.len() + 6)
+    }
+
+    /// Hexadecimal digits with both figures and letters, or figures alone of such a length: of eight
+    /// random hexadecimal digits one in forty has no letter, and is the same thing. Or long, and as
+    /// mixed as only ids are.
+    fn is_hash(&self) -> bool {
+        let word = self.word();
+        let has_digits = word.iter().any(u8::is_ascii_digit);
+        if word.iter().all(u8::is_ascii_hexdigit) && has_digits {
+            let has_letters = word.iter().any(u8::is_ascii_alphabetic);
+            // Seven is what git shorts them to.
+            return word.len() >= 8 || (word.len() == 7 && has_letters);
+        }
+        word.len() >= 16 && digit_runs(word) >= 3
+    }
+
+    /// Names that mkstemp and its like make.
+    fn is_random(&self) -> bool {
+        let word = self.word();
+        let ends = self.at + word.len() == self.part.len();
+        let follows_mark = self.before().is_some_and(|it| b".-_".contains(&it));
+        // Python's: tmp and eight of letters, figures and underscores.
+        if let Some(random) = word.strip_prefix(b"tmp")
+            && self.at == 0
+        {
+            return random.len() == 8 && (ends || self.is_temporary);
+        }
+        let is_long_enough = (6..=16).contains(&word.len());
+        // What rsync and editors write beside a file: `.name.AbC123`.
+        let is_hidden = self.part.starts_with('.') && ends && word.len() == 6;
+        let is_expected = self.is_temporary || is_hidden || self.part.starts_with("tmp.");
+        is_expected && is_long_enough && (follows_mark || self.is_temporary) && looks_random(word)
+    }
+
+    /// A number, a version, an address.
+    fn number(self) -> Option<(usize, &'static str)> {
+        let rest = self.rest();
+        let before = self.before();
+        if !rest.first().is_some_and(u8::is_ascii_digit)
+            || before.is_some_and(|it| it.is_ascii_digit())
+        {
+            return None;
+        }
+        let digits = |from: usize| {
+            let rest = rest.get(from..).unwrap_or_default();
+            rest.iter().take_while(|it| it.is_ascii_digit()).count()
+        };
+        let first = digits(0);
+        let after = rest.get(first);
+        let is_within = before.is_some_and(|it| it.is_ascii_alphabetic())
+            && after.is_some_and(u8::is_ascii_alphabetic);
+        if first == 1 && is_within {
+            // As in log4j.
+            return None;
+        }
+        let (mut length, mut parts) = (first, 1);
+        while rest.get(length) == Some(&b'.') && digits(length + 1) > 0 {
+            length += 1 + digits(length + 1);
+            parts += 1;
+        }
+        if parts == 1 {
+            return Some((first, "{n}"));
+        }
+        let text = &rest[..length];
+        let is_address = parts == 4
+            && text.split(|it| *it == b'.').all(|part| {
+                let part = str::from_utf8(part).ok();
+                part.and_then(|part| part.parse::<u8>().ok()).is_some()
+            });
+        if is_address {
+            return Some((length, "{ip}"));
+        }
+        Some((length + suffix(&rest[length..]), "{v}"))
+    }
+}
+
+/// How long what belongs to a version is that follows its numbers: `-rc1`, `.beta2`, `-SNAPSHOT`.
+fn suffix(rest: &[u8]) -> usize {
+    const NAMES: [&[u8]; 8] = [
+        b"snapshot",
+        b"release",
+        b"alpha",
+        b"beta",
+        b"final",
+        b"post",
+        b"dev",
+        b"rc",
+    ];
+    let mark = usize::from(rest.first().is_some_and(|it| b"-._~".contains(it)));
+    let name = &rest[mark..];
+    let found = NAMES
+        .iter()
+        .find(|known| name.len() >= known.len() && name[..known.len()].eq_ignore_ascii_case(known));
+    let Some(known) = found else {
+        return 0;
+    };
+    let after = &name[known.len()..];
+    let mark_after = usize::from(after.first().is_some_and(|it| b"-.".contains(it)));
+    let count = |from: usize| {
+        let digits = after.get(from..).unwrap_or_default();
+        digits.iter().take_while(|it| it.is_ascii_digit()).count()
+    };
+    let length = mark + known.len();
+    match (count(0), count(mark_after)) {
+        (0, 0) if after.first().is_some_and(u8::is_ascii_alphabetic) => 0,
+        (0, 0) => length,
+        (0, digits) => length + mark_after + digits,
+        (digits, _) => length + digits,
+    }
+}
+
+fn digit_runs(word: &[u8]) -> usize {
+    let starts = word
+        .iter()
+        .enumerate()
+        .filter(|(at, it)| it.is_ascii_digit() && (*at == 0 || !word[at - 1].is_ascii_digit()));
+    starts.count()
+}
+
+/// Letters of both kinds, not as in `CamelCase`, or figures before letters and after.
+fn looks_random(word: &[u8]) -> bool {
+    let has = |is: fn(&u8) -> bool| word.iter().any(is);
+    if has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) {
+        let digits_at_end = word.iter().rev().take_while(|it| it.is_ascii_digit());
+        let rest = &word[..word.len() - digits_at_end.count()];
+        return rest.iter().any(u8::is_ascii_digit) || is_mixed(rest);
+    }
+    is_mixed(word)
+}
+
+/// Capitals, and a small letter that stands alone: in words there are several together.
+fn is_mixed(word: &[u8]) -> bool {
+    let small_runs = word.split(|it| !it.is_ascii_lowercase());
+    word.iter().any(u8::is_ascii_uppercase) && small_runs.into_iter().any(|run| run.len() == 1)
+}

@@ -1,0 +1,406 @@
+//! Writes what the agent tells to the fleet's server: by the spool, in order, and each finding as one.
+//!
+//! Events become rows when they come, rows a frame of the spool at every interval, and the oldest
+//! frames a request. The server may be away for as long as there is room on the disk. What had to be
+//! dropped is counted, and told in each heartbeat.
+
+mod send;
+
+use std::{
+    collections::HashMap,
+    fs,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use self::send::send;
+use super::{
+    network::Mounts,
+    rows::{HeartbeatRow, Origin, Table, Told as ToldFinding, add_line},
+    signature::Signature,
+    spool::Spool,
+};
+use crate::{
+    agent::{
+        config::Fleet,
+        event::{Event, Told},
+        outlet::Counts,
+        shared::Shared,
+    },
+    proc,
+};
+
+/// Bytes of rows that wait for the next frame.
+const MOST_WAITING: usize = 1 << 20;
+
+/// Bytes of rows that are kept in memory where the disk takes none.
+const MOST_IN_MEMORY: usize = 8 << 20;
+
+const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// What is there still is told so often: each hour of the rollups has it.
+const STILL: u64 = 3600;
+
+/// Signatures of which it is remembered when an example was sent.
+const MOST_EXAMPLES: usize = 4096;
+
+/// How long what is left may take to be sent at the end.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Writes until told to stop, and then what is there still, as far as that is quick; the rest is in
+/// the spool for the next time.
+pub async fn run(
+    config: Fleet,
+    host: String,
+    mut receiver: mpsc::Receiver<Arc<Event>>,
+    counts: Arc<Counts>,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let config = Arc::new(config);
+    let queue = Arc::new(Queue::open(&config, Arc::clone(&counts)));
+    let run = proc::wall_time();
+    let mut rows = Rows::new(Origin::new(host, &config.labels, run), shared);
+    let (end, ended) = watch::channel(false);
+    let sender = tokio::spawn(send(Arc::clone(&config), Arc::clone(&queue), ended));
+    let every = |period: Duration, first: Duration| {
+        let mut interval = interval_at(Instant::now() + first, period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    };
+    let period = config.interval.max(Duration::from_millis(100));
+    let mut frames = every(period, period);
+    let mut heartbeats = every(HEARTBEAT, Duration::ZERO);
+    // Not all hosts at the same moment, but each once in every hour.
+    let mut still = every(Duration::from_secs(60), Duration::from_secs(60));
+    let mut told_hour = run / 1_000_000_000 / STILL;
+    let minute = u64::from(rows.origin.host.bytes().map(u32::from).sum::<u32>()) % 50;
+    loop {
+        tokio::select! {
+            event = receiver.recv() => match event {
+                Some(event) => rows.add(&event),
+                None => break,
+            },
+            _ = frames.tick() => {
+                rows.hand_over(&queue).await;
+                queue.sync().await;
+            }
+            _ = heartbeats.tick() => rows.heartbeat(&queue),
+            _ = still.tick() => {
+                let now = proc::wall_time() / 1_000_000_000;
+                if now / STILL > told_hour && now / 60 % 60 >= minute {
+                    told_hour = now / STILL;
+                    rows.add_still();
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+        if rows.waiting() > MOST_WAITING {
+            rows.hand_over(&queue).await;
+        }
+    }
+    while let Ok(event) = receiver.try_recv() {
+        rows.add(&event);
+    }
+    rows.heartbeat(&queue);
+    rows.hand_over(&queue).await;
+    queue.sync().await;
+    let _ = end.send(true);
+    // What is not sent by then is sent after the next start.
+    let aborting = sender.abort_handle();
+    if tokio::time::timeout(LAST, sender).await.is_err() {
+        aborting.abort();
+    }
+}
+
+/// Makes rows of events.
+struct Rows {
+    origin: Origin,
+    shared: Arc<Shared>,
+    mounts: Mounts,
+    mounts_read: u64,
+    /// By table: lines, and how many.
+    lines: [(Vec<u8>, u64); Table::ALL.len()],
+    /// In which hour an example of a signature was sent.
+    examples: HashMap<String, u64>,
+    kernel: String,
+}
+
+impl Rows {
+    fn new(origin: Origin, shared: Arc<Shared>) -> Self {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            origin,
+            shared,
+            mounts: Mounts::default(),
+            mounts_read: 0,
+            lines: Default::default(),
+            examples: HashMap::new(),
+            kernel: kernel.trim().to_owned(),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.lines.iter().map(|(lines, _)| lines.len()).sum()
+    }
+
+    fn push(&mut self, table: Table, row: &impl serde::Serialize) {
+        let (lines, count) = &mut self.lines[table as usize];
+        if add_line(lines, row).is_ok() {
+            *count += 1;
+        }
+    }
+
+    fn add(&mut self, event: &Event) {
+        self.add_at(event, event.wall_time / 1_000_000_000, false);
+    }
+
+    fn add_at(&mut self, event: &Event, time: u64, is_still: bool) {
+        let (Told::Finding(finding), Some(key)) = (&event.told, event.key) else {
+            return;
+        };
+        self.read_mounts(time);
+        let signature = Signature::of(finding, &self.origin.host);
+        let seconds = u32::try_from(time).unwrap_or(u32::MAX);
+        let told = ToldFinding {
+            finding,
+            key,
+            number: event.number,
+            time: seconds,
+            is_still,
+        };
+        let row = self.origin.finding(&told, &signature, &self.mounts);
+        self.push(Table::Findings, &row);
+        let hour = time / STILL;
+        if self.examples.get(&signature.id) != Some(&hour) {
+            if let Some(example) = self.origin.example(seconds, &signature, &event.json) {
+                self.push(Table::Examples, &example);
+            }
+            if self.examples.len() >= MOST_EXAMPLES {
+                self.examples.clear();
+            }
+            self.examples.insert(signature.id, hour);
+        }
+    }
+
+    /// Once a minute at the most.
+    fn read_mounts(&mut self, time: u64) {
+        if time.abs_diff(self.mounts_read) >= 60
+            && let Ok(text) = fs::read_to_string("/proc/self/mountinfo")
+        {
+            self.mounts = Mounts::of(&text);
+            self.mounts_read = time;
+        }
+    }
+
+    /// All that is there, as it was told last.
+    fn add_still(&mut self) {
+        let now = proc::wall_time() / 1_000_000_000;
+        for active in self.shared.active() {
+            self.add_at(&active.last, now, true);
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "there are not so many")]
+    fn heartbeat(&mut self, queue: &Queue) {
+        let view = self.shared.view();
+        let account = &view.account;
+        let drift = account.statistics.drift;
+        let row = HeartbeatRow {
+            time: (proc::wall_time() / 1_000_000_000) as u32,
+            host: self.origin.host.clone(),
+            labels: self.origin.labels.clone(),
+            run: self.origin.run,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: self.kernel.clone(),
+            mode: account.shedding.name().to_owned(),
+            events: account.statistics.events(),
+            lost: account.lost_in_all(),
+            drift: drift.missing + drift.phantom + drift.wrong_file + drift.close_on_exec,
+            not_followed: view.not_followed as u32,
+            cpu: view.used_percent,
+            memory: view.rss,
+            findings: self.shared.active().len() as u32,
+            spooled: queue.spooled(),
+            dropped: queue.dropped(),
+        };
+        self.push(Table::Heartbeats, &row);
+    }
+
+    /// What waits becomes frames.
+    async fn hand_over(&mut self, queue: &Arc<Queue>) {
+        for table in Table::ALL {
+            let (lines, count) = std::mem::take(&mut self.lines[table as usize]);
+            if count > 0 {
+                queue.append(table, lines, count).await;
+            }
+        }
+    }
+}
+
+/// What waits to be sent: on disk, or in memory where that takes nothing.
+struct Queue {
+    state: Mutex<State>,
+    more: Notify,
+    counts: Arc<Counts>,
+    /// Rows that were given up.
+    refused: AtomicU64,
+}
+
+struct State {
+    spool: Option<Spool>,
+    /// What the disk did not take: the oldest first.
+    memory: std::collections::VecDeque<(Table, Vec<u8>, u64)>,
+    memory_bytes: usize,
+    /// Rows there was no room for.
+    dropped: u64,
+    /// What was told of the disk last.
+    is_wrong: bool,
+    told_losses: super::spool::Losses,
+}
+
+impl Queue {
+    fn open(config: &Fleet, counts: Arc<Counts>) -> Self {
+        let spool = Spool::open(&config.spool, config.most_spool_bytes);
+        if let Err(error) = &spool {
+            tracing::error!(
+                "cannot use the spool {}: {error}; findings for the fleet are kept in memory only, \
+                 up to {} MiB. Make the directory, or set fleet.spool",
+                config.spool.display(),
+                MOST_IN_MEMORY >> 20
+            );
+        }
+        Self {
+            state: Mutex::new(State {
+                spool: spool.ok(),
+                memory: std::collections::VecDeque::new(),
+                memory_bytes: 0,
+                dropped: 0,
+                is_wrong: false,
+                told_losses: super::spool::Losses::default(),
+            }),
+            more: Notify::new(),
+            counts,
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// What it does with the disk is done where it holds up no one else.
+    async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, &mut State) -> T + Send + 'static,
+    ) -> Option<T> {
+        let queue = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let mut state = lock(&queue.state);
+            let result = work(&queue, &mut state);
+            queue.tell_losses(&mut state);
+            result
+        });
+        done.await.ok()
+    }
+
+    async fn append(self: &Arc<Self>, table: Table, lines: Vec<u8>, rows: u64) {
+        let work = move |queue: &Self, state: &mut State| {
+            // What waits in memory comes first.
+            let result = match &mut state.spool {
+                Some(spool) if state.memory.is_empty() => spool.append(table, &lines, rows),
+                Some(spool) => {
+                    let mut result = Ok(());
+                    while let Some((table, lines, rows)) = state.memory.front() {
+                        result = spool.append(*table, lines, *rows);
+                        if result.is_err() {
+                            break;
+                        }
+                        state.memory_bytes -= lines.len();
+                        state.memory.pop_front();
+                    }
+                    result.and_then(|()| spool.append(table, &lines, rows))
+                }
+                None => Err(std::io::Error::other("there is no spool")),
+            };
+            let Err(error) = result else {
+                state.is_wrong = false;
+                return;
+            };
+            if state.spool.is_some() && !std::mem::replace(&mut state.is_wrong, true) {
+                tracing::warn!(
+                    "cannot write to the spool: {error}; findings for the fleet are kept in memory, \
+                     up to {} MiB, until there is room",
+                    MOST_IN_MEMORY >> 20
+                );
+            }
+            state.memory_bytes += lines.len();
+            state.memory.push_back((table, lines, rows));
+            while state.memory_bytes > MOST_IN_MEMORY
+                && let Some((table, lines, rows)) = state.memory.pop_front()
+            {
+                state.memory_bytes -= lines.len();
+                state.dropped += rows;
+                if table == Table::Findings {
+                    Counts::add(&queue.counts.failed, rows);
+                }
+            }
+        };
+        self.with(work).await;
+        self.more.notify_one();
+    }
+
+    async fn sync(self: &Arc<Self>) {
+        let work = |_: &Self, state: &mut State| {
+            if let Some(spool) = &mut state.spool
+                && let Err(error) = spool.sync()
+            {
+                tracing::warn!("cannot write the spool to the disk: {error}");
+            }
+        };
+        self.with(work).await;
+    }
+
+    fn tell_losses(&self, state: &mut State) {
+        let Some(spool) = &state.spool else { return };
+        let (now, told) = (spool.losses, state.told_losses);
+        if now == told {
+            return;
+        }
+        let findings = now.findings - told.findings;
+        Counts::add(&self.counts.failed, findings);
+        state.dropped += findings + (now.others - told.others);
+        state.told_losses = now;
+        if now.damaged > told.damaged {
+            tracing::warn!(
+                "{} bytes of the spool were torn or wrong, and are left out",
+                now.damaged - told.damaged
+            );
+        }
+        if findings > 0 {
+            tracing::warn!(
+                "the spool is full: {findings} of the oldest findings for the fleet are dropped. \
+                 Raise most_spool_bytes in [fleet], or see why the server is away"
+            );
+        }
+    }
+
+    fn spooled(&self) -> u64 {
+        let state = lock(&self.state);
+        let on_disk = state.spool.as_ref().map_or(0, Spool::bytes);
+        on_disk + state.memory_bytes as u64
+    }
+
+    fn dropped(&self) -> u64 {
+        let [_, dropped, ..] = self.counts.now();
+        dropped + lock(&self.state).dropped + self.refused.load(Relaxed)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
