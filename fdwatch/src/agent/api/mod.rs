@@ -41,11 +41,10 @@ use super::{config, shared::Shared};
 /// Connections there may be at once.
 const MOST_CONNECTIONS: usize = 128;
 
-/// Until when a request's head must have come, or a handshake be done.
+/// Until when a request's head must have come, after the last answer or since the connection came, or
+/// a handshake be done. There is no such limit while an answer is on its way: who reads events has
+/// nothing to say.
 const HEAD: Duration = Duration::from_secs(10);
-
-/// A connection without requests is closed after this long.
-const IDLE: Duration = Duration::from_secs(75);
 
 /// Who takes nothing for so long is dropped.
 const WRITE: Duration = Duration::from_secs(10);
@@ -222,7 +221,6 @@ impl Server {
         let mut stop = self.stop.clone();
         tokio::task::spawn_local(async move {
             let mut stream = TimeoutStream::new(stream);
-            stream.set_read_timeout(Some(IDLE));
             stream.set_write_timeout(Some(WRITE));
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new())
