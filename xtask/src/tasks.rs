@@ -111,13 +111,15 @@ const DRIVEN: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("prometheus", "prometheus"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 /// Packages of these that run a service, which is not what they are here for.
 const SERVICES: [&str; 2] = ["prometheus", "prometheus-alertmanager"];
 
 /// What end-to-end tests need of Python beyond Debian's packages.
-const PYTHON_PACKAGES: [&str; 1] = ["opentelemetry-proto"];
+const PYTHON_PACKAGES: [&str; 2] = ["opentelemetry-proto", "schemathesis"];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.
 fn driven_programs() {

@@ -34,8 +34,11 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use self::{access::Peer, routes::router};
 pub use self::{access::Token, routes::State};
+use self::{
+    access::{Ends, Peer},
+    routes::router,
+};
 use super::{config, shared::Shared};
 
 /// Connections there may be at once.
@@ -194,7 +197,9 @@ impl Server {
                 }
             };
             let peer = match stream.local_addr() {
-                Ok(own) if address.ip().is_loopback() => Peer::Loopback { peer: address, own },
+                Ok(own) if address.ip().is_loopback() => {
+                    Peer::Loopback(Arc::new(Ends::new(address, own)))
+                }
                 _ => Peer::Other,
             };
             let Some(tls) = tls.clone() else {
