@@ -338,6 +338,7 @@ fn findings_come_and_go_and_names_stay_text() {
         "all findings again",
         "document.querySelector('#present').textContent.includes('onerror')",
     );
+    puppet.tell("more = [os.open('/dev/null', 0) for _ in range(300)]");
     let pid = puppet.pid();
     browser.eventually(
         "the process among the busiest",
