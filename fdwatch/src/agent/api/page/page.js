@@ -16,7 +16,7 @@ function drawProcesses() {
   const all = processes.processes.filter((row) => !filter || `${row.comm}\n${row.pid}\n${row.unit ?? ""}`.toLowerCase().includes(filter));
   const shown = all.slice(0, SHOWN);
   replace(at("rows"), shown.map((row) => {
-    const button = element("button", "", `${shortened(row.comm, 60)}[${row.pid}]`);
+    const button = element("button", "", shortened(row.comm, 60), element("span", "pid", `[${row.pid}]`));
     button.type = "button";
     button.dataset.key = String(row.pid);
     button.addEventListener("click", () => process.open(row.pid));
