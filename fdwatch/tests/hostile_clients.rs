@@ -7,7 +7,7 @@ mod common;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
@@ -44,20 +44,11 @@ struct Host {
 impl Host {
     fn start() -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = agent::free_port();
         let own = tempfile::tempdir().unwrap().keep();
-        let token = own.join("token");
-        fs::write(&token, TOKEN).unwrap();
-        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
         // Others may come here: what they may not have guards itself.
         fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
-        let config = format!(
-            "{}listen = [\"127.0.0.1:{port}\"]\ntoken_file = \"{}\"\n",
-            agent::basics(&own),
-            token.display()
-        );
+        let config = agent::basics(&own) + &agent::on_loopback(&own, port, TOKEN);
         fs::write(own.join("agent.toml"), config).unwrap();
         let agent = Agent::in_directory(&own);
         Self {
@@ -126,6 +117,7 @@ fn survives(what: &str, host: &Host, puppet: &mut Puppet, bad: impl FnOnce(&Host
     let before = host.rss();
     bad(host);
     puppet.open(&path, "WRONLY");
+    println!("{what}: {}", host.health());
     host.agent.finding_on(&path);
     let grown = host.rss().saturating_sub(before);
     println!("{what}: grown by {} KiB", grown >> 10);
@@ -492,7 +484,7 @@ fn names_stay_in_their_fields() {
     }
     eventually("the process in a label", || {
         let metrics = host.agent.get("/metrics").unwrap().text();
-        metrics.contains(r#"x\"} 1\n# {\"a\":"#).then_some(())
+        metrics.contains(r#"x\"} 1\\n# {\"a\":"#).then_some(())
     });
 }
 

@@ -7,13 +7,16 @@ mod common;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::TcpListener,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use common::{Puppet, agent::Agent, bpf, parse, program, run};
+use common::{
+    Puppet,
+    agent::{self, Agent},
+    bpf, parse, program, run,
+};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "5f0c1b7d9e3a48f2a6d4c8b0e1f7293a";
@@ -31,18 +34,10 @@ fn python(name: &str) -> Option<PathBuf> {
 
 /// An agent with everything to tell, and a process that it has something to tell of.
 fn agent_and_puppet() -> (Agent, u16, Puppet) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let port = agent::free_port();
     let own = tempfile::tempdir().unwrap().keep();
-    let token = own.join("token");
-    fs::write(&token, TOKEN).unwrap();
-    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
-    let config = format!(
-        "{}listen = [\"127.0.0.1:{port}\"]\ntoken_file = \"{}\"\n\n[[threshold]]\nof = \"descriptors\"\nabove = 50\ncomm = \"python3\"\n",
-        common::agent::basics(&own),
-        token.display()
-    );
+    let threshold = "\n[[threshold]]\nof = \"descriptors\"\nabove = 50\ncomm = \"python3\"\n";
+    let config = agent::basics(&own) + &agent::on_loopback(&own, port, TOKEN) + threshold;
     fs::write(own.join("agent.toml"), config).unwrap();
     let agent = Agent::in_directory(&own);
     let mut puppet = Puppet::start();

@@ -7,8 +7,8 @@ mod common;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    os::unix::fs::{PermissionsExt as _, chown},
+    net::TcpStream,
+    os::unix::fs::chown,
     path::Path,
     process::{Command, Stdio},
 };
@@ -220,14 +220,8 @@ fn programs() -> bool {
     bpf() && program(DRIVER) && program(CHROMIUM)
 }
 
-/// A port that is free now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn agent_on(port: u16, more: &str) -> Agent {
-    Agent::start(&format!("listen = [\"127.0.0.1:{port}\"]\n{more}"))
+fn agent_on(port: u16) -> Agent {
+    Agent::start(&format!("listen = [\"127.0.0.1:{port}\"]\n"))
 }
 
 #[test]
@@ -235,8 +229,8 @@ fn findings_come_and_go_and_names_stay_text() {
     if !programs() {
         return;
     }
-    let port = free_port();
-    let agent = agent_on(port, "");
+    let port = agent::free_port();
+    let agent = agent_on(port);
     let own = tempfile::tempdir().unwrap();
     let browser = Browser::start(false);
     browser.look(1200, 900, "light");
@@ -369,7 +363,7 @@ fn a_page_that_lost_its_agent_says_so_and_goes_on_with_the_next() {
     if !programs() {
         return;
     }
-    let port = free_port();
+    let port = agent::free_port();
     let own = tempfile::tempdir().unwrap();
     let config = format!(
         "{}listen = [\"127.0.0.1:{port}\"]\n",
@@ -407,11 +401,8 @@ fn who_is_not_known_is_asked_for_the_token() {
     }
     let secret = tempfile::tempdir().unwrap();
     let token = "b7d1f0c2a9e84d6f8a3c5b1e7f2d4a60";
-    let file = secret.path().join("token");
-    fs::write(&file, token).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let port = free_port();
-    let agent = agent_on(port, &format!("token_file = \"{}\"\n", file.display()));
+    let port = agent::free_port();
+    let agent = Agent::start(&agent::on_loopback(secret.path(), port, token));
     let own = tempfile::tempdir().unwrap();
     let mut puppet = Puppet::start();
     let path = own.path().join("secret.log");
