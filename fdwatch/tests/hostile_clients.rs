@@ -28,8 +28,8 @@ const TOKEN: &str = "4bd8a90c1e7f4b0c9f6de2a1730c5d8e";
 /// What clients together may make the agent's memory grow by. The bounds by themselves: 128
 /// connections of a head of 16 KiB each and as much to be written make 4 MiB; findings are written one by
 /// one as a client takes them, and what the readers of events wait for is shared. What the allocator
-/// keeps after a burst comes on top.
-const MOST_GROWTH: u64 = 64 << 20;
+/// keeps after a burst comes on top, and names of functions for the stacks of what is found meanwhile.
+const MOST_GROWTH: u64 = 96 << 20;
 
 /// One of these tests at a time: what an agent sees of another's would count as its own.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -117,7 +117,6 @@ fn survives(what: &str, host: &Host, puppet: &mut Puppet, bad: impl FnOnce(&Host
     let before = host.rss();
     bad(host);
     puppet.open(&path, "WRONLY");
-    println!("{what}: {}", host.health());
     host.agent.finding_on(&path);
     let grown = host.rss().saturating_sub(before);
     println!("{what}: grown by {} KiB", grown >> 10);
@@ -387,11 +386,12 @@ fn names_stay_in_their_fields() {
     if !bpf() {
         return;
     }
-    let host = Host::start();
     let own = tempfile::tempdir().unwrap();
     let mut puppet = Puppet::start();
+    // Before the agent looks: a name that changes without an exec is no event.
     puppet.tell(r#"libc.prctl(15, b'x"} 1\n# {"a":', 0, 0, 0)"#);
     let comm = "x\"} 1\n# {\"a\":";
+    let host = Host::start();
     let names: [&[u8]; 4] = [
         b"line\n\ndata: {\"type\":\"forged\"}\n\nevent: forged\r\r",
         b"\x1b[2J\x1b]0;title\x07\x9b31m",
