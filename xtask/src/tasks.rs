@@ -122,13 +122,15 @@ const DRIVEN: &[(&str, &str)] = &[
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("prometheus", "prometheus"),
     ("clickhouse-server", "clickhouse-server"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 /// Packages of these that run a service, which is not what they are here for.
 const SERVICES: [&str; 3] = ["clickhouse-server", "prometheus", "prometheus-alertmanager"];
 
 /// What end-to-end tests need of Python beyond Debian's packages.
-const PYTHON_PACKAGES: [&str; 2] = ["chdb", "opentelemetry-proto"];
+const PYTHON_PACKAGES: [&str; 3] = ["chdb", "opentelemetry-proto", "schemathesis"];
 
 /// Gets what the end-to-end tests drive, as far as it can be had.
 fn driven_programs() {

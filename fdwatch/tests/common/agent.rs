@@ -3,7 +3,8 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -53,6 +54,22 @@ pub(crate) fn basics(directory: &Path) -> String {
     format!(
         "[watch]\nmax_cpu = 100\nstop_file = \"{directory}/stop\"\n\n[history]\nfile = \"{directory}/state/history.db\"\n\n[api]\nsocket = \"{directory}/agent.sock\"\n"
     )
+}
+
+/// What makes an agent listen on loopback too, behind [`basics`]: at this port, for who shows the token.
+pub(crate) fn on_loopback(directory: &Path, port: u16, token: &str) -> String {
+    let file = directory.join("token");
+    fs::write(&file, token).expect("a file can be written");
+    let own = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&file, own).expect("it is this user's");
+    let file = file.display();
+    format!("listen = [\"127.0.0.1:{port}\"]\ntoken_file = \"{file}\"\n")
+}
+
+/// A port of loopback that is free now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there are ports");
+    listener.local_addr().expect("it has one").port()
 }
 
 impl Agent {

@@ -1,7 +1,15 @@
 //! Who may ask: whoever can open the socket; over TCP who shows the token, and on loopback root's
 //! processes.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use anyhow::{Context as _, Result, bail};
 use axum::{
@@ -56,19 +64,40 @@ impl Token {
 }
 
 /// Who is on the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Peer {
     /// Who could open the socket, by its permissions.
     Socket,
     /// A process on this host.
-    Loopback {
-        /// Its end.
-        peer: SocketAddr,
-        /// And ours.
-        own: SocketAddr,
-    },
+    Loopback(Arc<Ends>),
     /// Anyone.
     Other,
+}
+
+/// The ends of a connection over loopback.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    pub(super) own: SocketAddr,
+    /// A socket stays the user's who made it.
+    is_root: AtomicBool,
+}
+
+impl Ends {
+    pub(super) const fn new(peer: SocketAddr, own: SocketAddr) -> Self {
+        let is_root = AtomicBool::new(false);
+        Self { peer, own, is_root }
+    }
+
+    /// Whether the other is root's; nothing, if that cannot be told just now.
+    fn is_root(&self, lookups: &Lookups) -> Option<bool> {
+        if self.is_root.load(Relaxed) {
+            return Some(true);
+        }
+        let is_root = lookups.is_root(self.peer, self.own)?;
+        self.is_root.store(is_root, Relaxed);
+        Some(is_root)
+    }
 }
 
 /// What is needed to tell who may ask.
@@ -90,20 +119,27 @@ pub(super) async fn check(
         .token
         .as_ref()
         .is_some_and(|token| token.is_in(request.headers()));
-    let may = match peer {
-        _ if shows_token => true,
-        Peer::Socket => true,
-        Peer::Loopback { peer, own } => {
-            is_asked_as_loopback(request.headers()) && gate.lookups.is_root(peer, own)
-        }
-        Peer::Other => false,
-    };
     // The page has nothing in it but what asks for the rest.
-    if may || page::is_part(request.uri().path()) {
+    let may = if shows_token || page::is_part(request.uri().path()) {
+        Some(true)
+    } else {
+        match peer {
+            Peer::Socket => Some(true),
+            Peer::Loopback(ends) if is_asked_as_loopback(request.headers()) => {
+                ends.is_root(&gate.lookups)
+            }
+            Peer::Loopback(_) | Peer::Other => Some(false),
+        }
+    };
+    if may == Some(true) {
         Shared::count(&gate.shared.api.requests);
         return next.run(request).await;
     }
     Shared::count(&gate.shared.api.refused);
+    if may.is_none() {
+        let words = "too many new connections over loopback to tell whose they are: try again later, use one for all requests, or show the token";
+        return routes::error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
+    }
     let words = "a token is needed: send `Authorization: Bearer TOKEN`, with what is in the agent's token_file; on loopback, root needs none";
     let mut response = routes::error(StatusCode::UNAUTHORIZED, words).into_response();
     let challenge = header::HeaderValue::from_static("Bearer");

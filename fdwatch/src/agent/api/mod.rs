@@ -34,14 +34,19 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use self::{access::Peer, routes::router};
 pub use self::{access::Token, routes::State};
+use self::{
+    access::{Ends, Peer},
+    routes::router,
+};
 use super::{config, shared::Shared};
 
 /// Connections there may be at once.
 const MOST_CONNECTIONS: usize = 128;
 
-/// Until when a request's head must have come, also after another, or a handshake be done.
+/// Until when a request's head must have come, after the last answer or since the connection came, or
+/// a handshake be done. There is no such limit while an answer is on its way: who reads events has
+/// nothing to say.
 const HEAD: Duration = Duration::from_secs(10);
 
 /// Who takes nothing for so long is dropped.
@@ -194,7 +199,9 @@ impl Server {
                 }
             };
             let peer = match stream.local_addr() {
-                Ok(own) if address.ip().is_loopback() => Peer::Loopback { peer: address, own },
+                Ok(own) if address.ip().is_loopback() => {
+                    Peer::Loopback(Arc::new(Ends::new(address, own)))
+                }
                 _ => Peer::Other,
             };
             let Some(tls) = tls.clone() else {

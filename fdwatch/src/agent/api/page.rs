@@ -8,6 +8,17 @@ use axum::{
 
 use super::routes;
 
+/// A part that is a script.
+macro_rules! script {
+    ($name:literal) => {
+        (
+            concat!("/page/", $name),
+            "text/javascript; charset=utf-8",
+            include_str!(concat!("page/", $name)),
+        )
+    };
+}
+
 /// The parts: where, of which type, and what.
 const PARTS: &[(&str, &str, &str)] = &[
     (
@@ -20,11 +31,11 @@ const PARTS: &[(&str, &str, &str)] = &[
         "text/css; charset=utf-8",
         include_str!("page/style.css"),
     ),
-    (
-        "/page/page.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/page.js"),
-    ),
+    script!("page.js"),
+    script!("api.js"),
+    script!("dom.js"),
+    script!("findings.js"),
+    script!("process.js"),
 ];
 
 /// What a browser may do with it: nothing from elsewhere is loaded, and no one may put it in a frame.

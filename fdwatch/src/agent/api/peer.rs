@@ -22,9 +22,10 @@ impl Default for Lookups {
 }
 
 impl Lookups {
-    /// Whether the connection from `peer` to `own` is known to be a process's of root.
-    pub(super) fn is_root(&self, peer: SocketAddr, own: SocketAddr) -> bool {
-        self.is_allowed() && is_root(peer, own)
+    /// Whether the connection from `peer` to `own` is known to be a process's of root; nothing, if
+    /// too much was asked for in this second.
+    pub(super) fn is_root(&self, peer: SocketAddr, own: SocketAddr) -> Option<bool> {
+        self.is_allowed().then(|| is_root(peer, own))
     }
 
     fn is_allowed(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What can be asked for, and the answers.
 
 use std::{
+    convert::Infallible,
     fmt::Write as _,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
@@ -9,6 +10,7 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{DefaultBodyLimit, Path, RawQuery, State as Extracted},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware,
@@ -28,7 +30,7 @@ use crate::{
     agent::{
         config, metrics,
         shared::{Question, Shared, TableAnswer},
-        view::{ProcessRow, View},
+        view::{Active, ProcessRow, View},
     },
     cli::Target,
     diagnose::Severity,
@@ -172,7 +174,7 @@ async fn not_so(method: Method) -> Response {
     response
 }
 
-fn typed(shape: Shape, bytes: impl Into<axum::body::Body>) -> Response {
+fn typed(shape: Shape, bytes: impl Into<Body>) -> Response {
     let kind = match shape {
         Shape::Json => "application/json",
         Shape::Lines => "application/x-ndjson",
@@ -224,33 +226,52 @@ async fn findings(
     active.sort_by_key(|active| std::cmp::Reverse((active.last.told.severity(), active.since)));
     let all = active.len();
     active.truncate(limit(&query, MOST));
-    if query.shape == Shape::Text {
-        return state.show(Shape::Text, |reporter| {
-            for active in &active {
-                reporter.told(&active.last.told, active.last.at)?;
-            }
-            Ok(())
-        });
+    let more = all - active.len();
+    let reporter = state.reporter().to(io::sink(), Format::Text);
+    let (before, between, after) = match query.shape {
+        Shape::Json => (
+            format!(
+                "{{\"schema\":1,\"type\":\"findings\",\"host\":{},\"more\":{more},\"findings\":[",
+                json!(reporter.host())
+            ),
+            ",",
+            "]}",
+        ),
+        Shape::Lines => (String::new(), "\n", "\n"),
+        Shape::Text => (String::new(), "", ""),
+    };
+    let shape = query.shape;
+    let is_empty = active.is_empty();
+    let pieces = active.into_iter().enumerate().map(move |(i, active)| {
+        let mut piece = if i == 0 { "" } else { between }.as_bytes().to_vec();
+        piece.extend(finding(&active, shape, &reporter));
+        piece
+    });
+    let after = if is_empty && shape == Shape::Lines {
+        ""
+    } else {
+        after
+    };
+    // Each is made when there is room for it: clients that take nothing cost next to nothing.
+    let pieces = std::iter::once(before.into_bytes())
+        .chain(pieces)
+        .chain(std::iter::once(after.into()));
+    let pieces = tokio_stream::iter(pieces.map(Ok::<_, Infallible>));
+    Ok(typed(shape, Body::from_stream(pieces)))
+}
+
+/// A finding that there is: the event's object, with a field more.
+fn finding(active: &Active, shape: Shape, reporter: &Reporter<io::Sink>) -> Vec<u8> {
+    if shape == Shape::Text {
+        let mut reporter = reporter.to(Vec::new(), Format::Text);
+        // Writing to memory does not fail.
+        let _ = reporter.told(&active.last.told, active.last.at);
+        return reporter.into_output();
     }
-    let reporter = state.reporter();
-    let mut lines = Vec::with_capacity(active.len());
-    for active in &active {
-        // The event's object, with a field more.
-        let json = &active.last.json;
-        let object = json.strip_suffix('}').unwrap_or(json);
-        let since = reporter.clock.rfc3339_of(active.since);
-        lines.push(format!("{object},\"since\":\"{since}\"}}"));
-    }
-    if query.shape == Shape::Lines {
-        return Ok(typed(Shape::Lines, lines.join("\n") + "\n"));
-    }
-    let more = all - lines.len();
-    let body = format!(
-        "{{\"schema\":1,\"type\":\"findings\",\"host\":{},\"more\":{more},\"findings\":[{}]}}",
-        json!(reporter.host()),
-        lines.join(",")
-    );
-    Ok(typed(Shape::Json, body))
+    let json = &active.last.json;
+    let object = json.strip_suffix('}').unwrap_or(json);
+    let since = reporter.clock.rfc3339_of(active.since);
+    format!("{object},\"since\":\"{since}\"}}").into_bytes()
 }
 
 /// `/v1/processes`: those with the most descriptors.

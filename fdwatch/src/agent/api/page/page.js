@@ -1,0 +1,125 @@
+// The page: what is asked for again and again, and the keys.
+
+import * as api from "./api.js";
+import { at, bytes, curve, element, number, percent, replace, shortened, span, visible } from "./dom.js";
+import * as findings from "./findings.js";
+import * as process from "./process.js";
+
+const EVERY = 5000;
+const ASKED = 100;
+const SHOWN = 25;
+
+let processes = { processes: [], more: 0 };
+let filter = "";
+
+function drawProcesses() {
+  const all = processes.processes.filter((row) => !filter || `${row.comm}\n${row.pid}\n${row.unit ?? ""}`.toLowerCase().includes(filter));
+  const shown = all.slice(0, SHOWN);
+  replace(at("rows"), shown.map((row) => {
+    const button = element("button", "", shortened(row.comm, 60), element("span", "pid", `[${row.pid}]`));
+    button.type = "button";
+    button.dataset.key = String(row.pid);
+    button.addEventListener("click", () => process.open(row.pid));
+    const share = row.limit_share;
+    const kind = share >= 0.9 ? "bad" : share >= 0.7 ? "warn" : "";
+    return element(
+      "tr",
+      "",
+      element("td", "", button, row.unit ? element("span", "unit small", shortened(row.unit, 80)) : null),
+      element("td", "number", number(row.descriptors)),
+      element("td", "wide", curve(row.curve, "descriptors")),
+      element("td", `number ${kind}`, `${kind ? "! " : ""}${percent(share)}`),
+      element("td", "number", row.duplicate_files ? element("span", "dupmark", `◆ ${number(row.duplicate_descriptors)} on ${number(row.duplicate_files)}`) : "–"),
+    );
+  }));
+  const left = all.length - shown.length + (filter ? 0 : processes.more);
+  const words = [];
+  if (left > 0) words.push(`and ${number(left)} more`);
+  if (filter && processes.more > 0) words.push(`the filter looks at the busiest ${processes.processes.length} alone`);
+  at("rows-more").textContent = words.join("; ");
+}
+
+function drawHealth(health) {
+  at("host").textContent = `on ${shortened(health.host, 64)}`;
+  document.title = `fdwatch on ${shortened(health.host, 64)}`;
+  const status = at("status");
+  const marks = { ok: "✔ ok", degraded: "▲ degraded", stalled: "✖ stalled" };
+  status.textContent = marks[health.status] ?? visible(health.status);
+  status.className = `pill ${{ ok: "good", degraded: "warn" }[health.status] ?? "bad"}`;
+  const troubles = at("troubles");
+  troubles.hidden = health.troubles.length === 0;
+  troubles.replaceChildren(...health.troubles.slice(0, 50).map((one) => element("li", "", `${visible(one.of)}: ${shortened(one.reason, 1000)}`)));
+  const counts = health.findings;
+  const figures = [
+    ["Findings", `${counts.critical} critical, ${counts.warning} warning, ${counts.info} info`],
+    ["Told", `${number(health.told.found)} found, ${number(health.told.gone)} gone, ${number(health.told.ignored)} ignored`],
+    ["Descriptors", `${number(health.descriptors)} of ${number(health.processes)} processes`],
+    ["Events", number(health.events)],
+    ["Lost", number(health.lost), health.lost ? "bad" : ""],
+    ["Drift", `${number(health.drift)} in ${number(health.audits)} audits`, health.drift ? "warn" : ""],
+    ["Budget", `${health.budget.cpu} % of ${health.budget.max_cpu} % CPU; left undone: ${visible(health.budget.sheds)}`, health.budget.sheds === "nothing" ? "" : "warn"],
+    ["CPU, memory", `${health.cpu_seconds.toFixed(1)} s, ${bytes(health.rss_bytes)}`],
+    ["Runs for", span(health.duration)],
+    ["Version, kernel", `${visible(health.version)}, ${visible(health.kernel)}`],
+    ["API", `${number(health.api.requests)} requests, ${number(health.api.refused)} refused`],
+    ["Readers of events", `${health.api.readers}, ${number(health.api.slow_readers)} were too slow`],
+  ];
+  at("figures").replaceChildren(...figures.map(([name, value, kind]) => element("div", "", element("dt", "", name), element("dd", kind ?? "", kind ? `! ${value}` : value))));
+  const outlets = Object.entries(health.outlets);
+  at("outlets").hidden = outlets.length === 0;
+  at("outlet-rows").replaceChildren(...outlets.map(([name, told]) => element(
+    "tr",
+    "",
+    element("td", "", shortened(name, 60)),
+    ...["taken", "delivered", "failed", "dropped"].map((what) => element("td", "number", number(told[what]))),
+  )));
+}
+
+// Asks again when that is answered and some time has gone by, and not while no one looks.
+function repeat(path, also, take, fail) {
+  const again = async () => {
+    if (!document.hidden) {
+      try {
+        take(await api.get(path, { also }));
+      } catch (error) {
+        fail(error);
+      }
+    }
+    setTimeout(again, EVERY);
+  };
+  again();
+}
+
+function keys(event) {
+  if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !at("process").open && !/^(INPUT|SELECT)$/.test(document.activeElement?.tagName)) {
+    event.preventDefault();
+    at("filter").focus();
+  } else if (event.key === "Escape" && document.activeElement === at("filter")) {
+    at("filter").value = "";
+    narrow();
+  }
+}
+
+function narrow() {
+  filter = at("filter").value.trim().toLowerCase();
+  findings.narrow(filter);
+  drawProcesses();
+}
+
+api.begin();
+process.begin();
+findings.begin();
+document.addEventListener("keydown", keys);
+at("filter").addEventListener("input", narrow);
+repeat(`/v1/processes?limit=${ASKED}`, [], (answer) => {
+  processes = answer;
+  at("processes-count").textContent = number(answer.processes.length + answer.more);
+  drawProcesses();
+}, (error) => {
+  at("rows-more").textContent = `not asked just now: ${error.message}`;
+});
+repeat("/v1/health", [503], drawHealth, (error) => {
+  at("status").textContent = "✖ no answer";
+  at("status").className = "pill bad";
+  at("status").title = error.message;
+});

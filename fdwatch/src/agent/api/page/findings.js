@@ -1,0 +1,189 @@
+// Findings, as they come and go.
+
+import { lines } from "./api.js";
+import { at, bytes, element, number, replace, severity, shortened, since, span, visible } from "./dom.js";
+import { open } from "./process.js";
+
+const SHOWN = 200;
+const KEPT = 20000;
+const GONE = 50;
+const GONE_SHOWN = 20;
+const ORDER = { critical: 0, warning: 1, info: 2 };
+
+let present = new Map();
+let beyond = 0;
+let gone = [];
+let goneInAll = 0;
+let missed = 0;
+let interrupted = 0;
+let told = { came: 0, went: 0 };
+let filter = "";
+let isDue = false;
+let stop = new AbortController();
+// What was there when the page was opened is not new.
+let isFirst = true;
+
+export function begin() {
+  at("severity").addEventListener("change", () => {
+    gone = [];
+    goneInAll = 0;
+    stop.abort("again");
+  });
+  follow();
+  setInterval(announce, 4000);
+  // Ages go on.
+  setInterval(draw, 5000);
+}
+
+export function narrow(text) {
+  filter = text;
+  draw();
+}
+
+async function follow() {
+  let wait = 1;
+  for (;;) {
+    stop = new AbortController();
+    const least = at("severity").value;
+    let reason = "the agent ended it";
+    try {
+      state("connecting", "faint");
+      await lines(`/v1/events?current=true&format=lines&severity=${least}`, stop.signal, (event) => {
+        wait = 1;
+        take(event);
+      });
+    } catch (error) {
+      if (stop.signal.aborted) continue;
+      reason = error.message;
+    }
+    interrupted += 1;
+    for (let left = wait; left > 0 && !stop.signal.aborted; left -= 1) {
+      state(`not live: again in ${left} s`, "bad", reason);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+    wait = Math.min(wait * 2, 30);
+  }
+}
+
+function state(text, kind, reason = "") {
+  const live = at("live");
+  live.textContent = text;
+  live.className = `pill ${kind}`;
+  live.title = reason;
+}
+
+function take(event) {
+  if (event.type === "started") {
+    // All that is there follows.
+    present = new Map();
+    beyond = 0;
+    state("● live", "good");
+    setTimeout(() => { isFirst = false; }, 1000);
+  } else if (event.type === "dropped") {
+    missed += event.missed;
+  } else if (event.type === "loss" || event.type === "budget") {
+    // The agent's health tells of both.
+  } else if (event.key === undefined) {
+    return;
+  } else if (event.change === "gone") {
+    if (!present.delete(event.key) && beyond > 0) beyond -= 1;
+    goneInAll += 1;
+    told.went += 1;
+    gone.unshift(event);
+    gone.length = Math.min(gone.length, GONE);
+  } else {
+    const known = present.get(event.key);
+    if (!known && present.size >= KEPT) {
+      if (event.change === "found") beyond += 1;
+    } else {
+      event.first = known?.first ?? event.time;
+      event.isNew = known?.isNew ?? (isFirst ? 0 : Date.now());
+      present.set(event.key, event);
+      if (!known && !isFirst) told.came += 1;
+    }
+  }
+  due();
+}
+
+// Many come at once: the page is drawn for all of them once.
+function due() {
+  if (isDue) return;
+  isDue = true;
+  setTimeout(() => { isDue = false; draw(); }, 150);
+}
+
+function announce() {
+  const { came, went } = told;
+  told = { came: 0, went: 0 };
+  if (came + went === 0) return;
+  at("announce").textContent = `${came} ${came === 1 ? "finding" : "findings"} came, ${went} went; ${present.size + beyond} are there`;
+}
+
+function subject(event) {
+  if (event.type === "finding") {
+    const { file } = event;
+    return file.path ?? `${file.type} ${file.dev} ${file.ino}`;
+  }
+  if (event.type === "growth") return `grows: ${event.open} descriptors of ${event.limit ?? "?"}`;
+  if (event.type === "threshold") return `beyond a threshold: ${event.of} is ${event.value}, above ${event.threshold}`;
+  return event.type;
+}
+
+function about(event) {
+  const parts = [`${shortened(event.process.comm, 60)}[${event.process.pid}]`];
+  if (event.process.unit) parts.push(shortened(event.process.unit, 80));
+  if (event.type === "finding") {
+    parts.push(visible(event.cause));
+    const held = event.fds.slice(0, 12).map((fd) => `${fd.fd}${fd.access}`).join(" ");
+    const more = event.fds.length > 12 ? ` and ${event.fds.length - 12} more` : "";
+    if (event.fds.length) parts.push(`descriptors ${held}${more}`);
+    if (event.file.deleted) parts.push(event.file.pinned_bytes === undefined ? "deleted" : `deleted, holds ${bytes(event.file.pinned_bytes)}`);
+    if (event.times > 1) parts.push(`${event.times} times`);
+  } else if (event.type === "growth") {
+    if (event.per_hour) parts.push(`${number(event.per_hour)} an hour`);
+    if (event.seconds_left) parts.push(`full in ${span(event.seconds_left)}`);
+  }
+  return parts.join(" · ");
+}
+
+function row(event, isGone) {
+  const age = isGone
+    ? `gone ${since(event.time)} ago${typeof event.lifetime === "number" ? `, lived ${event.lifetime < 0.1 ? "less than 0.1" : event.lifetime} s` : ""}`
+    : `for ${since(event.first)}`;
+  const level = event.severity ?? "info";
+  const button = element(
+    "button",
+    `finding ${level in ORDER ? level : ""} ${isGone ? "gone" : ""} ${Date.now() - event.isNew < 1200 ? "new" : ""}`,
+    severity(level),
+    element("span", "what", shortened(subject(event))),
+    element("span", "age", age),
+    element("span", "who", about(event)),
+  );
+  button.type = "button";
+  button.dataset.key = isGone ? `gone ${event.key} ${event.time}` : event.key;
+  button.addEventListener("click", () => open(event.process.pid));
+  return element("li", "", button);
+}
+
+const matches = (event) =>
+  !filter || `${subject(event)}\n${event.process.comm}\n${event.process.pid}\n${event.process.unit ?? ""}\n${event.process.exe ?? ""}`.toLowerCase().includes(filter);
+
+function draw() {
+  const all = [...present.values()].filter(matches);
+  all.sort((one, other) => (ORDER[one.severity] ?? 3) - (ORDER[other.severity] ?? 3) || Date.parse(other.first) - Date.parse(one.first));
+  replace(at("present"), all.length
+    ? all.slice(0, SHOWN).map((event) => row(event, false))
+    : [element("li", "small", filter ? "none that the filter lets through" : "nothing is found")]);
+  const left = all.length - Math.min(all.length, SHOWN) + (filter ? 0 : beyond);
+  at("present-more").textContent = left ? `and ${number(left)} more: narrow them by the filter, or ask /v1/findings` : "";
+  at("findings-count").textContent = filter ? `${number(all.length)} of ${number(present.size + beyond)}` : number(present.size + beyond);
+  const past = gone.filter(matches);
+  replace(at("gone"), past.length ? past.slice(0, GONE_SHOWN).map((event) => row(event, true)) : [element("li", "small", "none since this page was opened")]);
+  const more = filter ? past.length - Math.min(past.length, GONE_SHOWN) : goneInAll - Math.min(past.length, GONE_SHOWN);
+  at("gone-more").textContent = more > 0 ? `and ${number(more)} more: fdwatch history has them` : "";
+  const words = [];
+  if (missed) words.push(`${number(missed)} were missed, since this page read too slowly: what is there now was asked for again`);
+  if (interrupted) words.push(`the connection was interrupted ${number(interrupted)} times: what came and went meanwhile is not shown here`);
+  at("missed").textContent = words.join("; ");
+  at("missed").hidden = words.length === 0;
+}

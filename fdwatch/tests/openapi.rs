@@ -1,0 +1,188 @@
+//! The API is as its document says: schemathesis asks for all there is in ways that are right and in
+//! ways that are wrong, and real answers are held to the schemas, field by field.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use common::{
+    Puppet,
+    agent::{self, Agent},
+    bpf, parse, program, run,
+};
+use serde_json::{Value, json};
+
+const TOKEN: &str = "5f0c1b7d9e3a48f2a6d4c8b0e1f7293a";
+
+/// Requests of each kind that schemathesis thinks of, for each path.
+const EXAMPLES: &str = "30";
+
+/// A program of xtask's own place for Python.
+fn python(name: &str) -> Option<PathBuf> {
+    // The directory that cargo has for tests is in the target directory.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let python = target.join("python/bin").join(name);
+    program(python.to_str()?).then_some(python)
+}
+
+/// An agent with everything to tell, and a process that it has something to tell of.
+fn agent_and_puppet() -> (Agent, u16, Puppet) {
+    let port = agent::free_port();
+    let own = tempfile::tempdir().unwrap().keep();
+    let threshold = "\n[[threshold]]\nof = \"descriptors\"\nabove = 50\ncomm = \"python3\"\n";
+    let config = agent::basics(&own) + &agent::on_loopback(&own, port, TOKEN) + threshold;
+    fs::write(own.join("agent.toml"), config).unwrap();
+    let agent = Agent::in_directory(&own);
+    let mut puppet = Puppet::start();
+    let path = own.join("twice\n\"é.log");
+    puppet.open(&path, "WRONLY|CREAT");
+    let fd = puppet.open(&path, "RDWR");
+    puppet.tell(&format!("os.dup({fd}); os.unlink({})", json!(path)));
+    puppet.tell("more = [os.open('/dev/null', 0) for _ in range(60)]");
+    agent.finding_on(&path);
+    (agent, port, puppet)
+}
+
+#[test]
+fn the_api_is_as_its_document_says() {
+    if !bpf() {
+        return;
+    }
+    let Some(schemathesis) = python("st") else {
+        return;
+    };
+    let (agent, port, puppet) = agent_and_puppet();
+    let own = agent.directory.clone();
+    // Once of processes that hardly ever exist, once of one that does.
+    for parameters in [
+        String::new(),
+        format!("[parameters]\n\"path.pid\" = {}\n", puppet.pid()),
+    ] {
+        fs::write(own.join("schemathesis.toml"), &parameters).unwrap();
+        let mut command = Command::new(&schemathesis);
+        command.current_dir(&own).args([
+            "run",
+            &format!("http://127.0.0.1:{port}/v1/openapi.json"),
+            "--header",
+            &format!("Authorization: Bearer {TOKEN}"),
+            // Which does not end.
+            "--exclude-path",
+            "/v1/events",
+            "--checks",
+            "all",
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            EXAMPLES,
+            "--seed",
+            "1",
+            "--request-timeout",
+            "30",
+            "--generation-database",
+            "none",
+            "--no-color",
+        ]);
+        let finished = run(command);
+        let said = finished.stdout();
+        assert_eq!(finished.code, Some(0), "{said}{}", finished.stderr);
+        assert!(said.contains("generated"), "{said}");
+    }
+    assert_eq!(agent.json("/v1/health")["status"], "ok");
+    drop(agent);
+    fs::remove_dir_all(own).unwrap();
+}
+
+/// What `/v1/events` has to say of what is there now, and of what comes then.
+fn events(agent: &Agent, puppet: &mut Puppet) -> Vec<Value> {
+    let mut stream = UnixStream::connect(agent.socket()).unwrap();
+    stream.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    stream
+        .write_all(b"GET /v1/events?current=true&format=lines&all=true HTTP/1.0\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let path = agent.directory.join("later.log");
+    puppet.open(&path, "WRONLY|CREAT");
+    let fd = puppet.open(&path, "WRONLY");
+    puppet.close(fd);
+    let lines = BufReader::new(stream).lines();
+    let lines = lines
+        .map(Result::unwrap)
+        .skip_while(|line| !line.is_empty());
+    let mut events = Vec::new();
+    for line in lines.filter(|line| line.starts_with('{')) {
+        let event = parse(&line);
+        let is_last = event["change"] == "gone"
+            && event["file"]["path"].as_str() == Some(path.to_str().unwrap());
+        events.push(event);
+        if is_last {
+            break;
+        }
+    }
+    events
+}
+
+#[test]
+fn answers_have_the_documents_fields_and_no_others() {
+    if !bpf() {
+        return;
+    }
+    let Some(python) = python("python") else {
+        return;
+    };
+    let (agent, _, mut puppet) = agent_and_puppet();
+    let pid = puppet.pid();
+    common::eventually("a threshold that was crossed", || {
+        let is_one = |finding: &Value| finding["type"] == "threshold";
+        agent.findings().iter().any(is_one).then_some(())
+    });
+    let mut held = Vec::new();
+    for (schema, path) in [
+        ("Findings", "/v1/findings?all=true".to_owned()),
+        ("Processes", "/v1/processes".to_owned()),
+        ("Table", format!("/v1/processes/{pid}/fds")),
+        ("Explanation", format!("/v1/explain/{pid}")),
+        ("Health", "/v1/health".to_owned()),
+        ("Summary", "/v1/summary".to_owned()),
+        ("Version", "/v1/version".to_owned()),
+    ] {
+        held.push(json!([schema, agent.json(&path)]));
+    }
+    for refused in ["/v1/findings?nonsense=1", "/v1/explain/0", "/nowhere"] {
+        held.push(json!(["Error", agent.get(refused).unwrap().json()]));
+    }
+    for event in events(&agent, &mut puppet) {
+        let name = event["type"].as_str().unwrap();
+        let schema = name[..1].to_uppercase() + &name[1..];
+        held.push(json!([schema, event]));
+    }
+    let kinds: Vec<_> = held.iter().map(|pair| pair[0].as_str().unwrap()).collect();
+    for kind in ["Started", "Finding", "Threshold"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut child = Command::new(python)
+        .arg("-I")
+        .arg(here.join("tests/fixtures/conforms.py"))
+        .arg(here.join("src/agent/api/openapi.json"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(Value::from(held).to_string().as_bytes())
+        .unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let own = agent.directory.clone();
+    drop(agent);
+    fs::remove_dir_all(own).unwrap();
+}
