@@ -111,6 +111,7 @@ const DRIVEN: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("prometheus", "prometheus"),
+    ("tmux", "tmux"),
 ];
 
 /// Packages of these that run a service, which is not what they are here for.

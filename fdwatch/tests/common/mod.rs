@@ -5,6 +5,7 @@
     reason = "each test crate uses some of it, and none uses all"
 )]
 
+pub(crate) mod agent;
 pub(crate) mod lines;
 mod log;
 pub(crate) mod procfs;
