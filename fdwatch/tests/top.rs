@@ -151,8 +151,10 @@ fn open(terminal: &Terminal, puppet: &Puppet) -> String {
     terminal.wait("both descriptors", |screen| {
         screen.contains("again")
             && screen.contains("held-twice.log")
-            && screen.contains("What to change")
-    })
+            && screen.contains("(reopened, warning)")
+    });
+    terminal.keys(&["Tab", "End"]);
+    terminal.wait("what to change", |screen| screen.contains("What to change"))
 }
 
 #[test]
@@ -175,11 +177,15 @@ fn a_duplicate_is_found_opened_and_left_and_the_screen_is_given_back() {
     terminal.keys(&["q"]);
     terminal.wait("the list", |screen| screen.contains("FINDINGS"));
     terminal.keys(&["Escape"]);
+    // What comes right behind it would make another key of it.
+    terminal.wait("all processes", |screen| !screen.contains(", with '"));
     terminal.text("N");
     terminal.wait("the order by number", |screen| screen.contains("PID▲"));
     terminal.keys(&["F6"]);
     terminal.wait("what to sort by", |screen| screen.contains("Sort by"));
-    terminal.keys(&["Escape", "F1"]);
+    terminal.keys(&["Escape"]);
+    terminal.wait("the list", |screen| !screen.contains("Sort by"));
+    terminal.keys(&["F1"]);
     terminal.wait("help", |screen| screen.contains("PROCESSES AND FINDINGS"));
     terminal.keys(&["x", "Space"]);
     terminal.wait("that it is frozen", |screen| screen.contains("frozen"));
@@ -223,6 +229,19 @@ fn signals_end_it_and_stop_it_and_the_terminal_is_given_back() {
             "{settings}"
         );
     }
+    terminal.top("", "--max-cpu 100");
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(terminal.pid(), libc::SIGTSTP) }, 0);
+    let screen = terminal.wait("the shell", |screen| screen.contains("code="));
+    assert!(!screen.contains("F10Quit"), "{screen}");
+    terminal.line("clear; fg; echo code=$?");
+    terminal.wait("the screen again", |screen| screen.contains("F10Quit"));
+    terminal.keys(&["C-z"]);
+    terminal.wait("the shell", |screen| screen.contains("code="));
+    terminal.line("clear; fg; echo code=$?");
+    terminal.wait("the screen again", |screen| screen.contains("F10Quit"));
+    terminal.keys(&["C-c"]);
+    terminal.wait("the end", |screen| screen.contains("code=0"));
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) fn client(endpoint: &Endpoint) -> Result<Client> {
 }
 
 /// Makes ring do the cryptography of TLS. Where another was chosen before, that stays.
-fn use_ring() {
+pub(crate) fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

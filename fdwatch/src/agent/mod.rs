@@ -9,7 +9,7 @@
 
 pub mod alerts;
 pub mod api;
-mod client;
+pub(crate) mod client;
 pub mod config;
 pub mod event;
 pub mod history;

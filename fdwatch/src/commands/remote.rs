@@ -15,6 +15,7 @@ use super::{
     live::{End as _, Stop},
 };
 use crate::{
+    agent::client::use_ring,
     cli::{Ask, Detail, Explain, Fds, Filters, MaxCpu, Output, Target, Watch},
     diagnose::Severity,
     probe::default_ring_bytes,
@@ -77,6 +78,7 @@ impl Remote {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
+        use_ring();
         let client = Http::builder()
             .unix_socket(socket)
             .no_proxy()

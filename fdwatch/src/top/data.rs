@@ -221,7 +221,7 @@ impl News {
                 let id = told["id"].as_u64()?;
                 let fds = told["fds"].as_array().map_or(0, Vec::len);
                 let why = match told["cause"].as_str().unwrap_or_default() {
-                    cause if fds > 0 => format!("{cause}, {fds} descriptors"),
+                    cause if fds > 1 => format!("{cause}, {fds} descriptors"),
                     cause => cause.to_owned(),
                 };
                 (format!("finding {id}"), path_of(&told["file"]), why)

@@ -263,10 +263,7 @@ fn what_comes_while_it_is_frozen_waits() {
     top.update(Message::Update(Update::News(vec![found])));
     let during = screen(&top);
     assert_eq!(before[..23], during[..23]);
-    assert!(
-        during[23].ends_with("frozen, 1 findings wait"),
-        "{during:?}"
-    );
+    assert!(during[23].ends_with("frozen, 1 waiting"), "{during:?}");
     press(&mut top, KeyCode::Char(' '));
     let after = screen(&top).join("\n");
     assert!(after.contains("new") && after.contains("/new"), "{after}");

@@ -23,6 +23,7 @@ use ratatui::{
             EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
         },
     },
+    layout::Rect,
 };
 
 use crate::top::Top;
@@ -68,8 +69,10 @@ impl Screen {
 
     /// All of it is drawn again the next time.
     pub(super) fn clear(&mut self) -> Result<()> {
-        self.terminal.autoresize().context(CANNOT_DRAW)?;
-        self.terminal.clear().context(CANNOT_DRAW)
+        let (width, height) = self.size()?;
+        // `clear` would ask the terminal where its cursor is, and what it answers is read as keys.
+        let area = Rect::new(0, 0, width, height);
+        self.terminal.resize(area).context(CANNOT_DRAW)
     }
 
     /// Gives it back until the process is to go on.

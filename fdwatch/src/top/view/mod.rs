@@ -198,7 +198,7 @@ impl Top {
         }
         let mut right = area.right();
         if let Some(held) = &self.held {
-            let words = format!(" frozen, {} findings wait ", held.news.len());
+            let words = format!(" frozen, {} waiting ", held.news.len());
             let wide = u16::try_from(words.width()).unwrap_or(0).min(area.width);
             right -= wide;
             let style = theme.warning().add_modifier(Modifier::REVERSED);
