@@ -120,9 +120,12 @@ impl Top {
             put(buffer, x, area.y, left(width, x, wide), name, style);
         }
         let rows = opened.table.as_ref().map_or(&[][..], |table| &table.rows);
-        let twice = rows.iter().filter(|row| row.twice.is_some()).count();
+        let twice = rows
+            .iter()
+            .filter(|row| row.twice.is_some_and(|it| it.matters));
+        let twice = twice.count();
         let mut words = format!(
-            " {} descriptors, {twice} twice",
+            " {} descriptors, {twice} on files held twice",
             thousands(rows.len() as u64)
         );
         if !opened.filter.is_empty() {
