@@ -40,6 +40,8 @@ pub struct Cli {
 pub enum Command {
     /// Tell of duplicates as they come and go, until Ctrl-C (the default)
     Watch(Watch),
+    /// Show processes, their descriptors and what is found of them on the whole screen, as htop would
+    Top(Top),
     /// Run a command, and tell at its end what descriptors it and its children left open, let pass
     /// into other programs, or held twice
     Run(Run),
@@ -117,6 +119,35 @@ pub struct Watch {
     #[command(flatten)]
     pub ask: Ask,
 }
+
+/// See [`Command::Top`].
+#[derive(Debug, Args)]
+#[command(after_help = TOP_HELP)]
+pub struct Top {
+    /// Duplicates of all types of files, and findings of all severities
+    #[arg(long)]
+    pub all: bool,
+    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
+    /// MiB for each processor
+    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
+    pub ring_size: RingSize,
+    /// What fdwatch itself may use; see below.
+    #[command(flatten)]
+    pub budget: Budget,
+    /// Whether an agent is asked.
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+const TOP_HELP: &str = "\
+Keys are htop's: F1 or ? shows them all, F4 or / filters as you type, F6 sorts, Enter opens a
+process, Space freezes, Tab goes to the findings, F10 or q ends. The mouse works as well.
+
+Examples:
+  fdwatch top
+  fdwatch top --all
+  fdwatch top --agent none    with programs of its own, also where an agent runs
+  NO_COLOR=1 fdwatch top      without colours";
 
 /// What fdwatch itself may use.
 #[derive(Debug, Args)]

@@ -28,9 +28,11 @@ pub mod report;
 mod spelling;
 pub mod supervisor;
 pub mod symbols;
+pub mod top;
 pub mod trace;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod unwind;
+pub mod users;
 pub mod who;
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ fn rules_hold_from_a_reload_on_and_the_model_stays() {
     let agent = Agent::start("");
     let mut puppet = Puppet::start();
     let path = agent.directory.join("ruled.log");
-    let held = open_twice(&mut puppet, &path);
+    open_twice(&mut puppet, &path);
     let finding = agent.finding_on(&path);
     assert_eq!(finding["severity"], "warning");
     assert_eq!(finding["fds"][0]["origin"], "openat");
@@ -130,7 +130,6 @@ fn rules_hold_from_a_reload_on_and_the_model_stays() {
     let mut said = std::iter::from_fn(|| agent.log.next());
     assert!(said.any(|line| line.contains("as it was")));
     assert_eq!(agent.finding_on(&path)["severity"], "critical");
-    drop(held);
 }
 
 #[test]
@@ -337,9 +336,7 @@ fn it_says_what_is_missing_in_another_pid_namespace_and_without_btf() {
     assert!(btf.error().contains("BTF"), "{}", btf.stderr);
     let lockdown = refused(
         &["--mount"],
-        &format!(
-            "mount -t tmpfs none /sys/kernel/security && echo 'none integrity [confidentiality]' >/sys/kernel/security/lockdown &&"
-        ),
+        "mount -t tmpfs none /sys/kernel/security && echo 'none integrity [confidentiality]' >/sys/kernel/security/lockdown &&",
     );
     assert!(lockdown.error().contains("lockdown"), "{}", lockdown.stderr);
 }

@@ -124,6 +124,7 @@ const DRIVEN: &[(&str, &str)] = &[
     ("clickhouse-server", "clickhouse-server"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
+    ("tmux", "tmux"),
 ];
 
 /// Packages of these that run a service, which is not what they are here for.

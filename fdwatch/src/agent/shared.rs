@@ -15,7 +15,12 @@ use super::{
     outlet::{Counts, Outlet},
     view::{Active, View},
 };
-use crate::{cli::Target, model::Table, report::Explanation};
+use crate::{
+    cli::Target,
+    investigate::{self, Supervisords, table_report},
+    model::Table,
+    report::{Explanation, TableReport},
+};
 
 /// Events that a client of the API may be behind by.
 const MOST_BEHIND: usize = 4096;
@@ -62,6 +67,27 @@ pub struct TableAnswer {
     pub parents: Option<Table>,
     /// Who else has an end of each of its pipes, by inode: processes and their descriptors.
     pub pipe_ends: BTreeMap<u64, Vec<(u32, u32)>>,
+}
+
+impl TableAnswer {
+    /// With what /proc adds, which takes its time for each descriptor.
+    pub(crate) fn report(self, supervisords: &Mutex<Supervisords>) -> TableReport {
+        let Self {
+            process,
+            table,
+            parents,
+            pipe_ends,
+        } = self;
+        let info = investigate::process_of(process.tgid, Some(&process));
+        let mut supervisords = supervisords.lock().unwrap_or_else(PoisonError::into_inner);
+        table_report(
+            info,
+            Some(&table),
+            parents.as_ref(),
+            &mut supervisords,
+            |pipe| pipe_ends.get(&{ pipe.ino }).cloned().unwrap_or_default(),
+        )
+    }
 }
 
 /// See the module.

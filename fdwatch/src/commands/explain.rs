@@ -245,7 +245,7 @@ impl Follower for Explainer<'_> {
 }
 
 /// Adds a finding to what was found of it before.
-fn add(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
+pub(super) fn add(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
     let closed: Vec<Descriptor> = match gathered.remove(&finding.id) {
         Some(before) => before.closed,
         None => Vec::new(),

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod agent;
+mod alive;
 mod doctor;
 mod explain;
 mod fds;
@@ -11,9 +12,11 @@ mod live;
 mod record;
 mod remote;
 mod replay;
+mod rows;
 mod run;
 mod scan;
 mod snapshot;
+mod top;
 mod trace;
 mod watch;
 
@@ -44,6 +47,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Run(run)) => run::run(&run),
         Some(Command::Scan(scan)) => scan::run(&scan),
         Some(Command::Fds(fds)) => fds::run(&fds),
+        Some(Command::Top(top)) => top::run(&top),
         Some(Command::Trace(trace)) => trace::run(&trace),
         Some(Command::Explain(explain)) => explain::run(&explain),
         Some(Command::Record(record)) => record::run(&record),

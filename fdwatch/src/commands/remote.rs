@@ -5,7 +5,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use reqwest::{Client, Response, StatusCode};
+use bytes::Bytes;
+use reqwest::{Client as Http, Response, StatusCode};
 use serde::Deserialize;
 use tokio::runtime::{self, Runtime};
 
@@ -78,14 +79,14 @@ impl Remote {
             .build()
             .context("cannot start the runtime")?;
         use_ring();
-        let client = Client::builder()
+        let client = Http::builder()
             .unix_socket(socket)
             .no_proxy()
             .build()
             .context("cannot ask the agent")?;
+        let client = Client(client);
         let about = runtime.block_on(async {
-            let response = get(&client, "/v1/version").await?;
-            let about = response.bytes().await?;
+            let about = client.body("/v1/version").await?;
             Ok::<_, anyhow::Error>(serde_json::from_slice(&about)?)
         })?;
         Ok(Self {
@@ -96,7 +97,7 @@ impl Remote {
     }
 
     /// Whether it follows what the filters ask for. Why not is said.
-    fn follows(&self, filters: &Filters) -> bool {
+    pub(super) fn follows(&self, filters: &Filters) -> bool {
         let follows = &self.about.follows;
         let least = filters.least_severity();
         let is_enough = (follows.all_types || !filters.all_types())
@@ -118,6 +119,11 @@ impl Remote {
         is_enough
     }
 
+    /// The way to it, the runtime that it is asked in, and its process.
+    pub(super) fn into_parts(self) -> (Client, Runtime, u32) {
+        (self.client, self.runtime, self.about.pid)
+    }
+
     fn say(&self, what: &str) {
         note(&format!(
             "{what} through the agent (process {}); Ctrl-C ends",
@@ -128,7 +134,7 @@ impl Remote {
     /// Shows what it answers.
     fn show(&self, path: &str) -> Result<()> {
         self.runtime.block_on(async {
-            let body = get(&self.client, path).await?.bytes().await?;
+            let body = self.client.body(path).await?;
             write(&body)
         })
     }
@@ -155,7 +161,7 @@ impl Remote {
             let mut stop = Stop::after(watch.duration);
             stop.begin()?;
             let path = format!("/v1/events?current=true&format={shape}{query}");
-            let mut response = get(&self.client, &path).await?;
+            let mut response = self.client.response(&path).await?;
             loop {
                 tokio::select! {
                     ended = stop.come() => {
@@ -169,8 +175,8 @@ impl Remote {
                 }
             }
             drop(response);
-            let summary = get(&self.client, &format!("/v1/summary?format={shape}")).await?;
-            let summary = summary.bytes().await?;
+            let path = format!("/v1/summary?format={shape}");
+            let summary = self.client.body(&path).await?;
             match watch.output.format() {
                 Format::Json => write(&summary),
                 Format::Text => {
@@ -213,7 +219,7 @@ impl Remote {
             // Who is asked about is followed in detail from then on.
             self.runtime.block_on(async {
                 let asked = format!("/v1/explain/{}", explain.pid);
-                drop(get(&self.client, &asked).await?);
+                drop(self.client.response(&asked).await?);
                 let mut stop = Stop::after(explain.duration);
                 stop.begin()?;
                 self.say("following");
@@ -232,20 +238,32 @@ const fn shape(output: &Output) -> &'static str {
     }
 }
 
-async fn get(client: &Client, path: &str) -> Result<Response> {
-    let request = client.get(format!("http://agent{path}")).send();
-    let response = tokio::time::timeout(PATIENCE, request).await;
-    let response = response
-        .context("the agent does not answer")?
-        .context("the agent does not answer")?;
-    if response.status() == StatusCode::OK {
-        return Ok(response);
+/// The way to the agent.
+pub(super) struct Client(Http);
+
+impl Client {
+    /// What it answers, as soon as it begins to.
+    pub(super) async fn response(&self, path: &str) -> Result<Response> {
+        let request = self.0.get(format!("http://agent{path}")).send();
+        let response = tokio::time::timeout(PATIENCE, request).await;
+        let response = response
+            .context("the agent does not answer")?
+            .context("the agent does not answer")?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        match serde_json::from_slice::<Refused>(&body) {
+            Ok(refused) => bail!("{}", refused.error),
+            Err(_) => bail!("the agent refuses: {status}"),
+        }
     }
-    let status = response.status();
-    let body = response.bytes().await.unwrap_or_default();
-    match serde_json::from_slice::<Refused>(&body) {
-        Ok(refused) => bail!("{}", refused.error),
-        Err(_) => bail!("the agent refuses: {status}"),
+
+    /// All of what it answers.
+    pub(super) async fn body(&self, path: &str) -> Result<Bytes> {
+        let body = self.response(path).await?.bytes().await;
+        body.context("the agent has ended")
     }
 }
 
@@ -259,7 +277,7 @@ fn write(bytes: &[u8]) -> Result<()> {
 }
 
 /// The filters as a query, behind others.
-fn query(filters: &Filters) -> String {
+pub(super) fn query(filters: &Filters) -> String {
     let mut query = String::new();
     for (name, value) in filters.words() {
         add(&mut query, name, &value);

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::{
-    Output, WritingOutput as _, check_pids,
+    Output, WritingOutput as _,
+    alive::Alive,
+    check_pids,
     live::{Follower, Live, News, Newsroom, Stop, Wanted, now},
     remote::Remote,
     reporter,
@@ -37,6 +39,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let mut watcher = Watcher {
         newsroom: Newsroom::new(Investigator::new(filter, Source::Live)),
         reporter: reporter(watch.output.format()),
+        alive: Alive::new(watch.output.format()),
     };
     live.follow(&mut Stop::after(watch.duration), &mut watcher)?;
     Ok(ExitCode::SUCCESS)
@@ -45,6 +48,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
 struct Watcher {
     newsroom: Newsroom,
     reporter: Reporter<Output>,
+    alive: Alive,
 }
 
 impl Follower for Watcher {
@@ -53,7 +57,11 @@ impl Follower for Watcher {
     }
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
-        let Self { newsroom, reporter } = self;
+        let Self {
+            newsroom,
+            reporter,
+            alive,
+        } = self;
         let now = now();
         reporter.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
@@ -61,6 +69,7 @@ impl Follower for Watcher {
             if let News::Finding(_, finding) = &news {
                 account.count_finding(finding);
             }
+            alive.clear();
             if result.is_ok() {
                 result = match &news {
                     News::Finding(_, finding) => reporter.finding(finding, now),
@@ -68,10 +77,15 @@ impl Follower for Watcher {
                 };
             }
         });
-        result.and_then(|()| reporter.flush()).writing_output()
+        result.and_then(|()| reporter.flush()).writing_output()?;
+        if is_slow {
+            alive.show(live, now);
+        }
+        Ok(())
     }
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+        self.alive.clear();
         self.reporter
             .loss(lost, now())
             .and_then(|()| self.reporter.flush())
@@ -79,6 +93,7 @@ impl Follower for Watcher {
     }
 
     fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
+        self.alive.clear();
         self.reporter
             .budget(report, now())
             .and_then(|()| self.reporter.flush())
@@ -86,6 +101,7 @@ impl Follower for Watcher {
     }
 
     fn ended(&mut self, live: &mut Live) -> Result<()> {
+        self.alive.clear();
         self.reporter.summary(&live.account, now()).writing_output()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! An agent makes [`rows`] of what it tells and writes them, by its [`spool`], to a ClickHouse
 //! ([`writer`], [`store`], [`schema`]). What two findings have in common that are the same bug is their
-//! [`signature`], made of [`template`]s. [`questions`] are answered by that server ([`sql`]), or from
+//! [`signature`], made of [`template`]s. [`questions`] are answered by that server (`sql`), or from
 //! the rows of a handful of agents that are asked themselves ([`memory`], [`agents`]): the answers
 //! have the same form.
 

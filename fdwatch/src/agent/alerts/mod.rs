@@ -1,7 +1,7 @@
 //! Tells others of what comes and goes: webhooks, Alertmanagers, commands, the journal.
 //!
-//! Each of them has a [`teller`] that says what is to be sent when, and a [`worker`] that sends it;
-//! what was told is [`kept`] beyond the end of the agent. Knows events and the configuration, and
+//! Each of them has a `teller` that says what is to be sent when, and a `worker` that sends it;
+//! what was told is `kept` beyond the end of the agent. Knows events and the configuration, and
 //! nothing of where events come from.
 
 mod alertmanager;

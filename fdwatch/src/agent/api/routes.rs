@@ -29,14 +29,14 @@ use super::{
 use crate::{
     agent::{
         config, metrics,
-        shared::{Question, Shared, TableAnswer},
+        shared::{Question, Shared},
         view::{Active, ProcessRow, View},
     },
     cli::Target,
     diagnose::Severity,
-    investigate::{self, Supervisords, table_report},
+    investigate::Supervisords,
     proc,
-    report::{Format, Reporter, TableReport},
+    report::{Format, Reporter},
 };
 
 /// Objects in one answer, if nothing else is asked for, and at the most.
@@ -346,7 +346,7 @@ async fn fds(
     let answer = answer.ok_or_else(|| no_process(pid))?;
     let supervisords = Arc::clone(&state.supervisords);
     // /proc is asked for each descriptor, which takes its time.
-    let report = tokio::task::spawn_blocking(move || report(*answer, &supervisords)).await;
+    let report = tokio::task::spawn_blocking(move || answer.report(&supervisords)).await;
     let report =
         report.map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
     let now = state.shared.view().at;
@@ -357,24 +357,6 @@ fn no_process(pid: u32) -> Refusal {
     refusal(
         StatusCode::NOT_FOUND,
         &format!("there is no process {pid}, or the kernel hides it"),
-    )
-}
-
-fn report(answer: TableAnswer, supervisords: &Mutex<Supervisords>) -> TableReport {
-    let TableAnswer {
-        process,
-        table,
-        parents,
-        pipe_ends,
-    } = answer;
-    let info = investigate::process_of(process.tgid, Some(&process));
-    let mut supervisords = supervisords.lock().unwrap_or_else(PoisonError::into_inner);
-    table_report(
-        info,
-        Some(&table),
-        parents.as_ref(),
-        &mut supervisords,
-        |pipe| pipe_ends.get(&{ pipe.ino }).cloned().unwrap_or_default(),
     )
 }
 

@@ -1,7 +1,7 @@
 //! The agent's configuration: one TOML file.
 //!
 //! The types here are what the rest of the agent gets to see. How the file is read, and what is said
-//! of mistakes in it, is in [`read`]; what only the host can say of it, in [`load`].
+//! of mistakes in it, is in [`read()`]; what only the host can say of it, in [`load()`].
 
 mod load;
 mod read;

@@ -1,7 +1,7 @@
 //! What the agent tells of itself and of the host in numbers, for Prometheus.
 //!
 //! The numbers are read when they are asked for: nothing is kept here, and nothing is counted for the
-//! sake of this. What there is, by name, type, unit and meaning, is in [`family`], once: both the text
+//! sake of this. What there is, by name, type, unit and meaning, is in `family`, once: both the text
 //! made here and OTLP are made of that.
 
 mod family;

@@ -1,7 +1,6 @@
 //! `fdwatch agent`: always on.
 
 mod measures;
-mod rows;
 mod stop;
 mod teller;
 
@@ -17,10 +16,11 @@ use anyhow::{Context as _, Result, bail};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use self::{rows::Rows, teller::Teller};
+use self::teller::Teller;
 use super::{
     WritingOutput as _,
     live::{Live, Newsroom, Stop, Wanted},
+    rows::Rows,
 };
 use crate::{
     agent::{

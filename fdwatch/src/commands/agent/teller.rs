@@ -2,7 +2,7 @@
 //! configuration, and answers what only the loop can.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -11,25 +11,23 @@ use anyhow::Result;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use super::{
-    super::{
-        explain::{Asked, explanation},
-        live::{Follower, Live, News, Newsroom, Subject, now},
-    },
-    rows::{Rows, Shown},
+use super::super::{
+    explain::{Asked, explanation},
+    live::{Follower, Live, News, Newsroom, Subject, now},
+    rows::{Rows, Shown, table},
 };
 use crate::{
     agent::{
         config::Config,
         event::{Event, Key, Measure, Told},
         rules::{Rules, Thresholds, Verdict},
-        shared::{Question, Shared, TableAnswer},
+        shared::{Question, Shared},
         stop::StopFile,
         view::View,
     },
     diagnose::{Descriptor, Finding, ProcessInfo},
     duplicates::Change,
-    model::{FileType, Moment},
+    model::Moment,
     probe::Lost,
     proc,
     report::{BudgetReport, Format, GrowthReport, Reporter},
@@ -287,7 +285,7 @@ impl Teller {
                 let _ = answer.send(explained);
             }
             Question::Processes { most, answer } => {
-                let _ = answer.send(self.rows.look_up(live, most).rows);
+                let _ = answer.send(self.rows.look_up(live, most, now()).rows);
             }
         }
     }
@@ -410,37 +408,4 @@ fn stories(mut story: Vec<Descriptor>, found: &Finding) -> Vec<Descriptor> {
     let more = story.len().saturating_sub(MOST_CLOSED);
     story.drain(..more);
     story
-}
-
-/// The table of a process, and what else is needed to show it.
-fn table(live: &Live, pid: u32) -> Option<TableAnswer> {
-    let model = &live.engine.model;
-    let process = model.process(pid)?.clone();
-    let table = model.table_of(pid)?.clone();
-    let parents = model.table_of(process.parent);
-    let parents = parents.filter(|parents| parents.id() != table.id());
-    let own = table.iter().map(|(_, slot)| slot);
-    let own = own.filter(|slot| slot.file_type() == FileType::Pipe);
-    let mut pipe_ends: BTreeMap<u64, Vec<(u32, u32)>> =
-        own.map(|slot| (slot.ino, Vec::new())).collect();
-    if !pipe_ends.is_empty() {
-        for other in model.tables() {
-            let Some(holder) = other.holders().first() else {
-                continue;
-            };
-            for (fd, slot) in other.iter() {
-                if slot.file_type() == FileType::Pipe
-                    && let Some(ends) = pipe_ends.get_mut(&{ slot.ino })
-                {
-                    ends.push((holder.tgid, fd));
-                }
-            }
-        }
-    }
-    Some(TableAnswer {
-        process,
-        parents: parents.cloned(),
-        table,
-        pipe_ends,
-    })
 }

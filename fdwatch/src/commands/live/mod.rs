@@ -526,7 +526,7 @@ fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
     })
 }
 
-fn listen(kind: SignalKind) -> Result<Signal> {
+pub(super) fn listen(kind: SignalKind) -> Result<Signal> {
     signal(kind).context("cannot listen for signals")
 }
 

@@ -1,13 +1,17 @@
-//! The processes with the most descriptors, and what /proc adds to each: read seldom, and of few.
+//! What is asked of live tables: the processes with the most descriptors, and what /proc adds to each,
+//! read seldom, and of few; and one process's table.
 
-use std::{cmp::Reverse, collections::VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::super::live::Live;
+use super::live::Live;
 use crate::{
-    agent::view::ProcessRow,
-    model::{Model, Moment, Process, Table},
+    agent::{shared::TableAnswer, view::ProcessRow},
+    model::{FileType, Model, Moment, Process, Table},
     proc,
 };
 
@@ -28,6 +32,11 @@ const LARGE: usize = 64;
 
 /// Those that use this share of what they may have are near it: percent.
 const NEAR: u64 = 50;
+/// At the start, before events are followed, more of them.
+const MOST_READ_FIRST: usize = 256;
+
+/// Who asks for rows is taken to do so again within this time: nanoseconds.
+const ASKED: u64 = 10_000_000_000;
 
 /// The rows of the processes that were shown of late.
 #[derive(Default)]
@@ -37,6 +46,8 @@ pub(super) struct Rows {
     /// was read.
     limits: FxHashMap<u32, (u64, Option<u64>, Moment)>,
     counted: Moment,
+    /// How many were asked for of late, and until when these are kept an eye on.
+    asked: (usize, Moment),
 }
 
 struct Known {
@@ -61,19 +72,27 @@ impl Rows {
     pub(super) fn show(&mut self, live: &Live, most: usize, now: Moment) -> Shown {
         self.read_limits(&live.engine.model, now);
         let shown = self.rows(live, most);
-        let here: FxHashSet<u32> = shown.rows.iter().map(|row| row.pid).collect();
+        let (asked, until) = self.asked;
+        let more = (asked > most && now < until).then(|| self.rows(live, asked).rows);
+        let followed = more.as_ref().unwrap_or(&shown.rows);
+        let here: FxHashSet<u32> = followed.iter().map(|row| row.pid).collect();
         self.known.retain(|pid, _| here.contains(pid));
         let is_time = now.since(self.counted) >= EVERY;
+        let most_read = if self.counted == Moment(0) {
+            MOST_READ_FIRST
+        } else {
+            MOST_READ
+        };
         if is_time {
             self.counted = now;
         }
         let mut read = 0;
-        for row in &shown.rows {
+        for row in followed {
             let known = self.known.entry(row.pid).or_insert_with(|| Known::new(row));
             if known.start_time != row.start_time {
                 *known = Known::new(row);
             }
-            if read < MOST_READ && (known.read == Moment(0) || now.since(known.read) > STALE) {
+            if read < most_read && (known.read == Moment(0) || now.since(known.read) > STALE) {
                 known.read(row.pid, now);
                 read += 1;
             }
@@ -86,11 +105,6 @@ impl Rows {
             }
         }
         self.fill(shown)
-    }
-
-    /// As many rows as are wanted, with what is known of them.
-    pub(super) fn look_up(&self, live: &Live, most: usize) -> Shown {
-        self.fill(self.rows(live, most))
     }
 
     /// Reads what some of the processes with many descriptors may have.
@@ -116,6 +130,13 @@ impl Rows {
         let &(_, limit, _) = self.limits.get(&pid)?;
         let share = (len as u64).saturating_mul(1000) / limit?.max(1);
         (share >= NEAR * 10).then_some(share)
+    }
+
+    /// As many rows as are wanted, with what is known of them. More becomes known of those that are asked
+    /// for again and again.
+    pub(super) fn look_up(&mut self, live: &Live, most: usize, now: Moment) -> Shown {
+        self.asked = (most, Moment(now.0.saturating_add(ASKED)));
+        self.fill(self.rows(live, most))
     }
 
     fn fill(&self, mut shown: Shown) -> Shown {
@@ -217,4 +238,37 @@ fn add<'a>(
 
 fn len(model: &Model, tgid: u32) -> usize {
     model.table_of(tgid).map_or(0, Table::len)
+}
+
+/// The table of a process, and what else is needed to show it.
+pub(super) fn table(live: &Live, pid: u32) -> Option<TableAnswer> {
+    let model = &live.engine.model;
+    let process = model.process(pid)?.clone();
+    let table = model.table_of(pid)?.clone();
+    let parents = model.table_of(process.parent);
+    let parents = parents.filter(|parents| parents.id() != table.id());
+    let own = table.iter().map(|(_, slot)| slot);
+    let own = own.filter(|slot| slot.file_type() == FileType::Pipe);
+    let mut pipe_ends: BTreeMap<u64, Vec<(u32, u32)>> =
+        own.map(|slot| (slot.ino, Vec::new())).collect();
+    if !pipe_ends.is_empty() {
+        for other in model.tables() {
+            let Some(holder) = other.holders().first() else {
+                continue;
+            };
+            for (fd, slot) in other.iter() {
+                if slot.file_type() == FileType::Pipe
+                    && let Some(ends) = pipe_ends.get_mut(&{ slot.ino })
+                {
+                    ends.push((holder.tgid, fd));
+                }
+            }
+        }
+    }
+    Some(TableAnswer {
+        process,
+        parents: parents.cloned(),
+        table,
+        pipe_ends,
+    })
 }

@@ -1,0 +1,87 @@
+//! A line that shows that fdwatch lives where nothing is found: what it watches, and what it has found
+//! so far. On standard error, in place, if that is a terminal, and nowhere else.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use ratatui::crossterm::terminal::size;
+
+use super::live::Live;
+use crate::{
+    model::Moment,
+    report::{
+        Format,
+        time::{seconds, span},
+    },
+    top::thousands,
+};
+
+/// See the module.
+pub(super) struct Alive {
+    is_wanted: bool,
+    is_shown: bool,
+    /// When it began.
+    began: Option<Moment>,
+    /// When it was shown last, and how many events there were.
+    before: (Moment, u64),
+}
+
+impl Alive {
+    pub(super) fn new(format: Format) -> Self {
+        let is_dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
+        Self {
+            is_wanted: format == Format::Text && !is_dumb && io::stderr().is_terminal(),
+            is_shown: false,
+            began: None,
+            before: (Moment(0), 0),
+        }
+    }
+
+    /// Shows how things are now.
+    #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+    pub(super) fn show(&mut self, live: &mut Live, now: Moment) {
+        if !self.is_wanted {
+            return;
+        }
+        live.count();
+        let account = &live.account;
+        let events = account.statistics.events();
+        let began = *self.began.get_or_insert(now);
+        let (at, were) = std::mem::replace(&mut self.before, (now, events));
+        let line = if at == Moment(0) {
+            String::new()
+        } else {
+            let rate = events.saturating_sub(were) as f64 / seconds(now.since(at)).max(0.1);
+            format!(", {rate:.0} events/s")
+        };
+        let found = match account.found {
+            0 => "nothing found so far".to_owned(),
+            found => format!(
+                "{} found, {} gone",
+                thousands(found),
+                thousands(account.gone)
+            ),
+        };
+        let mut line = format!(
+            "watching {} descriptors of {} processes{line}: {found}, for {}",
+            thousands(account.descriptors as u64),
+            thousands(account.processes as u64),
+            span(now.since(began)),
+        );
+        // A line that is broken could not be written over; it is of ASCII alone.
+        let columns = size().map_or(80, |(columns, _)| usize::from(columns));
+        line.truncate(columns.saturating_sub(1));
+        // Where it cannot be shown no one looks.
+        let _ = write!(io::stderr().lock(), "\r{line}\x1b[K\r");
+        self.is_shown = true;
+    }
+
+    /// Takes it away, for other things to stand there.
+    pub(super) fn clear(&mut self) {
+        if std::mem::replace(&mut self.is_shown, false) {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
