@@ -154,14 +154,17 @@ fn is_asked_as_loopback(headers: &HeaderMap) -> bool {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
+    let is_loopback = |name: &str| {
+        let ip = name.parse::<std::net::IpAddr>();
+        name == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    };
     host.is_some_and(|host| {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
         };
         let name = name.trim_start_matches('[').trim_end_matches(']');
-        let ip = name.parse::<std::net::IpAddr>();
-        name == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+        is_loopback(name) || is_loopback(host)
     })
 }
 
