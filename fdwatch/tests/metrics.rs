@@ -20,7 +20,7 @@ use std::{
 };
 
 use axum::{Router, http::header, routing::get};
-use common::{eventually, program};
+use common::{Agent, agent::free_port, bpf, eventually, program};
 use fdwatch::{
     agent::{
         config,
@@ -418,4 +418,15 @@ fn prometheus_scrapes_it() {
     ];
     assert_eq!(told, expected);
     assert_eq!(prometheus.samples("up").len(), 1);
+}
+
+#[test]
+fn prometheus_scrapes_an_agent() {
+    if !program(PROMETHEUS) || !bpf() {
+        return;
+    }
+    let port = free_port();
+    // Prometheus runs as root here, who needs no token on loopback.
+    let _agent = Agent::start(&format!("listen = [\"127.0.0.1:{port}\"]\n"));
+    assert_is_scraped(SocketAddr::from(([127, 0, 0, 1], port)));
 }

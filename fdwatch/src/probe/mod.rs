@@ -30,7 +30,8 @@ use aya::{
     programs::{BtfTracePoint, Iter, TracePoint},
 };
 use fdwatch_common::{
-    BTF_TASK, CAST, DETAIL, INHERITED, Kind, LOST_KINDS, NOT_FOLLOWED, Settings, TASK_REGISTERS,
+    BTF_TASK, CAST, DETAIL, Header, INHERITED, Kind, LOST_KINDS, NOT_FOLLOWED, Settings,
+    TASK_REGISTERS,
 };
 
 /// Default size of the ring, in bytes: one MiB for each processor, and no fewer than two, as each can
@@ -79,6 +80,8 @@ impl Default for Options {
 /// The loaded programs and their ring.
 pub struct Probe {
     ebpf: Ebpf,
+    /// More records than this are not in the ring at once.
+    most_records: usize,
     /// For loading; dropped when that is done, for it is large.
     btf: Option<Btf>,
     ring: RingBuf<MapData>,
@@ -194,6 +197,7 @@ impl Probe {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             ebpf,
+            most_records: options.ring_bytes as usize / size_of::<Header>(),
             btf: Some(btf),
             ring,
             lost,
@@ -298,7 +302,7 @@ impl Probe {
     }
 
     /// Has the kernel write all descriptors into the ring, among the events that happen meanwhile,
-    /// and hands all of it to `on_record` until the ring is empty after the end.
+    /// and hands all of it to `on_record`, and what was in the ring at the end.
     ///
     /// # Errors
     ///
@@ -314,7 +318,7 @@ impl Probe {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The program waits for room in the ring.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.drain(usize::MAX, &mut on_record) > 0 {
+                    if self.drain_once(&mut on_record) > 0 {
                         stalls = 0;
                     } else if stalls < 1000 {
                         stalls += 1;
@@ -326,7 +330,7 @@ impl Probe {
                 Err(error) => return Err(ProbeError::Snapshot(error)),
             }
         }
-        self.drain(usize::MAX, &mut on_record);
+        self.drain_once(&mut on_record);
         Ok(())
     }
 
@@ -438,6 +442,12 @@ impl Probe {
                 .map_err(ProbeError::asking)?;
         }
         Ok(())
+    }
+
+    /// Hands all records that are in the ring now to `on_record`, and tells how many there were. It may be
+    /// filled as fast as it is read: there is an end to it nonetheless.
+    pub fn drain_once(&mut self, on_record: impl FnMut(&[u8])) -> usize {
+        self.drain(self.most_records, on_record)
     }
 
     /// Hands up to `most` records to `on_record`, and tells how many there were. Does not wait.

@@ -261,7 +261,7 @@ impl Live {
         give_back_memory();
         self.count();
         self.suspect_growing();
-        self.ask_for_detail()?;
+        self.ask_for_detail();
         follower.started(self)?;
         follower.tick(self, true)?;
 
@@ -295,15 +295,15 @@ impl Live {
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 follower.tick(self, slow == 0)?;
-                self.allow_detail()?;
+                self.allow_detail();
                 if self.suspects.is_news {
-                    self.ask_for_detail()?;
+                    self.ask_for_detail();
                 }
                 if slow == 0 {
                     self.look_for_losses(follower)?;
                     self.keep_to_budget(follower)?;
                     self.suspect_growing();
-                    self.ask_for_detail()?;
+                    self.ask_for_detail();
                     self.audit_if_due()?;
                     self.engine.details.rest(now());
                 }
@@ -361,7 +361,7 @@ impl Live {
                 on_record(record, now());
             };
             unreadable = proc_snapshot::take(&mut on_record).context("cannot read /proc")?;
-            probe.drain(usize::MAX, on_record);
+            probe.drain_once(on_record);
             mark(recorder, Frame::EndSnapshot)
         })?;
         self.account.unreadable_processes = unreadable;

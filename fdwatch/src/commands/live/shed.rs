@@ -82,7 +82,7 @@ impl Live {
             Step::Shed(_) => {}
             Step::Resume => self.follow_all()?,
         }
-        self.ask_for_detail()?;
+        self.ask_for_detail();
         self.account.shedding = self.shed.budget.shedding();
         self.account.most_not_followed = self
             .account

@@ -114,7 +114,15 @@ impl Live {
     }
 
     /// Allows some more detail. At each tick.
-    pub(super) fn allow_detail(&mut self) -> Result<(), ProbeError> {
+    pub(super) fn allow_detail(&mut self) {
+        if self.suspects.wanted == Detail::Never && self.family.is_none() {
+            return;
+        }
+        let allowed = self.try_to_allow();
+        self.do_without(allowed);
+    }
+
+    fn try_to_allow(&mut self) -> Result<(), ProbeError> {
         self.probe
             .allow_detail(if self.suspects.is_all || self.family.is_some() {
                 u64::MAX
@@ -125,7 +133,23 @@ impl Live {
 
     /// Asks for detail of those it is wanted of, and of no one else. Once a second, and when
     /// that has changed.
-    pub(super) fn ask_for_detail(&mut self) -> Result<(), ProbeError> {
+    pub(super) fn ask_for_detail(&mut self) {
+        let asked = self.try_to_ask();
+        self.do_without(asked);
+    }
+
+    /// The kernel may refuse what it took before, as after privileges were lost: then there is no detail,
+    /// and all else goes on.
+    fn do_without(&mut self, asked: Result<(), ProbeError>) {
+        if let Err(error) = asked {
+            self.suspects.wanted = Detail::Never;
+            if !std::mem::replace(&mut self.suspects.has_failed, true) {
+                note(&format!("{error}; there are no stacks and paths"));
+            }
+        }
+    }
+
+    fn try_to_ask(&mut self) -> Result<(), ProbeError> {
         let is_shed = self.shed.sheds_detail();
         let model = &self.engine.model;
         let suspects = &mut self.suspects;
@@ -167,6 +191,6 @@ impl Live {
             }
         }
         suspects.in_detail = wanted;
-        self.allow_detail()
+        self.try_to_allow()
     }
 }
