@@ -296,6 +296,35 @@ fn commands_ask_the_agent() {
 }
 
 #[test]
+fn questions_about_many_hosts_may_be_asked_of_agents() {
+    if !bpf() {
+        return;
+    }
+    let agent = Agent::start("");
+    let mut puppet = Puppet::start();
+    let path = agent.directory.join("worker-17.log");
+    open_twice(&mut puppet, &path);
+    agent.finding_on(&path);
+    let ask = |question: &str| {
+        let mut command = fdwatch(["fleet", question, "--json", "--agents"]);
+        command.arg(agent.socket());
+        let answered = run(command);
+        assert_eq!(answered.code, Some(0), "{}", answered.stderr);
+        answered.json()
+    };
+    let found = ask("duplicates");
+    let mut found = found.iter().filter(|it| {
+        let of = it.to_string();
+        of.contains("worker-{n}.log")
+    });
+    let bug = found.next().expect("the bug, by the template of its path");
+    assert_eq!(bug["hosts"], 1);
+    let hosts = ask("hosts");
+    assert_eq!(hosts[0]["version"], env!("CARGO_PKG_VERSION"));
+    assert!(hosts[0]["memory"].as_u64().is_some_and(|bytes| bytes > 0));
+}
+
+#[test]
 fn an_agent_that_is_named_must_answer() {
     let mut command = fdwatch(["fds", "1"]);
     command.env("FDWATCH_AGENT", "/nonexistent/agent.sock");

@@ -113,7 +113,7 @@ async fn answers(
     };
     let health = get("/v1/health").await?;
     let health = parse(&health)?;
-    let findings = get("/v1/findings").await?;
+    let findings = get("/v1/findings?format=lines&limit=10000").await?;
     Ok(Answers { findings, health })
 }
 
@@ -139,8 +139,15 @@ struct Health {
     lost: Value,
     drift: Value,
     not_followed: u32,
+    budget: Budget,
+    rss_bytes: u64,
+}
+
+/// What an agent uses of a processor, in percent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Budget {
     cpu: f64,
-    memory: u64,
 }
 
 /// A number, or the total of an object.
@@ -264,8 +271,8 @@ fn add(rows: &mut Rows, answers: &Answers, now: u32) -> Result<String, StoreErro
         lost: total(&health.lost),
         drift: total(&health.drift),
         not_followed: health.not_followed,
-        cpu: health.cpu,
-        memory: health.memory,
+        cpu: health.budget.cpu,
+        memory: health.rss_bytes,
         findings: count,
         spooled: 0,
         dropped: 0,
