@@ -1,23 +1,21 @@
 //! The command line.
 
+mod agent;
+mod filters;
 mod fleet;
 
-use std::{
-    ffi::OsString,
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
+pub use self::{
+    agent::{Agent, Ask, History},
+    filters::Filters,
+    fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
 };
+
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
-    agent::config::{HISTORY, SOCKET},
-    diagnose::Severity,
-    filter::Filter,
-    model::FileType,
     probe::{LARGEST_RING_BYTES, default_ring_bytes},
     report::Format,
 };
@@ -68,29 +66,6 @@ pub enum Command {
     Agent(Agent),
     /// Ask what is found on many hosts: which duplicates are the same bug, which are new, who reports
     Fleet(Fleet),
-}
-
-/// Whether an agent is asked.
-#[derive(Debug, Args)]
-pub struct Ask {
-    /// Socket of the agent that is asked, if it runs, instead of loading programs once more; `none` to
-    /// ask none
-    #[arg(long, env = "FDWATCH_AGENT", value_name = "SOCKET", default_value = SOCKET)]
-    pub agent: PathBuf,
-}
-
-impl Ask {
-    /// The socket, if an agent may be asked.
-    #[must_use]
-    pub fn socket(&self) -> Option<&Path> {
-        (self.agent != Path::new("none")).then_some(&self.agent)
-    }
-
-    /// Whether it was said which.
-    #[must_use]
-    pub fn is_named(&self) -> bool {
-        self.agent != Path::new(SOCKET)
-    }
 }
 
 /// See [`Command::Watch`].
@@ -393,38 +368,6 @@ pub struct Doctor {
     pub output: Output,
 }
 
-/// See [`Command::History`].
-#[derive(Debug, Args)]
-pub struct History {
-    /// Only what was there in the last so much time, such as 7d, 12h or 90m [default: all there is]
-    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
-    pub since: Option<Duration>,
-    /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
-    pub path: Vec<Glob>,
-    /// Only of processes whose name matches this pattern (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
-    pub comm: Vec<Glob>,
-    /// Only of this process (may be repeated)
-    #[arg(long, value_name = "PID")]
-    pub pid: Vec<u32>,
-    /// Only of this severity or more: the highest each had
-    #[arg(long, value_name = "LEVEL", value_enum)]
-    pub severity: Option<Severity>,
-    /// Only the newest so many
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// How many descriptors processes had, hour by hour, and not what was found
-    #[arg(long, conflicts_with_all = ["path", "severity"])]
-    pub processes: bool,
-    /// Where it is
-    #[arg(long, value_name = "FILE", default_value = HISTORY)]
-    pub database: PathBuf,
-    /// How it is shown.
-    #[command(flatten)]
-    pub output: Output,
-}
-
 /// See [`Command::Lint`].
 #[derive(Debug, Args)]
 pub struct Lint {
@@ -439,44 +382,6 @@ pub struct Lint {
     #[arg(long, value_name = "DIR")]
     pub logrotate: Option<String>,
 }
-
-/// See [`Command::Agent`].
-#[derive(Debug, Args)]
-#[command(after_help = AGENT_HELP)]
-pub struct Agent {
-    /// Its configuration [default: /etc/fdwatch/agent.toml, where there is one]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Tell what is wrong in a configuration, a mistake on each line as FILE:LINE:COLUMN: REASON; exit
-    /// 0 if nothing is, 1 if something is, 2 if it cannot be read
-    #[arg(
-        long,
-        value_name = "FILE",
-        group = "instead",
-        conflicts_with = "config"
-    )]
-    pub check: Option<PathBuf>,
-    /// Write a configuration that says what there is to say, with comments and the defaults
-    #[arg(long, group = "instead", conflicts_with = "config")]
-    pub print_example: bool,
-    /// How much is logged: off, error, warn, info, debug or trace [default: FDWATCH_LOG, or info]
-    #[arg(long, value_name = "LEVEL")]
-    pub log_level: Option<String>,
-    /// Have the agent of this host take its programs out of the kernel and end
-    #[arg(long, group = "instead")]
-    pub stop: bool,
-}
-
-const AGENT_HELP: &str = "\
-Examples:
-  fdwatch agent --print-example >/etc/fdwatch/agent.toml
-  fdwatch agent --check /etc/fdwatch/agent.toml
-  fdwatch agent --config /etc/fdwatch/agent.toml
-  fdwatch agent --stop
-
-On SIGHUP it reads its configuration again; what is wrong in that is told, and the one before holds.";
-
-pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
 
 /// How things are shown.
 #[derive(Debug, Args)]
@@ -505,111 +410,6 @@ pub struct Source {
     /// privileges for one's own processes
     #[arg(long)]
     pub proc: bool,
-}
-
-/// Which findings are wanted.
-#[derive(Debug, Args)]
-pub struct Filters {
-    /// Only of this process (may be repeated)
-    #[arg(long, value_name = "PID")]
-    pub pid: Vec<u32>,
-    /// Only of processes whose name matches this pattern (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
-    pub comm: Vec<Glob>,
-    /// Only of processes whose program's path matches this pattern, in which * also matches / (may be
-    /// repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
-    pub exe: Vec<Glob>,
-    /// Only of processes whose control group's path matches this pattern, in which * also matches /
-    /// (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
-    pub cgroup: Vec<Glob>,
-    /// Only of processes of a unit of systemd that matches this pattern, such as nginx.service or
-    /// *.scope (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
-    pub unit: Vec<Glob>,
-    /// Only of processes of a container whose id begins so or matches this pattern (may be repeated)
-    #[arg(long, value_name = "ID", value_parser = id)]
-    pub container: Vec<Glob>,
-    /// Only of files of this type (may be repeated); implies --all for types but regular
-    #[arg(long = "type", value_name = "TYPE", value_enum)]
-    pub types: Vec<FileType>,
-    /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
-    pub path: Vec<Glob>,
-    /// Only of this many descriptors or more [default: 2, or 1 of a deleted file]
-    #[arg(long, value_name = "N")]
-    pub min_fds: Option<usize>,
-    /// Only of this severity or more [default: warning, or info with --all]
-    #[arg(long, value_name = "LEVEL", value_enum)]
-    pub severity: Option<Severity>,
-    /// Of all types of files, not only regular ones, and of all severities
-    #[arg(long)]
-    pub all: bool,
-}
-
-impl Filters {
-    /// Whether files of other types than regular ones are wanted.
-    #[must_use]
-    pub fn all_types(&self) -> bool {
-        self.all || self.types.iter().any(|&of| of != FileType::Regular)
-    }
-
-    /// The least severity that is wanted.
-    #[must_use]
-    pub fn least_severity(&self) -> Severity {
-        let usual = if self.all_types() {
-            Severity::Info
-        } else {
-            Severity::Warning
-        };
-        self.severity.unwrap_or(usual)
-    }
-
-    /// All that is said, as the names of the options and their values.
-    #[must_use]
-    pub fn words(&self) -> Vec<(&'static str, String)> {
-        let mut words = Vec::new();
-        words.extend(self.pid.iter().map(|pid| ("pid", pid.to_string())));
-        for (name, globs) in [
-            ("comm", &self.comm),
-            ("exe", &self.exe),
-            ("cgroup", &self.cgroup),
-            ("unit", &self.unit),
-            ("container", &self.container),
-            ("path", &self.path),
-        ] {
-            words.extend(globs.iter().map(|glob| (name, glob.glob().to_owned())));
-        }
-        words.extend(self.types.iter().map(|of| ("type", of.name().to_owned())));
-        words.extend(self.min_fds.map(|least| ("min-fds", least.to_string())));
-        let severity = self.severity.map(|least| least.name().to_owned());
-        words.extend(severity.map(|least| ("severity", least)));
-        if self.all {
-            words.push(("all", "true".to_owned()));
-        }
-        words
-    }
-
-    /// The filter.
-    ///
-    /// # Errors
-    ///
-    /// If the patterns are too large together.
-    pub fn filter(&self) -> Result<Filter, globset::Error> {
-        Ok(Filter {
-            pids: self.pid.clone(),
-            comm: set(&self.comm)?,
-            exe: set(&self.exe)?,
-            cgroup: set(&self.cgroup)?,
-            unit: set(&self.unit)?,
-            container: set(&self.container)?,
-            types: self.types.clone(),
-            path: set(&self.path)?,
-            min_fds: self.min_fds,
-            severity: self.least_severity(),
-        })
-    }
 }
 
 /// The patterns together; none, if there are none.
