@@ -97,6 +97,7 @@ impl Listeners {
             let listener = std::net::TcpListener::bind(address)
                 .with_context(|| format!("cannot listen on {address}"))?;
             listener.set_nonblocking(true)?;
+            socket2::SockRef::from(&listener).set_send_buffer_size(MOST_HELD)?;
             Ok(listener)
         });
         let tcp = tcp.collect::<Result<Vec<_>>>()?;
@@ -252,6 +253,11 @@ impl Server {
         });
     }
 }
+
+/// What the kernel holds for who does not read, of each connection: bytes. By itself it takes megabytes
+/// (`tcp_wmem`), of all connections together half a gigabyte. Connections that come by a listener inherit
+/// its bound (`sk_clone_lock`, net/core/sock.c).
+const MOST_HELD: usize = 256 << 10;
 
 /// There may be no descriptors left: it is tried again soon, and not at once.
 async fn accept_failed(error: &io::Error) {
