@@ -163,6 +163,9 @@ enum Task {
         /// How long
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         minutes: u64,
+        /// Soak this fdwatch [default: one that is built]
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
     },
     /// What goes on while the agent is soaked
     #[command(hide = true)]
@@ -211,7 +214,9 @@ fn main() -> ExitCode {
         Task::Manuals { dir } => manuals::manuals(dir.as_deref()),
         Task::Package { made: true, .. } => package::try_made(),
         Task::Package { test, .. } => package::package(test),
-        Task::Soak { minutes } => soak::soak(Duration::from_secs(minutes * 60)),
+        Task::Soak { minutes, program } => {
+            soak::soak(Duration::from_secs(minutes * 60), program.as_deref())
+        }
         Task::SoakWorker { work, directory } => soak::work(work, &directory),
         Task::Lint => lint::lint(),
     };
