@@ -8,6 +8,8 @@ use std::{fs, io};
 use anyhow::{Context as _, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 
+use crate::probe;
+
 /// What the agent goes on to need, and what for.
 pub const KEPT: [(Capability, &str); 5] = [
     (
@@ -43,14 +45,53 @@ pub struct Given {
     pub missing: Vec<String>,
 }
 
-/// Gives up all capabilities but [`KEPT`], for good: nothing that is started gets any back.
+impl Given {
+    /// Whether `CAP_SYS_ADMIN` is kept, which is nearly all there is.
+    #[must_use]
+    pub fn has_admin(&self) -> bool {
+        let admin = Capability::CAP_SYS_ADMIN.to_string();
+        self.kept.contains(&admin)
+    }
+}
+
+/// Gives up all capabilities but [`KEPT`], for good: nothing that is started gets any back. Where
+/// programs cannot be attached without `CAP_SYS_ADMIN`, that is kept as well.
 ///
 /// # Errors
 ///
 /// If there is more than one thread already, or the kernel refuses. Nothing is undone then.
 pub fn give_up() -> Result<Given> {
     only_thread()?;
-    give_up_but(&KEPT.map(|(capability, _)| capability))
+    give_up_in_this_thread()
+}
+
+/// The same, for a thread that is on its own and ends.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn give_up_in_this_thread() -> Result<Given> {
+    let mut keep = KEPT.map(|(capability, _)| capability).to_vec();
+    if is_admin_needed()? {
+        keep.push(Capability::CAP_SYS_ADMIN);
+    }
+    give_up_but(&keep)
+}
+
+/// Whether events cannot be opened without `CAP_SYS_ADMIN`, which is there. It is tried, without it:
+/// the setting that it depends on has numbers of their own in each distribution.
+fn is_admin_needed() -> Result<bool> {
+    let admin = Capability::CAP_SYS_ADMIN;
+    let effective = read(CapSet::Effective)?;
+    if !effective.contains(&admin) {
+        return Ok(false);
+    }
+    let without = effective.iter().copied().filter(|&it| it != admin);
+    caps::set(None, CapSet::Effective, &without.collect())
+        .context("cannot do without CAP_SYS_ADMIN for a moment")?;
+    let may_open = probe::may_open_events();
+    caps::set(None, CapSet::Effective, &effective).context("cannot have CAP_SYS_ADMIN again")?;
+    Ok(!may_open)
 }
 
 /// The same, with what is to be kept.

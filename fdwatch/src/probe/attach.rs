@@ -26,7 +26,10 @@ use std::{
     ptr,
 };
 
-use perf_event::{Builder, Counter, events::Tracepoint};
+use perf_event::{
+    Builder, Counter,
+    events::{Software, Tracepoint},
+};
 use thiserror::Error;
 
 /// What keeps programs attached, as long as it is there.
@@ -44,12 +47,37 @@ pub(super) enum AttachError {
     /// The tracepoint's number cannot be read.
     #[error("`{path}`: {source}")]
     Id { path: String, source: io::Error },
+    /// `CAP_PERFMON` is not enough.
+    #[error(
+        "this kernel lets only CAP_SYS_ADMIN open events (kernel.perf_event_paranoid is {paranoid}): \
+         add that capability, or run `sysctl kernel.perf_event_paranoid=2`"
+    )]
+    Paranoid { paranoid: i32 },
     /// A call fails.
     #[error("{call}: {source}")]
     Call {
         call: &'static str,
         source: io::Error,
     },
+}
+
+/// The most that a kernel of kernel.org knows of (Documentation/admin-guide/sysctl/kernel.rst, 6.18).
+/// Beyond it those of Debian and Ubuntu, where it is 3 and 4 by default, want `CAP_SYS_ADMIN` for all
+/// events; `CAP_PERFMON` does not do (seen on Debian's 7.3.4).
+const MOST_PARANOID: i32 = 2;
+
+/// What `kernel.perf_event_paranoid` is, where it is beyond what all kernels know of.
+fn paranoid() -> Option<i32> {
+    let setting = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
+    let setting = setting.trim().parse().ok()?;
+    (setting > MOST_PARANOID).then_some(setting)
+}
+
+/// Whether this thread may open events, with the capabilities that it has now.
+pub(super) fn may_open_events() -> bool {
+    let mut event = Builder::new(Software::DUMMY);
+    let opened = event.any_pid().one_cpu(0).include_kernel().build();
+    !opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 impl Attached {
@@ -122,9 +150,14 @@ fn open_event(tracefs: &Path, tracepoint: &str) -> Result<Counter, AttachError> 
         .include_kernel()
         .enabled(true)
         .build()
-        .map_err(|source| AttachError::Call {
-            call: "perf_event_open",
-            source,
+        .map_err(|source| match paranoid() {
+            Some(paranoid) if source.kind() == ErrorKind::PermissionDenied => {
+                AttachError::Paranoid { paranoid }
+            }
+            _ => AttachError::Call {
+                call: "perf_event_open",
+                source,
+            },
         })
 }
 

@@ -49,6 +49,13 @@ pub fn default_ring_bytes() -> u32 {
 /// pages count (`RINGBUF_MAX_DATA_SZ`, kernel/bpf/ringbuf.c), and no host needs more than this.
 pub const LARGEST_RING_BYTES: u32 = 1 << 30;
 
+/// Whether this thread may open perf events, with the capabilities that it has now: programs are attached
+/// by these. Some kernels want more for it than `CAP_PERFMON`.
+#[must_use]
+pub fn may_open_events() -> bool {
+    attach::may_open_events()
+}
+
 /// How many processes something may be asked of at once, as a rule.
 const ASKED_OF: u32 = 1024;
 

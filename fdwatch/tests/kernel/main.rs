@@ -13,6 +13,7 @@ mod generator;
 mod loss;
 mod many;
 mod messages;
+mod privileges;
 #[cfg(target_arch = "x86_64")]
 mod stacks;
 mod steps;

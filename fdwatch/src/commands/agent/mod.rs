@@ -91,6 +91,12 @@ fn serve(agent: &Agent, loaded: Loaded) -> Result<ExitCode> {
             given.missing.join(", ")
         );
     }
+    if given.has_admin() {
+        tracing::warn!(
+            "CAP_SYS_ADMIN is kept, as this kernel opens no events without it: after \
+             `sysctl kernel.perf_event_paranoid=2` it would be given up"
+        );
+    }
     let (shared, questions) = Shared::new();
     let (sender, configs) = mpsc::channel(CONFIGS);
     let clock = Clock::new(proc::wall_time(), proc::boottime());
