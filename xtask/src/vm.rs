@@ -16,7 +16,7 @@ use std::{
     env::consts::ARCH,
     fmt::Write as _,
     fs, iter,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -26,8 +26,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-pub(crate) use self::kernels::Request;
-use self::{archive::Archive, boot::Run, kernels::Kernel};
+use self::{archive::Archive, boot::Run};
+pub(crate) use self::{boot::Machine, kernels::Kernel, kernels::Request};
 use crate::{
     apt, setup,
     shell::{Shell, say, which},
@@ -63,6 +63,14 @@ pub(crate) fn vm(requests: &[Request]) -> Result<()> {
         bail!("failed on {} of {} kernels", failed.len(), runs.len());
     }
     Ok(())
+}
+
+/// The newest kernel there is, and a directory for what it is booted with.
+pub(crate) fn newest_kernel() -> Result<(Kernel, PathBuf)> {
+    install()?;
+    let archive = Archive::open()?;
+    let newest = kernels::get(&archive, &[])?.pop();
+    Ok((newest.context("there is no kernel")?, archive.dir))
 }
 
 /// Gets what is not there: qemu, a shell for the initramfs, the keys that Debian signs with.
@@ -134,7 +142,7 @@ fn table(runs: &[Run]) -> String {
             table,
             "{:<10} {:>7.1}  {:<24} {:>6} {:>6}",
             run.release,
-            run.time.as_secs_f64(),
+            run.ended.time.as_secs_f64(),
             run.reading.verdict(),
             count(tests.map(|tests| tests.passed)),
             count(tests.map(|tests| tests.failed)),
@@ -144,10 +152,10 @@ fn table(runs: &[Run]) -> String {
 }
 
 fn failure(run: &Run) -> String {
-    let lines: Vec<_> = run.text.lines().collect();
+    let lines: Vec<_> = run.ended.text.lines().collect();
     let shown = &lines[lines.len().saturating_sub(LINES_OF_FAILURE)..];
     let mut failure = String::new();
-    let ended = if run.ended_itself {
+    let ended = if run.ended.itself {
         ""
     } else {
         ", which had to be ended"
@@ -173,10 +181,12 @@ mod tests {
     fn run(release: &str, console: &str) -> Run {
         Run {
             release: release.to_owned(),
-            time: Duration::from_millis(6_250),
-            ended_itself: true,
             console: "/console".into(),
-            text: console.to_owned(),
+            ended: boot::Ended {
+                time: Duration::from_millis(6_250),
+                itself: true,
+                text: console.to_owned(),
+            },
             reading: console::Reading::new(console),
         }
     }

@@ -9,6 +9,7 @@ mod binary;
 mod contained;
 mod dependencies;
 mod roots;
+mod service;
 mod tarball;
 mod tools;
 mod trial;

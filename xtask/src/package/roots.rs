@@ -22,6 +22,9 @@ use crate::{
 /// Where all of Debian's suites are that are not archived.
 const MIRROR: &str = "http://deb.debian.org/debian";
 
+/// What keeps services from being started by who installs them.
+pub(super) const POLICY: &str = "/usr/sbin/policy-rc.d";
+
 /// What runs programs there, with nothing of xtask's own environment.
 const WRAPPER: &str = "/run-clean";
 const ENVIRONMENT: &str = r#"exec env -i HOME=/root TERM=dumb LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
@@ -55,12 +58,13 @@ impl Root {
         unpack(&kept, dir.path())?;
         let root = Self { dir };
         // Debian's way to have no service started.
-        root.program("/usr/sbin/policy-rc.d", "exit 101\n")?;
+        root.program(POLICY, "exit 101\n")?;
         root.program(WRAPPER, ENVIRONMENT)?;
         Ok(root)
     }
 
-    fn program(&self, path: &str, script: &str) -> Result<()> {
+    /// Writes a script there that may be run.
+    pub(super) fn program(&self, path: &str, script: &str) -> Result<()> {
         let path = self.path(path);
         fs::write(&path, format!("#!/bin/sh\n{script}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Packages, SHELL, contained,
     roots::{Root, System},
+    service,
 };
 use crate::shell::{capture, is_root, say};
 
@@ -72,7 +73,8 @@ pub(super) fn check_privileges() -> Result<()> {
 /// All trials.
 pub(super) fn trial(packages: &Packages) -> Result<()> {
     life(packages).context("the .deb on Debian 12")?;
-    oldest(packages).context("on Debian 11")
+    oldest(packages).context("on Debian 11")?;
+    service::trial(packages).context("the service on Debian 12, under qemu")
 }
 
 /// From installation to purge.

@@ -70,9 +70,9 @@ impl Package {
 
 /// A kernel that is here.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Kernel {
-    pub(super) release: String,
-    pub(super) image: PathBuf,
+pub(crate) struct Kernel {
+    pub(crate) release: String,
+    pub(crate) image: PathBuf,
 }
 
 /// The kernels in what `apt-cache search --full` prints, newest first, and signed before unsigned.
