@@ -197,6 +197,11 @@ impl Engine {
         self.model.begin_audit();
     }
 
+    /// The audit was broken off.
+    pub fn break_off_audit(&mut self) {
+        self.model.break_off_audit();
+    }
+
     /// The audit has ended.
     pub fn end_audit(&mut self) -> Outcome {
         self.model.end_audit(&mut Observers {

@@ -67,10 +67,12 @@ pub enum Frame {
     EndAudit = 7,
     /// A process was found to have ended, or to have no descriptors: its number, 8 bytes.
     Forget = 8,
+    /// What begins with [`Self::BeginAudit`] was broken off.
+    BreakOffAudit = 9,
 }
 
 impl Frame {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Records,
         Self::BeginSnapshot,
         Self::EndSnapshot,
@@ -80,6 +82,7 @@ impl Frame {
         Self::BeginAudit,
         Self::EndAudit,
         Self::Forget,
+        Self::BreakOffAudit,
     ];
 }
 

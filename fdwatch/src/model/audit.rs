@@ -153,6 +153,12 @@ impl Model {
         audit.cursor = None;
     }
 
+    /// The audit was broken off: nothing is held against it that it did not come to.
+    pub fn break_off_audit(&mut self) {
+        self.audit.is_under_way = false;
+        self.audit.cursor = None;
+    }
+
     /// The audit has ended.
     pub fn end_audit(&mut self, observer: &mut impl Observer) -> Outcome {
         self.finish_table(observer);

@@ -20,6 +20,7 @@ use std::{
     num::NonZero,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     process, thread,
+    time::{Duration, Instant},
 };
 
 use self::{asked::Asked, attach::Attached, notes::Notes, object::Object, offsets::Kernel};
@@ -55,6 +56,10 @@ pub const LARGEST_RING_BYTES: u32 = 1 << 30;
 pub fn may_open_events() -> bool {
     attach::may_open_events()
 }
+
+/// How long a snapshot may wait for room in the ring. It is never long, but where events come faster than
+/// they are read there is none, and there will be none.
+const MOST_SNAPSHOT: Duration = Duration::from_secs(10);
 
 /// How many processes something may be asked of at once, as a rule.
 const ASKED_OF: u32 = 1024;
@@ -318,6 +323,7 @@ impl Probe {
         let mut file = self.snapshot_file()?;
         let mut buffer = [0; 4096];
         let mut stalls = 0;
+        let began = Instant::now();
         loop {
             match file.read(&mut buffer) {
                 Ok(0) => break,
@@ -325,6 +331,12 @@ impl Probe {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The program waits for room in the ring.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if began.elapsed() > MOST_SNAPSHOT {
+                        return Err(ProbeError::Snapshot(io::Error::new(
+                            ErrorKind::TimedOut,
+                            "the ring is filled faster than it is read",
+                        )));
+                    }
                     if self.drain_once(&mut on_record) > 0 {
                         stalls = 0;
                     } else if stalls < 1000 {

@@ -53,6 +53,9 @@ const DISK: &str = "size=100m";
 struct Look {
     at: f64,
     rss: u64,
+    /// Of that, what is no file's: pages of files that names of functions are looked for in stay as long
+    /// as the kernel has no better use for them.
+    anonymous: u64,
     lost: u64,
     drift: u64,
 }
@@ -164,7 +167,7 @@ fn run(fdwatch: &Path, directory: &Path, time: Duration) -> Result<()> {
         "requests": {"answered": answered, "not_answered": refused},
         "health": last,
         "report": report,
-        "looks": looks.iter().map(|look| json!([look.at, look.rss, look.lost, look.drift])).collect::<Vec<_>>(),
+        "looks": looks.iter().map(|look| json!([look.at, look.rss, look.anonymous, look.lost, look.drift])).collect::<Vec<_>>(),
     });
     let file = tasks::target_directory()?.join("soak.json");
     fs::write(&file, serde_json::to_vec_pretty(&report)?)?;
@@ -211,6 +214,7 @@ impl Soak<'_> {
         let look = Look {
             at: self.began.elapsed().as_secs_f64(),
             rss: number("rss_bytes")?,
+            anonymous: anonymous(self.agent.pid())?,
             lost: number("lost")?,
             drift: number("drift")?,
         };
@@ -267,14 +271,14 @@ fn judge(
 ) -> Result<Value> {
     let mut failures = Vec::new();
     let end = looks.last().context("nothing was looked at")?;
-    let rss = |from: f64, to: f64| -> f64 {
+    let memory = |from: f64, to: f64| -> f64 {
         let all = looks
             .iter()
             .filter(|look| look.at >= end.at * from && look.at <= end.at * to);
-        let all: Vec<_> = all.map(|look| look.rss as f64).collect();
+        let all: Vec<_> = all.map(|look| look.anonymous as f64).collect();
         all.iter().sum::<f64>() / all.len().max(1) as f64
     };
-    let (early, late) = (rss(1.0 / 6.0, 1.0 / 3.0), rss(5.0 / 6.0, 1.0));
+    let (early, late) = (memory(1.0 / 6.0, 1.0 / 3.0), memory(5.0 / 6.0, 1.0));
     let is_judged = end.at >= LEAST_FOR_MEMORY.as_secs_f64();
     if is_judged && late > early * MOST_GROWTH {
         failures.push("memory goes on growing");
@@ -295,11 +299,13 @@ fn judge(
     let made = fs::read_to_string(directory.join(MADE))?;
     let made: Vec<&str> = made.lines().collect();
     let mut by_path: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
+    let mut without = 0;
     for event in told {
         if event["type"] == "dropped" {
             bail!("events were read too slowly");
         }
-        let path = event["file"]["path"].as_str().unwrap_or_default();
+        let path = path_of(event);
+        without += usize::from(event["change"] == "found" && event["file"]["path"].is_null());
         let counts = by_path.entry(path).or_default();
         match event["change"].as_str() {
             Some("found") => counts[0] += 1,
@@ -336,11 +342,35 @@ fn judge(
     }
     Ok(json!({
         "failures": failures,
-        "rss_mib": {"judged": is_judged, "second_sixth": early / 1048576.0, "last_sixth": late / 1048576.0, "most": looks.iter().map(|look| look.rss).max().unwrap_or(0) as f64 / 1048576.0},
+        "anonymous_mib": {"judged": is_judged, "second_sixth": early / 1048576.0, "last_sixth": late / 1048576.0},
+        "most_rss_mib": looks.iter().map(|look| look.rss).max().unwrap_or(0) as f64 / 1048576.0,
         "lost": {"in_overrun": lost_in_overrun, "outside": lost},
         "drift": {"after_overrun": after.drift - before.drift, "otherwise": drift},
-        "findings": {"made": made.len(), "not_told": untold, "told_twice": twice, "once_in_history": in_history},
+        "findings": {"made": made.len(), "not_told": untold, "told_twice": twice, "without_path": without, "once_in_history": in_history},
     }))
+}
+
+/// The path of what was found. Where the process let go of it before it was looked up, there is the path by
+/// which it was opened.
+fn path_of(finding: &Value) -> &str {
+    let paths = [&finding["file"]["path"], &finding["fds"][0]["asked_path"]];
+    paths
+        .into_iter()
+        .find_map(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Bytes of memory that is no file's.
+fn anonymous(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kib
+        .context("the kernel does not tell RssAnon")?
+        .parse::<u64>()?
+        << 10)
 }
 
 /// How often each path is in the history, ended.
@@ -356,7 +386,7 @@ fn kept(fdwatch: &Path, directory: &Path) -> Result<BTreeMap<String, u32>> {
         if line["ended"].is_null() {
             continue;
         }
-        let path = line["finding"]["file"]["path"].as_str().unwrap_or_default();
+        let path = path_of(&line["finding"]);
         *kept.entry(path.to_owned()).or_default() += 1;
     }
     Ok(kept)

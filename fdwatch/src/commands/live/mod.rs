@@ -389,12 +389,26 @@ impl Live {
         } = self;
         mark(recorder, Frame::BeginAudit)?;
         engine.begin_audit();
-        probe.snapshot(|record| {
+        let taken = probe.snapshot(|record| {
             if let Some(recorder) = recorder {
                 recorder.record(record);
             }
             engine.record(record, now());
-        })?;
+        });
+        if let Err(error) = taken {
+            // What is lost meanwhile is counted, and the next one comes to it.
+            mark(recorder, Frame::BreakOffAudit)?;
+            engine.break_off_audit();
+            note(&format!("{error}; it is tried again"));
+            let ended = now();
+            let took = ended.since(began);
+            self.audit_time += took;
+            self.last_audit = ended;
+            self.next_audit = Some(Moment(
+                ended.0 + AUDIT_EVERY.max(took.saturating_mul(AUDIT_SHARE)),
+            ));
+            return Ok(());
+        }
         mark(recorder, Frame::EndAudit)?;
         let outcome = engine.end_audit();
         engine.model.rest();

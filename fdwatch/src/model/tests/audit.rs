@@ -153,6 +153,23 @@ fn a_process_that_no_look_comes_to_is_asked_about_and_forgotten() {
 }
 
 #[test]
+fn an_audit_that_is_broken_off_holds_nothing_against_what_it_did_not_come_to() {
+    let mut told = Told::with(&[(0, 10), (1, 11)]);
+    told.fork(5, 1, A, B);
+    for _ in 0..3 {
+        told.model.begin_audit();
+        told.task(1, 1, A, STARTED).found(1, 1, A, 0, 10);
+        told.model.break_off_audit();
+    }
+    assert_eq!(told.files(A), [(0, 10), (1, 11)]);
+    assert_eq!(told.model.statistics().drift, Drift::default());
+    // And the next is the first look at them.
+    let outcome = told.audit(&[(0, 10)]);
+    assert!(outcome.is_open && outcome.unvisited.is_empty());
+    assert_eq!(told.files(A), [(0, 10), (1, 11)]);
+}
+
+#[test]
 fn another_file_at_the_address_of_one_that_was_closed_is_wrong() {
     let mut told = Told::with(&[(0, 10)]);
     for _ in 0..2 {
