@@ -1,4 +1,5 @@
-//! `fdwatch agent`: always on.
+//! `fdwatch agent`: always on. Here the loop and the services are put together; neither HTTP nor the
+//! disk is dealt with here.
 
 mod measures;
 mod stop;
