@@ -1,7 +1,7 @@
 //! Runs commands, each said before it is done.
 //!
-//! What xtask says, and what the commands print, goes to standard error: standard output belongs
-//! to the program that `cargo xtask run` runs.
+//! What xtask says, and what the commands print, goes to standard error: standard output belongs to
+//! the program that `cargo xtask run` runs. What the commands are for is not known here.
 
 use std::{
     ffi::OsStr,
