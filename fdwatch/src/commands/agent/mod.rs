@@ -83,6 +83,7 @@ fn serve(agent: &Agent, loaded: Loaded) -> Result<ExitCode> {
         detail: config.watch.detail,
         pids: Vec::new(),
         family: None,
+        shows_steps: false,
     })?;
     // Before there are threads.
     let given = privileges::give_up()?;
