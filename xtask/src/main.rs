@@ -17,6 +17,7 @@ mod soak;
 mod tasks;
 mod toolchain;
 mod vm;
+mod waiting;
 mod workloads;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};

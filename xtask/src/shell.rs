@@ -15,6 +15,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::waiting::is_terminal;
+
 /// Runs commands, or only says them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shell {
@@ -97,7 +99,9 @@ fn succeeded(program: &str, status: ExitStatus) -> Result<()> {
 
 /// Tells the user what is going on.
 pub(crate) fn say(message: impl AsRef<str>) {
-    eprintln!("xtask: {}", message.as_ref());
+    // What is shown in place there gives way.
+    let clear = if is_terminal() { "\r\x1b[K" } else { "" };
+    eprintln!("{clear}xtask: {}", message.as_ref());
 }
 
 /// A command for root, through sudo if need be; none if there is no way to be root.
