@@ -1,15 +1,24 @@
-//! Builds the BPF programs, with the toolchain that `cargo xtask setup` finds or makes, for them to
-//! be part of the binary.
+//! Builds the BPF programs, with the toolchain that `cargo xtask setup` finds or makes, and puts the
+//! document of the agent's API together, for both to be part of the binary.
 
-use std::env;
+use std::{env, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 
+#[path = "build/openapi.rs"]
+mod openapi;
 #[path = "../xtask/src/toolchain.rs"]
 mod toolchain;
 
 fn main() -> Result<()> {
+    let out = env::var_os("OUT_DIR").context("cargo does not tell where to write to")?;
+    let document = openapi::document(
+        Path::new("src/agent/api/openapi.json"),
+        Path::new("../docs/schema"),
+    )?;
+    fs::write(Path::new(&out).join("openapi.json"), document)
+        .context("cannot write the document of the API")?;
     println!(
         "cargo::rerun-if-env-changed={}",
         toolchain::TOOLCHAIN_VARIABLE

@@ -1,5 +1,5 @@
-//! What the BPF programs are told when they are loaded: read-only to them, so that the verifier
-//! sees constants and drops the branches they rule out.
+//! What the BPF programs are told when they are loaded: read-only to them, so that the verifier sees
+//! constants and drops the branches they rule out. Where the loader has them from is not known here.
 
 use core::{mem, ptr, slice};
 

@@ -1,4 +1,5 @@
-//! What userspace asks for while the programs run, by process: the only way back from there.
+//! What userspace asks for while the programs run, by process: the only way back from there. Why it
+//! is asked for is not known here.
 
 use core::{ptr, sync::atomic::AtomicU64};
 

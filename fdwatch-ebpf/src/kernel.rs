@@ -1,4 +1,5 @@
-//! The kernel's structures: the only place that knows where things lie, and how they are read.
+//! The kernel's structures: the only place that knows where things lie, and how they are read. What
+//! is told of these is not known here.
 
 use core::mem::MaybeUninit;
 

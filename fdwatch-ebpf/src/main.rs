@@ -2,10 +2,10 @@
 //! of their own.
 //!
 //! What a program needs of the kernel's structures is in [`kernel`], how records leave is in
-//! [`ring`]; the others are one family of programs each. Two rules keep the traced processes fast:
-//! a descriptor's birth is taken at the exit of its syscall and its death at the entry, so that
-//! nothing is carried from one to the other; and what a record needs is got by typed loads or by
-//! one read for neighbouring fields.
+//! [`ring`]; the others are one family of programs each. Two rules keep the traced processes fast: a
+//! descriptor's birth is taken at the exit of its syscall and its death at the entry, so that nothing
+//! is carried from one to the other; and what a record needs is got by typed loads or by one read for
+//! neighbouring fields. None of them knows what a duplicate is, nor who reads the ring.
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The way out: one ring for all records, so that their order is the kernel's.
+//! The way out: one ring for all records, so that their order is the kernel's. What the records are
+//! about is not known here.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},

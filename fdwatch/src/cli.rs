@@ -1,6 +1,7 @@
-//! The command line.
+//! The command line. What the commands do with it is not known here.
 
 mod agent;
+mod examples;
 mod filters;
 mod fleet;
 
@@ -23,7 +24,7 @@ use crate::{
 /// Keeps a live model of every process's file descriptors, and finds duplicates: one file held on
 /// several descriptors of one process.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100, after_help = examples::FDWATCH)]
 pub struct Cli {
     /// What to do; to watch, if nothing is said.
     #[command(subcommand)]
@@ -38,12 +39,13 @@ pub struct Cli {
 pub enum Command {
     /// Tell of duplicates as they come and go, until Ctrl-C (the default)
     Watch(Watch),
-    /// Show processes, their descriptors and what is found of them on the whole screen, as htop would
+    /// Show processes, descriptors and findings on the whole screen, as htop would
     Top(Top),
-    /// Run a command, and tell at its end what descriptors it and its children left open, let pass
-    /// into other programs, or held twice
+    /// Run a command, and tell what it left open, let into other programs, or held twice
+    ///
+    /// Told at its end, of its children as well.
     Run(Run),
-    /// Tell of the duplicates there are now; exit 0 if there are none, 1 if there are, 2 on error
+    /// Tell of the duplicates there are now
     Scan(Scan),
     /// Show the descriptors of a process
     Fds(Fds),
@@ -55,21 +57,21 @@ pub enum Command {
     Record(Record),
     /// Tell what `watch` would have told of a recording, but for paths
     Replay(Replay),
-    /// Show what this kernel and these privileges allow; exit 0 if all, 1 if not all, 2 if nothing
+    /// Show what this kernel and these privileges allow, by doing it
     Doctor(Doctor),
     /// Show what the agent told earlier: what came and went, when, for how long
     History(History),
-    /// Tell what is wrong with the logs in configurations of supervisord; exit 0 if nothing is, 1 if
-    /// something is, 2 on error
+    /// Tell what is wrong with the logs in configurations of supervisord
     Lint(Lint),
-    /// Run on a host for as long as it does: metrics, alerts, a history and an API of what is found
+    /// Run for as long as the host does: metrics, alerts, a history and an API
     Agent(Agent),
-    /// Ask what is found on many hosts: which duplicates are the same bug, which are new, who reports
+    /// Ask what is found on many hosts: which is the same bug, what is new, who reports
     Fleet(Fleet),
 }
 
 /// See [`Command::Watch`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::WATCH)]
 pub struct Watch {
     /// Which findings are wanted.
     #[command(flatten)]
@@ -127,9 +129,9 @@ Examples:
 /// What fdwatch itself may use.
 #[derive(Debug, Args)]
 pub struct Budget {
-    /// Share of one processor that fdwatch itself may take, in percent, over ten seconds. Beyond it
-    /// leaves undone, and says so: detail, then audits, then following the busiest processes
-    #[arg(long, value_name = "PERCENT", value_parser = max_cpu, default_value_t = MaxCpu(1.0), verbatim_doc_comment)]
+    /// Share of one processor that fdwatch itself may take, in percent, over ten seconds. Beyond that
+    /// it leaves undone, and says so: detail, then audits, then following the busiest processes
+    #[arg(long, value_name = "PERCENT", value_parser = max_cpu, default_value_t = MaxCpu(1.0))]
     pub max_cpu: MaxCpu,
 }
 
@@ -225,6 +227,10 @@ at the end are named, and what they hold is no leak.
 The exit code is the command's: 128 and the signal if one ended it, 127 if there is no such command,
 126 if it cannot be run; 2 if fdwatch cannot follow it.
 
+Examples:
+  fdwatch run -- ./report --all
+  fdwatch run --error-exitcode 9 --ignore known --junit leaks.xml -- make test
+
 Each line of a file for --ignore is a rule, of terms that must all be so:
   /tmp/*.log      pattern of the path that was asked for or is known (also: path:/tmp/*.log)
   comm:bash       pattern of the process's name
@@ -235,6 +241,7 @@ In patterns * also matches /. Lines that begin with # are comments.";
 
 /// See [`Command::Scan`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::SCAN)]
 pub struct Scan {
     /// Which findings are wanted.
     #[command(flatten)]
@@ -249,6 +256,7 @@ pub struct Scan {
 
 /// See [`Command::Fds`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::FDS)]
 pub struct Fds {
     /// The process
     pub pid: u32,
@@ -265,6 +273,7 @@ pub struct Fds {
 
 /// See [`Command::Explain`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::EXPLAIN)]
 pub struct Explain {
     /// The process
     pub pid: u32,
@@ -288,6 +297,7 @@ pub struct Explain {
 
 /// See [`Command::Trace`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::TRACE)]
 pub struct Trace {
     /// This process (may be repeated)
     #[arg(long, value_name = "PID")]
@@ -335,6 +345,7 @@ fn target(text: &str) -> Result<Target, String> {
 
 /// See [`Command::Record`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::RECORD)]
 pub struct Record {
     /// Where to; what is there is replaced
     pub file: PathBuf,
@@ -349,6 +360,7 @@ pub struct Record {
 
 /// See [`Command::Replay`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::REPLAY)]
 pub struct Replay {
     /// The recording
     pub file: PathBuf,
@@ -362,6 +374,7 @@ pub struct Replay {
 
 /// See [`Command::Doctor`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::DOCTOR)]
 pub struct Doctor {
     /// How it is shown.
     #[command(flatten)]
@@ -370,6 +383,7 @@ pub struct Doctor {
 
 /// See [`Command::Lint`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::LINT)]
 pub struct Lint {
     /// The configurations: each the file that supervisord is given, which includes the others
     #[arg(required = true, value_name = "FILE")]

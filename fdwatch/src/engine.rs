@@ -1,4 +1,5 @@
-//! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own.
+//! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own. Where the
+//! records are from, and who is told, is not known here.
 
 use fdwatch_common::{EVERY_THREAD, Event, Header};
 

@@ -1,4 +1,5 @@
-//! Which findings are wanted.
+//! Which findings are wanted. Pure. Where findings come from, and how they are shown, is not known
+//! here.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 

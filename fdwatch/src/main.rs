@@ -1,4 +1,4 @@
-//! The command `fdwatch`: see the library.
+//! The command `fdwatch`: see the library. Nothing is done here but to call it, and to tell errors.
 
 use std::{io::Write as _, process::ExitCode};
 

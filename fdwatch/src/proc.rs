@@ -1,5 +1,6 @@
 //! What /proc says of processes and files: the details of a finding. Everything in here may fail at
-//! any time, for the process may end, and then there is less to tell.
+//! any time, for the process may end, and then there is less to tell. What a duplicate or a finding
+//! is, is not known here.
 
 use std::{
     ffi::OsStr,

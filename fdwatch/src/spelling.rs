@@ -1,4 +1,5 @@
-//! What someone meant who wrote a word that is none of those there are.
+//! What someone meant who wrote a word that is none of those there are. Pure: which words there are
+//! is handed in.
 
 /// What belongs to the known word that is most like `word`, if any is like it.
 pub(crate) fn nearest<'a, T>(known: impl Iterator<Item = (&'a str, T)>, word: &str) -> Option<T> {

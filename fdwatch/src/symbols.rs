@@ -1,5 +1,6 @@
 //! What stands at the addresses of a stack, asked of the process while it runs: symbols of ELF and
-//! DWARF, of the vDSO, and of perf maps, which just-in-time compilers write.
+//! DWARF, of the vDSO, and of perf maps, which just-in-time compilers write. How a stack was found,
+//! and what it is of, is not known here.
 
 use std::os::unix::ffi::OsStrExt as _;
 

@@ -1,5 +1,5 @@
-//! The names of users, from /etc/passwd: read once, and no other service is asked, which might take its
-//! time.
+//! The names of users, from /etc/passwd: read once, and no other service is asked, which might take
+//! its time. What users are asked for is not known here.
 
 use std::fs;
 

@@ -560,10 +560,14 @@ fn signatures_are_the_same_from_findings_and_from_what_agents_tell() {
     let path = String::from_utf8(finding.file.path.clone().unwrap()).unwrap();
     let told = serde_json::json!([{
         "schema": 1, "type": "finding", "host": "web-1", "key": format!("{:032x}", 5),
-        "since": "2026-09-21T13:00:00Z", "time": "2026-09-21T14:00:00Z",
-        "process": {"pid": 7, "start_time": null, "comm": "app", "unit": "app.service"},
-        "file": {"path": path, "ino": 2},
-        "fds": [{"access": "w", "stack": [{"symbol": "f", "module": "/lib/libx.so.1"}]}],
+        "since": "2026-09-21T13:00:00Z", "time": "2026-09-21T14:00:00Z", "change": "found", "id": 1,
+        "process": {"pid": 7, "start_time": null, "ppid": 1, "comm": "app", "exe": null,
+            "cmdline": null, "uid": 0, "cgroup": null, "unit": "app.service"},
+        "file": {"path": path, "dev": "8:1", "ino": 2, "type": "regular", "deleted": false},
+        "fds": [{"fd": 3, "access": "w", "append": false, "cloexec": true,
+            "description": "00000000000000aa", "origin": "openat", "opened_at": null, "tid": null,
+            "stack": [{"address": "1f", "symbol": "f", "module": "/lib/libx.so.1"}]}],
+        "closed": [], "more_closed": 0, "lifetime": null, "times": 1,
         "cause": "reopened", "severity": "warning", "advice": "",
     }]);
     thread::spawn(move || {
@@ -572,7 +576,7 @@ fn signatures_are_the_same_from_findings_and_from_what_agents_tell() {
             let length = stream.read(&mut buffer).unwrap_or(0);
             let is_health = buffer[..length].starts_with(b"GET /v1/health");
             let body = if is_health {
-                r#"{"host":"web-1","version":"0.1.0","lost":{"total":3}}"#.to_owned()
+                r#"{"host":"web-1","version":"0.1.0","lost":3}"#.to_owned()
             } else {
                 told.to_string()
             };

@@ -1,4 +1,4 @@
-//! Debian packages, where there is apt.
+//! Debian packages, where there is apt. What they are for is not known here.
 
 use std::process::Command;
 

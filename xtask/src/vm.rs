@@ -31,6 +31,7 @@ pub(crate) use self::{boot::Machine, kernels::Kernel, kernels::Request};
 use crate::{
     apt, setup,
     shell::{Shell, say, which},
+    waiting::Waiting,
 };
 
 const SHELL: Shell = Shell { dry_run: false };
@@ -105,9 +106,16 @@ fn boot_all(archive: &Archive, initramfs: &Path, kernels: &[Kernel]) -> Result<V
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let runs = Mutex::new(Vec::new());
+    let waiting = Waiting::start(format!("boots {} kernels", kernels.len()));
     let work = || -> Result<()> {
         while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
             let run = boot::boot(kernel, initramfs, &consoles)?;
+            say(format!(
+                "{}: {}, after {:.0} s",
+                run.release,
+                run.reading.verdict(),
+                run.time.as_secs_f64()
+            ));
             runs.lock().expect("no worker panics").push(run);
         }
         Ok(())
@@ -120,6 +128,7 @@ fn boot_all(archive: &Archive, initramfs: &Path, kernels: &[Kernel]) -> Result<V
             .into_iter()
             .try_for_each(|worker| worker.join().expect("no worker panics"))
     })?;
+    drop(waiting);
     let mut runs = runs.into_inner().expect("no worker panics");
     runs.sort_by_key(|run| {
         kernels

@@ -1,4 +1,5 @@
-//! What the agent tells, once, in the form that all of its outlets take.
+//! What the agent tells, once, in the form that all of its outlets take. Who takes it, and how it is
+//! sent, is not known here.
 
 use std::fmt;
 

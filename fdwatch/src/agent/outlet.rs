@@ -1,4 +1,5 @@
-//! A bounded way out for events, which never holds up who offers them.
+//! A bounded way out for events, which never holds up who offers them. What is on the other side is
+//! not known here.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,5 @@
-//! What was told, as one sentence for a person who sees nothing else of it.
+//! What was told, as one sentence for a person who sees nothing else of it. Pure. Who reads it is not
+//! known here.
 
 use crate::{
     agent::event::{ThresholdReport, Told},

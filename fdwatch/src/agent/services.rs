@@ -1,7 +1,7 @@
 //! All that the agent does besides following events: on one thread, which never holds up the loop.
 //!
 //! Where the configuration is read again (SIGHUP), they are ended and begun anew with it; events that
-//! come meanwhile wait in their outlets.
+//! come meanwhile wait in their outlets. What each of them does with an event is not known here.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,5 @@
-//! What the live loop and the agent's other threads have in common.
+//! What the live loop and the agent's other threads have in common. What is done with it on either
+//! side is not known here.
 
 use std::{
     collections::BTreeMap,

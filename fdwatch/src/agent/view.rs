@@ -1,4 +1,4 @@
-//! What the agent knows, once a second, for those who only look.
+//! What the agent knows, once a second, for those who only look. Who looks is not known here.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use globset::Glob;
 
-use super::{Output, duration, glob};
+use super::{Output, duration, examples, glob};
 use crate::{
     agent::config::{HISTORY, SOCKET},
     diagnose::Severity,
@@ -75,6 +75,7 @@ On SIGHUP it reads its configuration again; what is wrong in that is told, and t
 
 /// See [`super::Command::History`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::HISTORY)]
 pub struct History {
     /// Only what was there in the last so much time, such as 7d, 12h or 90m [default: all there is]
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]

@@ -5,11 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Output, duration};
+use super::{Output, duration, examples};
 use crate::{diagnose::Severity, fleet::questions::By};
 
 /// See [`super::Command::Fleet`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::FLEET)]
 pub struct Fleet {
     /// What is asked.
     #[command(subcommand)]
@@ -22,6 +23,7 @@ pub enum FleetCommand {
     /// Make or upgrade the tables in ClickHouse
     Init(FleetInit),
     /// Tell which duplicates there were, those together that are the same bug
+    #[command(after_help = examples::FLEET_DUPLICATES)]
     Duplicates {
         /// How far back, such as 24h or 7d, or a time such as 2024-01-02T15:04:05Z; to the full hour
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "24h")]
@@ -34,6 +36,7 @@ pub enum FleetCommand {
         question: FleetQuestion,
     },
     /// Tell all there is of one: hosts, an example with its stack, advice
+    #[command(after_help = examples::FLEET_SHOW)]
     Show {
         /// The signature, or how it begins
         #[arg(value_name = "SIGNATURE")]
@@ -46,6 +49,7 @@ pub enum FleetCommand {
         question: FleetQuestion,
     },
     /// Tell which were not there before: what a deployment brought
+    #[command(after_help = examples::FLEET_NEW)]
     New {
         /// Since when, such as 2h or a time
         #[arg(long, value_name = "TIME", value_parser = since)]
@@ -58,6 +62,7 @@ pub enum FleetCommand {
         question: FleetQuestion,
     },
     /// Tell who reports, who is silent, who loses events
+    #[command(after_help = examples::FLEET_HOSTS)]
     Hosts {
         /// Hosts that were heard of since then
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "7d")]
@@ -70,6 +75,7 @@ pub enum FleetCommand {
         question: FleetQuestion,
     },
     /// Tell which files of network file systems several hosts have open for writing
+    #[command(after_help = examples::FLEET_SHARED)]
     Shared {
         /// How far back
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "24h")]
@@ -102,6 +108,7 @@ pub struct FleetServer {
 
 /// See [`FleetCommand::Init`].
 #[derive(Debug, Args)]
+#[command(after_help = examples::FLEET_INIT)]
 pub struct FleetInit {
     /// Where.
     #[command(flatten)]

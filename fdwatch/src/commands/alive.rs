@@ -1,5 +1,5 @@
-//! A line that shows that fdwatch lives where nothing is found: what it watches, and what it has found
-//! so far. On standard error, in place, if that is a terminal, and nowhere else.
+//! A line that shows that fdwatch lives where nothing is found: what it does to begin, what it watches,
+//! and what it has found so far. On standard error, in place, if that is a terminal, and nowhere else.
 
 use std::{
     env,
@@ -18,6 +18,48 @@ use crate::{
     top::thousands,
 };
 
+/// What is done until there is something to watch: it may take a while where there are many
+/// descriptors, or the kernel has much to verify. In the same place.
+pub(super) struct Steps {
+    is_wanted: bool,
+    is_shown: bool,
+}
+
+impl Steps {
+    pub(super) fn new(is_wanted: bool) -> Self {
+        Self {
+            is_wanted: is_wanted && is_terminal(),
+            is_shown: false,
+        }
+    }
+
+    pub(super) fn show(&mut self, what: &str) {
+        if self.is_wanted {
+            let _ = write!(io::stderr().lock(), "\r{what} ...\x1b[K\r");
+            self.is_shown = true;
+        }
+    }
+
+    /// What was shown is done, and something else may stand there.
+    pub(super) fn clear(&mut self) {
+        if std::mem::replace(&mut self.is_shown, false) {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Whether standard error is a terminal on which a line can be written over.
+fn is_terminal() -> bool {
+    let is_dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
+    !is_dumb && io::stderr().is_terminal()
+}
+
 /// See the module.
 pub(super) struct Alive {
     is_wanted: bool,
@@ -30,9 +72,8 @@ pub(super) struct Alive {
 
 impl Alive {
     pub(super) fn new(format: Format) -> Self {
-        let is_dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
         Self {
-            is_wanted: format == Format::Text && !is_dumb && io::stderr().is_terminal(),
+            is_wanted: format == Format::Text && is_terminal(),
             is_shown: false,
             began: None,
             before: (Moment(0), 0),

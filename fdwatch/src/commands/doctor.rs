@@ -18,6 +18,7 @@ use crate::{
     model::{Drift, Moment},
     probe::{Options, Probe, ProbeError, host, proc_snapshot},
     proc,
+    report::SCHEMA,
 };
 
 /// What came of looking at one thing.
@@ -56,7 +57,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
     let mut output = anstream::stdout().lock();
     if doctor.output.json {
         let report = Report {
-            schema: 1,
+            schema: SCHEMA,
             kind: "doctor",
             verdict,
             checks: &checks,

@@ -59,6 +59,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
             detail: Detail::Suspects,
             pids: vec![explain.pid],
             family: None,
+            shows_steps: true,
         })?;
         live.follow(&mut Stop::after(Some(duration)), &mut explainer)?;
     } else {

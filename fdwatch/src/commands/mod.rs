@@ -1,4 +1,5 @@
-//! What each command does.
+//! What each command does: here, and nowhere else, all parts come together. How anything is shown, and why
+//! it is told, is not decided here.
 
 mod agent;
 mod alive;

@@ -22,6 +22,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
         detail: Detail::Never,
         pids: Vec::new(),
         family: None,
+        shows_steps: true,
     })?;
     let file = File::create(&record.file)
         .with_context(|| format!("cannot create {}", record.file.display()))?;

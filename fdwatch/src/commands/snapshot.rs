@@ -1,4 +1,5 @@
-//! A look at all descriptors as they are now, for the commands that need no more.
+//! A look at all descriptors as they are now, for the commands that need no more. What becomes of it
+//! is not known here.
 
 use anyhow::Result;
 

@@ -32,6 +32,7 @@ pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
         detail: Detail::Suspects,
         pids: trace.pid.clone(),
         family: None,
+        shows_steps: true,
     })?;
     let comm = cli::globs(&trace.comm)?;
     live.tracer = Some(Tracer::new(&trace.pid, comm, !trace.no_follow));

@@ -35,6 +35,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         detail: watch.detail,
         pids: watch.filters.pid.clone(),
         family: None,
+        shows_steps: true,
     })?;
     let mut watcher = Watcher {
         newsroom: Newsroom::new(Investigator::new(filter, Source::Live)),

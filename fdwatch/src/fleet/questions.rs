@@ -1,4 +1,5 @@
 //! What can be asked of a fleet, and the form of the answers: the same from a server and from agents.
+//! How they are shown is not known here.
 
 use serde::{Deserialize, Deserializer, Serialize};
 

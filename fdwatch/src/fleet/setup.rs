@@ -1,4 +1,4 @@
-//! Brings a server's tables to what is needed here.
+//! Brings a server's tables to what is needed here. What the tables are is not known here.
 
 use anyhow::{Context as _, Result, ensure};
 

@@ -1,5 +1,6 @@
-//! Makes findings of duplicates: asks /proc for what the tables do not have, remembers it for as
-//! long as a duplicate is there, and keeps to what is wanted.
+//! Makes findings of duplicates: asks /proc for what the tables do not have, remembers it for as long
+//! as a duplicate is there, and keeps to what is wanted. What of it is told, and how, is not known
+//! here.
 
 mod beyond;
 mod supervisord;

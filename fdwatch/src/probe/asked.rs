@@ -1,4 +1,5 @@
-//! What is asked of the programs while they run: detail of some processes, and of some nothing.
+//! What is asked of the programs while they run: detail of some processes, and of some nothing. Why
+//! it is asked is not known here.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! What the probe needs of the host, looked at before anything is loaded, for errors to be about
-//! the cause.
+//! What the probe needs of the host, looked at before anything is loaded, for errors to be about the
+//! cause. What the programs are is not known here.
 
 use std::{
     fs,

@@ -1,7 +1,6 @@
 //! Where the fields that the programs read lie in this kernel, and what it calls its types, from its
-//! BTF. There are no offsets
-//! of our own: rustc emits no CO-RE relocations, and a wrong offset gives wrong numbers without any
-//! error.
+//! BTF. There are no offsets of our own: rustc emits no CO-RE relocations, and a wrong offset gives
+//! wrong numbers without any error. How BTF is read is not known here.
 
 use fdwatch_common::{Casts, FileWindow, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Offsets};
 

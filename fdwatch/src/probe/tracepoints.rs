@@ -1,4 +1,5 @@
-//! Which tracepoints the programs are attached to, and whether these are as the programs expect.
+//! Which tracepoints the programs are attached to, and whether these are as the programs expect. How
+//! they are attached is not known here.
 
 use std::{fs, path::Path};
 

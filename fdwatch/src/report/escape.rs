@@ -1,4 +1,5 @@
 //! Names and paths are bytes chosen by strangers: what they do to a terminal is not left to them.
+//! What the bytes are is not known here.
 
 use std::fmt::{self, Write as _};
 

@@ -1,4 +1,4 @@
-//! Answers about a fleet: as text in columns, or as JSON.
+//! Answers about a fleet: as text in columns, or as JSON. Where answers are from is not known here.
 
 use std::fmt::Write as _;
 
@@ -353,7 +353,11 @@ fn severity(line: &mut Value) {
 fn times(line: &mut Value) {
     for name in ["first", "last"] {
         if let Some(time) = line.get(name).and_then(Value::as_u64) {
-            line[name] = rfc3339(u32::try_from(time).unwrap_or(u32::MAX)).into();
+            // None, of a host that could not be asked.
+            line[name] = match u32::try_from(time).unwrap_or(u32::MAX) {
+                0 => Value::Null,
+                time => rfc3339(time).into(),
+            };
         }
     }
 }

@@ -241,7 +241,7 @@ fn hourly_text(hourly: &Hourly, clock: &Clock) -> String {
 fn hourly_json(hourly: &Hourly, clock: &Clock) -> io::Result<String> {
     let line = HourlyLine {
         schema: SCHEMA,
-        line: "history_processes",
+        line: "history-processes",
         hour: clock.rfc3339(Moment(hourly.hour)),
         process: (hourly.pid != 0)
             .then(|| process(hourly.pid, &hourly.comm, hourly.unit.as_deref())),

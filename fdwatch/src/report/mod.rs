@@ -23,6 +23,7 @@ pub use self::{
 };
 pub(crate) use self::{
     escape::Escaped,
+    json::SCHEMA,
     text::{path, size},
 };
 use self::{json::Json, time::Clock};

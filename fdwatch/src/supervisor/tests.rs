@@ -1,3 +1,5 @@
+//! Processes and their logs, by configurations that a host made up for this has.
+
 use std::{collections::BTreeMap, io};
 
 use super::{

@@ -1,4 +1,4 @@
-//! What keys and the mouse do.
+//! What keys and the mouse do. What is shown in consequence is not known here.
 
 use ratatui::{
     crossterm::event::{

@@ -1,3 +1,5 @@
+//! Stacks and files that mean no good, or nothing: there is an end to all of them.
+
 use std::{fs::File, io::Write as _};
 
 use fdwatch_common::{Header, Registers};

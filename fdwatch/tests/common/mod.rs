@@ -11,6 +11,7 @@ pub(crate) mod lines;
 mod log;
 pub(crate) mod procfs;
 pub(crate) mod puppet;
+pub(crate) mod schema;
 pub(crate) mod supervisord;
 mod watch;
 
@@ -158,9 +159,13 @@ fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A line of JSON.
+/// A line of JSON. What is fdwatch's has the form that is documented.
+#[track_caller]
 pub(crate) fn parse(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"))
+    let value = serde_json::from_str(line);
+    let value = value.unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+    schema::hold(&value);
+    value
 }
 
 /// Looks again and again until there is what is looked for.

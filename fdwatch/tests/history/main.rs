@@ -28,6 +28,7 @@ use fdwatch::{
     duplicates::Change,
     model::{FileType, Moment},
     proc,
+    report::{Format, Reporter, time::Clock},
 };
 use tempfile::TempDir;
 
@@ -65,11 +66,17 @@ fn told(number: u64, key: u128, change: Change, comm: &[u8], path: &[u8]) -> Eve
         closed_again: None,
         shared_by: Vec::new(),
     };
+    let (at, wall_time) = (Moment(proc::boottime()), proc::wall_time());
+    let clock = Clock::new(wall_time, at.0);
+    let mut reporter = Reporter::new(Vec::new(), Format::Json, "host".to_owned(), clock);
+    let shown = reporter.finding(&finding, at);
+    shown.expect("memory can be written");
+    let json = String::from_utf8(reporter.into_output()).expect("JSON is UTF-8");
     Event {
         number,
-        at: Moment(proc::boottime()),
-        wall_time: proc::wall_time(),
-        json: format!("{{\"schema\":1,\"type\":\"finding\",\"id\":{number}}}"),
+        at,
+        wall_time,
+        json: json.trim_end().to_owned(),
         told: Told::Finding(Box::new(finding)),
         key: Some(Key(key)),
     }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{SHELL, TARGET};
 use crate::{
-    apt, cache,
+    apt, cache, pypi,
     shell::{say, which},
     tasks::cargo,
     toolchain::output,
@@ -129,24 +129,11 @@ fn zig(dir: &Path) -> Result<PathBuf> {
     if let Some(zig) = zig_in(&environment) {
         return Ok(zig);
     }
-    if output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_err() {
-        apt::install(SHELL, &["python3", "python3-venv"])?;
-    }
     say(format!(
         "zig {ZIG} is not here yet; it is some 90 MB from PyPI, into {}",
         dir.display()
     ));
-    SHELL.run(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&environment),
-    )?;
-    SHELL.run(
-        Command::new(environment.join("bin/python"))
-            .args(["-m", "pip", "install", "--disable-pip-version-check"])
-            .args(["--quiet", "--no-deps", "--only-binary=:all:"])
-            .arg(format!("ziglang=={ZIG}")),
-    )?;
+    pypi::install(SHELL, &environment, &format!("ziglang=={ZIG}"))?;
     match zig_in(&environment) {
         Some(zig) => Ok(zig),
         None => bail!("the wheel ziglang {ZIG} has no zig in it"),

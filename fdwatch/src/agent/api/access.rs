@@ -1,5 +1,5 @@
 //! Who may ask: whoever can open the socket; over TCP who shows the token, and on loopback root's
-//! processes.
+//! processes. What they ask for is not known here.
 
 use std::{
     fs,

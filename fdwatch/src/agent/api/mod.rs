@@ -1,7 +1,8 @@
 //! The agent's API: HTTP over a unix socket, and over TCP where that is asked for.
 //!
 //! Whoever is on the other end may be slow, or mean no good: each connection has limits of time and
-//! size, there are only so many at once, and none can hold up the live loop.
+//! size, there are only so many at once, and none can hold up the live loop. What there is to answer
+//! is handed in: neither the probe nor the loop is known here.
 
 mod access;
 mod page;

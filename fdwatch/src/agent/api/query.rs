@@ -1,4 +1,5 @@
-//! What is asked for in a request's query: the same words as on the command line.
+//! What is asked for in a request's query: the same words as on the command line. What is answered is
+//! not known here.
 
 use clap::Parser;
 

@@ -1,4 +1,5 @@
-//! What can be asked for, and the answers.
+//! What can be asked for, and the answers. Who may ask is settled before; what an answer is made of
+//! comes by [`State`].
 
 use std::{
     convert::Infallible,
@@ -28,7 +29,9 @@ use super::{
 };
 use crate::{
     agent::{
-        config, metrics,
+        config,
+        event::Told,
+        metrics,
         shared::{Question, Shared},
         view::{Active, ProcessRow, View},
     },
@@ -36,7 +39,7 @@ use crate::{
     diagnose::Severity,
     investigate::Supervisords,
     proc,
-    report::{Format, Reporter},
+    report::{Format, Reporter, SCHEMA},
 };
 
 /// Objects in one answer, if nothing else is asked for, and at the most.
@@ -149,7 +152,7 @@ type Refusal = (StatusCode, Json<Value>);
 
 /// A refusal with its reason.
 pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
-    let body = json!({"schema": 1, "type": "error", "error": reason});
+    let body = json!({"schema": SCHEMA, "type": "error", "error": reason});
     (status, Json(body))
 }
 
@@ -231,7 +234,7 @@ async fn findings(
     let (before, between, after) = match query.shape {
         Shape::Json => (
             format!(
-                "{{\"schema\":1,\"type\":\"findings\",\"host\":{},\"more\":{more},\"findings\":[",
+                "{{\"schema\":{SCHEMA},\"type\":\"findings\",\"host\":{},\"more\":{more},\"findings\":[",
                 json!(reporter.host())
             ),
             ",",
@@ -260,7 +263,8 @@ async fn findings(
     Ok(typed(shape, Body::from_stream(pieces)))
 }
 
-/// A finding that there is: the event's object, with a field more.
+/// A finding that there is: the event's object, with a field more where it does not tell itself since
+/// when, as growth does.
 fn finding(active: &Active, shape: Shape, reporter: &Reporter<io::Sink>) -> Vec<u8> {
     if shape == Shape::Text {
         let mut reporter = reporter.to(Vec::new(), Format::Text);
@@ -269,6 +273,9 @@ fn finding(active: &Active, shape: Shape, reporter: &Reporter<io::Sink>) -> Vec<
         return reporter.into_output();
     }
     let json = &active.last.json;
+    if matches!(active.last.told, Told::Growth(_)) {
+        return json.as_bytes().to_vec();
+    }
     let object = json.strip_suffix('}').unwrap_or(json);
     let since = reporter.clock.rfc3339_of(active.since);
     format!("{object},\"since\":\"{since}\"}}").into_bytes()
@@ -288,7 +295,7 @@ async fn processes(
     let reporter = state.reporter();
     let shown: Vec<Value> = rows.iter().map(|row| as_json(row, &reporter)).collect();
     let body = json!({
-        "schema": 1,
+        "schema": SCHEMA,
         "type": "processes",
         "time": reporter.clock.rfc3339(view.at),
         "more": view.account.processes.saturating_sub(rows.len()),
@@ -456,7 +463,7 @@ async fn health(
         ((*name).to_owned(), counts)
     });
     let body = json!({
-        "schema": 1,
+        "schema": SCHEMA,
         "type": "health",
         "time": reporter.clock.rfc3339(view.at),
         "host": reporter.host(),
@@ -530,7 +537,7 @@ async fn version(
     let view = state.shared.view();
     let watch = &state.watch;
     let body = json!({
-        "schema": 1,
+        "schema": SCHEMA,
         "type": "version",
         "version": env!("CARGO_PKG_VERSION"),
         "api": "v1",
@@ -548,7 +555,10 @@ async fn version(
 
 /// `/v1/openapi.json`
 async fn openapi() -> Response {
-    typed(Shape::Json, include_str!("openapi.json"))
+    typed(
+        Shape::Json,
+        include_str!(concat!(env!("OUT_DIR"), "/openapi.json")),
+    )
 }
 
 /// `/metrics`

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     agent::{event::Event, shared::Shared},
     filter::Filter,
-    report::{Format, Reporter},
+    report::{Format, Reporter, SCHEMA},
 };
 
 /// Readers there may be at once.
@@ -155,8 +155,12 @@ fn as_sse(item: &Item) -> sse::Event {
             .data(&event.json),
         Item::Dropped(missed) => sse::Event::default()
             .event("dropped")
-            .data(format!("{{\"missed\":{missed}}}")),
+            .data(dropped(*missed)),
     }
+}
+
+fn dropped(missed: u64) -> String {
+    format!("{{\"schema\":{SCHEMA},\"type\":\"dropped\",\"missed\":{missed}}}")
 }
 
 struct Writer {
@@ -179,9 +183,7 @@ impl Writer {
                 "fdwatch: this was read too slowly: {missed} are missing here, and it ends\n"
             )
             .into_bytes(),
-            (Item::Dropped(missed), _) => {
-                format!("{{\"schema\":1,\"type\":\"dropped\",\"missed\":{missed}}}\n").into_bytes()
-            }
+            (Item::Dropped(missed), _) => (dropped(*missed) + "\n").into_bytes(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The configuration as it is on this host: read from its file, and held against what is there.
+//! The configuration as it is on this host: read from its file, and held against what is there. What
+//! keys there are is not known here.
 
 use std::{
     fs::{self, File},

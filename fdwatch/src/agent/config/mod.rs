@@ -1,7 +1,8 @@
 //! The agent's configuration: one TOML file.
 //!
 //! The types here are what the rest of the agent gets to see. How the file is read, and what is said
-//! of mistakes in it, is in [`read()`]; what only the host can say of it, in [`load()`].
+//! of mistakes in it, is in [`read()`]; what only the host can say of it, in [`load()`]. What is done
+//! by it is not known here.
 
 mod load;
 mod read;

@@ -1,4 +1,4 @@
-//! What waits to be written: bounded by count and by bytes.
+//! What waits to be written: bounded by count and by bytes. Pure. Why it waits is not known here.
 
 use std::collections::VecDeque;
 

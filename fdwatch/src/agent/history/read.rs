@@ -1,4 +1,5 @@
-//! Reads the history: while an agent writes it, and when there is none.
+//! Reads the history: while an agent writes it, and when there is none. How it is shown is not known
+//! here.
 
 use std::{
     fs, io,

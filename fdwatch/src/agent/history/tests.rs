@@ -1,3 +1,5 @@
+//! The database: what becomes a row, what ends it, its bounds, and those of other versions.
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,

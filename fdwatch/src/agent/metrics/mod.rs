@@ -2,7 +2,7 @@
 //!
 //! The numbers are read when they are asked for: nothing is kept here, and nothing is counted for the
 //! sake of this. What there is, by name, type, unit and meaning, is in `family`, once: both the text
-//! made here and OTLP are made of that.
+//! made here and OTLP are made of that. Who asks, and how often, is not known here.
 
 mod family;
 mod label;

@@ -1,3 +1,5 @@
+//! The numbers, read as Prometheus reads them; and names that strangers chose.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::*;

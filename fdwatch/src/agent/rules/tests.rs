@@ -1,3 +1,5 @@
+//! What rules make of findings, and which processes are beyond a threshold.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -1,4 +1,5 @@
-//! `fdwatch agent`: always on.
+//! `fdwatch agent`: always on. Here the loop and the services are put together; neither HTTP nor the
+//! disk is dealt with here.
 
 mod measures;
 mod stop;
@@ -82,6 +83,7 @@ fn serve(agent: &Agent, loaded: Loaded) -> Result<ExitCode> {
         detail: config.watch.detail,
         pids: Vec::new(),
         family: None,
+        shows_steps: false,
     })?;
     // Before there are threads.
     let given = privileges::give_up()?;

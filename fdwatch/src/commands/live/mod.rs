@@ -1,5 +1,5 @@
-//! What the commands that follow the kernel's events have in common: the programs, the ring, and
-//! when it is read.
+//! What the commands that follow the kernel's events have in common: the programs, the ring, and when
+//! it is read. What is told, and to whom, is for the [`Follower`] to know.
 
 mod news;
 mod shed;
@@ -23,6 +23,7 @@ use tokio::{
 
 pub(super) use self::news::{News, Newsroom, Subject};
 use self::{shed::Shed, suspects::Suspects};
+use super::alive::Steps;
 use crate::{
     cli::{Detail, MaxCpu},
     engine::Engine,
@@ -92,6 +93,7 @@ pub(super) struct Live {
     pub(super) shed: Shed,
     suspects: Suspects,
     family: Option<u32>,
+    steps: Steps,
 }
 
 /// What a command wants of it.
@@ -108,6 +110,8 @@ pub(super) struct Wanted {
     pub(super) pids: Vec<u32>,
     /// A process of which, and of all that come of it, the leaks are wanted, and all detail.
     pub(super) family: Option<u32>,
+    /// Whether it is shown on a terminal what is done to begin.
+    pub(super) shows_steps: bool,
 }
 
 /// What ends the following of events.
@@ -201,7 +205,10 @@ impl Live {
             detail,
             pids,
             family,
+            shows_steps,
         } = wanted;
+        let mut steps = Steps::new(shows_steps);
+        steps.show("fdwatch: loading its programs into the kernel");
         let mut options = Options {
             ring_bytes,
             ..Options::default()
@@ -235,6 +242,7 @@ impl Live {
             shed: Shed::new(percent),
             suspects: Suspects::new(detail, pids),
             family,
+            steps,
         })
     }
 
@@ -251,7 +259,9 @@ impl Live {
 
     async fn run(&mut self, end: &mut impl End, follower: &mut impl Follower) -> Result<()> {
         end.begin()?;
+        self.steps.show("fdwatch: looking at all descriptors");
         self.snapshot()?;
+        self.steps.clear();
         if let Some(first) = self.family {
             let leaks = Leaks::of(first, &self.engine.model);
             self.engine.leaks = Some(Box::new(leaks));
@@ -329,6 +339,7 @@ impl Live {
             probe,
             engine,
             recorder,
+            steps,
             ..
         } = self;
         let result = engine.snapshot(|on_record| -> Result<()> {
@@ -348,6 +359,7 @@ impl Live {
         if !error.is::<ProbeError>() {
             return Err(error);
         }
+        steps.clear();
         note(&format!(
             "{error}; reading /proc instead: what was open before is known less exactly"
         ));

@@ -1,4 +1,5 @@
-//! What there is to tell of what has changed: looks for it in all the ways there are.
+//! What there is to tell of what has changed: looks for it in all the ways there are. How it is told
+//! is not known here.
 
 use super::{Live, now};
 use crate::{

@@ -1,4 +1,5 @@
-//! Of whom detail is wanted: those that are asked for, and those under suspicion, for a while.
+//! Of whom detail is wanted: those that are asked for, and those under suspicion, for a while. What
+//! there is to see in it is not known here.
 
 use rustc_hash::FxHashMap;
 

@@ -56,6 +56,7 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
         detail: DetailOf::Never,
         pids: Vec::new(),
         family: Some(first.pid),
+        shows_steps: !arguments.quiet,
     })?;
     let filter = Filter {
         severity: if arguments.all {

@@ -54,6 +54,7 @@ pub(super) fn run(
         detail: Detail::Suspects,
         pids: Vec::new(),
         family: None,
+        shows_steps: false,
     })?;
     let clock = Clock::new(proc::wall_time(), proc::boottime());
     let mut follower = OnScreen {

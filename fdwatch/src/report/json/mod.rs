@@ -1,5 +1,5 @@
 //! Findings as JSON, one object per line. Lossless: what is not UTF-8 stands beside its path in
-//! hexadecimal.
+//! hexadecimal. What is worth telling is not known here. The forms are documented in docs/schema.
 
 mod shapes;
 
@@ -29,8 +29,8 @@ use crate::{
     proc::major_minor,
 };
 
-/// Version of all objects' form. Fields may be added within one.
-pub(super) const SCHEMA: u32 = 1;
+/// Version of all objects' form, which is in docs/schema. Fields may be added within one.
+pub(crate) const SCHEMA: u32 = 1;
 
 /// What makes JSON of findings.
 #[derive(Clone, Debug)]

@@ -1,3 +1,5 @@
+//! Expansions, as supervisord's own Python makes them; and that no text makes them panic.
+
 use super::*;
 
 fn names() -> Names {

@@ -1,4 +1,4 @@
-//! Draws what there is.
+//! Draws what there is. Nothing is changed here.
 
 mod lists;
 mod popup;

@@ -1,3 +1,5 @@
+//! Which kernels are asked for, found in Debian's lists, and taken.
+
 use super::*;
 
 fn record(name: &str, version: &str, size: u64) -> String {

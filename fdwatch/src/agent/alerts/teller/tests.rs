@@ -1,3 +1,5 @@
+//! What is told when, whatever comes, fails and comes again in between.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

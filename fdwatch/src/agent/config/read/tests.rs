@@ -1,3 +1,5 @@
+//! Configurations: what they say, what is wrong with them, and that the example is what holds.
+
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use proptest::prelude::*;

@@ -1,0 +1,202 @@
+//! What commands write with `--json` has the forms of `docs/schema`, with all of their fields and no
+//! others. All tests hold what they read to these (`common::parse`); here is that the forms say enough
+//! for that to mean something, and that there is one for whatever is written.
+
+mod common;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use common::{Puppet, Watch, fdwatch, run, schema};
+use serde_json::{Value, json};
+
+/// All places in a form that say what an object has.
+fn objects<'a>(form: &'a Value, found: &mut Vec<&'a Value>) {
+    match form {
+        Value::Object(parts) => {
+            if form["type"] == "object" {
+                found.push(form);
+            }
+            parts.values().for_each(|part| objects(part, found));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| objects(part, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn forms_are_json_schema_of_2020_12() {
+    for (name, form) in schema::files() {
+        assert_eq!(
+            form["$schema"], "https://json-schema.org/draft/2020-12/schema",
+            "{name}"
+        );
+        assert!(form["description"].is_string(), "{name}");
+        jsonschema::meta::validate(&form).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    assert_eq!(schema::validators().len(), schema::files().len());
+}
+
+#[test]
+fn no_object_may_have_fields_that_its_form_does_not_name() {
+    for (name, form) in schema::files() {
+        // Which only sends to others; and what others take in, and close.
+        let exempt = |object: &Value| {
+            name == "line" || (name == "common" && *object == form["$defs"]["FleetDuplicates"])
+        };
+        let mut found = Vec::new();
+        objects(&form, &mut found);
+        for object in found.into_iter().filter(|object| !exempt(object)) {
+            let closed = [
+                &object["additionalProperties"],
+                &object["unevaluatedProperties"],
+            ];
+            // What is counted by names, as by types, has numbers alone.
+            let counts = json!({"type": "integer", "minimum": 0});
+            let is_closed = closed.contains(&&Value::Bool(false))
+                || object.get("properties").is_none() && closed.contains(&&counts)
+                || name == "health" && *object == form["properties"]["outlets"];
+            assert!(is_closed, "{name}: {object}");
+        }
+    }
+}
+
+#[test]
+fn each_type_has_a_form_that_is_named_for_it() {
+    let files = schema::files();
+    let mut types = BTreeSet::new();
+    for (name, form) in &files {
+        if let Some(kind) = form["properties"]["type"]["const"].as_str() {
+            assert_eq!(kind, name);
+            assert_eq!(form["properties"]["schema"]["const"], 1, "{name}");
+            types.insert(kind.to_owned());
+        }
+    }
+    let others: Vec<_> = files.keys().filter(|name| !types.contains(*name)).collect();
+    assert_eq!(others, ["common", "line"]);
+    // Lines are all but what the agent's API alone answers.
+    let lines = files["line"]["properties"]["type"]["enum"].as_array();
+    let lines: BTreeSet<_> = lines
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let answers = [
+        "dropped",
+        "error",
+        "findings",
+        "health",
+        "processes",
+        "version",
+    ];
+    types.retain(|kind| !answers.contains(&kind.as_str()));
+    assert_eq!(lines, types.iter().map(String::as_str).collect());
+}
+
+/// The types that are written by name somewhere in the sources.
+#[test]
+fn all_that_the_sources_write_has_a_form() {
+    fn visit(directory: &Path, kinds: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(directory).expect("the sources are there") {
+            let path = entry.expect("it can be read").path();
+            if path.is_dir() {
+                visit(&path, kinds);
+                continue;
+            }
+            if path.extension().is_none_or(|it| it != "rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            for before in [
+                "self.line(\"",
+                "self.lines(\"",
+                "\"type\": \"",
+                "\\\"type\\\":\\\"",
+            ] {
+                let after = text.split(before).skip(1);
+                kinds.extend(after.filter_map(|text| {
+                    let end = text.find(|letter| !matches!(letter, 'a'..='z' | '-'))?;
+                    Some(text[..end].to_owned())
+                }));
+            }
+        }
+    }
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut kinds = BTreeSet::new();
+    for part in ["report", "agent/api", "commands"] {
+        visit(&sources.join(part), &mut kinds);
+    }
+    assert!(
+        kinds.contains("finding") && kinds.contains("health"),
+        "{kinds:?}"
+    );
+    let files = schema::files();
+    let without: Vec<_> = kinds
+        .iter()
+        .filter(|kind| !files.contains_key(*kind))
+        .collect();
+    assert!(without.is_empty(), "{without:?}");
+}
+
+#[test]
+fn what_is_not_documented_or_is_missing_is_a_fault() {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/postgres.fdw");
+    let mut command = fdwatch(["replay", "--all", "--json"]);
+    command.arg(recorded);
+    let told = run(command).json();
+    let finding = told.iter().find(|line| line["type"] == "finding");
+    let finding = finding.expect("something is found").clone();
+    for form in ["finding", "line"] {
+        let faults = schema::faults(form, &finding);
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+    let changes: [fn(&mut Value); 5] = [
+        |finding| finding["colour"] = json!("red"),
+        |finding| finding["process"]["colour"] = json!("red"),
+        |finding| finding["fds"][0]["access"] = json!("a"),
+        |finding| finding["time"] = json!("yesterday"),
+        |finding| {
+            finding
+                .as_object_mut()
+                .map(|finding| finding.remove("cause"));
+        },
+    ];
+    for change in changes {
+        let mut changed = finding.clone();
+        change(&mut changed);
+        for form in ["finding", "line"] {
+            assert!(!schema::faults(form, &changed).is_empty(), "{changed}");
+        }
+    }
+}
+
+#[test]
+fn what_is_told_of_a_real_process_is_as_its_form_says() {
+    if !common::bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let path = directory.path().join("twice.log");
+    let mut puppet = Puppet::start();
+    let pid = puppet.pid().to_string();
+    let mut watch = Watch::of(puppet.pid(), &["--all"]);
+    puppet.open(&path, "WRONLY|CREAT");
+    let fd = puppet.open(&path, "RDWR");
+    watch.next_of("finding");
+    puppet.close(fd);
+    watch.end();
+    puppet.open(&path, "RDONLY");
+    let of = |arguments: &[&str]| {
+        let mut command = fdwatch(arguments);
+        command.arg("--json");
+        let told = run(command);
+        let kinds = told.json().into_iter().map(|line| line["type"].clone());
+        let kinds: BTreeSet<_> = kinds.map(|kind| kind.as_str().map(str::to_owned)).collect();
+        assert!(!kinds.is_empty(), "{arguments:?}: {}", told.stderr);
+        kinds
+    };
+    let only = |kind: &str| BTreeSet::from([Some(kind.to_owned())]);
+    assert_eq!(of(&["scan", "--pid", &pid]), only("finding"));
+    assert_eq!(of(&["fds", &pid]), only("table"));
+    assert_eq!(of(&["explain", &pid]), only("explanation"));
+    assert_eq!(of(&["doctor"]), only("doctor"));
+}
