@@ -129,3 +129,34 @@ fn what_there_is_not_is_an_error() {
         assert!(output.stderr.contains(reason), "{}", output.stderr);
     }
 }
+
+#[test]
+fn what_is_held_a_hundred_times_is_told_in_a_few_lines() {
+    if !common::bpf() {
+        return;
+    }
+    let log = Log::new();
+    let mut puppet = Puppet::start();
+    let writer = puppet.open(&log.path, "WRONLY");
+    let readers: Vec<_> = (0..100).map(|_| puppet.open(&log.path, "RDONLY")).collect();
+    let pid = puppet.pid().to_string();
+
+    let text = run(fdwatch(["explain", &pid, log.glob()]));
+    let text = text.stdout();
+    assert!(text.lines().count() < 20, "{text}");
+    let (first, last) = (readers[0], readers[99]);
+    assert!(text.contains(&format!("{first} (reading)")), "{text}");
+    assert!(
+        text.contains(&format!("{writer}-{last} are open still")),
+        "{text}"
+    );
+    // JSON has all of them.
+    let explained = explained(&[&pid, log.glob()]);
+    let open = explained["files"][0]["open"].as_array();
+    assert_eq!(open.map(Vec::len), Some(101), "{explained}");
+
+    let text = run(fdwatch(["scan", "--pid", &pid]));
+    let text = text.stdout();
+    assert!(text.lines().count() < 15, "{text}");
+    assert!(text.contains("and 93 more: "), "{text}");
+}

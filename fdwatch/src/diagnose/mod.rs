@@ -29,7 +29,7 @@ pub use self::{
     chain::Link,
     origin::origin,
     role::LogUse,
-    story::{Sentence, Sharer, story},
+    story::{Sentence, Sharer, numbers, story},
 };
 
 /// How much a finding matters.

@@ -42,7 +42,7 @@ pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
     }
     for descriptor in &finding.fds {
         let own = sharers.iter().filter(|sharer| sharer.fd == descriptor.fd);
-        story.extend(own.map(|sharer| sentence(None, shared(sharer))));
+        story.extend(own.map(|sharer| (None, sentence(None, shared(sharer)))));
     }
     if let Some(again) = &finding.closed_again {
         let fd = finding.closed.last().map_or(0, |last| last.fd);
@@ -50,18 +50,91 @@ pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
             "{fd} was closed again by thread {}, though it was not open",
             again.tid
         );
-        story.push(Sentence {
+        let again = Sentence {
             stack: again.stack.clone(),
             ..sentence(Some(again.at), text.into_bytes())
-        });
+        };
+        story.push((None, again));
     }
     // What was before is first; of what was at once, the order is that of the making.
-    story.sort_by_key(|sentence| sentence.at);
+    story.sort_by_key(|(_, sentence)| sentence.at);
     story.dedup();
-    story
+    fold(story)
 }
 
-fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Sentence>) {
+/// A sentence, and where it is that a descriptor came, its number: the text begins with that.
+type Told = (Option<u32>, Sentence);
+
+/// So many descriptors that came in the same way, one after the other, are told of each by itself.
+const MOST_ALIKE: usize = 3;
+
+/// A leak is one sentence many times: the first is told, and then which others came in the same way, by
+/// when.
+fn fold(story: Vec<Told>) -> Vec<Sentence> {
+    let mut folded = Vec::new();
+    for alike in story.chunk_by(are_alike) {
+        let [(Some(_), first), .., (_, last)] = alike else {
+            folded.extend(alike.iter().map(|(_, sentence)| sentence.clone()));
+            continue;
+        };
+        if alike.len() <= MOST_ALIKE {
+            folded.extend(alike.iter().map(|(_, sentence)| sentence.clone()));
+            continue;
+        }
+        folded.push(first.clone());
+        let others: Vec<_> = alike.iter().skip(1).filter_map(|(fd, _)| *fd).collect();
+        let when = if last.at.is_some() { ", by then" } else { "" };
+        let text = format!("{} in the same way{when}", numbers(&others));
+        folded.push(sentence(last.at, text.into_bytes()));
+    }
+    folded
+}
+
+/// They tell the same of two numbers.
+fn are_alike((one, first): &Told, (other, second): &Told) -> bool {
+    let (Some(one), Some(other)) = (one, other) else {
+        return false;
+    };
+    let tail = |fd: &u32, text: &[u8]| {
+        text.strip_prefix(fd.to_string().as_bytes())
+            .map(<[u8]>::to_vec)
+    };
+    first.at.is_some() == second.at.is_some()
+        && tail(one, &first.text) == tail(other, &second.text)
+        && first.stack == second.stack
+}
+
+/// Pieces of a list of numbers that are told.
+const MOST_PIECES: usize = 16;
+
+/// Numbers of descriptors, four and more in a row as the first and the last: `3, 4, 7-131`.
+#[must_use]
+pub fn numbers(fds: &[u32]) -> String {
+    let mut fds = fds.to_vec();
+    fds.sort_unstable();
+    let mut pieces = Vec::new();
+    for row in fds.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+        match row {
+            [first, _, _, .., last] => pieces.push((row.len(), format!("{first}-{last}"))),
+            few => pieces.extend(few.iter().map(|fd| (1, fd.to_string()))),
+        }
+    }
+    let more: usize = pieces
+        .iter()
+        .skip(MOST_PIECES)
+        .map(|(count, _)| count)
+        .sum();
+    pieces.truncate(MOST_PIECES);
+    let told: Vec<_> = pieces.into_iter().map(|(_, piece)| piece).collect();
+    let told = told.join(", ");
+    if more > 0 {
+        format!("{told} and {more} more")
+    } else {
+        told
+    }
+}
+
+fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Told>) {
     let fd = descriptor.fd;
     let kind = access(descriptor);
     for near in descriptor.around.iter().rev() {
@@ -75,7 +148,7 @@ fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Sentence>) {
             .opened
             .map(|opened| Moment(opened.0.saturating_sub(near.before)));
         let text = format!("{what} {} by thread {tid}", near.fd);
-        story.push(sentence(made, text.into_bytes()));
+        story.push((None, sentence(made, text.into_bytes())));
         if let Some(closed) = near.closed {
             let stays = descriptor.closed.is_none_or(|own| own > closed);
             let text = if stays {
@@ -83,7 +156,7 @@ fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Sentence>) {
             } else {
                 format!("{} was closed", near.fd)
             };
-            story.push(sentence(Some(closed), text.into_bytes()));
+            story.push((None, sentence(Some(closed), text.into_bytes())));
         }
     }
     let mut text = match (descriptor.opened, descriptor.chain.first()) {
@@ -108,25 +181,27 @@ fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Sentence>) {
         text.extend(b"; ");
         text.extend(role.as_bytes());
     }
-    story.push(Sentence {
+    let came = Sentence {
         stack: descriptor.stack.clone(),
         ..sentence(descriptor.opened, text)
-    });
+    };
+    story.push((Some(fd), came));
     for link in descriptor.chain.iter().skip(1) {
         let text = match link.how {
             "fork" => by(format!("{fd} came over fork to "), link),
             _ => by(format!("{fd} was kept over exec, by "), link),
         };
-        story.push(sentence(link.at, text));
+        story.push((None, sentence(link.at, text)));
     }
     if let Some(closed) = descriptor.closed {
         let by = descriptor
             .closed_by
             .map_or_else(String::new, |tid| format!(" by thread {tid}"));
-        story.push(Sentence {
+        let gone = Sentence {
             stack: descriptor.closed_stack.clone(),
             ..sentence(Some(closed), format!("{fd} was closed{by}").into_bytes())
-        });
+        };
+        story.push((None, gone));
     }
 }
 

@@ -179,3 +179,40 @@ fn growing_towards_the_limit_is_critical() {
         [(1, Cause::Reopened, Severity::Critical)]
     );
 }
+
+#[test]
+fn what_came_in_the_same_way_again_and_again_is_told_at_once() {
+    let mut host = Host::new();
+    host.open(1, 3, 99, O_WRONLY);
+    for fd in 4..200 {
+        host.open(1, fd, 100 + u64::from(fd), 0);
+    }
+    let mut told = Vec::new();
+    host.pass(2_000_000_000);
+    host.settle(&mut |duplicate| {
+        let finding = diagnose(duplicate, context());
+        let sentences = story(&finding, &[]).into_iter();
+        told.extend(sentences.map(|sentence| String::from_utf8_lossy(&sentence.text).into_owned()));
+    });
+    assert_eq!(
+        told,
+        [
+            "3 (writing) made by openat, thread 1",
+            "4 (reading) made by openat, thread 1",
+            "5-199 in the same way, by then",
+        ]
+    );
+}
+
+#[test]
+fn numbers_in_a_row_are_told_as_the_first_and_the_last() {
+    assert_eq!(numbers(&[]), "");
+    assert_eq!(numbers(&[5, 3, 4]), "3, 4, 5");
+    assert_eq!(numbers(&[3, 4, 5, 6, 8, u32::MAX]), "3-6, 8, 4294967295");
+    let apart: Vec<_> = (0..40).map(|number| number * 2).collect();
+    assert!(
+        numbers(&apart).ends_with("28, 30 and 24 more"),
+        "{}",
+        numbers(&apart)
+    );
+}

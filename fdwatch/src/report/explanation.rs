@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Pinned, escape::Escaped, json, text, time::Clock};
 use crate::{
-    diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, remedies, story},
+    diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, numbers, remedies, story},
     model::Moment,
 };
 
@@ -121,11 +121,10 @@ pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
                 let _ = writeln!(text, "            in {}", frames.join("\n             < "));
             }
         }
-        let open: Vec<_> = file.open().iter().map(u32::to_string).collect();
-        let still = match open.as_slice() {
+        let still = match file.open().as_slice() {
             [] => "none is open now".to_owned(),
             [one] => format!("{one} is open still"),
-            some => format!("{} are open still", some.join(", ")),
+            some => format!("{} are open still", numbers(some)),
         };
         let _ = writeln!(text, "            {still}");
         let advice = file.advice();

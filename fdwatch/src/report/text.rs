@@ -13,7 +13,7 @@ use crate::{
     agent::event::ThresholdReport,
     budget::Shedding,
     detail::Frame,
-    diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity},
+    diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity, numbers},
     duplicates::Change,
     model::{Moment, Statistics},
     probe::Lost,
@@ -54,7 +54,21 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     {
         let _ = writeln!(text, "{MARGIN}  {DIM}{belongs}{DIM:#}");
     }
-    for descriptor in &finding.fds {
+    let mut left_out = Vec::new();
+    for (at, descriptor) in finding.fds.iter().enumerate() {
+        if is_left_out(&finding.fds, at) {
+            left_out.push(descriptor.fd);
+            continue;
+        }
+        if !left_out.is_empty() {
+            let these = numbers(&left_out);
+            let _ = writeln!(
+                text,
+                "{MARGIN}  {DIM}and {} more: {these}{DIM:#}",
+                left_out.len()
+            );
+            left_out.clear();
+        }
         let since = descriptor.opened.map_or_else(
             || "before fdwatch".to_owned(),
             |opened| format!("at {}", clock.time_of_day(opened)),
@@ -120,6 +134,20 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         let _ = writeln!(text, "{MARGIN}{DIM}> {}{DIM:#}", finding.advice);
     }
     text
+}
+
+/// Descriptors of a finding that are shown at its beginning and at its end, where it has very many.
+const SHOWN: usize = 4;
+
+/// Whether this one is told by its number alone: with so many, of those that may be used as the one before.
+/// A leak has hundreds of them, and is told again with each.
+fn is_left_out(fds: &[Descriptor], at: usize) -> bool {
+    let last = fds.len().saturating_sub(SHOWN);
+    let how = |fd: &Descriptor| (fd.access, fd.append);
+    at >= SHOWN
+        && at < last
+        && fds.len() > 4 * SHOWN
+        && fds.get(at).map(how) == fds.get(at - 1).map(how)
 }
 
 /// How the descriptor was made and closed, if that is known: a line for the path and one for each
@@ -422,11 +450,11 @@ pub(super) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
                 "no process stands out".to_owned()
             } else {
                 format!(
-                    "not followed but by snapshots, and so not exact: {}",
+                    "of these there are only snapshots, which are not exact: {}",
                     pids.join(" ")
                 )
             };
-            format!("audits again; {whom}")
+            format!("audits again, and the busiest processes are not followed; {whom}")
         }
     };
     format!(

@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of where that is from, and nothing of the screen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -290,7 +290,7 @@ pub struct Twice {
     pub is_last: bool,
     /// It is the first of these.
     pub is_first: bool,
-    /// It has its description in common with the first.
+    /// It has its description in common with one that is shown before it.
     pub is_shared: bool,
     /// Whether that matters: a regular file.
     pub matters: bool,
@@ -353,12 +353,12 @@ impl Descriptors {
         });
         let mut rows = Vec::with_capacity(fds.len());
         for on_file in &twice {
-            let first = text_of(&on_file[0]["description"]);
+            let mut descriptions = BTreeSet::new();
             for (index, fd) in on_file.iter().enumerate() {
                 let mark = Twice {
                     is_first: index == 0,
                     is_last: index + 1 == on_file.len(),
-                    is_shared: index > 0 && text_of(&fd["description"]) == first,
+                    is_shared: !descriptions.insert(text_of(&fd["description"])),
                     matters: fd["file"]["type"] == "regular",
                 };
                 rows.push(descriptor(fd, now, Some(mark)));
@@ -516,18 +516,21 @@ mod tests {
             fd(4, "a", 9, "regular", None),
             fd(5, "b", 9, "regular", None),
             fd(6, "a", 9, "regular", None),
+            fd(9, "b", 9, "regular", None),
             fd(7, "y", 3, "anonymous", None),
             fd(8, "z", 3, "anonymous", None),
         ]});
         let table = Descriptors::of(&table).unwrap();
         assert_eq!(table.comm, "a\\u{202e}b");
         let fds: Vec<_> = table.rows.iter().map(|row| row.fd).collect();
-        assert_eq!(fds, [4, 5, 6, 0, 1, 3, 7, 8]);
+        assert_eq!(fds, [4, 5, 6, 9, 0, 1, 3, 7, 8]);
         let shared: Vec<_> = table.rows.iter().filter_map(|row| row.twice).collect();
-        assert_eq!(shared.len(), 5);
+        assert_eq!(shared.len(), 6);
         assert!(!shared[1].is_shared && shared[2].is_shared && shared[2].matters);
-        assert!(shared[4].is_shared && !shared[4].matters);
-        assert_eq!(table.rows[5].age, Some(60));
+        // Not with the first, but with another before it.
+        assert!(shared[3].is_shared);
+        assert!(shared[5].is_shared && !shared[5].matters);
+        assert_eq!(table.rows[6].age, Some(60));
         assert_eq!(table.rows[0].path, "/x/9 (deleted)");
         assert_eq!(table.rows[1].mode, "rwa");
     }

@@ -44,10 +44,10 @@ const TICK: Duration = Duration::from_millis(100);
 const SLOW_TICKS: u32 = 10;
 
 /// Records taken from the ring before signals and clocks have their turn.
-const BATCH: usize = 1 << 16;
+const BATCH: usize = 1 << 13;
 
 /// So often, at the end.
-const MOST_BATCHES: u32 = 64;
+const MOST_BATCHES: u32 = 512;
 
 /// An audit is held no more often than this: nanoseconds.
 const AUDIT_EVERY: u64 = 10_000_000_000;
@@ -322,7 +322,9 @@ impl Live {
                 }
             }
         }
-        // What happened before the end is told, unless the ring is filled faster than it is read.
+        // What happened before the end is told, and nothing comes after it that would have to be gone
+        // through as well. Where the kernel refuses that, the ring may be filled as fast as it is read.
+        let _ = self.probe.stop();
         for _ in 0..MOST_BATCHES {
             if self.drain()? < BATCH {
                 break;

@@ -241,7 +241,7 @@ const fn left(width: u16, x: u16, wide: u16) -> u16 {
     if wide == 0 || wide > left { left } else { wide }
 }
 
-/// What stands before those that are on one file: `dup` marks what shares the description of the first.
+/// What stands before those that are on one file: `dup` marks what shares the description of one before it.
 fn mark(twice: Twice) -> String {
     let line = match (twice.is_first, twice.is_last) {
         (true, _) => "┌",
