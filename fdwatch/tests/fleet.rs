@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{
-    clickhouse::{ClickHouse, ENGINES},
+    clickhouse::{ClickHouse, ENGINES, Engine},
     fleet::{NOW, PROGRAM, client, event, runtime, wanted},
 };
 use fdwatch::{
@@ -21,6 +21,7 @@ use fdwatch::{
         memory::Rows,
         questions::{Asked, By, Found, Source},
         rows::{ExampleRow, FindingRow, HeartbeatRow, Table, add_line},
+        schema::Wanted,
         setup,
         signature::{Signature, id},
         store::Client,
@@ -153,6 +154,41 @@ fn all_engines_and_memory_give_the_same_answers() {
                 "1\n"
             );
         }
+    });
+}
+
+#[test]
+fn where_the_server_does_not_delete_by_itself_setting_up_deletes_what_is_too_old_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = ClickHouse::start(Engine::Debian, directory.path()) else {
+        return;
+    };
+    runtime().block_on(async {
+        let client = client(&server.url());
+        setup::init(&client, &wanted()).await.unwrap();
+        let day = 24 * 3600;
+        let now = u32::try_from(fdwatch::proc::wall_time() / 1_000_000_000).unwrap();
+        let mut rows = Rows::default();
+        for (number, days) in [0, 1, 29, 31, 32, 399, 440].into_iter().enumerate() {
+            let time = now - days * day;
+            rows.findings
+                .push(finding("web-1", "app", number as u64, time));
+        }
+        insert(&client, &rows).await;
+        let wanted = Wanted {
+            days: 30,
+            rollup_days: 400,
+            ..wanted()
+        };
+        let done = setup::init(&client, &wanted).await.unwrap();
+        assert!(done.deleted > 0);
+        // Days for themselves; of files that are shared, which are kept by months, the month as a whole.
+        for (table, left) in [("findings", 3), ("hourly", 6), ("hourly_hosts", 6)] {
+            let count = server.query(&format!("SELECT count() FROM fdwatch.{table}"));
+            assert_eq!(count.trim(), left.to_string(), "{table}");
+        }
+        let again = setup::init(&client, &wanted).await.unwrap();
+        assert_eq!(again.deleted, 0);
     });
 }
 

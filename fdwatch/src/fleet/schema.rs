@@ -300,7 +300,14 @@ fn table(
     } else {
         (*name).to_owned()
     };
-    let mut columns = made.columns.replace("{TIME}", TIME).replace("{WORD}", WORD);
+    // What all servers of a cluster run has no settings with it, which old ones need for these.
+    let word = if cluster.is_some() && !engine.settings().is_empty() {
+        "String"
+    } else {
+        WORD
+    };
+    let columns = made.columns.replace("{TIME}", TIME);
+    let mut columns = columns.replace("{WORD}", word);
     if made.states {
         let _ = write!(columns, ", {STATES}");
     }

@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) listen: Option<String>,
     /// Where its data is, if not in its directory.
     pub(crate) data: Option<PathBuf>,
+    /// Where servers speak to it, if that must be known before.
+    pub(crate) native_port: Option<u16>,
     /// More elements of its configuration.
     pub(crate) config: String,
     /// Of the present engine: its users, as elements of `<users>`. All may do anything by default.
@@ -42,8 +44,7 @@ pub(crate) struct ClickHouse {
     setup: Setup,
     directory: PathBuf,
     pub(crate) port: u16,
-    /// Of what servers say to each other.
-    pub(crate) native_port: u16,
+    native_port: u16,
     pub(crate) process: Option<Guard>,
 }
 
@@ -67,10 +68,10 @@ impl ClickHouse {
         };
         let mut server = Self {
             engine,
+            native_port: setup.native_port.unwrap_or_else(free_port),
             setup,
             directory: directory.to_owned(),
             port: free_port(),
-            native_port: free_port(),
             process: None,
         };
         is_here.then(|| {
