@@ -404,6 +404,8 @@ impl Running {
             let shared = Arc::clone(shared);
             let writing = writer::run(config.clone(), host, events, counts, shared, stops.clone());
             running.tasks.spawn_local(writing);
+        } else {
+            writer::is_over(shared);
         }
         running
     }

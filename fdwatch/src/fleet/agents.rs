@@ -3,7 +3,7 @@
 //! What they answer is not trusted more than any other: it is bounded, and what cannot be understood
 //! is told as an error of that agent.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, net::IpAddr, path::Path};
 
 use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -90,8 +90,11 @@ async fn answers(
         "http://agent".to_owned()
     } else if agent.contains("://") {
         agent.trim_end_matches('/').to_owned()
-    } else {
+    } else if is_loopback(agent) {
         format!("http://{agent}")
+    } else {
+        // Beyond loopback agents speak TLS alone.
+        format!("https://{agent}")
     };
     let get = async |path: &str| {
         let mut request = client.get(format!("{base}{path}"));
@@ -115,6 +118,13 @@ async fn answers(
     let health = parse(&health)?;
     let findings = get("/v1/findings?format=lines&limit=10000").await?;
     Ok(Answers { findings, health })
+}
+
+/// Whether `host:port` is of this host.
+fn is_loopback(agent: &str) -> bool {
+    let host = agent.rsplit_once(':').map_or(agent, |(host, _)| host);
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|it| it.is_loopback())
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {

@@ -10,6 +10,7 @@ pub mod agents;
 pub mod memory;
 mod network;
 pub mod questions;
+mod remedy;
 pub mod rows;
 pub mod schema;
 pub mod setup;

@@ -76,6 +76,13 @@ impl Engine {
         }
     }
 
+    /// Whether a view can have the rights of who made it. Where not, it has those of who inserts. Present
+    /// ones can, and do it only if it is said (`ignore_empty_sql_security_in_create_view_query`).
+    #[must_use]
+    pub fn has_definers(self) -> bool {
+        self.version >= (24, 2)
+    }
+
     /// Whether there are users that SQL can make.
     #[must_use]
     pub fn has_sql_users(self) -> bool {
@@ -293,7 +300,14 @@ fn table(
     } else {
         (*name).to_owned()
     };
-    let mut columns = made.columns.replace("{TIME}", TIME).replace("{WORD}", WORD);
+    // What all servers of a cluster run has no settings with it, which old ones need for these.
+    let word = if cluster.is_some() && !engine.settings().is_empty() {
+        "String"
+    } else {
+        WORD
+    };
+    let columns = made.columns.replace("{TIME}", TIME);
+    let mut columns = columns.replace("{WORD}", word);
     if made.states {
         let _ = write!(columns, ", {STATES}");
     }
@@ -330,6 +344,12 @@ fn table(
         } else {
             (String::new(), String::new())
         };
+        // Who inserts into a table needs no rights on what is made of it.
+        let definer = if engine.has_definers() {
+            " DEFINER = CURRENT_USER SQL SECURITY DEFINER"
+        } else {
+            ""
+        };
         let only = if *name == "shared_files" {
             " WHERE network != '' AND writers > 0"
         } else {
@@ -337,7 +357,8 @@ fn table(
         };
         all.push(format!(
             "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name}_view{on_cluster} \
-             TO {database}.{local} AS SELECT {select}{states} FROM {database}.{of}{only}{group}"
+             TO {database}.{local}{definer} AS SELECT {select}{states} FROM \
+             {database}.{of}{only}{group}"
         ));
     }
     if let Some(cluster) = cluster {
@@ -424,22 +445,31 @@ pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
          CREATE USER IF NOT EXISTS fdwatch_reader{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME' \
          SETTINGS readonly = 1;\n"
     );
+    // A server asks its own part of a table that is spread as the same user.
+    let parts: &[&str] = match wanted.cluster {
+        Some(_) => &["", "_local"],
+        None => &[""],
+    };
+    let mut grant = |what: &str, table: &str, user: &str| {
+        for part in parts {
+            let _ = writeln!(
+                text,
+                "GRANT{on_cluster} {what} ON {database}.{table}{part} TO {user};"
+            );
+        }
+    };
     for table in super::rows::Table::ALL {
-        let _ = writeln!(
-            text,
-            "GRANT{on_cluster} INSERT ON {database}.{} TO fdwatch_writer;",
-            table.name()
-        );
+        grant("INSERT", table.name(), "fdwatch_writer");
     }
-    let _ = writeln!(
-        text,
-        "GRANT{on_cluster} SELECT ON {database}.schema_version TO fdwatch_reader;"
-    );
+    if !engine.has_definers() {
+        // Views read with the rights of who inserts.
+        for table in ["findings", "heartbeats"] {
+            grant("SELECT", table, "fdwatch_writer");
+        }
+    }
+    grant("SELECT", "schema_version", "fdwatch_reader");
     for (table, _) in kept(wanted) {
-        let _ = writeln!(
-            text,
-            "GRANT{on_cluster} SELECT ON {database}.{table} TO fdwatch_reader;"
-        );
+        grant("SELECT", table, "fdwatch_reader");
     }
     // What a question asks for comes as a table of one row.
     let _ = writeln!(
@@ -510,7 +540,13 @@ mod tests {
     fn users_may_do_what_they_need() {
         let new = grants(&wanted(None), Engine::of("26.9").unwrap()).unwrap();
         assert!(new.contains("GRANT INSERT ON fdwatch.findings TO fdwatch_writer;"));
-        assert!(!new.contains("SELECT ON fdwatch.findings TO fdwatch_writer"));
+        let reads = "GRANT SELECT ON fdwatch.findings TO fdwatch_writer;";
+        assert!(!new.contains(reads));
+        let before_definers = grants(&wanted(None), Engine::of("24.1").unwrap()).unwrap();
+        assert!(before_definers.contains(reads));
+        let spread = grants(&wanted(Some("main")), Engine::of("26.9").unwrap()).unwrap();
+        let part = "GRANT ON CLUSTER main INSERT ON fdwatch.findings_local TO fdwatch_writer;";
+        assert!(spread.contains(part), "{spread}");
         let old = grants(&wanted(None), Engine::of("18.16").unwrap()).unwrap();
         assert!(old.contains("<readonly>1</readonly>"), "{old}");
     }

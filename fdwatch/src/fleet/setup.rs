@@ -87,32 +87,42 @@ async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
 /// Deletes the days, or months, that are too old as a whole.
 async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
     let database = schema::identifier(&wanted.database)?;
+    // Of each shard, what one of its replicas has.
+    let (parts, suffix, on_cluster) = match wanted.cluster.as_deref() {
+        Some(name) => {
+            let name = schema::identifier(name)?;
+            let parts = format!("cluster('{name}', system.parts)");
+            (parts, "_local", format!(" ON CLUSTER {name}"))
+        }
+        None => ("system.parts".to_owned(), "", String::new()),
+    };
     let mut deleted = 0;
     for (table, days) in schema::kept(wanted) {
-        let local = if wanted.cluster.is_some() {
-            format!("{table}_local")
-        } else {
-            table.to_owned()
-        };
-        // The longest a month's rows may be kept beyond it.
+        let local = format!("{table}{suffix}");
+        // The partition's own name says when it is of. max_date does not: of a DateTime, 18.16 has none
+        // there, and it is before all others.
         let old = client
             .run(
                 &format!(
-                    "SELECT DISTINCT partition FROM system.parts WHERE database = '{database}' \
-                     AND table = '{local}' AND active AND max_date < today() - {days} \
-                     FORMAT TabSeparated"
+                    "SELECT DISTINCT partition FROM {parts} WHERE database = '{database}' \
+                     AND table = '{local}' AND active \
+                     AND toUInt32OrZero(partition) < if(length(partition) = 8, \
+                     toYYYYMMDD(today() - {days}), toYYYYMM(today() - {days})) FORMAT TabSeparated"
                 ),
                 &[],
             )
             .await?;
         for partition in old.lines() {
             ensure!(
-                partition.bytes().all(|byte| byte.is_ascii_digit()),
+                matches!(partition.len(), 6 | 8)
+                    && partition.bytes().all(|byte| byte.is_ascii_digit()),
                 "{database}.{local} has a partition that is not of fdwatch: {partition:?}"
             );
             client
                 .run(
-                    &format!("ALTER TABLE {database}.{local} DROP PARTITION {partition}"),
+                    &format!(
+                        "ALTER TABLE {database}.{local}{on_cluster} DROP PARTITION {partition}"
+                    ),
                     &[],
                 )
                 .await?;

@@ -11,7 +11,7 @@ use reqwest::{Method, Url, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{rows::Table, schema::identifier};
+use super::{remedy, rows::Table, schema::identifier};
 
 /// The most that is read of an answer: bytes.
 const LONGEST_ANSWER: usize = 256 << 20;
@@ -30,7 +30,7 @@ pub enum StoreError {
     #[error("{0}")]
     Unreachable(String),
     /// It said no.
-    #[error("the server refuses ({status}): {message}")]
+    #[error("the server refuses ({status}): {message}{}", .code.map_or("", remedy::of_code))]
     Refused {
         /// Of HTTP.
         status: u16,
@@ -289,7 +289,7 @@ pub(super) fn unreachable(error: &reqwest::Error) -> StoreError {
         text = format!("{text}: {error}");
         source = error.source();
     }
-    StoreError::Unreachable(text)
+    StoreError::Unreachable(text + remedy::of_connection(error))
 }
 
 fn code(text: &str) -> Option<u32> {

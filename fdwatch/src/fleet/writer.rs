@@ -4,29 +4,24 @@
 //! frames a request. The server may be away for as long as there is room on the disk. What had to be
 //! dropped is counted, and told in each heartbeat.
 
+mod queue;
 mod send;
 
-use std::{
-    collections::HashMap,
-    fs,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, fs, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use self::send::send;
+use self::{
+    queue::Queue,
+    send::{Server, send},
+};
 use super::{
     network::Mounts,
     rows::{HeartbeatRow, Origin, Table, Told as ToldFinding, add_line},
     signature::Signature,
-    spool::Spool,
 };
 use crate::{
     agent::{
@@ -41,9 +36,6 @@ use crate::{
 /// Bytes of rows that wait for the next frame.
 const MOST_WAITING: usize = 1 << 20;
 
-/// Bytes of rows that are kept in memory where the disk takes none.
-const MOST_IN_MEMORY: usize = 8 << 20;
-
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// What is there still is told so often: each hour of the rollups has it.
@@ -51,6 +43,10 @@ const STILL: u64 = 3600;
 
 /// Signatures of which it is remembered when an example was sent.
 const MOST_EXAMPLES: usize = 4096;
+
+/// What a trouble with the server, and with the spool, is of.
+const SERVER: &str = "fleet";
+const SPOOL: &str = "fleet.spool";
 
 /// How long what is left may take to be sent at the end.
 const LAST: Duration = Duration::from_secs(5);
@@ -66,11 +62,16 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let config = Arc::new(config);
-    let queue = Arc::new(Queue::open(&config, Arc::clone(&counts)));
+    let queue = Arc::new(Queue::open(
+        &config,
+        Arc::clone(&counts),
+        Arc::clone(&shared),
+    ));
     let run = proc::wall_time();
+    let server = Server::new(Arc::clone(&config), Arc::clone(&shared));
     let mut rows = Rows::new(Origin::new(host, &config.labels, run), shared);
     let (end, ended) = watch::channel(false);
-    let sender = tokio::spawn(send(Arc::clone(&config), Arc::clone(&queue), ended));
+    let sender = tokio::spawn(send(server, Arc::clone(&queue), ended));
     let every = |period: Duration, first: Duration| {
         let mut interval = interval_at(Instant::now() + first, period);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,6 +119,14 @@ pub async fn run(
     let aborting = sender.abort_handle();
     if tokio::time::timeout(LAST, sender).await.is_err() {
         aborting.abort();
+    }
+    queue.end().await;
+}
+
+/// Nothing is written any more, and so nothing wrong with it.
+pub fn is_over(shared: &Shared) {
+    for of in [SERVER, SPOOL] {
+        shared.set_trouble(of, None);
     }
 }
 
@@ -244,163 +253,4 @@ impl Rows {
             }
         }
     }
-}
-
-/// What waits to be sent: on disk, or in memory where that takes nothing.
-struct Queue {
-    state: Mutex<State>,
-    more: Notify,
-    counts: Arc<Counts>,
-    /// Rows that were given up.
-    refused: AtomicU64,
-}
-
-struct State {
-    spool: Option<Spool>,
-    /// What the disk did not take: the oldest first.
-    memory: std::collections::VecDeque<(Table, Vec<u8>, u64)>,
-    memory_bytes: usize,
-    /// Rows there was no room for.
-    dropped: u64,
-    /// What was told of the disk last.
-    is_wrong: bool,
-    told_losses: super::spool::Losses,
-}
-
-impl Queue {
-    fn open(config: &Fleet, counts: Arc<Counts>) -> Self {
-        let spool = Spool::open(&config.spool, config.most_spool_bytes);
-        if let Err(error) = &spool {
-            tracing::error!(
-                "cannot use the spool {}: {error}; findings for the fleet are kept in memory only, \
-                 up to {} MiB. Make the directory, or set fleet.spool",
-                config.spool.display(),
-                MOST_IN_MEMORY >> 20
-            );
-        }
-        Self {
-            state: Mutex::new(State {
-                spool: spool.ok(),
-                memory: std::collections::VecDeque::new(),
-                memory_bytes: 0,
-                dropped: 0,
-                is_wrong: false,
-                told_losses: super::spool::Losses::default(),
-            }),
-            more: Notify::new(),
-            counts,
-            refused: AtomicU64::new(0),
-        }
-    }
-
-    /// What it does with the disk is done where it holds up no one else.
-    async fn with<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self, &mut State) -> T + Send + 'static,
-    ) -> Option<T> {
-        let queue = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
-            let mut state = lock(&queue.state);
-            let result = work(&queue, &mut state);
-            queue.tell_losses(&mut state);
-            result
-        });
-        done.await.ok()
-    }
-
-    async fn append(self: &Arc<Self>, table: Table, lines: Vec<u8>, rows: u64) {
-        let work = move |queue: &Self, state: &mut State| {
-            // What waits in memory comes first.
-            let result = match &mut state.spool {
-                Some(spool) if state.memory.is_empty() => spool.append(table, &lines, rows),
-                Some(spool) => {
-                    let mut result = Ok(());
-                    while let Some((table, lines, rows)) = state.memory.front() {
-                        result = spool.append(*table, lines, *rows);
-                        if result.is_err() {
-                            break;
-                        }
-                        state.memory_bytes -= lines.len();
-                        state.memory.pop_front();
-                    }
-                    result.and_then(|()| spool.append(table, &lines, rows))
-                }
-                None => Err(std::io::Error::other("there is no spool")),
-            };
-            let Err(error) = result else {
-                state.is_wrong = false;
-                return;
-            };
-            if state.spool.is_some() && !std::mem::replace(&mut state.is_wrong, true) {
-                tracing::warn!(
-                    "cannot write to the spool: {error}; findings for the fleet are kept in memory, \
-                     up to {} MiB, until there is room",
-                    MOST_IN_MEMORY >> 20
-                );
-            }
-            state.memory_bytes += lines.len();
-            state.memory.push_back((table, lines, rows));
-            while state.memory_bytes > MOST_IN_MEMORY
-                && let Some((table, lines, rows)) = state.memory.pop_front()
-            {
-                state.memory_bytes -= lines.len();
-                state.dropped += rows;
-                if table == Table::Findings {
-                    Counts::add(&queue.counts.failed, rows);
-                }
-            }
-        };
-        self.with(work).await;
-        self.more.notify_one();
-    }
-
-    async fn sync(self: &Arc<Self>) {
-        let work = |_: &Self, state: &mut State| {
-            if let Some(spool) = &mut state.spool
-                && let Err(error) = spool.sync()
-            {
-                tracing::warn!("cannot write the spool to the disk: {error}");
-            }
-        };
-        self.with(work).await;
-    }
-
-    fn tell_losses(&self, state: &mut State) {
-        let Some(spool) = &state.spool else { return };
-        let (now, told) = (spool.losses, state.told_losses);
-        if now == told {
-            return;
-        }
-        let findings = now.findings - told.findings;
-        Counts::add(&self.counts.failed, findings);
-        state.dropped += findings + (now.others - told.others);
-        state.told_losses = now;
-        if now.damaged > told.damaged {
-            tracing::warn!(
-                "{} bytes of the spool were torn or wrong, and are left out",
-                now.damaged - told.damaged
-            );
-        }
-        if findings > 0 {
-            tracing::warn!(
-                "the spool is full: {findings} of the oldest findings for the fleet are dropped. \
-                 Raise most_spool_bytes in [fleet], or see why the server is away"
-            );
-        }
-    }
-
-    fn spooled(&self) -> u64 {
-        let state = lock(&self.state);
-        let on_disk = state.spool.as_ref().map_or(0, Spool::bytes);
-        on_disk + state.memory_bytes as u64
-    }
-
-    fn dropped(&self) -> u64 {
-        let [_, dropped, ..] = self.counts.now();
-        dropped + lock(&self.state).dropped + self.refused.load(Relaxed)
-    }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

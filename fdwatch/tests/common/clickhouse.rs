@@ -23,11 +23,28 @@ pub(crate) enum Engine {
 
 pub(crate) const ENGINES: [Engine; 2] = [Engine::Debian, Engine::Present];
 
+/// What a server has that not all have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// Where it listens besides 127.0.0.1.
+    pub(crate) listen: Option<String>,
+    /// Where its data is, if not in its directory.
+    pub(crate) data: Option<PathBuf>,
+    /// Where servers speak to it, if that must be known before.
+    pub(crate) native_port: Option<u16>,
+    /// More elements of its configuration.
+    pub(crate) config: String,
+    /// Of the present engine: its users, as elements of `<users>`. All may do anything by default.
+    pub(crate) users: Option<String>,
+}
+
 /// A server that ends with its test.
 pub(crate) struct ClickHouse {
     engine: Engine,
+    setup: Setup,
     directory: PathBuf,
     pub(crate) port: u16,
+    native_port: u16,
     pub(crate) process: Option<Guard>,
 }
 
@@ -40,12 +57,19 @@ pub(crate) fn free_port() -> u16 {
 impl ClickHouse {
     /// One in this directory; none if its program is not here.
     pub(crate) fn start(engine: Engine, directory: &Path) -> Option<Self> {
+        Self::start_with(engine, directory, Setup::default())
+    }
+
+    /// The same, with more that is said to it.
+    pub(crate) fn start_with(engine: Engine, directory: &Path, setup: Setup) -> Option<Self> {
         let is_here = match engine {
             Engine::Debian => program(SERVER),
             Engine::Present => super::python_with_packages().is_some(),
         };
         let mut server = Self {
             engine,
+            native_port: setup.native_port.unwrap_or_else(free_port),
+            setup,
             directory: directory.to_owned(),
             port: free_port(),
             process: None,
@@ -54,6 +78,12 @@ impl ClickHouse {
             server.restart();
             server
         })
+    }
+
+    /// Has it begin again, with these users.
+    pub(crate) fn restart_with_users(&mut self, users: String) {
+        self.setup.users = Some(users);
+        self.restart();
     }
 
     pub(crate) fn url(&self) -> String {
@@ -77,10 +107,26 @@ impl ClickHouse {
     fn start_present(&mut self) {
         let fixture =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/clickhouse_http.py");
+        let mut session = self.directory.join("chdb").into_os_string();
+        if let Some(users) = &self.setup.users {
+            let [config, file] = ["chdb.xml", "chdb-users.xml"].map(|it| self.directory.join(it));
+            let users = format!(
+                "<clickhouse><profiles><default/></profiles><users>{users}</users>\
+                 <quotas><default/></quotas></clickhouse>"
+            );
+            let text = format!(
+                "<clickhouse><users_config>{}</users_config></clickhouse>",
+                file.display()
+            );
+            fs::write(&file, users).expect("the directory can be written");
+            fs::write(&config, text).expect("the directory can be written");
+            session.push("?config-file=");
+            session.push(config);
+        }
         let mut command = Command::new(super::python_with_packages().expect("it was there"));
         command
             .arg(fixture)
-            .arg(self.directory.join("chdb"))
+            .arg(session)
             .arg(self.port.to_string())
             .stdout(Stdio::piped());
         let mut process = Guard::spawn(&mut command);
@@ -95,30 +141,40 @@ impl ClickHouse {
 
     fn start_debians(&mut self) {
         let path = self.directory.display();
-        let users = "<yandex><profiles><default/><reading><readonly>1</readonly></reading></profiles>\
-            <users><default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile>\
-            <quota>default</quota></default>\
-            <reader><password>secret</password><networks><ip>127.0.0.1</ip></networks>\
-            <profile>reading</profile><quota>default</quota></reader></users>\
-            <quotas><default/></quotas></yandex>";
+        let users = "<yandex><profiles><default/></profiles><users><default><password/>\
+            <networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default>\
+            </users><quotas><default/></quotas></yandex>";
+        let Setup {
+            listen,
+            data,
+            config,
+            ..
+        } = &self.setup;
+        let listen = listen
+            .iter()
+            .map(|it| format!("<listen_host>{it}</listen_host>"));
+        let listen: String = listen.collect();
+        let data = data.clone().unwrap_or_else(|| self.directory.join("data"));
         let config = format!(
             "<yandex><logger><level>error</level><console>1</console></logger>\
-             <listen_host>127.0.0.1</listen_host><http_port>{}</http_port><tcp_port>{}</tcp_port>\
-             <path>{path}/data/</path><tmp_path>{path}/tmp/</tmp_path>\
+             <listen_host>127.0.0.1</listen_host>{listen}<http_port>{}</http_port>\
+             <tcp_port>{}</tcp_port><path>{}/</path><tmp_path>{path}/tmp/</tmp_path>\
              <mark_cache_size>67108864</mark_cache_size><users_config>{path}/users.xml</users_config>\
              <default_profile>default</default_profile><default_database>default</default_database>\
-             </yandex>",
+             {config}</yandex>",
             self.port,
-            free_port()
+            self.native_port,
+            data.display()
         );
         fs::write(self.directory.join("users.xml"), users).expect("the directory can be written");
         fs::write(self.directory.join("config.xml"), config).expect("the directory can be written");
+        let log = fs::File::create(self.directory.join("log")).expect("it can be written");
         let mut command = Command::new(SERVER);
         command
             .arg(format!("--config-file={path}/config.xml"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(log);
         self.process = Some(Guard::spawn(&mut command));
         eventually("a ClickHouse that answers", || {
             (self.try_query("SELECT 1").as_deref() == Some("1\n")).then_some(())
@@ -154,14 +210,12 @@ impl ClickHouse {
         let mut text = String::new();
         let mut rest = body;
         while let Some((length, more)) = rest.split_once("\r\n") {
-            let length = usize::from_str_radix(length, 16)
-                .ok()
-                .filter(|it| *it > 0)?;
-            text += &more[..length];
-            rest = &more[length + 2..];
-            if rest.starts_with("0\r\n") {
+            let length = usize::from_str_radix(length, 16).ok()?;
+            if length == 0 {
                 break;
             }
+            text += &more[..length];
+            rest = &more[length + 2..];
         }
         Some(text)
     }

@@ -7,12 +7,14 @@
 
 pub(crate) mod agent;
 pub(crate) mod clickhouse;
+pub(crate) mod fleet;
 pub(crate) mod lines;
 mod log;
 pub(crate) mod procfs;
 pub(crate) mod puppet;
 pub(crate) mod schema;
 pub(crate) mod supervisord;
+pub(crate) mod tls;
 mod watch;
 
 use std::{

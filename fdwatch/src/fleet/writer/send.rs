@@ -7,9 +7,12 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Queue, State};
+use super::{
+    SERVER,
+    queue::{InMemory, Queue, State},
+};
 use crate::{
-    agent::{config::Fleet, outlet::Counts},
+    agent::{config::Fleet, outlet::Counts, shared::Shared},
     fleet::{
         rows::Table,
         spool::Batch,
@@ -26,23 +29,90 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Rows to be sent, and where they are from.
 enum Next {
     Spooled(Batch),
-    InMemory(Table, Vec<u8>, u64),
+    InMemory(InMemory),
 }
 
 impl Next {
     fn parts(&self) -> (Table, &[u8], u64) {
         match self {
             Self::Spooled(batch) => (batch.table, &batch.lines, batch.rows),
-            Self::InMemory(table, lines, rows) => (*table, lines, *rows),
+            Self::InMemory(kept) => (kept.table, &kept.lines, kept.rows),
         }
     }
 }
 
+/// The server, and how it is with it.
+pub(super) struct Server {
+    config: Arc<Fleet>,
+    client: Option<Client>,
+    shared: Arc<Shared>,
+    /// What was told to be wrong last, if something is; without numbers.
+    wrong: Option<String>,
+}
+
+impl Server {
+    pub(super) const fn new(config: Arc<Fleet>, shared: Arc<Shared>) -> Self {
+        Self {
+            config,
+            client: None,
+            shared,
+            wrong: None,
+        }
+    }
+
+    async fn insert(&mut self, next: &Next) -> Result<(), StoreError> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(made(&self.config)?),
+        };
+        let (table, lines, _) = next.parts();
+        let result = client.insert(table, lines).await;
+        if result.is_err() {
+            // Its address, the password or a certificate may be another the next time.
+            self.client = None;
+        }
+        result
+    }
+
+    /// It takes rows.
+    fn is_well(&mut self) {
+        if self.wrong.take().is_some() {
+            tracing::info!("the fleet's server takes findings again");
+        }
+        self.shared.set_trouble(SERVER, None);
+    }
+
+    /// It does not, for now. In the log that stands when it begins, and when the reason is another.
+    fn is_away(&mut self, error: &StoreError) {
+        let trouble = format!(
+            "cannot write to the fleet's server, and go on trying: {error}; findings wait in {}",
+            self.config.spool.display()
+        );
+        // Names of parts, which have numbers, are others each time.
+        let reason: String = trouble.chars().filter(|it| !it.is_ascii_digit()).collect();
+        if self.wrong.as_ref() != Some(&reason) {
+            tracing::warn!("{trouble}");
+            self.wrong = Some(reason);
+        }
+        self.shared.set_trouble(SERVER, Some(trouble));
+    }
+
+    /// It never takes these rows.
+    fn refuses(&self, next: &Next, error: &StoreError) {
+        let (table, _, rows) = next.parts();
+        let trouble = format!(
+            "the fleet's server does not take {rows} rows of {}, and they are dropped: {error}. If it \
+             was set up by another version, run fdwatch fleet init",
+            table.name()
+        );
+        tracing::error!("{trouble}");
+        self.shared.set_trouble(SERVER, Some(trouble));
+    }
+}
+
 /// Sends until `ended`, and then what is left, once.
-pub(super) async fn send(config: Arc<Fleet>, queue: Arc<Queue>, mut ended: watch::Receiver<bool>) {
-    let mut client = None;
+pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch::Receiver<bool>) {
     let mut wait = FIRST_WAIT;
-    let mut is_away = false;
     loop {
         let Some(next) = next(&queue).await else {
             if *ended.borrow() {
@@ -54,33 +124,19 @@ pub(super) async fn send(config: Arc<Fleet>, queue: Arc<Queue>, mut ended: watch
             }
             continue;
         };
-        match try_one(&config, &mut client, &next).await {
+        match server.insert(&next).await {
             Ok(()) => {
-                if std::mem::take(&mut is_away) {
-                    tracing::info!("the fleet's server takes findings again");
-                }
+                server.is_well();
                 wait = FIRST_WAIT;
                 done(&queue, next, true).await;
             }
             Err(error) if error.is_of_rows() => {
-                let (table, _, rows) = next.parts();
-                tracing::error!(
-                    "the fleet's server does not take {rows} rows of {}, and they are dropped: {error}. \
-                     If it was set up by another version, run fdwatch fleet init",
-                    table.name()
-                );
+                server.refuses(&next, &error);
                 done(&queue, next, false).await;
             }
             Err(error) => {
-                if !std::mem::replace(&mut is_away, true) {
-                    tracing::warn!(
-                        "cannot write to the fleet's server, and go on trying: {error}; findings \
-                         wait in {}",
-                        config.spool.display()
-                    );
-                }
-                // Its address, the password or a certificate may be another the next time.
-                client = None;
+                server.is_away(&error);
+                queue.with(|_, state| state.is_sending = false).await;
                 if *ended.borrow() {
                     return;
                 }
@@ -99,19 +155,6 @@ fn jittered(wait: Duration) -> Duration {
     use std::hash::{BuildHasher as _, RandomState};
     let part = u32::try_from(RandomState::new().hash_one(0) % 1000).unwrap_or_default();
     wait / 2 + wait / 2 * part / 1000
-}
-
-async fn try_one(
-    config: &Fleet,
-    client: &mut Option<Client>,
-    next: &Next,
-) -> Result<(), StoreError> {
-    let client = match client {
-        Some(client) => client,
-        None => client.insert(made(config)?),
-    };
-    let (table, lines, _) = next.parts();
-    client.insert(table, lines).await
 }
 
 fn made(config: &Fleet) -> Result<Client, StoreError> {
@@ -134,9 +177,9 @@ async fn next(queue: &Arc<Queue>) -> Option<Next> {
                 Err(error) => tracing::warn!("cannot read the spool: {error}"),
             }
         }
-        let (table, lines, rows) = state.memory.pop_front()?;
-        state.memory_bytes -= lines.len();
-        Some(Next::InMemory(table, lines, rows))
+        let oldest = state.memory.front().cloned()?;
+        state.is_sending = true;
+        Some(Next::InMemory(oldest))
     };
     queue.with(work).await.flatten()
 }
@@ -153,10 +196,14 @@ async fn done(queue: &Arc<Queue>, next: Next, is_taken: bool) {
         if table == Table::Findings {
             Counts::add(counter, rows);
         }
-        if let (Next::Spooled(batch), Some(spool)) = (&next, &mut state.spool)
-            && let Err(error) = spool.done(batch)
-        {
-            tracing::warn!("cannot delete what was sent from the spool: {error}");
+        match (&next, &mut state.spool) {
+            (Next::Spooled(batch), Some(spool)) => {
+                if let Err(error) = spool.done(batch) {
+                    tracing::warn!("cannot delete what was sent from the spool: {error}");
+                }
+            }
+            (Next::Spooled(_), None) => {}
+            (Next::InMemory(_), _) => state.forget_sent(),
         }
     };
     queue.with(work).await;

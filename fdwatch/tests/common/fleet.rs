@@ -1,0 +1,262 @@
+//! What the tests of the fleet have in common: findings with numbers, and a writer of them.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use fdwatch::{
+    agent::{
+        config::Fleet,
+        event::{Event, Key, Told},
+        outlet::Counts,
+        shared::Shared,
+    },
+    diagnose::{Cause, FileInfo, Finding, ProcessInfo, Severity},
+    duplicates::Change,
+    fleet::{
+        questions::{Asked, By, Source},
+        schema::Wanted,
+        setup,
+        store::{Address, Client},
+        writer,
+    },
+    model::{FileType, Moment},
+    who::Who,
+};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
+
+use super::{
+    DEADLINE,
+    clickhouse::{ClickHouse, Engine, Setup},
+    eventually,
+};
+
+pub(crate) const NOW: u32 = 1_790_000_000;
+
+/// What a finding of [`event`] is of.
+pub(crate) const PROGRAM: &str = "app.service";
+
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("there can be a runtime")
+}
+
+pub(crate) fn wanted() -> Wanted {
+    Wanted {
+        database: "fdwatch".into(),
+        cluster: None,
+        days: 3650,
+        rollup_days: 3650,
+    }
+}
+
+pub(crate) fn client(url: &str) -> Client {
+    let address = Address {
+        url: url.into(),
+        database: "fdwatch".into(),
+        ..Address::default()
+    };
+    Client::new(address).expect("the address is one")
+}
+
+/// A server with the tables; none if its program is not here.
+pub(crate) fn server(directory: &Path, setup: Setup) -> Option<ClickHouse> {
+    let server = ClickHouse::start_with(Engine::Debian, directory, setup)?;
+    let made = runtime().block_on(setup::init(&client(&server.url()), &wanted()));
+    made.expect("tables can be made");
+    Some(server)
+}
+
+/// A file system in memory, of so many bytes, that ends with its test.
+pub(crate) struct Small(pub(crate) PathBuf);
+
+impl Small {
+    /// One in this directory, which is made if it is not there.
+    pub(crate) fn at(directory: PathBuf, size: &str) -> Self {
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        let small = Self(directory);
+        small.mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "none"]);
+        small
+    }
+
+    /// Gives it more room.
+    pub(crate) fn resize(&self, size: &str) {
+        self.mount(&["-o", &format!("remount,size={size}")]);
+    }
+
+    /// Has a file take all the room there is.
+    pub(crate) fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("ballast");
+        let full = fs::write(&ballast, vec![1; 64 << 20]);
+        let full = full.expect_err("there is no more room");
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        ballast
+    }
+
+    fn mount(&self, arguments: &[&str]) {
+        let mut command = Command::new("/bin/mount");
+        let done = command.args(arguments).arg(&self.0).status();
+        assert!(done.is_ok_and(|it| it.success()), "{arguments:?}");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("/bin/umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+pub(crate) fn config(url: &str, spool: &Path) -> Fleet {
+    Fleet {
+        url: url.into(),
+        database: "fdwatch".into(),
+        user: None,
+        password_file: None,
+        ca_file: None,
+        spool: spool.to_owned(),
+        most_spool_bytes: 64 << 20,
+        interval: Duration::from_millis(100),
+        labels: vec![("env".into(), "test".into())],
+    }
+}
+
+pub(crate) fn event(number: u64) -> Event {
+    let finding = Finding {
+        id: number,
+        change: Change::Found,
+        process: ProcessInfo {
+            pid: 7,
+            start_time: 5,
+            comm: b"app".to_vec(),
+            who: Who::of(&format!("/system.slice/{PROGRAM}")),
+            ..ProcessInfo::default()
+        },
+        file: FileInfo {
+            path: Some(format!("/var/log/{number}.log\u{0}'\"\\\n").into_bytes()),
+            dev: 1,
+            ino: 2,
+            file_type: FileType::Regular,
+            deleted: false,
+            pinned: None,
+            process_path: None,
+            host_path: None,
+        },
+        fds: Vec::new(),
+        closed: Vec::new(),
+        more_closed: 0,
+        lifetime: None,
+        times: 1,
+        cause: Cause::Reopened,
+        severity: Severity::Warning,
+        advice: "",
+        others: Vec::new(),
+        closed_again: None,
+        shared_by: Vec::new(),
+    };
+    Event {
+        number,
+        at: Moment(number),
+        wall_time: u64::from(NOW) * 1_000_000_000,
+        told: Told::Finding(Box::new(finding)),
+        json: format!("{{\"number\":{number}}}"),
+        key: Some(Key(u128::from(number))),
+    }
+}
+
+/// An agent's writer, in a thread of its own.
+pub(crate) struct Writer {
+    sender: mpsc::Sender<Arc<Event>>,
+    stop: watch::Sender<bool>,
+    pub(crate) counts: Arc<Counts>,
+    shared: Arc<Shared>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Writer {
+    pub(crate) fn start(config: Fleet, host: &str) -> Self {
+        let (sender, receiver) = mpsc::channel(100_000);
+        let (stop, stopped) = watch::channel(false);
+        let counts = Arc::new(Counts::default());
+        let (shared, _) = Shared::new();
+        let (kept, host, known) = (Arc::clone(&counts), host.to_owned(), Arc::clone(&shared));
+        let thread = thread::spawn(move || {
+            runtime().block_on(writer::run(config, host, receiver, kept, known, stopped));
+        });
+        Self {
+            sender,
+            stop,
+            counts,
+            shared,
+            thread,
+        }
+    }
+
+    pub(crate) fn tell(&self, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            let event = Arc::new(event(number));
+            self.sender.blocking_send(event).expect("there is a writer");
+        }
+    }
+
+    pub(crate) fn wait_for(&self, delivered: u64) {
+        eventually("all rows to be with the server", || {
+            (self.counts.now()[2] >= delivered).then_some(())
+        });
+    }
+
+    /// What the agent's health says of `of`, when it says that much.
+    pub(crate) fn trouble(&self, of: &str, part: &str) -> String {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let troubles = self.shared.troubles();
+            let of_it = troubles.iter().find(|(name, _)| name == of);
+            if let Some((_, reason)) = of_it.filter(|(_, reason)| reason.contains(part)) {
+                return reason.clone();
+            }
+            assert!(Instant::now() < end, "no {part:?} of {of}: {troubles:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Holds that nothing was given up, and nothing is wrong.
+    pub(crate) fn assert_well(&self) {
+        assert_eq!(self.counts.now()[3], 0);
+        assert_eq!(self.shared.troubles(), []);
+    }
+
+    pub(crate) fn end(self) {
+        self.stop.send(true).expect("there is a writer");
+        self.thread.join().expect("the writer panicked");
+    }
+}
+
+/// How many there are as the questions count, and as rows that are different.
+pub(crate) fn counted(server: &ClickHouse) -> (u64, u64) {
+    let asked = Asked::since(NOW - 3600, NOW, 1);
+    let all = runtime().block_on(async {
+        let source = Source::Server(client(&server.url()));
+        source.duplicates(&asked, By::Service).await
+    });
+    let rows = server.query("SELECT uniqExact(host, run, number, time) FROM fdwatch.findings");
+    let all = all.expect("the server answers");
+    let findings = all.iter().map(|one| one.findings).sum();
+    (findings, rows.trim().parse().expect("it is a number"))
+}
+
+/// Bytes of rows in a spool.
+pub(crate) fn spooled(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|it| it.metadata().map_or(0, |it| it.len()));
+    sizes.sum()
+}
