@@ -114,7 +114,7 @@ fn boot_all(archive: &Archive, initramfs: &Path, kernels: &[Kernel]) -> Result<V
                 "{}: {}, after {:.0} s",
                 run.release,
                 run.reading.verdict(),
-                run.time.as_secs_f64()
+                run.ended.time.as_secs_f64()
             ));
             runs.lock().expect("no worker panics").push(run);
         }
