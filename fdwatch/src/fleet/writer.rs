@@ -38,6 +38,9 @@ const MOST_WAITING: usize = 1 << 20;
 
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
+/// By then there is something to tell: before the agent's first view all would be zero.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
+
 /// What is there still is told so often: each hour of the rollups has it.
 const STILL: u64 = 3600;
 
@@ -79,7 +82,7 @@ pub async fn run(
     };
     let period = config.interval.max(Duration::from_millis(100));
     let mut frames = every(period, period);
-    let mut heartbeats = every(HEARTBEAT, Duration::ZERO);
+    let mut heartbeats = every(HEARTBEAT, FIRST_HEARTBEAT);
     // Not all hosts at the same moment, but each once in every hour.
     let mut still = every(Duration::from_secs(60), Duration::from_secs(60));
     let mut told_hour = run / 1_000_000_000 / STILL;

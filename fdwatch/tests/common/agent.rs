@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Guard, eventually, fdwatch, lines::Lines, parse};
+use super::{Guard, eventually, fdwatch, lines::Lines, parse, under};
 
 /// See the module.
 pub(crate) struct Agent {
@@ -90,16 +90,27 @@ impl Agent {
 
     /// Starts one with what is in a directory: `agent.toml`, and what an earlier one left.
     pub(crate) fn in_directory(directory: &Path) -> Self {
-        let agent = Self::spawn(directory);
+        Self::in_directory_on(&[], directory)
+    }
+
+    /// The same, on a host that commands begin with this for.
+    pub(crate) fn in_directory_on(prefix: &[String], directory: &Path) -> Self {
+        let agent = Self::spawn_on(prefix, directory);
         eventually("an answer of the agent", || agent.get("/v1/health").ok());
         agent
     }
 
     /// The same, without waiting for it to answer.
     pub(crate) fn spawn(directory: &Path) -> Self {
+        Self::spawn_on(&[], directory)
+    }
+
+    fn spawn_on(prefix: &[String], directory: &Path) -> Self {
         let mut command = fdwatch(["agent", "--config"]);
+        command.arg(directory.join("agent.toml"));
+        let mut command = under(prefix, command);
         command
-            .arg(directory.join("agent.toml"))
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut process = Guard::spawn(&mut command);

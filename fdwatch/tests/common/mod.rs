@@ -8,6 +8,7 @@
 pub(crate) mod agent;
 pub(crate) mod clickhouse;
 pub(crate) mod fleet;
+pub(crate) mod hosts;
 pub(crate) mod lines;
 mod log;
 pub(crate) mod procfs;
@@ -98,6 +99,22 @@ pub(crate) fn fdwatch<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -
     // An agent of the host is not what is tested.
     command.env("FDWATCH_AGENT", "none");
     command
+}
+
+/// The same command, run by the program and the arguments of `prefix`.
+pub(crate) fn under(prefix: &[String], command: Command) -> Command {
+    let Some((program, arguments)) = prefix.split_first() else {
+        return command;
+    };
+    let mut whole = Command::new(program);
+    whole.args(arguments).arg(command.get_program());
+    whole.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            whole.env(name, value);
+        }
+    }
+    whole
 }
 
 /// What came of a command.

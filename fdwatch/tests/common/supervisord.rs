@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{DEADLINE, Guard, eventually, procfs, program};
+use super::{DEADLINE, Guard, eventually, procfs, program, under};
 
 pub(crate) const SUPERVISORD: &str = "/usr/bin/supervisord";
 const SUPERVISORCTL: &str = "/usr/bin/supervisorctl";
@@ -51,16 +51,21 @@ impl Supervisord {
     /// Starts one that listens at `socket` in its directory, and waits until it answers.
     pub(crate) fn with(configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
+        Self::on(&[], directory, configuration)
+    }
+
+    /// The same, on a host that commands begin with this for, in this directory.
+    pub(crate) fn on(prefix: &[String], directory: TempDir, configuration: &str) -> Self {
         let config = directory.path().join("supervisord.conf");
         fs::write(&config, configuration).expect("it can be written");
-        let process = Guard::spawn(
-            Command::new(SUPERVISORD)
-                .arg("-c")
-                .arg(config)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null()),
-        );
+        let mut command = Command::new(SUPERVISORD);
+        command.arg("-c").arg(config);
+        let mut command = under(prefix, command);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let process = Guard::spawn(&mut command);
         let supervisord = Self { process, directory };
         eventually("an answer of supervisord", || supervisord.try_call().ok());
         supervisord
