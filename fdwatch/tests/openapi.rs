@@ -150,6 +150,7 @@ fn answers_have_the_documents_fields_and_no_others() {
         ("Health", "/v1/health".to_owned()),
         ("Summary", "/v1/summary".to_owned()),
         ("Version", "/v1/version".to_owned()),
+        ("Written", "/v1/written".to_owned()),
     ] {
         held.push(json!([schema, agent.json(&path)]));
     }

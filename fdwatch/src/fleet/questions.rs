@@ -238,6 +238,9 @@ pub struct Host {
     /// Rows that were dropped.
     #[serde(deserialize_with = "number")]
     pub dropped: u64,
+    /// Descriptors that may write files of network file systems, and are not told of.
+    #[serde(deserialize_with = "number")]
+    pub files_left_out: u64,
     /// Why it could not be asked, if it is asked itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,

@@ -9,12 +9,16 @@
 //!
 //! The same texts are for 18.16 and for what came since; where they cannot be, [`Engine`] tells.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Result, bail, ensure};
 
 /// What the schema here is. What a server has that is older is brought up to it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// The codes of errors that say that a column is there: of 18.16 (`ILLEGAL_COLUMN`), and of what came
+/// since (`DUPLICATE_COLUMN`).
+pub(super) const IS_THERE: [u32; 2] = [44, 15];
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -115,7 +119,7 @@ const EXAMPLES: &str = "time {TIME}, host {WORD}, signature {WORD}, frames Strin
 const HEARTBEATS: &str = "\
 time {TIME}, host {WORD}, labels {WORD}, run UInt64, version {WORD}, kernel {WORD}, mode {WORD}, \
 events UInt64, lost UInt64, drift UInt64, not_followed UInt32, cpu Float64, memory UInt64, \
-findings UInt32, spooled UInt64, dropped UInt64";
+findings UInt32, spooled UInt64, dropped UInt64, files_left_out UInt64";
 
 const STATES: &str = "\
 hosts_state AggregateFunction(uniqExact, UInt64), \
@@ -136,6 +140,10 @@ uniqArrayState(arrayMap(i -> cityHash64(host, key, i), \
 range(toUInt64(least(fds, 256))))) AS descriptors_state, \
 minState(toUInt32(time)) AS first_state, maxState(toUInt32(time)) AS last_state";
 
+/// All columns of the table that a view reads, one by one: what a view's `*` means when there are more
+/// columns later is not the same in all versions.
+const ALL: &str = "*";
+
 /// A table.
 struct Made {
     name: &'static str,
@@ -152,7 +160,18 @@ struct Made {
     of: Option<(&'static str, &'static str)>,
 }
 
-/// Those of version 1, and those that came with version 2.
+/// Columns that came with a version, to tables that were there before: table, column and type. Tables
+/// that are made now have them.
+const ADDED: [&[(&str, &str, &str)]; VERSION as usize] = [
+    &[],
+    &[],
+    &[
+        ("heartbeats", "files_left_out", "UInt64"),
+        ("hosts", "files_left_out", "UInt64"),
+    ],
+];
+
+/// Those of version 1, and those that came with later versions.
 const TABLES: [&[Made]; VERSION as usize] = [
     &[
         Made {
@@ -223,7 +242,7 @@ const TABLES: [&[Made]; VERSION as usize] = [
             time: "time",
             by_month: true,
             is_rollup: true,
-            of: Some(("heartbeats", "*")),
+            of: Some(("heartbeats", ALL)),
         },
     ],
     &[Made {
@@ -241,6 +260,7 @@ const TABLES: [&[Made]; VERSION as usize] = [
             "time, network, ino, host, program, file, writers",
         )),
     }],
+    &[],
 ];
 
 /// The statements that bring a schema of version `from` (0: none) to this one, in order. All may be run
@@ -270,6 +290,24 @@ pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<Stri
     }
     for made in TABLES.iter().skip(from as usize).copied().flatten() {
         all.extend(table(made, wanted, engine, database, cluster));
+    }
+    if from > 0 {
+        let added = ADDED.iter().skip(from as usize).copied().flatten();
+        for &(name, column, kind) in added.clone() {
+            all.extend(add_column(name, column, kind, database, cluster));
+        }
+        // What fills such a table is made anew, and takes the column in.
+        let names: BTreeSet<_> = added.map(|&(name, ..)| name).collect();
+        let before = TABLES.iter().take(from as usize).copied().flatten();
+        for made in before.filter(|made| names.contains(made.name)) {
+            if let Some(view) = view(made, database, cluster) {
+                all.push(format!(
+                    "DROP TABLE IF EXISTS {database}.{}_view{on_cluster}",
+                    made.name
+                ));
+                all.push(view);
+            }
+        }
     }
     all.push(format!(
         "INSERT INTO {database}.schema_version (version, time) VALUES ({VERSION}, now())"
@@ -318,28 +356,7 @@ fn table(
     // Some 20 of these are read at a time where one signature is asked for.
     text.push_str(" SETTINGS index_granularity = 8192");
     let mut all = vec![text];
-    if let Some((of, select)) = made.of {
-        let of = if cluster.is_some() {
-            format!("{of}_local")
-        } else {
-            of.to_owned()
-        };
-        let (states, group) = if made.states {
-            let keys = select.replace("toStartOfHour(time) AS ", "");
-            (format!(", {MAKE_STATES}"), format!(" GROUP BY {keys}"))
-        } else {
-            (String::new(), String::new())
-        };
-        let only = if *name == "shared_files" {
-            " WHERE network != '' AND writers > 0"
-        } else {
-            ""
-        };
-        all.push(format!(
-            "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name}_view{on_cluster} \
-             TO {database}.{local} AS SELECT {select}{states} FROM {database}.{of}{only}{group}"
-        ));
-    }
+    all.extend(view(made, database, cluster));
     if let Some(cluster) = cluster {
         // What is the same row must come to the same server.
         let by = if *name == "hourly" {
@@ -350,6 +367,56 @@ fn table(
         all.push(distributed(database, name, cluster, by));
     }
     all
+}
+
+/// What fills a table from another, if anything does.
+fn view(made: &Made, database: &str, cluster: Option<&str>) -> Option<String> {
+    let (of, select) = made.of?;
+    let name = made.name;
+    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let suffix = if cluster.is_some() { "_local" } else { "" };
+    let select = if select == ALL {
+        let columns = made.columns.split(", ");
+        let names: Vec<_> = columns.filter_map(|it| it.split(' ').next()).collect();
+        names.join(", ")
+    } else {
+        select.to_owned()
+    };
+    let (states, group) = if made.states {
+        let keys = select.replace("toStartOfHour(time) AS ", "");
+        (format!(", {MAKE_STATES}"), format!(" GROUP BY {keys}"))
+    } else {
+        (String::new(), String::new())
+    };
+    let only = if name == "shared_files" {
+        " WHERE network != '' AND writers > 0"
+    } else {
+        ""
+    };
+    Some(format!(
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name}_view{on_cluster} \
+         TO {database}.{name}{suffix} AS SELECT {select}{states} FROM {database}.{of}{suffix}{only}{group}"
+    ))
+}
+
+/// Adds a column to a table, and to what spreads its rows. Where it is there already this fails with
+/// one of [`IS_THERE`], as 18.16 knows no `ADD COLUMN IF NOT EXISTS`.
+fn add_column(
+    name: &str,
+    column: &str,
+    kind: &str,
+    database: &str,
+    cluster: Option<&str>,
+) -> Vec<String> {
+    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let names = match cluster {
+        Some(_) => vec![format!("{name}_local"), name.to_owned()],
+        None => vec![name.to_owned()],
+    };
+    let names = names.into_iter();
+    names
+        .map(|name| format!("ALTER TABLE {database}.{name}{on_cluster} ADD COLUMN {column} {kind}"))
+        .collect()
 }
 
 fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) -> String {
@@ -500,9 +567,20 @@ mod tests {
     fn an_upgrade_makes_what_came_since_and_nothing_else() {
         let engine = Engine::of("26.9").unwrap();
         let all = statements(&wanted(None), engine, 1).unwrap();
-        assert_eq!(all.len(), 3, "{all:#?}");
-        assert!(all[0].contains("fdwatch.shared_files "));
+        let begin = |at: usize| all[at].split(" (").next().unwrap();
+        let expected = [
+            "CREATE TABLE IF NOT EXISTS fdwatch.shared_files",
+            "ALTER TABLE fdwatch.heartbeats ADD COLUMN files_left_out UInt64",
+            "ALTER TABLE fdwatch.hosts ADD COLUMN files_left_out UInt64",
+            "DROP TABLE IF EXISTS fdwatch.hosts_view",
+            "INSERT INTO fdwatch.schema_version",
+        ];
+        assert_eq!([0, 2, 3, 4, 6].map(begin), expected);
         assert!(all[1].contains("WHERE network != ''"));
+        assert!(all[5].contains("dropped, files_left_out FROM fdwatch.heartbeats"));
+        assert_eq!(all.len(), 7, "{all:#?}");
+        let all = statements(&wanted(None), engine, 2).unwrap();
+        assert_eq!(all.len(), 5, "{all:#?}");
         assert_eq!(statements(&wanted(None), engine, VERSION).unwrap().len(), 1);
     }
 

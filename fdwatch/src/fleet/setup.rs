@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     schema::{self, Engine, VERSION, Wanted},
-    store::Client,
+    store::{Client, StoreError},
 };
 
 /// What was done.
@@ -44,6 +44,14 @@ pub async fn init(client: &Client, wanted: &Wanted) -> Result<Done> {
     if from < VERSION {
         for statement in schema::statements(wanted, engine, from)? {
             let done = client.run(&statement, engine.settings()).await;
+            if let Err(StoreError::Refused {
+                code: Some(code), ..
+            }) = &done
+                && statement.contains(" ADD COLUMN ")
+                && schema::IS_THERE.contains(code)
+            {
+                continue;
+            }
             done.with_context(|| format!("cannot run: {statement}"))?;
         }
     }
@@ -70,7 +78,7 @@ async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
         return Ok(0);
     }
     match there {
-        Err(super::store::StoreError::Refused { code: Some(81), .. }) => return Ok(0),
+        Err(StoreError::Refused { code: Some(81), .. }) => return Ok(0),
         other => other?,
     };
     let text = client

@@ -100,7 +100,8 @@ pub(super) const HOSTS: &str = "\
      argMax(version, time) AS version, argMax(kernel, time) AS kernel, argMax(mode, time) AS mode, \
      argMax(lost, time) AS lost, argMax(drift, time) AS drift, argMax(cpu, time) AS cpu, \
      argMax(memory, time) AS memory, argMax(findings, time) AS findings, \
-     argMax(spooled, time) AS spooled, argMax(dropped, time) AS dropped \
+     argMax(spooled, time) AS spooled, argMax(dropped, time) AS dropped, \
+     argMax(files_left_out, time) AS files_left_out \
      FROM hosts WHERE time >= toDateTime((SELECT begin FROM asked)) \
      GROUP BY host ORDER BY host LIMIT 10001 FORMAT JSONEachRow";
 
