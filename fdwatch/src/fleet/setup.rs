@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    schema::{self, Engine, VERSION, Wanted},
+    schema::{self, Engine, Kept, VERSION, Wanted},
     store::{Client, StoreError},
 };
 
@@ -96,18 +96,25 @@ async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
 async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
     let database = schema::identifier(&wanted.database)?;
     let mut deleted = 0;
-    for (table, days) in schema::kept(wanted) {
+    for Kept {
+        name: table,
+        days,
+        part,
+    } in schema::kept(wanted)
+    {
         let local = if wanted.cluster.is_some() {
             format!("{table}_local")
         } else {
             table.to_owned()
         };
-        // The longest a month's rows may be kept beyond it.
+        // By their names: 18.16 knows no dates of parts whose time is no Date, and has them all be of
+        // 1970. Part of a month may be kept a month longer.
         let old = client
             .run(
                 &format!(
                     "SELECT DISTINCT partition FROM system.parts WHERE database = '{database}' \
-                     AND table = '{local}' AND active AND max_date < today() - {days} \
+                     AND table = '{local}' AND active \
+                     AND toUInt32OrZero(partition) < {part}(today() - {days}) \
                      FORMAT TabSeparated"
                 ),
                 &[],
