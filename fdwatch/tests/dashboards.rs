@@ -67,7 +67,7 @@ fn every_number_on_the_dashboard_of_hosts_is_of_the_chosen_hosts() {
         let selectors = selectors(&expression);
         assert!(!selectors.is_empty(), "{title}: {expression}");
         assert!(
-            selectors.iter().all(|it| of_chosen(it)),
+            selectors.iter().all(of_chosen),
             "{title}: {expression}"
         );
         count += selectors.len();
