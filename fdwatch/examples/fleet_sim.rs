@@ -1,16 +1,27 @@
-//! Made-up agents that write a day of findings to a ClickHouse through the real client, and the
-//! questions over them: `fleet_sim URL ROWS [HOSTS] [HOURS] [SEED]`. The database is `fdwatch_sim`,
-//! which must not be there before.
+//! Made-up agents that write findings to a ClickHouse through the real client, and the questions over
+//! them: `fleet_sim URL ROWS [HOSTS] [HOURS] [SEED]`. The database is `fdwatch_sim`, which must not be
+//! there before.
+//!
+//! Two write at a time, as one of many agents always does while the server works for another. What they
+//! take themselves to make, serialize and pack rows is part of the time, for they are on the same
+//! machine; how much it is, is told.
 //!
 //! One deployment, two hours before the end, brings a bug on a tenth of the hosts: `fleet new` must
 //! tell that and nothing else.
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use fdwatch::fleet::{
-    questions::{Asked, By, Source},
-    rows::{FindingRow, Table, add_line},
+    questions::{Asked, By, Found, Source},
+    rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::Wanted,
     setup,
     signature::id,
@@ -21,6 +32,8 @@ const DATABASE: &str = "fdwatch_sim";
 const END: u64 = 1_790_000_000;
 const BATCH: u64 = 100_000;
 const BUGS: u64 = 60;
+const WRITERS: usize = 2;
+const HOUR: u64 = 3600;
 
 /// splitmix64: the same numbers from the same seed.
 struct Random(u64);
@@ -45,8 +58,7 @@ fn row(random: &mut Random, number: u64, hosts: u64, time: u64) -> FindingRow {
     } else {
         random.below(BUGS).min(random.below(BUGS))
     };
-    let program = format!("service-{bug}.service");
-    let path = format!("/var/log/service-{bug}/{{n}}.log");
+    let (program, path) = names(bug);
     FindingRow {
         time: time as u32,
         host: format!("host-{host:05}.example.org"),
@@ -71,95 +83,234 @@ fn row(random: &mut Random, number: u64, hosts: u64, time: u64) -> FindingRow {
 }
 
 fn main() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(simulate())
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "figures of six digits are shown"
-)]
-async fn simulate() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let url = words
         .next()
         .context("fleet_sim URL ROWS [HOSTS] [HOURS] [SEED]")?;
     let mut number = |default: u64| words.next().map_or(Ok(default), |word| word.parse());
-    let (rows, hosts, hours) = (number(1_000_000)?, number(10_000)?, number(24)?);
-    let mut random = Random(number(1)?);
-    let client = Client::new(Address {
+    let simulation = Simulation {
         url,
-        database: DATABASE.into(),
-        ..Address::default()
-    })?;
-    let wanted = Wanted {
+        rows: number(1_000_000)?,
+        hosts: number(10_000)?,
+        hours: number(24)?,
+        seed: number(1)?,
+        next: AtomicU64::new(0),
+        made_in: AtomicU64::new(0),
+    };
+    runtime()?.block_on(setup::init(&simulation.client()?, &wanted()))?;
+    let simulation = Arc::new(simulation);
+    let began = Instant::now();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let simulation = Arc::clone(&simulation);
+            thread::spawn(move || simulation.write())
+        })
+        .collect();
+    for writer in writers {
+        writer.join().expect("a writer panicked")?;
+    }
+    let took = began.elapsed().as_secs_f64();
+    runtime()?.block_on(simulation.tell(took))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build()?)
+}
+
+fn wanted() -> Wanted {
+    Wanted {
         database: DATABASE.into(),
         cluster: None,
         days: 3650,
         rollup_days: 3650,
-    };
-    setup::init(&client, &wanted).await?;
-    let (mut writing, mut number) = (0.0, 0);
-    while number < rows {
-        let mut lines = Vec::new();
-        for _ in 0..BATCH.min(rows - number) {
-            let time = END - hours * 3600 + number * hours * 3600 / rows;
-            add_line(&mut lines, &row(&mut random, number, hosts, time))?;
-            number += 1;
-        }
-        let begin = Instant::now();
-        client.insert(Table::Findings, &lines).await?;
-        writing += begin.elapsed().as_secs_f64();
     }
-    println!(
-        "{rows} findings in {writing:.1} s: {:.0} a second",
-        rows as f64 / writing
-    );
-    let sizes = client
-        .run(
-            &format!(
-                "SELECT table, sum(bytes_on_disk) FROM system.parts WHERE active AND \
-                 database = '{DATABASE}' GROUP BY table ORDER BY table FORMAT TabSeparated"
-            ),
-            &[],
-        )
-        .await?;
-    for line in sizes.lines() {
-        if let Some((table, bytes)) = line.split_once('\t') {
-            let bytes: f64 = bytes.parse()?;
-            println!("{table}: {:.1} bytes a finding", bytes / rows as f64);
+}
+
+struct Simulation {
+    url: String,
+    rows: u64,
+    hosts: u64,
+    hours: u64,
+    seed: u64,
+    /// The next batch to be written.
+    next: AtomicU64,
+    /// Nanoseconds that making rows took, of all writers.
+    made_in: AtomicU64,
+}
+
+impl Simulation {
+    fn client(&self) -> Result<Client> {
+        Ok(Client::new(Address {
+            url: self.url.clone(),
+            database: DATABASE.into(),
+            ..Address::default()
+        })?)
+    }
+
+    /// Writes batches until there are no more.
+    fn write(&self) -> Result<()> {
+        let (runtime, client) = (runtime()?, self.client()?);
+        loop {
+            let batch = self.next.fetch_add(1, Relaxed);
+            let first = batch * BATCH;
+            if first >= self.rows {
+                return Ok(());
+            }
+            let began = Instant::now();
+            let mut random = Random(self.seed << 32 | batch);
+            let mut lines = Vec::new();
+            for number in first..self.rows.min(first + BATCH) {
+                let time = END - self.hours * HOUR + number * self.hours * HOUR / self.rows;
+                add_line(&mut lines, &row(&mut random, number, self.hosts, time))?;
+            }
+            let took = u64::try_from(began.elapsed().as_nanos())?;
+            self.made_in.fetch_add(took, Relaxed);
+            runtime.block_on(client.insert(Table::Findings, &lines))?;
         }
     }
-    let now = u32::try_from(END)?;
-    let day_long = u32::try_from(hours * 3600)?;
-    let day = Asked::since(now - day_long, now, 1);
-    let source = Source::Server(client);
-    for by in [By::Signature, By::Service, By::Host, By::Path] {
-        let begin = Instant::now();
-        let all = source.duplicates(&day, by).await?;
+
+    /// What all hosts tell beside findings.
+    async fn write_rest(&self, client: &Client) -> Result<()> {
+        let mut lines = [Vec::new(), Vec::new(), Vec::new()];
+        let time = u32::try_from(END - 60)?;
+        for host in 0..self.hosts {
+            let name = format!("host-{host:05}.example.org");
+            let heartbeat = HeartbeatRow {
+                time,
+                host: name.clone(),
+                mode: "all".into(),
+                ..HeartbeatRow::default()
+            };
+            add_line(&mut lines[0], &heartbeat)?;
+            let file = SharedFileRow {
+                time,
+                network: "nas:/logs".into(),
+                ino: host / 2,
+                host: name.clone(),
+                program: "service-0.service".into(),
+                file: format!("/logs/{}", host / 2),
+                writers: 1,
+            };
+            add_line(&mut lines[1], &file)?;
+            let bug = host % (BUGS + 1);
+            let (program, path) = names(bug);
+            let example = ExampleRow {
+                time,
+                host: name,
+                signature: id(&program, "reopened", &path),
+                frames: String::new(),
+                finding: format!("{{\"padding\":{:?}}}", "x".repeat(3000)),
+            };
+            add_line(&mut lines[2], &example)?;
+        }
+        let tables = [Table::Heartbeats, Table::SharedFiles, Table::Examples];
+        for (table, lines) in tables.into_iter().zip(&lines) {
+            client.insert(table, lines).await?;
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "figures of few digits are shown"
+    )]
+    async fn tell(&self, took: f64) -> Result<()> {
+        let rows = self.rows as f64;
         println!(
-            "duplicates by {by:?}: {} rows, {:.2} s",
-            all.len(),
-            begin.elapsed().as_secs_f64()
+            "{} findings in {took:.1} s: {:.0} a second, of which {:.1} s of one processor to make them",
+            self.rows,
+            rows / took,
+            self.made_in.load(Relaxed) as f64 / 1e9
         );
+        let client = self.client()?;
+        self.write_rest(&client).await?;
+        let sizes = client
+            .run(
+                &format!(
+                    "SELECT table, sum(bytes_on_disk) FROM system.parts WHERE active AND \
+                     database = '{DATABASE}' GROUP BY table ORDER BY table FORMAT TabSeparated"
+                ),
+                &[],
+            )
+            .await?;
+        let mut all = 0.0;
+        for line in sizes.lines() {
+            if let Some((table, bytes)) = line.split_once('\t') {
+                let bytes: f64 = bytes.parse()?;
+                all += bytes;
+                println!("{table}: {:.1} bytes a finding", bytes / rows);
+            }
+        }
+        println!(
+            "all: {:.1} bytes a finding, {:.2} GB",
+            all / rows,
+            all / 1e9
+        );
+        self.ask(Source::Server(client)).await
     }
-    let begin = Instant::now();
-    let new = Asked::new_since(now - 7200, day_long, now, 1);
-    let all = source.duplicates(&new, By::Signature).await?;
+
+    async fn ask(&self, source: Source) -> Result<()> {
+        let now = u32::try_from(END)?;
+        let all_long = u32::try_from(self.hours * HOUR)?;
+        let (day_long, week_long) = (86_400, 7 * 86_400);
+        for long in [day_long, all_long] {
+            let asked = Asked::since(now - long, now, 1);
+            for by in [By::Signature, By::Service, By::Host, By::Path] {
+                let began = Instant::now();
+                let count = source.duplicates(&asked, by).await?.len();
+                let what = format!("duplicates by {by:?}, {} h", long / 3600);
+                told(&what, count, began);
+            }
+            if day_long == all_long {
+                break;
+            }
+        }
+        let began = Instant::now();
+        let new = Asked::new_since(now - 7200, week_long, now, 1);
+        let all = source.duplicates(&new, By::Signature).await?;
+        told("new, 2 h", all.len(), began);
+        let named: Vec<_> = all.iter().map(|one| &one.program[..]).collect();
+        ensure!(
+            named == [format!("service-{BUGS}.service")],
+            "not the deployment's bug alone: {named:?}"
+        );
+        let week = Asked::since(now - week_long, now, 1);
+        let (program, path) = names(0);
+        for (what, signature) in [
+            ("show the new bug, 7 d", all[0].signature.clone()),
+            (
+                "show the most common bug, 7 d",
+                id(&program, "reopened", &path),
+            ),
+        ] {
+            let began = Instant::now();
+            let Found::One(shown) = source.show(&week.clone().of(&signature)).await? else {
+                anyhow::bail!("{signature} is not found");
+            };
+            told(what, shown.hosts.len(), began);
+        }
+        let began = Instant::now();
+        let count = source.hosts(&week).await?.len();
+        told("hosts, 7 d", count, began);
+        let began = Instant::now();
+        let day = Asked::since(now - day_long, now, 1);
+        let count = source.shared(&day).await?.len();
+        told("shared, 24 h", count, began);
+        Ok(())
+    }
+}
+
+fn told(what: &str, rows: usize, began: Instant) {
     println!(
-        "new: {} rows, {:.2} s",
-        all.len(),
-        begin.elapsed().as_secs_f64()
+        "{what}: {rows} rows, {:.2} s",
+        began.elapsed().as_secs_f64()
     );
-    let named: Vec<_> = all.iter().map(|one| &one.program[..]).collect();
-    ensure!(
-        named == [format!("service-{BUGS}.service")],
-        "not the deployment's bug alone: {named:?}"
-    );
-    let begin = Instant::now();
-    source.show(&day.of(&all[0].signature)).await?;
-    println!("show: {:.2} s", begin.elapsed().as_secs_f64());
-    Ok(())
+}
+
+fn names(bug: u64) -> (String, String) {
+    (
+        format!("service-{bug}.service"),
+        format!("/var/log/service-{bug}/{{n}}.log"),
+    )
 }

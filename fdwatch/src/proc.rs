@@ -282,6 +282,25 @@ pub const fn major_minor(device: u32) -> (u32, u32) {
     (device >> 20, device & ((1 << 20) - 1))
 }
 
+/// A device by its numbers, in the kernel's own encoding; none, if they are larger than the kernel's.
+#[must_use]
+pub fn kernel_device_of((major, minor): (u32, u32)) -> Option<u32> {
+    (major < 1 << 12 && minor < 1 << 20).then_some(major << 20 | minor)
+}
+
+/// The path of what the descriptor `fd` of `pid` refers to, if that is the file of this inode. The
+/// file itself is not asked: the server it is on may not answer.
+#[must_use]
+pub fn path_of(pid: u32, fd: u32, ino: u64) -> Option<Vec<u8>> {
+    let path = link(&format!("/proc/{pid}/fd/{fd}"))?;
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    // From 5.14 on.
+    let mut lines = info.lines();
+    let told = lines.find_map(|line| line.strip_prefix("ino:"));
+    let is_other = told.is_some_and(|told| told.trim().parse() != Ok(ino));
+    (!is_other).then_some(path)
+}
+
 /// The name of this host.
 #[must_use]
 pub fn hostname() -> String {

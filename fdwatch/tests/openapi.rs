@@ -147,6 +147,7 @@ fn answers_have_the_documented_fields_and_no_others() {
         ("health", "/v1/health".to_owned()),
         ("summary", "/v1/summary".to_owned()),
         ("version", "/v1/version".to_owned()),
+        ("written", "/v1/written".to_owned()),
     ] {
         assert_eq!(agent.json(&path)["type"], form, "{path}");
     }

@@ -128,6 +128,7 @@ const DRIVEN: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
     ("tmux", "tmux"),
+    ("glusterfs", "glusterfs-client"),
 ];
 
 /// Packages of these that run a service, which is not what they are here for.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cli::Target,
+    fleet::written,
     investigate::{self, Supervisords, table_report},
     model::Table,
     report::{Explanation, TableReport},
@@ -54,6 +55,13 @@ pub enum Question {
         most: usize,
         /// Takes the answer.
         answer: oneshot::Sender<Vec<super::view::ProcessRow>>,
+    },
+    /// The files of some devices that are open for writing.
+    Written {
+        /// The devices, in the kernel's own encoding.
+        devices: Vec<u32>,
+        /// Takes the answer.
+        answer: oneshot::Sender<written::Found>,
     },
 }
 

@@ -101,7 +101,16 @@ async fn answer(command: &FleetCommand) -> Result<String> {
         }
         FleetCommand::Shared { since, question } => {
             let asked = window(*since, now, question);
-            let all = source(question, now).await?.shared(&asked).await?;
+            let source = source_of(question, agents::What::Files, now).await?;
+            let all = source.shared(&asked).await?;
+            let hosts = source.hosts(&asked).await?;
+            for host in hosts.iter().filter(|host| host.files_left_out > 0) {
+                note(&format!(
+                    "{} writes too many files of network file systems: {} descriptors are left out",
+                    crate::report::escaped(host.host.as_bytes()),
+                    host.files_left_out
+                ));
+            }
             Ok(show(question, now).answer(Answer::Shared(&all)))
         }
     }
@@ -138,6 +147,10 @@ fn client(server: &FleetServer) -> Result<Client> {
 }
 
 async fn source(question: &FleetQuestion, now: u32) -> Result<Source> {
+    source_of(question, agents::What::Findings, now).await
+}
+
+async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Result<Source> {
     let Some(list) = &question.agents else {
         return Ok(Source::Server(client(&question.server)?));
     };
@@ -166,7 +179,7 @@ async fn source(question: &FleetQuestion, now: u32) -> Result<Source> {
         token: token.map(|token| token.trim().to_owned()),
         ca,
     };
-    let rows = agents::ask(&names, &access, now).await?;
+    let rows = agents::ask(&names, &access, what, now).await?;
     for (agent, error) in &rows.errors {
         note(&format!(
             "{}: {error}",

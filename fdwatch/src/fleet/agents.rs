@@ -11,10 +11,13 @@ use serde_json::Value;
 
 use super::{
     memory::Rows,
-    rows::{ExampleRow, FindingRow, HeartbeatRow, process_of},
+    rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, process_of},
     signature::{MOST_FRAMES, Parts, Signature, frame},
     store::{StoreError, http, read, unreachable},
 };
+
+/// Files that one agent is asked for: more than it tells of.
+const MOST_FILES: usize = 10_000;
 
 /// How the agents are spoken to.
 #[derive(Clone, Debug, Default)]
@@ -25,19 +28,33 @@ pub struct Access {
     pub ca: Option<Vec<u8>>,
 }
 
+/// What agents are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// How they are, and what they have found.
+    Findings,
+    /// Which files of network file systems are open for writing.
+    Files,
+}
+
 /// Asks all of them at once: by `host:port`, by URL, or by the path of a unix socket. One that does
 /// not answer is told in [`Rows::errors`].
 ///
 /// # Errors
 ///
 /// If a client cannot be made.
-pub async fn ask(agents: &[String], access: &Access, now: u32) -> Result<Rows, StoreError> {
+pub async fn ask(
+    agents: &[String],
+    access: &Access,
+    what: What,
+    now: u32,
+) -> Result<Rows, StoreError> {
     let mut asked = tokio::task::JoinSet::new();
     for agent in agents {
         let (agent, client) = (agent.clone(), client(agent, access)?);
         let token = access.token.clone();
         asked.spawn(async move {
-            let answers = answers(&agent, &client, token.as_deref()).await;
+            let answers = answers(&agent, &client, token.as_deref(), what).await;
             (agent, answers)
         });
     }
@@ -46,7 +63,7 @@ pub async fn ask(agents: &[String], access: &Access, now: u32) -> Result<Rows, S
     let mut all = asked.join_all().await;
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (agent, answers) in all {
-        match answers.and_then(|answers| add(&mut rows, &answers, now)) {
+        match answers.and_then(|answers| add(&mut rows, answers, now)) {
             // Asked twice, by two of its names: counted once.
             Ok(host) if !seen.insert(host.clone()) => {
                 rows.errors
@@ -76,15 +93,16 @@ fn client(agent: &str, access: &Access) -> Result<reqwest::Client, StoreError> {
 }
 
 /// What an agent said.
-struct Answers {
-    findings: String,
-    health: Health,
+enum Answers {
+    Findings { findings: String, health: Health },
+    Files(Files),
 }
 
 async fn answers(
     agent: &str,
     client: &reqwest::Client,
     token: Option<&str>,
+    what: What,
 ) -> Result<Answers, StoreError> {
     let base = if agent.starts_with('/') {
         "http://agent".to_owned()
@@ -114,10 +132,14 @@ async fn answers(
             message: crate::report::escaped(&text.as_bytes()[..text.len().min(500)]),
         })
     };
+    if what == What::Files {
+        let path = format!("/v1/written?limit={MOST_FILES}");
+        return Ok(Answers::Files(parse(&get(&path).await?)?));
+    }
     let health = get("/v1/health").await?;
     let health = parse(&health)?;
     let findings = get("/v1/findings?format=lines&limit=10000").await?;
-    Ok(Answers { findings, health })
+    Ok(Answers::Findings { findings, health })
 }
 
 /// Whether `host:port` is of this host.
@@ -151,6 +173,24 @@ struct Health {
     not_followed: u32,
     budget: Budget,
     rss_bytes: u64,
+}
+
+/// An agent's answer about files of network file systems.
+#[derive(Deserialize)]
+struct Files {
+    host: String,
+    left_out: u64,
+    more: u64,
+    files: Vec<WrittenFile>,
+}
+
+#[derive(Deserialize)]
+struct WrittenFile {
+    network: String,
+    ino: u64,
+    program: String,
+    path: Option<String>,
+    writers: u32,
 }
 
 /// What an agent uses of a processor, in percent.
@@ -226,9 +266,46 @@ struct Frame {
 }
 
 /// Adds what an agent said, and gives its host.
-fn add(rows: &mut Rows, answers: &Answers, now: u32) -> Result<String, StoreError> {
-    let health = &answers.health;
-    let text = answers.findings.trim();
+fn add(rows: &mut Rows, answers: Answers, now: u32) -> Result<String, StoreError> {
+    match answers {
+        Answers::Findings { findings, health } => add_findings(rows, &findings, &health, now),
+        Answers::Files(files) => Ok(add_files(rows, files, now)),
+    }
+}
+
+fn add_files(rows: &mut Rows, files: Files, now: u32) -> String {
+    let Files {
+        host,
+        left_out,
+        more,
+        files,
+    } = files;
+    rows.files
+        .extend(files.into_iter().map(|file| SharedFileRow {
+            time: now,
+            network: file.network,
+            ino: file.ino,
+            host: host.clone(),
+            program: file.program,
+            file: file.path.unwrap_or_default(),
+            writers: file.writers,
+        }));
+    rows.heartbeats.push(HeartbeatRow {
+        time: now,
+        host: host.clone(),
+        files_left_out: left_out.saturating_add(more),
+        ..HeartbeatRow::default()
+    });
+    host
+}
+
+fn add_findings(
+    rows: &mut Rows,
+    findings: &str,
+    health: &Health,
+    now: u32,
+) -> Result<String, StoreError> {
+    let text = findings.trim();
     // An array, or an object on each line.
     let told: Vec<Value> = if text.starts_with('[') {
         parse(text)?
@@ -284,8 +361,7 @@ fn add(rows: &mut Rows, answers: &Answers, now: u32) -> Result<String, StoreErro
         cpu: health.budget.cpu,
         memory: health.rss_bytes,
         findings: count,
-        spooled: 0,
-        dropped: 0,
+        ..HeartbeatRow::default()
     });
     Ok(host)
 }

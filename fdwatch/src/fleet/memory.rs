@@ -8,7 +8,7 @@ use super::{
     questions::{
         Asked, By, Duplicates, Example, HOUR, Host, HostOf, MOST_ROWS, SharedFile, TREND, sort,
     },
-    rows::{ExampleRow, FindingRow, HeartbeatRow},
+    rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow},
 };
 
 /// Descriptors of one finding that are counted one by one.
@@ -26,6 +26,8 @@ pub struct Rows {
     pub examples: Vec<ExampleRow>,
     /// Heartbeats.
     pub heartbeats: Vec<HeartbeatRow>,
+    /// Files of network file systems that are open for writing.
+    pub files: Vec<SharedFileRow>,
     /// Agents that could not be asked, and why.
     pub errors: Vec<(String, String)>,
 }
@@ -42,6 +44,14 @@ struct Group<'a> {
     severity: u8,
     first: u32,
     last: u32,
+}
+
+/// Who writes a file of a network file system, and when.
+struct Writes<'a> {
+    time: u32,
+    host: &'a str,
+    program: &'a str,
+    file: &'a str,
 }
 
 /// Processes, findings, the first and last time, and the file of that.
@@ -194,6 +204,7 @@ impl Rows {
             findings: row.findings,
             spooled: row.spooled,
             dropped: row.dropped,
+            files_left_out: row.files_left_out,
             error: String::new(),
         });
         let errors = self.errors.iter().map(|(host, error)| Host {
@@ -205,13 +216,31 @@ impl Rows {
     }
 
     pub(super) fn shared(&self, asked: &Asked) -> Vec<SharedFile> {
-        let mut files: BTreeMap<(&str, u64), Vec<&FindingRow>> = BTreeMap::new();
-        for row in &self.findings {
-            if !row.network.is_empty() && row.writers > 0 && row.time >= asked.begin {
-                files.entry((&row.network, row.ino)).or_default().push(row);
+        let mut files: BTreeMap<(&str, u64), Vec<Writes<'_>>> = BTreeMap::new();
+        let found = self
+            .findings
+            .iter()
+            .filter(|row| !row.network.is_empty() && row.writers > 0);
+        let found = found.map(|row| {
+            let of = (&row.host, &row.program, &row.file);
+            (&row.network[..], row.ino, row.time, of)
+        });
+        let open = self.files.iter().map(|row| {
+            let of = (&row.host, &row.program, &row.file);
+            (&row.network[..], row.ino, row.time, of)
+        });
+        for (network, ino, time, (host, program, file)) in found.chain(open) {
+            if time >= asked.begin {
+                let writes = Writes {
+                    time,
+                    host,
+                    program,
+                    file,
+                };
+                files.entry((network, ino)).or_default().push(writes);
             }
         }
-        let some = |names: &BTreeSet<&String>| {
+        let some = |names: &BTreeSet<&str>| {
             names
                 .iter()
                 .take(MOST_NAMES)
@@ -221,13 +250,13 @@ impl Rows {
         let mut all: Vec<_> = files
             .into_iter()
             .filter_map(|((network, ino), rows)| {
-                let hosts: BTreeSet<_> = rows.iter().map(|row| &row.host).collect();
-                let programs: BTreeSet<_> = rows.iter().map(|row| &row.program).collect();
+                let hosts: BTreeSet<_> = rows.iter().map(|row| row.host).collect();
+                let programs: BTreeSet<_> = rows.iter().map(|row| row.program).collect();
                 let last = rows.iter().max_by_key(|row| row.time)?;
                 (hosts.len() >= 2).then(|| SharedFile {
                     network: network.into(),
                     ino,
-                    file: last.file.clone(),
+                    file: last.file.to_owned(),
                     hosts: hosts.len() as u64,
                     names: some(&hosts),
                     programs: some(&programs),

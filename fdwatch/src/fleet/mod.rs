@@ -4,7 +4,8 @@
 //! ([`writer`], [`store`], [`schema`]). What two findings have in common that are the same bug is their
 //! [`signature`], made of [`template`]s. [`questions`] are answered by that server (`sql`), or from
 //! the rows of a handful of agents that are asked themselves ([`memory`], [`agents`]): the answers
-//! have the same form.
+//! have the same form. Beside findings, hosts tell which files of network file systems they write
+//! (`written`, `network`).
 
 pub mod agents;
 pub mod memory;
@@ -20,3 +21,4 @@ mod sql;
 pub mod store;
 pub mod template;
 pub mod writer;
+pub mod written;

@@ -12,6 +12,12 @@ use super::{
 /// Seconds of an hour: what rollups are of.
 pub const HOUR: u32 = 3600;
 
+/// Seconds of a day, which rollups are of, too.
+pub const DAY: u32 = 86_400;
+
+/// A window of so many hours or more is one of days.
+const HOURS_OF_DAYS: u32 = 5 * 24;
+
 /// Parts that a window is divided into, to show a trend.
 pub const TREND: u32 = 12;
 
@@ -53,15 +59,18 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What was there from `since` until `now`.
+    /// What was there from `since` until `now`: from the full hour on, and where that is five days or
+    /// more, from the full day.
     #[must_use]
     pub fn since(since: u32, now: u32, severity: u8) -> Self {
-        let begin = since - since % HOUR;
-        let hours = now.saturating_sub(begin) / HOUR + 1;
+        let hours = now.saturating_sub(since) / HOUR + 1;
+        let unit = if hours >= HOURS_OF_DAYS { DAY } else { HOUR };
+        let begin = since - since % unit;
+        let units = now.saturating_sub(begin) / unit + 1;
         Self {
             begin,
             since: begin,
-            width: hours.div_ceil(TREND) * HOUR,
+            width: units.div_ceil(TREND) * unit,
             first: 0,
             severity,
             signature: String::new(),
@@ -77,6 +86,11 @@ impl Asked {
             first: since,
             ..Self::since(since, now, severity)
         }
+    }
+
+    /// Whether it is of full days, for which there are rollups of days.
+    pub(super) const fn is_of_days(&self) -> bool {
+        self.width.is_multiple_of(DAY) && self.begin.is_multiple_of(DAY)
     }
 
     /// Only of this signature.
@@ -130,7 +144,7 @@ pub struct Duplicates {
     /// And last.
     pub last: u32,
     /// Findings in each part of the time that was asked for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "numbers")]
     pub trend: Vec<u64>,
 }
 
@@ -239,6 +253,9 @@ pub struct Host {
     /// Rows that were dropped.
     #[serde(deserialize_with = "number")]
     pub dropped: u64,
+    /// Descriptors that may write files of network file systems, and are not told of.
+    #[serde(deserialize_with = "number")]
+    pub files_left_out: u64,
     /// Why it could not be asked, if it is asked itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -300,13 +317,9 @@ impl Source {
         match self {
             Self::Agents(rows) => Ok(rows.duplicates(asked, by)),
             Self::Server(client) => {
-                let rows = client
-                    .ask::<sql::DuplicatesRow>(&sql::duplicates(by), Asked::STRUCTURE, asked)
-                    .await?;
-                let mut all: Vec<_> = rows
-                    .into_iter()
-                    .map(sql::DuplicatesRow::into_answer)
-                    .collect();
+                let question = sql::duplicates(by, asked);
+                let mut all: Vec<Duplicates> =
+                    client.ask(&question, Asked::STRUCTURE, asked).await?;
                 sort(&mut all);
                 Ok(all)
             }
@@ -322,8 +335,8 @@ impl Source {
         let mut names = match self {
             Self::Agents(rows) => rows.signatures(asked),
             Self::Server(client) => {
-                let names: Vec<sql::Name> =
-                    client.ask(sql::SIGNATURES, Asked::STRUCTURE, asked).await?;
+                let question = sql::signatures(asked);
+                let names: Vec<sql::Name> = client.ask(&question, Asked::STRUCTURE, asked).await?;
                 names.into_iter().map(|name| name.signature).collect()
             }
         };

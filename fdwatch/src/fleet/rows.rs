@@ -1,4 +1,5 @@
-//! What is written of a host: findings, an example of each signature, heartbeats.
+//! What is written of a host: findings, an example of each signature, heartbeats, and which files of
+//! network file systems it writes.
 //!
 //! Each row is a line of JSON (`JSONEachRow`), in the spool as on the way to the server. A row may be
 //! written any number of times: it is one by its host, run, number and time.
@@ -31,11 +32,18 @@ pub enum Table {
     Examples,
     /// [`HeartbeatRow`]
     Heartbeats,
+    /// [`SharedFileRow`]
+    SharedFiles,
 }
 
 impl Table {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Findings, Self::Examples, Self::Heartbeats];
+    pub const ALL: [Self; 4] = [
+        Self::Findings,
+        Self::Examples,
+        Self::Heartbeats,
+        Self::SharedFiles,
+    ];
 
     /// Its name.
     #[must_use]
@@ -44,6 +52,7 @@ impl Table {
             Self::Findings => "findings",
             Self::Examples => "examples",
             Self::Heartbeats => "heartbeats",
+            Self::SharedFiles => "shared_files",
         }
     }
 
@@ -149,6 +158,28 @@ pub struct HeartbeatRow {
     pub spooled: u64,
     /// Rows that were dropped so far: there was no room for them, or the server did not take them.
     pub dropped: u64,
+    /// Descriptors that may write files of network file systems, and are not told of: there are too
+    /// many.
+    pub files_left_out: u64,
+}
+
+/// A file of a network file system that is open for writing here: maybe elsewhere, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedFileRow {
+    /// When: seconds since 1970.
+    pub time: u32,
+    /// What is mounted.
+    pub network: String,
+    /// The inode.
+    pub ino: u64,
+    /// Where.
+    pub host: String,
+    /// The program that has it open, as in a signature.
+    pub program: String,
+    /// The file's path on this host, shortened; empty if it could not be read.
+    pub file: String,
+    /// Descriptors of the program that may write it.
+    pub writers: u32,
 }
 
 /// What all rows of a run of an agent have in common.
@@ -282,7 +313,8 @@ pub(super) fn process_of(pid: u32, start: &str) -> u64 {
     u64::from_le_bytes(first)
 }
 
-fn bounded(path: &[u8]) -> String {
+/// A path, as rows have it.
+pub(super) fn bounded(path: &[u8]) -> String {
     let path = &path[..path.len().min(LONGEST_FILE)];
     String::from_utf8_lossy(path).into_owned()
 }

@@ -9,12 +9,16 @@
 //!
 //! The same texts are for 18.16 and for what came since; where they cannot be, [`Engine`] tells.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Result, bail, ensure};
 
 /// What the schema here is. What a server has that is older is brought up to it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// The codes of errors that say that a column is there: of 18.16 (`ILLEGAL_COLUMN`), and of what came
+/// since (`DUPLICATE_COLUMN`).
+pub(super) const IS_THERE: [u32; 2] = [44, 15];
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -122,53 +126,198 @@ const EXAMPLES: &str = "time {TIME}, host {WORD}, signature {WORD}, frames Strin
 const HEARTBEATS: &str = "\
 time {TIME}, host {WORD}, labels {WORD}, run UInt64, version {WORD}, kernel {WORD}, mode {WORD}, \
 events UInt64, lost UInt64, drift UInt64, not_followed UInt32, cpu Float64, memory UInt64, \
-findings UInt32, spooled UInt64, dropped UInt64";
+findings UInt32, spooled UInt64, dropped UInt64, files_left_out UInt64";
 
-const STATES: &str = "\
-hosts_state AggregateFunction(uniqExact, UInt64), \
-signatures_state AggregateFunction(uniq, UInt64), \
-processes_state AggregateFunction(uniq, UInt64), \
-findings_state AggregateFunction(uniq, UInt64), \
-descriptors_state AggregateFunction(uniqArray, Array(UInt64)), \
-first_state AggregateFunction(min, UInt32), last_state AggregateFunction(max, UInt32)";
+/// A set, or a time, that rows of a rollup hold.
+struct State {
+    /// The column is called so, with `_state` behind it.
+    name: &'static str,
+    /// The function that makes it.
+    function: &'static str,
+    /// Of which type.
+    kind: &'static str,
+    /// And of what.
+    of: &'static str,
+}
 
-/// Of each finding there are as many as it had descriptors at the most: so that they can be counted
-/// as a set. Beyond 256 of one finding they are not counted one by one.
-const MAKE_STATES: &str = "\
-uniqExactState(cityHash64(host)) AS hosts_state, \
-uniqState(cityHash64(signature)) AS signatures_state, \
-uniqState(cityHash64(host, process)) AS processes_state, \
-uniqState(cityHash64(host, key)) AS findings_state, \
-uniqArrayState(arrayMap(i -> cityHash64(host, key, i), \
-range(toUInt64(least(fds, 256))))) AS descriptors_state, \
-minState(toUInt32(time)) AS first_state, maxState(toUInt32(time)) AS last_state";
+impl State {
+    fn column(&self) -> String {
+        let Self {
+            name,
+            function,
+            kind,
+            ..
+        } = self;
+        format!("{name}_state AggregateFunction({function}, {kind})")
+    }
+
+    fn make(&self) -> String {
+        let Self {
+            name, function, of, ..
+        } = self;
+        format!("{function}State({of}) AS {name}_state")
+    }
+}
+
+/// Exact up to 65,536, and within a percent or so beyond.
+const SET: &str = "uniq";
+
+/// As many hosts as there are.
+const HOSTS: State = State {
+    name: "hosts",
+    function: "uniqExact",
+    kind: "UInt64",
+    of: "cityHash64(host)",
+};
+
+const SIGNATURES: State = State {
+    name: "signatures",
+    function: SET,
+    kind: "UInt64",
+    of: "cityHash64(signature)",
+};
+
+/// What all rollups have. Of each finding there are as many descriptors as it had at the most: so that
+/// they can be counted as a set. Beyond 256 of one finding they are not counted one by one.
+const COMMON: [State; 5] = [
+    State {
+        name: "processes",
+        function: SET,
+        kind: "UInt64",
+        of: "cityHash64(host, process)",
+    },
+    State {
+        name: "findings",
+        function: SET,
+        kind: "UInt64",
+        of: "cityHash64(host, key)",
+    },
+    State {
+        name: "descriptors",
+        function: "uniqArray",
+        kind: "Array(UInt64)",
+        of: "arrayMap(i -> cityHash64(host, key) + i, range(toUInt64(least(fds, 256))))",
+    },
+    State {
+        name: "first",
+        function: "min",
+        kind: "UInt32",
+        of: "toUInt32(time)",
+    },
+    State {
+        name: "last",
+        function: "max",
+        kind: "UInt32",
+        of: "toUInt32(time)",
+    },
+];
+
+/// A rollup: what its rows are of, and what they hold.
+struct Rollup {
+    /// The columns that rows are one by, and how they are made of the table it is filled from.
+    keys: &'static [(&'static str, &'static str)],
+    /// Beside those in common.
+    state: State,
+}
+
+impl Rollup {
+    fn states(&self) -> impl Iterator<Item = &State> {
+        std::iter::once(&self.state).chain(&COMMON)
+    }
+
+    fn select(&self) -> String {
+        let keys = self.keys.iter().map(|(name, of)| {
+            if name == of {
+                (*name).to_owned()
+            } else {
+                format!("{of} AS {name}")
+            }
+        });
+        let states = self.states().map(State::make);
+        keys.chain(states).collect::<Vec<_>>().join(", ")
+    }
+
+    fn group(&self) -> String {
+        let keys: Vec<_> = self.keys.iter().map(|&(name, _)| name).collect();
+        keys.join(", ")
+    }
+}
+
+const HOUR: (&str, &str) = ("hour", "toStartOfHour(time)");
+/// Days have the same name as hours, for questions to be the same of both. They are made of findings,
+/// too: what fills a table is not always followed by what is filled from it (18.16).
+const DAY: (&str, &str) = (
+    "hour",
+    "toDateTime(intDiv(toUInt32(time), 86400) * 86400, 'UTC')",
+);
+const SIGNATURE: (&str, &str) = ("signature", "signature");
+const HOST: (&str, &str) = ("host", "host");
+const SEVERITY: (&str, &str) = ("severity", "severity");
+/// What a signature is made of. It is the same wherever that is, and a part of the key for the engines'
+/// sake: 26 has no other columns in such a table.
+const PROGRAM: (&str, &str) = ("program", "program");
+const CAUSE: (&str, &str) = ("cause", "cause");
+const PATH: (&str, &str) = ("path", "path");
+
+const BUG_COLUMNS: &str = "hour {TIME}, signature {WORD}, severity UInt8, program {WORD}, \
+                           cause {WORD}, path {WORD}";
+const HOST_COLUMNS: &str = "hour {TIME}, host {WORD}, severity UInt8";
+
+/// All columns of the table that a view reads, one by one: what a view's `*` means when there are more
+/// columns later is not the same in all versions.
+const ALL: &str = "*";
 
 /// A table.
 struct Made {
     name: &'static str,
     columns: &'static str,
-    states: bool,
+    rollup: Option<Rollup>,
     engine: &'static str,
     order: &'static str,
     time: &'static str,
+    /// Rows that are read at once, at the least.
+    granularity: u32,
     /// By months rather than days, where there is little.
     by_month: bool,
     /// How long it is kept: `true` as rollups are.
     is_rollup: bool,
-    /// The query that fills it, of which table.
+    /// The table that fills it, and what of that, where it is no rollup.
     of: Option<(&'static str, &'static str)>,
 }
 
-/// Those of version 1, and those that came with version 2.
+impl Made {
+    /// The function of its time that parts are by.
+    const fn part(&self) -> &'static str {
+        if self.by_month {
+            "toYYYYMM"
+        } else {
+            "toYYYYMMDD"
+        }
+    }
+}
+
+/// Columns that came with a version, to tables that were there before: table, column and type. Tables
+/// that are made now have them.
+const ADDED: [&[(&str, &str, &str)]; VERSION as usize] = [
+    &[],
+    &[],
+    &[
+        ("heartbeats", "files_left_out", "UInt64"),
+        ("hosts", "files_left_out", "UInt64"),
+    ],
+];
+
+/// Those of version 1, and those that came with later versions.
 const TABLES: [&[Made]; VERSION as usize] = [
     &[
         Made {
             name: "findings",
             columns: FINDINGS,
-            states: false,
+            rollup: None,
             engine: "ReplacingMergeTree",
             order: "signature, host, time, run, number",
             time: "time",
+            granularity: 8192,
             by_month: false,
             is_rollup: false,
             of: None,
@@ -176,10 +325,12 @@ const TABLES: [&[Made]; VERSION as usize] = [
         Made {
             name: "examples",
             columns: EXAMPLES,
-            states: false,
-            engine: "ReplacingMergeTree",
-            order: "signature, host, time",
+            rollup: None,
+            // Of each signature some, of different hosts, and the latest of these: with a stack, and without.
+            engine: "ReplacingMergeTree(time)",
+            order: "signature, frames != '', cityHash64(host) % 64",
             time: "time",
+            granularity: 128,
             by_month: true,
             is_rollup: true,
             of: None,
@@ -187,60 +338,97 @@ const TABLES: [&[Made]; VERSION as usize] = [
         Made {
             name: "heartbeats",
             columns: HEARTBEATS,
-            states: false,
+            rollup: None,
             engine: "ReplacingMergeTree",
             order: "host, time, run",
             time: "time",
+            granularity: 8192,
             by_month: false,
             is_rollup: false,
             of: None,
         },
         Made {
             name: "hourly",
-            columns: "hour {TIME}, signature {WORD}, program {WORD}, cause {WORD}, path {WORD}, \
-                      severity UInt8",
-            states: true,
+            columns: BUG_COLUMNS,
+            rollup: Some(Rollup {
+                keys: &[HOUR, SIGNATURE, SEVERITY, PROGRAM, CAUSE, PATH],
+                state: HOSTS,
+            }),
             engine: "AggregatingMergeTree",
-            order: "hour, signature, program, cause, path, severity",
+            order: "signature, hour, severity, program, cause, path",
             time: "hour",
+            granularity: 128,
             by_month: false,
             is_rollup: true,
-            of: Some((
-                "findings",
-                "toStartOfHour(time) AS hour, signature, program, cause, path, severity",
-            )),
+            of: Some(("findings", "")),
         },
         Made {
             name: "hourly_hosts",
-            columns: "hour {TIME}, host {WORD}, severity UInt8",
-            states: true,
+            columns: HOST_COLUMNS,
+            rollup: Some(Rollup {
+                keys: &[HOUR, HOST, SEVERITY],
+                state: SIGNATURES,
+            }),
             engine: "AggregatingMergeTree",
             order: "hour, host, severity",
             time: "hour",
+            granularity: 8192,
             by_month: false,
             is_rollup: true,
-            of: Some(("findings", "toStartOfHour(time) AS hour, host, severity")),
+            of: Some(("findings", "")),
+        },
+        Made {
+            name: "daily",
+            columns: BUG_COLUMNS,
+            rollup: Some(Rollup {
+                keys: &[DAY, SIGNATURE, SEVERITY, PROGRAM, CAUSE, PATH],
+                state: HOSTS,
+            }),
+            engine: "AggregatingMergeTree",
+            order: "signature, hour, severity, program, cause, path",
+            time: "hour",
+            granularity: 128,
+            by_month: true,
+            is_rollup: true,
+            of: Some(("findings", "")),
+        },
+        Made {
+            name: "daily_hosts",
+            columns: HOST_COLUMNS,
+            rollup: Some(Rollup {
+                keys: &[DAY, HOST, SEVERITY],
+                state: SIGNATURES,
+            }),
+            engine: "AggregatingMergeTree",
+            order: "hour, host, severity",
+            time: "hour",
+            granularity: 8192,
+            by_month: true,
+            is_rollup: true,
+            of: Some(("findings", "")),
         },
         Made {
             name: "hosts",
             columns: HEARTBEATS,
-            states: false,
+            rollup: None,
             engine: "ReplacingMergeTree(time)",
             order: "host",
             time: "time",
+            granularity: 8192,
             by_month: true,
             is_rollup: true,
-            of: Some(("heartbeats", "*")),
+            of: Some(("heartbeats", ALL)),
         },
     ],
     &[Made {
         name: "shared_files",
         columns: "time {TIME}, network {WORD}, ino UInt64, host {WORD}, program {WORD}, \
                   file String, writers UInt32",
-        states: false,
+        rollup: None,
         engine: "ReplacingMergeTree(time)",
         order: "network, ino, host, program",
         time: "time",
+        granularity: 8192,
         by_month: true,
         is_rollup: true,
         of: Some((
@@ -248,6 +436,7 @@ const TABLES: [&[Made]; VERSION as usize] = [
             "time, network, ino, host, program, file, writers",
         )),
     }],
+    &[],
 ];
 
 /// The statements that bring a schema of version `from` (0: none) to this one, in order. All may be run
@@ -277,6 +466,24 @@ pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<Stri
     }
     for made in TABLES.iter().skip(from as usize).copied().flatten() {
         all.extend(table(made, wanted, engine, database, cluster));
+    }
+    if from > 0 {
+        let added = ADDED.iter().skip(from as usize).copied().flatten();
+        for &(name, column, kind) in added.clone() {
+            all.extend(add_column(name, column, kind, database, cluster));
+        }
+        // What fills such a table is made anew, and takes the column in.
+        let names: BTreeSet<_> = added.map(|&(name, ..)| name).collect();
+        let before = TABLES.iter().take(from as usize).copied().flatten();
+        for made in before.filter(|made| names.contains(made.name)) {
+            if let Some(view) = view(made, engine, database, cluster) {
+                all.push(format!(
+                    "DROP TABLE IF EXISTS {database}.{}_view{on_cluster}",
+                    made.name
+                ));
+                all.push(view);
+            }
+        }
     }
     all.push(format!(
         "INSERT INTO {database}.schema_version (version, time) VALUES ({VERSION}, now())"
@@ -308,15 +515,11 @@ fn table(
     };
     let columns = made.columns.replace("{TIME}", TIME);
     let mut columns = columns.replace("{WORD}", word);
-    if made.states {
-        let _ = write!(columns, ", {STATES}");
+    for state in made.rollup.iter().flat_map(Rollup::states) {
+        let _ = write!(columns, ", {}", state.column());
     }
     let engine_text = replicated(made.engine, name, database, cluster);
-    let part = if made.by_month {
-        "toYYYYMM"
-    } else {
-        "toYYYYMMDD"
-    };
+    let part = made.part();
     let mut text = format!(
         "CREATE TABLE IF NOT EXISTS {database}.{local}{on_cluster} ({columns}) \
          ENGINE = {engine_text} PARTITION BY {part}({time}) ORDER BY ({order})"
@@ -329,41 +532,12 @@ fn table(
         };
         let _ = write!(text, " TTL {time} + INTERVAL {days} DAY");
     }
-    // Some 20 of these are read at a time where one signature is asked for.
-    text.push_str(" SETTINGS index_granularity = 8192");
+    let _ = write!(text, " SETTINGS index_granularity = {}", made.granularity);
     let mut all = vec![text];
-    if let Some((of, select)) = made.of {
-        let of = if cluster.is_some() {
-            format!("{of}_local")
-        } else {
-            of.to_owned()
-        };
-        let (states, group) = if made.states {
-            let keys = select.replace("toStartOfHour(time) AS ", "");
-            (format!(", {MAKE_STATES}"), format!(" GROUP BY {keys}"))
-        } else {
-            (String::new(), String::new())
-        };
-        // Who inserts into a table needs no rights on what is made of it.
-        let definer = if engine.has_definers() {
-            " DEFINER = CURRENT_USER SQL SECURITY DEFINER"
-        } else {
-            ""
-        };
-        let only = if *name == "shared_files" {
-            " WHERE network != '' AND writers > 0"
-        } else {
-            ""
-        };
-        all.push(format!(
-            "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name}_view{on_cluster} \
-             TO {database}.{local}{definer} AS SELECT {select}{states} FROM \
-             {database}.{of}{only}{group}"
-        ));
-    }
+    all.extend(view(made, engine, database, cluster));
     if let Some(cluster) = cluster {
         // What is the same row must come to the same server.
-        let by = if *name == "hourly" {
+        let by = if ["hourly", "daily"].contains(name) {
             "rand()"
         } else {
             "cityHash64(host)"
@@ -371,6 +545,59 @@ fn table(
         all.push(distributed(database, name, cluster, by));
     }
     all
+}
+
+/// What fills a table from another, if anything does.
+fn view(made: &Made, engine: Engine, database: &str, cluster: Option<&str>) -> Option<String> {
+    let (of, select) = made.of?;
+    let name = made.name;
+    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let suffix = if cluster.is_some() { "_local" } else { "" };
+    let (select, group) = match &made.rollup {
+        Some(rollup) => (rollup.select(), format!(" GROUP BY {}", rollup.group())),
+        None if select == ALL => {
+            let columns = made.columns.split(", ");
+            let names: Vec<_> = columns.filter_map(|it| it.split(' ').next()).collect();
+            (names.join(", "), String::new())
+        }
+        None => (select.to_owned(), String::new()),
+    };
+    let only = if name == "shared_files" {
+        " WHERE network != '' AND writers > 0"
+    } else {
+        ""
+    };
+    // Who inserts into a table needs no rights on what is made of it.
+    let definer = if engine.has_definers() {
+        " DEFINER = CURRENT_USER SQL SECURITY DEFINER"
+    } else {
+        ""
+    };
+    Some(format!(
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name}_view{on_cluster} \
+         TO {database}.{name}{suffix}{definer} AS SELECT {select} FROM \
+         {database}.{of}{suffix}{only}{group}"
+    ))
+}
+
+/// Adds a column to a table, and to what spreads its rows. Where it is there already this fails with
+/// one of [`IS_THERE`], as 18.16 knows no `ADD COLUMN IF NOT EXISTS`.
+fn add_column(
+    name: &str,
+    column: &str,
+    kind: &str,
+    database: &str,
+    cluster: Option<&str>,
+) -> Vec<String> {
+    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let names = match cluster {
+        Some(_) => vec![format!("{name}_local"), name.to_owned()],
+        None => vec![name.to_owned()],
+    };
+    let names = names.into_iter();
+    names
+        .map(|name| format!("ALTER TABLE {database}.{name}{on_cluster} ADD COLUMN {column} {kind}"))
+        .collect()
 }
 
 fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) -> String {
@@ -400,16 +627,28 @@ fn distributed(database: &str, name: &str, cluster: &str, by: &str) -> String {
     )
 }
 
-/// Names of all tables that hold rows, with the days they are kept: for servers without TTL.
-pub fn kept(wanted: &Wanted) -> impl Iterator<Item = (&'static str, u32)> {
+/// A table that holds rows, and what of it is too old.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// The table.
+    pub name: &'static str,
+    /// The days that rows are kept.
+    pub days: u32,
+    /// What names a day's part of it: a number that grows with time.
+    pub part: &'static str,
+}
+
+/// All tables that hold rows: for servers without TTL, and who may read them.
+pub fn kept(wanted: &Wanted) -> impl Iterator<Item = Kept> {
     let tables = TABLES.into_iter().flatten();
-    tables.map(|made| {
-        let days = if made.is_rollup {
+    tables.map(|made| Kept {
+        name: made.name,
+        days: if made.is_rollup {
             wanted.rollup_days
         } else {
             wanted.days
-        };
-        (made.name, days)
+        },
+        part: made.part(),
     })
 }
 
@@ -463,13 +702,17 @@ pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
     }
     if !engine.has_definers() {
         // Views read with the rights of who inserts.
-        for table in ["findings", "heartbeats"] {
+        let made = TABLES.into_iter().flatten();
+        let mut read: Vec<_> = made.filter_map(|made| Some(made.of?.0)).collect();
+        read.sort_unstable();
+        read.dedup();
+        for table in read {
             grant("SELECT", table, "fdwatch_writer");
         }
     }
     grant("SELECT", "schema_version", "fdwatch_reader");
-    for (table, _) in kept(wanted) {
-        grant("SELECT", table, "fdwatch_reader");
+    for Kept { name, .. } in kept(wanted) {
+        grant("SELECT", name, "fdwatch_reader");
     }
     // What a question asks for comes as a table of one row.
     let _ = writeln!(
@@ -530,9 +773,20 @@ mod tests {
     fn an_upgrade_makes_what_came_since_and_nothing_else() {
         let engine = Engine::of("26.9").unwrap();
         let all = statements(&wanted(None), engine, 1).unwrap();
-        assert_eq!(all.len(), 3, "{all:#?}");
-        assert!(all[0].contains("fdwatch.shared_files "));
+        let begin = |at: usize| all[at].split(" (").next().unwrap();
+        let expected = [
+            "CREATE TABLE IF NOT EXISTS fdwatch.shared_files",
+            "ALTER TABLE fdwatch.heartbeats ADD COLUMN files_left_out UInt64",
+            "ALTER TABLE fdwatch.hosts ADD COLUMN files_left_out UInt64",
+            "DROP TABLE IF EXISTS fdwatch.hosts_view",
+            "INSERT INTO fdwatch.schema_version",
+        ];
+        assert_eq!([0, 2, 3, 4, 6].map(begin), expected);
         assert!(all[1].contains("WHERE network != ''"));
+        assert!(all[5].contains("dropped, files_left_out FROM fdwatch.heartbeats"));
+        assert_eq!(all.len(), 7, "{all:#?}");
+        let all = statements(&wanted(None), engine, 2).unwrap();
+        assert_eq!(all.len(), 5, "{all:#?}");
         assert_eq!(statements(&wanted(None), engine, VERSION).unwrap().len(), 1);
     }
 

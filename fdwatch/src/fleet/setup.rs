@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    schema::{self, Engine, VERSION, Wanted},
-    store::Client,
+    schema::{self, Engine, Kept, VERSION, Wanted},
+    store::{Client, StoreError},
 };
 
 /// What was done.
@@ -44,6 +44,14 @@ pub async fn init(client: &Client, wanted: &Wanted) -> Result<Done> {
     if from < VERSION {
         for statement in schema::statements(wanted, engine, from)? {
             let done = client.run(&statement, engine.settings()).await;
+            if let Err(StoreError::Refused {
+                code: Some(code), ..
+            }) = &done
+                && statement.contains(" ADD COLUMN ")
+                && schema::IS_THERE.contains(code)
+            {
+                continue;
+            }
             done.with_context(|| format!("cannot run: {statement}"))?;
         }
     }
@@ -70,7 +78,7 @@ async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
         return Ok(0);
     }
     match there {
-        Err(super::store::StoreError::Refused { code: Some(81), .. }) => return Ok(0),
+        Err(StoreError::Refused { code: Some(81), .. }) => return Ok(0),
         other => other?,
     };
     let text = client
@@ -97,17 +105,22 @@ async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
         None => ("system.parts".to_owned(), "", String::new()),
     };
     let mut deleted = 0;
-    for (table, days) in schema::kept(wanted) {
+    for Kept {
+        name: table,
+        days,
+        part,
+    } in schema::kept(wanted)
+    {
         let local = format!("{table}{suffix}");
-        // The partition's own name says when it is of. max_date does not: of a DateTime, 18.16 has none
-        // there, and it is before all others.
+        // By their names: 18.16 knows no dates of parts whose time is no Date, and has them all be of
+        // 1970. Part of a month may be kept a month longer.
         let old = client
             .run(
                 &format!(
                     "SELECT DISTINCT partition FROM {parts} WHERE database = '{database}' \
                      AND table = '{local}' AND active \
-                     AND toUInt32OrZero(partition) < if(length(partition) = 8, \
-                     toYYYYMMDD(today() - {days}), toYYYYMM(today() - {days})) FORMAT TabSeparated"
+                     AND toUInt32OrZero(partition) < {part}(today() - {days}) \
+                     FORMAT TabSeparated"
                 ),
                 &[],
             )

@@ -9,7 +9,10 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::template::template;
-use crate::{detail::Frame, diagnose::Finding};
+use crate::{
+    detail::Frame,
+    diagnose::{Finding, ProcessInfo},
+};
 
 /// The rules by which signatures are made. What a signature is changes with this alone.
 pub const VERSION: u32 = 1;
@@ -92,6 +95,28 @@ impl Program {
     }
 }
 
+impl Program {
+    /// The program of a process on a host.
+    #[must_use]
+    pub fn of_process(process: &ProcessInfo, host: &str) -> Self {
+        Self::of(&Parts::of(process), host)
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// What is known of a process.
+    fn of(process: &'a ProcessInfo) -> Self {
+        Self {
+            supervisor: process.supervisor.as_ref().map(|(group, _)| &group[..]),
+            unit: process.who.unit.as_deref(),
+            is_contained: process.who.container.is_some(),
+            exe: process.exe.as_deref(),
+            comm: &process.comm,
+            ..Self::default()
+        }
+    }
+}
+
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,13 +134,9 @@ impl Signature {
     pub fn of(finding: &Finding, host: &str) -> Self {
         let (process, file) = (&finding.process, &finding.file);
         let parts = Parts {
-            supervisor: process.supervisor.as_ref().map(|(group, _)| &group[..]),
-            unit: process.who.unit.as_deref(),
-            is_contained: process.who.container.is_some(),
-            exe: process.exe.as_deref(),
-            comm: &process.comm,
             cause: finding.cause.name(),
             path: file.process_path.as_deref().or(file.path.as_deref()),
+            ..Parts::of(process)
         };
         let descriptors = finding.fds.iter().chain(&finding.closed).rev();
         let mut stacks = descriptors.map(|fd| &fd.stack[..]);

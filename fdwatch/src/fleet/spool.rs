@@ -241,7 +241,9 @@ impl Spool {
         for frame in &mut frames {
             match frame.table {
                 Table::Findings => self.losses.findings += frame.rows,
-                Table::Examples | Table::Heartbeats => self.losses.others += frame.rows,
+                Table::Examples | Table::Heartbeats | Table::SharedFiles => {
+                    self.losses.others += frame.rows;
+                }
             }
         }
         self.losses.damaged += frames.damaged;

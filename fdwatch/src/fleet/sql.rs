@@ -4,81 +4,111 @@
 
 use serde::Deserialize;
 
-use super::questions::{By, Duplicates, TREND, numbers};
+use super::questions::{Asked, By, DAY, HOUR, TREND};
 
-/// An answer to [`duplicates`].
-#[derive(Debug, Deserialize)]
-pub(super) struct DuplicatesRow {
-    #[serde(flatten)]
-    answer: Duplicates,
-    #[serde(deserialize_with = "numbers")]
-    parts: Vec<u64>,
-    #[serde(deserialize_with = "numbers")]
-    counts: Vec<u64>,
-}
-
-impl DuplicatesRow {
-    /// With its parts in their order.
-    pub(super) fn into_answer(mut self) -> Duplicates {
-        self.answer.trend = vec![0; TREND as usize];
-        for (part, count) in self.parts.into_iter().zip(self.counts) {
-            let part = usize::try_from(part).ok();
-            if let Some(place) = part.and_then(|part| self.answer.trend.get_mut(part)) {
-                *place = count;
-            }
-        }
-        self.answer
-    }
-}
-
-/// See [`SIGNATURES`].
+/// See [`signatures`].
 #[derive(Debug, Deserialize)]
 pub(super) struct Name {
     pub(super) signature: String,
 }
 
 /// Duplicates by what they have in common.
-pub(super) fn duplicates(by: By) -> String {
-    let (names, table, only) = match by {
-        By::Signature => ("signature, program, cause, path", "hourly", OF_SIGNATURE),
-        By::Service => ("program", "hourly", OF_SIGNATURE),
-        By::Path => ("path", "hourly", OF_SIGNATURE),
-        By::Host => ("host", "hourly_hosts", ""),
+pub(super) fn duplicates(by: By, asked: &Asked) -> String {
+    // What they have in common, what that is told with, and how hosts and signatures are counted.
+    let (key, names, hosts, signatures) = match by {
+        By::Signature => (
+            "signature",
+            "signature, any(program) AS program, any(cause) AS cause, any(path) AS path",
+            "uniqExactMerge(hosts_state)",
+            "uniqExact(signature)",
+        ),
+        By::Service => (
+            "program",
+            "program",
+            "uniqExactMerge(hosts_state)",
+            "uniqExact(signature)",
+        ),
+        By::Path => (
+            "path",
+            "path",
+            "uniqExactMerge(hosts_state)",
+            "uniqExact(signature)",
+        ),
+        By::Host => ("host", "host", "toUInt64(1)", "uniqMerge(signatures_state)"),
     };
+    let (period, unit) = period(asked);
+    let (table, columns, only) = match by {
+        By::Host => (
+            format!("{period}_hosts"),
+            "host, signatures_state",
+            String::new(),
+        ),
+        _ => (
+            period.to_owned(),
+            "signature, program, cause, path, hosts_state",
+            OF_SIGNATURE.to_owned(),
+        ),
+    };
+    // What is new has no row before it, and which are new is known from their first times alone.
+    let (begin, new) = if asked.first == 0 {
+        ("(SELECT begin FROM asked)".to_owned(), String::new())
+    } else {
+        (
+            format!(
+                "greatest((SELECT begin FROM asked), \
+                 intDiv((SELECT first FROM asked), {unit}) * {unit})"
+            ),
+            format!(
+                " AND {key} GLOBAL IN (SELECT {key} FROM {table} \
+                 WHERE hour >= toDateTime((SELECT begin FROM asked)) \
+                 AND severity >= (SELECT severity FROM asked){only} \
+                 GROUP BY {key} HAVING minMerge(first_state) >= (SELECT first FROM asked))"
+            ),
+        )
+    };
+    let trend: Vec<_> = (0..TREND)
+        .map(|part| format!("uniqMergeIf(findings_state, part = {part})"))
+        .collect();
     format!(
-        "SELECT {names}, \
-         uniqExactMerge(hosts_part) AS hosts, uniqMerge(signatures_part) AS signatures, \
-         uniqMerge(processes_part) AS processes, uniqMerge(findings_part) AS findings, \
-         uniqArrayMerge(descriptors_part) AS descriptors, max(severity_part) AS severity, \
-         min(first_part) AS first, max(last_part) AS last, \
-         groupArray(part) AS parts, groupArray(count_part) AS counts \
-         FROM (SELECT {names}, \
+        "SELECT {names}, {hosts} AS hosts, {signatures} AS signatures, \
+         uniqMerge(processes_state) AS processes, \
+         uniqMerge(findings_state) AS findings, \
+         uniqArrayMerge(descriptors_state) AS descriptors, \
+         max(level) AS severity, minMerge(first_state) AS first, maxMerge(last_state) AS last, \
+         [{}] AS trend \
+         FROM (SELECT {columns}, severity AS level, processes_state, findings_state, \
+         descriptors_state, first_state, last_state, \
          intDiv(greatest(toInt64(toUInt32(hour)), toInt64((SELECT since FROM asked))) \
-         - toInt64((SELECT since FROM asked)), toInt64((SELECT width FROM asked))) AS part, \
-         uniqExactMergeState(hosts_state) AS hosts_part, \
-         uniqMergeState(signatures_state) AS signatures_part, \
-         uniqMergeState(processes_state) AS processes_part, \
-         uniqMergeState(findings_state) AS findings_part, \
-         uniqArrayMergeState(descriptors_state) AS descriptors_part, \
-         uniqMerge(findings_state) AS count_part, max(severity) AS severity_part, \
-         minMerge(first_state) AS first_part, maxMerge(last_state) AS last_part \
-         FROM {table} \
-         WHERE hour >= toDateTime((SELECT begin FROM asked)) \
-         AND severity >= (SELECT severity FROM asked){only} GROUP BY {names}, part) \
-         GROUP BY {names} HAVING first >= (SELECT first FROM asked) \
-         ORDER BY hosts DESC, findings DESC, {names} LIMIT 10001 FORMAT JSONEachRow"
+         - toInt64((SELECT since FROM asked)), toInt64((SELECT width FROM asked))) AS part \
+         FROM {table} WHERE hour >= toDateTime({begin}) \
+         AND level >= (SELECT severity FROM asked){only}{new}) \
+         GROUP BY {key} ORDER BY hosts DESC, findings DESC, {key} LIMIT 10001 FORMAT JSONEachRow",
+        trend.join(", ")
     )
 }
 
 const OF_SIGNATURE: &str = " AND ((SELECT signature FROM asked) = '' \
      OR signature = (SELECT signature FROM asked))";
 
+/// The rollup that has what is asked for, and the seconds that its rows are of.
+const fn period(asked: &Asked) -> (&'static str, u32) {
+    if asked.is_of_days() {
+        ("daily", DAY)
+    } else {
+        ("hourly", HOUR)
+    }
+}
+
 /// Signatures that begin as what is asked for.
-pub(super) const SIGNATURES: &str = "\
-     SELECT DISTINCT signature FROM hourly \
-     WHERE hour >= toDateTime((SELECT begin FROM asked)) \
-     AND startsWith(toString(signature), (SELECT signature FROM asked)) \
-     ORDER BY signature LIMIT 21 FORMAT JSONEachRow";
+pub(super) fn signatures(asked: &Asked) -> String {
+    let (table, _) = period(asked);
+    format!(
+        "SELECT DISTINCT signature FROM {table} \
+         WHERE hour >= toDateTime((SELECT begin FROM asked)) \
+         AND startsWith(toString(signature), (SELECT signature FROM asked)) \
+         ORDER BY signature LIMIT 21 FORMAT JSONEachRow"
+    )
+}
 
 /// Who has a signature.
 pub(super) const HOSTS_OF: &str = "\
@@ -100,7 +130,8 @@ pub(super) const HOSTS: &str = "\
      argMax(version, time) AS version, argMax(kernel, time) AS kernel, argMax(mode, time) AS mode, \
      argMax(lost, time) AS lost, argMax(drift, time) AS drift, argMax(cpu, time) AS cpu, \
      argMax(memory, time) AS memory, argMax(findings, time) AS findings, \
-     argMax(spooled, time) AS spooled, argMax(dropped, time) AS dropped \
+     argMax(spooled, time) AS spooled, argMax(dropped, time) AS dropped, \
+     argMax(files_left_out, time) AS files_left_out \
      FROM hosts WHERE time >= toDateTime((SELECT begin FROM asked)) \
      GROUP BY host ORDER BY host LIMIT 10001 FORMAT JSONEachRow";
 

@@ -22,6 +22,7 @@ use super::{
     network::Mounts,
     rows::{HeartbeatRow, Origin, Table, Told as ToldFinding, add_line},
     signature::Signature,
+    written::{self, News},
 };
 use crate::{
     agent::{
@@ -36,7 +37,7 @@ use crate::{
 /// Bytes of rows that wait for the next frame.
 const MOST_WAITING: usize = 1 << 20;
 
-const HEARTBEAT: Duration = Duration::from_secs(60);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// By then there is something to tell: before the agent's first view all would be zero.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
@@ -72,6 +73,10 @@ pub async fn run(
     ));
     let run = proc::wall_time();
     let server = Server::new(Arc::clone(&config), Arc::clone(&shared));
+    let mut hours = Hours::new(&host, run / 1_000_000_000);
+    let (to, mut news) = mpsc::channel(1);
+    let following = written::follow(Arc::clone(&shared), host.clone(), hours, to);
+    let following = tokio::spawn(following);
     let mut rows = Rows::new(Origin::new(host, &config.labels, run), shared);
     let (end, ended) = watch::channel(false);
     let sender = tokio::spawn(send(server, Arc::clone(&queue), ended));
@@ -83,10 +88,7 @@ pub async fn run(
     let period = config.interval.max(Duration::from_millis(100));
     let mut frames = every(period, period);
     let mut heartbeats = every(HEARTBEAT, FIRST_HEARTBEAT);
-    // Not all hosts at the same moment, but each once in every hour.
     let mut still = every(Duration::from_secs(60), Duration::from_secs(60));
-    let mut told_hour = run / 1_000_000_000 / STILL;
-    let minute = u64::from(rows.origin.host.bytes().map(u32::from).sum::<u32>()) % 50;
     loop {
         tokio::select! {
             event = receiver.recv() => match event {
@@ -99,18 +101,18 @@ pub async fn run(
             }
             _ = heartbeats.tick() => rows.heartbeat(&queue),
             _ = still.tick() => {
-                let now = proc::wall_time() / 1_000_000_000;
-                if now / STILL > told_hour && now / 60 % 60 >= minute {
-                    told_hour = now / STILL;
+                if hours.is_another(proc::wall_time() / 1_000_000_000) {
                     rows.add_still();
                 }
             }
+            Some(news) = news.recv() => rows.add_files(&news),
             _ = stop.wait_for(|stop| *stop) => break,
         }
         if rows.waiting() > MOST_WAITING {
             rows.hand_over(&queue).await;
         }
     }
+    following.abort();
     while let Ok(event) = receiver.try_recv() {
         rows.add(&event);
     }
@@ -133,6 +135,33 @@ pub fn is_over(shared: &Shared) {
     }
 }
 
+/// When what is there still is told again: not by all hosts at the same moment, but by each once in
+/// every hour.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hours {
+    told: u64,
+    minute: u64,
+}
+
+impl Hours {
+    /// Those of a host, from a time on: seconds since 1970.
+    fn new(host: &str, now: u64) -> Self {
+        Self {
+            told: now / STILL,
+            minute: u64::from(host.bytes().map(u32::from).sum::<u32>()) % 50,
+        }
+    }
+
+    /// Whether it is to be told again now. It is asked when it will be.
+    pub(super) fn is_another(&mut self, now: u64) -> bool {
+        let is_another = now / STILL > self.told && now / 60 % 60 >= self.minute;
+        if is_another {
+            self.told = now / STILL;
+        }
+        is_another
+    }
+}
+
 /// Makes rows of events.
 struct Rows {
     origin: Origin,
@@ -144,6 +173,7 @@ struct Rows {
     /// In which hour an example of a signature was sent.
     examples: HashMap<String, u64>,
     kernel: String,
+    files_left_out: u64,
 }
 
 impl Rows {
@@ -157,6 +187,7 @@ impl Rows {
             lines: Default::default(),
             examples: HashMap::new(),
             kernel: kernel.trim().to_owned(),
+            files_left_out: 0,
         }
     }
 
@@ -221,6 +252,22 @@ impl Rows {
         }
     }
 
+    /// Files of network file systems that are open for writing.
+    fn add_files(&mut self, news: &News) {
+        for row in &news.rows {
+            self.push(Table::SharedFiles, row);
+        }
+        if news.left_out > 0 && self.files_left_out == 0 {
+            tracing::warn!(
+                "too many files of network file systems are open for writing: {} descriptors are left \
+                 out of what the fleet is told (fdwatch fleet shared), and {} told",
+                news.left_out,
+                written::MOST
+            );
+        }
+        self.files_left_out = news.left_out;
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "there are not so many")]
     fn heartbeat(&mut self, queue: &Queue) {
         let view = self.shared.view();
@@ -243,6 +290,7 @@ impl Rows {
             findings: self.shared.active().len() as u32,
             spooled: queue.spooled(),
             dropped: queue.dropped(),
+            files_left_out: self.files_left_out,
         };
         self.push(Table::Heartbeats, &row);
     }

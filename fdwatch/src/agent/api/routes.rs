@@ -37,6 +37,7 @@ use crate::{
     },
     cli::Target,
     diagnose::Severity,
+    fleet::written,
     investigate::Supervisords,
     proc,
     report::{Format, Reporter, SCHEMA},
@@ -135,6 +136,7 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
         .route("/v1/processes", get(processes))
         .route("/v1/processes/{pid}/fds", get(fds))
         .route("/v1/explain/{pid}", get(explain))
+        .route("/v1/written", get(written))
         .route("/v1/events", get(events))
         .route("/v1/health", get(health))
         .route("/v1/summary", get(summary))
@@ -198,17 +200,18 @@ fn limit(query: &Query, most: usize) -> usize {
     query.limit.unwrap_or(LIMIT).min(most)
 }
 
+fn busy() -> Refusal {
+    refusal(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the agent has other things to do: try again later",
+    )
+}
+
 async fn ask<T>(
     state: &State,
     question: impl FnOnce(oneshot::Sender<T>) -> Question,
 ) -> Result<T, Refusal> {
     let (sender, receiver) = oneshot::channel();
-    let busy = || {
-        refusal(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the agent has other things to do: try again later",
-        )
-    };
     if !state.shared.ask(question(sender)) {
         return Err(busy());
     }
@@ -365,6 +368,49 @@ fn no_process(pid: u32) -> Refusal {
         StatusCode::NOT_FOUND,
         &format!("there is no process {pid}, or the kernel hides it"),
     )
+}
+
+/// `/v1/written`: files of network file systems that are open for writing.
+async fn written(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
+    let (mounts, found) = written::look(&state.shared).await.ok_or_else(busy)?;
+    let (time, host) = {
+        let reporter = state.reporter();
+        let time = reporter.clock.rfc3339_of(proc::wall_time());
+        (time, reporter.host().to_owned())
+    };
+    let left_out = found.left_out;
+    // /proc is asked for each process.
+    let rows = {
+        let host = host.clone();
+        tokio::task::spawn_blocking(move || written::rows(&found.open, &mounts, &host, 0))
+    };
+    let rows = rows
+        .await
+        .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+    let most = limit(&query, MOST);
+    let files = rows.iter().take(most).map(|row| {
+        json!({
+            "network": row.network,
+            "ino": row.ino,
+            "program": row.program,
+            "path": (!row.file.is_empty()).then_some(&row.file),
+            "writers": row.writers,
+        })
+    });
+    let body = json!({
+        "schema": 1,
+        "type": "written",
+        "time": time,
+        "host": host,
+        "left_out": left_out,
+        "more": rows.len().saturating_sub(most),
+        "files": files.collect::<Vec<_>>(),
+    });
+    Ok(Json(body).into_response())
 }
 
 /// `/v1/explain/{pid}`

@@ -27,6 +27,7 @@ use crate::{
     },
     diagnose::{Descriptor, Finding, ProcessInfo},
     duplicates::Change,
+    fleet::written,
     model::Moment,
     probe::Lost,
     proc,
@@ -286,6 +287,11 @@ impl Teller {
             }
             Question::Processes { most, answer } => {
                 let _ = answer.send(self.rows.look_up(live, most, now()).rows);
+            }
+            Question::Written { devices, answer } => {
+                let model = &live.engine.model;
+                let found = written::open_for_writing(model, &devices, written::MOST);
+                let _ = answer.send(found);
             }
         }
     }

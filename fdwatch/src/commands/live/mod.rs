@@ -49,6 +49,9 @@ const BATCH: usize = 1 << 13;
 /// So often, at the end.
 const MOST_BATCHES: u32 = 512;
 
+/// How often the allocator gives back what it does not need: nanoseconds.
+const GIVE_BACK_EVERY: u64 = 60_000_000_000;
+
 /// An audit is held no more often than this: nanoseconds.
 const AUDIT_EVERY: u64 = 10_000_000_000;
 
@@ -284,6 +287,7 @@ impl Live {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut slow = 0;
+        let mut given_back = now();
         let mut more = false;
         loop {
             let (mut is_tick, mut is_act) = (false, false);
@@ -316,6 +320,10 @@ impl Live {
                     self.ask_for_detail();
                     self.audit_if_due()?;
                     self.engine.details.rest(now());
+                    if now().since(given_back) >= GIVE_BACK_EVERY {
+                        give_back_memory();
+                        given_back = now();
+                    }
                 }
                 if follower.is_over(self) {
                     break;
@@ -571,7 +579,8 @@ async fn filled(ring: &AsyncFd<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Loading needs tens of megabytes for a moment, which the allocator would keep.
+/// Loading needs tens of megabytes for a moment, and so do the tables of large programs, for the stacks of
+/// what is found: the allocator would keep what was freed.
 fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call has no requirements.

@@ -1,0 +1,174 @@
+//! Tables of earlier versions are brought to what is needed, on real engines, also where that was cut
+//! off in the middle; what they had stays.
+
+#![allow(clippy::unwrap_used, reason = "what helps tests may fail as these do")]
+
+mod common;
+
+use common::clickhouse::{ClickHouse, ENGINES, Engine};
+use fdwatch::fleet::{
+    questions::{Asked, Source},
+    rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
+    schema::{self, VERSION, Wanted},
+    setup,
+    store::{Address, Client},
+};
+
+const NOW: u32 = 1_790_000_000;
+
+fn client(url: &str) -> Client {
+    let address = Address {
+        url: url.into(),
+        database: "fdwatch".into(),
+        ..Address::default()
+    };
+    Client::new(address).unwrap()
+}
+
+fn wanted() -> Wanted {
+    Wanted {
+        database: "fdwatch".into(),
+        cluster: None,
+        days: 3650,
+        rollup_days: 3650,
+    }
+}
+
+/// What made the tables of an earlier version.
+fn statements_of(version: u32, engine: schema::Engine) -> Vec<String> {
+    let all = schema::statements(&wanted(), engine, 0).unwrap();
+    let all = all
+        .into_iter()
+        .filter(|it| version > 1 || !it.contains("shared_files"));
+    let all = all.map(|it| {
+        it.replace(", files_left_out UInt64", "")
+            .replace(", files_left_out", "")
+            .replace(
+                &format!("VALUES ({VERSION},"),
+                &format!("VALUES ({version},"),
+            )
+    });
+    all.collect()
+}
+
+fn heartbeat(host: &str, files_left_out: u64) -> Vec<u8> {
+    let mut lines = Vec::new();
+    let row = HeartbeatRow {
+        time: NOW - 60,
+        host: host.into(),
+        version: "0.1.0".into(),
+        files_left_out,
+        ..HeartbeatRow::default()
+    };
+    add_line(&mut lines, &row).unwrap();
+    lines
+}
+
+#[test]
+fn tables_of_earlier_versions_are_brought_to_this_one() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.unwrap();
+    for engine in ENGINES {
+        for version in 1..VERSION {
+            let directory = tempfile::tempdir().unwrap();
+            let Some(server) = ClickHouse::start(engine, directory.path()) else {
+                continue;
+            };
+            runtime.block_on(upgrade(&client(&server.url()), version));
+        }
+    }
+}
+
+async fn upgrade(client: &Client, version: u32) {
+    let engine = setup::engine(client).await.unwrap();
+    for statement in statements_of(version, engine) {
+        assert!(!statement.contains("files_left_out"), "{statement}");
+        client.run(&statement, engine.settings()).await.unwrap();
+    }
+    // Of an agent that is newer than the tables: what they have no column for is left out.
+    client
+        .insert(Table::Heartbeats, &heartbeat("before", 1))
+        .await
+        .unwrap();
+    // It is cut off before it is told to be done.
+    let mut cut = schema::statements(&wanted(), engine, version).unwrap();
+    assert!(cut.pop().unwrap().contains("schema_version"));
+    for statement in &cut {
+        client.run(statement, engine.settings()).await.unwrap();
+    }
+    let done = setup::init(client, &wanted()).await.unwrap();
+    assert_eq!(done.from, version);
+    assert_eq!(setup::init(client, &wanted()).await.unwrap().from, VERSION);
+    client
+        .insert(Table::Heartbeats, &heartbeat("since", 7))
+        .await
+        .unwrap();
+    let mut lines = Vec::new();
+    for host in ["a", "b"] {
+        let row = SharedFileRow {
+            time: NOW - 60,
+            network: "nas:/x".into(),
+            ino: 7,
+            host: host.into(),
+            ..SharedFileRow::default()
+        };
+        add_line(&mut lines, &row).unwrap();
+    }
+    client.insert(Table::SharedFiles, &lines).await.unwrap();
+    let source = Source::Server(client.clone());
+    let asked = Asked::since(NOW - 3600, NOW, 1);
+    let hosts = source.hosts(&asked).await.unwrap();
+    let hosts: Vec<_> = hosts
+        .iter()
+        .map(|it| (&it.host[..], it.files_left_out))
+        .collect();
+    assert_eq!(hosts, [("before", 0), ("since", 7)]);
+    assert_eq!(source.shared(&asked).await.unwrap()[0].hosts, 2);
+}
+
+#[test]
+fn only_what_is_too_old_is_deleted_where_the_server_does_not_do_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = ClickHouse::start(Engine::Debian, directory.path()) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let client = client(&server.url());
+        let wanted = Wanted {
+            days: 30,
+            rollup_days: 400,
+            ..wanted()
+        };
+        setup::init(&client, &wanted).await.unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = u32::try_from(now.unwrap().as_secs()).unwrap();
+        let mut lines = Vec::new();
+        for (number, days) in [(1, 0), (2, 29), (3, 32), (4, 450)] {
+            let row = FindingRow {
+                time: now - days * 86_400,
+                host: "web-1".into(),
+                number,
+                ..FindingRow::default()
+            };
+            add_line(&mut lines, &row).unwrap();
+        }
+        client.insert(Table::Findings, &lines).await.unwrap();
+        let done = setup::init(&client, &wanted).await.unwrap();
+        // Two days of findings; of the oldest its hour, its day and what both are of hosts.
+        assert_eq!(done.deleted, 2 + 4);
+        let left = |table: &str| {
+            let query = format!("SELECT count() FROM fdwatch.{table}");
+            server.query(&query).trim().parse::<u32>().unwrap()
+        };
+        assert_eq!(left("findings"), 2);
+        for table in ["hourly", "hourly_hosts", "daily", "daily_hosts"] {
+            assert_eq!(left(table), 3, "{table}");
+        }
+        assert_eq!(setup::init(&client, &wanted).await.unwrap().deleted, 0);
+    });
+}
