@@ -169,6 +169,9 @@ fn the_same_misconfiguration_on_two_hosts_of_three_is_one_line_with_two_hosts() 
     }
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(hosts(&by_agents), three);
+    for of in [&by_server[..], &by_agents] {
+        assert!(modes(of).iter().all(|it| it != ""), "{:?}", modes(of));
+    }
     assert_eq!(hosts_of(signature, &by_agents), three[..2]);
     for (without, reason) in [
         (&trusting[..], "(401)"),
@@ -210,6 +213,12 @@ fn the_same_misconfiguration_on_two_hosts_of_three_is_one_line_with_two_hosts() 
 /// Who reports, by name.
 fn hosts(of: &[&str]) -> Vec<String> {
     names(&fleet(&[&["hosts", "--json"], of].concat()).json())
+}
+
+/// What they leave undone, by who is asked.
+fn modes(of: &[&str]) -> Vec<Value> {
+    let told = fleet(&[&["hosts", "--json"], of].concat()).json();
+    told.iter().map(|it| it["mode"].clone()).collect()
 }
 
 /// On which hosts a signature is, by name.

@@ -166,7 +166,6 @@ struct Health {
     time: Option<String>,
     version: String,
     kernel: String,
-    mode: String,
     events: u64,
     lost: Value,
     drift: Value,
@@ -193,11 +192,12 @@ struct WrittenFile {
     writers: u32,
 }
 
-/// What an agent uses of a processor, in percent.
+/// What an agent uses of a processor, in percent, and what it leaves undone for that.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Budget {
     cpu: f64,
+    sheds: String,
 }
 
 /// A number, or the total of an object.
@@ -353,7 +353,7 @@ fn add_findings(
         run: 0,
         version: health.version.clone(),
         kernel: health.kernel.clone(),
-        mode: health.mode.clone(),
+        mode: health.budget.sheds.clone(),
         events: health.events,
         lost: total(&health.lost),
         drift: total(&health.drift),
