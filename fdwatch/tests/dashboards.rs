@@ -66,10 +66,7 @@ fn every_number_on_the_dashboard_of_hosts_is_of_the_chosen_hosts() {
     for (title, expression) in asked(&dashboard("fdwatch-host.json"), "expr") {
         let selectors = selectors(&expression);
         assert!(!selectors.is_empty(), "{title}: {expression}");
-        assert!(
-            selectors.iter().all(of_chosen),
-            "{title}: {expression}"
-        );
+        assert!(selectors.iter().all(of_chosen), "{title}: {expression}");
         count += selectors.len();
     }
     assert!(count > 50, "{count}");
