@@ -1,7 +1,7 @@
 //! Which files of network file systems are open for writing on this host: that another host has the
 //! same one open is known to the fleet alone.
 //!
-//! [`open_for_writing`] is pure: the live loop, which has the tables, goes through them when it is
+//! `open_for_writing` is pure: the live loop, which has the tables, goes through them when it is
 //! asked, and not at all where nothing is mounted over a network. What /proc adds is asked by who
 //! asked the loop. The files themselves are never touched, as their server may not answer.
 
