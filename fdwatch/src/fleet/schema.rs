@@ -536,13 +536,7 @@ fn table(
     let mut all = vec![text];
     all.extend(view(made, engine, database, cluster));
     if let Some(cluster) = cluster {
-        // What is the same row must come to the same server.
-        let by = if ["hourly", "daily"].contains(name) {
-            "rand()"
-        } else {
-            "cityHash64(host)"
-        };
-        all.push(distributed(database, name, cluster, by));
+        all.push(spread(database, name, cluster));
     }
     all
 }
@@ -580,8 +574,9 @@ fn view(made: &Made, engine: Engine, database: &str, cluster: Option<&str>) -> O
     ))
 }
 
-/// Adds a column to a table, and to what spreads its rows. Where it is there already this fails with
-/// one of [`IS_THERE`], as 18.16 knows no `ADD COLUMN IF NOT EXISTS`.
+/// Adds a column to a table. Where it is there already this fails with one of [`IS_THERE`], as 18.16 knows
+/// no `ADD COLUMN IF NOT EXISTS`. What spreads a cluster's rows has none itself, and is made anew: 18.16
+/// refuses to alter it on all servers.
 fn add_column(
     name: &str,
     column: &str,
@@ -589,15 +584,17 @@ fn add_column(
     database: &str,
     cluster: Option<&str>,
 ) -> Vec<String> {
-    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
-    let names = match cluster {
-        Some(_) => vec![format!("{name}_local"), name.to_owned()],
-        None => vec![name.to_owned()],
+    let add = |suffix: &str, on_cluster: &str| {
+        format!("ALTER TABLE {database}.{name}{suffix}{on_cluster} ADD COLUMN {column} {kind}")
     };
-    let names = names.into_iter();
-    names
-        .map(|name| format!("ALTER TABLE {database}.{name}{on_cluster} ADD COLUMN {column} {kind}"))
-        .collect()
+    match cluster {
+        None => vec![add("", "")],
+        Some(cluster) => vec![
+            add("_local", &format!(" ON CLUSTER {cluster}")),
+            format!("DROP TABLE IF EXISTS {database}.{name} ON CLUSTER {cluster}"),
+            spread(database, name, cluster),
+        ],
+    }
 }
 
 fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) -> String {
@@ -618,6 +615,16 @@ fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) 
     format!(
         "Replicated{name}('/clickhouse/tables/{{shard}}/{database}/{table}', '{{replica}}'{version})"
     )
+}
+
+/// What spreads a table's rows over a cluster: what is the same row must come to the same server.
+fn spread(database: &str, name: &str, cluster: &str) -> String {
+    let by = if ["hourly", "daily"].contains(&name) {
+        "rand()"
+    } else {
+        "cityHash64(host)"
+    };
+    distributed(database, name, cluster, by)
 }
 
 fn distributed(database: &str, name: &str, cluster: &str, by: &str) -> String {
