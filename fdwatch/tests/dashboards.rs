@@ -7,16 +7,16 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::clickhouse::{ClickHouse, ENGINES};
+use common::{
+    clickhouse::{ClickHouse, ENGINES},
+    fleet::{NOW, client, runtime, wanted},
+};
 use fdwatch::fleet::{
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
-    schema::Wanted,
     setup,
-    store::{Address, Client},
+    store::Client,
 };
 use serde_json::Value;
-
-const NOW: u32 = 1_790_000_000;
 
 fn dashboard(name: &str) -> Value {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -128,26 +128,14 @@ fn number(value: &Value) -> u64 {
 
 #[test]
 fn every_question_of_the_dashboard_of_the_fleet_is_answered_by_both_engines() {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build().unwrap();
+    let runtime = runtime();
     for engine in ENGINES {
         let directory = tempfile::tempdir().unwrap();
         let Some(server) = ClickHouse::start(engine, directory.path()) else {
             continue;
         };
-        let address = Address {
-            url: server.url(),
-            database: "fdwatch".into(),
-            ..Address::default()
-        };
-        let client = Client::new(address).unwrap();
-        let wanted = Wanted {
-            database: "fdwatch".into(),
-            cluster: None,
-            days: 3650,
-            rollup_days: 3650,
-        };
-        runtime.block_on(setup::init(&client, &wanted)).unwrap();
+        let client = client(&server.url());
+        runtime.block_on(setup::init(&client, &wanted())).unwrap();
         runtime.block_on(fill(&client));
         for (title, asked) in asked(&dashboard("fdwatch-fleet.json"), "rawSql") {
             // As the plugin grafana-clickhouse-datasource has them.

@@ -5,34 +5,17 @@
 
 mod common;
 
-use common::clickhouse::{ClickHouse, ENGINES, Engine};
+use common::{
+    clickhouse::{ClickHouse, ENGINES, Engine},
+    fleet::{NOW, client, runtime, wanted},
+};
 use fdwatch::fleet::{
     questions::{Asked, Source},
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::{self, VERSION, Wanted},
     setup,
-    store::{Address, Client},
+    store::Client,
 };
-
-const NOW: u32 = 1_790_000_000;
-
-fn client(url: &str) -> Client {
-    let address = Address {
-        url: url.into(),
-        database: "fdwatch".into(),
-        ..Address::default()
-    };
-    Client::new(address).unwrap()
-}
-
-fn wanted() -> Wanted {
-    Wanted {
-        database: "fdwatch".into(),
-        cluster: None,
-        days: 3650,
-        rollup_days: 3650,
-    }
-}
 
 /// What made the tables of an earlier version.
 fn statements_of(version: u32, engine: schema::Engine) -> Vec<String> {
@@ -66,10 +49,7 @@ fn heartbeat(host: &str, files_left_out: u64) -> Vec<u8> {
 
 #[test]
 fn tables_of_earlier_versions_are_brought_to_this_one() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.unwrap();
+    let runtime = runtime();
     for engine in ENGINES {
         for version in 1..VERSION {
             let directory = tempfile::tempdir().unwrap();
@@ -134,10 +114,7 @@ fn only_what_is_too_old_is_deleted_where_the_server_does_not_do_it() {
     let Some(server) = ClickHouse::start(Engine::Debian, directory.path()) else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.unwrap().block_on(async {
+    runtime().block_on(async {
         let client = client(&server.url());
         let wanted = Wanted {
             days: 30,

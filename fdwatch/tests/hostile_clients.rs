@@ -8,7 +8,6 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    os::fd::AsRawFd as _,
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
@@ -242,18 +241,8 @@ fn who_holds_more_connections_than_there_may_be_is_refused_and_counted() {
 
 /// Has the kernel take little for who does not read: all of an answer may find room in its buffers.
 fn take_little(stream: &TcpStream) {
-    let size: libc::c_int = 4096;
-    // SAFETY: the value is a number of the length that is said, and lives through the call.
-    let result = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUF,
-            (&raw const size).cast(),
-            size_of_val(&size).try_into().unwrap(),
-        )
-    };
-    assert_eq!(result, 0);
+    let socket = socket2::SockRef::from(stream);
+    socket.set_recv_buffer_size(4096).unwrap();
 }
 
 #[test]

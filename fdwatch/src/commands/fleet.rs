@@ -14,7 +14,7 @@ use crate::{
     cli::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
     diagnose::Severity,
     fleet::{
-        agents,
+        agents, grants,
         questions::{Asked, By, Found, Source},
         schema::{self, Engine, Wanted},
         setup,
@@ -206,7 +206,7 @@ async fn make(init: &FleetInit) -> Result<String> {
             None => PRESENT,
         };
         if init.print_grants {
-            return schema::grants(&wanted, engine);
+            return grants::grants(&wanted, engine);
         }
         let statements = schema::statements(&wanted, engine, 0)?;
         return Ok(statements.join(";\n") + ";\n");

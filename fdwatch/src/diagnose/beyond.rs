@@ -30,14 +30,9 @@ pub fn diagnose_rotation(
             .collect()
     };
     let file = |identity: Identity, path, deleted, pinned| FileInfo {
-        path,
-        pinned,
-        process_path: None,
-        host_path: None,
-        dev: identity.dev,
-        ino: identity.number,
-        file_type: FileType::Regular,
         deleted,
+        pinned,
+        ..FileInfo::new(path, identity.dev, identity.number, FileType::Regular)
     };
     let new_file = file(rotation.new, new, false, None);
     let old = written(rotation.old).into_iter();
@@ -51,22 +46,18 @@ pub fn diagnose_rotation(
     });
     let mut file = file(rotation.old, path, deleted, pinned);
     file.add_views(&context.process);
+    let (cause, severity) = (Cause::Rotated, Severity::Warning);
     Finding {
-        id: rotation.id,
-        change: rotation.change,
-        process: context.process,
         fds: old.chain(new).collect(),
-        closed: Vec::new(),
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::Rotated,
-        severity: Severity::Warning,
-        advice: advice::advice(Cause::Rotated, &[], &file, false),
-        others: Vec::new(),
-        closed_again: None,
-        shared_by: Vec::new(),
-        file,
+        advice: advice::advice(cause, &[], &file, false),
+        ..Finding::new(
+            rotation.id,
+            rotation.change,
+            context.process,
+            file,
+            cause,
+            severity,
+        )
     }
 }
 
@@ -96,36 +87,30 @@ pub fn diagnose_shared(
         && all.iter().any(|other| !other.fd.append);
     let mut all = all.into_iter();
     let first = all.next()?;
+    let Identity { dev, number, .. } = shared.identity;
     let file = FileInfo {
         deleted: name.as_ref().is_some_and(|name| name.deleted),
         pinned: name.as_ref().and_then(|name| name.pinned),
-        process_path: None,
-        host_path: None,
-        path: name.map(|name| name.path),
-        dev: shared.identity.dev,
-        ino: shared.identity.number,
-        file_type: FileType::Regular,
+        ..FileInfo::new(name.map(|name| name.path), dev, number, FileType::Regular)
     };
+    let severity = if are_related && is_overwritten {
+        Severity::Warning
+    } else {
+        Severity::Info
+    };
+    let cause = Cause::SharedFile;
     Some(Finding {
-        id: shared.id,
-        change: shared.change,
-        process: first.process,
         fds: vec![first.fd],
-        closed: Vec::new(),
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::SharedFile,
-        severity: if are_related && is_overwritten {
-            Severity::Warning
-        } else {
-            Severity::Info
-        },
-        advice: advice::advice(Cause::SharedFile, &[], &file, false),
+        advice: advice::advice(cause, &[], &file, false),
         others: all.collect(),
-        closed_again: None,
-        shared_by: Vec::new(),
-        file,
+        ..Finding::new(
+            shared.id,
+            shared.change,
+            first.process,
+            file,
+            cause,
+            severity,
+        )
     })
 }
 
@@ -152,42 +137,24 @@ pub fn diagnose_double_close(
         }
     };
     let slot = &double.first.slot;
-    let file = FileInfo {
-        path: None,
-        dev: slot.dev,
-        ino: slot.ino,
-        file_type: slot.file_type(),
-        deleted: false,
-        pinned: None,
-        process_path: None,
-        host_path: None,
-    };
+    let file = FileInfo::new(None, slot.dev, slot.ino, slot.file_type());
     let before = double.before.iter().chain([&double.first]);
     let closed = before.map(closed).collect();
     let is_other_thread = double.first.tid.is_some_and(|tid| tid != double.again.tid);
+    let severity = if is_other_thread || is_elsewhere {
+        Severity::Warning
+    } else {
+        Severity::Info
+    };
+    let cause = Cause::DoubleClose;
     Finding {
-        id: double.id,
-        change: Change::Found,
-        fds: Vec::new(),
         closed,
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::DoubleClose,
-        severity: if is_other_thread || is_elsewhere {
-            Severity::Warning
-        } else {
-            Severity::Info
-        },
-        advice: advice::advice(Cause::DoubleClose, &[slot], &file, false),
-        others: Vec::new(),
+        advice: advice::advice(cause, &[slot], &file, false),
         closed_again: Some(ClosedAgain {
             at: double.again.at,
             tid: double.again.tid,
             stack: Vec::new(),
         }),
-        shared_by: Vec::new(),
-        process,
-        file,
+        ..Finding::new(double.id, Change::Found, process, file, cause, severity)
     }
 }

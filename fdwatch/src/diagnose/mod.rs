@@ -121,6 +121,21 @@ pub struct FileInfo {
 }
 
 impl FileInfo {
+    /// A file that has a name, as everyone sees it.
+    #[must_use]
+    pub fn new(path: Option<Vec<u8>>, dev: u32, ino: u64, file_type: FileType) -> Self {
+        Self {
+            path,
+            dev,
+            ino,
+            file_type,
+            deleted: false,
+            pinned: None,
+            process_path: None,
+            host_path: None,
+        }
+    }
+
     /// Adds the paths by which others see it than fdwatch. The kernel shows a path up to the root of
     /// whoever asks, or where that is not on the way, as in other mounts, up to theirs (`d_path`,
     /// fs/d_path.c).
@@ -344,6 +359,37 @@ pub struct Finding {
     pub closed_again: Option<ClosedAgain>,
     /// Whose log the file is, if it is a supervisord's and its configuration tells.
     pub shared_by: Vec<String>,
+}
+
+impl Finding {
+    /// Why a process's file is told, and nothing more than that: no descriptor, and no advice.
+    #[must_use]
+    pub fn new(
+        id: u64,
+        change: Change,
+        process: ProcessInfo,
+        file: FileInfo,
+        cause: Cause,
+        severity: Severity,
+    ) -> Self {
+        Self {
+            id,
+            change,
+            process,
+            file,
+            fds: Vec::new(),
+            closed: Vec::new(),
+            more_closed: 0,
+            lifetime: None,
+            times: 1,
+            cause,
+            severity,
+            advice: "",
+            others: Vec::new(),
+            closed_again: None,
+            shared_by: Vec::new(),
+        }
+    }
 }
 
 /// What is known of a duplicate beyond the tables.

@@ -8,6 +8,7 @@
 //! (`written`, `network`).
 
 pub mod agents;
+pub mod grants;
 pub mod memory;
 mod network;
 pub mod questions;

@@ -448,7 +448,7 @@ const TABLES: [&[Made]; VERSION as usize] = [
 pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<String>> {
     let database = identifier(&wanted.database)?;
     let cluster = wanted.cluster.as_deref().map(identifier).transpose()?;
-    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let on_cluster = on_cluster(cluster);
     let mut all = Vec::new();
     if from == 0 {
         all.push(format!(
@@ -501,7 +501,7 @@ fn table(
     let Made {
         name, time, order, ..
     } = made;
-    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let on_cluster = on_cluster(cluster);
     let local = if cluster.is_some() {
         format!("{name}_local")
     } else {
@@ -545,7 +545,7 @@ fn table(
 fn view(made: &Made, engine: Engine, database: &str, cluster: Option<&str>) -> Option<String> {
     let (of, select) = made.of?;
     let name = made.name;
-    let on_cluster = cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"));
+    let on_cluster = on_cluster(cluster);
     let suffix = if cluster.is_some() { "_local" } else { "" };
     let (select, group) = match &made.rollup {
         Some(rollup) => (rollup.select(), format!(" GROUP BY {}", rollup.group())),
@@ -590,7 +590,7 @@ fn add_column(
     match cluster {
         None => vec![add("", "")],
         Some(cluster) => vec![
-            add("_local", &format!(" ON CLUSTER {cluster}")),
+            add("_local", &on_cluster(Some(cluster))),
             format!("DROP TABLE IF EXISTS {database}.{name} ON CLUSTER {cluster}"),
             spread(database, name, cluster),
         ],
@@ -617,6 +617,11 @@ fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) 
     )
 }
 
+/// What has a statement run on all servers of a cluster, if there is one.
+pub(super) fn on_cluster(cluster: Option<&str>) -> String {
+    cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"))
+}
+
 /// What spreads a table's rows over a cluster: what is the same row must come to the same server.
 fn spread(database: &str, name: &str, cluster: &str) -> String {
     let by = if ["hourly", "daily"].contains(&name) {
@@ -632,6 +637,12 @@ fn distributed(database: &str, name: &str, cluster: &str, by: &str) -> String {
         "CREATE TABLE IF NOT EXISTS {database}.{name} ON CLUSTER {cluster} AS \
          {database}.{name}_local ENGINE = Distributed({cluster}, {database}, {name}_local, {by})"
     )
+}
+
+/// Tables that others are filled from, each once.
+pub(super) fn filled_from() -> BTreeSet<&'static str> {
+    let made = TABLES.into_iter().flatten();
+    made.filter_map(|made| Some(made.of?.0)).collect()
 }
 
 /// A table that holds rows, and what of it is too old.
@@ -659,156 +670,5 @@ pub fn kept(wanted: &Wanted) -> impl Iterator<Item = Kept> {
     })
 }
 
-/// Users that may do what agents need, and what questions need, and nothing else.
-///
-/// # Errors
-///
-/// If the database's name is not one.
-pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
-    let database = identifier(&wanted.database)?;
-    if !engine.has_sql_users() {
-        return Ok(format!(
-            "<!-- ClickHouse {}.{} has no users in SQL: this belongs into users.xml, with hashes of\n     \
-             passwords of your own (printf %s PASSWORD | sha256sum). There are no privileges by table\n     \
-             there; a user that writes may read and make tables of this database too. -->\n\
-             <yandex>\n  <profiles>\n    <fdwatch_reader><readonly>1</readonly></fdwatch_reader>\n    \
-             <fdwatch_writer><readonly>0</readonly></fdwatch_writer>\n  </profiles>\n  <users>\n{}{}  \
-             </users>\n</yandex>\n",
-            engine.version.0,
-            engine.version.1,
-            old_user("fdwatch_writer", database),
-            old_user("fdwatch_reader", database),
-        ));
-    }
-    let on_cluster = match wanted.cluster.as_deref() {
-        Some(name) => format!(" ON CLUSTER {}", identifier(name)?),
-        None => String::new(),
-    };
-    let mut text = format!(
-        "-- Replace the passwords. Agents write as fdwatch_writer; questions and Grafana read as\n\
-         -- fdwatch_reader.\n\
-         CREATE USER IF NOT EXISTS fdwatch_writer{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME';\n\
-         CREATE USER IF NOT EXISTS fdwatch_reader{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME' \
-         SETTINGS readonly = 1;\n"
-    );
-    // A server asks its own part of a table that is spread as the same user.
-    let parts: &[&str] = match wanted.cluster {
-        Some(_) => &["", "_local"],
-        None => &[""],
-    };
-    let mut grant = |what: &str, table: &str, user: &str| {
-        for part in parts {
-            let _ = writeln!(
-                text,
-                "GRANT{on_cluster} {what} ON {database}.{table}{part} TO {user};"
-            );
-        }
-    };
-    for table in super::rows::Table::ALL {
-        grant("INSERT", table.name(), "fdwatch_writer");
-    }
-    if !engine.has_definers() {
-        // Views read with the rights of who inserts.
-        let made = TABLES.into_iter().flatten();
-        let mut read: Vec<_> = made.filter_map(|made| Some(made.of?.0)).collect();
-        read.sort_unstable();
-        read.dedup();
-        for table in read {
-            grant("SELECT", table, "fdwatch_writer");
-        }
-    }
-    grant("SELECT", "schema_version", "fdwatch_reader");
-    for Kept { name, .. } in kept(wanted) {
-        grant("SELECT", name, "fdwatch_reader");
-    }
-    // What a question asks for comes as a table of one row.
-    let _ = writeln!(
-        text,
-        "GRANT{on_cluster} CREATE TEMPORARY TABLE ON *.* TO fdwatch_reader;"
-    );
-    Ok(text)
-}
-
-fn old_user(name: &str, database: &str) -> String {
-    format!(
-        "    <{name}>\n      <password_sha256_hex>CHANGE ME</password_sha256_hex>\n      \
-         <networks><ip>::/0</ip></networks>\n      <profile>{name}</profile>\n      \
-         <quota>default</quota>\n      \
-         <allow_databases><database>{database}</database></allow_databases>\n    </{name}>\n"
-    )
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wanted(cluster: Option<&str>) -> Wanted {
-        Wanted {
-            database: "fdwatch".into(),
-            cluster: cluster.map(str::to_owned),
-            days: 30,
-            rollup_days: 400,
-        }
-    }
-
-    #[test]
-    fn versions_are_told_apart() {
-        assert_eq!(Engine::of("18.16.1\n").unwrap().version, (18, 16));
-        assert!(Engine::of("26.9.2.1").unwrap().has_ttl());
-        assert!(Engine::of("18.14.9").is_err() && Engine::of("odd").is_err());
-    }
-
-    #[test]
-    fn only_what_is_an_identifier_comes_into_a_statement() {
-        for wrong in ["", "a b", "a;DROP", "1a", "a.b", "`a`", "ä"] {
-            assert!(identifier(wrong).is_err(), "{wrong}");
-        }
-        let mut wrong = wanted(None);
-        wrong.cluster = Some("x', 'y".into());
-        assert!(statements(&wrong, Engine::of("26.1").unwrap(), 0).is_err());
-    }
-
-    #[test]
-    fn a_cluster_has_replicas_and_what_spreads_rows() {
-        let all = statements(&wanted(Some("main")), Engine::of("26.9").unwrap(), 0).unwrap();
-        let text = all.join(";\n") + ";\n";
-        let expected = include_str!("../../tests/fixtures/fleet_cluster.sql");
-        assert!(text == expected, "{text}");
-    }
-
-    #[test]
-    fn an_upgrade_makes_what_came_since_and_nothing_else() {
-        let engine = Engine::of("26.9").unwrap();
-        let all = statements(&wanted(None), engine, 1).unwrap();
-        let begin = |at: usize| all[at].split(" (").next().unwrap();
-        let expected = [
-            "CREATE TABLE IF NOT EXISTS fdwatch.shared_files",
-            "ALTER TABLE fdwatch.heartbeats ADD COLUMN files_left_out UInt64",
-            "ALTER TABLE fdwatch.hosts ADD COLUMN files_left_out UInt64",
-            "DROP TABLE IF EXISTS fdwatch.hosts_view",
-            "INSERT INTO fdwatch.schema_version",
-        ];
-        assert_eq!([0, 2, 3, 4, 6].map(begin), expected);
-        assert!(all[1].contains("WHERE network != ''"));
-        assert!(all[5].contains("dropped, files_left_out FROM fdwatch.heartbeats"));
-        assert_eq!(all.len(), 7, "{all:#?}");
-        let all = statements(&wanted(None), engine, 2).unwrap();
-        assert_eq!(all.len(), 5, "{all:#?}");
-        assert_eq!(statements(&wanted(None), engine, VERSION).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn users_may_do_what_they_need() {
-        let new = grants(&wanted(None), Engine::of("26.9").unwrap()).unwrap();
-        assert!(new.contains("GRANT INSERT ON fdwatch.findings TO fdwatch_writer;"));
-        let reads = "GRANT SELECT ON fdwatch.findings TO fdwatch_writer;";
-        assert!(!new.contains(reads));
-        let before_definers = grants(&wanted(None), Engine::of("24.1").unwrap()).unwrap();
-        assert!(before_definers.contains(reads));
-        let spread = grants(&wanted(Some("main")), Engine::of("26.9").unwrap()).unwrap();
-        let part = "GRANT ON CLUSTER main INSERT ON fdwatch.findings_local TO fdwatch_writer;";
-        assert!(spread.contains(part), "{spread}");
-        let old = grants(&wanted(None), Engine::of("18.16").unwrap()).unwrap();
-        assert!(old.contains("<readonly>1</readonly>"), "{old}");
-    }
-}
+pub(super) mod tests;

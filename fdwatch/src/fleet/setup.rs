@@ -96,14 +96,16 @@ async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
 async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
     let database = schema::identifier(&wanted.database)?;
     // Of each shard, what one of its replicas has.
-    let (parts, suffix, on_cluster) = match wanted.cluster.as_deref() {
-        Some(name) => {
-            let name = schema::identifier(name)?;
-            let parts = format!("cluster('{name}', system.parts)");
-            (parts, "_local", format!(" ON CLUSTER {name}"))
-        }
-        None => ("system.parts".to_owned(), "", String::new()),
+    let cluster = wanted
+        .cluster
+        .as_deref()
+        .map(schema::identifier)
+        .transpose()?;
+    let (parts, suffix) = match cluster {
+        Some(name) => (format!("cluster('{name}', system.parts)"), "_local"),
+        None => ("system.parts".to_owned(), ""),
     };
+    let on_cluster = schema::on_cluster(cluster);
     let mut deleted = 0;
     for Kept {
         name: table,

@@ -74,6 +74,12 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Program {
+    /// The program of a process on a host.
+    #[must_use]
+    pub fn of_process(process: &ProcessInfo, host: &str) -> Self {
+        Self::of(&Parts::of(process), host)
+    }
+
     /// The program of a process. What says most of it first: supervisord's programs are all in one
     /// service. Scopes are no programs: sessions have many, and containers' have their ids.
     fn of(parts: &Parts<'_>, host: &str) -> Self {
@@ -92,14 +98,6 @@ impl Program {
             return Self::Exe(template(exe, host));
         }
         Self::Comm(template(parts.comm, host))
-    }
-}
-
-impl Program {
-    /// The program of a process on a host.
-    #[must_use]
-    pub fn of_process(process: &ProcessInfo, host: &str) -> Self {
-        Self::of(&Parts::of(process), host)
     }
 }
 
@@ -228,33 +226,9 @@ mod tests {
     };
 
     fn finding(process: ProcessInfo, path: &str) -> Finding {
-        let file = FileInfo {
-            path: Some(path.into()),
-            dev: 1,
-            ino: 2,
-            file_type: FileType::Regular,
-            deleted: false,
-            pinned: None,
-            process_path: None,
-            host_path: None,
-        };
-        Finding {
-            id: 1,
-            change: Change::Found,
-            process,
-            file,
-            fds: Vec::new(),
-            closed: Vec::new(),
-            more_closed: 0,
-            lifetime: None,
-            times: 1,
-            cause: Cause::Reopened,
-            severity: Severity::Warning,
-            advice: "",
-            others: Vec::new(),
-            closed_again: None,
-            shared_by: Vec::new(),
-        }
+        let file = FileInfo::new(Some(path.into()), 1, 2, FileType::Regular);
+        let (cause, severity) = (Cause::Reopened, Severity::Warning);
+        Finding::new(1, Change::Found, process, file, cause, severity)
     }
 
     fn process(cgroup: &str) -> ProcessInfo {

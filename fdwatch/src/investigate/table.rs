@@ -65,11 +65,11 @@ fn file(pid: u32, fd: u32, slot: &Slot) -> FileInfo {
             .as_ref()
             .is_some_and(|name| name.deleted && !slot.is_temporary() && !is_memory(&name.path)),
         pinned: name.as_ref().and_then(|name| name.pinned),
-        process_path: None,
-        host_path: None,
-        path: name.map(|name| name.path),
-        dev: slot.dev,
-        ino: slot.ino,
-        file_type: slot.file_type(),
+        ..FileInfo::new(
+            name.map(|name| name.path),
+            slot.dev,
+            slot.ino,
+            slot.file_type(),
+        )
     }
 }

@@ -159,16 +159,12 @@ pub(super) fn told(kind: Kind, comm: &str, path: Option<&str>) -> Told {
         kind,
         process,
         into: None,
-        file: FileInfo {
-            path: path.map(|path| path.as_bytes().to_vec()),
-            dev: 1,
-            ino: 1,
-            file_type: FileType::Regular,
-            deleted: false,
-            pinned: None,
-            process_path: None,
-            host_path: None,
-        },
+        file: FileInfo::new(
+            path.map(|path| path.as_bytes().to_vec()),
+            1,
+            1,
+            FileType::Regular,
+        ),
         descriptor,
         at: Moment(1),
     }

@@ -132,38 +132,17 @@ pub(crate) fn config(url: &str, spool: &Path) -> Fleet {
 }
 
 pub(crate) fn event(number: u64) -> Event {
-    let finding = Finding {
-        id: number,
-        change: Change::Found,
-        process: ProcessInfo {
-            pid: 7,
-            start_time: 5,
-            comm: b"app".to_vec(),
-            who: Who::of(&format!("/system.slice/{PROGRAM}")),
-            ..ProcessInfo::default()
-        },
-        file: FileInfo {
-            path: Some(format!("/var/log/{number}.log\u{0}'\"\\\n").into_bytes()),
-            dev: 1,
-            ino: 2,
-            file_type: FileType::Regular,
-            deleted: false,
-            pinned: None,
-            process_path: None,
-            host_path: None,
-        },
-        fds: Vec::new(),
-        closed: Vec::new(),
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::Reopened,
-        severity: Severity::Warning,
-        advice: "",
-        others: Vec::new(),
-        closed_again: None,
-        shared_by: Vec::new(),
+    let process = ProcessInfo {
+        pid: 7,
+        start_time: 5,
+        comm: b"app".to_vec(),
+        who: Who::of(&format!("/system.slice/{PROGRAM}")),
+        ..ProcessInfo::default()
     };
+    let path = format!("/var/log/{number}.log\u{0}'\"\\\n").into_bytes();
+    let file = FileInfo::new(Some(path), 1, 2, FileType::Regular);
+    let (cause, severity) = (Cause::Reopened, Severity::Warning);
+    let finding = Finding::new(number, Change::Found, process, file, cause, severity);
     Event {
         number,
         at: Moment(number),

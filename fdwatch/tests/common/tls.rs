@@ -24,22 +24,8 @@ impl Authority {
         };
         let name = directory.file_name().unwrap_or_default();
         let name = format!("/CN={}", name.display());
-        authority.openssl(&[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            &name,
-            "-days",
-            "2",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
+        authority.make_key(&[
+            "-x509", "-subj", &name, "-days", "2", "-keyout", "ca.key", "-out", "ca.pem",
         ]);
         authority
     }
@@ -53,20 +39,7 @@ impl Authority {
     pub(crate) fn sign(&self, name: &str, names: &str) -> (PathBuf, PathBuf) {
         let [request, extension, certificate, key] =
             ["csr", "ext", "crt", "key"].map(|kind| format!("{name}.{kind}"));
-        self.openssl(&[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            "/CN=x",
-            "-keyout",
-            &key,
-            "-out",
-            &request,
-        ]);
+        self.make_key(&["-subj", "/CN=x", "-keyout", &key, "-out", &request]);
         let names = format!("subjectAltName={names}\n");
         fs::write(self.directory.join(&extension), names).expect("a file can be written");
         self.openssl(&[
@@ -87,6 +60,19 @@ impl Authority {
             &certificate,
         ]);
         (self.directory.join(certificate), self.directory.join(key))
+    }
+
+    /// A key, and what is asked for with it.
+    fn make_key(&self, arguments: &[&str]) {
+        let new = [
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ];
+        self.openssl(&[&new, arguments].concat());
     }
 
     fn openssl(&self, arguments: &[&str]) {

@@ -36,35 +36,16 @@ const HOUR: u64 = 3_600_000_000_000;
 
 /// A finding of a process named `comm` on `path`.
 fn told(number: u64, key: u128, change: Change, comm: &[u8], path: &[u8]) -> Event {
+    let process = ProcessInfo {
+        pid: 4242,
+        comm: comm.to_vec(),
+        ..ProcessInfo::default()
+    };
+    let file = FileInfo::new(Some(path.to_vec()), 8 << 20 | 1, 99, FileType::Regular);
+    let (cause, severity) = (Cause::Reopened, Severity::Warning);
     let finding = Finding {
-        id: number,
-        change,
-        process: ProcessInfo {
-            pid: 4242,
-            comm: comm.to_vec(),
-            ..ProcessInfo::default()
-        },
-        file: FileInfo {
-            path: Some(path.to_vec()),
-            dev: 8 << 20 | 1,
-            ino: 99,
-            file_type: FileType::Regular,
-            deleted: false,
-            pinned: None,
-            process_path: None,
-            host_path: None,
-        },
-        fds: Vec::new(),
-        closed: Vec::new(),
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::Reopened,
-        severity: Severity::Warning,
         advice: "none",
-        others: Vec::new(),
-        closed_again: None,
-        shared_by: Vec::new(),
+        ..Finding::new(number, change, process, file, cause, severity)
     };
     let (at, wall_time) = (Moment(proc::boottime()), proc::wall_time());
     let clock = Clock::new(wall_time, at.0);

@@ -41,31 +41,17 @@ pub(crate) fn process() -> ProcessInfo {
 }
 
 pub(crate) fn finding() -> Told {
+    let path = Some(b"/var/log/x.log".to_vec());
+    let file = FileInfo {
+        deleted: true,
+        pinned: Some(4096),
+        ..FileInfo::new(path, 8 << 20 | 1, 99, FileType::Regular)
+    };
+    let (cause, severity) = (Cause::Reopened, Severity::Warning);
     Told::Finding(Box::new(Finding {
-        id: 1,
-        change: Change::Gone,
-        process: process(),
-        file: FileInfo {
-            path: Some(b"/var/log/x.log".to_vec()),
-            dev: 8 << 20 | 1,
-            ino: 99,
-            file_type: FileType::Regular,
-            deleted: true,
-            pinned: Some(4096),
-            process_path: None,
-            host_path: None,
-        },
-        fds: Vec::new(),
-        closed: Vec::new(),
-        more_closed: 0,
         lifetime: Some(1_500_000_000),
-        times: 1,
-        cause: Cause::Reopened,
-        severity: Severity::Warning,
         advice: "close it",
-        others: Vec::new(),
-        closed_again: None,
-        shared_by: Vec::new(),
+        ..Finding::new(1, Change::Gone, process(), file, cause, severity)
     }))
 }
 

@@ -402,7 +402,7 @@ async fn written(
         })
     });
     let body = json!({
-        "schema": 1,
+        "schema": SCHEMA,
         "type": "written",
         "time": time,
         "host": host,

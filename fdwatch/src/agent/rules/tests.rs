@@ -40,31 +40,12 @@ fn finding(id: u64, of: ProcessInfo, path: &str, fds: u32) -> Finding {
         };
         crate::diagnose::Descriptor::new(fd, &slot, way)
     });
+    let fds = descriptors.collect();
+    let file = FileInfo::new(Some(path.into()), 1, 2, FileType::Regular);
+    let (cause, severity) = (Cause::Reopened, Severity::Warning);
     Finding {
-        id,
-        change: Change::Found,
-        fds: descriptors.collect(),
-        process: of,
-        file: FileInfo {
-            path: Some(path.into()),
-            dev: 1,
-            ino: 2,
-            file_type: FileType::Regular,
-            deleted: false,
-            pinned: None,
-            process_path: None,
-            host_path: None,
-        },
-        closed: Vec::new(),
-        more_closed: 0,
-        lifetime: None,
-        times: 1,
-        cause: Cause::Reopened,
-        severity: Severity::Warning,
-        advice: "",
-        others: Vec::new(),
-        closed_again: None,
-        shared_by: Vec::new(),
+        fds,
+        ..Finding::new(id, Change::Found, of, file, cause, severity)
     }
 }
 

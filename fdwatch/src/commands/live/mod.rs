@@ -417,31 +417,30 @@ impl Live {
             }
             engine.record(record, now());
         });
-        if let Err(error) = taken {
+        let outcome = match taken {
+            Ok(()) => {
+                mark(recorder, Frame::EndAudit)?;
+                Some(engine.end_audit())
+            }
             // What is lost meanwhile is counted, and the next one comes to it.
-            mark(recorder, Frame::BreakOffAudit)?;
-            engine.break_off_audit();
-            note(&format!("{error}; it is tried again"));
-            let ended = now();
-            let took = ended.since(began);
-            self.audit_time += took;
-            self.last_audit = ended;
-            self.next_audit = Some(Moment(
-                ended.0 + AUDIT_EVERY.max(took.saturating_mul(AUDIT_SHARE)),
-            ));
-            return Ok(());
-        }
-        mark(recorder, Frame::EndAudit)?;
-        let outcome = engine.end_audit();
-        engine.model.rest();
-        for tgid in outcome.unvisited {
-            if proc::is_to_be_forgotten(&engine.model, tgid) {
-                engine.forget(tgid);
-                if let Some(recorder) = recorder {
-                    let tgid = u64::from(tgid).to_le_bytes();
-                    recorder
-                        .frame(Frame::Forget, now(), &tgid)
-                        .context(CANNOT_RECORD)?;
+            Err(error) => {
+                mark(recorder, Frame::BreakOffAudit)?;
+                engine.break_off_audit();
+                note(&format!("{error}; it is tried again"));
+                None
+            }
+        };
+        if let Some(outcome) = &outcome {
+            engine.model.rest();
+            for &tgid in &outcome.unvisited {
+                if proc::is_to_be_forgotten(&engine.model, tgid) {
+                    engine.forget(tgid);
+                    if let Some(recorder) = recorder {
+                        let tgid = u64::from(tgid).to_le_bytes();
+                        recorder
+                            .frame(Frame::Forget, now(), &tgid)
+                            .context(CANNOT_RECORD)?;
+                    }
                 }
             }
         }
@@ -449,20 +448,24 @@ impl Live {
         let took = ended.since(began);
         self.audit_time += took;
         // One look more, and no third: where much is going on there is always something open.
-        let wait = if outcome.is_open && !self.is_second_look {
-            self.is_second_look = true;
-            self.audit_took = took;
-            AUDIT_AGAIN.max(took.saturating_mul(AUDIT_AGAIN_SHARE))
-        } else {
-            let both = took
-                + if self.is_second_look {
-                    self.audit_took
-                } else {
-                    0
-                };
-            self.is_second_look = false;
-            self.audit_took = took;
-            AUDIT_EVERY.max(both.saturating_mul(AUDIT_SHARE))
+        let wait = match outcome {
+            None => AUDIT_EVERY.max(took.saturating_mul(AUDIT_SHARE)),
+            Some(outcome) if outcome.is_open && !self.is_second_look => {
+                self.is_second_look = true;
+                self.audit_took = took;
+                AUDIT_AGAIN.max(took.saturating_mul(AUDIT_AGAIN_SHARE))
+            }
+            Some(_) => {
+                let both = took
+                    + if self.is_second_look {
+                        self.audit_took
+                    } else {
+                        0
+                    };
+                self.is_second_look = false;
+                self.audit_took = took;
+                AUDIT_EVERY.max(both.saturating_mul(AUDIT_SHARE))
+            }
         };
         self.last_audit = ended;
         self.next_audit = Some(Moment(ended.0 + wait));

@@ -371,16 +371,12 @@ fn told(leak: &Leak, leaks: &Leaks, detail: Option<&Detail>, places: &mut Places
         kind,
         process: made_by,
         into,
-        file: FileInfo {
-            path: descriptor.asked_path.clone(),
-            dev: slot.dev,
-            ino: slot.ino,
-            file_type: slot.file_type(),
-            deleted: false,
-            pinned: None,
-            process_path: None,
-            host_path: None,
-        },
+        file: FileInfo::new(
+            descriptor.asked_path.clone(),
+            slot.dev,
+            slot.ino,
+            slot.file_type(),
+        ),
         descriptor,
         at,
     }
