@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use fdwatch::fleet::{
-    questions::{Asked, By, Found, Source},
+    questions::{Asked, By, Found, MOST_ROWS, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::Wanted,
     setup,
@@ -34,6 +34,8 @@ const BATCH: u64 = 100_000;
 const BUGS: u64 = 60;
 const WRITERS: usize = 2;
 const HOUR: u64 = 3600;
+/// Lines that the command shows if it is not told otherwise.
+const LINES: usize = 50;
 
 /// splitmix64: the same numbers from the same seed.
 struct Random(u64);
@@ -256,11 +258,22 @@ impl Simulation {
         let (day_long, week_long) = (86_400, 7 * 86_400);
         for long in [day_long, all_long] {
             let asked = Asked::since(now - long, now, 1);
-            for by in [By::Signature, By::Service, By::Host, By::Path] {
+            for (by, most) in [
+                (By::Signature, LINES),
+                (By::Service, LINES),
+                (By::Path, LINES),
+                (By::Host, LINES),
+                (By::Host, MOST_ROWS),
+            ] {
                 let began = Instant::now();
-                let count = source.duplicates(&asked, by).await?.len();
-                let what = format!("duplicates by {by:?}, {} h", long / 3600);
-                told(&what, count, began);
+                let lines = source.duplicates(&asked, by, most).await?;
+                let what = format!(
+                    "duplicates by {by:?}, {} h, {} of {} lines",
+                    long / 3600,
+                    lines.shown.len(),
+                    lines.count
+                );
+                told(&what, began);
             }
             if day_long == all_long {
                 break;
@@ -268,8 +281,8 @@ impl Simulation {
         }
         let began = Instant::now();
         let new = Asked::new_since(now - 7200, week_long, now, 1);
-        let all = source.duplicates(&new, By::Signature).await?;
-        told("new, 2 h", all.len(), began);
+        let all = source.duplicates(&new, By::Signature, LINES).await?.shown;
+        told(&format!("new, 2 h, {} lines", all.len()), began);
         let named: Vec<_> = all.iter().map(|one| &one.program[..]).collect();
         ensure!(
             named == [format!("service-{BUGS}.service")],
@@ -288,24 +301,21 @@ impl Simulation {
             let Found::One(shown) = source.show(&week.clone().of(&signature)).await? else {
                 anyhow::bail!("{signature} is not found");
             };
-            told(what, shown.hosts.len(), began);
+            told(&format!("{what}, {} hosts", shown.hosts.len()), began);
         }
         let began = Instant::now();
         let count = source.hosts(&week).await?.len();
-        told("hosts, 7 d", count, began);
+        told(&format!("hosts, 7 d, {count} lines"), began);
         let began = Instant::now();
         let day = Asked::since(now - day_long, now, 1);
         let count = source.shared(&day).await?.len();
-        told("shared, 24 h", count, began);
+        told(&format!("shared, 24 h, {count} lines"), began);
         Ok(())
     }
 }
 
-fn told(what: &str, rows: usize, began: Instant) {
-    println!(
-        "{what}: {rows} rows, {:.2} s",
-        began.elapsed().as_secs_f64()
-    );
+fn told(what: &str, began: Instant) {
+    println!("{what}: {:.2} s", began.elapsed().as_secs_f64());
 }
 
 fn names(bug: u64) -> (String, String) {

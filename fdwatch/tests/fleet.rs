@@ -183,7 +183,7 @@ fn where_the_server_does_not_delete_by_itself_setting_up_deletes_what_is_too_old
         let done = setup::init(&client, &wanted).await.unwrap();
         assert!(done.deleted > 0);
         // Days for themselves; of files that are shared, which are kept by months, the month as a whole.
-        for (table, left) in [("findings", 3), ("hourly", 6), ("hourly_hosts", 6)] {
+        for (table, left) in [("findings", 3), ("signature_hours", 6), ("host_hours", 6)] {
             let count = server.query(&format!("SELECT count() FROM fdwatch.{table}"));
             assert_eq!(count.trim(), left.to_string(), "{table}");
         }
@@ -196,16 +196,21 @@ async fn same_answers(server: &Source, memory: &Source) {
     let day = Asked::since(NOW - 86_400, NOW, 1);
     for by in [By::Signature, By::Service, By::Host, By::Path] {
         for asked in [day.clone(), Asked::since(NOW - 7200, NOW, 3)] {
-            let expected = memory.duplicates(&asked, by).await.unwrap();
-            assert!(!expected.is_empty());
-            let got = server.duplicates(&asked, by).await.unwrap();
-            assert_eq!(got, expected, "{by:?} {asked:?}");
+            // All of them, and fewer than there are.
+            for most in [100, 2] {
+                let expected = memory.duplicates(&asked, by, most).await.unwrap();
+                assert!(!expected.shown.is_empty());
+                let got = server.duplicates(&asked, by, most).await.unwrap();
+                assert_eq!(got, expected, "{by:?} {asked:?}");
+            }
         }
     }
     let new = Asked::new_since(NOW - 3600, 86_400, NOW, 1);
-    let found = server.duplicates(&new, By::Signature).await.unwrap();
-    assert_eq!(found, memory.duplicates(&new, By::Signature).await.unwrap());
-    assert_eq!(found.len(), 1);
+    let found = server.duplicates(&new, By::Signature, 9).await.unwrap();
+    let expected = memory.duplicates(&new, By::Signature, 9).await.unwrap();
+    assert_eq!(found, expected);
+    assert_eq!(found.count, 1);
+    let found = found.shown;
     assert_eq!((&found[0].program[..], found[0].hosts), ("new.service", 3));
     let hosts = server.hosts(&day).await.unwrap();
     let mut expected = memory.hosts(&day).await.unwrap();
@@ -216,9 +221,10 @@ async fn same_answers(server: &Source, memory: &Source) {
     assert_eq!(shared, memory.shared(&day).await.unwrap());
     assert_eq!(shared.len(), 3);
     let one = memory
-        .duplicates(&day, By::Signature)
+        .duplicates(&day, By::Signature, 1)
         .await
         .unwrap()
+        .shown
         .remove(0);
     for name in [&one.signature[..], &one.signature[..12]] {
         let asked = day.clone().of(name);

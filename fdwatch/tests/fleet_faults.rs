@@ -204,21 +204,27 @@ fn rows_that_came_into_some_tables_alone_come_into_all() {
     };
     // The hours' numbers alone are on a disk that is full: a view that is filled after the rows are there.
     server.kill();
-    let hourly = directory.path().join("data/data/fdwatch/hourly");
+    let hours = directory.path().join("data/data/fdwatch/signature_hours");
     let kept = directory.path().join("kept");
-    copy(&hourly, &kept);
-    let small = Small::at(hourly.clone(), "64k");
-    copy(&kept.join("."), &hourly);
+    copy(&hours, &kept);
+    let small = Small::at(hours.clone(), "64k");
+    copy(&kept.join("."), &hours);
     server.restart();
     let spool = directory.path().join("spool");
     let writer = Writer::start(config(&server.url(), &spool), "web-1");
     writer.tell(0..2000);
-    writer.trouble("fleet", "while pushing to view fdwatch.hourly_view");
+    writer.trouble(
+        "fleet",
+        "while pushing to view fdwatch.signature_hours_view",
+    );
     refused(directory.path(), 2);
     // These are there already, and yet they are not taken.
     let rows = server.query("SELECT count() FROM fdwatch.findings");
     assert!(rows.trim().parse::<u64>().unwrap() > 0);
-    assert_eq!(server.query("SELECT count() FROM fdwatch.hourly"), "0\n");
+    assert_eq!(
+        server.query("SELECT count() FROM fdwatch.signature_hours"),
+        "0\n"
+    );
     assert_eq!(writer.counts.now()[2..], [0, 0]);
     small.resize("64m");
     writer.wait_for(2000);

@@ -74,7 +74,7 @@ async fn ask_all(client: Client) {
     let asked = Asked::since(NOW - 100, NOW, 1);
     let source = Source::Server(client);
     for by in [By::Signature, By::Service, By::Host, By::Path] {
-        assert_eq!(source.duplicates(&asked, by).await.unwrap().len(), 1);
+        assert_eq!(source.duplicates(&asked, by, 9).await.unwrap().count, 1);
     }
     assert_eq!(source.hosts(&asked).await.unwrap().len(), 1);
     assert!(source.shared(&asked).await.is_ok());
@@ -183,7 +183,13 @@ fn the_printed_grants_of_the_present_engine_let_users_write_or_ask_and_no_more()
     runtime().block_on(async {
         let writer = client(&server.url());
         write_all(&writer).await.unwrap();
-        for table in ["findings", "examples", "heartbeats", "hourly", "hosts"] {
+        for table in [
+            "findings",
+            "examples",
+            "heartbeats",
+            "signature_hours",
+            "hosts",
+        ] {
             let read = writer
                 .run(&format!("SELECT * FROM fdwatch.{table}"), &[])
                 .await;

@@ -10,7 +10,7 @@ use common::{
     fleet::{NOW, client, runtime, wanted},
 };
 use fdwatch::fleet::{
-    questions::{Asked, Source},
+    questions::{Asked, By, Source},
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::{self, VERSION, Wanted},
     setup,
@@ -19,17 +19,27 @@ use fdwatch::fleet::{
 
 /// What made the tables of an earlier version.
 fn statements_of(version: u32, engine: schema::Engine) -> Vec<String> {
+    let rollups = include_str!("fixtures/fleet_rollups_3.sql");
+    let rollups = rollups
+        .split_terminator(";\n")
+        .filter(|_| version < 4)
+        .map(str::to_owned);
     let all = schema::statements(&wanted(), engine, 0).unwrap();
-    let all = all
-        .into_iter()
-        .filter(|it| version > 1 || !it.contains("shared_files"));
+    let is_newer = |it: &str| {
+        let came = [("shared_files", 2), ("signature_", 4), ("host_", 4)];
+        let mut came = came.into_iter();
+        came.any(|(name, since)| version < since && it.contains(&format!("fdwatch.{name}")))
+    };
+    let all = all.into_iter().filter(|it| !is_newer(it)).chain(rollups);
     let all = all.map(|it| {
-        it.replace(", files_left_out UInt64", "")
-            .replace(", files_left_out", "")
-            .replace(
-                &format!("VALUES ({VERSION},"),
-                &format!("VALUES ({version},"),
-            )
+        let told = [VERSION, version].map(|it| format!("VALUES ({it},"));
+        let it = it.replace(&told[0], &told[1]);
+        if version < 3 {
+            it.replace(", files_left_out UInt64", "")
+                .replace(", files_left_out", "")
+        } else {
+            it
+        }
     });
     all.collect()
 }
@@ -64,7 +74,10 @@ fn tables_of_earlier_versions_are_brought_to_this_one() {
 async fn upgrade(client: &Client, version: u32) {
     let engine = setup::engine(client).await.unwrap();
     for statement in statements_of(version, engine) {
-        assert!(!statement.contains("files_left_out"), "{statement}");
+        assert!(
+            version == 3 || !statement.contains("files_left_out"),
+            "{statement}"
+        );
         client.run(&statement, engine.settings()).await.unwrap();
     }
     // Of an agent that is newer than the tables: what they have no column for is left out.
@@ -72,6 +85,17 @@ async fn upgrade(client: &Client, version: u32) {
         .insert(Table::Heartbeats, &heartbeat("before", 1))
         .await
         .unwrap();
+    let mut lines = Vec::new();
+    let row = FindingRow {
+        time: NOW - 60,
+        host: "web-1".into(),
+        signature: "v1:ab".into(),
+        severity: 2,
+        fds: 3,
+        ..FindingRow::default()
+    };
+    add_line(&mut lines, &row).unwrap();
+    client.insert(Table::Findings, &lines).await.unwrap();
     // It is cut off before it is told to be done.
     let mut cut = schema::statements(&wanted(), engine, version).unwrap();
     assert!(cut.pop().unwrap().contains("schema_version"));
@@ -104,8 +128,25 @@ async fn upgrade(client: &Client, version: u32) {
         .iter()
         .map(|it| (&it.host[..], it.files_left_out))
         .collect();
-    assert_eq!(hosts, [("before", 0), ("since", 7)]);
+    let before = u64::from(version == 3);
+    assert_eq!(hosts, [("before", before), ("since", 7)]);
     assert_eq!(source.shared(&asked).await.unwrap()[0].hosts, 2);
+    // Rollups that came since have what was there before, though it was taken in twice.
+    for asked in [asked, Asked::since(NOW - 30 * 86_400, NOW, 1)] {
+        for by in [By::Signature, By::Host] {
+            let found = source.duplicates(&asked, by, 9).await.unwrap();
+            assert_eq!(found.count, 1, "{by:?} {asked:?}");
+            let one = &found.shown[0];
+            assert_eq!((one.hosts, one.findings, one.descriptors), (1, 1, 3));
+        }
+    }
+    let tables = client
+        .run("SHOW TABLES FROM fdwatch FORMAT TabSeparated", &[])
+        .await
+        .unwrap();
+    for gone in ["hourly", "daily"] {
+        assert!(!tables.contains(gone), "{tables}");
+    }
 }
 
 #[test]
@@ -143,7 +184,12 @@ fn only_what_is_too_old_is_deleted_where_the_server_does_not_do_it() {
             server.query(&query).trim().parse::<u32>().unwrap()
         };
         assert_eq!(left("findings"), 2);
-        for table in ["hourly", "hourly_hosts", "daily", "daily_hosts"] {
+        for table in [
+            "signature_hours",
+            "host_hours",
+            "signature_days",
+            "host_days",
+        ] {
             assert_eq!(left(table), 3, "{table}");
         }
         assert_eq!(setup::init(&client, &wanted).await.unwrap().deleted, 0);

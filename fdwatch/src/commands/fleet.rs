@@ -55,7 +55,8 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             question,
         } => {
             let asked = Asked::since(since.seconds(now), now, level(question.severity));
-            let all = source(question, now).await?.duplicates(&asked, *by).await?;
+            let source = source(question, now).await?;
+            let all = source.duplicates(&asked, *by, question.limit).await?;
             Ok(show(question, now).answer(Answer::Duplicates(&all, *by)))
         }
         FleetCommand::New {
@@ -67,7 +68,9 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let since = since.seconds(now);
             let asked = Asked::new_since(since, before, now, level(question.severity));
             let source = source(question, now).await?;
-            let all = source.duplicates(&asked, By::Signature).await?;
+            let all = source
+                .duplicates(&asked, By::Signature, question.limit)
+                .await?;
             Ok(show(question, now).answer(Answer::Duplicates(&all, By::Signature)))
         }
         FleetCommand::Show {

@@ -165,6 +165,25 @@ pub(super) fn sort(all: &mut [Duplicates]) {
     });
 }
 
+/// Lines of an answer that may have many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines<T> {
+    /// Those that come first.
+    pub shown: Vec<T>,
+    /// How many there are; those that are in no answer beyond [`MOST_ROWS`] count as one.
+    pub count: usize,
+}
+
+impl<T> Lines<T> {
+    /// All there are, of which so many are shown.
+    #[must_use]
+    pub fn of(mut all: Vec<T>, most: usize) -> Self {
+        let count = all.len();
+        all.truncate(most.min(MOST_ROWS));
+        Self { shown: all, count }
+    }
+}
+
 /// A host that has a signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostOf {
@@ -308,22 +327,39 @@ pub enum Source {
 }
 
 impl Source {
-    /// Duplicates, put together.
+    /// Duplicates, put together: so many lines of them.
     ///
     /// # Errors
     ///
     /// If the server cannot be asked.
-    pub async fn duplicates(&self, asked: &Asked, by: By) -> Result<Vec<Duplicates>, StoreError> {
-        match self {
-            Self::Agents(rows) => Ok(rows.duplicates(asked, by)),
-            Self::Server(client) => {
-                let question = sql::duplicates(by, asked);
-                let mut all: Vec<Duplicates> =
-                    client.ask(&question, Asked::STRUCTURE, asked).await?;
-                sort(&mut all);
-                Ok(all)
-            }
+    pub async fn duplicates(
+        &self,
+        asked: &Asked,
+        by: By,
+        most: usize,
+    ) -> Result<Lines<Duplicates>, StoreError> {
+        let client = match self {
+            Self::Agents(rows) => return Ok(Lines::of(rows.duplicates(asked, by), most)),
+            Self::Server(client) => client,
+        };
+        // Of hosts there may be many times what is shown, and all of each takes the server long.
+        let read = match by {
+            By::Host => most.min(MOST_ROWS),
+            _ => MOST_ROWS + 1,
+        };
+        let question = sql::duplicates(by, asked, read);
+        let mut all: Vec<Duplicates> = client.ask(&question, Asked::STRUCTURE, asked).await?;
+        sort(&mut all);
+        let mut lines = Lines::of(all, most);
+        if by == By::Host && lines.count == read {
+            let count: Vec<sql::Count> = client
+                .ask(&sql::count(asked), Asked::STRUCTURE, asked)
+                .await?;
+            let count = count.first().map_or(0, |it| it.count);
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            lines.count = count.clamp(read, MOST_ROWS + 1);
         }
+        Ok(lines)
     }
 
     /// All of a signature, or of the one that begins so.
@@ -349,8 +385,8 @@ impl Source {
             });
         };
         let asked = asked.clone().of(name);
-        let mut all = self.duplicates(&asked, By::Signature).await?;
-        let Some(all) = all.pop() else {
+        let all = self.duplicates(&asked, By::Signature, 1).await?;
+        let Some(all) = all.shown.into_iter().next() else {
             return Ok(Found::None);
         };
         let (hosts, example) = match self {

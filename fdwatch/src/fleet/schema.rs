@@ -2,19 +2,23 @@
 //!
 //! Rows may be written more than once: a batch is sent again when its connection was cut before the
 //! server could answer. So nothing here adds up numbers. Tables of rows replace what is the same row;
-//! rollups hold sets (`uniq`) of who was there, and the first and last time, which come out the same
+//! rollups hold sets of who was there, and the first and last time, which come out the same
 //! however often a row is taken in. For that reason the server is not to leave out batches it knows
 //! already (`insert_deduplicate=0`): it would leave them out of the rollups as well, though a rollup
 //! may be what failed at the first try.
 //!
 //! The same texts are for 18.16 and for what came since; where they cannot be, [`Engine`] tells.
 
+pub(super) mod tables;
+
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Result, bail, ensure};
 
+use self::tables::{ADDED, ALL, GONE, Made, Rollup, TABLES, TIME, WORD};
+
 /// What the schema here is. What a server has that is older is brought up to it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The codes of errors that say that a column is there: of 18.16 (`ILLEGAL_COLUMN`), and of what came
 /// since (`DUPLICATE_COLUMN`).
@@ -113,332 +117,6 @@ pub fn identifier(name: &str) -> Result<&str> {
     Ok(name)
 }
 
-const TIME: &str = "DateTime('UTC')";
-const WORD: &str = "LowCardinality(String)";
-
-const FINDINGS: &str = "\
-time {TIME}, host {WORD}, labels {WORD}, run UInt64, number UInt64, key UInt64, process UInt64, \
-signature {WORD}, program {WORD}, cause {WORD}, path {WORD}, severity UInt8, change UInt8, \
-fds UInt32, pid UInt32, comm {WORD}, file String, network {WORD}, ino UInt64, writers UInt32";
-
-const EXAMPLES: &str = "time {TIME}, host {WORD}, signature {WORD}, frames String, finding String";
-
-const HEARTBEATS: &str = "\
-time {TIME}, host {WORD}, labels {WORD}, run UInt64, version {WORD}, kernel {WORD}, mode {WORD}, \
-events UInt64, lost UInt64, drift UInt64, not_followed UInt32, cpu Float64, memory UInt64, \
-findings UInt32, spooled UInt64, dropped UInt64, files_left_out UInt64";
-
-/// A set, or a time, that rows of a rollup hold.
-struct State {
-    /// The column is called so, with `_state` behind it.
-    name: &'static str,
-    /// The function that makes it.
-    function: &'static str,
-    /// Of which type.
-    kind: &'static str,
-    /// And of what.
-    of: &'static str,
-}
-
-impl State {
-    fn column(&self) -> String {
-        let Self {
-            name,
-            function,
-            kind,
-            ..
-        } = self;
-        format!("{name}_state AggregateFunction({function}, {kind})")
-    }
-
-    fn make(&self) -> String {
-        let Self {
-            name, function, of, ..
-        } = self;
-        format!("{function}State({of}) AS {name}_state")
-    }
-}
-
-/// Exact up to 65,536, and within a percent or so beyond.
-const SET: &str = "uniq";
-
-/// As many hosts as there are.
-const HOSTS: State = State {
-    name: "hosts",
-    function: "uniqExact",
-    kind: "UInt64",
-    of: "cityHash64(host)",
-};
-
-const SIGNATURES: State = State {
-    name: "signatures",
-    function: SET,
-    kind: "UInt64",
-    of: "cityHash64(signature)",
-};
-
-/// What all rollups have. Of each finding there are as many descriptors as it had at the most: so that
-/// they can be counted as a set. Beyond 256 of one finding they are not counted one by one.
-const COMMON: [State; 5] = [
-    State {
-        name: "processes",
-        function: SET,
-        kind: "UInt64",
-        of: "cityHash64(host, process)",
-    },
-    State {
-        name: "findings",
-        function: SET,
-        kind: "UInt64",
-        of: "cityHash64(host, key)",
-    },
-    State {
-        name: "descriptors",
-        function: "uniqArray",
-        kind: "Array(UInt64)",
-        of: "arrayMap(i -> cityHash64(host, key) + i, range(toUInt64(least(fds, 256))))",
-    },
-    State {
-        name: "first",
-        function: "min",
-        kind: "UInt32",
-        of: "toUInt32(time)",
-    },
-    State {
-        name: "last",
-        function: "max",
-        kind: "UInt32",
-        of: "toUInt32(time)",
-    },
-];
-
-/// A rollup: what its rows are of, and what they hold.
-struct Rollup {
-    /// The columns that rows are one by, and how they are made of the table it is filled from.
-    keys: &'static [(&'static str, &'static str)],
-    /// Beside those in common.
-    state: State,
-}
-
-impl Rollup {
-    fn states(&self) -> impl Iterator<Item = &State> {
-        std::iter::once(&self.state).chain(&COMMON)
-    }
-
-    fn select(&self) -> String {
-        let keys = self.keys.iter().map(|(name, of)| {
-            if name == of {
-                (*name).to_owned()
-            } else {
-                format!("{of} AS {name}")
-            }
-        });
-        let states = self.states().map(State::make);
-        keys.chain(states).collect::<Vec<_>>().join(", ")
-    }
-
-    fn group(&self) -> String {
-        let keys: Vec<_> = self.keys.iter().map(|&(name, _)| name).collect();
-        keys.join(", ")
-    }
-}
-
-const HOUR: (&str, &str) = ("hour", "toStartOfHour(time)");
-/// Days have the same name as hours, for questions to be the same of both. They are made of findings,
-/// too: what fills a table is not always followed by what is filled from it (18.16).
-const DAY: (&str, &str) = (
-    "hour",
-    "toDateTime(intDiv(toUInt32(time), 86400) * 86400, 'UTC')",
-);
-const SIGNATURE: (&str, &str) = ("signature", "signature");
-const HOST: (&str, &str) = ("host", "host");
-const SEVERITY: (&str, &str) = ("severity", "severity");
-/// What a signature is made of. It is the same wherever that is, and a part of the key for the engines'
-/// sake: 26 has no other columns in such a table.
-const PROGRAM: (&str, &str) = ("program", "program");
-const CAUSE: (&str, &str) = ("cause", "cause");
-const PATH: (&str, &str) = ("path", "path");
-
-const BUG_COLUMNS: &str = "hour {TIME}, signature {WORD}, severity UInt8, program {WORD}, \
-                           cause {WORD}, path {WORD}";
-const HOST_COLUMNS: &str = "hour {TIME}, host {WORD}, severity UInt8";
-
-/// All columns of the table that a view reads, one by one: what a view's `*` means when there are more
-/// columns later is not the same in all versions.
-const ALL: &str = "*";
-
-/// A table.
-struct Made {
-    name: &'static str,
-    columns: &'static str,
-    rollup: Option<Rollup>,
-    engine: &'static str,
-    order: &'static str,
-    time: &'static str,
-    /// Rows that are read at once, at the least.
-    granularity: u32,
-    /// By months rather than days, where there is little.
-    by_month: bool,
-    /// How long it is kept: `true` as rollups are.
-    is_rollup: bool,
-    /// The table that fills it, and what of that, where it is no rollup.
-    of: Option<(&'static str, &'static str)>,
-}
-
-impl Made {
-    /// The function of its time that parts are by.
-    const fn part(&self) -> &'static str {
-        if self.by_month {
-            "toYYYYMM"
-        } else {
-            "toYYYYMMDD"
-        }
-    }
-}
-
-/// Columns that came with a version, to tables that were there before: table, column and type. Tables
-/// that are made now have them.
-const ADDED: [&[(&str, &str, &str)]; VERSION as usize] = [
-    &[],
-    &[],
-    &[
-        ("heartbeats", "files_left_out", "UInt64"),
-        ("hosts", "files_left_out", "UInt64"),
-    ],
-];
-
-/// Those of version 1, and those that came with later versions.
-const TABLES: [&[Made]; VERSION as usize] = [
-    &[
-        Made {
-            name: "findings",
-            columns: FINDINGS,
-            rollup: None,
-            engine: "ReplacingMergeTree",
-            order: "signature, host, time, run, number",
-            time: "time",
-            granularity: 8192,
-            by_month: false,
-            is_rollup: false,
-            of: None,
-        },
-        Made {
-            name: "examples",
-            columns: EXAMPLES,
-            rollup: None,
-            // Of each signature some, of different hosts, and the latest of these: with a stack, and without.
-            engine: "ReplacingMergeTree(time)",
-            order: "signature, frames != '', cityHash64(host) % 64",
-            time: "time",
-            granularity: 128,
-            by_month: true,
-            is_rollup: true,
-            of: None,
-        },
-        Made {
-            name: "heartbeats",
-            columns: HEARTBEATS,
-            rollup: None,
-            engine: "ReplacingMergeTree",
-            order: "host, time, run",
-            time: "time",
-            granularity: 8192,
-            by_month: false,
-            is_rollup: false,
-            of: None,
-        },
-        Made {
-            name: "hourly",
-            columns: BUG_COLUMNS,
-            rollup: Some(Rollup {
-                keys: &[HOUR, SIGNATURE, SEVERITY, PROGRAM, CAUSE, PATH],
-                state: HOSTS,
-            }),
-            engine: "AggregatingMergeTree",
-            order: "signature, hour, severity, program, cause, path",
-            time: "hour",
-            granularity: 128,
-            by_month: false,
-            is_rollup: true,
-            of: Some(("findings", "")),
-        },
-        Made {
-            name: "hourly_hosts",
-            columns: HOST_COLUMNS,
-            rollup: Some(Rollup {
-                keys: &[HOUR, HOST, SEVERITY],
-                state: SIGNATURES,
-            }),
-            engine: "AggregatingMergeTree",
-            order: "hour, host, severity",
-            time: "hour",
-            granularity: 8192,
-            by_month: false,
-            is_rollup: true,
-            of: Some(("findings", "")),
-        },
-        Made {
-            name: "daily",
-            columns: BUG_COLUMNS,
-            rollup: Some(Rollup {
-                keys: &[DAY, SIGNATURE, SEVERITY, PROGRAM, CAUSE, PATH],
-                state: HOSTS,
-            }),
-            engine: "AggregatingMergeTree",
-            order: "signature, hour, severity, program, cause, path",
-            time: "hour",
-            granularity: 128,
-            by_month: true,
-            is_rollup: true,
-            of: Some(("findings", "")),
-        },
-        Made {
-            name: "daily_hosts",
-            columns: HOST_COLUMNS,
-            rollup: Some(Rollup {
-                keys: &[DAY, HOST, SEVERITY],
-                state: SIGNATURES,
-            }),
-            engine: "AggregatingMergeTree",
-            order: "hour, host, severity",
-            time: "hour",
-            granularity: 8192,
-            by_month: true,
-            is_rollup: true,
-            of: Some(("findings", "")),
-        },
-        Made {
-            name: "hosts",
-            columns: HEARTBEATS,
-            rollup: None,
-            engine: "ReplacingMergeTree(time)",
-            order: "host",
-            time: "time",
-            granularity: 8192,
-            by_month: true,
-            is_rollup: true,
-            of: Some(("heartbeats", ALL)),
-        },
-    ],
-    &[Made {
-        name: "shared_files",
-        columns: "time {TIME}, network {WORD}, ino UInt64, host {WORD}, program {WORD}, \
-                  file String, writers UInt32",
-        rollup: None,
-        engine: "ReplacingMergeTree(time)",
-        order: "network, ino, host, program",
-        time: "time",
-        granularity: 8192,
-        by_month: true,
-        is_rollup: true,
-        of: Some((
-            "findings",
-            "time, network, ino, host, program, file, writers",
-        )),
-    }],
-    &[],
-];
-
 /// The statements that bring a schema of version `from` (0: none) to this one, in order. All may be run
 /// again.
 ///
@@ -483,6 +161,12 @@ pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<Stri
                 ));
                 all.push(view);
             }
+        }
+        for made in TABLES.iter().skip(from as usize).copied().flatten() {
+            all.extend(fill(made, database));
+        }
+        for name in GONE.iter().skip(from as usize).copied().flatten() {
+            all.extend(take_away(name, database, cluster));
         }
     }
     all.push(format!(
@@ -574,6 +258,29 @@ fn view(made: &Made, engine: Engine, database: &str, cluster: Option<&str>) -> O
     ))
 }
 
+/// Fills a rollup that is new from the rows there are. What comes in at the same time comes by its view,
+/// and counts once.
+fn fill(made: &Made, database: &str) -> Option<String> {
+    let (of, rollup) = (made.of?.0, made.rollup.as_ref()?);
+    let names = rollup.columns();
+    let (select, group) = (rollup.select(), rollup.group());
+    Some(format!(
+        "INSERT INTO {database}.{} ({names}) SELECT {select} FROM {database}.{of} GROUP BY {group}",
+        made.name
+    ))
+}
+
+/// Takes a table away, and first what fills it.
+fn take_away(name: &str, database: &str, cluster: Option<&str>) -> Vec<String> {
+    let on_cluster = on_cluster(cluster);
+    let drop = |suffix: &str| format!("DROP TABLE IF EXISTS {database}.{name}{suffix}{on_cluster}");
+    let mut all = vec![drop("_view"), drop("")];
+    if cluster.is_some() {
+        all.push(drop("_local"));
+    }
+    all
+}
+
 /// Adds a column to a table. Where it is there already this fails with one of [`IS_THERE`], as 18.16 knows
 /// no `ADD COLUMN IF NOT EXISTS`. What spreads a cluster's rows has none itself, and is made anew: 18.16
 /// refuses to alter it on all servers.
@@ -624,7 +331,7 @@ pub(super) fn on_cluster(cluster: Option<&str>) -> String {
 
 /// What spreads a table's rows over a cluster: what is the same row must come to the same server.
 fn spread(database: &str, name: &str, cluster: &str) -> String {
-    let by = if ["hourly", "daily"].contains(&name) {
+    let by = if name.starts_with("signature_") {
         "rand()"
     } else {
         "cityHash64(host)"

@@ -4,7 +4,10 @@
 
 use serde::Deserialize;
 
-use super::questions::{Asked, By, DAY, HOUR, TREND};
+use super::{
+    questions::{Asked, By, DAY, HOUR, TREND, number},
+    schema::tables::{DESCRIPTORS, FIRST, FOUND, HOSTS as HOSTS_SET, LAST, PROCESSES, SIGNATURES},
+};
 
 /// See [`signatures`].
 #[derive(Debug, Deserialize)]
@@ -12,42 +15,39 @@ pub(super) struct Name {
     pub(super) signature: String,
 }
 
-/// Duplicates by what they have in common.
-pub(super) fn duplicates(by: By, asked: &Asked) -> String {
+/// See [`count`].
+#[derive(Debug, Deserialize)]
+pub(super) struct Count {
+    #[serde(deserialize_with = "number")]
+    pub(super) count: u64,
+}
+
+/// Duplicates by what they have in common: so many of them, those on the most hosts and with the most
+/// findings.
+pub(super) fn duplicates(by: By, asked: &Asked, most: usize) -> String {
+    let hosts = HOSTS_SET.merge();
     // What they have in common, what that is told with, and how hosts and signatures are counted.
     let (key, names, hosts, signatures) = match by {
         By::Signature => (
             "signature",
             "signature, any(program) AS program, any(cause) AS cause, any(path) AS path",
-            "uniqExactMerge(hosts_state)",
-            "uniqExact(signature)",
+            hosts,
+            "uniqExact(signature)".to_owned(),
         ),
         By::Service => (
             "program",
             "program",
-            "uniqExactMerge(hosts_state)",
-            "uniqExact(signature)",
+            hosts,
+            "uniqExact(signature)".to_owned(),
         ),
-        By::Path => (
-            "path",
-            "path",
-            "uniqExactMerge(hosts_state)",
-            "uniqExact(signature)",
-        ),
-        By::Host => ("host", "host", "toUInt64(1)", "uniqMerge(signatures_state)"),
+        By::Path => ("path", "path", hosts, "uniqExact(signature)".to_owned()),
+        By::Host => ("host", "host", "toUInt64(1)".to_owned(), SIGNATURES.merge()),
     };
     let (period, unit) = period(asked);
-    let (table, columns, only) = match by {
-        By::Host => (
-            format!("{period}_hosts"),
-            "host, signatures_state",
-            String::new(),
-        ),
-        _ => (
-            period.to_owned(),
-            "signature, program, cause, path, hosts_state",
-            OF_SIGNATURE.to_owned(),
-        ),
+    let table = table(by, period);
+    let (columns, only) = match by {
+        By::Host => ("host, signatures_state", ""),
+        _ => ("signature, program, cause, path, hosts_state", OF_SIGNATURE),
     };
     // What is new has no row before it, and which are new is known from their first times alone.
     let (begin, new) = if asked.first == 0 {
@@ -59,49 +59,86 @@ pub(super) fn duplicates(by: By, asked: &Asked) -> String {
                  intDiv((SELECT first FROM asked), {unit}) * {unit})"
             ),
             format!(
-                " AND {key} GLOBAL IN (SELECT {key} FROM {table} \
+                "{key} GLOBAL IN (SELECT {key} FROM {table} \
                  WHERE hour >= toDateTime((SELECT begin FROM asked)) \
                  AND severity >= (SELECT severity FROM asked){only} \
-                 GROUP BY {key} HAVING minMerge(first_state) >= (SELECT first FROM asked))"
+                 GROUP BY {key} HAVING {} >= (SELECT first FROM asked))",
+                FIRST.merge()
             ),
         )
     };
+    // `PREWHERE`, for 18.16 makes no use of the table's order for `GLOBAL IN` that stands elsewhere.
+    let before = |condition: &str| match condition {
+        "" => String::new(),
+        _ => format!(" PREWHERE {condition}"),
+    };
+    // There are many hosts: which have the most findings is known from these alone.
+    let wanted = if by == By::Host {
+        format!(
+            "host GLOBAL IN (SELECT host FROM {table}{} WHERE hour >= toDateTime({begin}) \
+             AND severity >= (SELECT severity FROM asked) \
+             GROUP BY host ORDER BY {} DESC, host LIMIT {most})",
+            before(&new),
+            FOUND.merge()
+        )
+    } else {
+        new
+    };
     let trend: Vec<_> = (0..TREND)
-        .map(|part| format!("uniqMergeIf(findings_state, part = {part})"))
+        .map(|part| FOUND.merge_if(&format!("part = {part}")))
         .collect();
     format!(
         "SELECT {names}, {hosts} AS hosts, {signatures} AS signatures, \
-         uniqMerge(processes_state) AS processes, \
-         uniqMerge(findings_state) AS findings, \
-         uniqArrayMerge(descriptors_state) AS descriptors, \
-         max(level) AS severity, minMerge(first_state) AS first, maxMerge(last_state) AS last, \
-         [{}] AS trend \
+         {} AS processes, {} AS findings, {} AS descriptors, \
+         max(level) AS severity, {} AS first, {} AS last, [{}] AS trend \
          FROM (SELECT {columns}, severity AS level, processes_state, findings_state, \
          descriptors_state, first_state, last_state, \
          intDiv(greatest(toInt64(toUInt32(hour)), toInt64((SELECT since FROM asked))) \
          - toInt64((SELECT since FROM asked)), toInt64((SELECT width FROM asked))) AS part \
-         FROM {table} WHERE hour >= toDateTime({begin}) \
-         AND level >= (SELECT severity FROM asked){only}{new}) \
-         GROUP BY {key} ORDER BY hosts DESC, findings DESC, {key} LIMIT 10001 FORMAT JSONEachRow",
-        trend.join(", ")
+         FROM {table}{} WHERE hour >= toDateTime({begin}) \
+         AND level >= (SELECT severity FROM asked){only}) \
+         GROUP BY {key} ORDER BY hosts DESC, findings DESC, {key} LIMIT {most} FORMAT JSONEachRow",
+        PROCESSES.merge(),
+        FOUND.merge(),
+        DESCRIPTORS.merge(),
+        FIRST.merge(),
+        LAST.merge(),
+        trend.join(", "),
+        before(&wanted),
+    )
+}
+
+/// How many hosts have duplicates.
+pub(super) fn count(asked: &Asked) -> String {
+    let table = table(By::Host, period(asked).0);
+    format!(
+        "SELECT uniqExact(host) AS count FROM {table} \
+         WHERE hour >= toDateTime((SELECT begin FROM asked)) \
+         AND severity >= (SELECT severity FROM asked) FORMAT JSONEachRow"
     )
 }
 
 const OF_SIGNATURE: &str = " AND ((SELECT signature FROM asked) = '' \
      OR signature = (SELECT signature FROM asked))";
 
-/// The rollup that has what is asked for, and the seconds that its rows are of.
+/// The rollup that has what is asked for.
+fn table(by: By, period: &str) -> String {
+    let of = if by == By::Host { "host" } else { "signature" };
+    format!("{of}_{period}")
+}
+
+/// What its rows are of, and the seconds of that.
 const fn period(asked: &Asked) -> (&'static str, u32) {
     if asked.is_of_days() {
-        ("daily", DAY)
+        ("days", DAY)
     } else {
-        ("hourly", HOUR)
+        ("hours", HOUR)
     }
 }
 
 /// Signatures that begin as what is asked for.
 pub(super) fn signatures(asked: &Asked) -> String {
-    let (table, _) = period(asked);
+    let table = table(By::Signature, period(asked).0);
     format!(
         "SELECT DISTINCT signature FROM {table} \
          WHERE hour >= toDateTime((SELECT begin FROM asked)) \

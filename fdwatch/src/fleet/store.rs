@@ -13,6 +13,9 @@ use thiserror::Error;
 
 use super::{remedy, rows::Table, schema::identifier};
 
+/// How long a statement may take: one that fills a table reads all rows there are.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(2 * 3600);
+
 /// The most that is read of an answer: bytes.
 const LONGEST_ANSWER: usize = 256 << 20;
 
@@ -187,6 +190,7 @@ impl Client {
         settings: &[(&str, &str)],
     ) -> Result<String, StoreError> {
         let request = self.request(settings).body(statement.to_owned());
+        let request = request.timeout(LONGEST_STATEMENT);
         self.send(request).await
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Format, escaped, json::SCHEMA};
-use crate::fleet::questions::{By, Duplicates, Host, MOST_ROWS, SharedFile, Shown};
+use crate::fleet::questions::{By, Duplicates, Host, Lines, MOST_ROWS, SharedFile, Shown};
 
 /// Columns of a name that are shown in a list.
 const WIDEST: usize = 60;
@@ -20,7 +20,7 @@ const SEVERITIES: [&str; 4] = ["", "info", "warning", "critical"];
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'a> {
     /// Duplicates, and what they were put together by.
-    Duplicates(&'a [Duplicates], By),
+    Duplicates(&'a Lines<Duplicates>, By),
     /// A signature.
     Signature(&'a Shown),
     /// Hosts, and after how many seconds one is silent.
@@ -55,23 +55,24 @@ impl Show {
     pub fn answer(&self, answer: Answer<'_>) -> String {
         match (self.format, answer) {
             (Format::Json, Answer::Duplicates(all, _)) => {
-                self.lines("fleet-duplicates", all, |_, line| {
+                self.lines("fleet-duplicates", &all.shown, all.count, |_, line| {
                     times(line);
                     severity(line);
                 })
             }
             (Format::Json, Answer::Hosts(all, silent)) => {
-                self.lines("fleet-host", all, |host, line| {
+                self.lines("fleet-host", all, all.len(), |host, line| {
                     times(line);
                     line["state"] = host.state(self.now, silent).into();
                 })
             }
             (Format::Json, Answer::Shared(all)) => {
-                self.lines("fleet-shared", all, |_, line| times(line))
+                self.lines("fleet-shared", all, all.len(), |_, line| times(line))
             }
             (Format::Json, Answer::Signature(shown)) => self.lines(
                 "fleet-signature",
                 std::slice::from_ref(shown),
+                1,
                 |shown, line| {
                     times(&mut line["all"]);
                     severity(&mut line["all"]);
@@ -96,6 +97,7 @@ impl Show {
         &self,
         kind: &str,
         all: &[T],
+        count: usize,
         change: impl Fn(&T, &mut Value),
     ) -> String {
         let mut text = String::new();
@@ -110,13 +112,13 @@ impl Show {
                 let _ = writeln!(text, "{line}");
             }
         }
-        if all.len() > self.limit {
+        if count > self.limit {
             let more = Line {
                 schema: SCHEMA,
                 kind: "fleet-more",
                 body: serde_json::json!({
-                    "more": all.len() - self.limit,
-                    "exact": all.len() <= MOST_ROWS,
+                    "more": count - self.limit,
+                    "exact": count <= MOST_ROWS,
                 }),
             };
             let _ = writeln!(text, "{}", serde_json::to_string(&more).unwrap_or_default());
@@ -135,7 +137,7 @@ impl Show {
         }
     }
 
-    fn duplicates(&self, all: &[Duplicates], by: By) -> String {
+    fn duplicates(&self, all: &Lines<Duplicates>, by: By) -> String {
         let heads: &[&str] = match by {
             By::Signature => &["SIGNATURE", "PROGRAM", "CAUSE", "PATH"],
             By::Service => &["PROGRAM", "BUGS"],
@@ -151,7 +153,7 @@ impl Show {
             "LAST",
             "TREND",
         ]));
-        for one in all.iter().take(self.limit) {
+        for one in all.shown.iter().take(self.limit) {
             let bugs = one.signatures.to_string();
             let mut row: Vec<String> = match by {
                 By::Signature => [&one.signature, &one.program, &one.cause, &one.path]
@@ -172,11 +174,11 @@ impl Show {
             ]);
             table.push(row);
         }
-        if all.is_empty() {
+        if all.count == 0 {
             return "nothing was found\n".to_owned();
         }
         let mut text = table.text();
-        self.more(all.len(), &mut text);
+        self.more(all.count, &mut text);
         text
     }
 
@@ -462,7 +464,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_names_escaped() {
-        let all = [duplicates("a\x1b[2J"), duplicates("b")];
+        let all = Lines::of(vec![duplicates("a\x1b[2J"), duplicates("b")], 2);
         let text = SHOW.answer(Answer::Duplicates(&all, By::Signature));
         let expected = [
             "SIGNATURE  PROGRAM   CAUSE     PATH              HOSTS  PROCESSES  FDS   SEVERITY  FIRST  LAST  TREND",
@@ -479,7 +481,7 @@ mod tests {
             format: Format::Json,
             ..SHOW
         };
-        let all = [duplicates("a"), duplicates("b")];
+        let all = Lines::of(vec![duplicates("a"), duplicates("b")], 2);
         let text = show.answer(Answer::Duplicates(&all, By::Signature));
         let lines: Vec<Value> = text
             .lines()

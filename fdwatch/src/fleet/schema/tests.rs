@@ -43,16 +43,21 @@ fn an_upgrade_makes_what_came_since_and_nothing_else() {
     let begin = |at: usize| all[at].split(" (").next().unwrap();
     let expected = [
         "CREATE TABLE IF NOT EXISTS fdwatch.shared_files",
+        "CREATE TABLE IF NOT EXISTS fdwatch.signature_hours",
         "ALTER TABLE fdwatch.heartbeats ADD COLUMN files_left_out UInt64",
         "ALTER TABLE fdwatch.hosts ADD COLUMN files_left_out UInt64",
         "DROP TABLE IF EXISTS fdwatch.hosts_view",
+        "INSERT INTO fdwatch.signature_hours",
+        "DROP TABLE IF EXISTS fdwatch.hourly_view",
+        "DROP TABLE IF EXISTS fdwatch.hourly",
         "INSERT INTO fdwatch.schema_version",
     ];
-    assert_eq!([0, 2, 3, 4, 6].map(begin), expected);
+    assert_eq!([0, 2, 10, 11, 12, 14, 18, 19, 26].map(begin), expected);
     assert!(all[1].contains("WHERE network != ''"));
-    assert!(all[5].contains("dropped, files_left_out FROM fdwatch.heartbeats"));
-    assert_eq!(all.len(), 7, "{all:#?}");
-    let all = statements(&wanted(None), engine, 2).unwrap();
-    assert_eq!(all.len(), 5, "{all:#?}");
+    assert!(all[13].contains("dropped, files_left_out FROM fdwatch.heartbeats"));
+    assert!(all[14].contains("FROM fdwatch.findings GROUP BY hour, signature"));
+    assert_eq!(all.len(), 27, "{all:#?}");
+    let all = statements(&wanted(None), engine, 3).unwrap();
+    assert_eq!(all.len(), 8 + 4 + 8 + 1, "{all:#?}");
     assert_eq!(statements(&wanted(None), engine, VERSION).unwrap().len(), 1);
 }
