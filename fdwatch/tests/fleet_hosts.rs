@@ -54,7 +54,8 @@ fn agent(host: &Host, directory: &Path, ca: &Authority, url: &str, others: &[Str
     let text = format!(
         "{}listen = [\"{}:{PORT}\"]\ntoken_file = \"{}\"\n\
          tls = {{ certificate = \"{}\", key = \"{}\" }}\n\n[[ignore]]\npath = {others:?}\n\n\
-         [fleet]\nurl = \"{url}\"\nspool = \"{}\"\ninterval = \"1s\"\n",
+         [fleet]\nurl = \"{url}\"\nspool = \"{}\"\ninterval = \"1s\"\n\
+         labels = {{ place = \"netns\", env = \"test\" }}\n",
         basics(&own),
         host.address,
         directory.join("token").display(),
@@ -170,7 +171,11 @@ fn the_same_misconfiguration_on_two_hosts_of_three_is_one_line_with_two_hosts() 
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(hosts(&by_agents), three);
     for of in [&by_server[..], &by_agents] {
-        assert!(modes(of).iter().all(|it| it != ""), "{:?}", modes(of));
+        let told = fleet(&[&["hosts", "--json"], of].concat()).json();
+        for host in told {
+            assert_ne!(host["mode"], "", "{host}");
+            assert_eq!(host["labels"], "env=test,place=netns", "{host}");
+        }
     }
     assert_eq!(hosts_of(signature, &by_agents), three[..2]);
     for (without, reason) in [
@@ -213,12 +218,6 @@ fn the_same_misconfiguration_on_two_hosts_of_three_is_one_line_with_two_hosts() 
 /// Who reports, by name.
 fn hosts(of: &[&str]) -> Vec<String> {
     names(&fleet(&[&["hosts", "--json"], of].concat()).json())
-}
-
-/// What they leave undone, by who is asked.
-fn modes(of: &[&str]) -> Vec<Value> {
-    let told = fleet(&[&["hosts", "--json"], of].concat()).json();
-    told.iter().map(|it| it["mode"].clone()).collect()
 }
 
 /// On which hosts a signature is, by name.

@@ -16,6 +16,10 @@ const MOST_NEARBY: usize = 2;
 /// Numbers are looked through on both sides, so far.
 const REACH: u32 = 2048;
 
+/// And so far in a table of more descriptors than that: where so many are open, numbers that one thread
+/// gets shortly after each other are close, and each birth would take thousands of steps.
+const REACH_OF_MANY: u32 = 128;
+
 /// What is followed in one table, at most.
 const MOST_FOLLOWED: usize = 64;
 
@@ -58,8 +62,13 @@ impl Around {
         {
             return;
         }
+        let reach = if table.len() > REACH as usize {
+            REACH_OF_MANY
+        } else {
+            REACH
+        };
         let mut nearby: Vec<_> = table
-            .range(fd.saturating_sub(REACH), fd.saturating_add(REACH))
+            .range(fd.saturating_sub(reach), fd.saturating_add(reach))
             .filter(|(_, other)| {
                 let (born, of) = (other.born, slot.born);
                 other.tid == slot.tid

@@ -193,20 +193,20 @@ pub struct Origin {
     pub run: u64,
 }
 
+/// Labels in a text, in the order of their names.
+pub(crate) fn labels(of: &[(String, String)]) -> String {
+    let labels = of.iter().map(|(name, value)| format!("{name}={value}"));
+    let mut labels: Vec<_> = labels.collect();
+    labels.sort();
+    labels.join(",")
+}
+
 impl Origin {
-    /// That of a host, with labels in the order of their names.
+    /// That of a host.
     #[must_use]
-    pub fn new(host: String, labels: &[(String, String)], run: u64) -> Self {
-        let mut labels: Vec<_> = labels
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        labels.sort();
-        Self {
-            host,
-            labels: labels.join(","),
-            run,
-        }
+    pub fn new(host: String, of: &[(String, String)], run: u64) -> Self {
+        let labels = labels(of);
+        Self { host, labels, run }
     }
 
     /// The row of a finding; `change` 4 says that it is there still.

@@ -5,6 +5,7 @@
 //! is handed in: neither the probe nor the loop is known here.
 
 mod access;
+mod health;
 mod page;
 mod peer;
 mod query;

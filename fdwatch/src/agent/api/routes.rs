@@ -3,9 +3,8 @@
 
 use std::{
     convert::Infallible,
-    fmt::Write as _,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +22,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     access::{self, Gate, Token},
+    health::{health, version},
     page,
     query::{self, Query, Shape},
     stream,
@@ -33,11 +33,10 @@ use crate::{
         event::Told,
         metrics,
         shared::{Question, Shared},
-        view::{Active, ProcessRow, View},
+        view::{Active, ProcessRow},
     },
     cli::Target,
-    diagnose::Severity,
-    fleet::written,
+    fleet::{rows, written},
     investigate::Supervisords,
     proc,
     report::{Format, Reporter, SCHEMA},
@@ -53,9 +52,6 @@ const MOST_PROCESSES: usize = 1000;
 /// How long the live loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The view is as old as this, at the most, where the live loop does what it is to do: seconds.
-const STALE: f64 = 5.0;
-
 /// What answers are made of.
 #[derive(Clone)]
 pub struct State {
@@ -65,6 +61,8 @@ pub struct State {
     pub metrics: config::Metrics,
     /// What is watched, for those who ask if it is enough for them.
     pub watch: config::Watch,
+    /// What the host is for, as a fleet's rows have it.
+    pub(super) labels: String,
     reporter: Arc<Mutex<Reporter<io::Sink>>>,
     supervisords: Arc<Mutex<Supervisords>>,
 }
@@ -72,16 +70,12 @@ pub struct State {
 impl State {
     /// See the fields. `reporter` is one whose names for descriptions are those of the events.
     #[must_use]
-    pub fn new(
-        shared: Arc<Shared>,
-        metrics: config::Metrics,
-        watch: config::Watch,
-        reporter: Reporter<io::Sink>,
-    ) -> Self {
+    pub fn new(shared: Arc<Shared>, config: &config::Config, reporter: Reporter<io::Sink>) -> Self {
         Self {
             shared,
-            metrics,
-            watch,
+            metrics: config.metrics.clone(),
+            watch: config.watch.clone(),
+            labels: labels(config),
             reporter: Arc::new(Mutex::new(reporter)),
             supervisords: Arc::default(),
         }
@@ -93,6 +87,7 @@ impl State {
         Self {
             metrics: config.metrics.clone(),
             watch: config.watch.clone(),
+            labels: labels(config),
             ..self.clone()
         }
     }
@@ -120,6 +115,11 @@ impl State {
             .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
         Ok(typed(shape, reporter.into_output()))
     }
+}
+
+fn labels(config: &config::Config) -> String {
+    let fleet = config.fleet.as_ref();
+    fleet.map_or_else(String::new, |fleet| rows::labels(&fleet.labels))
 }
 
 pub(super) fn router(state: State, token: Option<Token>) -> Router {
@@ -150,7 +150,7 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
 }
 
 /// Why a request is not answered.
-type Refusal = (StatusCode, Json<Value>);
+pub(super) type Refusal = (StatusCode, Json<Value>);
 
 /// A refusal with its reason.
 pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
@@ -160,7 +160,7 @@ pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
 
 use error as refusal;
 
-fn bad(reason: impl AsRef<str>) -> Refusal {
+pub(super) fn bad(reason: impl AsRef<str>) -> Refusal {
     refusal(StatusCode::BAD_REQUEST, reason.as_ref())
 }
 
@@ -179,7 +179,7 @@ async fn not_so(method: Method) -> Response {
     response
 }
 
-fn typed(shape: Shape, bytes: impl Into<Body>) -> Response {
+pub(super) fn typed(shape: Shape, bytes: impl Into<Body>) -> Response {
     let kind = match shape {
         Shape::Json => "application/json",
         Shape::Lines => "application/x-ndjson",
@@ -469,134 +469,6 @@ async fn summary(
     state.show(query.shape, |reporter| {
         reporter.summary(&view.account, view.at)
     })
-}
-
-/// `/v1/health`: whether all is well, and if not, what is not. 503 if the live loop stands still.
-async fn health(
-    Extracted(state): Extracted<State>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
-    let view = state.shared.view();
-    let Health { status, troubles } = Health::of(&state.shared, &view);
-    let code = if status == "stalled" {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
-    };
-    if query.shape == Shape::Text {
-        let mut text = format!("{status}\n");
-        for (what, trouble) in &troubles {
-            let _ = writeln!(text, "{what}: {trouble}");
-        }
-        return Ok((code, typed(Shape::Text, text)).into_response());
-    }
-    let mut by_severity = [0_u32; 3];
-    for active in state.shared.active() {
-        if let Some(severity) = active.last.told.severity() {
-            by_severity[severity as usize] += 1;
-        }
-    }
-    let of = |severity: Severity| by_severity[severity as usize];
-    let reporter = state.reporter();
-    let account = &view.account;
-    let drift = account.statistics.drift;
-    let outlets = state.shared.outlets();
-    let outlets = outlets.iter().map(|(name, counts)| {
-        let [taken, dropped, delivered, failed] = counts.now();
-        let counts =
-            json!({"taken": taken, "dropped": dropped, "delivered": delivered, "failed": failed});
-        ((*name).to_owned(), counts)
-    });
-    let body = json!({
-        "schema": SCHEMA,
-        "type": "health",
-        "time": reporter.clock.rfc3339(view.at),
-        "host": reporter.host(),
-        "status": status,
-        "troubles": troubles.iter().map(|(what, reason)| json!({"of": what, "reason": reason})).collect::<Vec<_>>(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "kernel": crate::probe::host::kernel_release(),
-        "duration": crate::report::time::seconds(account.duration),
-        "processes": account.processes,
-        "descriptors": account.descriptors,
-        "findings": {"info": of(Severity::Info), "warning": of(Severity::Warning), "critical": of(Severity::Critical)},
-        "told": {"found": account.found, "changed": account.changed, "gone": account.gone, "ignored": view.ignored},
-        "events": account.statistics.events(),
-        "lost": account.lost.total(),
-        "drift": drift.total(),
-        "audits": drift.audits,
-        "budget": {"sheds": account.shedding.name(), "max_cpu": view.budget_percent, "cpu": (view.used_percent * 100.0).round() / 100.0},
-        "cpu_seconds": account.usage.user + account.usage.system,
-        "rss_bytes": view.rss,
-        "outlets": outlets.collect::<serde_json::Map<_, _>>(),
-        "api": {
-            "requests": state.shared.api.requests.load(Relaxed),
-            "refused": state.shared.api.refused.load(Relaxed),
-            "readers": state.shared.api.readers.load(Relaxed),
-            "slow_readers": state.shared.api.slow_readers.load(Relaxed),
-        },
-    });
-    Ok((code, Json(body)).into_response())
-}
-
-/// How the agent does.
-pub(crate) struct Health {
-    pub(crate) status: &'static str,
-    pub(crate) troubles: Vec<(String, String)>,
-}
-
-impl Health {
-    pub(crate) fn of(shared: &Shared, view: &View) -> Self {
-        let mut troubles = shared.troubles();
-        let age = crate::report::time::seconds(proc::boottime().saturating_sub(view.at.0));
-        if age > STALE {
-            let words = format!("the live loop has done nothing for {age:.0} s");
-            troubles.push(("loop".to_owned(), words));
-            return Self {
-                status: "stalled",
-                troubles,
-            };
-        }
-        let shedding = view.account.shedding;
-        if shedding != crate::budget::Shedding::Nothing {
-            troubles.push((
-                "budget".to_owned(),
-                format!("left undone: {}", shedding.name()),
-            ));
-        }
-        let status = if troubles.is_empty() {
-            "ok"
-        } else {
-            "degraded"
-        };
-        Self { status, troubles }
-    }
-}
-
-/// `/v1/version`
-async fn version(
-    Extracted(state): Extracted<State>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    query::read(query.as_deref(), &[], false).map_err(bad)?;
-    let view = state.shared.view();
-    let watch = &state.watch;
-    let body = json!({
-        "schema": SCHEMA,
-        "type": "version",
-        "version": env!("CARGO_PKG_VERSION"),
-        "api": "v1",
-        "pid": std::process::id(),
-        "kernel": crate::probe::host::kernel_release(),
-        "follows": {
-            "severity": watch.severity.name(),
-            "all_types": watch.all_types,
-        },
-        "processes": view.account.processes,
-        "descriptors": view.account.descriptors,
-    });
-    Ok(Json(body).into_response())
 }
 
 /// `/v1/openapi.json`

@@ -105,8 +105,7 @@ fn serve(agent: &Agent, loaded: Loaded) -> Result<ExitCode> {
     let reporter = Reporter::new(io::sink(), Format::Json, proc::hostname(), clock);
     let state = State::new(
         Arc::clone(&shared),
-        config.metrics.clone(),
-        config.watch.clone(),
+        &config,
         reporter.to(io::sink(), Format::Json),
     );
     let services = Services::start(Parts {
