@@ -92,7 +92,7 @@ pub struct FindingRow {
     pub severity: u8,
     /// 1 found, 2 changed, 3 gone, 4 still there.
     pub change: u8,
-    /// Descriptors that are held.
+    /// Descriptors that are held, or were each time that it came, if none is any more.
     pub fds: u32,
     /// The process's number.
     pub pid: u32,
@@ -240,7 +240,12 @@ impl Origin {
             } else {
                 change(finding.change)
             },
-            fds: u32::try_from(finding.fds.len()).unwrap_or(u32::MAX),
+            fds: held(
+                finding.fds.len(),
+                finding.closed.len(),
+                finding.more_closed,
+                finding.times,
+            ),
             pid: finding.process.pid,
             comm: String::from_utf8_lossy(&finding.process.comm).into_owned(),
             file: bounded(path),
@@ -261,6 +266,14 @@ impl Origin {
             finding: json.to_owned(),
         })
     }
+}
+
+/// How many descriptors a finding is of, by those that are held, those that were closed since it was told
+/// last, and how often it came since. What came and went before it was told holds none.
+fn held(now: usize, closed: usize, more_closed: u32, times: u32) -> u32 {
+    let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+    let closed = number(closed).saturating_add(more_closed);
+    number(now).max(closed / times.max(1))
 }
 
 /// A finding, as it was told.
@@ -317,4 +330,17 @@ pub(super) fn process_of(pid: u32, start: &str) -> u64 {
 pub(super) fn bounded(path: &[u8]) -> String {
     let path = &path[..path.len().min(LONGEST_FILE)];
     String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::held;
+
+    #[test]
+    fn what_came_and_went_has_the_descriptors_that_it_had() {
+        assert_eq!(held(3, 0, 0, 1), 3, "it is there");
+        assert_eq!(held(2, 1, 0, 0), 2, "one of three was closed");
+        assert_eq!(held(0, 2, 0, 1), 2, "it came and went");
+        assert_eq!(held(0, 8, 12, 10), 2, "it did so ten times");
+    }
 }
