@@ -1,6 +1,7 @@
 //! What the commands that follow the kernel's events have in common: the programs, the ring, and when
 //! it is read. What is told, and to whom, is for the [`Follower`] to know.
 
+mod memory;
 mod news;
 mod shed;
 mod suspects;
@@ -210,6 +211,7 @@ impl Live {
             family,
             shows_steps,
         } = wanted;
+        memory::keep_large_apart();
         let mut steps = Steps::new(shows_steps);
         steps.show("fdwatch: loading its programs into the kernel");
         let mut options = Options {
@@ -271,7 +273,7 @@ impl Live {
             self.probe.detail_of_family(first)?;
         }
         self.probe.forget_btf();
-        give_back_memory();
+        memory::give_back();
         self.count();
         self.suspect_growing();
         self.ask_for_detail();
@@ -321,7 +323,7 @@ impl Live {
                     self.audit_if_due()?;
                     self.engine.details.rest(now());
                     if now().since(given_back) >= GIVE_BACK_EVERY {
-                        give_back_memory();
+                        memory::give_back();
                         given_back = now();
                     }
                 }
@@ -580,14 +582,4 @@ async fn until(end: Option<Instant>) {
 async fn filled(ring: &AsyncFd<OwnedFd>) -> io::Result<()> {
     ring.readable().await?.clear_ready();
     Ok(())
-}
-
-/// Loading needs tens of megabytes for a moment, and so do the tables of large programs, for the stacks of
-/// what is found: the allocator would keep what was freed.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: the call has no requirements.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
