@@ -123,6 +123,11 @@ fn what_is_wrong_on_the_command_line_is_named() {
         (&["scan", "--min-fds", "few"], "few"),
         (&["scan", "--pid", "-1"], "-1"),
         (&["fds", "init"], "init"),
+        (&["fds", "init"], "number of a process"),
+        (&["explain", "init"], "number of a process"),
+        (&["trace", "--pid", "init"], "number of a process"),
+        (&["history", "--pid", "init"], "number of a process"),
+        (&["run", "--error-exitcode", "256", "true"], "1 to 255"),
         (&["fds"], "PID"),
         (&["gaze"], "gaze"),
     ] {

@@ -11,6 +11,7 @@ use ratatui::crossterm::terminal::size;
 use super::live::Live;
 use crate::{
     model::Moment,
+    plural::noun,
     report::{
         Format,
         time::{seconds, span},
@@ -106,9 +107,11 @@ impl Alive {
             ),
         };
         let mut line = format!(
-            "watching {} descriptors of {} processes{line}: {found}, for {}",
+            "watching {} {} of {} {}{line}: {found}, for {}",
             thousands(account.descriptors as u64),
+            noun(&account.descriptors, "descriptor"),
             thousands(account.processes as u64),
+            noun(&account.processes, "process"),
             span(now.since(began)),
         );
         // A line that is broken could not be written over; it is of ASCII alone.

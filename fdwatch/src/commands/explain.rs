@@ -20,6 +20,7 @@ use crate::{
     filter::Filter,
     investigate::{self, Investigator, Source},
     model::{FileType, Model, Moment},
+    plural::counted,
     probe::{Lost, default_ring_bytes},
     proc,
     report::{BudgetReport, Explanation, FileStory, Pinned, say_started},
@@ -230,8 +231,8 @@ impl Follower for Explainer<'_> {
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         crate::report::note(&format!(
-            "{} records lost: the story may have gaps",
-            lost.total()
+            "{} lost: the story may have gaps",
+            counted(lost.total(), "record")
         ));
         Ok(())
     }

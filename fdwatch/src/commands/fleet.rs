@@ -20,6 +20,7 @@ use crate::{
         setup,
         store::{Address, Client},
     },
+    plural::{counted, either},
     proc,
     report::{
         fleet::{Answer, Show},
@@ -109,9 +110,10 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let hosts = source.hosts(&asked).await?;
             for host in hosts.iter().filter(|host| host.files_left_out > 0) {
                 note(&format!(
-                    "{} writes too many files of network file systems: {} descriptors are left out",
+                    "{} writes too many files of network file systems: {} {} left out",
                     crate::report::escaped(host.host.as_bytes()),
-                    host.files_left_out
+                    counted(host.files_left_out, "descriptor"),
+                    either(&host.files_left_out, "is", "are")
                 ));
             }
             Ok(show(question, now).answer(Answer::Shared(&all)))
@@ -230,9 +232,10 @@ async fn make(init: &FleetInit) -> Result<String> {
     );
     if !done.engine.has_ttl() {
         text += &format!(
-            "this ClickHouse does not delete old rows by itself: run this once a day. {} partitions \
-             were deleted now\n",
-            done.deleted
+            "this ClickHouse does not delete old rows by itself: run this once a day. {} {} \
+             deleted now\n",
+            counted(done.deleted, "partition"),
+            either(&done.deleted, "was", "were")
         );
     }
     Ok(text)

@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{Format, escaped, json::SCHEMA};
 use crate::fleet::questions::{By, Duplicates, Host, Lines, MOST_ROWS, SharedFile, Shown};
+use crate::plural::{counted, either, noun};
 
 /// Columns of a name that are shown in a list.
 const WIDEST: usize = 60;
@@ -129,10 +130,12 @@ impl Show {
     fn more(&self, count: usize, text: &mut String) {
         if count > self.limit {
             let or_more = if count > MOST_ROWS { " or more" } else { "" };
+            let more = count - self.limit;
+            let others = noun(&more, "other");
+            let them = either(&more, "it", "them");
             let _ = writeln!(
                 text,
-                "and {}{or_more} others: see them with --limit",
-                count - self.limit
+                "and {more}{or_more} {others}: see {them} with --limit"
             );
         }
     }
@@ -258,16 +261,16 @@ impl Show {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "{}  {}  {}\n  {}\n  {}\n  {} hosts, {} processes, {} findings, {} descriptors; first {} ago, last {} ago  {}",
+            "{}  {}  {}\n  {}\n  {}\n  {}, {}, {}, {}; first {} ago, last {} ago  {}",
             escaped(all.signature.as_bytes()),
             severity_name(all.severity),
             escaped(all.cause.as_bytes()),
             escaped(all.program.as_bytes()),
             escaped(all.path.as_bytes()),
-            all.hosts,
-            all.processes,
-            all.findings,
-            all.descriptors,
+            counted(all.hosts, "host"),
+            counted(all.processes, "process"),
+            counted(all.findings, "finding"),
+            counted(all.descriptors, "descriptor"),
             self.ago(all.first),
             self.ago(all.last),
             curve(&all.trend),

@@ -19,6 +19,7 @@ use crate::{
     agent::history::read::{Hourly, Occurrence},
     diagnose::Severity,
     model::Moment,
+    plural::counted,
     proc::major_minor,
 };
 
@@ -220,7 +221,7 @@ fn occurrence_json(occurrence: &Occurrence, clock: &Clock) -> io::Result<String>
 fn hourly_text(hourly: &Hourly, clock: &Clock) -> String {
     let time = clock.date_and_time(Moment(hourly.hour));
     let process = if hourly.pid == 0 {
-        format!("{} others", hourly.processes)
+        counted(hourly.processes, "other")
     } else {
         process_name(&hourly.comm, hourly.pid)
     };
