@@ -64,7 +64,9 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
         })?;
         live.follow(&mut Stop::after(Some(duration)), &mut explainer)?;
     } else {
-        let snapshot::Snapshot { mut engine, .. } = snapshot::take(explain.source.proc, true)?;
+        let snapshot = snapshot::take(explain.source.proc, true)?;
+        snapshot.check_table(explain.pid)?;
+        let snapshot::Snapshot { mut engine, .. } = snapshot;
         let now = engine.model.now();
         let mut news = Vec::new();
         let newsroom = &mut explainer.newsroom;

@@ -137,9 +137,9 @@ const fn show(question: &FleetQuestion, now: u32) -> Show {
     }
 }
 
-fn client(server: &FleetServer) -> Result<Client> {
+fn client(server: &FleetServer, or_else: &str) -> Result<Client> {
     let Some(url) = &server.url else {
-        bail!("no server is said: give --url, or FDWATCH_FLEET_URL, or agents by --agents");
+        bail!("no server is said: give --url, or FDWATCH_FLEET_URL{or_else}");
     };
     let address = Address::read(
         url,
@@ -157,7 +157,10 @@ async fn source(question: &FleetQuestion, now: u32) -> Result<Source> {
 
 async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Result<Source> {
     let Some(list) = &question.agents else {
-        return Ok(Source::Server(client(&question.server)?));
+        return Ok(Source::Server(client(
+            &question.server,
+            ", or agents by --agents",
+        )?));
     };
     let read = |path: &Path| {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -207,7 +210,7 @@ async fn make(init: &FleetInit) -> Result<String> {
     };
     if init.print || init.print_grants {
         let engine = match &init.server.url {
-            Some(_) => setup::engine(&client(&init.server)?).await?,
+            Some(_) => setup::engine(&client(&init.server, "")?).await?,
             None => PRESENT,
         };
         if init.print_grants {
@@ -216,7 +219,7 @@ async fn make(init: &FleetInit) -> Result<String> {
         let statements = schema::statements(&wanted, engine, 0)?;
         return Ok(statements.join(";\n") + ";\n");
     }
-    let done = setup::init(&client(&init.server)?, &wanted).await?;
+    let done = setup::init(&client(&init.server, "")?, &wanted).await?;
     let (major, minor) = done.engine.version;
     let what = match done.from {
         0 => format!("tables of version {} were made", schema::VERSION),
