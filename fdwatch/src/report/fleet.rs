@@ -187,7 +187,7 @@ impl Show {
 
     fn hosts(&self, all: &[Host], silent: u32) -> String {
         let mut table = Columns::new(&[
-            "HOST", "STATE", "LAST", "VERSION", "KERNEL", "MODE", "FINDINGS", "LOST", "DRIFT",
+            "HOST", "STATE", "LAST", "VERSION", "KERNEL", "UNDONE", "FINDINGS", "LOST", "DRIFT",
             "CPU", "MEMORY", "SPOOLED", "DROPPED", "LABELS",
         ]);
         for host in all.iter().take(self.limit) {

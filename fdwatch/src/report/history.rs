@@ -140,6 +140,8 @@ fn occurrence_text(occurrence: &Occurrence, clock: &Clock, now: u64) -> String {
     let what = occurrence.cause.as_deref().unwrap_or(&occurrence.kind);
     let what = Escaped(what.as_bytes()).to_string();
     let fds = occurrence.most_fds.or(occurrence.fds);
+    // What was gone before it was told held none by then, which says nothing of how many it had.
+    let fds = fds.filter(|&fds| fds > 0);
     let fds = fds.map_or_else(String::new, |fds| format!("{fds} fds"));
     let process = process_name(&occurrence.comm, occurrence.pid);
     let mut text = format!(

@@ -19,6 +19,7 @@ use crate::{
     plural::{counted, either, noun},
     probe::Lost,
     proc::major_minor,
+    symbols::UNNAMED,
 };
 
 const BOLD: Style = Style::new().bold();
@@ -232,6 +233,10 @@ pub(super) fn frame(frame: &Frame) -> String {
     let Some(place) = &frame.place else {
         return format!("{:#x}", frame.address);
     };
+    if place.symbol == UNNAMED {
+        let module = place.module.as_deref().map_or(&b"?"[..], base_name);
+        return format!("{:#x} ({})", place.offset, Escaped(module));
+    }
     let name = Escaped(place.symbol.as_bytes());
     if let Some(file) = &place.file {
         let line = place
