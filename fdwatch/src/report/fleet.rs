@@ -266,7 +266,11 @@ impl Show {
             severity_name(all.severity),
             escaped(all.cause.as_bytes()),
             escaped(all.program.as_bytes()),
-            escaped(all.path.as_bytes()),
+            if all.path.is_empty() {
+                "a file whose path is not known".to_owned()
+            } else {
+                escaped(all.path.as_bytes())
+            },
             counted(all.hosts, "host"),
             counted(all.processes, "process"),
             counted(all.findings, "finding"),
@@ -373,6 +377,10 @@ fn rfc3339(time: u32) -> String {
 
 /// A name as it is shown in a column.
 fn shortened(name: &str) -> String {
+    // A cell that is empty looks as if the next one were in its place.
+    if name.is_empty() {
+        return "-".to_owned();
+    }
     let text = escaped(name.as_bytes());
     if text.width() <= WIDEST {
         return text;
@@ -472,7 +480,7 @@ mod tests {
         let expected = [
             "SIGNATURE  PROGRAM   CAUSE     PATH              HOSTS  PROCESSES  FDS   SEVERITY  FIRST  LAST  TREND",
             "v1:ab      a\\x1b[2J  reopened  /var/log/{n}.log  400    401        1203  warning   2 h    10 s  ·▁█",
-            "and 1 others: see them with --limit",
+            "and 1 other: see it with --limit",
         ];
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines, expected);
