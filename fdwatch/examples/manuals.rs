@@ -50,11 +50,28 @@ fn pages(command: &Command, dir: &Path) -> io::Result<()> {
         .source(format!("fdwatch {version}"))
         .manual(MANUAL);
     let mut text = Vec::new();
-    page.render(&mut text)?;
+    let mut roff = Vec::new();
+    page.render(&mut roff)?;
+    text.extend_from_slice(as_written(&String::from_utf8_lossy(&roff)).as_bytes());
     if name != "fdwatch" {
         text.extend_from_slice(SEE_ALSO);
     }
     fs::write(dir.join(page.get_filename()), text)
+}
+
+/// Has what stands at the end of a command's help, its examples first of all, shown as it is written:
+/// filled and justified the columns in it would be lost.
+fn as_written(page: &str) -> String {
+    const HEAD: &str = ".SH EXTRA\n";
+    let Some((before, after)) = page.split_once(HEAD) else {
+        return page.to_owned();
+    };
+    let end = after.find("\n.SH ").map_or(after.len(), |at| at + 1);
+    let (shown, rest) = after.split_at(end);
+    format!(
+        "{before}.SH EXAMPLES AND NOTES\n.nf\n{}\n.fi\n{rest}",
+        shown.trim_end()
+    )
 }
 
 /// The day of `SOURCE_DATE_EPOCH`, or today, in UTC.

@@ -180,7 +180,7 @@ impl Detail {
 #[command(after_help = RUN_HELP)]
 pub struct Run {
     /// Exit with this if anything was told, and the command itself was successful
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", value_parser = exit_code)]
     pub error_exitcode: Option<u8>,
     /// Write what is told to this file as well, as one JSON object per line
     #[arg(long, value_name = "FILE")]
@@ -259,6 +259,7 @@ pub struct Scan {
 #[command(after_help = examples::FDS)]
 pub struct Fds {
     /// The process
+    #[arg(value_parser = pid)]
     pub pid: u32,
     /// How it is shown.
     #[command(flatten)]
@@ -276,6 +277,7 @@ pub struct Fds {
 #[command(after_help = examples::EXPLAIN)]
 pub struct Explain {
     /// The process
+    #[arg(value_parser = pid)]
     pub pid: u32,
     /// The descriptor or the file it is about [default: all that is held twice, or was deleted]
     #[arg(value_name = "FD|PATH", value_parser = target)]
@@ -300,7 +302,7 @@ pub struct Explain {
 #[command(after_help = examples::TRACE)]
 pub struct Trace {
     /// This process (may be repeated)
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = pid)]
     pub pid: Vec<u32>,
     /// Processes whose name matches this pattern, now or after an exec (may be repeated)
     #[arg(long, value_name = "GLOB", value_parser = glob)]
@@ -450,6 +452,25 @@ pub(crate) fn glob(pattern: &str) -> Result<Glob, String> {
     Glob::new(pattern).map_err(|error| error.kind().to_string())
 }
 
+/// A process, by its number.
+pub(crate) fn pid(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number
+        .ok_or_else(|| "not the number of a process, such as 1234: pgrep NAME tells it".to_owned())
+}
+
+/// How many.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "not a number such as 20".to_owned())
+}
+
+/// An exit code that is not that of success.
+fn exit_code(text: &str) -> Result<u8, String> {
+    let code = text.parse().ok().filter(|&code| code > 0);
+    code.ok_or_else(|| "not an exit code from 1 to 255".to_owned())
+}
+
 /// A container's id, or how it begins.
 fn id(pattern: &str) -> Result<Glob, String> {
     glob(&format!("{pattern}*"))
@@ -543,6 +564,20 @@ mod tests {
         }
         for wrong in ["", "M", "3M", "2K", "8X", "4G", "-1"] {
             assert!(ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_refused_in_words() {
+        assert_eq!(pid("1234"), Ok(1234));
+        for wrong in ["", "init", "0", "12a", "99999999999"] {
+            assert!(pid(wrong).unwrap_err().contains("process"), "{wrong}");
+        }
+        assert_eq!(count("0"), Ok(0));
+        assert!(count("few").unwrap_err().contains("number"));
+        assert_eq!(exit_code("9"), Ok(9));
+        for wrong in ["0", "256", "x"] {
+            assert!(exit_code(wrong).is_err(), "{wrong}");
         }
     }
 

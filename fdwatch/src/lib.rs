@@ -21,6 +21,7 @@ pub mod investigate;
 pub mod leaks;
 pub mod mappings;
 pub mod model;
+mod plural;
 pub mod probe;
 pub mod proc;
 pub mod recording;

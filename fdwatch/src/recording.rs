@@ -13,6 +13,7 @@ use bytes::{Buf, BufMut};
 use thiserror::Error;
 
 use crate::model::{AnonymousDevices, Moment};
+use crate::plural::counted;
 
 /// What every recording begins with.
 const MAGIC: [u8; 8] = *b"fdwatch\n";
@@ -103,7 +104,7 @@ pub enum RecordingError {
     #[error("the recording is of a machine with another byte order")]
     ByteOrder,
     /// It ends too early.
-    #[error("the recording is cut off after {0} bytes")]
+    #[error("the recording is cut off after {}", counted(*.0, "byte"))]
     CutOff(u64),
     /// It is not what was written.
     #[error("the recording is damaged at byte {0}: {1}")]

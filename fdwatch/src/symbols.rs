@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Stands for a function without a name, at an offset in the file.
-const UNNAMED: &str = "??";
+pub(crate) const UNNAMED: &str = "??";
 
 /// Finds symbols, and remembers the files it has read until it is to [`forget`](Symbols::forget) them.
 #[derive(Default)]

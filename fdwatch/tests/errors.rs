@@ -80,6 +80,18 @@ fn without_privileges_it_says_what_to_do() {
         assert!(error.contains("root"), "{error}");
         assert!(finished.output.is_empty());
     }
+    if common::is_root() {
+        // What is another user's is not told to be nothing.
+        for command in ["fds", "explain"] {
+            let finished = as_other_user(&[command, "1", "--proc"]);
+            assert!(
+                finished.error().contains("run fdwatch as root"),
+                "{}",
+                finished.stderr
+            );
+            assert!(finished.output.is_empty());
+        }
+    }
     let doctor = as_other_user(&["doctor"]);
     assert_eq!(doctor.code, Some(2));
     assert!(doctor.stdout().contains("root"), "{}", doctor.stdout());
@@ -123,6 +135,11 @@ fn what_is_wrong_on_the_command_line_is_named() {
         (&["scan", "--min-fds", "few"], "few"),
         (&["scan", "--pid", "-1"], "-1"),
         (&["fds", "init"], "init"),
+        (&["fds", "init"], "number of a process"),
+        (&["explain", "init"], "number of a process"),
+        (&["trace", "--pid", "init"], "number of a process"),
+        (&["history", "--pid", "init"], "number of a process"),
+        (&["run", "--error-exitcode", "256", "true"], "1 to 255"),
         (&["fds"], "PID"),
         (&["gaze"], "gaze"),
     ] {

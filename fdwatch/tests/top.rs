@@ -324,11 +324,11 @@ fn a_watch_shows_on_a_terminal_that_it_lives_and_a_pipe_gets_none_of_it() {
         "clear; {binary} --pid {pid} --comm no-such-name; echo code=$?"
     ));
     terminal.wait("that it lives", |screen| {
-        screen.contains("nothing found so far, for")
+        screen.contains("nothing found in")
     });
     terminal.keys(&["C-c"]);
     let screen = terminal.wait("the end", |screen| screen.contains("code=0"));
-    assert!(!screen.contains("so far"), "{screen}");
+    assert!(!screen.contains("nothing found"), "{screen}");
     let (output, errors) = ("output", "errors");
     let file = |name: &str| terminal.directory.path().join(name);
     terminal.line(&format!(

@@ -6,6 +6,7 @@ use crate::{
     budget::Shedding,
     diagnose::Finding,
     duplicates::Change,
+    plural::{counted, either},
     probe::Lost,
     report::{
         BudgetReport, GrowthReport,
@@ -42,22 +43,22 @@ fn of_finding(finding: &Finding) -> String {
     let numbers: Vec<_> = numbers.map(|it| it.fd.to_string()).collect();
     let more = if count > numbers.len() { " ..." } else { "" };
     let numbers = numbers.join(" ");
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{process} holds {path} on {count} descriptor{plural} ({numbers}{more}): {cause}")
+    let descriptors = counted(count, "descriptor");
+    format!("{process} holds {path} on {descriptors} ({numbers}{more}): {cause}")
 }
 
 fn growth(report: &GrowthReport) -> String {
     let process = process(&report.process);
     let limit = report.process.most_fds;
     let limit = limit.map_or_else(String::new, |most| format!(" of {most}"));
-    let open = report.open;
+    let open = counted(report.open, "descriptor");
     let Some(trend) = &report.trend else {
-        return format!("{process} has {open} descriptors{limit}, and no more of them");
+        return format!("{process} has {open}{limit}, and no more of them");
     };
     let left = trend.left.map(span);
     let left = left.map_or_else(String::new, |left| format!(": none left in {left}"));
     let more = trend.per_hour;
-    format!("{process} has {open} descriptors{limit}, and {more} more an hour{left}")
+    format!("{process} has {open}{limit}, and {more} more an hour{left}")
 }
 
 fn threshold(report: &ThresholdReport) -> String {
@@ -72,7 +73,8 @@ fn threshold(report: &ThresholdReport) -> String {
 
 fn loss(lost: &Lost) -> String {
     let total = lost.total();
-    format!("{total} records were lost since the start: tables may be wrong until they are audited")
+    let (records, were) = (counted(total, "record"), either(&total, "was", "were"));
+    format!("{records} {were} lost since the start: tables may be wrong until they are audited")
 }
 
 fn budget(report: &BudgetReport) -> String {

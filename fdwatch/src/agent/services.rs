@@ -32,7 +32,7 @@ use super::{
     shared::Shared,
     systemd,
 };
-use crate::{fleet::writer, proc};
+use crate::{fleet::writer, plural::counted, proc};
 
 /// Events that may wait for each of those who want them.
 const ROOM: usize = 16_384;
@@ -237,10 +237,10 @@ fn status(shared: &Shared) -> String {
     let view = shared.view();
     let account = &view.account;
     format!(
-        "watching {} descriptors of {} processes; {} findings; lost {}",
-        account.descriptors,
-        account.processes,
-        shared.active().len(),
+        "watching {} of {}; {}; lost {}",
+        counted(account.descriptors, "descriptor"),
+        counted(account.processes, "process"),
+        counted(shared.active().len(), "finding"),
         account.lost.total()
     )
 }

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use globset::Glob;
 
-use super::{Output, duration, examples, glob};
+use super::{Output, count, duration, examples, glob, pid};
 use crate::{
     agent::config::{HISTORY, SOCKET},
     diagnose::Severity,
@@ -87,13 +87,13 @@ pub struct History {
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     pub comm: Vec<Glob>,
     /// Only of this process (may be repeated)
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = pid)]
     pub pid: Vec<u32>,
     /// Only of this severity or more: the highest each had
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub severity: Option<Severity>,
     /// Only the newest so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub limit: Option<usize>,
     /// How many descriptors processes had, hour by hour, and not what was found
     #[arg(long, conflicts_with_all = ["path", "severity"])]

@@ -3,14 +3,14 @@
 use clap::Args;
 use globset::Glob;
 
-use super::{glob, id, set};
+use super::{count, glob, id, pid, set};
 use crate::{diagnose::Severity, filter::Filter, model::FileType};
 
 /// Which findings are wanted.
 #[derive(Debug, Args)]
 pub struct Filters {
     /// Only of this process (may be repeated)
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = pid)]
     pub pid: Vec<u32>,
     /// Only of processes whose name matches this pattern (may be repeated)
     #[arg(long, value_name = "GLOB", value_parser = glob)]
@@ -37,7 +37,7 @@ pub struct Filters {
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     pub path: Vec<Glob>,
     /// Only of this many descriptors or more [default: 2, or 1 of a deleted file]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub min_fds: Option<usize>,
     /// Only of this severity or more [default: warning, or info with --all]
     #[arg(long, value_name = "LEVEL", value_enum)]

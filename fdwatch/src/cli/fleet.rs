@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Output, duration, examples};
+use super::{Output, count, duration, examples};
 use crate::{diagnose::Severity, fleet::questions::By};
 
 /// See [`super::Command::Fleet`].
@@ -117,10 +117,10 @@ pub struct FleetInit {
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
     /// Days that findings are kept
-    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = days)]
     pub keep: u32,
     /// Days that hourly numbers are kept
-    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = days)]
     pub keep_hourly: u32,
     /// Print the statements, and run none. Without --url those for a present ClickHouse
     #[arg(long)]
@@ -147,7 +147,7 @@ pub struct FleetQuestion {
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
     pub severity: Severity,
     /// Lines that are shown, at most; the others are counted
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 50)]
     pub limit: usize,
     /// How it is shown.
     #[command(flatten)]
@@ -183,6 +183,12 @@ fn span(text: &str) -> Result<Duration, String> {
         };
     }
     duration(text)
+}
+
+/// How long ClickHouse keeps rows.
+fn days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok().filter(|days| (1..=3650).contains(days));
+    days.ok_or_else(|| "not a number of days from 1 to 3650".to_owned())
 }
 
 fn since(text: &str) -> Result<Since, String> {

@@ -11,6 +11,7 @@ use ratatui::crossterm::terminal::size;
 use super::live::Live;
 use crate::{
     model::Moment,
+    plural::noun,
     report::{
         Format,
         time::{seconds, span},
@@ -81,7 +82,12 @@ impl Alive {
     }
 
     /// Shows how things are now.
-    #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate, for people"
+    )]
     pub(super) fn show(&mut self, live: &mut Live, now: Moment) {
         if !self.is_wanted {
             return;
@@ -95,10 +101,10 @@ impl Alive {
             String::new()
         } else {
             let rate = events.saturating_sub(were) as f64 / seconds(now.since(at)).max(0.1);
-            format!(", {rate:.0} events/s")
+            format!(", {} events/s", thousands(rate as u64))
         };
         let found = match account.found {
-            0 => "nothing found so far".to_owned(),
+            0 => "nothing found".to_owned(),
             found => format!(
                 "{} found, {} gone",
                 thousands(found),
@@ -106,9 +112,11 @@ impl Alive {
             ),
         };
         let mut line = format!(
-            "watching {} descriptors of {} processes{line}: {found}, for {}",
+            "{} {} of {} {}{line}: {found} in {}",
             thousands(account.descriptors as u64),
+            noun(&account.descriptors, "descriptor"),
             thousands(account.processes as u64),
+            noun(&account.processes, "process"),
             span(now.since(began)),
         );
         // A line that is broken could not be written over; it is of ASCII alone.

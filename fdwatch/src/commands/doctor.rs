@@ -16,6 +16,7 @@ use crate::{
     cli::Doctor,
     engine::Engine,
     model::{Drift, Moment},
+    plural::{counted, either},
     probe::{Options, Probe, ProbeError, host, proc_snapshot},
     proc,
     report::SCHEMA,
@@ -141,9 +142,9 @@ fn try_it() -> Vec<Check> {
         .snapshot(|on_record| probe.snapshot(|record| on_record(record, Moment(proc::boottime()))));
     let taken = taken.map(|()| {
         format!(
-            "{} descriptors of {} processes",
-            engine.descriptors(),
-            engine.model.processes().count()
+            "{} of {}",
+            counted(engine.descriptors(), "descriptor"),
+            counted(engine.model.processes().count(), "process")
         )
     });
     let mut snapshot = check("snapshot", taken);
@@ -192,16 +193,14 @@ fn audit_check(probe: &mut Probe, engine: &mut Engine) -> Check {
         close_on_exec,
         ..
     } = drift;
+    let descriptors = counted(engine.descriptors(), "descriptor");
+    let events = counted(events, "event");
     let detail = match state {
-        State::Ok => format!(
-            "drift 0 of {} descriptors, after {events} events",
-            engine.descriptors()
-        ),
+        State::Ok => format!("drift 0 of {descriptors}, after {events}"),
         _ => format!(
-            "drift {} of {} descriptors, after {events} events, lost {lost}: missing {missing}, \
-             phantom {phantom}, wrong file {wrong_file}, close-on-exec {close_on_exec}",
+            "drift {} of {descriptors}, after {events}, lost {lost}: missing {missing}, phantom \
+             {phantom}, wrong file {wrong_file}, close-on-exec {close_on_exec}",
             drift.total(),
-            engine.descriptors()
         ),
     };
     Check {
@@ -233,7 +232,11 @@ fn proc_check() -> Check {
         Ok(0) => (State::Ok, "all processes can be read".to_owned()),
         Ok(unreadable) => (
             State::Reduced,
-            format!("{unreadable} processes cannot be read: their findings are without paths"),
+            format!(
+                "{} cannot be read: {} findings are without paths",
+                counted(unreadable, "process"),
+                either(&unreadable, "its", "their")
+            ),
         ),
         Err(error) => (State::Reduced, format!("/proc cannot be read: {error}")),
     };

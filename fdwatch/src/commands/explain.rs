@@ -20,6 +20,7 @@ use crate::{
     filter::Filter,
     investigate::{self, Investigator, Source},
     model::{FileType, Model, Moment},
+    plural::counted,
     probe::{Lost, default_ring_bytes},
     proc,
     report::{BudgetReport, Explanation, FileStory, Pinned, say_started},
@@ -63,7 +64,9 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
         })?;
         live.follow(&mut Stop::after(Some(duration)), &mut explainer)?;
     } else {
-        let snapshot::Snapshot { mut engine, .. } = snapshot::take(explain.source.proc, true)?;
+        let snapshot = snapshot::take(explain.source.proc, true)?;
+        snapshot.check_table(explain.pid)?;
+        let snapshot::Snapshot { mut engine, .. } = snapshot;
         let now = engine.model.now();
         let mut news = Vec::new();
         let newsroom = &mut explainer.newsroom;
@@ -230,8 +233,8 @@ impl Follower for Explainer<'_> {
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         crate::report::note(&format!(
-            "{} records lost: the story may have gaps",
-            lost.total()
+            "{} lost: the story may have gaps",
+            counted(lost.total(), "record")
         ));
         Ok(())
     }

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::{WritingOutput as _, check_pid, remote::Remote, reporter, snapshot};
 use crate::{
     cli::Fds,
     investigate::{self, Supervisords, pipe_ends, table_report},
-    proc,
 };
 
 pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
@@ -19,14 +18,9 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
         return agent.fds(fds);
     }
     let snapshot = snapshot::take(fds.source.proc, true)?;
+    snapshot.check_table(fds.pid)?;
     let model = &snapshot.engine.model;
     let table = model.table_of(fds.pid);
-    if table.is_none() && !proc::has_no_descriptors(fds.pid) {
-        bail!(
-            "the descriptors of process {} cannot be read: it has ended, or the kernel hides them",
-            fds.pid
-        );
-    }
     let process = investigate::process(fds.pid, model);
     let parents = model.table_of(process.ppid);
     let parents = parents.filter(|parents| table.is_some_and(|table| parents.id() != table.id()));

@@ -20,6 +20,7 @@ use crate::{
         setup,
         store::{Address, Client},
     },
+    plural::{counted, either},
     proc,
     report::{
         fleet::{Answer, Show},
@@ -109,9 +110,10 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let hosts = source.hosts(&asked).await?;
             for host in hosts.iter().filter(|host| host.files_left_out > 0) {
                 note(&format!(
-                    "{} writes too many files of network file systems: {} descriptors are left out",
+                    "{} writes too many files of network file systems: {} {} left out",
                     crate::report::escaped(host.host.as_bytes()),
-                    host.files_left_out
+                    counted(host.files_left_out, "descriptor"),
+                    either(&host.files_left_out, "is", "are")
                 ));
             }
             Ok(show(question, now).answer(Answer::Shared(&all)))
@@ -135,9 +137,9 @@ const fn show(question: &FleetQuestion, now: u32) -> Show {
     }
 }
 
-fn client(server: &FleetServer) -> Result<Client> {
+fn client(server: &FleetServer, or_else: &str) -> Result<Client> {
     let Some(url) = &server.url else {
-        bail!("no server is said: give --url, or FDWATCH_FLEET_URL, or agents by --agents");
+        bail!("no server is said: give --url, or FDWATCH_FLEET_URL{or_else}");
     };
     let address = Address::read(
         url,
@@ -155,7 +157,10 @@ async fn source(question: &FleetQuestion, now: u32) -> Result<Source> {
 
 async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Result<Source> {
     let Some(list) = &question.agents else {
-        return Ok(Source::Server(client(&question.server)?));
+        return Ok(Source::Server(client(
+            &question.server,
+            ", or agents by --agents",
+        )?));
     };
     let read = |path: &Path| {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -205,7 +210,7 @@ async fn make(init: &FleetInit) -> Result<String> {
     };
     if init.print || init.print_grants {
         let engine = match &init.server.url {
-            Some(_) => setup::engine(&client(&init.server)?).await?,
+            Some(_) => setup::engine(&client(&init.server, "")?).await?,
             None => PRESENT,
         };
         if init.print_grants {
@@ -214,7 +219,7 @@ async fn make(init: &FleetInit) -> Result<String> {
         let statements = schema::statements(&wanted, engine, 0)?;
         return Ok(statements.join(";\n") + ";\n");
     }
-    let done = setup::init(&client(&init.server)?, &wanted).await?;
+    let done = setup::init(&client(&init.server, "")?, &wanted).await?;
     let (major, minor) = done.engine.version;
     let what = match done.from {
         0 => format!("tables of version {} were made", schema::VERSION),
@@ -230,9 +235,10 @@ async fn make(init: &FleetInit) -> Result<String> {
     );
     if !done.engine.has_ttl() {
         text += &format!(
-            "this ClickHouse does not delete old rows by itself: run this once a day. {} partitions \
-             were deleted now\n",
-            done.deleted
+            "this ClickHouse does not delete old rows by itself: run this once a day. {} {} \
+             deleted now\n",
+            counted(done.deleted, "partition"),
+            either(&done.deleted, "was", "were")
         );
     }
     Ok(text)

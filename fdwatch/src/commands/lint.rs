@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use super::WritingOutput as _;
 use crate::{
     cli::Lint,
+    plural::counted,
     report::{Format, lint::problem, note},
     supervisor::{
         self,
@@ -42,7 +43,8 @@ pub(super) fn run(arguments: &Lint) -> Result<ExitCode> {
     }
     if format == Format::Text {
         note(&format!(
-            "nothing found in the logs of {processes} processes"
+            "nothing found in the logs of {}",
+            counted(processes, "process")
         ));
     }
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::live::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
 use crate::{
     cli::{Detail, MaxCpu, Record},
+    plural::{counted, either},
     probe::Lost,
     proc,
     recording::{Frame, Preamble, Recorder},
@@ -60,7 +61,9 @@ impl Follower for Recording {
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         let total = lost.total();
         note(&format!(
-            "{total} records were lost: use a larger --ring-size"
+            "{} {} lost: use a larger --ring-size",
+            counted(total, "record"),
+            either(&total, "was", "were")
         ));
         Ok(())
     }

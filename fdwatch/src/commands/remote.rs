@@ -19,6 +19,7 @@ use crate::{
     agent::client::use_ring,
     cli::{Ask, Detail, Explain, Fds, Filters, MaxCpu, Output, Target, Watch},
     diagnose::Severity,
+    plural::counted,
     probe::default_ring_bytes,
     report::{Format, note},
 };
@@ -150,8 +151,9 @@ impl Remote {
             return Ok(None);
         }
         self.say(&format!(
-            "watching {} descriptors of {} processes",
-            self.about.descriptors, self.about.processes
+            "watching {} of {}",
+            counted(self.about.descriptors, "descriptor"),
+            counted(self.about.processes, "process")
         ));
         let shape = match watch.output.format() {
             Format::Json => "lines",

@@ -11,6 +11,7 @@ use crate::{
     engine::Engine,
     investigate::{self, Investigator, Source},
     model::{Model, Moment},
+    plural::{counted, either},
     report::{Format, note},
 };
 
@@ -58,19 +59,18 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     if unreadable > 0 {
         // SAFETY: the call has no requirements.
         let is_root = unsafe { libc::geteuid() } == 0;
-        let remedy = if is_root {
-            ""
-        } else {
-            ": run as root to see them"
+        let remedy = match is_root {
+            true => "".to_owned(),
+            false => format!(": run as root to see {}", either(&unreadable, "it", "them")),
         };
-        note(&format!("{unreadable} processes could not be read{remedy}"));
+        let processes = counted(unreadable, "process");
+        note(&format!("{processes} could not be read{remedy}"));
     }
     if findings.is_empty() {
         if scan.output.format() == Format::Text {
-            let (descriptors, processes) = (engine.descriptors(), engine.model.processes().count());
-            note(&format!(
-                "no duplicates among {descriptors} descriptors of {processes} processes"
-            ));
+            let descriptors = counted(engine.descriptors(), "descriptor");
+            let processes = counted(engine.model.processes().count(), "process");
+            note(&format!("no duplicates among {descriptors} of {processes}"));
         }
         return Ok(ExitCode::SUCCESS);
     }

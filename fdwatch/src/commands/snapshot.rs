@@ -1,7 +1,9 @@
 //! A look at all descriptors as they are now, for the commands that need no more. What becomes of it
 //! is not known here.
 
-use anyhow::Result;
+use std::{fs, io};
+
+use anyhow::{Result, bail};
 
 use crate::{
     engine::Engine,
@@ -16,6 +18,21 @@ pub(super) struct Snapshot {
     pub(super) engine: Engine,
     /// Processes whose descriptors could not be read.
     pub(super) unreadable: u64,
+}
+
+impl Snapshot {
+    /// Fails, and says why, if there is nothing of this process because it could not be looked at.
+    pub(super) fn check_table(&self, pid: u32) -> Result<()> {
+        if self.engine.model.table_of(pid).is_some() || proc::has_no_descriptors(pid) {
+            return Ok(());
+        }
+        let refused = fs::read_dir(format!("/proc/{pid}/fd")).err();
+        let why = match refused.map(|error| error.kind()) {
+            Some(io::ErrorKind::PermissionDenied) => "it is another user's: run fdwatch as root",
+            _ => "it has ended, or the kernel hides them",
+        };
+        bail!("the descriptors of process {pid} cannot be read: {why}");
+    }
 }
 
 /// Takes a snapshot of all processes: from /proc if that is asked for, or if the kernel refuses to

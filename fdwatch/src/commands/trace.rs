@@ -13,6 +13,7 @@ use crate::{
     cli::{self, Detail, MaxCpu, Trace},
     investigate,
     model::Model,
+    plural::counted,
     probe::Lost,
     proc,
     report::{BudgetReport, Reporter, TracedCall, note, say_started},
@@ -64,7 +65,8 @@ impl Shower {
         }
         if left_out > self.left_out {
             note(&format!(
-                "{left_out} calls left out: they came too fast to be shown"
+                "{} left out: they came too fast to be shown",
+                counted(left_out, "call")
             ));
             self.left_out = left_out;
         }

@@ -31,6 +31,7 @@ pub(super) fn of_connection(error: &reqwest::Error) -> &'static str {
         None if is_plain && error.is_request() && !error.is_connect() && !error.is_timeout() => {
             ". If it wants TLS there, say https://"
         }
+        None if error.is_connect() => ". Does it run, and is this where it answers?",
         None => "",
     }
 }

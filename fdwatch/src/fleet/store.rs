@@ -286,7 +286,11 @@ pub(super) async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Sto
 /// With all that it came from, and without the URL, which has the whole statement.
 pub(super) fn unreachable(error: &reqwest::Error) -> StoreError {
     use std::error::Error as _;
-    let place = error.url().and_then(Url::host_str).unwrap_or("the server");
+    let place = error.url().and_then(|url| {
+        let port = url.port().map(|port| format!(":{port}"));
+        Some(format!("{}{}", url.host_str()?, port.unwrap_or_default()))
+    });
+    let place = place.unwrap_or_else(|| "the server".to_owned());
     let mut text = format!("cannot speak to {place}");
     let mut source = error.source();
     while let Some(error) = source {

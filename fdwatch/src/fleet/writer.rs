@@ -31,6 +31,7 @@ use crate::{
         outlet::Counts,
         shared::Shared,
     },
+    plural::{counted, either},
     proc,
 };
 
@@ -259,9 +260,10 @@ impl Rows {
         }
         if news.left_out > 0 && self.files_left_out == 0 {
             tracing::warn!(
-                "too many files of network file systems are open for writing: {} descriptors are left \
-                 out of what the fleet is told (fdwatch fleet shared), and {} told",
-                news.left_out,
+                "too many files of network file systems are open for writing: {} {} left out of what \
+                 the fleet is told (fdwatch fleet shared), and {} told",
+                counted(news.left_out, "descriptor"),
+                either(&news.left_out, "is", "are"),
                 written::MOST
             );
         }

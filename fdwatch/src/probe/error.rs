@@ -2,6 +2,7 @@
 
 use std::{error::Error, io};
 
+use crate::plural::counted;
 use thiserror::Error;
 
 /// The probe cannot do its work.
@@ -117,8 +118,9 @@ fn shorten(reason: &str) -> String {
     let (head, tail) = (&lines[..LINES], &lines[lines.len() - LINES..]);
     let left_out = lines.len() - 2 * LINES;
     format!(
-        "{}\n... ({left_out} lines left out)\n{}",
+        "{}\n... ({} left out)\n{}",
         head.join("\n"),
+        counted(left_out, "line"),
         tail.join("\n")
     )
 }

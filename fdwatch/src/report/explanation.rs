@@ -8,6 +8,7 @@ use super::{Pinned, escape::Escaped, json, text, time::Clock};
 use crate::{
     diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, numbers, remedies, story},
     model::Moment,
+    plural::counted,
 };
 
 /// What there is to say of a process.
@@ -80,26 +81,21 @@ pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     });
     let _ = writeln!(
         text,
-        "  {} descriptors{limit}: {}",
-        census.open,
+        "  {}{limit}: {}",
+        counted(census.open, "descriptor"),
         text::counts(&census.by_type)
     );
     if explanation.followed {
         let _ = writeln!(text, "  by origin: {}", text::counts(&census.by_origin));
     }
     if explanation.pinned.files > 0 {
-        let _ = writeln!(
-            text,
-            "  {} deleted files hold {}",
-            explanation.pinned.files,
-            text::size(explanation.pinned.bytes)
-        );
+        let _ = writeln!(text, "  {}", text::pinned(explanation.pinned));
     }
     if explanation.closed_unopened > 0 {
         let _ = writeln!(
             text,
-            "  closed what was not open {} times, outside of loops",
-            explanation.closed_unopened
+            "  closed what was not open {}, outside of loops",
+            counted(explanation.closed_unopened, "time")
         );
     }
     for file in &explanation.files {

@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{Format, escaped, json::SCHEMA};
 use crate::fleet::questions::{By, Duplicates, Host, Lines, MOST_ROWS, SharedFile, Shown};
+use crate::plural::{counted, either, noun};
 
 /// Columns of a name that are shown in a list.
 const WIDEST: usize = 60;
@@ -129,10 +130,12 @@ impl Show {
     fn more(&self, count: usize, text: &mut String) {
         if count > self.limit {
             let or_more = if count > MOST_ROWS { " or more" } else { "" };
+            let more = count - self.limit;
+            let others = noun(&more, "other");
+            let them = either(&more, "it", "them");
             let _ = writeln!(
                 text,
-                "and {}{or_more} others: see them with --limit",
-                count - self.limit
+                "and {more}{or_more} {others}: see {them} with --limit"
             );
         }
     }
@@ -184,7 +187,7 @@ impl Show {
 
     fn hosts(&self, all: &[Host], silent: u32) -> String {
         let mut table = Columns::new(&[
-            "HOST", "STATE", "LAST", "VERSION", "KERNEL", "MODE", "FINDINGS", "LOST", "DRIFT",
+            "HOST", "STATE", "LAST", "VERSION", "KERNEL", "UNDONE", "FINDINGS", "LOST", "DRIFT",
             "CPU", "MEMORY", "SPOOLED", "DROPPED", "LABELS",
         ]);
         for host in all.iter().take(self.limit) {
@@ -258,16 +261,20 @@ impl Show {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "{}  {}  {}\n  {}\n  {}\n  {} hosts, {} processes, {} findings, {} descriptors; first {} ago, last {} ago  {}",
+            "{}  {}  {}\n  {}\n  {}\n  {}, {}, {}, {}; first {} ago, last {} ago  {}",
             escaped(all.signature.as_bytes()),
             severity_name(all.severity),
             escaped(all.cause.as_bytes()),
             escaped(all.program.as_bytes()),
-            escaped(all.path.as_bytes()),
-            all.hosts,
-            all.processes,
-            all.findings,
-            all.descriptors,
+            if all.path.is_empty() {
+                "a file whose path is not known".to_owned()
+            } else {
+                escaped(all.path.as_bytes())
+            },
+            counted(all.hosts, "host"),
+            counted(all.processes, "process"),
+            counted(all.findings, "finding"),
+            counted(all.descriptors, "descriptor"),
             self.ago(all.first),
             self.ago(all.last),
             curve(&all.trend),
@@ -370,6 +377,10 @@ fn rfc3339(time: u32) -> String {
 
 /// A name as it is shown in a column.
 fn shortened(name: &str) -> String {
+    // A cell that is empty looks as if the next one were in its place.
+    if name.is_empty() {
+        return "-".to_owned();
+    }
     let text = escaped(name.as_bytes());
     if text.width() <= WIDEST {
         return text;
@@ -469,7 +480,7 @@ mod tests {
         let expected = [
             "SIGNATURE  PROGRAM   CAUSE     PATH              HOSTS  PROCESSES  FDS   SEVERITY  FIRST  LAST  TREND",
             "v1:ab      a\\x1b[2J  reopened  /var/log/{n}.log  400    401        1203  warning   2 h    10 s  ·▁█",
-            "and 1 others: see them with --limit",
+            "and 1 other: see it with --limit",
         ];
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines, expected);

@@ -19,6 +19,7 @@ use crate::{
     agent::history::read::{Hourly, Occurrence},
     diagnose::Severity,
     model::Moment,
+    plural::counted,
     proc::major_minor,
 };
 
@@ -139,6 +140,8 @@ fn occurrence_text(occurrence: &Occurrence, clock: &Clock, now: u64) -> String {
     let what = occurrence.cause.as_deref().unwrap_or(&occurrence.kind);
     let what = Escaped(what.as_bytes()).to_string();
     let fds = occurrence.most_fds.or(occurrence.fds);
+    // What was gone before it was told held none by then, which says nothing of how many it had.
+    let fds = fds.filter(|&fds| fds > 0);
     let fds = fds.map_or_else(String::new, |fds| format!("{fds} fds"));
     let process = process_name(&occurrence.comm, occurrence.pid);
     let mut text = format!(
@@ -220,7 +223,7 @@ fn occurrence_json(occurrence: &Occurrence, clock: &Clock) -> io::Result<String>
 fn hourly_text(hourly: &Hourly, clock: &Clock) -> String {
     let time = clock.date_and_time(Moment(hourly.hour));
     let process = if hourly.pid == 0 {
-        format!("{} others", hourly.processes)
+        counted(hourly.processes, "other")
     } else {
         process_name(&hourly.comm, hourly.pid)
     };

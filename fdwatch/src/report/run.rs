@@ -20,6 +20,7 @@ use crate::{
     diagnose::{Finding, ProcessInfo},
     leaks::{Fold, Group, Kind},
     model::Moment,
+    plural::{counted, either, noun},
 };
 
 const BOLD: Style = Style::new().bold();
@@ -169,8 +170,8 @@ pub(super) fn summary(report: &RunReport) -> String {
     let at_exit = report.fold.count(Kind::AtExit);
     let over_exec = report.fold.count(Kind::OverExec);
     let mut text = format!(
-        "{} processes; descriptors left open at exit: {at_exit}, let into other programs: {over_exec}, files held twice: {}",
-        report.processes,
+        "{}; descriptors left open at exit: {at_exit}, let into other programs: {over_exec}, files held twice: {}",
+        counted(report.processes, "process"),
         report.duplicates.len(),
     );
     if !report.running.is_empty() {
@@ -191,22 +192,30 @@ pub(super) fn summary(report: &RunReport) -> String {
         let _ = write!(text, "; still running: {}{more}", names.join(", "));
     }
     let account = &report.account;
+    let (lost, mappings) = (account.lost_in_all(), report.mappings_lost);
+    let more = report.more_leaks + report.more_duplicates;
     let others = [
-        (report.ignored, "ignored"),
+        (report.ignored, "ignored".to_owned()),
         (
-            report.more_leaks + report.more_duplicates,
-            "more that are not told",
+            more,
+            format!("more that {} not told", either(&more, "is", "are")),
         ),
         (
-            account.lost_in_all(),
-            "events were lost, so that this may be wrong: use a larger --ring-size",
+            lost,
+            format!(
+                "{} lost, so that this may be wrong: use a larger --ring-size",
+                either(&lost, "event was", "events were")
+            ),
         ),
-        (account.lost.detail_left_out(), "stacks and paths left out"),
+        text::left_out(account),
         (
-            report.mappings_lost,
-            "mappings lost, so that names are missing",
+            mappings,
+            noun(&mappings, "mapping") + " lost, so that names are missing",
         ),
-        (account.malformed, "malformed records"),
+        (
+            account.malformed,
+            noun(&account.malformed, "malformed record"),
+        ),
     ];
     for (count, what) in others.into_iter().filter(|&(count, _)| count > 0) {
         let _ = write!(text, "; {count} {what}");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    Account, BudgetReport, GrowthReport, TableReport,
+    Account, BudgetReport, GrowthReport, Pinned, TableReport,
     escape::Escaped,
     time::{Clock, span},
 };
@@ -16,8 +16,10 @@ use crate::{
     diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity, numbers},
     duplicates::Change,
     model::{Moment, Statistics},
+    plural::{counted, either, noun},
     probe::Lost,
     proc::major_minor,
+    symbols::UNNAMED,
 };
 
 const BOLD: Style = Style::new().bold();
@@ -126,8 +128,9 @@ pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     if finding.more_closed > 0 {
         let _ = writeln!(
             text,
-            "{MARGIN}{DIM}- {} more were closed{DIM:#}",
-            finding.more_closed
+            "{MARGIN}{DIM}- {} more {} closed{DIM:#}",
+            finding.more_closed,
+            either(&finding.more_closed, "was", "were"),
         );
     }
     if finding.change == Change::Found {
@@ -230,6 +233,10 @@ pub(super) fn frame(frame: &Frame) -> String {
     let Some(place) = &frame.place else {
         return format!("{:#x}", frame.address);
     };
+    if place.symbol == UNNAMED {
+        let module = place.module.as_deref().map_or(&b"?"[..], base_name);
+        return format!("{:#x} ({})", place.offset, Escaped(module));
+    }
     let name = Escaped(place.symbol.as_bytes());
     if let Some(file) = &place.file {
         let line = place
@@ -317,7 +324,7 @@ pub(crate) fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
     unit.map_or_else(
-        || format!("{bytes} bytes"),
+        || counted(bytes, "byte"),
         |(shift, unit)| {
             let tenths = bytes.saturating_mul(10) >> shift;
             format!("{}.{} {unit}", tenths / 10, tenths % 10)
@@ -334,8 +341,9 @@ pub(super) fn descriptor_column(descriptor: &Descriptor) -> String {
 
 pub(super) fn started(account: &Account) -> String {
     format!(
-        "watching {} descriptors of {} processes; Ctrl-C ends",
-        account.descriptors, account.processes
+        "watching {} of {}; Ctrl-C ends",
+        counted(account.descriptors, "descriptor"),
+        counted(account.processes, "process")
     )
 }
 
@@ -346,9 +354,9 @@ pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
         .map(|(kind, lost)| format!("{kind} {lost}"))
         .collect();
     format!(
-        "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} records since the start ({}): tables may be wrong until they are audited; \
+        "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} since the start ({}): tables may be wrong until they are audited; \
          use a larger --ring-size\n",
-        lost.total(),
+        counted(lost.total(), "record"),
         kinds.join(", "),
     )
 }
@@ -360,10 +368,10 @@ pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> Strin
         .process
         .most_fds
         .map_or_else(String::new, |most| format!(" of {most}"));
-    let open = report.open;
+    let open = counted(report.open, "descriptor");
     let Some(trend) = &report.trend else {
         return format!(
-            "{DIM}{time}{DIM:#}  {GREEN}STEADY {GREEN:#}            {process}  {open} descriptors{limit}, and no more of them\n"
+            "{DIM}{time}{DIM:#}  {GREEN}STEADY {GREEN:#}            {process}  {open}{limit}, and no more of them\n"
         );
     };
     let style = if trend.severity == Severity::Critical {
@@ -375,7 +383,7 @@ pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> Strin
         .left
         .map_or_else(String::new, |left| format!(": none left in {}", span(left)));
     let mut text = format!(
-        "{DIM}{time}{DIM:#}  {style}GROWS  {style:#}  {:<8}  {process}  {open} descriptors{limit}, {} more an hour{left}\n",
+        "{DIM}{time}{DIM:#}  {style}GROWS  {style:#}  {:<8}  {process}  {open}{limit}, {} more an hour{left}\n",
         trend.severity.name(),
         trend.per_hour,
     );
@@ -386,14 +394,15 @@ pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> Strin
         counts(&trend.more.by_origin),
     );
     if report.pinned.files > 0 {
-        let _ = writeln!(
-            text,
-            "{MARGIN}  {DIM}{} deleted files hold {}{DIM:#}",
-            report.pinned.files,
-            size(report.pinned.bytes)
-        );
+        let _ = writeln!(text, "{MARGIN}  {DIM}{}{DIM:#}", pinned(report.pinned));
     }
     text
+}
+
+/// The space that deleted files take.
+pub(super) fn pinned(Pinned { files, bytes }: Pinned) -> String {
+    let hold = either(&files, "holds", "hold");
+    format!("{} {hold} {}", counted(files, "deleted file"), size(bytes))
 }
 
 pub(super) fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
@@ -464,9 +473,9 @@ pub(super) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
 
 pub(super) fn table(table: &TableReport) -> String {
     let mut text = format!(
-        "{BOLD}{}{BOLD:#}  {} descriptors{}\n",
+        "{BOLD}{}{BOLD:#}  {}{}\n",
         process(&table.process),
-        table.fds.len(),
+        counted(table.fds.len(), "descriptor"),
         table
             .process
             .most_fds
@@ -503,19 +512,24 @@ pub(super) fn summary(account: &Account) -> String {
     let megabytes = usage.peak_rss as f64 / f64::from(1 << 20);
     let lost = account.lost_in_all();
     let mut text = format!(
-        "{} events, lost {lost}, in {}; {} found, {} changed, {} gone; {} descriptors of {} processes; \
+        "{}, lost {lost}, in {}; {} found, {} changed, {} gone; {} of {}; \
          own cost: {:.2} s CPU, {megabytes:.1} MiB",
-        account.statistics.events(),
+        counted(account.statistics.events(), "event"),
         span(account.duration),
         account.found,
         account.changed,
         account.gone,
-        account.descriptors,
-        account.processes,
+        counted(account.descriptors, "descriptor"),
+        counted(account.processes, "process"),
         usage.user + usage.system,
     );
     let drift = account.statistics.drift;
-    let _ = write!(text, "; drift {} in {} audits", drift.total(), drift.audits);
+    let _ = write!(
+        text,
+        "; drift {} in {}",
+        drift.total(),
+        counted(drift.audits, "audit")
+    );
     let Statistics {
         contested,
         contested_otherwise,
@@ -530,18 +544,32 @@ pub(super) fn summary(account: &Account) -> String {
     if account.shedding != Shedding::Nothing || account.most_not_followed > 0 {
         let _ = write!(
             text,
-            "; left undone at the end: {}; not followed at once, at the most: {} processes",
+            "; left undone at the end: {}; not followed at once, at the most: {}",
             account.shedding.name(),
-            account.most_not_followed
+            counted(account.most_not_followed, "process")
         );
     }
+    let unreadable = account.unreadable_processes;
     let unfitting = [
-        (account.unreadable_processes, "processes could not be read"),
-        (account.malformed, "malformed records"),
-        (account.lost.detail_left_out(), "stacks and paths left out"),
+        (
+            unreadable,
+            noun(&unreadable, "process") + " could not be read",
+        ),
+        (
+            account.malformed,
+            noun(&account.malformed, "malformed record"),
+        ),
+        left_out(account),
     ];
     for (count, what) in unfitting.into_iter().filter(|&(count, _)| count > 0) {
         let _ = write!(text, "; {count} {what}");
     }
     text
+}
+
+/// How much of detail there was no room for, and what it is called.
+pub(super) fn left_out(account: &Account) -> (u64, String) {
+    let count = account.lost.detail_left_out();
+    let what = either(&count, "stack or path", "stacks and paths");
+    (count, format!("{what} left out"))
 }

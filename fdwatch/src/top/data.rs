@@ -8,7 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{agent::view::ProcessRow, diagnose::Severity, report::Escaped};
+use crate::{
+    agent::view::ProcessRow,
+    diagnose::Severity,
+    plural::{counted, either},
+    report::Escaped,
+};
 
 /// Characters of a name or a path that are kept.
 const LONGEST: usize = 1024;
@@ -227,10 +232,10 @@ impl News {
                 (format!("finding {id}"), path_of(&told["file"]), why)
             }
             "growth" => {
-                let open = told["open"].as_u64().unwrap_or(0);
+                let open = counted(told["open"].as_u64().unwrap_or(0), "descriptor");
                 let what = match told["per_hour"].as_u64() {
-                    Some(more) => format!("{open} descriptors, {more} more an hour"),
-                    None => format!("{open} descriptors, and no more of them"),
+                    Some(more) => format!("{open}, {more} more an hour"),
+                    None => format!("{open}, and no more of them"),
                 };
                 let left = told["seconds_left"].as_f64();
                 let left = left.filter(|left| *left < 1e9);
@@ -248,7 +253,7 @@ impl News {
             }
             "loss" => {
                 let lost = told["lost"]["total"].as_u64().unwrap_or(0);
-                let what = format!("{lost} records lost since the start");
+                let what = format!("{} lost since the start", counted(lost, "record"));
                 (String::new(), what, "a larger --ring-size helps".to_owned())
             }
             "budget" => {
@@ -259,7 +264,8 @@ impl News {
             }
             "dropped" => {
                 let missed = told["missed"].as_u64().unwrap_or(0);
-                let what = format!("{missed} findings were missed here");
+                let findings = counted(missed, "finding");
+                let what = format!("{findings} {} missed here", either(&missed, "was", "were"));
                 (String::new(), what, String::new())
             }
             _ => return None,

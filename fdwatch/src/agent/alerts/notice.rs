@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::event::{Event, Key, Measure, ThresholdReport, Told},
     diagnose::{Finding, ProcessInfo, Severity},
+    plural::{counted, either, noun},
     report::{Escaped, GrowthReport, path, size},
 };
 
@@ -89,7 +90,8 @@ impl Notice {
             unit: None,
             path: None,
             summary: format!(
-                "{count} more alerts are held back in this minute; the worst: {}: {}",
+                "{count} more {} held back in this minute; the worst: {}: {}",
+                either(&count, "alert is", "alerts are"),
                 worst.severity.name(),
                 worst.summary
             ),
@@ -131,7 +133,7 @@ fn of_finding(finding: &Finding) -> (&'static str, Option<String>, String, Strin
 }
 
 fn of_growth(report: &GrowthReport) -> (&'static str, Option<String>, String, String) {
-    let mut summary = format!("has {} descriptors", report.open);
+    let mut summary = format!("has {}", counted(report.open, "descriptor"));
     if let Some(trend) = &report.trend {
         summary.push_str(&format!(", {} more each hour", trend.per_hour));
         if let Some(limit) = trend.limit {
@@ -143,19 +145,20 @@ fn of_growth(report: &GrowthReport) -> (&'static str, Option<String>, String, St
 
 fn of_threshold(report: &ThresholdReport) -> (&'static str, Option<String>, String, String) {
     let (value, threshold) = (report.value, report.threshold);
+    let descriptors = noun(&value.round(), "descriptor");
     let summary = match report.of {
         Measure::DuplicatesPerFile => {
-            format!("has {value:.0} descriptors on one file, beyond the threshold of {threshold}")
+            format!("has {value:.0} {descriptors} on one file, beyond the threshold of {threshold}")
         }
         Measure::Descriptors => {
-            format!("has {value:.0} descriptors, beyond the threshold of {threshold}")
+            format!("has {value:.0} {descriptors}, beyond the threshold of {threshold}")
         }
         Measure::LimitShare => format!(
             "uses {value:.0} % of the descriptors it may have, beyond the threshold of {threshold} %"
         ),
         Measure::GrowthPerHour => {
             format!(
-                "has {value:.0} descriptors more each hour, beyond the threshold of {threshold}"
+                "has {value:.0} {descriptors} more each hour, beyond the threshold of {threshold}"
             )
         }
         Measure::PinnedBytes => {

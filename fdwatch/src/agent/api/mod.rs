@@ -90,8 +90,12 @@ impl Listeners {
         }
         // Where another agent is, that is what is said.
         let unix = config.socket.as_deref().map(|path| {
-            let listener = bind_unix(path, config.socket_mode)
-                .with_context(|| format!("cannot listen on {}", path.display()))?;
+            let listener = bind_unix(path, config.socket_mode).with_context(|| {
+                // SAFETY: the call has no requirements.
+                let is_root = unsafe { libc::geteuid() } == 0;
+                let remedy = if is_root { "" } else { ", not being root" };
+                format!("cannot listen on {}{remedy}", path.display())
+            })?;
             Ok::<_, anyhow::Error>((listener, path.to_owned()))
         });
         let unix = unix.transpose()?;

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     agent::{event::Event, outlet::Counts},
+    plural::{counted, either},
     proc,
 };
 
@@ -261,7 +262,8 @@ impl Writer {
         };
         self.status.set(State::Working);
         let lost = self.counts.failed.load(Relaxed) - self.failed_before;
-        tracing::warn!("the history is written again; {lost} events were lost meanwhile");
+        let (events, were) = (counted(lost, "event"), either(&lost, "was", "were"));
+        tracing::warn!("the history is written again; {events} {were} lost meanwhile");
     }
 
     fn fail(&mut self, trouble: &Trouble) {
@@ -343,7 +345,8 @@ impl Writer {
         let lost = (self.backlog.len() + self.receiver.len()) as u64;
         if lost > 0 {
             Counts::add(&self.counts.failed, lost);
-            tracing::warn!("the history ends without {lost} events that could not be written");
+            let events = counted(lost, "event");
+            tracing::warn!("the history ends without {events} that could not be written");
         }
         if let Some(store) = self.store.take() {
             store.close();

@@ -1,5 +1,6 @@
 //! Folds what is said again and again. Pure: time is handed in.
 
+use crate::plural::counted;
 use rustc_hash::FxHashMap;
 use tracing::Level;
 
@@ -57,7 +58,10 @@ impl Folding {
             if said.more == 0 {
                 return false;
             }
-            told.push((*level, format!("{text} ({} times more)", said.more)));
+            told.push((
+                *level,
+                format!("{text} ({} more)", counted(said.more, "time")),
+            ));
             *said = Said { at: now, more: 0 };
             true
         });

@@ -33,6 +33,7 @@ use self::send::{Sender, is_stopping, stopped};
 use super::{
     client::client, config, event::Event, metrics::families, outlet::Counts, shared::Shared,
 };
+use crate::plural::{counted, either};
 use crate::report::escape::Escaped;
 
 /// Events of one request, at the most.
@@ -103,7 +104,8 @@ impl Export {
             left += 1;
         }
         if left > 0 {
-            tracing::warn!("OTLP: {left} events could not be sent before the end");
+            let events = counted(left, "event");
+            tracing::warn!("OTLP: {events} could not be sent before the end");
             Counts::add(&self.counts.failed, left);
         }
     }
@@ -154,7 +156,8 @@ impl Export {
             let rejected = match answer {
                 Ok(answer) => rejected(&answer).min(count),
                 Err(reason) => {
-                    tracing::warn!("OTLP: {count} events were given up: {reason}");
+                    let (events, were) = (counted(count, "event"), either(&count, "was", "were"));
+                    tracing::warn!("OTLP: {events} {were} given up: {reason}");
                     count
                 }
             };
@@ -200,7 +203,9 @@ fn rejected(answer: &[u8]) -> u64 {
     let rejected = u64::try_from(partial.rejected_log_records).unwrap_or(0);
     if rejected > 0 {
         let reason = Escaped(partial.error_message.as_bytes());
-        tracing::warn!("OTLP: {rejected} events were rejected: {reason}");
+        let events = counted(rejected, "event");
+        let were = either(&rejected, "was", "were");
+        tracing::warn!("OTLP: {events} {were} rejected: {reason}");
     }
     rejected
 }

@@ -21,6 +21,7 @@ use crate::{
         rows::Table,
         spool::{Losses, Spool},
     },
+    plural::{counted, either},
 };
 
 /// Bytes of rows that are kept in memory where the disk takes none.
@@ -161,7 +162,8 @@ impl Queue {
             if lost > 0 {
                 tracing::warn!(
                     "neither the spool nor the server takes anything, and what is kept in memory is \
-                     full: {lost} of the oldest rows for the fleet are dropped"
+                     full: {lost} of the oldest rows for the fleet {} dropped",
+                    either(&lost, "is", "are")
                 );
             }
         };
@@ -211,8 +213,10 @@ impl Queue {
                 && lost > 0
             {
                 tracing::error!(
-                    "{lost} rows for the fleet are lost: the server has not taken them, nor the \
-                     spool: {error}"
+                    "{} for the fleet {} lost: neither the server nor the spool has taken {}: {error}",
+                    counted(lost, "row"),
+                    either(&lost, "is", "are"),
+                    either(&lost, "it", "them"),
                 );
             }
         };
@@ -243,14 +247,15 @@ impl Queue {
         state.told_losses = now;
         if now.damaged > told.damaged {
             tracing::warn!(
-                "{} bytes of the spool were torn or wrong, and are left out",
-                now.damaged - told.damaged
+                "damage in the spool: {} left out",
+                counted(now.damaged - told.damaged, "byte")
             );
         }
         if findings > 0 {
             tracing::warn!(
-                "the spool is full: {findings} of the oldest findings for the fleet are dropped. \
-                 Raise most_spool_bytes in [fleet], or see why the server is away"
+                "the spool is full: {findings} of the oldest findings for the fleet {} dropped. \
+                 Raise most_spool_bytes in [fleet], or see why the server is away",
+                either(&findings, "is", "are")
             );
         }
     }

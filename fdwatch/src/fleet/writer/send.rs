@@ -18,6 +18,7 @@ use crate::{
         spool::Batch,
         store::{Address, Client, StoreError},
     },
+    plural::{counted, either},
 };
 
 /// Bytes of one request, before it is packed.
@@ -101,9 +102,11 @@ impl Server {
     fn refuses(&self, next: &Next, error: &StoreError) {
         let (table, _, rows) = next.parts();
         let trouble = format!(
-            "the fleet's server does not take {rows} rows of {}, and they are dropped: {error}. If it \
+            "the fleet's server does not take {} of {}, and {} dropped: {error}. If it \
              was set up by another version, run fdwatch fleet init",
-            table.name()
+            counted(rows, "row"),
+            table.name(),
+            either(&rows, "it is", "they are")
         );
         tracing::error!("{trouble}");
         self.shared.set_trouble(SERVER, Some(trouble));

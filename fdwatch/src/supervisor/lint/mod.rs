@@ -16,6 +16,7 @@ use super::{
     programs::{Process, Stream, Target},
 };
 use crate::diagnose::Severity;
+use crate::plural::counted;
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -381,7 +382,7 @@ fn size(bytes: i64) -> String {
     match bytes {
         _ if bytes % (1 << 20) == 0 => format!("{}MB", bytes >> 20),
         _ if bytes % (1 << 10) == 0 => format!("{}KB", bytes >> 10),
-        _ => format!("{bytes} bytes"),
+        _ => counted(bytes, "byte"),
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     },
     put, put_right, short, thousands, title,
 };
+use crate::plural::noun;
 
 impl Top {
     pub(super) fn draw_rows(&self, places: &Places, buffer: &mut Buffer) {
@@ -69,8 +70,9 @@ impl Top {
             (true, _) => "taking the first look...".to_owned(),
             (_, true) => format!("no process{}; Esc drops the filter", self.filter_words()),
             _ if self.more_rows > 0 && self.filter.is_empty() => format!(
-                "{} more processes, with fewer descriptors",
-                thousands(self.more_rows)
+                "{} more {}, with fewer descriptors",
+                thousands(self.more_rows),
+                noun(&self.more_rows, "process")
             ),
             _ => return,
         };

@@ -21,6 +21,7 @@ pub(super) use self::{
 };
 use super::{Popup, Top, places::LEAST};
 use crate::diagnose::Severity;
+use crate::plural::noun;
 
 /// A key at the bottom, and what it does.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +108,7 @@ impl Top {
             return;
         };
         let plain = Style::new();
-        let count = |count: u64, word: &'static str, style: Style| {
+        let count = |count: u64, word: &str, style: Style| {
             let style = if count > 0 { style } else { theme.dim() };
             vec![Span::styled(format!("{} {word}", thousands(count)), style)]
         };
@@ -132,8 +133,12 @@ impl Top {
             vec![Span::styled("fdwatch", theme.bold())],
             vec![Span::styled(status.host.clone(), theme.accent())],
             vec![Span::raw(status.time.clone())],
-            count(status.processes, "processes", plain),
-            count(status.descriptors, "descriptors", plain),
+            count(status.processes, &noun(&status.processes, "process"), plain),
+            count(
+                status.descriptors,
+                &noun(&status.descriptors, "descriptor"),
+                plain,
+            ),
         ];
         items.append(&mut found);
         items.push(vec![Span::raw(format!(

@@ -12,6 +12,7 @@ use super::{
     lists::draw_curve,
     put, put_right, thousands, title,
 };
+use crate::plural::noun;
 
 /// Lines of a story are broken to no less than this: columns.
 const LEAST: usize = 20;
@@ -125,8 +126,9 @@ impl Top {
             .filter(|row| row.twice.is_some_and(|it| it.matters));
         let twice = twice.count();
         let mut words = format!(
-            " {} descriptors, {twice} on files held twice",
-            thousands(rows.len() as u64)
+            " {} {}, {twice} on files held twice",
+            thousands(rows.len() as u64),
+            noun(&rows.len(), "descriptor")
         );
         if !opened.filter.is_empty() {
             let shown = opened.shown.len();

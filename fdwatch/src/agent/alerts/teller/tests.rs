@@ -101,7 +101,7 @@ fn what_is_over_the_rate_is_one_summary() {
     );
     assert!(teller.due(99, at(59)).is_empty());
     let alerts = teller.due(99, at(60));
-    assert!(alerts[0].notice.summary.starts_with("1 more alerts"));
+    assert!(alerts[0].notice.summary.starts_with("1 more alert is"));
     deliver(&mut teller, &alerts[0], at(60));
     // A minute without any: over.
     let alerts = teller.due(99, at(121));

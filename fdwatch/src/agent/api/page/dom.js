@@ -28,6 +28,9 @@ export function shortened(text, most = 300) {
 
 export const number = (value) => (value ?? 0).toLocaleString("en");
 
+// How many of what: the noun is given as it is of one.
+export const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;
+
 export function percent(share) {
   return share === null || share === undefined ? "–" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 }

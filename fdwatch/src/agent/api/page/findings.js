@@ -1,7 +1,7 @@
 // Findings, as they come and go.
 
 import { lines } from "./api.js";
-import { at, bytes, element, number, replace, severity, shortened, since, span, visible } from "./dom.js";
+import { at, bytes, counted, element, number, replace, severity, shortened, since, span, visible } from "./dom.js";
 import { open } from "./process.js";
 
 const SHOWN = 200;
@@ -116,7 +116,7 @@ function announce() {
   const { came, went } = told;
   told = { came: 0, went: 0 };
   if (came + went === 0) return;
-  at("announce").textContent = `${came} ${came === 1 ? "finding" : "findings"} came, ${went} went; ${present.size + beyond} are there`;
+  at("announce").textContent = `${counted(came, "finding")} came, ${went} went; ${present.size + beyond} are there`;
 }
 
 function subject(event) {
@@ -124,7 +124,7 @@ function subject(event) {
     const { file } = event;
     return file.path ?? `${file.type} ${file.dev} ${file.ino}`;
   }
-  if (event.type === "growth") return `grows: ${event.open} descriptors of ${event.limit ?? "?"}`;
+  if (event.type === "growth") return `grows: ${counted(event.open, "descriptor")} of ${event.limit ?? "?"}`;
   if (event.type === "threshold") return `beyond a threshold: ${event.of} is ${event.value}, above ${event.threshold}`;
   return event.type;
 }

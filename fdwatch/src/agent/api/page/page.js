@@ -1,7 +1,7 @@
 // The page: what is asked for again and again, and the keys.
 
 import * as api from "./api.js";
-import { at, bytes, curve, element, number, percent, replace, shortened, span, visible } from "./dom.js";
+import { at, bytes, counted, curve, element, number, percent, replace, shortened, span, visible } from "./dom.js";
 import * as findings from "./findings.js";
 import * as process from "./process.js";
 
@@ -53,15 +53,15 @@ function drawHealth(health) {
   const figures = [
     ["Findings", `${counts.critical} critical, ${counts.warning} warning, ${counts.info} info`],
     ["Told", `${number(health.told.found)} found, ${number(health.told.gone)} gone, ${number(health.told.ignored)} ignored`],
-    ["Descriptors", `${number(health.descriptors)} of ${number(health.processes)} processes`],
+    ["Descriptors", `${number(health.descriptors)} of ${counted(health.processes, "process")}`],
     ["Events", number(health.events)],
     ["Lost", number(health.lost), health.lost ? "bad" : ""],
-    ["Drift", `${number(health.drift)} in ${number(health.audits)} audits`, health.drift ? "warn" : ""],
+    ["Drift", `${number(health.drift)} in ${counted(health.audits, "audit")}`, health.drift ? "warn" : ""],
     ["Budget", `${health.budget.cpu} % of ${health.budget.max_cpu} % CPU; left undone: ${visible(health.budget.sheds)}`, health.budget.sheds === "nothing" ? "" : "warn"],
     ["CPU, memory", `${health.cpu_seconds.toFixed(1)} s, ${bytes(health.rss_bytes)}`],
     ["Runs for", span(health.duration)],
     ["Version, kernel", `${visible(health.version)}, ${visible(health.kernel)}`],
-    ["API", `${number(health.api.requests)} requests, ${number(health.api.refused)} refused`],
+    ["API", `${counted(health.api.requests, "request")}, ${number(health.api.refused)} refused`],
     ["Readers of events", `${health.api.readers}, ${number(health.api.slow_readers)} were too slow`],
   ];
   at("figures").replaceChildren(...figures.map(([name, value, kind]) => element("div", "", element("dt", "", name), element("dd", kind ?? "", kind ? `! ${value}` : value))));

@@ -1,7 +1,7 @@
 // One process in depth: what it holds, and its story.
 
 import { get } from "./api.js";
-import { at, bytes, clock, element, number, percent, severity, shortened, visible } from "./dom.js";
+import { at, bytes, clock, counted, element, number, percent, severity, shortened, visible } from "./dom.js";
 
 const FDS = 500;
 const FILES = 50;
@@ -74,11 +74,11 @@ function facts(process, explanation) {
   if (explanation) {
     const { open, limit, by_type: types, by_origin: origins } = explanation.descriptors;
     fact("Descriptors", `${number(open)}${limit ? ` of ${number(limit)} (${percent(open / limit)})` : ""}`);
-    const counted = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${visible(name)}`).join(", ");
-    fact("By type", counted(types));
-    fact("By origin", counted(origins));
+    const told = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${visible(name)}`).join(", ");
+    fact("By type", told(types));
+    fact("By origin", told(origins));
     if (explanation.pinned.files) fact("Deleted files hold", `${bytes(explanation.pinned.bytes)} in ${explanation.pinned.files}`);
-    if (explanation.closed_unopened) fact("Closed what was not open", `${number(explanation.closed_unopened)} times`);
+    if (explanation.closed_unopened) fact("Closed what was not open", counted(explanation.closed_unopened, "time"));
   }
   return list;
 }
@@ -110,7 +110,7 @@ function story(explanation) {
     if (file.advice.length) one.append(element("h3", "", "What to change"), element("ul", "", ...file.advice.map((advice) => element("li", "", visible(advice)))));
     part.append(one);
   }
-  if (explanation.files.length > FILES) part.append(element("p", "small", `and ${explanation.files.length - FILES} more files`));
+  if (explanation.files.length > FILES) part.append(element("p", "small", `and ${counted(explanation.files.length - FILES, "more file")}`));
   return part;
 }
 

@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::{FileKind, NamedFile, Reading};
-use crate::{agent::config::Config, report::escape::Escaped};
+use crate::{
+    agent::config::Config,
+    plural::{either, noun},
+    report::escape::Escaped,
+};
 
 /// Mistakes that are told one by one: after more, there is no sense in them.
 const MOST_MISTAKES: usize = 200;
@@ -140,7 +144,11 @@ impl Notes {
             && let Some(last) = mistakes.last()
         {
             mistakes.push(Mistake {
-                message: format!("there are {more} more mistakes"),
+                message: format!(
+                    "there {} {more} more {}",
+                    either(&more, "is", "are"),
+                    noun(&more, "mistake")
+                ),
                 ..last.clone()
             });
         }
