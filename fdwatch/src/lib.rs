@@ -26,6 +26,7 @@ pub mod probe;
 pub mod proc;
 pub mod recording;
 pub mod report;
+mod slack;
 mod spelling;
 pub mod supervisor;
 pub mod symbols;

@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::Change;
-use crate::model::{FileType, Identity, Model, Moment, Slot, Table, TableId};
+use crate::{
+    model::{FileType, Identity, Model, Moment, Slot, Table, TableId},
+    slack,
+};
 
 /// How long a descriptor must be open for its path to be asked for: nanoseconds. Most are not.
 const SETTLED_AFTER: u64 = 200_000_000;
@@ -135,6 +138,7 @@ impl Rotations {
             }
             stays
         });
+        slack::of_queue(&mut self.waiting);
         let mut asked = 0;
         while let Some(&waiting) = self.waiting.front() {
             if asked == MOST_ASKED || now.since(waiting.born) < SETTLED_AFTER {
