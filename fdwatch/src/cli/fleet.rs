@@ -31,6 +31,9 @@ pub enum FleetCommand {
         /// What they are put together by
         #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
         by: By,
+        /// Only of this severity or more
+        #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
+        severity: Severity,
         /// Who is asked, and how it is shown.
         #[command(flatten)]
         question: FleetQuestion,
@@ -44,6 +47,9 @@ pub enum FleetCommand {
         /// How far back
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "7d")]
         since: Since,
+        /// Only of this severity or more
+        #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
+        severity: Severity,
         /// Who is asked, and how it is shown.
         #[command(flatten)]
         question: FleetQuestion,
@@ -57,6 +63,9 @@ pub enum FleetCommand {
         /// How long before that it must not have been seen
         #[arg(long, value_name = "TIME", value_parser = span, default_value = "7d")]
         before: Duration,
+        /// Only of this severity or more
+        #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
+        severity: Severity,
         /// Who is asked, and how it is shown.
         #[command(flatten)]
         question: FleetQuestion,
@@ -143,9 +152,6 @@ pub struct FleetQuestion {
     /// A file with the token that the agents want
     #[arg(long, value_name = "FILE", requires = "agents")]
     pub token_file: Option<PathBuf>,
-    /// Only of this severity or more
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
-    pub severity: Severity,
     /// Lines that are shown, at most; the others are counted
     #[arg(long, value_name = "N", value_parser = count, default_value_t = 50)]
     pub limit: usize,

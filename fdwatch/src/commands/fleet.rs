@@ -53,9 +53,10 @@ async fn answer(command: &FleetCommand) -> Result<String> {
         FleetCommand::Duplicates {
             since,
             by,
+            severity,
             question,
         } => {
-            let asked = Asked::since(since.seconds(now), now, level(question.severity));
+            let asked = window(*since, now, *severity);
             let source = source(question, now).await?;
             let all = source.duplicates(&asked, *by, question.limit).await?;
             Ok(show(question, now).answer(Answer::Duplicates(&all, *by)))
@@ -63,11 +64,12 @@ async fn answer(command: &FleetCommand) -> Result<String> {
         FleetCommand::New {
             since,
             before,
+            severity,
             question,
         } => {
             let before = u32::try_from(before.as_secs()).unwrap_or(u32::MAX);
             let since = since.seconds(now);
-            let asked = Asked::new_since(since, before, now, level(question.severity));
+            let asked = Asked::new_since(since, before, now, level(*severity));
             let source = source(question, now).await?;
             let all = source
                 .duplicates(&asked, By::Signature, question.limit)
@@ -77,10 +79,11 @@ async fn answer(command: &FleetCommand) -> Result<String> {
         FleetCommand::Show {
             signature,
             since,
+            severity,
             question,
         } => {
             ensure!(!signature.is_empty(), "no signature is said");
-            let asked = window(*since, now, question).of(signature);
+            let asked = window(*since, now, *severity).of(signature);
             match source(question, now).await?.show(&asked).await? {
                 Found::One(shown) => Ok(show(question, now).answer(Answer::Signature(&shown))),
                 Found::Several(names) => bail!(
@@ -98,13 +101,13 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             silent_after,
             question,
         } => {
-            let asked = window(*since, now, question);
+            let asked = window(*since, now, Severity::Info);
             let all = source(question, now).await?.hosts(&asked).await?;
             let silent = u32::try_from(silent_after.as_secs()).unwrap_or(u32::MAX);
             Ok(show(question, now).answer(Answer::Hosts(&all, silent)))
         }
         FleetCommand::Shared { since, question } => {
-            let asked = window(*since, now, question);
+            let asked = window(*since, now, Severity::Info);
             let source = source_of(question, agents::What::Files, now).await?;
             let all = source.shared(&asked).await?;
             let hosts = source.hosts(&asked).await?;
@@ -121,8 +124,8 @@ async fn answer(command: &FleetCommand) -> Result<String> {
     }
 }
 
-fn window(since: Since, now: u32, question: &FleetQuestion) -> Asked {
-    Asked::since(since.seconds(now), now, level(question.severity))
+fn window(since: Since, now: u32, severity: Severity) -> Asked {
+    Asked::since(since.seconds(now), now, level(severity))
 }
 
 const fn level(severity: Severity) -> u8 {
