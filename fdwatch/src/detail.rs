@@ -15,15 +15,17 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{leaks::Program, model::Moment};
 
-/// Descriptors that detail is kept of. What is copied by fork has that of the original.
-const MOST: usize = 65_536;
+/// Descriptors that detail is kept of. What is copied by fork has that of the original. A little less than
+/// seven eighths of a power of two: where there are always so many, which come and go, the table would double
+/// once more for the places of those that went.
+const MOST: usize = 57_000;
 
 /// Of descriptors that are closed, those that the detail of their making is kept of where many are
 /// made: of a command that is followed.
 const MOST_CLOSED: usize = 4096;
 
 /// Closes that detail is kept of: it is asked for soon, or not at all.
-const MOST_CLOSES: usize = 16_384;
+const MOST_CLOSES: usize = 14_000;
 
 /// Threads that have told where they are, and have not told yet what they do.
 const MOST_WAITING: usize = 4096;
