@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use fdwatch::fleet::{
-    questions::{Asked, By, Found, MOST_ROWS, Source},
+    questions::{Asked, By, Found, LINES, MOST_ROWS, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::Wanted,
     setup,
@@ -34,8 +34,6 @@ const BATCH: u64 = 100_000;
 const BUGS: u64 = 60;
 const WRITERS: usize = 2;
 const HOUR: u64 = 3600;
-/// Lines that the command shows if it is not told otherwise.
-const LINES: usize = 50;
 
 /// splitmix64: the same numbers from the same seed.
 struct Random(u64);

@@ -49,10 +49,9 @@ fn pages(command: &Command, dir: &Path) -> io::Result<()> {
         .date(date()?)
         .source(format!("fdwatch {version}"))
         .manual(MANUAL);
-    let mut text = Vec::new();
     let mut roff = Vec::new();
     page.render(&mut roff)?;
-    text.extend_from_slice(as_written(&String::from_utf8_lossy(&roff)).as_bytes());
+    let mut text = as_written(&String::from_utf8_lossy(&roff)).into_bytes();
     if name != "fdwatch" {
         text.extend_from_slice(SEE_ALSO);
     }

@@ -301,6 +301,13 @@ pub fn path_of(pid: u32, fd: u32, ino: u64) -> Option<Vec<u8>> {
     (!is_other).then_some(path)
 }
 
+/// The user whose rights this process has.
+#[must_use]
+pub fn effective_user() -> u32 {
+    // SAFETY: the call has no requirements.
+    unsafe { libc::geteuid() }
+}
+
 /// The name of this host.
 #[must_use]
 pub fn hostname() -> String {

@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::{Output, count, duration, examples};
-use crate::{diagnose::Severity, fleet::questions::By};
+use crate::{
+    diagnose::Severity,
+    fleet::questions::{By, LINES},
+};
 
 /// See [`super::Command::Fleet`].
 #[derive(Debug, Args)]
@@ -153,7 +156,7 @@ pub struct FleetQuestion {
     #[arg(long, value_name = "FILE", requires = "agents")]
     pub token_file: Option<PathBuf>,
     /// Lines that are shown, at most; the others are counted
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = 50)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = LINES)]
     pub limit: usize,
     /// How it is shown.
     #[command(flatten)]

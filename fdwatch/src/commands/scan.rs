@@ -12,6 +12,7 @@ use crate::{
     investigate::{self, Investigator, Source},
     model::{Model, Moment},
     plural::{counted, either},
+    proc,
     report::{Format, note},
 };
 
@@ -57,8 +58,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     }
     reporter.flush().writing_output()?;
     if unreadable > 0 {
-        // SAFETY: the call has no requirements.
-        let is_root = unsafe { libc::geteuid() } == 0;
+        let is_root = proc::effective_user() == 0;
         let remedy = match is_root {
             true => "".to_owned(),
             false => format!(": run as root to see {}", either(&unreadable, "it", "them")),

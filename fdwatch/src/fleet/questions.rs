@@ -21,6 +21,9 @@ const HOURS_OF_DAYS: u32 = 5 * 24;
 /// Parts that a window is divided into, to show a trend.
 pub const TREND: u32 = 12;
 
+/// Lines that are shown, if nothing else is asked for.
+pub const LINES: usize = 50;
+
 /// Rows of an answer that are read, at most: there is one more if there were more.
 pub const MOST_ROWS: usize = 10_000;
 

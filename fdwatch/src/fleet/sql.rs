@@ -25,29 +25,32 @@ pub(super) struct Count {
 /// Duplicates by what they have in common: so many of them, those on the most hosts and with the most
 /// findings.
 pub(super) fn duplicates(by: By, asked: &Asked, most: usize) -> String {
-    let hosts = HOSTS_SET.merge();
-    // What they have in common, what that is told with, and how hosts and signatures are counted.
-    let (key, names, hosts, signatures) = match by {
+    // What they have in common, and what that is told with.
+    let (key, names) = match by {
         By::Signature => (
             "signature",
             "signature, any(program) AS program, any(cause) AS cause, any(path) AS path",
-            hosts,
-            "uniqExact(signature)".to_owned(),
         ),
-        By::Service => (
-            "program",
-            "program",
-            hosts,
-            "uniqExact(signature)".to_owned(),
-        ),
-        By::Path => ("path", "path", hosts, "uniqExact(signature)".to_owned()),
-        By::Host => ("host", "host", "toUInt64(1)".to_owned(), SIGNATURES.merge()),
+        By::Service => ("program", "program"),
+        By::Path => ("path", "path"),
+        By::Host => ("host", "host"),
     };
     let (period, unit) = period(asked);
     let table = table(by, period);
-    let (columns, only) = match by {
-        By::Host => ("host, signatures_state", ""),
-        _ => ("signature, program, cause, path, hosts_state", OF_SIGNATURE),
+    // How hosts and signatures are counted, of which columns, and of which rows.
+    let (hosts, signatures, columns, only) = match by {
+        By::Host => (
+            "toUInt64(1)".to_owned(),
+            SIGNATURES.merge(),
+            "host, signatures_state",
+            "",
+        ),
+        _ => (
+            HOSTS_SET.merge(),
+            "uniqExact(signature)".to_owned(),
+            "signature, program, cause, path, hosts_state",
+            OF_SIGNATURE,
+        ),
     };
     // What is new has no row before it, and which are new is known from their first times alone.
     let (begin, new) = if asked.first == 0 {

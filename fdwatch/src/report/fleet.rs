@@ -8,8 +8,10 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Format, escaped, json::SCHEMA};
-use crate::fleet::questions::{By, Duplicates, Host, Lines, MOST_ROWS, SharedFile, Shown};
-use crate::plural::{counted, either, noun};
+use crate::{
+    fleet::questions::{By, Duplicates, Host, Lines, MOST_ROWS, SharedFile, Shown},
+    plural::{counted, either, noun},
+};
 
 /// Columns of a name that are shown in a list.
 const WIDEST: usize = 60;

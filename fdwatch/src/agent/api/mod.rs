@@ -42,6 +42,7 @@ use self::{
     routes::router,
 };
 use super::{config, shared::Shared};
+use crate::proc;
 
 /// Connections there may be at once.
 const MOST_CONNECTIONS: usize = 128;
@@ -91,8 +92,7 @@ impl Listeners {
         // Where another agent is, that is what is said.
         let unix = config.socket.as_deref().map(|path| {
             let listener = bind_unix(path, config.socket_mode).with_context(|| {
-                // SAFETY: the call has no requirements.
-                let is_root = unsafe { libc::geteuid() } == 0;
+                let is_root = proc::effective_user() == 0;
                 let remedy = if is_root { "" } else { ", not being root" };
                 format!("cannot listen on {}{remedy}", path.display())
             })?;

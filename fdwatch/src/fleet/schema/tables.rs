@@ -346,20 +346,16 @@ pub(super) const GONE: [&[&str]; VERSION as usize] = [
 /// A rollup of each signature.
 const fn of_bugs(name: &'static str, period: Key, by_month: bool) -> Made {
     Made {
-        name,
         columns: BUG_COLUMNS,
-        rollup: Some(Rollup {
-            period,
-            keys: &[SIGNATURE, SEVERITY, PROGRAM, CAUSE, PATH],
-            state: HOSTS,
-        }),
-        engine: "AggregatingMergeTree",
         order: "signature, hour, severity, program, cause, path",
-        time: "hour",
         granularity: 128,
-        by_month,
-        is_rollup: true,
-        of: Some(("findings", "")),
+        ..rollup(
+            name,
+            period,
+            &[SIGNATURE, SEVERITY, PROGRAM, CAUSE, PATH],
+            HOSTS,
+            by_month,
+        )
     }
 }
 
@@ -367,17 +363,33 @@ const fn of_bugs(name: &'static str, period: Key, by_month: bool) -> Made {
 /// and all is read of those alone that are shown.
 const fn of_hosts(name: &'static str, period: Key, by_month: bool) -> Made {
     Made {
-        name,
         columns: HOST_COLUMNS,
+        order: "host, hour, severity",
+        granularity: 256,
+        ..rollup(name, period, &[HOST, SEVERITY], SIGNATURES, by_month)
+    }
+}
+
+/// What rollups have in common.
+const fn rollup(
+    name: &'static str,
+    period: Key,
+    keys: &'static [Key],
+    state: State,
+    by_month: bool,
+) -> Made {
+    Made {
+        name,
+        columns: "",
         rollup: Some(Rollup {
             period,
-            keys: &[HOST, SEVERITY],
-            state: SIGNATURES,
+            keys,
+            state,
         }),
         engine: "AggregatingMergeTree",
-        order: "host, hour, severity",
+        order: "",
         time: "hour",
-        granularity: 256,
+        granularity: 8192,
         by_month,
         is_rollup: true,
         of: Some(("findings", "")),

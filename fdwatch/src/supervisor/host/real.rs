@@ -67,8 +67,7 @@ impl Host for RealHost {
         {
             return Some(home);
         }
-        // SAFETY: the call has no requirements.
-        let own = unsafe { libc::geteuid() }.to_string();
+        let own = proc::effective_user().to_string();
         account(user.unwrap_or(&own)).map(|account| account.home)
     }
 
@@ -101,8 +100,7 @@ impl Host for RealHost {
     }
 
     fn may_write(&self, path: &str, user: Option<&str>) -> Option<bool> {
-        // SAFETY: the call has no requirements.
-        let own = unsafe { libc::geteuid() };
+        let own = proc::effective_user();
         match user {
             // Whoever starts supervisord is root more often than not.
             None => (own == 0).then(|| access(path, libc::W_OK)),

@@ -15,8 +15,7 @@ use super::{
     logrotate::Rotations,
     programs::{Process, Stream, Target},
 };
-use crate::diagnose::Severity;
-use crate::plural::counted;
+use crate::{diagnose::Severity, plural::counted};
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

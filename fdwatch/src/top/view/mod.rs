@@ -20,8 +20,7 @@ pub(super) use self::{
     process::story_lines,
 };
 use super::{Popup, Top, places::LEAST};
-use crate::diagnose::Severity;
-use crate::plural::noun;
+use crate::{diagnose::Severity, plural::noun};
 
 /// A key at the bottom, and what it does.
 #[derive(Clone, Copy, Debug)]
