@@ -109,23 +109,28 @@ impl Hammer {
     }
 }
 
+/// Parts of a finding that nobody asks for here, and that take most of its room.
+const LEFT_OUT: [&str; 4] = ["stack", "closed_stack", "around", "chain"];
+
 /// Reads all that is told, into a list.
 pub(super) struct Events {
     told: JoinHandle<Vec<Value>>,
 }
 
 impl Events {
-    /// From here on.
-    pub(super) fn read(socket: &Path, about: PathBuf) -> Result<Self> {
+    /// From here on: of the process `pid`, and of the paths that begin with `about`.
+    pub(super) fn read(socket: &Path, about: PathBuf, pid: u32) -> Result<Self> {
         let stream = connect(socket, "/v1/events?format=lines")?;
         stream.set_read_timeout(None)?;
-        let about = about.display().to_string();
+        let wanted = [
+            about.display().to_string(),
+            format!("\"pid\":{pid},"),
+            "\"dropped\"".to_owned(),
+        ];
         let told = thread::spawn(move || {
             let lines = BufReader::new(stream).lines().map_while(Result::ok);
-            let lines = lines.filter(|line| line.contains(&about) || line.contains("\"dropped\""));
-            lines
-                .filter_map(|line| serde_json::from_str(&line).ok())
-                .collect()
+            let lines = lines.filter(|line| wanted.iter().any(|wanted| line.contains(wanted)));
+            lines.filter_map(|line| event(&line)).collect()
         });
         Ok(Self { told })
     }
@@ -134,4 +139,20 @@ impl Events {
     pub(super) fn all(self) -> Vec<Value> {
         self.told.join().unwrap_or_default()
     }
+}
+
+/// A line of the events, without what is left out.
+fn event(line: &str) -> Option<Value> {
+    let mut event: Value = serde_json::from_str(line).ok()?;
+    for list in ["fds", "closed"] {
+        let descriptors = event.get_mut(list).and_then(Value::as_array_mut);
+        for descriptor in descriptors.into_iter().flatten() {
+            if let Some(descriptor) = descriptor.as_object_mut() {
+                for name in LEFT_OUT {
+                    descriptor.remove(name);
+                }
+            }
+        }
+    }
+    Some(event)
 }

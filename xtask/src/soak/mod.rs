@@ -6,23 +6,23 @@
 //! or if a finding is lost or told twice.
 
 mod client;
+mod judge;
 mod workers;
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 pub(crate) use self::workers::{Work, work};
 use self::{
     client::{Events, Hammer, get},
-    workers::{MADE, PAUSE},
+    workers::PAUSE,
 };
 use crate::{
     shell::{is_root, say},
@@ -32,12 +32,6 @@ use crate::{
 
 /// How often the agent is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// Memory that the agent may have more of in the end than after a sixth of the time.
-const MOST_GROWTH: f64 = 1.05;
-
-/// Below this, the agent is not done with growing to what it needs: its memory is told, and not judged.
-const LEAST_FOR_MEMORY: Duration = Duration::from_secs(30 * 60);
 
 /// How long an overrun lasts.
 const OVERRUN: Duration = Duration::from_secs(4);
@@ -124,11 +118,14 @@ fn run(fdwatch: &Path, directory: &Path, time: Duration) -> Result<()> {
         .arg(directory.join("agent.toml"));
     let agent = Group::logging(&mut agent, &directory.join("agent.log"))?;
     eventually(|| get(&socket, "/v1/health"))?;
-    let events = Events::read(&socket, directory.join("duplicate-"))?;
-    let mut workers = Vec::new();
+    // Who makes the duplicates waits until they are listened for.
+    fs::write(directory.join(PAUSE), "")?;
+    let duplicates = begin(Work::Duplicates, directory)?;
+    let events = Events::read(&socket, directory.join("duplicate-"), duplicates.pid())?;
+    fs::remove_file(directory.join(PAUSE))?;
+    let mut workers = vec![duplicates];
     let many = std::iter::repeat_n(Work::Descriptors, DESCRIPTORS.div_ceil(workers::MANY));
-    let others = [Work::Forks, Work::Killed, Work::Duplicates];
-    for what in others.into_iter().chain(many) {
+    for what in [Work::Forks, Work::Killed].into_iter().chain(many) {
         workers.push(begin(what, directory)?);
     }
     let hammer = Hammer::start(&socket, 4);
@@ -160,8 +157,9 @@ fn run(fdwatch: &Path, directory: &Path, time: Duration) -> Result<()> {
     let looks = soak.looks;
     agent.end(libc::SIGTERM)?;
     let told = events.all();
-    let kept = kept(fdwatch, directory)?;
-    let report = judge(directory, &looks, &overrun, &told, &kept)?;
+    let kept = judge::kept(fdwatch, &directory.join("state/history.db"))?;
+    let made = judge::made(&directory.join(workers::MADE))?;
+    let report = judge::judge(&looks, &overrun, &made, &told, &kept)?;
     let report = json!({
         "seconds": time.as_secs(),
         "requests": {"answered": answered, "not_answered": refused},
@@ -171,7 +169,12 @@ fn run(fdwatch: &Path, directory: &Path, time: Duration) -> Result<()> {
     });
     let file = tasks::target_directory()?.join("soak.json");
     fs::write(&file, serde_json::to_vec_pretty(&report)?)?;
-    println!("{}", serde_json::to_string_pretty(&report["report"])?);
+    let mut shown = report["report"].clone();
+    if let Some(shown) = shown.as_object_mut() {
+        // As much as a screen holds.
+        shown.remove("amiss");
+    }
+    println!("{}", serde_json::to_string_pretty(&shown)?);
     println!("requests: {answered} answered, {refused} not");
     say(format!("soak: all of it is in {}", file.display()));
     let failures = report["report"]["failures"].as_array().map_or(0, Vec::len);
@@ -261,105 +264,6 @@ impl Soak<'_> {
     }
 }
 
-/// What is to hold, and whether it did.
-fn judge(
-    directory: &Path,
-    looks: &[Look],
-    overrun: &[Look; 2],
-    told: &[Value],
-    kept: &BTreeMap<String, u32>,
-) -> Result<Value> {
-    let mut failures = Vec::new();
-    let end = looks.last().context("nothing was looked at")?;
-    let memory = |from: f64, to: f64| -> f64 {
-        let all = looks
-            .iter()
-            .filter(|look| look.at >= end.at * from && look.at <= end.at * to);
-        let all: Vec<_> = all.map(|look| look.anonymous as f64).collect();
-        all.iter().sum::<f64>() / all.len().max(1) as f64
-    };
-    let (early, late) = (memory(1.0 / 6.0, 1.0 / 3.0), memory(5.0 / 6.0, 1.0));
-    let is_judged = end.at >= LEAST_FOR_MEMORY.as_secs_f64();
-    if is_judged && late > early * MOST_GROWTH {
-        failures.push("memory goes on growing");
-    }
-    let [before, after] = overrun;
-    let lost_in_overrun = after.lost - before.lost;
-    if lost_in_overrun == 0 {
-        failures.push("the ring was not overrun");
-    }
-    let lost = end.lost - lost_in_overrun;
-    if lost > 0 {
-        failures.push("records were lost outside the overrun");
-    }
-    let drift = end.drift - after.drift + before.drift;
-    if drift > 0 {
-        failures.push("the model differed from the kernel");
-    }
-    let made = fs::read_to_string(directory.join(MADE))?;
-    let made: Vec<&str> = made.lines().collect();
-    let mut by_path: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
-    let mut without = 0;
-    for event in told {
-        if event["type"] == "dropped" {
-            bail!("events were read too slowly");
-        }
-        let path = path_of(event);
-        without += usize::from(event["change"] == "found" && event["file"]["path"].is_null());
-        let counts = by_path.entry(path).or_default();
-        match event["change"].as_str() {
-            Some("found") => counts[0] += 1,
-            Some("gone") => counts[1] += 1,
-            _ => {}
-        }
-    }
-    let of = |is: &dyn Fn(&[u32; 2]) -> bool| {
-        let paths = made.iter();
-        paths
-            .filter(|path| is(by_path.get(**path).unwrap_or(&[0, 0])))
-            .count()
-    };
-    let (untold, twice) = (
-        of(&|it| it[0] == 0 || it[1] == 0),
-        of(&|it| it[0] > 1 || it[1] > 1),
-    );
-    if untold > 0 {
-        failures.push("findings were not told");
-    }
-    if twice > 0 {
-        failures.push("findings were told twice");
-    }
-    let in_history = made
-        .iter()
-        .filter(|path| kept.get(**path) == Some(&1))
-        .count();
-    let history_twice = made
-        .iter()
-        .filter(|path| kept.get(**path).is_some_and(|&count| count > 1))
-        .count();
-    if in_history < made.len() || history_twice > 0 {
-        failures.push("the history has not each finding once");
-    }
-    Ok(json!({
-        "failures": failures,
-        "anonymous_mib": {"judged": is_judged, "second_sixth": early / 1048576.0, "last_sixth": late / 1048576.0},
-        "most_rss_mib": looks.iter().map(|look| look.rss).max().unwrap_or(0) as f64 / 1048576.0,
-        "lost": {"in_overrun": lost_in_overrun, "outside": lost},
-        "drift": {"after_overrun": after.drift - before.drift, "otherwise": drift},
-        "findings": {"made": made.len(), "not_told": untold, "told_twice": twice, "without_path": without, "once_in_history": in_history},
-    }))
-}
-
-/// The path of what was found. Where the process let go of it before it was looked up, there is the path by
-/// which it was opened.
-fn path_of(finding: &Value) -> &str {
-    let paths = [&finding["file"]["path"], &finding["fds"][0]["asked_path"]];
-    paths
-        .into_iter()
-        .find_map(Value::as_str)
-        .unwrap_or_default()
-}
-
 /// Bytes of memory that is no file's.
 fn anonymous(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -371,23 +275,4 @@ fn anonymous(pid: u32) -> Result<u64> {
         .context("the kernel does not tell RssAnon")?
         .parse::<u64>()?
         << 10)
-}
-
-/// How often each path is in the history, ended.
-fn kept(fdwatch: &Path, directory: &Path) -> Result<BTreeMap<String, u32>> {
-    let mut history = Command::new(fdwatch);
-    history.args(["history", "--json", "--limit", "1000000", "--database"]);
-    history.arg(directory.join("state/history.db"));
-    let output = history.stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "the history cannot be read");
-    let mut kept = BTreeMap::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let line: Value = serde_json::from_str(line)?;
-        if line["ended"].is_null() {
-            continue;
-        }
-        let path = path_of(&line["finding"]);
-        *kept.entry(path.to_owned()).or_default() += 1;
-    }
-    Ok(kept)
 }

@@ -7,11 +7,12 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,8 +35,18 @@ pub(super) const MANY: usize = 16_000;
 /// While this file is there, no duplicates are made.
 pub(super) const PAUSE: &str = "pause";
 
-/// The paths of the duplicates that came and went.
+/// The duplicates that came and went, a line each.
 pub(super) const MADE: &str = "made";
+
+/// A duplicate that came and went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Made {
+    pub(super) path: String,
+    /// Right before its first descriptor, in seconds since 1970.
+    pub(super) opened: f64,
+    /// Right before the first of its descriptors went.
+    pub(super) closed: f64,
+}
 
 /// A worker, that ends with its parent.
 pub(super) fn command(work: Work, directory: &Path) -> Result<Command> {
@@ -117,7 +128,7 @@ fn killed() -> Result<()> {
 /// One duplicate after the other, each for half a second or so, on a path of its own. The files stay: an
 /// inode that serves again would be taken for the same file.
 fn duplicates(directory: &Path) -> Result<()> {
-    let mut made = OpenOptions::new()
+    let mut notes = OpenOptions::new()
         .create(true)
         .append(true)
         .open(directory.join(MADE))?;
@@ -128,13 +139,27 @@ fn duplicates(directory: &Path) -> Result<()> {
             thread::sleep(Duration::from_millis(50));
         }
         let path = directory.join(format!("duplicate-{number}.log"));
+        let opened = now()?;
         let first = File::create(&path)?;
         let second = OpenOptions::new().append(true).open(&path)?;
         thread::sleep(Duration::from_millis(
             400 + u64::from(began.elapsed().subsec_millis()) / 2,
         ));
+        let closed = now()?;
         drop((first, second));
-        writeln!(made, "{}", path.display())?;
+        let path = path.display().to_string();
+        let made = Made {
+            path,
+            opened,
+            closed,
+        };
+        writeln!(notes, "{}", serde_json::to_string(&made)?)?;
     }
     Ok(())
+}
+
+/// Seconds since 1970.
+fn now() -> Result<f64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(since.as_secs_f64())
 }
