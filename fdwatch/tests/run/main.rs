@@ -1,16 +1,17 @@
 //! A command that is run is as if it were run without fdwatch, and at its end is told what its
 //! processes left open, let pass into other programs, or held twice.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod transparent;
 
 use std::{
-    fs::{self, File},
-    io::Write as _,
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use common::{Finished, Guard, PYTHON, eventually, fdwatch, parse, run};
+use common::{Finished, PYTHON, fdwatch, parse, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -303,32 +304,6 @@ fn duplicates_that_came_and_went_are_told() {
 }
 
 #[test]
-fn the_exit_code_is_the_command_s() {
-    if !common::bpf() {
-        return;
-    }
-    for (script, code) in [
-        ("exit 0", 0),
-        ("exit 7", 7),
-        ("kill -9 $$", 137),
-        ("kill -TERM $$", 143),
-    ] {
-        let told = told(&["--error-exitcode", "99"], &["sh", "-c", script]);
-        assert_eq!(told.finished.code, Some(code), "{}", told.finished.stderr);
-        assert_eq!(told.run["exit_code"], code);
-        told.assert_clean();
-    }
-    for (command, code, reason) in [
-        ("no-such-command", 127, "no such command"),
-        ("/etc/passwd", 126, "ermission"),
-    ] {
-        let finished = run(fdwatch(["run", "--", command]));
-        assert_eq!(finished.code, Some(code), "{}", finished.stderr);
-        assert!(finished.stderr.contains(reason) && finished.stderr.contains(command));
-    }
-}
-
-#[test]
 fn findings_give_another_exit_code_if_the_command_was_successful() {
     if !common::bpf() || !common::program(CC) {
         return;
@@ -429,213 +404,6 @@ print(json.dumps([[case.get('classname'), [failure.text for failure in case.find
     );
 }
 
-/// A command that says when it is ready, and what it is told.
-fn start(
-    options: &[&str],
-    command: &[&str],
-) -> (Guard, std::io::BufReader<std::process::ChildStdout>) {
-    let mut whole = fdwatch(["run", "--quiet"]);
-    whole.args(options).arg("--").args(command);
-    whole.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut guard = Guard::spawn(&mut whole);
-    let output = guard.0.stdout.take().expect("it was asked for");
-    (guard, std::io::BufReader::new(output))
-}
-
-fn line(output: &mut impl std::io::BufRead) -> String {
-    let mut line = String::new();
-    let read = output.read_line(&mut line);
-    read.expect("it is UTF-8");
-    line.trim_end().to_owned()
-}
-
-#[test]
-fn signals_are_passed_on_and_come_once() {
-    if !common::bpf() {
-        return;
-    }
-    let script = "
-import signal, sys
-names = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGTERM']
-numbers = [getattr(signal, name) for name in names]
-signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-print('ready', flush=True)
-while True:
-    came = signal.sigwait(numbers)
-    print(signal.Signals(came).name, flush=True)
-    if came == signal.SIGTERM:
-        # A second one of any would be there by now, or is about to be.
-        print(signal.sigtimedwait(numbers, 0.2), flush=True)
-        sys.exit(5)
-";
-    let (mut guard, mut output) = start(&[], &python(script));
-    assert_eq!(line(&mut output), "ready");
-    for (signal, name) in [
-        (libc::SIGHUP, "SIGHUP"),
-        (libc::SIGINT, "SIGINT"),
-        (libc::SIGQUIT, "SIGQUIT"),
-        (libc::SIGUSR1, "SIGUSR1"),
-        (libc::SIGUSR2, "SIGUSR2"),
-        (libc::SIGWINCH, "SIGWINCH"),
-        (libc::SIGTERM, "SIGTERM"),
-    ] {
-        guard.signal(signal);
-        assert_eq!(line(&mut output), name);
-    }
-    assert_eq!(line(&mut output), "None");
-    assert_eq!(guard.wait(), Some(5));
-    // And one that it does not mind ends it.
-    let (mut guard, mut output) = start(&[], &["sh", "-c", "echo ready; exec sleep 1000"]);
-    assert_eq!(line(&mut output), "ready");
-    guard.signal(libc::SIGTERM);
-    assert_eq!(guard.wait(), Some(143));
-}
-
-#[test]
-fn ctrl_c_on_a_terminal_comes_to_the_command_once() {
-    if !common::bpf() {
-        return;
-    }
-    // The command counts what comes, and ends by itself.
-    let counter = "
-import signal, sys, time
-count = 0
-def on_signal(*_):
-    global count
-    count += 1
-signal.signal(signal.SIGINT, on_signal)
-print('ready', sys.stdin.isatty(), flush=True)
-while not count: time.sleep(0.05)
-time.sleep(0.5)
-print('came', count, flush=True)
-";
-    let terminal = "
-import os, pty, sys
-pid, fd = pty.fork()
-if pid == 0:
-    os.execv(sys.argv[1], sys.argv[1:])
-seen = b''
-asked = False
-while b'came' not in seen or not seen.endswith(b'\\n'):
-    try: seen += os.read(fd, 1000)
-    except OSError: break
-    if b'ready True' in seen and not asked:
-        asked = True
-        os.write(fd, b'\\x03')
-sys.stdout.write(seen.decode())
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-";
-    let mut command = Command::new(PYTHON);
-    command.args(["-I", "-c", terminal]);
-    command.args([env!("CARGO_BIN_EXE_fdwatch"), "run", "--quiet", "--"]);
-    command.args(python(counter));
-    let finished = run(command);
-    assert!(
-        finished.stdout().contains("came 1"),
-        "{}",
-        finished.stdout()
-    );
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-}
-
-#[test]
-fn a_command_is_stopped_and_continued_by_a_shell_as_any_job_is() {
-    if !common::bpf() || !common::program("/bin/bash") {
-        return;
-    }
-    let terminal = "
-import os, pty, sys
-pid, fd = pty.fork()
-if pid == 0:
-    os.environ['PS1'] = 'prompt> '
-    os.execv('/bin/bash', ['bash', '--norc', '--noprofile', '-i'])
-seen = b''
-def wait_for(what):
-    global seen
-    while what not in seen:
-        seen += os.read(fd, 1000)
-    seen = seen.split(what, 1)[1]
-def say(what): os.write(fd, what.encode())
-wait_for(b'prompt> ')
-say(sys.argv[1] + ' run --quiet -- sh -c \\'echo re\"\"ady; read word; echo g\"\"ot $word; exit 4\\'\\n')
-wait_for(b'ready')
-say('\\x1a')
-wait_for(b'Stopped')
-wait_for(b'prompt> ')
-say('fg\\n')
-wait_for(b'ady')
-say('this\\n')
-wait_for(b'got this')
-wait_for(b'prompt> ')
-say('echo co\"\"de $?\\n')
-wait_for(b'code 4')
-say('exit\\n')
-";
-    let mut command = Command::new(PYTHON);
-    command.args(["-I", "-c", terminal, env!("CARGO_BIN_EXE_fdwatch")]);
-    let finished = run(command);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-}
-
-#[test]
-fn standard_streams_are_the_command_s_own() {
-    if !common::bpf() {
-        return;
-    }
-    let (mut guard, mut output) = start(&[], &["cat"]);
-    let mut input = guard.0.stdin.take().unwrap();
-    for text in ["one", "two"] {
-        writeln!(input, "{text}").unwrap();
-        assert_eq!(line(&mut output), text);
-    }
-    drop(input);
-    assert_eq!(guard.wait(), Some(0));
-    assert_eq!(line(&mut output), "");
-}
-
-#[test]
-fn who_lives_on_is_named_or_waited_for() {
-    if !common::bpf() {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let [log, go] = ["log", "go"].map(|name| directory.path().join(name));
-    let script = format!(
-        "
-import os, time
-if os.fork(): os._exit(3)
-os.setsid()
-if os.fork(): os._exit(0)
-open({:?}, 'w').close()
-fd = os.open({:?}, os.O_WRONLY | os.O_CREAT)
-for stream in range(3): os.close(stream)
-while not os.path.exists({go:?}): time.sleep(0.01)
-",
-        directory.path().join("there").to_str().unwrap(),
-        log.to_str().unwrap(),
-    );
-    let left = told(&[], &python(&script));
-    assert_eq!(left.finished.code, Some(3));
-    left.assert_clean();
-    let running = left.run["running"].as_array().unwrap();
-    assert!(!running.is_empty(), "{}", left.run);
-    eventually("the daemon", || {
-        directory.path().join("there").exists().then_some(())
-    });
-    File::create(&go).unwrap();
-    for process in running {
-        let stat = format!("/proc/{}/stat", process["pid"]);
-        eventually("its end", || (!Path::new(&stat).exists()).then_some(()));
-    }
-
-    let waited = told(&["--wait"], &python(&script));
-    assert_eq!(waited.finished.code, Some(3));
-    assert_eq!(waited.run["running"].as_array().map(Vec::len), Some(0));
-    assert_eq!(waited.leaks.len(), 1, "{:?}", waited.leaks);
-    assert_eq!(waited.leaks[0]["file"]["path"], log.to_str().unwrap());
-    assert_eq!(waited.run["processes"], 3);
-}
-
 #[test]
 fn of_hundreds_of_processes_none_is_lost() {
     if !common::bpf() || !common::program(CC) {
@@ -696,49 +464,4 @@ fn make_with_two_jobs_loses_nothing() {
     assert!(told.run["processes"].as_u64() >= Some(60), "{}", told.run);
     // What the compiler leaves is the compiler's; make passes its pipe on by design.
     assert!(told.findings.is_empty(), "{:?}", told.findings);
-}
-
-#[test]
-fn without_privileges_the_command_is_not_run() {
-    let directory = tempfile::tempdir().unwrap();
-    let marker = directory.path().join("ran");
-    let touch = ["run", "--", "touch", marker.to_str().unwrap()];
-    let finished = if common::is_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--bounding-set=-all", "--inh-caps=-all"]);
-        command.arg(env!("CARGO_BIN_EXE_fdwatch")).args(touch);
-        run(command)
-    } else {
-        run(fdwatch(touch))
-    };
-    assert!(
-        finished.error().contains("privileges"),
-        "{}",
-        finished.stderr
-    );
-    assert!(!marker.exists());
-}
-
-#[test]
-fn a_command_is_not_left_waiting_when_fdwatch_is_killed() {
-    if !common::bpf() {
-        return;
-    }
-    for _ in 0..3 {
-        let mut whole = fdwatch(["run", "--quiet", "--", "true"]);
-        let mut guard = Guard::spawn(&mut whole);
-        // It is a child of one of the threads.
-        let tasks = format!("/proc/{}/task", guard.pid());
-        let child = eventually("its child", || {
-            let tasks = fs::read_dir(&tasks).ok()?.flatten();
-            let mut children =
-                tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-            children.find_map(|children| children.split_whitespace().next()?.parse::<u32>().ok())
-        });
-        guard.signal(libc::SIGKILL);
-        guard.wait();
-        eventually("the end of its child", || {
-            (!Path::new(&format!("/proc/{child}")).exists()).then_some(())
-        });
-    }
 }

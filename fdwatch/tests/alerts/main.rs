@@ -2,24 +2,22 @@
 //! whatever breaks, and whatever is in a name.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
+mod alertmanager;
+#[path = "../common/mod.rs"]
 mod common;
+mod hook;
+mod journal;
 
 use std::{
-    collections::HashMap,
     fs,
     net::TcpListener,
-    os::unix::net::UnixDatagram,
     path::Path,
-    process::{Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use common::{Guard, eventually, program};
+use common::eventually;
 use fdwatch::{
     agent::{
         alerts::{self, Pace, Setup},
@@ -33,11 +31,9 @@ use fdwatch::{
     model::Moment,
     report::time::rfc3339,
 };
+use hook::{HANGS, Hook};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-
-const ALERTMANAGER: &str = "/usr/bin/prometheus-alertmanager";
-const AMTOOL_RECEIVER: &str = "route: {receiver: none}\nreceivers: [{name: none}]\n";
 
 /// A name that would like to be something else.
 const HOSTILE: &[u8] = b"a\"},\n\x1b[2J\xff{}=<0>\\";
@@ -149,81 +145,6 @@ fn to_webhook(hook: &Hook) -> Alerts {
     Alerts {
         webhooks: vec![endpoint(hook.url.clone())],
         ..Alerts::default()
-    }
-}
-
-/// A webhook's other end: what it got, and what it answers.
-struct Hook {
-    url: String,
-    got: Arc<Mutex<Vec<Value>>>,
-    status: Arc<AtomicU64>,
-    requests: Arc<AtomicU64>,
-}
-
-/// Instead of an answer: none, for as long as anyone waits.
-const HANGS: u64 = 0;
-
-impl Hook {
-    fn start(status: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!(
-            "http://{}/hook?token=secret",
-            listener.local_addr().unwrap()
-        );
-        listener.set_nonblocking(true).unwrap();
-        let hook = Self {
-            url,
-            got: Arc::default(),
-            status: Arc::new(AtomicU64::new(status)),
-            requests: Arc::default(),
-        };
-        let (got, status, requests) = (
-            Arc::clone(&hook.got),
-            Arc::clone(&hook.status),
-            Arc::clone(&hook.requests),
-        );
-        let answer = move |body: String| {
-            let (got, status) = (Arc::clone(&got), Arc::clone(&status));
-            let requests = Arc::clone(&requests);
-            async move {
-                requests.fetch_add(1, Relaxed);
-                let status = status.load(Relaxed);
-                if status == HANGS {
-                    std::future::pending::<()>().await;
-                }
-                if status == 200 {
-                    got.lock().unwrap().push(common::parse(&body));
-                }
-                axum::http::StatusCode::from_u16(u16::try_from(status).unwrap()).unwrap()
-            }
-        };
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let router = axum::Router::new().route("/hook", axum::routing::post(answer));
-                axum::serve(listener, router).await.unwrap();
-            });
-        });
-        hook
-    }
-
-    fn statuses(&self) -> Vec<(String, String)> {
-        let got = self.got.lock().unwrap();
-        let field = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
-        got.iter()
-            .map(|value| (field(value, "status"), field(value, "key")))
-            .collect()
-    }
-
-    fn wait_for(&self, count: usize) -> Vec<Value> {
-        eventually("what a webhook is told", || {
-            let got = self.got.lock().unwrap();
-            (got.len() >= count).then(|| got.clone())
-        })
     }
 }
 
@@ -492,212 +413,4 @@ fn a_command_is_told_and_bounded() {
             (!command.starts_with(b"sleep")).then_some(())
         });
     }
-}
-
-#[test]
-fn the_journal_gets_fields() {
-    let directory = tempfile::tempdir().unwrap();
-    let journal = UnixDatagram::bind(directory.path().join("journal")).unwrap();
-    journal.set_read_timeout(Some(common::DEADLINE)).unwrap();
-    let config = Alerts {
-        journald: true,
-        ..Alerts::default()
-    };
-    let running = Running::start(setup(directory.path(), config));
-    running.tell(1, Change::Found, Severity::Critical, HOSTILE);
-    let fields = || {
-        let mut buffer = vec![0; 1 << 16];
-        let count = journal.recv(&mut buffer).unwrap();
-        let text = String::from_utf8(buffer[..count].to_vec()).unwrap();
-        let lines = text.lines().map(|line| line.split_once('=').unwrap());
-        lines
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect::<HashMap<_, _>>()
-    };
-    let firing = fields();
-    running.gone(1);
-    let resolved = fields();
-    running.end();
-    assert_eq!(firing["MESSAGE_ID"], alerts::FIRING_ID);
-    assert_eq!(firing["PRIORITY"], "2");
-    assert_eq!(firing["FDWATCH_KEY"], key(1));
-    assert_eq!(firing["FDWATCH_COMM"], "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\");
-    assert!(firing["MESSAGE"].starts_with("firing: critical: a\"},\\n"));
-    assert_eq!(resolved["MESSAGE_ID"], alerts::RESOLVED_ID);
-    assert_eq!(resolved["FDWATCH_STATUS"], "resolved");
-    assert_eq!(resolved["PRIORITY"], "6");
-}
-
-const JOURNALD: &str = "/lib/systemd/systemd-journald";
-
-/// What a journal needs to run beside the system's own, with a /run that no one else sees.
-const OWN_JOURNAL: &str = "mount -t tmpfs tmpfs /run && \
-    mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal && \
-    printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\n' \
-        > /run/systemd/journald.conf.d/own.conf && \
-    exec /lib/systemd/systemd-journald";
-
-#[test]
-fn the_journal_is_searched_by_fields() {
-    if !(common::is_root() && program(JOURNALD) && program("/usr/bin/journalctl")) {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    command
-        .args(["-m", "sh", "-c", OWN_JOURNAL])
-        .stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut journald = Guard::spawn(&mut command);
-    let socket = format!("/proc/{}/root/run/systemd/journal/socket", journald.pid());
-    let is_own = || {
-        // Before it has a /run of its own, that is the system's.
-        let command = fs::read(format!("/proc/{}/comm", journald.pid())).unwrap();
-        (command.starts_with(b"systemd-journal") && Path::new(&socket).exists()).then_some(())
-    };
-    eventually("a journal", is_own);
-    let config = Alerts {
-        journald: true,
-        ..Alerts::default()
-    };
-    let mut setup = setup(directory.path(), config);
-    setup.journal = socket.clone().into();
-    let running = Running::start(setup);
-    running.tell(1, Change::Found, Severity::Critical, HOSTILE);
-    running.gone(1);
-    let pid = journald.pid().to_string();
-    let found = eventually("both messages", || {
-        let of = format!("FDWATCH_KEY={}", key(1));
-        let mut command = Command::new("nsenter");
-        command.args([
-            "-t",
-            &pid,
-            "-m",
-            "journalctl",
-            "--directory=/run/log/journal",
-        ]);
-        command.args(["--output=json", &of]);
-        let found = common::run(command);
-        let found: Vec<Value> = found.stdout().lines().map(common::parse).collect();
-        (found.len() == 2).then_some(found)
-    });
-    running.end();
-    journald.kill();
-    assert_eq!(found[0]["MESSAGE_ID"], alerts::FIRING_ID);
-    assert_eq!(found[0]["FDWATCH_COMM"], "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\");
-    assert_eq!(found[0]["PRIORITY"], "2");
-    assert_eq!(found[1]["MESSAGE_ID"], alerts::RESOLVED_ID);
-}
-
-/// A real one, with a directory of its own.
-struct Alertmanager {
-    process: Guard,
-    url: String,
-}
-
-impl Alertmanager {
-    fn start(directory: &Path) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let config = directory.join("alertmanager.yml");
-        fs::write(&config, AMTOOL_RECEIVER).unwrap();
-        let mut command = Command::new(ALERTMANAGER);
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.path={}", directory.join("am").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--cluster.listen-address=")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let manager = Self {
-            process: Guard::spawn(&mut command),
-            url: format!("http://{address}"),
-        };
-        eventually("an Alertmanager", || manager.ask().map(drop));
-        manager
-    }
-
-    /// What it has, if it answers.
-    fn ask(&self) -> Option<Vec<Value>> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        runtime.block_on(async {
-            let client = reqwest::Client::builder()
-                .tls_certs_only([])
-                .build()
-                .unwrap();
-            let url = format!("{}/api/v2/alerts", self.url);
-            let response = client.get(url).send().await.ok()?;
-            response.json().await.ok()
-        })
-    }
-
-    fn wait_for(&self, what: &str, is: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        eventually(what, || {
-            let alerts = self.ask()?;
-            is(&alerts).then_some(alerts)
-        })
-    }
-}
-
-#[test]
-fn an_alertmanager_has_what_is_there() {
-    if !program(ALERTMANAGER) {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let mut manager = Alertmanager::start(directory.path());
-    let config = Alerts {
-        alertmanagers: vec![endpoint(format!("{}/", manager.url))],
-        ..Alerts::default()
-    };
-    let running = Running::start(setup(directory.path(), config));
-    running.tell(1, Change::Found, Severity::Warning, HOSTILE);
-    running.tell(2, Change::Found, Severity::Warning, &[b'x'; 4096]);
-    let alerts = manager.wait_for("two alerts", |alerts| alerts.len() == 2);
-    let of = |alerts: &[Value], of: u128| {
-        let found = alerts.iter().filter(|it| it["labels"]["key"] == key(of));
-        found.cloned().collect::<Vec<_>>()
-    };
-    let first = &of(&alerts, 1)[0];
-    assert_eq!(
-        first["labels"],
-        json!({
-            "alertname": "FdwatchThreshold", "severity": "warning", "cause": "descriptors",
-            "host": "host-1", "key": key(1), "comm": "a\"},\\n\\x1b[2J\\xff{}=<0>\\\\",
-        })
-    );
-    assert!(
-        first["annotations"]["summary"]
-            .as_str()
-            .unwrap()
-            .contains("812")
-    );
-    let long = of(&alerts, 2)[0]["labels"]["comm"].as_str().unwrap().len();
-    assert!(long <= 128, "{long}");
-
-    // It matters more: the one before is over.
-    running.tell(1, Change::Changed, Severity::Critical, HOSTILE);
-    manager.wait_for("the worse one alone", |alerts| {
-        let first = of(alerts, 1);
-        first.len() == 1 && first[0]["labels"]["severity"] == "critical"
-    });
-    // It is told again and again, so that it does not resolve by itself.
-    let updated = |alerts: &[Value]| of(alerts, 2)[0]["updatedAt"].as_str().unwrap().to_owned();
-    let before = updated(&alerts);
-    manager.wait_for("a reminder", |alerts| updated(alerts) != before);
-
-    running.gone(1);
-    let left = manager.wait_for("what is left", |alerts| alerts.len() == 1);
-    assert_eq!(of(&left, 2).len(), 1);
-    running.gone(2);
-    manager.wait_for("nothing left", <[Value]>::is_empty);
-    running.end();
-    manager.process.kill();
 }
