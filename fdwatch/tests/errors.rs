@@ -6,8 +6,8 @@ mod common;
 use std::{
     ffi::OsStr,
     fs::{self, File, Permissions},
-    io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt as _,
+    io::{self, BufRead, BufReader},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Command, Stdio},
 };
 
@@ -167,7 +167,7 @@ fn a_reader_that_has_gone_is_no_reason_to_panic() {
         &["doctor", "--json"],
         &["watch", "--json"],
     ] {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         let mut command = fdwatch(arguments);
         command.stdout(writer).stderr(Stdio::piped());
@@ -247,6 +247,85 @@ fn a_pid_namespace_is_refused() {
         let error = finished.error();
         assert!(error.contains("pid namespace"), "{error}");
     }
+}
+
+/// Has the command's program run behind a seccomp filter that answers `EPERM` to one call, as those of
+/// container engines do.
+fn without_call(command: &mut Command, call: libc::c_long) {
+    // linux/filter.h, linux/bpf_common.h: the instructions of classic BPF, of seccomp's data the number.
+    let instruction = |code: u32, if_true: u8, k: u32| libc::sock_filter {
+        code: u16::try_from(code).expect("codes are small"),
+        jt: if_true,
+        jf: 0,
+        k,
+    };
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+    let mut filter = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            u32::try_from(call).expect("numbers of calls are small"),
+        ),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, refuse),
+    ];
+    // SAFETY: the calls may be made after a fork; the filter is its own, and lives as long as the closure.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog {
+                len: u16::try_from(filter.len()).unwrap_or_default(),
+                filter: filter.as_mut_ptr(),
+            };
+            let result = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program);
+            if result == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        });
+    }
+}
+
+#[test]
+fn a_seccomp_filter_is_told_with_what_it_is_to_allow() {
+    if !common::bpf() {
+        return;
+    }
+    let calls = [
+        ("bpf()", libc::SYS_bpf),
+        ("perf_event_open()", libc::SYS_perf_event_open),
+    ];
+    for (name, call) in calls {
+        let behind = |arguments: &[&str]| {
+            let mut command = fdwatch(arguments);
+            without_call(&mut command, call);
+            run(command)
+        };
+        let watch = behind(&["watch", "--duration", "1s"]);
+        let error = watch.error();
+        assert!(
+            error.contains(&format!(
+                "seccomp filter, such as a container engine's, forbids {name}"
+            )),
+            "{error}"
+        );
+        let doctor = behind(&["doctor"]);
+        assert_eq!(doctor.code, Some(2), "{}", doctor.stderr);
+        assert!(
+            doctor.stdout().contains("missing  seccomp "),
+            "{}",
+            doctor.stdout()
+        );
+    }
+    // One that forbids what is not needed is none of its business.
+    let mut command = fdwatch(["doctor"]);
+    without_call(&mut command, libc::SYS_reboot);
+    let text = run(command).stdout();
+    assert!(
+        text.contains("ok       seccomp        the filter allows"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -101,6 +101,17 @@ fn checks() -> Vec<Check> {
             host::check_privileges().map(|()| "enough for BPF".to_owned()),
         ),
         check(
+            "seccomp",
+            host::check_seccomp().map(|()| {
+                let what = if host::is_filtered() {
+                    "the filter allows what is needed"
+                } else {
+                    "no filter"
+                };
+                what.to_owned()
+            }),
+        ),
+        check(
             "pid namespace",
             host::check_pid_namespace().map(|()| "the initial one".to_owned()),
         ),

@@ -65,6 +65,16 @@ pub enum ProbeError {
         /// The mode it is in.
         mode: String,
     },
+    /// A seccomp filter stands before the kernel.
+    #[error(
+        "a seccomp filter, such as a container engine's, forbids {call}(): it must allow bpf() and \
+         perf_event_open(), as packaging/docker/seccomp.json does, or run the container with \
+         --security-opt seccomp=unconfined"
+    )]
+    Filtered {
+        /// The call that it forbids.
+        call: &'static str,
+    },
     /// The kernel counts processes differently from what is seen here.
     #[error(
         "fdwatch runs in a pid namespace of its own and would mistake one process for another: \

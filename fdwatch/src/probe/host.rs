@@ -92,6 +92,48 @@ pub fn check_privileges() -> Result<(), ProbeError> {
     }
 }
 
+/// What is asked of a seccomp filter: calls that it may let pass or not, and that the kernel refuses as
+/// invalid before it looks who asks for what else (`bpf`, kernel/bpf/syscall.c, once [`check_privileges`]
+/// is passed; `perf_event_open`, kernel/events/core.c; 5.8 to 6.18).
+const FILTERED: [(&str, libc::c_long, [libc::c_long; 5]); 2] = [
+    // A command that there is not, of no attributes.
+    ("bpf", libc::SYS_bpf, [-1, 0, 0, 0, 0]),
+    // Flags that there are not, of no event.
+    (
+        "perf_event_open",
+        libc::SYS_perf_event_open,
+        [0, 0, 0, -1, -1],
+    ),
+];
+
+/// Whether a seccomp filter, as container engines have them, lets pass what the programs are loaded and
+/// attached by.
+///
+/// # Errors
+///
+/// If it does not.
+pub fn check_seccomp() -> Result<(), ProbeError> {
+    for (call, number, [first, second, third, fourth, fifth]) in FILTERED {
+        // SAFETY: neither call is handed memory, and neither does anything.
+        let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
+        let error = io::Error::last_os_error().raw_os_error();
+        if result < 0 && matches!(error, Some(libc::EPERM | libc::ENOSYS)) && is_filtered() {
+            return Err(ProbeError::Filtered { call });
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is a seccomp filter: `SECCOMP_MODE_FILTER`, include/uapi/linux/seccomp.h.
+#[must_use]
+pub fn is_filtered() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mode = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() == "2")
+}
+
 /// Whether the processes seen here have the numbers the kernel itself gives them.
 ///
 /// # Errors

@@ -120,6 +120,7 @@ impl Probe {
     /// If the host does not allow it.
     pub fn load(options: Options) -> Result<Self, ProbeError> {
         host::check_privileges()?;
+        host::check_seccomp()?;
         let version = host::check_kernel()?;
         host::check_pid_namespace()?;
         host::check_lockdown()?;

@@ -8,6 +8,7 @@
 mod binary;
 mod contained;
 mod dependencies;
+mod filters;
 mod roots;
 mod service;
 mod tarball;

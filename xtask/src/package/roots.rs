@@ -38,6 +38,12 @@ pub(super) struct System {
     pub(super) packages: &'static [&'static str],
 }
 
+/// With what shows pages and completes commands.
+pub(super) const CURRENT: System = System {
+    suite: "bookworm",
+    packages: &["man-db", "bash-completion"],
+};
+
 /// One that may be changed; it is deleted in the end.
 #[derive(Debug)]
 pub(super) struct Root {
@@ -47,9 +53,8 @@ pub(super) struct Root {
 impl Root {
     /// A new copy of `system`.
     pub(super) fn new(system: System) -> Result<Self> {
-        let cache = cache::directory("fdwatch-package")?.join("roots");
-        fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-        let kept = kept(&cache, system)?;
+        let kept = packed(system)?;
+        let cache = directory()?;
         let dir = tempfile::Builder::new()
             .prefix("trial-")
             .permissions(fs::Permissions::from_mode(0o755))
@@ -107,8 +112,16 @@ impl Root {
     }
 }
 
-/// A packed copy of `system`; it is made if there is none yet.
-fn kept(cache: &Path, system: System) -> Result<PathBuf> {
+/// Where they are kept.
+fn directory() -> Result<PathBuf> {
+    let cache = cache::directory("fdwatch-package")?.join("roots");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    Ok(cache)
+}
+
+/// A packed copy of `system`, which is to be left as it is; it is made if there is none yet.
+pub(super) fn packed(system: System) -> Result<PathBuf> {
+    let cache = directory()?;
     let mut name = system.suite.to_owned();
     for package in system.packages {
         name.push('+');
@@ -127,7 +140,7 @@ fn kept(cache: &Path, system: System) -> Result<PathBuf> {
         system.suite,
         cache.display()
     ));
-    let dir = tempfile::tempdir_in(cache).context("cannot make a directory for a clean system")?;
+    let dir = tempfile::tempdir_in(&cache).context("cannot make a directory for a clean system")?;
     let root = dir.path().join("root");
     let mut make = Command::new("debootstrap");
     make.arg("--variant=minbase");

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 use anyhow::{Result, ensure};
 
 use super::{
-    Packages, SHELL,
+    Packages, SHELL, filters,
     roots::{POLICY, Root, System},
 };
 use crate::{
@@ -40,6 +40,7 @@ pub(super) fn trial(packages: &Packages) -> Result<()> {
     let root = Root::new(SYSTEM)?;
     let deb = root.bring(&packages.deb)?;
     root.run(&["dpkg", "--install", &deb])?;
+    filters::compare(&root)?;
     fs::remove_file(root.path(&deb))?;
     fs::remove_file(root.path(POLICY))?;
     root.program("/trial", SCRIPT)?;

@@ -13,16 +13,11 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     Packages, SHELL, contained,
-    roots::{Root, System},
+    roots::{CURRENT, Root, System},
     service,
 };
 use crate::shell::{capture, is_root, say};
 
-/// With what shows pages and completes commands.
-const CURRENT: System = System {
-    suite: "bookworm",
-    packages: &["man-db", "bash-completion"],
-};
 /// Has the oldest glibc.
 const OLDEST: System = System {
     suite: "bullseye",
@@ -74,6 +69,7 @@ pub(super) fn check_privileges() -> Result<()> {
 pub(super) fn trial(packages: &Packages) -> Result<()> {
     life(packages).context("the .deb on Debian 12")?;
     oldest(packages).context("on Debian 11")?;
+    contained::trial(packages).context("in containers")?;
     service::trial(packages).context("the service on Debian 12, under qemu")
 }
 
@@ -91,7 +87,6 @@ fn life(packages: &Packages) -> Result<()> {
     works(&root, &packages.version)?;
     manual(&root)?;
     completion(&root)?;
-    contained::try_in(&root)?;
 
     say("upgrades, with a configuration that was changed here and there");
     let shipped = read(&root, CONFIGURATION)?;
