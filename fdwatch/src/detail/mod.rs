@@ -18,9 +18,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{leaks::Program, model::Moment};
 
-/// Descriptors that detail is kept of. What is copied by fork has that of the original. A little less than
-/// seven eighths of a power of two: where there are always so many, which come and go, the table would double
-/// once more for the places of those that went.
+/// Descriptors that detail is kept of. What is copied by fork has that of the original. With the places of
+/// those that went, there is room for it in a list of 65,536.
 const MOST: usize = 57_000;
 
 /// Of descriptors that are closed, those that the detail of their making is kept of where many are
@@ -149,11 +148,14 @@ struct Waiting {
     is_cut: bool,
 }
 
-/// Detail by moments, which no two were at once.
+/// Detail by moments, which no two were at once. It comes in the order of the moments but for a few, and goes
+/// in that order but for a few: a map would have twice the room that it needs, for the places of those that
+/// went.
 #[derive(Debug, Default)]
 struct Kept {
-    of: FxHashMap<Moment, Detail>,
-    oldest_first: VecDeque<Moment>,
+    /// In order, with the places of those that were forgotten before older ones.
+    oldest_first: VecDeque<(Moment, Option<Detail>)>,
+    count: usize,
 }
 
 /// The detail there is.
@@ -177,8 +179,8 @@ pub struct Details {
 impl Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Details")
-            .field("made", &self.made.of.len())
-            .field("closed", &self.closed.of.len())
+            .field("made", &self.made.count)
+            .field("closed", &self.closed.count)
             .field("stacks", &self.stacks.len())
             .finish_non_exhaustive()
     }
@@ -257,16 +259,15 @@ impl Details {
     /// The descriptor that was made at that moment was closed by who made it. Copies of it may be
     /// there for a while yet.
     pub fn made_was_closed(&mut self, made: Moment) {
-        if !self.made.of.contains_key(&made) {
+        if self.made.get(made).is_none() {
             return;
         }
         self.made_and_closed.push_back(made);
         if self.made_and_closed.len() > MOST_CLOSED
             && let Some(first) = self.made_and_closed.pop_front()
         {
-            forget(self.made.of.remove(&first), &mut self.stacks);
+            forget(self.made.remove(first), &mut self.stacks);
         }
-        self.made.forget_gone();
     }
 
     /// The thread has closed a descriptor, at that moment.
@@ -317,15 +318,15 @@ impl Details {
     /// What is known of the descriptor that was made at that moment.
     #[must_use]
     pub fn of(&self, made: Moment) -> Option<&Detail> {
-        self.made.of.get(&made)
+        self.made.get(made)
     }
 
     /// What is known of the close at that moment: where the thread was, and nothing else. Where another
     /// descriptor was made in the place of the one that was closed, as by dup2, that is where it was.
     #[must_use]
     pub fn of_close(&self, closed: Moment) -> Option<&Detail> {
-        let closes = self.closed.of.get(&closed);
-        closes.or_else(|| self.of(closed))
+        let of_close = self.closed.get(closed);
+        of_close.or_else(|| self.of(closed))
     }
 
     /// Stacks that are kept.
@@ -364,6 +365,16 @@ impl Details {
 }
 
 impl Kept {
+    fn get(&self, at: Moment) -> Option<&Detail> {
+        let (_, detail) = &self.oldest_first[self.place(at).ok()?];
+        detail.as_ref()
+    }
+
+    /// Where it is, or would be.
+    fn place(&self, at: Moment) -> Result<usize, usize> {
+        self.oldest_first.binary_search_by_key(&at, |&(at, _)| at)
+    }
+
     /// Keeps no more than `most`, and forgets the stacks of the others.
     fn keep(
         &mut self,
@@ -372,22 +383,37 @@ impl Kept {
         most: usize,
         stacks: &mut FxHashSet<Arc<[u64]>>,
     ) {
-        while self.of.len() >= most
-            && let Some(oldest) = self.oldest_first.pop_front()
+        while self.count >= most
+            && let Some((_, oldest)) = self.oldest_first.pop_front()
         {
-            forget(self.of.remove(&oldest), stacks);
+            self.count -= usize::from(oldest.is_some());
+            forget(oldest, stacks);
         }
-        match self.of.insert(at, detail) {
-            None => self.oldest_first.push_back(at),
-            replaced => forget(replaced, stacks),
-        }
+        self.make_room();
+        let replaced = match self.place(at) {
+            Ok(place) => self.oldest_first[place].1.replace(detail),
+            Err(place) => {
+                self.oldest_first.insert(place, (at, Some(detail)));
+                None
+            }
+        };
+        self.count += usize::from(replaced.is_none());
+        forget(replaced, stacks);
     }
 
-    /// Gives back what is only known to have been kept, if it is more than what is.
-    fn forget_gone(&mut self) {
-        if self.oldest_first.len() > 2 * MOST {
-            let Self { of, oldest_first } = self;
-            oldest_first.retain(|at| of.contains_key(at));
+    fn remove(&mut self, at: Moment) -> Option<Detail> {
+        let place = self.place(at).ok()?;
+        let detail = self.oldest_first[place].1.take();
+        self.count -= usize::from(detail.is_some());
+        detail
+    }
+
+    /// Where the list would have to grow, the places of those that went are taken first, if they are worth
+    /// going through all of it.
+    fn make_room(&mut self) {
+        let (places, room) = (self.oldest_first.len(), self.oldest_first.capacity());
+        if places == room && places - self.count > places / 8 {
+            self.oldest_first.retain(|(_, detail)| detail.is_some());
         }
     }
 }

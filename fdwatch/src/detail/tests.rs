@@ -171,7 +171,7 @@ fn the_oldest_is_forgotten_and_stacks_with_the_last_of_theirs() {
         details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
         details.made(1, Moment(at), None);
     }
-    assert_eq!(details.made.of.len(), MOST);
+    assert_eq!(details.made.count, MOST);
     assert_eq!(details.of(Moment(9)), None);
     assert!(details.of(Moment(10)).is_some());
     assert_eq!(details.stacks(), 1);
@@ -190,8 +190,8 @@ fn what_is_closed_makes_room_for_what_is_open() {
         details.made_was_closed(Moment(at));
     }
     assert!(details.of(Moment(0)).is_some());
-    assert_eq!(details.made.of.len(), MOST_CLOSED + 1);
-    assert!(details.made.oldest_first.len() <= MOST * 2 + 1);
+    assert_eq!(details.made.count, MOST_CLOSED + 1);
+    assert!(details.made.oldest_first.len() <= 2 * MOST_CLOSED);
 }
 
 #[test]
@@ -201,4 +201,37 @@ fn threads_that_never_make_anything_take_no_more_room_than_there_is() {
         details.stack(&stack(tid, &[1]));
     }
     assert!(details.waiting.len() <= MOST_WAITING);
+}
+
+proptest! {
+    /// In whatever order it comes and goes: what is kept is that of the latest moments, and there is no
+    /// more room taken than that needs.
+    #[test]
+    fn what_is_kept_is_what_a_map_would_have(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
+        const FEW: usize = 8;
+        let (mut kept, mut stacks) = (Kept::default(), FxHashSet::default());
+        let mut map = std::collections::BTreeMap::new();
+        for (number, (is_kept, at)) in steps.into_iter().enumerate() {
+            // Mostly later and later.
+            let at = Moment(number as u64 + at);
+            if is_kept {
+                while map.len() >= FEW {
+                    map.pop_first();
+                }
+                let path: Arc<[u8]> = number.to_le_bytes().into();
+                map.insert(at, path.clone());
+                let detail = Detail { path: Some(path), ..Detail::default() };
+                kept.keep(at, detail, FEW, &mut stacks);
+            } else {
+                let removed = kept.remove(at).and_then(|detail| detail.path);
+                prop_assert_eq!(removed, map.remove(&at));
+            }
+            prop_assert_eq!(kept.count, map.len());
+            for at in number as u64..number as u64 + 40 {
+                let detail = kept.get(Moment(at));
+                prop_assert_eq!(detail.and_then(|detail| detail.path.as_ref()), map.get(&Moment(at)));
+            }
+            prop_assert!(kept.oldest_first.capacity() <= 4 * FEW);
+        }
+    }
 }
