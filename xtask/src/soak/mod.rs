@@ -30,7 +30,8 @@ use crate::{
     workloads::processes::{Group, eventually, pause, take_charge},
 };
 
-/// How often the agent is looked at.
+/// How often the agent is looked at, or so: what it does every second would else always be seen at the same
+/// time of that.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How long an overrun lasts.
@@ -40,7 +41,10 @@ const OVERRUN: Duration = Duration::from_secs(4);
 const DESCRIPTORS: usize = 100_000;
 
 /// Room on the disk that is filled.
-const DISK: &str = "size=100m";
+const DISK: &str = "size=400m";
+
+/// What the history may have of it: all that is found in an hour.
+const HISTORY: &str = "256M";
 
 /// What the agent was like at one time.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +111,7 @@ fn run(fdwatch: &Path, directory: &Path, time: Duration) -> Result<()> {
     let socket = directory.join("agent.sock");
     let place = directory.display();
     let toml = format!(
-        "[watch]\nmax_cpu = 100\nring_bytes = \"16M\"\nstop_file = \"{place}/stop\"\n[history]\nfile = \"{place}/state/history.db\"\nmost_bytes = \"64M\"\n[api]\nsocket = \"{}\"\n",
+        "[watch]\nmax_cpu = 100\nring_bytes = \"16M\"\nstop_file = \"{place}/stop\"\n[history]\nfile = \"{place}/state/history.db\"\nmost_bytes = \"{HISTORY}\"\n[api]\nsocket = \"{}\"\n",
         socket.display()
     );
     fs::write(directory.join("agent.toml"), toml)?;
@@ -202,7 +206,9 @@ impl Soak<'_> {
     /// Looks at the agent until so much time has passed.
     fn until(&mut self, time: Duration) -> Result<()> {
         while self.began.elapsed() < time {
-            pause(LOOK.min(time.saturating_sub(self.began.elapsed())))?;
+            let elapsed = self.began.elapsed();
+            let look = LOOK / 2 + LOOK.mul_f64(f64::from(elapsed.subsec_micros()) / 1e6);
+            pause(look.min(time.saturating_sub(elapsed)))?;
             self.look()?;
         }
         Ok(())
