@@ -85,18 +85,6 @@ impl Host {
     fn refused(&self) -> u64 {
         self.health()["api"]["refused"].as_u64().unwrap()
     }
-
-    /// What memory it has of its own: files that it looks for names of functions in are mapped for a
-    /// while, and the kernel takes their pages back when it needs them.
-    fn rss(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.agent.process.pid());
-        let status = fs::read_to_string(status).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.unwrap().trim().trim_end_matches(" kB");
-        kib.parse::<u64>().unwrap() << 10
-    }
 }
 
 impl Drop for Host {
@@ -114,11 +102,11 @@ fn survives(what: &str, host: &Host, puppet: &mut Puppet, bad: impl FnOnce(&Host
         .directory
         .join(format!("{}.log", what.replace(' ', "-")));
     puppet.open(&path, "WRONLY|CREAT");
-    let before = host.rss();
+    let before = host.agent.own_memory();
     bad(host);
     puppet.open(&path, "WRONLY");
     host.agent.finding_on(&path);
-    let grown = host.rss().saturating_sub(before);
+    let grown = host.agent.own_memory().saturating_sub(before);
     println!("{what}: grown by {} KiB", grown >> 10);
     assert!(grown < MOST_GROWTH, "{what}: grown by {grown}");
     let health = host.health();

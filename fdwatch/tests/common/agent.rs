@@ -179,6 +179,19 @@ impl Agent {
         });
     }
 
+    /// Bytes of memory that it has of its own: files that it looks for names of functions in are mapped
+    /// for a while, and the kernel takes their pages back when it needs them.
+    pub(crate) fn own_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process.pid());
+        let status = fs::read_to_string(status).expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.expect("the kernel tells it").trim();
+        let kib = kib.trim_end_matches(" kB").parse::<u64>();
+        kib.expect("it is a number") << 10
+    }
+
     /// Ends it as systemd does, and gives its exit code and what it said.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         self.process.signal(libc::SIGTERM);
