@@ -79,12 +79,8 @@ pub fn check_kernel() -> Result<Option<KernelVersion>, ProbeError> {
 ///
 /// If it has none of the capabilities that allow it.
 pub fn check_privileges() -> Result<(), ProbeError> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    match effective {
+    let effective = own_status("CapEff:");
+    match effective.and_then(|hex| u64::from_str_radix(&hex, 16).ok()) {
         Some(caps) if caps & (1 << CAP_SYS_ADMIN | 1 << CAP_BPF) == 0 => {
             Err(ProbeError::NotPrivileged)
         }
@@ -127,11 +123,14 @@ pub fn check_seccomp() -> Result<(), ProbeError> {
 /// Whether there is a seccomp filter: `SECCOMP_MODE_FILTER`, include/uapi/linux/seccomp.h.
 #[must_use]
 pub fn is_filtered() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mode = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Seccomp:"));
-    mode.is_some_and(|mode| mode.trim() == "2")
+    own_status("Seccomp:").is_some_and(|mode| mode == "2")
+}
+
+/// What the kernel tells of this process in the line that begins with `name`.
+fn own_status(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_owned())
 }
 
 /// Whether the processes seen here have the numbers the kernel itself gives them.

@@ -14,15 +14,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::{Packages, SHELL, roots};
+use super::{Packages, SHELL, SOURCES, read, roots};
 use crate::{
     apt,
     shell::{capture, describe, say, which},
     workloads::processes::{Group, eventually},
 };
 
-/// All paths of the sources are below this.
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const MANIFEST: &str = "packaging/kubernetes/daemonset.yaml";
 const DOCKERFILE: &str = "packaging/docker/Dockerfile";
 /// What the image is made from, as the Dockerfile calls it.
@@ -332,11 +330,6 @@ fn is_perf_closed() -> bool {
         .trim()
         .parse::<i32>()
         .is_ok_and(|setting| setting > 2)
-}
-
-fn read(path: &str) -> Result<String> {
-    let path = Path::new(SOURCES).join(path);
-    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// From its last `FROM` on.

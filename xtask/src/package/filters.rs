@@ -1,24 +1,18 @@
 //! Holds the seccomp filter that is shipped for containers against the filter of the unit: what the one
 //! allows, the other must.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::roots::Root;
-
-const PACKAGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging");
+use super::{read, roots::Root};
 
 /// `root` is a system with systemd, which knows what its groups of calls are.
 pub(super) fn compare(root: &Root) -> Result<()> {
-    let read = |path: &str| {
-        let path = Path::new(PACKAGING).join(path);
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let profile = names(&read("docker/seccomp.json")?)?;
+    let profile = names(&read("packaging/docker/seccomp.json")?)?;
     let mut in_unit = BTreeSet::new();
-    for line in filters(&read("systemd/fdwatch.service")?) {
+    for line in filters(&read("packaging/systemd/fdwatch.service")?) {
         let (is_allowed, line) = match line.strip_prefix('~') {
             Some(line) => (false, line),
             None => (true, line),

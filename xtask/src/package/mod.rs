@@ -38,6 +38,15 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The oldest glibc that it runs on: that of Debian 11, Ubuntu 20.04 and later, RHEL 9 has 2.34.
 const GLIBC: (u32, u32) = (2, 31);
 
+/// All paths of the sources are below this.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// A file of the sources.
+fn read(path: &str) -> Result<String> {
+    let path = Path::new(SOURCES).join(path);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// What was made.
 #[derive(Debug)]
 struct Packages {
