@@ -211,8 +211,16 @@ struct Wrong {
     url: String,
     ca: Option<PathBuf>,
     password: Option<PathBuf>,
-    reason: &'static str,
+    /// One of these.
+    reasons: &'static [&'static str],
     remedy: &'static str,
+}
+
+impl Wrong {
+    fn assert_told(&self, error: &str) {
+        let is_told = self.reasons.iter().any(|reason| error.contains(reason));
+        assert!(is_told && error.contains(self.remedy), "{error}");
+    }
 }
 
 #[test]
@@ -256,43 +264,44 @@ fn over_tls_what_is_wrong_is_told_with_its_remedy_and_nothing_is_lost() {
 
     let password = directory.path().join("password");
     fs::write(&password, "wrong\n").unwrap();
-    let wrong = |reason, remedy| Wrong {
+    let wrong = |reasons, remedy| Wrong {
         url: url.clone(),
         ca: Some(ca.clone()),
         password: None,
-        reason,
+        reasons,
         remedy,
     };
     let all = [
         Wrong {
             ca: None,
-            ..wrong("UnknownIssuer", "--ca-file, or ca_file in [fleet]")
+            ..wrong(&["UnknownIssuer"], "--ca-file, or ca_file in [fleet]")
         },
         Wrong {
             ca: Some(other.certificate()),
-            ..wrong("UnknownIssuer", "name the certificate of who signed it")
+            ..wrong(&["UnknownIssuer"], "name the certificate of who signed it")
         },
         Wrong {
             url: format!("https://127.0.0.1:{port}"),
             ..wrong(
-                "not valid for name \"127.0.0.1\"",
+                &["not valid for name \"127.0.0.1\""],
                 "Say a name that its certificate is for",
             )
         },
         Wrong {
             password: Some(password),
             ..wrong(
-                "Wrong password for user default",
+                &["Wrong password for user default"],
                 "user and password_file in [fleet]",
             )
         },
         Wrong {
             url: format!("http://localhost:{port}"),
-            ..wrong("cannot speak to localhost", "say https://")
+            ..wrong(&["cannot speak to localhost"], "say https://")
         },
         Wrong {
             url: format!("https://localhost:{}", server.port),
-            ..wrong("InvalidContentType", "does not speak TLS there")
+            // It refuses the random bytes of a greeting, or waits for the end of the line that they begin.
+            ..wrong(&["InvalidContentType", "timed out"], "speak TLS there")
         },
     ];
     let mut told = 100;
@@ -304,15 +313,15 @@ fn over_tls_what_is_wrong_is_told_with_its_remedy_and_nothing_is_lost() {
         );
         let config = Fleet {
             user,
-            password_file: one.password,
-            ca_file: one.ca,
+            password_file: one.password.clone(),
+            ca_file: one.ca.clone(),
             ..config(&one.url, &spool)
         };
         let writer = Writer::start(config, "web-1");
         writer.tell(told..told + 100);
         told += 100;
-        let trouble = writer.trouble("fleet", one.reason);
-        assert!(trouble.contains(one.remedy), "{trouble}");
+        let trouble = writer.trouble("fleet", one.remedy);
+        one.assert_told(&trouble);
         assert_eq!(writer.counts.now()[2..], [0, 0]);
         writer.end();
         assert!(spooled(&spool) > left, "{trouble}");
@@ -339,7 +348,5 @@ fn ask_wrongly(one: &Wrong) {
         arguments.extend(["--user", "default", "--password-file", password]);
     }
     let finished = fleet(&arguments);
-    let error = finished.error();
-    assert!(error.contains(one.reason), "{error}");
-    assert!(error.contains(one.remedy), "{error}");
+    one.assert_told(finished.error());
 }

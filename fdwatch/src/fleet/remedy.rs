@@ -25,11 +25,16 @@ pub(super) const fn of_code(code: u32) -> &'static str {
 /// Of a connection that there was none of, or that broke.
 pub(super) fn of_connection(error: &reqwest::Error) -> &'static str {
     let is_plain = error.url().is_some_and(|url| url.scheme() == "http");
+    let is_late = error.is_connect() && error.is_timeout();
     match tls(error) {
         Some(error) => of_tls(error),
         // A server that wants TLS hangs up.
         None if is_plain && error.is_request() && !error.is_connect() && !error.is_timeout() => {
             ". If it wants TLS there, say https://"
+        }
+        // A server without TLS may wait for the rest of what it takes for a request.
+        None if is_late && !is_plain => {
+            ". Does it run, is this where it answers, and does it speak TLS there?"
         }
         None if error.is_connect() => ". Does it run, and is this where it answers?",
         None => "",
