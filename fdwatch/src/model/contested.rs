@@ -13,6 +13,7 @@
 use rustc_hash::FxHashMap;
 
 use super::slot::Moment;
+use crate::slack;
 
 /// A number: the table's address, and the descriptor.
 type Number = (u64, u32);
@@ -181,6 +182,10 @@ impl Contested {
             .retain(|&number, doubt| doubt.since > began || is_open(number));
         self.closes.retain(|_, close| is_recent(close.at, began));
         self.flags.retain(|_, (_, set)| is_recent(*set, began));
+        // After a loss they are full for a moment.
+        slack::of_map(&mut self.numbers);
+        slack::of_map(&mut self.closes);
+        slack::of_map(&mut self.flags);
     }
 
     /// The table is gone, or another one now.

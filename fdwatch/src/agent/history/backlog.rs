@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::record::Record;
+use super::{
+    blocks::{Blocks, Place},
+    record::{Record, TEXTS},
+};
 use crate::duplicates::Change;
 
 /// Records that may wait.
@@ -14,16 +17,25 @@ const MOST_ENDS: usize = 40_000;
 /// What records that wait may take: bytes.
 const MOST_BYTES: usize = 16 << 20;
 
+/// A record without its texts, and where these are.
+#[derive(Debug)]
+struct Waiting {
+    record: Record<'static>,
+    texts: Place<TEXTS>,
+    bytes: usize,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    records: VecDeque<Record>,
+    records: VecDeque<Waiting>,
+    blocks: Blocks,
     bytes: usize,
 }
 
 impl Backlog {
     /// Takes a record in, or what matters of it, if there is room.
-    pub(super) fn push(&mut self, record: Record) -> bool {
+    pub(super) fn push(&mut self, record: Record<'_>) -> bool {
         let has_room =
             self.records.len() < MOST_RECORDS && self.bytes + record.bytes() <= MOST_BYTES;
         let record = if has_room {
@@ -33,8 +45,13 @@ impl Backlog {
         } else {
             return false;
         };
-        self.bytes += record.bytes();
-        self.records.push_back(record);
+        let bytes = record.bytes();
+        self.bytes += bytes;
+        self.records.push_back(Waiting {
+            record: record.with([None; TEXTS]),
+            texts: self.blocks.push(record.texts()),
+            bytes,
+        });
         true
     }
 
@@ -47,19 +64,26 @@ impl Backlog {
     }
 
     /// As many of the first as take no more than `bytes`, but at least one.
-    pub(super) fn first(&self, bytes: usize) -> impl Iterator<Item = &Record> {
+    pub(super) fn first(&self, bytes: usize) -> impl Iterator<Item = Record<'_>> {
         let mut taken = 0;
-        self.records.iter().take_while(move |record| {
+        let first = self.records.iter().take_while(move |waiting| {
             let is_first = taken == 0;
-            taken += record.bytes();
+            taken += waiting.bytes;
             is_first || taken <= bytes
-        })
+        });
+        first.map(|waiting| waiting.record.with(self.blocks.get(&waiting.texts)))
     }
 
     /// The first `count` were written.
     pub(super) fn written(&mut self, count: usize) {
-        for record in self.records.drain(..count.min(self.records.len())) {
-            self.bytes -= record.bytes();
+        for waiting in self.records.drain(..count.min(self.records.len())) {
+            self.bytes -= waiting.bytes;
+        }
+        let first = self.records.front();
+        self.blocks.keep_from(first.map(|waiting| &waiting.texts));
+        if self.records.is_empty() {
+            // Thousands may have waited.
+            self.records = VecDeque::new();
         }
     }
 }

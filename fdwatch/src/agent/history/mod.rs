@@ -1,13 +1,14 @@
 //! What came and went, and how many descriptors processes had, hour by hour: in SQLite.
 //!
 //! A thread of its own writes (`writer`), fed by an outlet; it keeps what it cannot write yet in a
-//! bounded `backlog`. `record` is what is kept of an event, `schema` how the database is laid out,
+//! bounded `backlog`, the texts of it in `blocks`. `record` is what is kept of an event, `schema` how the database is laid out,
 //! `store` what is done to it, `trouble` what can be wrong with it. [`read`] is the other side: it
 //! needs no agent, and writes nothing.
 //!
 //! Nothing here decides what is told, or is waited for by whoever tells it.
 
 mod backlog;
+mod blocks;
 pub mod read;
 mod record;
 mod schema;

@@ -15,9 +15,12 @@ pub(super) const MOST_JSON: usize = 256 << 10;
 /// What a record takes besides what it points to, roughly.
 const OVERHEAD: usize = 512;
 
+/// How many texts a record has.
+pub(super) const TEXTS: usize = 5;
+
 /// That.
-#[derive(Clone, Debug)]
-pub(super) struct Record {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'a> {
     pub(super) key: Key,
     /// `finding`, `growth` or `threshold`.
     pub(super) kind: &'static str,
@@ -33,10 +36,10 @@ pub(super) struct Record {
     pub(super) severity: Option<Severity>,
     pub(super) pid: u32,
     pub(super) start_time: u64,
-    pub(super) comm: Vec<u8>,
-    pub(super) exe: Option<Vec<u8>>,
-    pub(super) unit: Option<String>,
-    pub(super) path: Option<Vec<u8>>,
+    pub(super) comm: &'a [u8],
+    pub(super) exe: Option<&'a [u8]>,
+    pub(super) unit: Option<&'a str>,
+    pub(super) path: Option<&'a [u8]>,
     pub(super) dev: Option<u32>,
     pub(super) ino: Option<u64>,
     /// Descriptors, if they are counted.
@@ -44,14 +47,14 @@ pub(super) struct Record {
     /// How often it came since it was last told.
     pub(super) times: u32,
     /// As it was told; none if that is more than is kept.
-    pub(super) json: Option<String>,
+    pub(super) json: Option<&'a str>,
     /// How much it is: bytes.
     pub(super) json_bytes: usize,
 }
 
-impl Record {
+impl<'a> Record<'a> {
     /// What is kept of `event`; nothing, if it does not come and go.
-    pub(super) fn of(event: &Event) -> Option<Self> {
+    pub(super) fn of(event: &'a Event) -> Option<Self> {
         let key = event.key?;
         let change = event.told.change()?;
         let process = event.told.process()?;
@@ -68,13 +71,13 @@ impl Record {
             start_time: process.start_time,
             comm: clipped(&process.comm),
             exe: process.exe.as_deref().map(clipped),
-            unit: process.who.unit.clone(),
+            unit: process.who.unit.as_deref(),
             path: None,
             dev: None,
             ino: None,
             fds: None,
             times: 1,
-            json: (event.json.len() <= MOST_JSON).then(|| event.json.clone()),
+            json: (event.json.len() <= MOST_JSON).then_some(event.json.as_str()),
             json_bytes: event.json.len(),
         };
         match &event.told {
@@ -99,14 +102,47 @@ impl Record {
 
     /// The memory it takes, roughly.
     pub(super) fn bytes(&self) -> usize {
-        let pointed = [
-            self.comm.len(),
-            self.exe.as_ref().map_or(0, Vec::len),
-            self.unit.as_ref().map_or(0, String::len),
-            self.path.as_ref().map_or(0, Vec::len),
-            self.json.as_ref().map_or(0, String::len),
-        ];
-        OVERHEAD + pointed.iter().sum::<usize>()
+        let texts = self.texts();
+        OVERHEAD + texts.iter().flatten().map(|text| text.len()).sum::<usize>()
+    }
+
+    /// What of it is text.
+    pub(super) fn texts(&self) -> [Option<&'a [u8]>; TEXTS] {
+        [
+            Some(self.comm),
+            self.exe,
+            self.unit.map(str::as_bytes),
+            self.path,
+            self.json.map(str::as_bytes),
+        ]
+    }
+
+    /// The same with these texts, as [`Self::texts`] has them.
+    pub(super) fn with<'b>(&self, texts: [Option<&'b [u8]>; TEXTS]) -> Record<'b> {
+        let [comm, exe, unit, path, json] = texts;
+        let text = |bytes: Option<&'b [u8]>| str::from_utf8(bytes?).ok();
+        Record {
+            comm: comm.unwrap_or_default(),
+            exe,
+            unit: text(unit),
+            path,
+            json: text(json),
+            key: self.key,
+            kind: self.kind,
+            change: self.change,
+            number: self.number,
+            wall_time: self.wall_time,
+            lifetime: self.lifetime,
+            cause: self.cause,
+            severity: self.severity,
+            pid: self.pid,
+            start_time: self.start_time,
+            dev: self.dev,
+            ino: self.ino,
+            fds: self.fds,
+            times: self.times,
+            json_bytes: self.json_bytes,
+        }
     }
 
     /// What must be known of its end, and no more.
@@ -129,6 +165,6 @@ fn whole(value: f64) -> u64 {
     value as u64
 }
 
-fn clipped(bytes: &[u8]) -> Vec<u8> {
-    bytes[..bytes.len().min(MOST_NAME)].to_vec()
+fn clipped(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(MOST_NAME)]
 }

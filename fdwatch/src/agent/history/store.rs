@@ -125,12 +125,12 @@ impl Store {
     /// Takes in records, in order: all, or none if it fails.
     pub(super) fn write<'a>(
         &mut self,
-        records: impl Iterator<Item = &'a Record>,
+        records: impl Iterator<Item = Record<'a>>,
     ) -> Result<(), Trouble> {
         let run = self.run;
         let transaction = self.begin()?;
         for record in records {
-            apply(&transaction, run, record)?;
+            apply(&transaction, run, &record)?;
         }
         transaction.commit()?;
         Ok(())
@@ -430,7 +430,7 @@ struct Known {
 
 /// Takes in one record. What was taken in already, as when a commit was done that seemed to have failed,
 /// is passed over.
-fn apply(transaction: &Transaction<'_>, run: i64, record: &Record) -> rusqlite::Result<()> {
+fn apply(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqlite::Result<()> {
     let known = transaction
         .prepare_cached(
             "SELECT id, ended IS NULL, run, last_number FROM occurrence WHERE key = ?1
@@ -465,7 +465,7 @@ fn apply(transaction: &Transaction<'_>, run: i64, record: &Record) -> rusqlite::
 fn update(
     transaction: &Transaction<'_>,
     run: i64,
-    record: &Record,
+    record: &Record<'_>,
     id: i64,
 ) -> rusqlite::Result<()> {
     let is_gone = record.change == Change::Gone;
@@ -483,7 +483,7 @@ fn update(
          WHERE id = ?1",
     )?;
     // What was kept without its JSON for want of room leaves that which is there.
-    let json_bytes = match (&record.json, record.json_bytes) {
+    let json_bytes = match (record.json, record.json_bytes) {
         (None, bytes) if bytes <= super::record::MOST_JSON => 0,
         (_, bytes) => bytes,
     };
@@ -507,7 +507,7 @@ fn update(
     Ok(())
 }
 
-fn insert(transaction: &Transaction<'_>, run: i64, record: &Record) -> rusqlite::Result<()> {
+fn insert(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqlite::Result<()> {
     let is_gone = record.change == Change::Gone;
     // Where it was not told as found, it was there before: of one that is gone it may be known since when.
     let since = record.wall_time - record.lifetime.unwrap_or(0).min(record.wall_time);

@@ -87,7 +87,7 @@ fn all(file: &Path) -> Vec<Occurrence> {
 }
 
 /// What was told of `key`, so many seconds after the beginning.
-fn record(key: u128, change: Change, number: u64, seconds: u64) -> Record {
+fn record(key: u128, change: Change, number: u64, seconds: u64) -> Record<'static> {
     Record {
         key: Key(key),
         kind: "finding",
@@ -99,21 +99,23 @@ fn record(key: u128, change: Change, number: u64, seconds: u64) -> Record {
         severity: Some(Severity::Warning),
         pid: 7,
         start_time: 1,
-        comm: b"cat".to_vec(),
+        comm: b"cat",
         exe: None,
         unit: None,
-        path: Some(format!("/var/log/{key}").into_bytes()),
+        path: Some(b"/var/log/cat.log"),
         dev: Some(8),
         ino: Some(u64::MAX),
         fds: Some(2),
         times: 1,
-        json: Some("{}".to_owned()),
+        json: Some("{}"),
         json_bytes: 2,
     }
 }
 
-fn write(store: &mut Store, records: &[Record]) {
-    store.write(records.iter()).unwrap();
+fn write(store: &mut Store, records: &[Record<'_>]) {
+    let mut backlog = Backlog::default();
+    assert!(records.iter().all(|record| backlog.push(*record)));
+    store.write(backlog.first(usize::MAX)).unwrap();
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn what_comes_changes_and_goes_is_one_row() {
     let changed = Record {
         severity: Some(Severity::Critical),
         fds: Some(5),
-        json: Some("{\"fds\":5}".to_owned()),
+        json: Some("{\"fds\":5}"),
         json_bytes: 9,
         ..record(1, Change::Changed, 2, 5)
     };
@@ -243,7 +245,7 @@ fn an_end_without_room_for_its_json_leaves_what_is_there() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let mut found = record(1, Change::Found, 1, 1);
-    found.exe = Some(b"/bin/cat".to_vec());
+    found.exe = Some(b"/bin/cat");
     let mut gone = record(1, Change::Gone, 2, 2);
     gone.json_bytes = 7;
     write(&mut store, &[found, gone.without_json()]);
@@ -264,6 +266,7 @@ fn bytes_of_strangers_come_back_as_they_were() {
         b"'; DROP TABLE occurrence; --",
         b"",
     ];
+    let json = "x".repeat(70 << 10);
     for (number, name) in names.iter().enumerate() {
         let mut hostile = record(
             number as u128,
@@ -271,9 +274,9 @@ fn bytes_of_strangers_come_back_as_they_were() {
             number as u64 + 1,
             number as u64,
         );
-        hostile.path = Some(name.to_vec());
-        hostile.comm = name.to_vec();
-        hostile.json = Some("x".repeat(70 << 10));
+        hostile.path = Some(name);
+        hostile.comm = name;
+        hostile.json = Some(&json);
         hostile.json_bytes = 70 << 10;
         write(&mut store, &[hostile]);
     }
@@ -375,14 +378,14 @@ fn many_distinct_paths_stay_within_the_size() {
         of("") + of("-wal")
     };
     let (mut number, mut largest) = (0, 0);
+    let json = "x".repeat(1000);
     for _ in 0..200 {
         let mut batch = Vec::new();
         for _ in 0..50 {
             number += 1;
             let key = u128::from(number);
-            let json = "x".repeat(1000);
             let found = Record {
-                json: Some(json),
+                json: Some(&json),
                 ..record(key, Change::Found, number, number)
             };
             batch.push(found);
@@ -500,9 +503,10 @@ fn of_an_hour_the_fewest_the_most_and_the_last_are_kept() {
 fn what_waits_is_bounded_and_ends_wait_longer() {
     let mut backlog = Backlog::default();
     let mut taken = 0;
+    let json = "x".repeat(MOST_JSON);
     for number in 0..200_u64 {
         let mut large = record(number.into(), Change::Found, number, 1);
-        large.json = Some("x".repeat(MOST_JSON));
+        large.json = Some(&json);
         taken += usize::from(backlog.push(large));
     }
     assert!((32..100).contains(&taken), "{taken}");

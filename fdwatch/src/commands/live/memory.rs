@@ -1,8 +1,9 @@
 //! What the allocator keeps of what was freed. What memory is for is not known here.
 
-/// From this size on, blocks are mappings of their own: bytes.
+/// From this size on, blocks are mappings of their own: bytes. Eight pages, so that what the last page has too
+/// much is a little beside it.
 #[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 256 << 10;
+const LARGE: libc::c_int = 32 << 10;
 
 /// Heaps there may be.
 #[cfg(target_env = "gnu")]
