@@ -77,6 +77,7 @@ fn fill(processes: u32, each: u32) -> Engine {
                     file: ino,
                     ino,
                     mode: 0o100_644,
+                    nlink: 1,
                     ..Payload::default()
                 },
             };
