@@ -82,7 +82,7 @@ impl Backlog {
         let first = self.records.front();
         self.blocks.keep_from(first.map(|waiting| &waiting.texts));
         if self.records.is_empty() {
-            // Thousands may have waited.
+            // Thousands may have waited, and one takes some hundred bytes.
             self.records = VecDeque::new();
         }
     }

@@ -122,18 +122,20 @@ impl Store {
         Ok(())
     }
 
-    /// Takes in records, in order: all, or none if it fails.
+    /// Takes in records, in order, and tells how many: all, or none if it fails.
     pub(super) fn write<'a>(
         &mut self,
         records: impl Iterator<Item = Record<'a>>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<usize, Trouble> {
         let run = self.run;
         let transaction = self.begin()?;
+        let mut count = 0;
         for record in records {
             apply(&transaction, run, &record)?;
+            count += 1;
         }
         transaction.commit()?;
-        Ok(())
+        Ok(count)
     }
 
     fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {

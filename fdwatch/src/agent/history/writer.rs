@@ -231,9 +231,8 @@ impl Writer {
             // Small beside the bound, so that there is no going far beyond it.
             let batch = self.settings.config.most_bytes / 64;
             let batch = usize::try_from(batch.clamp(64 << 10, 1 << 20)).unwrap_or(64 << 10);
-            let count = self.backlog.first(batch).count();
-            if count > 0 {
-                store.write(self.backlog.first(batch))?;
+            if !self.backlog.is_empty() {
+                let count = store.write(self.backlog.first(batch))?;
                 self.backlog.written(count);
                 Counts::add(&self.counts.delivered, count as u64);
             }
