@@ -1,12 +1,12 @@
 //! What the model takes of memory, and what all of fdwatch does when little goes on.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{build_example, goal, tracers::Tracer};
-use crate::tasks;
+use crate::{tasks, workloads::processes::memory};
 
 /// How long fdwatch is let be.
 const REST: Duration = Duration::from_secs(15);
@@ -36,16 +36,10 @@ pub(super) fn measure() -> Result<Value> {
     }
     let running = Tracer::Fdwatch.start()?.context("it runs")?;
     thread::sleep(REST);
-    let status = fs::read_to_string(format!("/proc/{}/status", running.pid()))?;
+    let pid = running.pid();
+    let [resident, peak] = ["VmRSS:", "VmHWM:"].map(|name| memory(pid, name));
     running.stop()?;
-    let megabytes = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kilobytes = line.and_then(|rest| rest.trim_start_matches(':').trim().split(' ').next());
-        let kilobytes = kilobytes.and_then(|number| number.parse::<f64>().ok());
-        kilobytes.map(|kilobytes| kilobytes / 1024.0)
-    };
-    let resident = megabytes("VmRSS").context("the kernel does not tell")?;
-    let peak = megabytes("VmHWM").context("the kernel does not tell")?;
+    let [resident, peak] = [resident?, peak?].map(|bytes| bytes as f64 / 1_048_576.0);
     println!("resident at rest: {resident:.1} MiB; at the most, while it began: {peak:.1} MiB");
     let goals = [
         goal(

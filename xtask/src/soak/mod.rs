@@ -27,7 +27,7 @@ use self::{
 use crate::{
     shell::{is_root, say},
     tasks,
-    workloads::processes::{Group, eventually, pause, take_charge},
+    workloads::processes::{Group, eventually, memory, pause, take_charge},
 };
 
 /// How often the agent is looked at, or so: what it does every second would else always be seen at the same
@@ -223,7 +223,7 @@ impl Soak<'_> {
         let look = Look {
             at: self.began.elapsed().as_secs_f64(),
             rss: number("rss_bytes")?,
-            anonymous: anonymous(self.agent.pid())?,
+            anonymous: memory(self.agent.pid(), "RssAnon:")?,
             lost: number("lost")?,
             drift: number("drift")?,
         };
@@ -268,17 +268,4 @@ impl Soak<'_> {
         fs::remove_file(full)?;
         Ok(())
     }
-}
-
-/// Bytes of memory that is no file's.
-fn anonymous(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib
-        .context("the kernel does not tell RssAnon")?
-        .parse::<u64>()?
-        << 10)
 }

@@ -75,6 +75,15 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T>
     }
 }
 
+/// Bytes of memory that the kernel tells of a process, in the line of its status that begins with `name`.
+pub(crate) fn memory(pid: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib = kib.with_context(|| format!("the kernel does not tell {name}"))?;
+    Ok(kib.parse::<u64>()? << 10)
+}
+
 /// A program that was started, and the process group that it leads.
 #[derive(Debug)]
 pub(crate) struct Group {
