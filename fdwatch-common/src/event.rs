@@ -24,7 +24,7 @@ pub const ONLY_HOLDER: u8 = 2;
 
 /// In [`Header::flags`] of a [`Fork`], where more than one task held the parent's table, so that
 /// others could change it meanwhile: the child's numbers follow as [`TableBits`]. In those of a
-/// [`Death`] and a [`SetCloexec`], where it is so of their table.
+/// [`FdClose`] and a [`SetCloexec`], where it is so of their table.
 pub const SHARED_TABLE: u8 = 4;
 
 /// In [`Header::flags`] of a [`Fork`]: the child is a thread of the parent's process, with a table
@@ -35,7 +35,7 @@ pub const CLONED_THREAD: u8 = 2;
 /// a table of its own: its process has other threads.
 pub const OTHER_THREADS: u8 = 8;
 
-/// In [`Header::flags`] of a [`Death`] of a number that was not open: the one the thread closed just
+/// In [`Header::flags`] of a [`FdClose`] of a number that was not open: the one the thread closed just
 /// before, and near it, was not open either. Of a loop that closes all there could be, the first is
 /// told, and the second with this.
 pub const IN_A_ROW: u8 = 16;
@@ -44,10 +44,10 @@ pub const IN_A_ROW: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// A descriptor was made: [`Birth`].
-    Birth = 1,
-    /// A descriptor is about to be closed: [`Death`].
-    Death = 2,
+    /// A descriptor was made: [`FdOpen`].
+    FdOpen = 1,
+    /// A descriptor is about to be closed: [`FdClose`].
+    FdClose = 2,
     /// Its close-on-exec flag was set or cleared: [`SetCloexec`].
     SetCloexec = 3,
     /// A process, or a thread with a table of its own, was made: [`Fork`].
@@ -75,8 +75,8 @@ pub enum Kind {
 impl Kind {
     /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 13] = [
-        Self::Birth,
-        Self::Death,
+        Self::FdOpen,
+        Self::FdClose,
         Self::SetCloexec,
         Self::Fork,
         Self::Exec,
@@ -102,8 +102,8 @@ impl Kind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Birth => "birth",
-            Self::Death => "death",
+            Self::FdOpen => "birth",
+            Self::FdClose => "death",
             Self::SetCloexec => "set-cloexec",
             Self::Fork => "fork",
             Self::Exec => "exec",
@@ -159,8 +159,8 @@ pub struct Payload {
 /// referred to was closed by this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Birth {
-    /// [`Kind::Birth`]; flags: [`CLOEXEC`].
+pub struct FdOpen {
+    /// [`Kind::FdOpen`]; flags: [`CLOEXEC`].
     pub header: Header,
     /// The table it is in.
     pub table: u64,
@@ -172,8 +172,8 @@ pub struct Birth {
 /// task holds the table, who might make it meanwhile, this is told of the first two of a row only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Death {
-    /// [`Kind::Death`]; flags: [`SHARED_TABLE`], [`IN_A_ROW`].
+pub struct FdClose {
+    /// [`Kind::FdClose`]; flags: [`SHARED_TABLE`], [`IN_A_ROW`].
     pub header: Header,
     /// The table it is in.
     pub table: u64,
@@ -302,7 +302,7 @@ pub struct SnapshotFile {
 pub const MAX_FRAMES: usize = 64;
 
 /// Where in its program a thread is, of a process of which detail is wanted. The thread's next
-/// [`Birth`] or [`Death`] in the ring is what it is about; of two descriptors made by one call, the
+/// [`FdOpen`] or [`FdClose`] in the ring is what it is about; of two descriptors made by one call, the
 /// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -325,7 +325,7 @@ pub const CUT: u8 = 1;
 pub const MAX_PATH: usize = 256;
 
 /// The path that a thread asks to be opened, as it gave it, of a process of which detail is wanted.
-/// The thread's next [`Birth`], if there is one, is what it is about.
+/// The thread's next [`FdOpen`], if there is one, is what it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct AskedPath {
@@ -443,9 +443,9 @@ macro_rules! records {
 
 records! {
     /// See there.
-    Birth: 56,
+    FdOpen: 56,
     /// See there.
-    Death: 32,
+    FdClose: 32,
     /// See there.
     SetCloexec: 24,
     /// See there.
@@ -497,8 +497,8 @@ impl Event<'_> {
     #[must_use]
     pub const fn header(&self) -> &Header {
         match self {
-            Self::Birth(event) => &event.header,
-            Self::Death(event) => &event.header,
+            Self::FdOpen(event) => &event.header,
+            Self::FdClose(event) => &event.header,
             Self::SetCloexec(event) => &event.header,
             Self::Fork(event) => &event.header,
             Self::Exec(event) => &event.header,
@@ -557,16 +557,16 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back() {
-        let birth = Birth {
+        let birth = FdOpen {
             header: Header {
-                kind: Kind::Birth as u8,
+                kind: Kind::FdOpen as u8,
                 fd: 7,
                 ..Header::default()
             },
-            ..Birth::default()
+            ..FdOpen::default()
         };
         match Event::parse(birth.as_bytes()) {
-            Ok(Event::Birth(read)) => assert_eq!(*read, birth),
+            Ok(Event::FdOpen(read)) => assert_eq!(*read, birth),
             other => panic!("{other:?}"),
         }
     }
@@ -577,8 +577,8 @@ mod tests {
         let kind_of = |bytes: &[u8]| Event::parse(bytes).map(|_| ()).unwrap_err().kind;
         assert_eq!(kind_of(&[]), 0);
         assert_eq!(kind_of(exit.as_bytes()), 0);
-        exit.header.kind = Kind::Birth as u8;
-        assert_eq!(kind_of(exit.as_bytes()), Kind::Birth as u8);
+        exit.header.kind = Kind::FdOpen as u8;
+        assert_eq!(kind_of(exit.as_bytes()), Kind::FdOpen as u8);
         exit.header.kind = 200;
         assert_eq!(kind_of(exit.as_bytes()), 200);
         exit.header.kind = Kind::Exit as u8;

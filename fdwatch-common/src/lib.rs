@@ -10,8 +10,8 @@ mod event;
 mod settings;
 
 pub use event::{
-    AskedPath, Birth, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, CUT, Death, EVERY_THREAD, Event,
-    Exec, Exit, Fork, Header, IN_A_ROW, INLINE_WORDS, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES,
+    AskedPath, Bitmap, CLOEXEC, CLONED_THREAD, COMM_LEN, CUT, EVERY_THREAD, Event, Exec, Exit,
+    FdClose, FdOpen, Fork, Header, IN_A_ROW, INLINE_WORDS, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES,
     MalformedEvent, NO_CALL, ONLY_HOLDER, OTHER_THREADS, PIECE, Payload, Registers, SHARED_TABLE,
     SetCloexec, SnapshotFile, SnapshotTask, Stack, StackPiece, TableBits, WORDS_PER_CHUNK,
 };

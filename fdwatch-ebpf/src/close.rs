@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{PerCpuArray, ProgramArray},
     programs::TracePointContext,
 };
-use fdwatch_common::{Death, Header, IN_A_ROW, Kind, SHARED_TABLE};
+use fdwatch_common::{FdClose, Header, IN_A_ROW, Kind, SHARED_TABLE};
 
 use crate::{
     detail::tell_stack,
@@ -104,7 +104,7 @@ fn death(ctx: &TracePointContext, caller: Caller, before: impl Fn(u32)) {
     }
     before(fd);
     let header = Header {
-        kind: Kind::Death as u8,
+        kind: Kind::FdClose as u8,
         flags,
         call,
         fd,
@@ -112,8 +112,8 @@ fn death(ctx: &TracePointContext, caller: Caller, before: impl Fn(u32)) {
         tgid: caller.tgid,
     };
     emit(
-        Kind::Death,
-        Death {
+        Kind::FdClose,
+        FdClose {
             header,
             table: table.address(),
             file,

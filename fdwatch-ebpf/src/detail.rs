@@ -14,7 +14,7 @@ use fdwatch_common::{
 };
 
 use crate::{
-    asked::take_allowance,
+    control::take_allowance,
     kernel::{Caller, UserRegisters, first_stack, followed_caller, settings},
     ring::{Room, count_lost, filled, reserve},
     syscall,
@@ -121,7 +121,7 @@ fn tell_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
 /// Entries of the calls whose first argument is a path. Attached only while detail is wanted: the
 /// kernel copies the path for these tracepoints before any program runs (6.19 and newer).
 #[tracepoint]
-fn path_asked(ctx: TracePointContext) -> u32 {
+fn sys_enter_open_path(ctx: TracePointContext) -> u32 {
     tell_path(&ctx, 0);
     0
 }

@@ -15,7 +15,7 @@ use fdwatch_common::{
     Payload, STOPPED, Settings, TASK_REGISTERS,
 };
 
-use crate::asked::{asked_of, is_stopped};
+use crate::control::{asked_of, is_stopped};
 
 /// Written by the loader. Read through [`settings!`] only.
 #[unsafe(no_mangle)]

@@ -9,9 +9,9 @@
 #![no_std]
 #![no_main]
 
-mod asked;
 mod bits;
 mod close;
+mod control;
 mod detail;
 mod dup;
 mod floor;

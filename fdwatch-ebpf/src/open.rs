@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::ProgramArray,
     programs::TracePointContext,
 };
-use fdwatch_common::{Birth, CLOEXEC, Header, Kind, Payload};
+use fdwatch_common::{CLOEXEC, FdOpen, Header, Kind, Payload};
 
 use crate::{
     detail::{tell_path_at_exit, tell_stack},
@@ -18,7 +18,7 @@ use crate::{
 /// nothing wrong: the number refers to what it says. That dup2 and dup3 close the number first
 /// follows from its being open before.
 #[tracepoint]
-fn returned_descriptor(ctx: TracePointContext) -> u32 {
+fn sys_exit_new_fd(ctx: TracePointContext) -> u32 {
     birth(&ctx);
     0
 }
@@ -66,7 +66,7 @@ pub(crate) fn birth_of_many(caller: Caller, call: u16, fd: u32) {
 /// later in the ring, so that the last record of a number tells what it refers to last.
 #[inline(always)]
 fn birth_with(caller: Caller, call: u16, fd: u32, payload: impl Fn(File) -> Payload) {
-    let Some(mut room) = reserve::<Birth>(Kind::Birth) else {
+    let Some(mut room) = reserve::<FdOpen>(Kind::FdOpen) else {
         return;
     };
     let table = current_table();
@@ -75,7 +75,7 @@ fn birth_with(caller: Caller, call: u16, fd: u32, payload: impl Fn(File) -> Payl
         return;
     };
     let header = Header {
-        kind: Kind::Birth as u8,
+        kind: Kind::FdOpen as u8,
         // From the table: what open was asked for is not in the description's flags, on 6.18 at least.
         flags: if table.closes_on_exec(fd) { CLOEXEC } else { 0 },
         call,
@@ -83,7 +83,7 @@ fn birth_with(caller: Caller, call: u16, fd: u32, payload: impl Fn(File) -> Payl
         tid: caller.tid,
         tgid: caller.tgid,
     };
-    room.write(Birth {
+    room.write(FdOpen {
         header,
         table: table.address(),
         payload: payload(file),

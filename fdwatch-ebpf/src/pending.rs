@@ -52,7 +52,7 @@ pub(crate) fn leave(tid: u32, by: By, call: u16, value: u64) {
     if PENDING.insert(tid, left, 0).is_err() {
         // Too many threads make descriptors at once. There are no words about it: logging is done in
         // functions, and programs with functions cannot go on in others everywhere.
-        count_lost(Kind::Birth);
+        count_lost(Kind::FdOpen);
     }
 }
 

@@ -13,7 +13,7 @@ use fdwatch_common::{
 };
 
 use crate::{
-    asked::{disinherit, inherit, is_stopped},
+    control::{disinherit, inherit, is_stopped},
     kernel::{Caller, Pointer, Table, Task, has_other_threads, settings},
     received::pidfd_of_child,
     ring::{count_lost, emit, reserve},

@@ -54,7 +54,7 @@ fn returned_pair(ctx: TracePointContext) -> u32 {
             birth_of(caller, call, one);
             birth_of(caller, call, other);
         }
-        Err(_) => count_lost(Kind::Birth),
+        Err(_) => count_lost(Kind::FdOpen),
     }
     0
 }
@@ -94,7 +94,7 @@ pub(crate) fn pidfd_of_child() {
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(left.value as *const u32) } {
         Ok(pidfd) => birth_of(caller, left.call as u16, pidfd),
-        Err(_) => count_lost(Kind::Birth),
+        Err(_) => count_lost(Kind::FdOpen),
     }
 }
 
@@ -188,7 +188,7 @@ fn enter(ctx: &TracePointContext, headers: u64) {
         ..Walk::default()
     };
     if RECEIVING.insert(caller.tid, walk, 0).is_err() {
-        count_lost(Kind::Birth);
+        count_lost(Kind::FdOpen);
     }
 }
 
@@ -245,7 +245,7 @@ fn go_on(ctx: &TracePointContext, caller: Caller, left: &mut Walk) {
     unsafe { RECEIVED.tail_call(ctx, 0) };
     // Here only if it has been called too often.
     let _ = RECEIVING.remove(caller.tid);
-    count_lost(Kind::Birth);
+    count_lost(Kind::FdOpen);
 }
 
 enum Step {
@@ -269,7 +269,7 @@ impl Walk {
             // SAFETY: the helper checks the address.
             let message = unsafe { bpf_probe_read_user(at as *const ControlMessage) };
             let Ok(message) = message else {
-                count_lost(Kind::Birth);
+                count_lost(Kind::FdOpen);
                 return None;
             };
             self.message_end = at + message.len;

@@ -13,7 +13,7 @@ use fdwatch::{
     recording::{Frame, Player},
 };
 use fdwatch_common::{
-    Birth, Death, EVERY_THREAD, Event, Exit, Fork, Header, Kind, ONLY_HOLDER, Payload,
+    EVERY_THREAD, Event, Exit, FdClose, FdOpen, Fork, Header, Kind, ONLY_HOLDER, Payload,
 };
 
 /// Records, one after the other, aligned as in the ring.
@@ -77,8 +77,8 @@ impl Records {
     }
 
     fn birth(&mut self, tgid: u32, fd: u32, file: u64) -> &mut Self {
-        let birth = Birth {
-            header: Self::header(Kind::Birth, tgid, fd),
+        let birth = FdOpen {
+            header: Self::header(Kind::FdOpen, tgid, fd),
             table: table(tgid),
             payload: Payload {
                 file: 0xffff_8880_0000_0000 + file * 256,
@@ -94,8 +94,8 @@ impl Records {
     }
 
     fn death(&mut self, tgid: u32, fd: u32, file: u64) -> &mut Self {
-        let death = Death {
-            header: Self::header(Kind::Death, tgid, fd),
+        let death = FdClose {
+            header: Self::header(Kind::FdClose, tgid, fd),
             table: table(tgid),
             file: 0xffff_8880_0000_0000 + file * 256,
         };

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use fdwatch::fleet::{
-    questions::{Asked, By, Found, LINES, MOST_ROWS, Source},
+    questions::{Asked, By, Found, LINES, MAX_ROWS, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::Wanted,
     setup,
@@ -261,7 +261,7 @@ impl Simulation {
                 (By::Service, LINES),
                 (By::Path, LINES),
                 (By::Host, LINES),
-                (By::Host, MOST_ROWS),
+                (By::Host, MAX_ROWS),
             ] {
                 let began = Instant::now();
                 let lines = source.duplicates(&asked, by, most).await?;

@@ -11,7 +11,7 @@ use fdwatch::{
     engine::Engine,
     model::{AnonymousDevices, Moment},
 };
-use fdwatch_common::{Birth, Fork, Header, Kind, Payload};
+use fdwatch_common::{FdOpen, Fork, Header, Kind, Payload};
 
 /// Counts what is asked for, and not what that takes beyond.
 struct Counting;
@@ -70,8 +70,8 @@ fn fill(processes: u32, each: u32) -> Engine {
         engine.record(fork.as_bytes(), Moment(1));
         for fd in 0..each {
             let ino = u64::from(tgid) << 32 | u64::from(fd);
-            let birth = Birth {
-                header: header(Kind::Birth, fd),
+            let birth = FdOpen {
+                header: header(Kind::FdOpen, fd),
                 table,
                 payload: Payload {
                     file: ino,

@@ -7,35 +7,18 @@
 //! events do not carry; [`commands`] put all of it together.
 
 pub mod agent;
-pub mod budget;
 pub mod cli;
 pub mod commands;
-pub mod detail;
-pub mod diagnose;
-pub mod duplicates;
-pub mod engine;
-pub mod filter;
 pub mod fleet;
-pub mod growth;
-pub mod investigate;
-pub mod leaks;
-pub mod mappings;
-pub mod model;
-mod plural;
-pub mod probe;
-pub mod proc;
-pub mod recording;
 pub mod report;
-mod slack;
-mod spelling;
-pub mod supervisor;
-pub mod symbols;
 pub mod top;
-pub mod trace;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub mod unwind;
-pub mod users;
-pub mod who;
 
-#[cfg(test)]
-mod simulated_host;
+pub use fdwatch_core::{
+    budget, detail, diagnose, duplicates, engine, filter, growth, leaks, mappings, model,
+    open_for_write, plural, recording, shrink, suggest, trace, workload,
+};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub use fdwatch_host::unwind;
+pub use fdwatch_host::{investigate, proc, symbols, users};
+pub use fdwatch_probe as probe;
+pub use fdwatch_supervisor as supervisor;

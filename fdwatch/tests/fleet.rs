@@ -16,9 +16,9 @@ use common::{
     fleet::{NOW, PROGRAM, client, event, runtime, wanted},
 };
 use fdwatch::{
-    agent::event::Told,
+    agent::event::EventKind,
     fleet::{
-        memory::Rows,
+        local_query::Rows,
         questions::{Asked, By, Found, Source},
         rows::{ExampleRow, FindingRow, HeartbeatRow, Table, add_line},
         schema::Wanted,
@@ -249,7 +249,7 @@ async fn same_answers(server: &Source, memory: &Source) {
 
 #[test]
 fn signatures_are_the_same_from_findings_and_from_what_agents_tell() {
-    let Told::Finding(finding) = event(5).told else {
+    let EventKind::Finding(finding) = event(5).told else {
         panic!("it is a finding");
     };
     let one = Signature::of(&finding, "web-1");

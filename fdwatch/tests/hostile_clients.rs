@@ -29,7 +29,7 @@ const TOKEN: &str = "4bd8a90c1e7f4b0c9f6de2a1730c5d8e";
 /// connections of a head of 16 KiB each and as much to be written make 4 MiB; findings are written one by
 /// one as a client takes them, and what the readers of events wait for is shared. What the allocator
 /// keeps after a burst comes on top, and names of functions for the stacks of what is found meanwhile.
-const MOST_GROWTH: u64 = 96 << 20;
+const MAX_GROWTH: u64 = 96 << 20;
 
 /// One of these tests at a time: what an agent sees of another's would count as its own.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -108,7 +108,7 @@ fn survives(what: &str, host: &Host, puppet: &mut Puppet, bad: impl FnOnce(&Host
     host.agent.finding_on(&path);
     let grown = host.agent.own_memory().saturating_sub(before);
     println!("{what}: grown by {} KiB", grown >> 10);
-    assert!(grown < MOST_GROWTH, "{what}: grown by {grown}");
+    assert!(grown < MAX_GROWTH, "{what}: grown by {grown}");
     let health = host.health();
     assert_eq!(health["lost"], 0, "{what}: {health}");
     assert_eq!(health["troubles"].as_array().unwrap().len(), 0, "{health}");

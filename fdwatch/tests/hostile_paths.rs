@@ -18,7 +18,7 @@ const TWICE: u32 = PATHS / 50;
 const PACE: u32 = 20_000;
 
 /// What the agent's own memory may grow by, after the first tenth.
-const MOST_GROWTH: u64 = 16 << 20;
+const MAX_GROWTH: u64 = 16 << 20;
 
 /// Makes paths in `directory`, in Python; which is to be one where no file has the number of one that was.
 fn define(puppet: &mut Puppet, directory: &Path) {
@@ -80,7 +80,7 @@ fn a_million_paths_leave_no_more_than_what_was_held_twice() {
     let (memory, numbers) = after_a_tenth.unwrap();
     let grown = memory_at_rest(&agent).saturating_sub(memory);
     println!("{} KiB, grown by {} KiB", memory >> 10, grown >> 10);
-    assert!(grown < MOST_GROWTH, "grown by {grown}");
+    assert!(grown < MAX_GROWTH, "grown by {grown}");
     let more = series(&agent).saturating_sub(numbers);
     assert!(more < 100, "{more} more numbers than before");
 

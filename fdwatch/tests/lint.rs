@@ -12,7 +12,8 @@ use std::{
 };
 
 use common::{Finished, Guard, eventually, fdwatch, run};
-use fdwatch::supervisor::{self, Stream, Target, host::real::RealHost};
+use fdwatch::supervisor::{self, Stream, Target};
+use fdwatch_host::supervisor_host::RealHost;
 use tempfile::TempDir;
 
 const SUPERVISORD: &str = "/usr/bin/supervisord";

@@ -25,9 +25,9 @@ use fdwatch::{
     agent::{
         config,
         metrics::{self, Format, encode_as, families},
-        outlet::{Counts, Outlet},
-        shared::Shared,
-        view::{ProcessRow, View},
+        sink::{Sink, SinkStats},
+        snapshot::{ProcessRow, Snapshot},
+        state::AgentState,
     },
     model::Moment,
 };
@@ -46,8 +46,8 @@ fn read(path: &str) -> String {
 }
 
 /// What an agent has that has seen everything once.
-fn shared() -> Arc<Shared> {
-    let (shared, _questions) = Shared::new();
+fn shared() -> Arc<AgentState> {
+    let (shared, _questions) = AgentState::new();
     let names = [&b"nginx"[..], b"a\"} 1\nup 0 #", b"\xff\\", b"{}=,"];
     let rows = (1_u32..).zip(names).map(|(pid, comm)| ProcessRow {
         pid,
@@ -59,19 +59,19 @@ fn shared() -> Arc<Shared> {
         duplicate_descriptors: 2,
         ..ProcessRow::default()
     });
-    let mut view = View {
+    let mut view = Snapshot {
         at: Moment(1),
         wall_time: 1_700_000_000_000_000_000,
         processes: rows.collect(),
         more_processes: 7,
         more_descriptors: 70,
-        ..View::default()
+        ..Snapshot::default()
     };
-    view.account.found = 3;
+    view.stats.found = 3;
     shared.set_view(view);
-    let outlets = ["history", "alerts", "otlp", "fleet"];
-    let outlets = outlets.map(|name| Outlet::new(name, 1, Arc::new(Counts::default())).0);
-    shared.set_outlets(outlets.into());
+    let sinks = ["history", "alerts", "otlp", "fleet"];
+    let sinks = sinks.map(|name| Sink::new(name, 1, Arc::new(SinkStats::default())).0);
+    shared.set_sinks(sinks.into());
     shared
 }
 

@@ -14,7 +14,7 @@ use fdwatch::{
     engine::Engine,
     filter::Filter,
     investigate::{Investigator, Source},
-    model::{AnonymousDevices, Moment, Slot},
+    model::{AnonymousDevices, Moment, FdEntry},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -135,7 +135,7 @@ fn check(engine: &Engine) {
 }
 
 /// Few paths, so that some files are rotated.
-fn path_of(_: u32, fd: u32, slot: &Slot) -> Option<Path> {
+fn path_of(_: u32, fd: u32, slot: &FdEntry) -> Option<Path> {
     (slot.ino != 2).then(|| Path {
         bytes: vec![b'/', b'a' + (fd & 1) as u8],
         deleted: slot.ino == 1,

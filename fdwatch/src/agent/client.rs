@@ -20,10 +20,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(10);
 
 /// Bytes of a file with a token or with certificates, at the most.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Redirects that are followed.
-const MOST_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 5;
 
 /// A client that shows the endpoint's token and trusts its certificates besides the system's.
 ///
@@ -84,7 +84,7 @@ fn certificates(file: &Path) -> Result<Vec<Certificate>> {
 fn read(file: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(file)
-        .and_then(|opened| opened.take(MOST_BYTES).read_to_end(&mut bytes))
+        .and_then(|opened| opened.take(MAX_BYTES).read_to_end(&mut bytes))
         .with_context(|| format!("cannot read {}", file.display()))?;
     Ok(bytes)
 }
@@ -99,7 +99,7 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
             first.port_or_known_default(),
         ) == (next.scheme(), next.host_str(), next.port_or_known_default())
     });
-    if is_same && attempt.previous().len() <= MOST_REDIRECTS {
+    if is_same && attempt.previous().len() <= MAX_REDIRECTS {
         attempt.follow()
     } else {
         attempt.stop()

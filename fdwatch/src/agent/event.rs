@@ -1,4 +1,4 @@
-//! What the agent tells, once, in the form that all of its outlets take. Who takes it, and how it is
+//! What the agent tells, once, in the form that all of its sinks take. Who takes it, and how it is
 //! sent, is not known here.
 
 use std::fmt;
@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     diagnose::{Finding, ProcessInfo, Severity},
     duplicates::Change,
+    filter::Filter,
     model::Moment,
     probe::Lost,
     report::{BudgetReport, GrowthReport},
@@ -23,7 +24,7 @@ pub struct Event {
     /// The same: nanoseconds since 1970.
     pub wall_time: u64,
     /// That.
-    pub told: Told,
+    pub told: EventKind,
     /// It as a line of JSON, as `watch --json` has it, without the line's end.
     pub json: String,
     /// What it is about, if that comes and goes.
@@ -32,7 +33,7 @@ pub struct Event {
 
 /// What was told.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum EventKind {
     /// A finding that came, changed or went.
     Finding(Box<Finding>),
     /// A table that grows.
@@ -133,7 +134,7 @@ impl Measure {
     }
 }
 
-impl Told {
+impl EventKind {
     /// The name of its kind: `type` in JSON.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -177,5 +178,15 @@ impl Told {
             Self::Threshold(report) => Some(&report.process),
             Self::Loss(_) | Self::Budget(_) => None,
         }
+    }
+
+    /// Whether the filter selects it. What is about fdwatch itself always is.
+    #[must_use]
+    pub fn is_wanted(&self, filter: &Filter) -> bool {
+        if let Self::Finding(finding) = self {
+            return filter.wants(finding);
+        }
+        self.process()
+            .is_none_or(|process| filter.wants_about(process, self.severity()))
     }
 }

@@ -1,11 +1,11 @@
 //! What runs on every host for years: `fdwatch agent`.
 //!
 //! One direction here too. The live loop makes an [`event::Event`] of whatever is told and a
-//! [`view::View`] once a second, and hands both on through [`shared::Shared`]: to the history, the
+//! [`snapshot::Snapshot`] once a second, and hands both on through [`state::AgentState`]: to the history, the
 //! alerts, OTLP, the API and its clients. None of these can hold up the loop: each has a bounded
-//! [`outlet::Outlet`], and what finds no room there is counted.
+//! [`sink::Sink`], and what finds no room there is counted.
 //!
-//! Nothing here knows the probe or the loop, but by the questions of [`shared::Question`].
+//! Nothing here knows the probe or the loop, but by the questions of [`state::LoopRequest`].
 
 pub mod alerts;
 pub mod api;
@@ -16,12 +16,12 @@ pub mod history;
 pub mod logging;
 pub mod metrics;
 pub mod otlp;
-pub mod outlet;
 pub mod privileges;
 pub mod rules;
 mod sentence;
 pub mod services;
-pub mod shared;
+pub mod sink;
+pub mod snapshot;
+pub mod state;
 pub mod stop;
 pub mod systemd;
-pub mod view;

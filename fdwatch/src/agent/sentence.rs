@@ -2,7 +2,7 @@
 //! known here.
 
 use crate::{
-    agent::event::{ThresholdReport, Told},
+    agent::event::{EventKind, ThresholdReport},
     budget::Shedding,
     diagnose::Finding,
     duplicates::Change,
@@ -16,16 +16,16 @@ use crate::{
 };
 
 /// Numbers of descriptors that are told one by one.
-const MOST_NUMBERS: usize = 8;
+const MAX_NUMBERS: usize = 8;
 
 /// The sentence, without a full stop.
-pub(crate) fn sentence(told: &Told) -> String {
+pub(crate) fn sentence(told: &EventKind) -> String {
     match told {
-        Told::Finding(finding) => of_finding(finding),
-        Told::Growth(report) => growth(report),
-        Told::Threshold(report) => threshold(report),
-        Told::Loss(lost) => loss(lost),
-        Told::Budget(report) => budget(report),
+        EventKind::Finding(finding) => of_finding(finding),
+        EventKind::Growth(report) => growth(report),
+        EventKind::Threshold(report) => threshold(report),
+        EventKind::Loss(lost) => loss(lost),
+        EventKind::Budget(report) => budget(report),
     }
 }
 
@@ -39,7 +39,7 @@ fn of_finding(finding: &Finding) -> String {
         return format!("{process} is rid of the finding on {path} ({cause}){lived}");
     }
     let count = finding.fds.len();
-    let numbers = finding.fds.iter().take(MOST_NUMBERS);
+    let numbers = finding.fds.iter().take(MAX_NUMBERS);
     let numbers: Vec<_> = numbers.map(|it| it.fd.to_string()).collect();
     let more = if count > numbers.len() { " ..." } else { "" };
     let numbers = numbers.join(" ");
@@ -49,7 +49,7 @@ fn of_finding(finding: &Finding) -> String {
 
 fn growth(report: &GrowthReport) -> String {
     let process = process(&report.process);
-    let limit = report.process.most_fds;
+    let limit = report.process.fd_limit;
     let limit = limit.map_or_else(String::new, |most| format!(" of {most}"));
     let open = counted(report.open, "descriptor");
     let Some(trend) = &report.trend else {
@@ -110,7 +110,7 @@ mod tests {
             severity: Severity::Critical,
         };
         assert_eq!(
-            sentence(&Told::Threshold(Box::new(report))),
+            sentence(&EventKind::Threshold(Box::new(report))),
             "a\\nb\\x1b[2J[7] is beyond a threshold: limit-share is 91.5, and may be 90"
         );
     }
@@ -122,7 +122,7 @@ mod tests {
             process: ProcessInfo {
                 pid: 7,
                 comm: b"x".to_vec(),
-                most_fds: Some(1024),
+                fd_limit: Some(1024),
                 ..ProcessInfo::default()
             },
             open: 80,
@@ -130,7 +130,7 @@ mod tests {
             trend: None,
         };
         assert_eq!(
-            sentence(&Told::Growth(Box::new(report))),
+            sentence(&EventKind::Growth(Box::new(report))),
             "x[7] has 80 descriptors of 1024, and no more of them"
         );
     }

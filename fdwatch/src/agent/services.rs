@@ -1,7 +1,7 @@
 //! All that the agent does besides following events: on one thread, which never holds up the loop.
 //!
 //! Where the configuration is read again (SIGHUP), they are ended and begun anew with it; events that
-//! come meanwhile wait in their outlets. What each of them does with an event is not known here.
+//! come meanwhile wait in their sinks. What each of them does with an event is not known here.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,8 +28,8 @@ use super::{
     history::{self, History},
     logging::Logging,
     otlp,
-    outlet::{Counts, Outlet},
-    shared::Shared,
+    sink::{Sink, SinkStats},
+    state::AgentState,
     systemd,
 };
 use crate::{fleet::writer, plural::counted, proc};
@@ -50,7 +50,7 @@ pub struct Parts {
     /// Where it is from, if that was said.
     pub file: Option<PathBuf>,
     /// What the live loop hands out.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<AgentState>,
     /// Where the API listens.
     pub listeners: Listeners,
     /// What its answers are made of.
@@ -142,13 +142,13 @@ pub fn warn_of(loaded: &Loaded, file: Option<&Path>) {
     }
 }
 
-/// What each outlet counts, also beyond a change of the configuration.
+/// What each sink counts, also beyond a change of the configuration.
 #[derive(Default)]
 struct AllCounts {
-    history: Arc<Counts>,
-    alerts: Arc<Counts>,
-    otlp: Arc<Counts>,
-    fleet: Arc<Counts>,
+    history: Arc<SinkStats>,
+    alerts: Arc<SinkStats>,
+    otlp: Arc<SinkStats>,
+    fleet: Arc<SinkStats>,
 }
 
 async fn run(
@@ -174,8 +174,8 @@ async fn run(
     let watching = systemd::watch(heartbeat, words, logging, end.clone());
     tokio::task::spawn_local(watching);
     let counts = AllCounts::default();
-    let outlets = Outlets::of(&config, &counts, &shared);
-    let mut running = Running::begin(&config, outlets, listeners, &state, first_told.clone());
+    let sinks = Outlets::of(&config, &counts, &shared);
+    let mut running = Running::begin(&config, sinks, listeners, &state, first_told.clone());
     let mut told = first_told.clone();
     let mut is_ready = false;
     loop {
@@ -204,7 +204,7 @@ async fn run(
             }
         };
         // From here on events wait for those who are to come.
-        let outlets = Outlets::of(&fresh, &counts, &shared);
+        let sinks = Outlets::of(&fresh, &counts, &shared);
         running.end().await;
         let mut api = fresh.api.clone();
         let listeners = Listeners::bind(&api).or_else(|error| {
@@ -217,7 +217,7 @@ async fn run(
             Listeners::none()
         });
         let state = state.with(&fresh);
-        running = Running::begin(&fresh, outlets, listeners, &state, first_told.clone());
+        running = Running::begin(&fresh, sinks, listeners, &state, first_told.clone());
         config = Config {
             api,
             ..fresh.clone()
@@ -233,15 +233,15 @@ async fn run(
 }
 
 /// What the agent is about, in one line.
-fn status(shared: &Shared) -> String {
+fn status(shared: &AgentState) -> String {
     let view = shared.view();
-    let account = &view.account;
+    let stats = &view.stats;
     format!(
         "watching {} of {}; {}; lost {}",
-        counted(account.descriptors, "descriptor"),
-        counted(account.processes, "process"),
+        counted(stats.descriptors, "descriptor"),
+        counted(stats.processes, "process"),
         counted(shared.active().len(), "finding"),
-        account.lost.total()
+        stats.lost.total()
     )
 }
 
@@ -253,17 +253,17 @@ struct Outlets {
     fleet: Option<Source>,
 }
 
-/// Where events of an outlet come out, and what is counted of them.
-type Source = (mpsc::Receiver<Arc<Event>>, Arc<Counts>);
+/// Where events of an sink come out, and what is counted of them.
+type Source = (mpsc::Receiver<Arc<Event>>, Arc<SinkStats>);
 
 impl Outlets {
     /// Those of the configuration, which events go to from here on.
-    fn of(config: &Config, counts: &AllCounts, shared: &Shared) -> Self {
-        let mut outlets = Vec::new();
-        let mut open = |name, is_wanted: bool, room, counts: &Arc<Counts>| {
+    fn of(config: &Config, counts: &AllCounts, shared: &AgentState) -> Self {
+        let mut sinks = Vec::new();
+        let mut open = |name, is_wanted: bool, room, counts: &Arc<SinkStats>| {
             is_wanted.then(|| {
-                let (outlet, receiver) = Outlet::new(name, room, Arc::clone(counts));
-                outlets.push(outlet);
+                let (sink, receiver) = Sink::new(name, room, Arc::clone(counts));
+                sinks.push(sink);
                 (receiver, Arc::clone(counts))
             })
         };
@@ -281,7 +281,7 @@ impl Outlets {
                 .as_ref()
                 .and_then(|otlp| open("otlp", true, otlp.queue, &counts.otlp)),
         };
-        shared.set_outlets(outlets);
+        shared.set_sinks(sinks);
         own
     }
 }
@@ -297,7 +297,7 @@ struct Running {
 /// Hands counts to the history, and shows how it does.
 async fn look_after(
     history: Rc<History>,
-    shared: Arc<Shared>,
+    shared: Arc<AgentState>,
     mut first_told: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -331,7 +331,7 @@ async fn look_after(
 impl Running {
     fn begin(
         config: &Config,
-        outlets: Outlets,
+        sinks: Outlets,
         listeners: Listeners,
         state: &State,
         first_told: watch::Receiver<bool>,
@@ -351,7 +351,7 @@ impl Running {
             otlp: None,
         };
         let shared = &state.shared;
-        if let (Some(config), Some((events, counts))) = (&config.history, outlets.history) {
+        if let (Some(config), Some((events, counts))) = (&config.history, sinks.history) {
             let history = Rc::new(History::start(config.clone(), events, counts));
             running.history = Some(Rc::clone(&history));
             let shared = Arc::clone(shared);
@@ -364,7 +364,7 @@ impl Running {
         } else {
             shared.set_trouble("history", None);
         }
-        if let Some((events, counts)) = outlets.alerts {
+        if let Some((events, counts)) = sinks.alerts {
             let mut setup = alerts::Setup::new(config.alerts.clone(), proc::hostname());
             setup.active = shared.active();
             let alerting = alerts::run(setup, events, counts, first_told, stops.clone());
@@ -378,7 +378,7 @@ impl Running {
                 shared.set_trouble("alerts", trouble);
             });
         }
-        if let (Some(config_otlp), Some((events, counts))) = (&config.otlp, outlets.otlp) {
+        if let (Some(config_otlp), Some((events, counts))) = (&config.otlp, sinks.otlp) {
             let export = otlp::Export {
                 config: config_otlp.clone(),
                 metrics: config.metrics.clone(),
@@ -399,7 +399,7 @@ impl Running {
             }
             shared.set_trouble("otlp", trouble);
         }
-        if let (Some(config), Some((events, counts))) = (&config.fleet, outlets.fleet) {
+        if let (Some(config), Some((events, counts))) = (&config.fleet, sinks.fleet) {
             let host = proc::hostname();
             let shared = Arc::clone(shared);
             let writing = writer::run(config.clone(), host, events, counts, shared, stops.clone());

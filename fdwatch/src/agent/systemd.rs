@@ -23,7 +23,7 @@ use super::logging::Logging;
 const STATUS: Duration = Duration::from_secs(60);
 
 /// Characters of what it is told.
-const MOST_STATUS: usize = 512;
+const MAX_STATUS: usize = 512;
 
 /// All is followed from here on.
 pub fn ready(status: &str) {
@@ -57,7 +57,7 @@ fn tell(states: &[NotifyState<'_>]) {
 
 /// Lines are assignments to systemd.
 fn one_line(text: &str) -> String {
-    let lines = text.chars().take(MOST_STATUS);
+    let lines = text.chars().take(MAX_STATUS);
     lines
         .map(|it| if it.is_control() { ' ' } else { it })
         .collect()
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_status_cannot_be_another_assignment() {
         assert_eq!(one_line("a\nREADY=1\tb"), "a READY=1 b");
-        assert_eq!(one_line(&"x".repeat(9999)).len(), MOST_STATUS);
+        assert_eq!(one_line(&"x".repeat(9999)).len(), MAX_STATUS);
     }
 
     /// What this test does when it is run by the other one: with an environment of its own.

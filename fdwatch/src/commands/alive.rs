@@ -93,8 +93,8 @@ impl Alive {
             return;
         }
         live.count();
-        let account = &live.account;
-        let events = account.statistics.events();
+        let stats = &live.stats;
+        let events = stats.statistics.events();
         let began = *self.began.get_or_insert(now);
         let (at, were) = std::mem::replace(&mut self.before, (now, events));
         let line = if at == Moment(0) {
@@ -103,20 +103,16 @@ impl Alive {
             let rate = events.saturating_sub(were) as f64 / seconds(now.since(at)).max(0.1);
             format!(", {} events/s", thousands(rate as u64))
         };
-        let found = match account.found {
+        let found = match stats.found {
             0 => "nothing found".to_owned(),
-            found => format!(
-                "{} found, {} gone",
-                thousands(found),
-                thousands(account.gone)
-            ),
+            found => format!("{} found, {} gone", thousands(found), thousands(stats.gone)),
         };
         let mut line = format!(
             "{} {} of {} {}{line}: {found} in {}",
-            thousands(account.descriptors as u64),
-            noun(&account.descriptors, "descriptor"),
-            thousands(account.processes as u64),
-            noun(&account.processes, "process"),
+            thousands(stats.descriptors as u64),
+            noun(&stats.descriptors, "descriptor"),
+            thousands(stats.processes as u64),
+            noun(&stats.processes, "process"),
             span(now.since(began)),
         );
         // A line that is broken could not be written over; it is of ASCII alone.

@@ -17,10 +17,11 @@ use crate::{
     engine::Engine,
     model::{Drift, Moment},
     plural::{counted, either},
-    probe::{Options, Probe, ProbeError, host, proc_snapshot},
+    probe::{Options, Probe, ProbeError, host},
     proc,
     report::SCHEMA,
 };
+use fdwatch_host::proc_snapshot;
 
 /// What came of looking at one thing.
 #[derive(Serialize)]

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::{
     WritingOutput as _, check_pid,
-    live::{Follower, Live, News, Newsroom, Stop, Wanted, now},
+    live::{FindingCollector, Follower, Live, Stop, Update, Wanted, now},
     remote::Remote,
     reporter, snapshot,
 };
@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// Closed descriptors of one file that are told of: the last.
-const MOST_CLOSED: usize = 64;
+const MAX_CLOSED: usize = 64;
 
 /// Files that are told of when none is asked for: the worst.
-const MOST_FILES: usize = 20;
+const MAX_FILES: usize = 20;
 
 /// Sharers of one descriptor that are told of.
-const MOST_SHARERS: usize = 8;
+const MAX_SHARERS: usize = 8;
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     check_pid(explain.pid)?;
@@ -49,7 +49,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     };
     let mut explainer = Explainer {
         explain,
-        newsroom: Newsroom::new(Investigator::new(filter, Source::Live)),
+        collector: FindingCollector::new(Investigator::new(filter, Source::Live)),
         gathered: BTreeMap::new(),
     };
     if let Some(duration) = explain.duration {
@@ -69,8 +69,8 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
         let snapshot::Snapshot { mut engine, .. } = snapshot;
         let now = engine.model.now();
         let mut news = Vec::new();
-        let newsroom = &mut explainer.newsroom;
-        newsroom.look_at(&mut engine, now, true, |it| news.push(it));
+        let collector = &mut explainer.collector;
+        collector.look_at(&mut engine, now, true, |it| news.push(it));
         news.into_iter().for_each(|it| explainer.gather(it));
         explainer.tell(&mut engine, now)?;
     }
@@ -80,15 +80,15 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
 /// Gathers what is found of the process, until it is told.
 struct Explainer<'a> {
     explain: &'a Explain,
-    newsroom: Newsroom,
+    collector: FindingCollector,
     /// By number, as it was told last, with all that was closed of it.
     gathered: BTreeMap<u64, Finding>,
 }
 
 impl Explainer<'_> {
     /// Keeps what has been found since the last time.
-    fn gather(&mut self, news: News) {
-        if let News::Finding(_, finding) = news {
+    fn gather(&mut self, news: Update) {
+        if let Update::Finding(_, finding) = news {
             add(&mut self.gathered, finding);
         }
     }
@@ -100,7 +100,7 @@ impl Explainer<'_> {
             followed: self.explain.duration.is_some(),
         };
         let found = std::mem::take(&mut self.gathered).into_values();
-        let explanation = explanation(&asked, found, &mut self.newsroom, engine)?;
+        let explanation = explanation(&asked, found, &mut self.collector, engine)?;
         let mut reporter = reporter(self.explain.output.format());
         reporter.explanation(&explanation, now).writing_output()
     }
@@ -124,10 +124,10 @@ pub(super) struct Asked<'a> {
 pub(super) fn explanation(
     asked: &Asked<'_>,
     found: impl Iterator<Item = Finding>,
-    newsroom: &mut Newsroom,
+    collector: &mut FindingCollector,
     engine: &Engine,
 ) -> Result<Explanation> {
-    let files = files(asked, found, newsroom, engine)?;
+    let files = files(asked, found, collector, engine)?;
     let model = &engine.model;
     let pid = asked.pid;
     let table = model.table_of(pid);
@@ -149,7 +149,7 @@ pub(super) fn explanation(
 fn files(
     asked: &Asked<'_>,
     found: impl Iterator<Item = Finding>,
-    newsroom: &mut Newsroom,
+    collector: &mut FindingCollector,
     engine: &Engine,
 ) -> Result<Vec<Finding>> {
     let Some(target) = asked.target else {
@@ -159,7 +159,7 @@ fn files(
             })
             .collect();
         files.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        files.truncate(MOST_FILES);
+        files.truncate(MAX_FILES);
         return Ok(files);
     };
     let pid = asked.pid;
@@ -205,8 +205,8 @@ fn files(
             times: 1,
             around: &[],
         };
-        let mut finding = newsroom.investigator.plain(&alone, &engine.model);
-        investigate::add_detail(&mut finding, &engine.details, &mut newsroom.symbols);
+        let mut finding = collector.investigator.plain(&alone, &engine.model);
+        investigate::add_detail(&mut finding, &engine.details, &mut collector.symbols);
         found.push(finding);
     }
     if found.is_empty() {
@@ -220,13 +220,13 @@ fn files(
 
 impl Follower for Explainer<'_> {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        say_started(&live.account);
+        say_started(&live.stats);
         Ok(())
     }
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
         let mut news = Vec::new();
-        self.newsroom.look(live, is_slow, |it, _| news.push(it));
+        self.collector.look(live, is_slow, |it, _| news.push(it));
         news.into_iter().for_each(|it| self.gather(it));
         Ok(())
     }
@@ -255,7 +255,7 @@ pub(super) fn add(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
         None => Vec::new(),
     };
     let mut all: Vec<_> = closed.into_iter().chain(finding.closed).collect();
-    let more = all.len().saturating_sub(MOST_CLOSED);
+    let more = all.len().saturating_sub(MAX_CLOSED);
     all.drain(..more);
     let finding = Finding {
         closed: all,
@@ -290,7 +290,7 @@ fn sharers(finding: &Finding, model: &Model) -> Vec<Sharer> {
                 .find(|fd| fd.description == slot.file && finding.file.ino == slot.ino);
             let Some(shared) = shared else { continue };
             let known = sharers.iter().filter(|it: &&Sharer| it.fd == shared.fd);
-            if known.count() < MOST_SHARERS {
+            if known.count() < MAX_SHARERS {
                 sharers.push(Sharer {
                     fd: shared.fd,
                     pid: holder.tgid,

@@ -32,7 +32,7 @@ use crate::{
 const PRESENT: Engine = Engine { version: (26, 3) };
 
 /// Agents that are asked at once.
-const MOST_AGENTS: usize = 1000;
+const MAX_AGENTS: usize = 1000;
 
 pub(super) fn run(arguments: &Fleet) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -177,8 +177,8 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
     let names: Vec<_> = names.map(str::to_owned).collect();
     ensure!(!names.is_empty(), "no agents are said");
     ensure!(
-        names.len() <= MOST_AGENTS,
-        "these are {} agents, and {MOST_AGENTS} can be asked at once: more need a server",
+        names.len() <= MAX_AGENTS,
+        "these are {} agents, and {MAX_AGENTS} can be asked at once: more need a server",
         names.len()
     );
     let token = question.token_file.as_deref().map(read).transpose()?;

@@ -8,13 +8,15 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::WritingOutput as _;
+use fdwatch_host::supervisor_host::RealHost;
+
 use crate::{
     cli::Lint,
     plural::counted,
     report::{Format, lint::problem, note},
     supervisor::{
         self,
-        host::{Host as _, real::RealHost},
+        host::Host as _,
         lint::lint,
         logrotate::{self, Rotations},
     },

@@ -43,7 +43,7 @@ struct Recording;
 
 impl Follower for Recording {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        say_started(&live.account);
+        say_started(&live.stats);
         Ok(())
     }
 
@@ -76,7 +76,7 @@ impl Follower for Recording {
         if let Some(recorder) = live.recorder.take() {
             recorder.end(now()).context(CANNOT_RECORD)?;
         }
-        say_summary(&live.account);
+        say_summary(&live.stats);
         Ok(())
     }
 }

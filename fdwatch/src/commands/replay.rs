@@ -18,7 +18,7 @@ use crate::{
     model::Moment,
     proc,
     recording::{Frame, Player},
-    report::{Account, Reporter, time::Clock},
+    report::{Reporter, RunStats, time::Clock},
 };
 
 pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
@@ -58,7 +58,7 @@ pub fn play<R: Read, W: Write>(
     let began = Moment(preamble.boottime);
     let mut investigator = Investigator::new(filter, Source::Recording);
     let mut engine = Engine::new(preamble.anonymous, all_types);
-    let mut account = Account::default();
+    let mut stats = RunStats::default();
     let mut now = began;
     loop {
         let (frame, at) = player.next_frame().with_context(|| name.to_string())?;
@@ -82,7 +82,7 @@ pub fn play<R: Read, W: Write>(
                 let mut result = Ok(());
                 engine.settle(now, &mut |duplicate, model| {
                     if let Some(finding) = investigator.finding(duplicate, model) {
-                        account.count_finding(&finding);
+                        stats.count_finding(&finding);
                         if result.is_ok() {
                             result = reporter.finding(&finding, now);
                         }
@@ -90,12 +90,12 @@ pub fn play<R: Read, W: Write>(
                 });
                 result.writing_output()?;
             }
-            Frame::Lost => account.lost_when_recorded = player.number(),
+            Frame::Lost => stats.lost_when_recorded = player.number(),
             Frame::End => break,
         }
     }
-    account.duration = now.since(began);
-    account.take_from(&engine);
-    account.usage = proc::usage();
-    reporter.summary(&account, now).writing_output()
+    stats.duration = now.since(began);
+    stats.take_from(&engine);
+    stats.usage = proc::usage();
+    reporter.summary(&stats, now).writing_output()
 }

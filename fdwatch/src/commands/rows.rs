@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::live::Live;
 use crate::{
-    agent::{shared::TableAnswer, view::ProcessRow},
+    agent::{snapshot::ProcessRow, state::TableAnswer},
     model::{FileType, Model, Moment, Process, Table},
     proc,
 };
@@ -25,7 +25,7 @@ const CURVE: usize = 60;
 const STALE: u64 = 30_000_000_000;
 
 /// Processes whose /proc is read in one go, for the loop not to be held up.
-const MOST_READ: usize = 16;
+const MAX_READ: usize = 16;
 
 /// A process with fewer descriptors is not near its limit, for what is shown.
 const LARGE: usize = 64;
@@ -33,7 +33,7 @@ const LARGE: usize = 64;
 /// Those that use this share of what they may have are near it: percent.
 const NEAR: u64 = 50;
 /// At the start, before events are followed, more of them.
-const MOST_READ_FIRST: usize = 256;
+const MAX_READ_FIRST: usize = 256;
 
 /// Who asks for rows is taken to do so again within this time: nanoseconds.
 const ASKED: u64 = 10_000_000_000;
@@ -79,9 +79,9 @@ impl Rows {
         self.known.retain(|pid, _| here.contains(pid));
         let is_time = now.since(self.counted) >= EVERY;
         let most_read = if self.counted == Moment(0) {
-            MOST_READ_FIRST
+            MAX_READ_FIRST
         } else {
-            MOST_READ
+            MAX_READ
         };
         if is_time {
             self.counted = now;
@@ -117,8 +117,8 @@ impl Rows {
         let mut read = 0;
         for process in large {
             let known = self.limits.get(&process.tgid);
-            if read < MOST_READ && known.is_none_or(|&(.., at)| now.since(at) > STALE) {
-                let limit = (process.start_time, proc::most_fds(process.tgid), now);
+            if read < MAX_READ && known.is_none_or(|&(.., at)| now.since(at) > STALE) {
+                let limit = (process.start_time, proc::fd_limit(process.tgid), now);
                 self.limits.insert(process.tgid, limit);
                 read += 1;
             }
@@ -169,8 +169,8 @@ impl Known {
         self.read = now;
         if let Some(process) = proc::process(pid, self.start_time) {
             self.uid = process.uid;
-            self.unit = process.who.unit;
-            self.limit = process.most_fds;
+            self.unit = process.workload.unit;
+            self.limit = process.fd_limit;
         }
     }
 }

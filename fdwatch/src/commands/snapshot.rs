@@ -8,10 +8,11 @@ use anyhow::{Result, bail};
 use crate::{
     engine::Engine,
     model::Moment,
-    probe::{Options, Probe, proc_snapshot},
+    probe::{Options, Probe},
     proc,
     report::note,
 };
+use fdwatch_host::proc_snapshot;
 
 /// What was looked at.
 pub(super) struct Snapshot {

@@ -100,7 +100,7 @@ impl Follower for Shower {
         if let Some(tracer) = tracer {
             tracer.search(&engine.model);
         }
-        say_started(&live.account);
+        say_started(&live.stats);
         Ok(())
     }
 

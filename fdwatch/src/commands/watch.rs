@@ -8,7 +8,7 @@ use super::{
     Output, WritingOutput as _,
     alive::Alive,
     check_pids,
-    live::{Follower, Live, News, Newsroom, Stop, Wanted, now},
+    live::{FindingCollector, Follower, Live, Stop, Update, Wanted, now},
     remote::Remote,
     reporter,
 };
@@ -38,7 +38,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         shows_steps: true,
     })?;
     let mut watcher = Watcher {
-        newsroom: Newsroom::new(Investigator::new(filter, Source::Live)),
+        collector: FindingCollector::new(Investigator::new(filter, Source::Live)),
         reporter: reporter(watch.output.format()),
         alive: Alive::new(watch.output.format()),
     };
@@ -47,34 +47,34 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
 }
 
 struct Watcher {
-    newsroom: Newsroom,
+    collector: FindingCollector,
     reporter: Reporter<Output>,
     alive: Alive,
 }
 
 impl Follower for Watcher {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        self.reporter.started(&live.account, now()).writing_output()
+        self.reporter.started(&live.stats, now()).writing_output()
     }
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
         let Self {
-            newsroom,
+            collector,
             reporter,
             alive,
         } = self;
         let now = now();
         reporter.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
-        newsroom.look(live, is_slow, |news, account| {
-            if let News::Finding(_, finding) = &news {
-                account.count_finding(finding);
+        collector.look(live, is_slow, |news, stats| {
+            if let Update::Finding(_, finding) = &news {
+                stats.count_finding(finding);
             }
             alive.clear();
             if result.is_ok() {
                 result = match &news {
-                    News::Finding(_, finding) => reporter.finding(finding, now),
-                    News::Growth(report) => reporter.growth(report, now),
+                    Update::Finding(_, finding) => reporter.finding(finding, now),
+                    Update::Growth(report) => reporter.growth(report, now),
                 };
             }
         });
@@ -103,6 +103,6 @@ impl Follower for Watcher {
 
     fn ended(&mut self, live: &mut Live) -> Result<()> {
         self.alive.clear();
-        self.reporter.summary(&live.account, now()).writing_output()
+        self.reporter.summary(&live.stats, now()).writing_output()
     }
 }

@@ -10,14 +10,14 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    memory::Rows,
+    local_query::Rows,
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, process_of},
-    signature::{MOST_FRAMES, Parts, Signature, frame},
+    signature::{MAX_FRAMES, Parts, Signature, frame},
     store::{StoreError, http, read, unreachable},
 };
 
 /// Files that one agent is asked for: more than it tells of.
-const MOST_FILES: usize = 10_000;
+const MAX_FILES: usize = 10_000;
 
 /// How the agents are spoken to.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +133,7 @@ async fn answers(
         })
     };
     if what == What::Files {
-        let path = format!("/v1/written?limit={MOST_FILES}");
+        let path = format!("/v1/written?limit={MAX_FILES}");
         return Ok(Answers::Files(parse(&get(&path).await?)?));
     }
     let health = get("/v1/health").await?;
@@ -390,7 +390,7 @@ fn signature(finding: &Finding, host: &str) -> Signature {
         Some(frame(it.module.as_deref(), symbol))
     });
     Signature {
-        frames: places.take(MOST_FRAMES).collect(),
+        frames: places.take(MAX_FRAMES).collect(),
         ..Signature::made(&parts, host)
     }
 }

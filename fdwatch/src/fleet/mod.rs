@@ -9,10 +9,11 @@
 
 pub mod agents;
 pub mod grants;
-pub mod memory;
+mod hints;
+pub mod local_query;
 mod network;
+pub mod open_for_write;
 pub mod questions;
-mod remedy;
 pub mod rows;
 pub mod schema;
 pub mod setup;
@@ -22,4 +23,3 @@ mod sql;
 pub mod store;
 pub mod template;
 pub mod writer;
-pub mod written;

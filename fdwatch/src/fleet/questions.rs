@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    memory::Rows,
+    local_query::Rows,
     sql,
     store::{Client, StoreError},
 };
@@ -25,10 +25,10 @@ pub const TREND: u32 = 12;
 pub const LINES: usize = 50;
 
 /// Rows of an answer that are read, at most: there is one more if there were more.
-pub const MOST_ROWS: usize = 10_000;
+pub const MAX_ROWS: usize = 10_000;
 
 /// Rows of the hosts of one signature.
-const MOST_NAMES: usize = 20;
+const MAX_NAMES: usize = 20;
 
 /// What duplicates are put together by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -173,7 +173,7 @@ pub(super) fn sort(all: &mut [Duplicates]) {
 pub struct Lines<T> {
     /// Those that come first.
     pub shown: Vec<T>,
-    /// How many there are; those that are in no answer beyond [`MOST_ROWS`] count as one.
+    /// How many there are; those that are in no answer beyond [`MAX_ROWS`] count as one.
     pub count: usize,
 }
 
@@ -182,7 +182,7 @@ impl<T> Lines<T> {
     #[must_use]
     pub fn of(mut all: Vec<T>, most: usize) -> Self {
         let count = all.len();
-        all.truncate(most.min(MOST_ROWS));
+        all.truncate(most.min(MAX_ROWS));
         Self { shown: all, count }
     }
 }
@@ -347,8 +347,8 @@ impl Source {
         };
         // Of hosts there may be many times what is shown, and all of each takes the server long.
         let read = match by {
-            By::Host => most.min(MOST_ROWS),
-            _ => MOST_ROWS + 1,
+            By::Host => most.min(MAX_ROWS),
+            _ => MAX_ROWS + 1,
         };
         let question = sql::duplicates(by, asked, read);
         let mut all: Vec<Duplicates> = client.ask(&question, Asked::STRUCTURE, asked).await?;
@@ -360,7 +360,7 @@ impl Source {
                 .await?;
             let count = count.first().map_or(0, |it| it.count);
             let count = usize::try_from(count).unwrap_or(usize::MAX);
-            lines.count = count.clamp(read, MOST_ROWS + 1);
+            lines.count = count.clamp(read, MAX_ROWS + 1);
         }
         Ok(lines)
     }
@@ -379,7 +379,7 @@ impl Source {
                 names.into_iter().map(|name| name.signature).collect()
             }
         };
-        names.truncate(MOST_NAMES);
+        names.truncate(MAX_NAMES);
         let [name] = &names[..] else {
             return Ok(if names.is_empty() {
                 Found::None

@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// Bytes of a name of a file that are kept beside its template.
-const LONGEST_FILE: usize = 1024;
+const MAX_FILE_LEN: usize = 1024;
 
 /// Bytes of an example; a longer one is left out, as half a JSON is none.
-const LONGEST_EXAMPLE: usize = 1 << 20;
+const MAX_EXAMPLE_LEN: usize = 1 << 20;
 
 /// The tables that rows are written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -213,7 +213,7 @@ impl Origin {
     #[must_use]
     pub(crate) fn finding(
         &self,
-        told: &Told<'_>,
+        told: &EventKind<'_>,
         signature: &Signature,
         mounts: &Mounts,
     ) -> FindingRow {
@@ -258,7 +258,7 @@ impl Origin {
     /// An example, if it is not too long.
     #[must_use]
     pub fn example(&self, time: u32, signature: &Signature, json: &str) -> Option<ExampleRow> {
-        (json.len() <= LONGEST_EXAMPLE).then(|| ExampleRow {
+        (json.len() <= MAX_EXAMPLE_LEN).then(|| ExampleRow {
             time,
             host: self.host.clone(),
             signature: signature.id.clone(),
@@ -277,7 +277,7 @@ fn held(now: usize, closed: usize, more_closed: u32, times: u32) -> u32 {
 }
 
 /// A finding, as it was told.
-pub(crate) struct Told<'a> {
+pub(crate) struct EventKind<'a> {
     pub(crate) finding: &'a Finding,
     pub(crate) key: Key,
     pub(crate) number: u64,
@@ -328,7 +328,7 @@ pub(super) fn process_of(pid: u32, start: &str) -> u64 {
 
 /// A path, as rows have it.
 pub(super) fn bounded(path: &[u8]) -> String {
-    let path = &path[..path.len().min(LONGEST_FILE)];
+    let path = &path[..path.len().min(MAX_FILE_LEN)];
     String::from_utf8_lossy(path).into_owned()
 }
 

@@ -18,10 +18,10 @@ use crate::{
 pub const VERSION: u32 = 1;
 
 /// Frames that are kept beside a signature.
-pub(crate) const MOST_FRAMES: usize = 5;
+pub(crate) const MAX_FRAMES: usize = 5;
 
 /// Bytes of a frame that are kept.
-const LONGEST_FRAME: usize = 200;
+const MAX_FRAME_LEN: usize = 200;
 
 /// Hexadecimal digits of a signature.
 const DIGITS: usize = 24;
@@ -106,8 +106,8 @@ impl<'a> Parts<'a> {
     fn of(process: &'a ProcessInfo) -> Self {
         Self {
             supervisor: process.supervisor.as_ref().map(|(group, _)| &group[..]),
-            unit: process.who.unit.as_deref(),
-            is_contained: process.who.container.is_some(),
+            unit: process.workload.unit.as_deref(),
+            is_contained: process.workload.container.is_some(),
             exe: process.exe.as_deref(),
             comm: &process.comm,
             ..Self::default()
@@ -180,7 +180,7 @@ pub fn id(program: &str, cause: &str, path: &str) -> String {
 fn frames(stack: &[Frame]) -> Vec<String> {
     let places = stack.iter().filter_map(|frame| frame.place.as_ref());
     places
-        .take(MOST_FRAMES)
+        .take(MAX_FRAMES)
         .map(|place| {
             let module = place.module.as_deref().map(String::from_utf8_lossy);
             frame(module.as_deref(), &place.symbol)
@@ -193,7 +193,7 @@ pub(crate) fn frame(module: Option<&str>, symbol: &str) -> String {
     let module = module.and_then(|path| path.rsplit('/').next());
     let module = module.map_or("", |file| file.split(".so").next().unwrap_or(file));
     let text = format!("{module}!{symbol}");
-    text.chars().take(LONGEST_FRAME).collect()
+    text.chars().take(MAX_FRAME_LEN).collect()
 }
 
 /// systemd writes what may not be in the name of a unit as `\x2d`.
@@ -219,10 +219,10 @@ mod tests {
     use super::*;
     use crate::{
         detail::Place,
-        diagnose::{Cause, Descriptor, FileInfo, ProcessInfo, Severity, Way},
+        diagnose::{Cause, Descriptor, FdHistory, FileInfo, ProcessInfo, Severity},
         duplicates::Change,
-        model::{FileType, Lineage, Provenance, Slot},
-        who::Who,
+        model::{FdEntry, FileType, Lineage, Provenance},
+        workload::Workload,
     };
 
     fn finding(process: ProcessInfo, path: &str) -> Finding {
@@ -236,7 +236,7 @@ mod tests {
             pid: 7,
             comm: b"app".to_vec(),
             exe: Some(b"/opt/app-1.2.3/bin/app".to_vec()),
-            who: Who::of(cgroup),
+            workload: Workload::of(cgroup),
             ..ProcessInfo::default()
         }
     }
@@ -274,12 +274,12 @@ mod tests {
     fn frames_are_kept_and_make_no_other_bug() {
         let mut one = finding(process("/system.slice/a.service"), "/var/log/a.log");
         let without = Signature::of(&one, "h");
-        let way = Way {
+        let way = FdHistory {
             provenance: Provenance::Made,
             lineage: &Lineage::default(),
             process: &one.process.clone(),
         };
-        let mut descriptor = Descriptor::new(3, &Slot::default(), way);
+        let mut descriptor = Descriptor::new(3, &FdEntry::default(), way);
         let place = Place {
             symbol: "open_log".into(),
             offset: 8,

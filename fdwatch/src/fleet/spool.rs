@@ -26,7 +26,7 @@ const MARK: &str = "#fdwatch-spool 1 ";
 const SEGMENT: u64 = 1 << 20;
 
 /// Bytes of a frame's first line.
-const LONGEST_HEADER: usize = 100;
+const MAX_HEADER_LEN: usize = 100;
 
 /// See the module.
 #[derive(Debug)]
@@ -367,7 +367,7 @@ impl<'a> Frames<'a> {
         let rest = &self.bytes[self.at..];
         let end = rest
             .iter()
-            .take(LONGEST_HEADER)
+            .take(MAX_HEADER_LEN)
             .position(|it| *it == b'\n')?;
         let header = str::from_utf8(&rest[..end]).ok()?.strip_prefix(MARK)?;
         let mut words = header.split(' ');

@@ -11,16 +11,16 @@ use reqwest::{Method, Url, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{remedy, rows::Table, schema::identifier};
+use super::{hints, rows::Table, schema::identifier};
 
 /// How long a statement may take: one that fills a table reads all rows there are.
-const LONGEST_STATEMENT: Duration = Duration::from_secs(2 * 3600);
+const MAX_STATEMENT_LEN: Duration = Duration::from_secs(2 * 3600);
 
 /// The most that is read of an answer: bytes.
-const LONGEST_ANSWER: usize = 256 << 20;
+const MAX_ANSWER_LEN: usize = 256 << 20;
 
 /// And of what is wrong.
-const LONGEST_ERROR: usize = 2000;
+const MAX_ERROR_LEN: usize = 2000;
 
 /// Codes of what is wrong with rows themselves, so that trying again is of no use: they cannot be
 /// parsed, or have columns that there are not.
@@ -33,7 +33,7 @@ pub enum StoreError {
     #[error("{0}")]
     Unreachable(String),
     /// It said no.
-    #[error("the server refuses ({status}): {message}{}", .code.map_or("", remedy::of_code))]
+    #[error("the server refuses ({status}): {message}{}", .code.map_or("", hints::of_code))]
     Refused {
         /// Of HTTP.
         status: u16,
@@ -190,7 +190,7 @@ impl Client {
         settings: &[(&str, &str)],
     ) -> Result<String, StoreError> {
         let request = self.request(settings).body(statement.to_owned());
-        let request = request.timeout(LONGEST_STATEMENT);
+        let request = request.timeout(MAX_STATEMENT_LEN);
         self.send(request).await
     }
 
@@ -272,10 +272,10 @@ pub(super) async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Sto
         .await
         .map_err(|error| unreachable(&error))?
     {
-        if body.len() + chunk.len() > LONGEST_ANSWER {
+        if body.len() + chunk.len() > MAX_ANSWER_LEN {
             return Err(StoreError::Odd(format!(
                 "it is longer than {} MiB",
-                LONGEST_ANSWER >> 20
+                MAX_ANSWER_LEN >> 20
             )));
         }
         body.extend_from_slice(&chunk);
@@ -297,7 +297,7 @@ pub(super) fn unreachable(error: &reqwest::Error) -> StoreError {
         text = format!("{text}: {error}");
         source = error.source();
     }
-    StoreError::Unreachable(text + remedy::of_connection(error))
+    StoreError::Unreachable(text + hints::of_connection(error))
 }
 
 fn code(text: &str) -> Option<u32> {
@@ -307,7 +307,7 @@ fn code(text: &str) -> Option<u32> {
 }
 
 fn shortened(text: &str) -> String {
-    let text: String = text.chars().take(LONGEST_ERROR).collect();
+    let text: String = text.chars().take(MAX_ERROR_LEN).collect();
     crate::report::escaped(text.as_bytes())
 }
 

@@ -9,10 +9,10 @@ mod token;
 use self::{date::date, token::Token};
 
 /// Bytes of a template, at most.
-pub const LONGEST: usize = 256;
+pub const MAX_LEN: usize = 256;
 
 /// Bytes of a name that are looked at: those of the longest path there is.
-const LONGEST_NAME: usize = 4096;
+const MAX_NAME_LEN: usize = 4096;
 
 /// What stands for what differs. Others would look like names.
 pub const PLACEHOLDERS: [&str; 9] = [
@@ -28,7 +28,7 @@ const PODS: [&str; 2] = ["/var/log/pods/", "/var/log/containers/"];
 /// The template of a name: a path, a unit, a program. A name of the host itself in it gives way too.
 #[must_use]
 pub fn template(name: &[u8], host: &str) -> String {
-    let name = String::from_utf8_lossy(&name[..name.len().min(LONGEST_NAME)]);
+    let name = String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_LEN)]);
     let mut text = without_host(&name, host);
     // Each time something is replaced there is less to replace; but what is left of a long one may
     // look like something else.
@@ -71,10 +71,10 @@ fn without(text: &str, own: &str) -> String {
 
 fn shortened(text: String) -> String {
     const MARK: &str = "...";
-    if text.len() <= LONGEST {
+    if text.len() <= MAX_LEN {
         return text;
     }
-    let mut end = LONGEST - MARK.len();
+    let mut end = MAX_LEN - MARK.len();
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn what_is_long_is_bounded() {
         let path = format!("/{}", "x".repeat(5000));
-        assert_eq!(of(&path).len(), LONGEST);
+        assert_eq!(of(&path).len(), MAX_LEN);
     }
 
     #[test]
@@ -221,14 +221,14 @@ mod tests {
         #[test]
         fn any_bytes_have_a_template_that_is_its_own(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let once = template(&bytes, "web-17");
-            prop_assert!(once.len() <= LONGEST);
+            prop_assert!(once.len() <= MAX_LEN);
             prop_assert_eq!(template(once.as_bytes(), "web-17"), once);
         }
 
         #[test]
         fn what_looks_like_paths_has_a_template_that_is_its_own(path in r"(/(tmp|var|[a-f0-9]{6,12}|[A-Za-z0-9._{}@:-]{0,14}|20[0-9]{2}|[0-9]{2}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]\.[0-9]\.[0-9](rc1)?)){1,40}") {
             let once = of(&path);
-            prop_assert!(once.len() <= LONGEST);
+            prop_assert!(once.len() <= MAX_LEN);
             prop_assert_eq!(of(&once), once);
         }
 

@@ -20,23 +20,23 @@ use self::{
 };
 use super::{
     network::Mounts,
-    rows::{HeartbeatRow, Origin, Table, Told as ToldFinding, add_line},
+    open_for_write::{self, News},
+    rows::{EventKind as ToldFinding, HeartbeatRow, Origin, Table, add_line},
     signature::Signature,
-    written::{self, News},
 };
 use crate::{
     agent::{
         config::Fleet,
-        event::{Event, Told},
-        outlet::Counts,
-        shared::Shared,
+        event::{Event, EventKind},
+        sink::SinkStats,
+        state::AgentState,
     },
     plural::{counted, either},
     proc,
 };
 
 /// Bytes of rows that wait for the next frame.
-const MOST_WAITING: usize = 1 << 20;
+const MAX_WAITING: usize = 1 << 20;
 
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
 
@@ -47,7 +47,7 @@ const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 const STILL: u64 = 3600;
 
 /// Signatures of which it is remembered when an example was sent.
-const MOST_EXAMPLES: usize = 4096;
+const MAX_EXAMPLES: usize = 4096;
 
 /// What a trouble with the server, and with the spool, is of.
 const SERVER: &str = "fleet";
@@ -62,8 +62,8 @@ pub async fn run(
     config: Fleet,
     host: String,
     mut receiver: mpsc::Receiver<Arc<Event>>,
-    counts: Arc<Counts>,
-    shared: Arc<Shared>,
+    counts: Arc<SinkStats>,
+    shared: Arc<AgentState>,
     mut stop: watch::Receiver<bool>,
 ) {
     let config = Arc::new(config);
@@ -76,7 +76,7 @@ pub async fn run(
     let server = Server::new(Arc::clone(&config), Arc::clone(&shared));
     let mut hours = Hours::new(&host, run / 1_000_000_000);
     let (to, mut news) = mpsc::channel(1);
-    let following = written::follow(Arc::clone(&shared), host.clone(), hours, to);
+    let following = open_for_write::follow(Arc::clone(&shared), host.clone(), hours, to);
     let following = tokio::spawn(following);
     let mut rows = Rows::new(Origin::new(host, &config.labels, run), shared);
     let (end, ended) = watch::channel(false);
@@ -109,7 +109,7 @@ pub async fn run(
             Some(news) = news.recv() => rows.add_files(&news),
             _ = stop.wait_for(|stop| *stop) => break,
         }
-        if rows.waiting() > MOST_WAITING {
+        if rows.waiting() > MAX_WAITING {
             rows.hand_over(&queue).await;
         }
     }
@@ -130,7 +130,7 @@ pub async fn run(
 }
 
 /// Nothing is written any more, and so nothing wrong with it.
-pub fn is_over(shared: &Shared) {
+pub fn is_over(shared: &AgentState) {
     for of in [SERVER, SPOOL] {
         shared.set_trouble(of, None);
     }
@@ -166,7 +166,7 @@ impl Hours {
 /// Makes rows of events.
 struct Rows {
     origin: Origin,
-    shared: Arc<Shared>,
+    shared: Arc<AgentState>,
     mounts: Mounts,
     mounts_read: u64,
     /// By table: lines, and how many.
@@ -178,7 +178,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(origin: Origin, shared: Arc<Shared>) -> Self {
+    fn new(origin: Origin, shared: Arc<AgentState>) -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             origin,
@@ -208,7 +208,7 @@ impl Rows {
     }
 
     fn add_at(&mut self, event: &Event, time: u64, is_still: bool) {
-        let (Told::Finding(finding), Some(key)) = (&event.told, event.key) else {
+        let (EventKind::Finding(finding), Some(key)) = (&event.told, event.key) else {
             return;
         };
         self.read_mounts(time);
@@ -228,7 +228,7 @@ impl Rows {
             if let Some(example) = self.origin.example(seconds, &signature, &event.json) {
                 self.push(Table::Examples, &example);
             }
-            if self.examples.len() >= MOST_EXAMPLES {
+            if self.examples.len() >= MAX_EXAMPLES {
                 self.examples.clear();
             }
             self.examples.insert(signature.id, hour);
@@ -264,7 +264,7 @@ impl Rows {
                  the fleet is told (fdwatch fleet shared), and {} told",
                 counted(news.left_out, "descriptor"),
                 either(&news.left_out, "is", "are"),
-                written::MOST
+                crate::open_for_write::MAX
             );
         }
         self.files_left_out = news.left_out;
@@ -273,8 +273,8 @@ impl Rows {
     #[expect(clippy::cast_possible_truncation, reason = "there are not so many")]
     fn heartbeat(&mut self, queue: &Queue) {
         let view = self.shared.view();
-        let account = &view.account;
-        let drift = account.statistics.drift;
+        let stats = &view.stats;
+        let drift = stats.statistics.drift;
         let row = HeartbeatRow {
             time: (proc::wall_time() / 1_000_000_000) as u32,
             host: self.origin.host.clone(),
@@ -282,9 +282,9 @@ impl Rows {
             run: self.origin.run,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: self.kernel.clone(),
-            mode: account.shedding.name().to_owned(),
-            events: account.statistics.events(),
-            lost: account.lost_in_all(),
+            mode: stats.shedding.name().to_owned(),
+            events: stats.statistics.events(),
+            lost: stats.lost_in_all(),
             drift: drift.missing + drift.phantom + drift.wrong_file + drift.close_on_exec,
             not_followed: view.not_followed as u32,
             cpu: view.used_percent,

@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 
 /// Characters of a name that are shown; of a longer one, its beginning and its end.
-const MOST_SHOWN: usize = 4096;
+const MAX_SHOWN: usize = 4096;
 
 /// Shows bytes on a terminal: what is UTF-8 and printable as it is, all else escaped.
 pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
@@ -12,10 +12,10 @@ pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(bytes) = self;
-        if bytes.len() > MOST_SHOWN {
+        if bytes.len() > MAX_SHOWN {
             let (head, tail) = (
-                &bytes[..MOST_SHOWN / 2],
-                &bytes[bytes.len() - MOST_SHOWN / 2..],
+                &bytes[..MAX_SHOWN / 2],
+                &bytes[bytes.len() - MAX_SHOWN / 2..],
             );
             escape(f, head)?;
             f.write_str("...")?;
@@ -123,6 +123,6 @@ mod tests {
 
     #[test]
     fn what_is_long_is_shortened() {
-        assert_eq!(escaped(&[b'a'; 10_000]).len(), MOST_SHOWN + 3);
+        assert_eq!(escaped(&[b'a'; 10_000]).len(), MAX_SHOWN + 3);
     }
 }

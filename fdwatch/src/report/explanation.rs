@@ -75,7 +75,7 @@ pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         let _ = writeln!(text, "  {belongs}");
     }
     let census = &explanation.census;
-    let limit = process.most_fds.map_or_else(String::new, |most| {
+    let limit = process.fd_limit.map_or_else(String::new, |most| {
         let percent = (census.open as u64).saturating_mul(100) / most.max(1);
         format!(" of {most} ({percent} %)")
     });
@@ -168,12 +168,12 @@ struct File {
     cause: &'static str,
     severity: &'static str,
     open: Vec<u32>,
-    story: Vec<Told>,
+    story: Vec<EventKind>,
     advice: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
-struct Told {
+struct EventKind {
     at: Option<String>,
     text: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -187,7 +187,7 @@ impl Body {
             process: json::process(&explanation.process, clock),
             descriptors: Descriptors {
                 open: census.open,
-                limit: explanation.process.most_fds,
+                limit: explanation.process.fd_limit,
                 by_type: census.by_type,
                 by_origin: census.by_origin,
             },
@@ -217,8 +217,8 @@ impl Body {
     }
 }
 
-fn told(sentence: &Sentence, clock: &Clock) -> Told {
-    Told {
+fn told(sentence: &Sentence, clock: &Clock) -> EventKind {
+    EventKind {
         at: sentence.at.map(|at: Moment| clock.rfc3339(at)),
         text: json::lossy(&sentence.text),
         stack: sentence.stack.iter().map(json::stack_frame).collect(),

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{Format, escaped, json::SCHEMA};
 use crate::{
-    fleet::questions::{By, Duplicates, Host, Lines, MOST_ROWS, SharedFile, Shown},
+    fleet::questions::{By, Duplicates, Host, Lines, MAX_ROWS, SharedFile, Shown},
     plural::{counted, either, noun},
 };
 
@@ -121,7 +121,7 @@ impl Show {
                 kind: "fleet-more",
                 body: serde_json::json!({
                     "more": count - self.limit,
-                    "exact": count <= MOST_ROWS,
+                    "exact": count <= MAX_ROWS,
                 }),
             };
             let _ = writeln!(text, "{}", serde_json::to_string(&more).unwrap_or_default());
@@ -131,7 +131,7 @@ impl Show {
 
     fn more(&self, count: usize, text: &mut String) {
         if count > self.limit {
-            let or_more = if count > MOST_ROWS { " or more" } else { "" };
+            let or_more = if count > MAX_ROWS { " or more" } else { "" };
             let more = count - self.limit;
             let others = noun(&more, "other");
             let them = either(&more, "it", "them");

@@ -28,15 +28,18 @@ pub(crate) use self::{
 };
 use self::{json::Json, time::Clock};
 use crate::{
-    agent::event::{ThresholdReport, Told},
+    agent::event::{EventKind, ThresholdReport},
     budget::Shedding,
-    diagnose::{Descriptor, FileInfo, Finding, ProcessInfo},
+    diagnose::Finding,
     duplicates::Change,
     engine::Engine,
-    growth::Trend,
     model::{Moment, Statistics},
     probe::Lost,
     proc::Usage,
+};
+pub use fdwatch_core::{
+    diagnose::TableReport,
+    growth::{GrowthReport, Pinned},
 };
 
 /// How findings are shown.
@@ -50,7 +53,7 @@ pub enum Format {
 
 /// The account fdwatch gives of itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Account {
+pub struct RunStats {
     /// How long it ran, in nanoseconds.
     pub duration: u64,
     /// What the model has seen.
@@ -96,7 +99,7 @@ pub struct BudgetReport {
     pub not_followed: Vec<u32>,
 }
 
-impl Account {
+impl RunStats {
     /// Takes in what the engine has come to.
     pub fn take_from(&mut self, engine: &Engine) {
         self.statistics = engine.model.statistics();
@@ -119,39 +122,6 @@ impl Account {
     pub fn lost_in_all(&self) -> u64 {
         self.lost.total() + self.lost_when_recorded
     }
-}
-
-/// A process's descriptors.
-#[derive(Clone, Debug)]
-pub struct TableReport {
-    /// The process.
-    pub process: ProcessInfo,
-    /// Its descriptors, in order, and what each refers to.
-    pub fds: Vec<(Descriptor, FileInfo)>,
-}
-
-/// What is told of a table that grows, or does no more.
-#[derive(Clone, Debug)]
-pub struct GrowthReport {
-    /// Whether it is new, matters more, or is over.
-    pub change: Change,
-    /// The process.
-    pub process: ProcessInfo,
-    /// How many descriptors it has.
-    pub open: usize,
-    /// Deleted files among them.
-    pub pinned: Pinned,
-    /// How it grows; none if it does no more.
-    pub trend: Option<Trend>,
-}
-
-/// Deleted files that are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pinned {
-    /// How many.
-    pub files: usize,
-    /// The space they take, in bytes.
-    pub bytes: u64,
 }
 
 /// Where findings go.
@@ -199,13 +169,13 @@ impl<W: Write> Reporter<W> {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn told(&mut self, told: &Told, now: Moment) -> io::Result<()> {
+    pub fn told(&mut self, told: &EventKind, now: Moment) -> io::Result<()> {
         match told {
-            Told::Finding(finding) => self.finding(finding, now),
-            Told::Growth(report) => self.growth(report, now),
-            Told::Threshold(report) => self.threshold(report, now),
-            Told::Loss(lost) => self.loss(lost, now),
-            Told::Budget(report) => self.budget(report, now),
+            EventKind::Finding(finding) => self.finding(finding, now),
+            EventKind::Growth(report) => self.growth(report, now),
+            EventKind::Threshold(report) => self.threshold(report, now),
+            EventKind::Loss(lost) => self.loss(lost, now),
+            EventKind::Budget(report) => self.budget(report, now),
         }
     }
 
@@ -240,11 +210,11 @@ impl<W: Write> Reporter<W> {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn started(&mut self, account: &Account, now: Moment) -> io::Result<()> {
+    pub fn started(&mut self, stats: &RunStats, now: Moment) -> io::Result<()> {
         match self.format {
-            Format::Text => say_started(account),
+            Format::Text => say_started(stats),
             Format::Json => {
-                let line = line(self.json.started(account, &self.clock, now))?;
+                let line = line(self.json.started(stats, &self.clock, now))?;
                 self.output.write_all(line.as_bytes())?;
             }
         }
@@ -336,11 +306,11 @@ impl<W: Write> Reporter<W> {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn summary(&mut self, account: &Account, now: Moment) -> io::Result<()> {
+    pub fn summary(&mut self, stats: &RunStats, now: Moment) -> io::Result<()> {
         match self.format {
-            Format::Text => say_summary(account),
+            Format::Text => say_summary(stats),
             Format::Json => {
-                let line = line(self.json.summary(account, &self.clock, now))?;
+                let line = line(self.json.summary(stats, &self.clock, now))?;
                 self.output.write_all(line.as_bytes())?;
             }
         }
@@ -364,19 +334,19 @@ fn line(json: serde_json::Result<String>) -> io::Result<String> {
 }
 
 /// Says on standard error that events are followed from here on.
-pub fn say_started(account: &Account) {
-    say(Level::INFO, &text::started(account));
+pub fn say_started(stats: &RunStats) {
+    say(Level::INFO, &text::started(stats));
 }
 
 /// The account of it all, for a person.
 #[must_use]
-pub fn summary_text(account: &Account) -> String {
-    text::summary(account)
+pub fn summary_text(stats: &RunStats) -> String {
+    text::summary(stats)
 }
 
 /// Gives the account of it all on standard error.
-pub fn say_summary(account: &Account) {
-    say(Level::INFO, &text::summary(account));
+pub fn say_summary(stats: &RunStats) {
+    say(Level::INFO, &text::summary(stats));
 }
 
 /// Says something that is not part of the output. Where that cannot be said, no one listens.

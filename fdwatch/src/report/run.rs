@@ -10,7 +10,7 @@ use std::{
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    Account, Format, Reporter,
+    Format, Reporter, RunStats,
     escape::Escaped,
     line,
     text::{self, DIM, MARGIN},
@@ -50,7 +50,7 @@ pub struct RunReport {
     /// What mappings were not told of, so that places in them have no names.
     pub mappings_lost: u64,
     /// The account fdwatch gives of itself.
-    pub account: Account,
+    pub stats: RunStats,
 }
 
 impl RunReport {
@@ -69,7 +69,7 @@ impl RunReport {
             processes: 0,
             running: Vec::new(),
             mappings_lost: 0,
-            account: Account::default(),
+            stats: RunStats::default(),
         }
     }
 
@@ -176,14 +176,9 @@ pub(super) fn summary(report: &RunReport) -> String {
     );
     if !report.running.is_empty() {
         /// Of so many the names.
-        const MOST: usize = 8;
-        let names: Vec<_> = report
-            .running
-            .iter()
-            .take(MOST)
-            .map(text::process)
-            .collect();
-        let more = report.running.len().saturating_sub(MOST);
+        const MAX: usize = 8;
+        let names: Vec<_> = report.running.iter().take(MAX).map(text::process).collect();
+        let more = report.running.len().saturating_sub(MAX);
         let more = if more > 0 {
             format!(" and {more} more")
         } else {
@@ -191,8 +186,8 @@ pub(super) fn summary(report: &RunReport) -> String {
         };
         let _ = write!(text, "; still running: {}{more}", names.join(", "));
     }
-    let account = &report.account;
-    let (lost, mappings) = (account.lost_in_all(), report.mappings_lost);
+    let stats = &report.stats;
+    let (lost, mappings) = (stats.lost_in_all(), report.mappings_lost);
     let more = report.more_leaks + report.more_duplicates;
     let others = [
         (report.ignored, "ignored".to_owned()),
@@ -207,15 +202,12 @@ pub(super) fn summary(report: &RunReport) -> String {
                 either(&lost, "event was", "events were")
             ),
         ),
-        text::left_out(account),
+        text::left_out(stats),
         (
             mappings,
             noun(&mappings, "mapping") + " lost, so that names are missing",
         ),
-        (
-            account.malformed,
-            noun(&account.malformed, "malformed record"),
-        ),
+        (stats.malformed, noun(&stats.malformed, "malformed record")),
     ];
     for (count, what) in others.into_iter().filter(|&(count, _)| count > 0) {
         let _ = write!(text, "; {count} {what}");

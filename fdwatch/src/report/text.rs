@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    Account, BudgetReport, GrowthReport, Pinned, TableReport,
+    BudgetReport, GrowthReport, Pinned, RunStats, TableReport,
     escape::Escaped,
     time::{Clock, span},
 };
@@ -168,17 +168,17 @@ fn detail(descriptor: &Descriptor) -> String {
 /// A stack, as a line; nothing, if there is none.
 pub(super) fn stack(what: &str, frames: &[Frame]) -> String {
     /// Frames that are shown; JSON has all.
-    const MOST: usize = 8;
+    const MAX: usize = 8;
     if frames.is_empty() {
         return String::new();
     }
-    let more = frames.len().saturating_sub(MOST);
+    let more = frames.len().saturating_sub(MAX);
     let more = if more > 0 {
         format!(" < {more} more")
     } else {
         String::new()
     };
-    let frames: Vec<_> = frames.iter().take(MOST).map(frame).collect();
+    let frames: Vec<_> = frames.iter().take(MAX).map(frame).collect();
     format!(
         "{MARGIN}{DIM}        {what} {}{more}{DIM:#}\n",
         frames.join(" < ")
@@ -294,25 +294,25 @@ pub(crate) fn path(file: &FileInfo) -> String {
 /// What a process belongs to, if anything is known of that.
 pub(super) fn belongs(process: &ProcessInfo) -> Option<String> {
     /// Digits of an id that tell it from others.
-    const MOST_ID: usize = 12;
+    const MAX_ID: usize = 12;
     let mut parts = Vec::new();
     if let Some((group, name)) = &process.supervisor {
         let name = format!("{group}:{name}");
         parts.push(format!("{} of supervisord", Escaped(name.as_bytes())));
     }
-    if let Some(container) = &process.who.container {
-        let id: String = container.id.chars().take(MOST_ID).collect();
+    if let Some(container) = &process.workload.container {
+        let id: String = container.id.chars().take(MAX_ID).collect();
         let runtime = container.runtime.unwrap_or("container");
         parts.push(format!("{runtime} {}", Escaped(id.as_bytes())));
     }
-    if let Some(pod) = &process.who.pod_uid {
+    if let Some(pod) = &process.workload.pod_uid {
         parts.push(format!("pod {pod}"));
     }
     if let Some(unit) = process
-        .who
+        .workload
         .unit
         .as_ref()
-        .filter(|_| process.who.container.is_none())
+        .filter(|_| process.workload.container.is_none())
     {
         parts.push(Escaped(unit.as_bytes()).to_string());
     }
@@ -339,11 +339,11 @@ pub(super) fn descriptor_column(descriptor: &Descriptor) -> String {
     format!("{:>5} {access:<4} {cloexec:<7}", descriptor.fd)
 }
 
-pub(super) fn started(account: &Account) -> String {
+pub(super) fn started(stats: &RunStats) -> String {
     format!(
         "watching {} of {}; Ctrl-C ends",
-        counted(account.descriptors, "descriptor"),
-        counted(account.processes, "process")
+        counted(stats.descriptors, "descriptor"),
+        counted(stats.processes, "process")
     )
 }
 
@@ -366,7 +366,7 @@ pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> Strin
     let process = process(&report.process);
     let limit = report
         .process
-        .most_fds
+        .fd_limit
         .map_or_else(String::new, |most| format!(" of {most}"));
     let open = counted(report.open, "descriptor");
     let Some(trend) = &report.trend else {
@@ -478,7 +478,7 @@ pub(super) fn table(table: &TableReport) -> String {
         counted(table.fds.len(), "descriptor"),
         table
             .process
-            .most_fds
+            .fd_limit
             .map_or_else(String::new, |most| format!(" of {most}")),
     );
     if table.fds.is_empty() {
@@ -506,24 +506,24 @@ pub(super) fn table(table: &TableReport) -> String {
     text
 }
 
-pub(super) fn summary(account: &Account) -> String {
-    let usage = account.usage;
+pub(super) fn summary(stats: &RunStats) -> String {
+    let usage = stats.usage;
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let megabytes = usage.peak_rss as f64 / f64::from(1 << 20);
-    let lost = account.lost_in_all();
+    let lost = stats.lost_in_all();
     let mut text = format!(
         "{}, lost {lost}, in {}; {} found, {} changed, {} gone; {} of {}; \
          own cost: {:.2} s CPU, {megabytes:.1} MiB",
-        counted(account.statistics.events(), "event"),
-        span(account.duration),
-        account.found,
-        account.changed,
-        account.gone,
-        counted(account.descriptors, "descriptor"),
-        counted(account.processes, "process"),
+        counted(stats.statistics.events(), "event"),
+        span(stats.duration),
+        stats.found,
+        stats.changed,
+        stats.gone,
+        counted(stats.descriptors, "descriptor"),
+        counted(stats.processes, "process"),
         usage.user + usage.system,
     );
-    let drift = account.statistics.drift;
+    let drift = stats.statistics.drift;
     let _ = write!(
         text,
         "; drift {} in {}",
@@ -534,32 +534,29 @@ pub(super) fn summary(account: &Account) -> String {
         contested,
         contested_otherwise,
         ..
-    } = account.statistics;
+    } = stats.statistics;
     if contested > 0 {
         let _ = write!(
             text,
             "; contested {contested}, {contested_otherwise} otherwise"
         );
     }
-    if account.shedding != Shedding::Nothing || account.most_not_followed > 0 {
+    if stats.shedding != Shedding::Nothing || stats.most_not_followed > 0 {
         let _ = write!(
             text,
             "; left undone at the end: {}; not followed at once, at the most: {}",
-            account.shedding.name(),
-            counted(account.most_not_followed, "process")
+            stats.shedding.name(),
+            counted(stats.most_not_followed, "process")
         );
     }
-    let unreadable = account.unreadable_processes;
+    let unreadable = stats.unreadable_processes;
     let unfitting = [
         (
             unreadable,
             noun(&unreadable, "process") + " could not be read",
         ),
-        (
-            account.malformed,
-            noun(&account.malformed, "malformed record"),
-        ),
-        left_out(account),
+        (stats.malformed, noun(&stats.malformed, "malformed record")),
+        left_out(stats),
     ];
     for (count, what) in unfitting.into_iter().filter(|&(count, _)| count > 0) {
         let _ = write!(text, "; {count} {what}");
@@ -568,8 +565,8 @@ pub(super) fn summary(account: &Account) -> String {
 }
 
 /// How much of detail there was no room for, and what it is called.
-pub(super) fn left_out(account: &Account) -> (u64, String) {
-    let count = account.lost.detail_left_out();
+pub(super) fn left_out(stats: &RunStats) -> (u64, String) {
+    let count = stats.lost.detail_left_out();
     let what = either(&count, "stack or path", "stacks and paths");
     (count, format!("{what} left out"))
 }

@@ -9,17 +9,17 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    agent::view::ProcessRow,
+    agent::snapshot::ProcessRow,
     diagnose::Severity,
     plural::{counted, either},
     report::Escaped,
 };
 
 /// Characters of a name or a path that are kept.
-const LONGEST: usize = 1024;
+const MAX_LEN: usize = 1024;
 
 /// Counts of a curve before a growth can be told of it.
-const LEAST_CURVE: usize = 6;
+const MIN_CURVE: usize = 6;
 
 /// Seconds from one count of a curve to the next.
 const CURVE_EVERY: i64 = 5;
@@ -132,7 +132,7 @@ impl Row {
     #[must_use]
     pub fn per_hour(&self) -> Option<i64> {
         let counts = self.curve.len();
-        if counts < LEAST_CURVE {
+        if counts < MIN_CURVE {
             return None;
         }
         let (before, after) = self.curve.split_at(counts / 2);
@@ -448,7 +448,7 @@ pub fn lines_of(story: &str) -> Vec<String> {
 #[must_use]
 pub fn clean(bytes: &[u8]) -> String {
     let text = Escaped(bytes).to_string();
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_LEN) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }

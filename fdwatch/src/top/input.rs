@@ -8,7 +8,7 @@ use ratatui::{
 };
 
 use super::{
-    Column, MOST_TYPED, Pane, Popup, Top, Wish,
+    Action, Column, MAX_TYPED, Pane, Popup, Top,
     list::Scroll,
     view::{self, Label},
 };
@@ -20,20 +20,20 @@ const WHEEL: isize = 3;
 const ALL: isize = isize::MAX / 2;
 
 impl Top {
-    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Wish> {
+    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Action> {
         if key.kind == KeyEventKind::Release {
             return None;
         }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
-                KeyCode::Char('c') => Some(Wish::Quit),
-                KeyCode::Char('z') => Some(Wish::Suspend),
-                KeyCode::Char('l') => Some(Wish::Redraw),
+                KeyCode::Char('c') => Some(Action::Quit),
+                KeyCode::Char('z') => Some(Action::Suspend),
+                KeyCode::Char('l') => Some(Action::Redraw),
                 _ => None,
             };
         }
         if key.code == KeyCode::F(10) {
-            return Some(Wish::Quit);
+            return Some(Action::Quit);
         }
         self.note = None;
         self.clicked = None;
@@ -52,9 +52,9 @@ impl Top {
     }
 
     /// Keys of the list of processes and the findings.
-    fn key_of_list(&mut self, code: KeyCode) -> Option<Wish> {
+    fn key_of_list(&mut self, code: KeyCode) -> Option<Action> {
         match code {
-            KeyCode::Char('q') => return Some(Wish::Quit),
+            KeyCode::Char('q') => return Some(Action::Quit),
             KeyCode::Esc => {
                 self.filter.clear();
                 self.filtered();
@@ -91,7 +91,7 @@ impl Top {
     }
 
     /// Keys of an opened process.
-    fn key_of_process(&mut self, code: KeyCode) -> Option<Wish> {
+    fn key_of_process(&mut self, code: KeyCode) -> Option<Action> {
         let opened = self.opened.as_mut()?;
         match code {
             KeyCode::Esc if !opened.filter.is_empty() => {
@@ -144,7 +144,7 @@ impl Top {
                 filter.pop();
             }
             KeyCode::Char(character) => {
-                if !character.is_control() && filter.chars().count() < MOST_TYPED {
+                if !character.is_control() && filter.chars().count() < MAX_TYPED {
                     filter.push(character);
                 }
             }
@@ -190,7 +190,7 @@ impl Top {
     }
 
     /// Opens who is chosen.
-    fn enter(&mut self) -> Option<Wish> {
+    fn enter(&mut self) -> Option<Action> {
         let pid = match self.pane {
             Pane::Main => {
                 let row = self.shown.get(self.list.chosen)?;
@@ -253,7 +253,7 @@ impl Top {
             .map(|row| (row.pid, row.start_time));
     }
 
-    pub(super) fn mouse(&mut self, mouse: MouseEvent) -> Option<Wish> {
+    pub(super) fn mouse(&mut self, mouse: MouseEvent) -> Option<Action> {
         let places = self.places();
         let at = Position::new(mouse.column, mouse.row);
         let is_other = places.other.contains(at) || places.other_title.contains(at);
@@ -272,7 +272,7 @@ impl Top {
         None
     }
 
-    fn click(&mut self, at: Position, pane: Pane) -> Option<Wish> {
+    fn click(&mut self, at: Position, pane: Pane) -> Option<Action> {
         let places = self.places();
         if places.is_too_small {
             return None;

@@ -26,16 +26,16 @@ pub use self::{list::Column, theme::Theme};
 use crate::diagnose::Severity;
 
 /// Findings that are kept; older ones are counted.
-const MOST_NEWS: usize = 1000;
+const MAX_NEWS: usize = 1000;
 
 /// Findings that are there and are known; more are counted.
-const MOST_ACTIVE: usize = 20_000;
+const MAX_ACTIVE: usize = 20_000;
 
 /// Lines of a story that are kept.
-const MOST_LINES: usize = 5000;
+const MAX_LINES: usize = 5000;
 
 /// Characters of a filter.
-const MOST_TYPED: usize = 100;
+const MAX_TYPED: usize = 100;
 
 /// News from where events are followed.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub enum Message {
 
 /// What is wanted of those who have the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Action {
     /// To end.
     Quit,
     /// To give the terminal back for a while.
@@ -218,7 +218,7 @@ impl Top {
     }
 
     /// Takes a message.
-    pub fn update(&mut self, message: Message) -> Option<Wish> {
+    pub fn update(&mut self, message: Message) -> Option<Action> {
         let wish = match message {
             Message::Key(key) => self.key(key),
             Message::Mouse(mouse) => self.mouse(mouse),
@@ -228,7 +228,7 @@ impl Top {
             }
             Message::Resize(width, height) => {
                 self.size = (width, height);
-                Some(Wish::Redraw)
+                Some(Action::Redraw)
             }
             Message::Update(update) => {
                 self.take(update);
@@ -253,7 +253,7 @@ impl Top {
                 for news in news {
                     match &mut self.held {
                         Some(held) => {
-                            if held.news.len() >= MOST_NEWS {
+                            if held.news.len() >= MAX_NEWS {
                                 held.news.pop_front();
                                 held.missed += 1;
                             }
@@ -321,7 +321,7 @@ impl Top {
                     self.active.remove(&news.key);
                 }
                 (Happened::Found | Happened::Changed, Some(severity)) => {
-                    if self.active.len() < MOST_ACTIVE || self.active.contains_key(&news.key) {
+                    if self.active.len() < MAX_ACTIVE || self.active.contains_key(&news.key) {
                         let active = Active {
                             severity,
                             pid: news.pid,
@@ -335,7 +335,7 @@ impl Top {
                 _ => {}
             }
         }
-        if self.news.len() >= MOST_NEWS {
+        if self.news.len() >= MAX_NEWS {
             self.news.pop_back();
             self.more_news += 1;
         }
@@ -362,7 +362,7 @@ impl Top {
 
     fn take_story(&mut self, pid: u32, mut lines: Vec<String>) {
         if let Some(opened) = self.opened.as_mut().filter(|it| it.row.pid == pid) {
-            lines.truncate(MOST_LINES);
+            lines.truncate(MAX_LINES);
             opened.story = lines;
         }
     }
@@ -393,7 +393,7 @@ impl Top {
     }
 
     /// Opens the process.
-    fn open(&mut self, pid: u32) -> Wish {
+    fn open(&mut self, pid: u32) -> Action {
         let row = self.rows.iter().find(|row| row.pid == pid);
         let row = row.cloned().unwrap_or_else(|| Row {
             pid,
@@ -407,13 +407,13 @@ impl Top {
             held.table = None;
             held.story = None;
         }
-        Wish::Open(pid)
+        Action::Open(pid)
     }
 
-    fn close(&mut self) -> Wish {
+    fn close(&mut self) -> Action {
         self.opened = None;
         self.is_typing = false;
-        Wish::Close
+        Action::Close
     }
 
     /// Puts those that the filter lets through into their order.

@@ -4,7 +4,7 @@
 use ratatui::layout::Rect;
 
 /// A smaller screen shows that it is too small, and nothing else.
-pub(super) const LEAST: (u16, u16) = (40, 10);
+pub(super) const MIN: (u16, u16) = (40, 10);
 
 /// Lines of the curve of a process.
 const CURVE: u16 = 3;
@@ -39,7 +39,7 @@ pub(super) struct Wanted {
 
 impl Places {
     pub(super) fn of((width, height): (u16, u16), wanted: Wanted) -> Self {
-        let (least_width, least_height) = LEAST;
+        let (least_width, least_height) = MIN;
         if width < least_width || height < least_height {
             return Self {
                 is_too_small: true,
@@ -113,7 +113,7 @@ mod tests {
                 };
                 let places = Places::of((50, height), wanted);
                 if places.is_too_small {
-                    assert!(height < LEAST.1);
+                    assert!(height < MIN.1);
                     continue;
                 }
                 let Places {

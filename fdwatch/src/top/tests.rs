@@ -10,10 +10,10 @@ use ratatui::{
 use serde_json::json;
 
 use super::{
-    Message, Theme, Top, Update, Wish,
+    Action, Message, Theme, Top, Update,
     data::{self, Descriptors, Happened, News, Row, Status},
 };
-use crate::{agent::view::ProcessRow, diagnose::Severity};
+use crate::{agent::snapshot::ProcessRow, diagnose::Severity};
 
 const PLAIN: Theme = Theme {
     colour: false,
@@ -127,7 +127,7 @@ fn screen(top: &Top) -> Vec<String> {
         .collect()
 }
 
-fn press(top: &mut Top, code: KeyCode) -> Option<Wish> {
+fn press(top: &mut Top, code: KeyCode) -> Option<Action> {
     top.update(Message::Key(KeyEvent::new(code, KeyModifiers::NONE)))
 }
 
@@ -197,7 +197,7 @@ fn what_is_typed_is_looked_for_in_names_numbers_units_and_paths() {
     type_in(&mut top, "/200");
     press(&mut top, KeyCode::Enter);
     assert!(screen(&top)[3].contains("größe"));
-    assert_eq!(press(&mut top, KeyCode::Enter), Some(Wish::Open(200)));
+    assert_eq!(press(&mut top, KeyCode::Enter), Some(Action::Open(200)));
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn columns_sort_and_who_is_chosen_stays_so() {
     assert_eq!(top.rows[top.shown[0]].pid, 300);
     type_in(&mut top, "G");
     assert_eq!(top.rows[top.shown[0]].pid, 300);
-    assert_eq!(press(&mut top, KeyCode::Enter), Some(Wish::Open(200)));
+    assert_eq!(press(&mut top, KeyCode::Enter), Some(Action::Open(200)));
     press(&mut top, KeyCode::Esc);
     // A click on a title, and another.
     let mut click = |column, row| {
@@ -223,13 +223,13 @@ fn columns_sort_and_who_is_chosen_stays_so() {
     };
     assert_eq!(click(5, 2), None);
     assert_eq!(click(5, 4), None);
-    assert_eq!(click(5, 4), Some(Wish::Open(200)));
+    assert_eq!(click(5, 4), Some(Action::Open(200)));
 }
 
 #[test]
 fn a_process_shows_what_it_holds_twice_first() {
     let mut top = filled((80, 24));
-    assert_eq!(press(&mut top, KeyCode::Enter), Some(Wish::Open(100)));
+    assert_eq!(press(&mut top, KeyCode::Enter), Some(Action::Open(100)));
     top.update(Message::Update(Update::Table(Box::new(table(100)))));
     let story = vec!["opened again by the same thread".to_owned()];
     top.update(Message::Update(Update::Story(100, story)));
@@ -249,7 +249,7 @@ fn a_process_shows_what_it_holds_twice_first() {
     type_in(&mut top, "/2.log");
     assert!(screen(&top)[7].starts_with("           4"));
     press(&mut top, KeyCode::Esc);
-    assert_eq!(press(&mut top, KeyCode::Esc), Some(Wish::Close));
+    assert_eq!(press(&mut top, KeyCode::Esc), Some(Action::Close));
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn lists_are_bounded_and_say_so() {
         let found = news(id + 10, 1, "/x", Happened::Found);
         top.update(Message::Update(Update::News(vec![found])));
     }
-    assert_eq!(top.news.len(), super::MOST_NEWS);
+    assert_eq!(top.news.len(), super::MAX_NEWS);
     assert!(screen(&top)[16].contains("3,003 told"));
 }
 

@@ -22,9 +22,9 @@ use fdwatch::{
     agent::{
         alerts::{self, Pace, Setup},
         config::{Alerts, Endpoint},
-        event::{Event, Key, Measure, ThresholdReport, Told},
-        outlet::{Counts, Outlet},
-        view::Active,
+        event::{Event, EventKind, Key, Measure, ThresholdReport},
+        sink::{Sink, SinkStats},
+        snapshot::Active,
     },
     diagnose::{ProcessInfo, Severity},
     duplicates::Change,
@@ -42,8 +42,8 @@ const BOOT: u64 = 1_700_000_000_000_000_000;
 
 /// Alerts that run in a thread of their own.
 struct Running {
-    outlet: Option<Outlet>,
-    counts: Arc<Counts>,
+    outlet: Option<Sink>,
+    counts: Arc<SinkStats>,
     told: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
@@ -51,8 +51,8 @@ struct Running {
 
 impl Running {
     fn start(setup: Setup) -> Self {
-        let counts = Arc::new(Counts::default());
-        let (outlet, events) = Outlet::new("alerts", 4096, Arc::clone(&counts));
+        let counts = Arc::new(SinkStats::default());
+        let (outlet, events) = Sink::new("alerts", 4096, Arc::clone(&counts));
         let (told, is_told) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
         let own = Arc::clone(&counts);
@@ -108,7 +108,7 @@ fn event(key: u128, change: Change, severity: Severity, comm: &[u8]) -> Event {
         number: 1,
         at: Moment(1),
         wall_time: BOOT,
-        told: Told::Threshold(Box::new(report)),
+        told: EventKind::Threshold(Box::new(report)),
         json: json!({"schema": 1, "type": "threshold", "key": key.to_string()}).to_string(),
         key: Some(Key(key)),
     }

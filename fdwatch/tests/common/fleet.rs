@@ -13,9 +13,9 @@ use std::{
 use fdwatch::{
     agent::{
         config::Fleet,
-        event::{Event, Key, Told},
-        outlet::Counts,
-        shared::Shared,
+        event::{Event, EventKind, Key},
+        sink::SinkStats,
+        state::AgentState,
     },
     diagnose::{Cause, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
@@ -27,7 +27,7 @@ use fdwatch::{
         writer,
     },
     model::{FileType, Moment},
-    who::Who,
+    workload::Workload,
 };
 use tokio::{
     runtime::Runtime,
@@ -136,7 +136,7 @@ pub(crate) fn event(number: u64) -> Event {
         pid: 7,
         start_time: 5,
         comm: b"app".to_vec(),
-        who: Who::of(&format!("/system.slice/{PROGRAM}")),
+        workload: Workload::of(&format!("/system.slice/{PROGRAM}")),
         ..ProcessInfo::default()
     };
     // A signature of each thousand: up to twice as many are counted exactly.
@@ -150,7 +150,7 @@ pub(crate) fn event(number: u64) -> Event {
         number,
         at: Moment(number),
         wall_time: u64::from(NOW) * 1_000_000_000,
-        told: Told::Finding(Box::new(finding)),
+        told: EventKind::Finding(Box::new(finding)),
         json: format!("{{\"number\":{number}}}"),
         key: Some(Key(u128::from(number))),
     }
@@ -160,8 +160,8 @@ pub(crate) fn event(number: u64) -> Event {
 pub(crate) struct Writer {
     sender: mpsc::Sender<Arc<Event>>,
     stop: watch::Sender<bool>,
-    pub(crate) counts: Arc<Counts>,
-    shared: Arc<Shared>,
+    pub(crate) counts: Arc<SinkStats>,
+    shared: Arc<AgentState>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -169,8 +169,8 @@ impl Writer {
     pub(crate) fn start(config: Fleet, host: &str) -> Self {
         let (sender, receiver) = mpsc::channel(100_000);
         let (stop, stopped) = watch::channel(false);
-        let counts = Arc::new(Counts::default());
-        let (shared, _) = Shared::new();
+        let counts = Arc::new(SinkStats::default());
+        let (shared, _) = AgentState::new();
         let (kept, host, known) = (Arc::clone(&counts), host.to_owned(), Arc::clone(&shared));
         let thread = thread::spawn(move || {
             runtime().block_on(writer::run(config, host, receiver, kept, known, stopped));

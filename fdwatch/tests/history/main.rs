@@ -16,13 +16,13 @@ use common::{eventually, fdwatch, run};
 use fdwatch::{
     agent::{
         config,
-        event::{Event, Key, Told},
+        event::{Event, EventKind, Key},
         history::{
             History, HourlyCounts, State,
             read::{Occurrence, Reader},
         },
-        outlet::{Counts, Outlet},
-        view::ProcessRow,
+        sink::{Sink, SinkStats},
+        snapshot::ProcessRow,
     },
     diagnose::{Cause, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
@@ -58,7 +58,7 @@ fn told(number: u64, key: u128, change: Change, comm: &[u8], path: &[u8]) -> Eve
         at,
         wall_time,
         json: json.trim_end().to_owned(),
-        told: Told::Finding(Box::new(finding)),
+        told: EventKind::Finding(Box::new(finding)),
         key: Some(Key(key)),
     }
 }
@@ -66,7 +66,7 @@ fn told(number: u64, key: u128, change: Change, comm: &[u8], path: &[u8]) -> Eve
 /// A history that is written.
 struct Writing {
     history: History,
-    outlet: Outlet,
+    outlet: Sink,
     file: PathBuf,
     number: u64,
 }
@@ -81,8 +81,8 @@ impl Writing {
 
     fn with(config: config::History) -> Self {
         let file = config.file.clone();
-        let counts = Arc::new(Counts::default());
-        let (outlet, receiver) = Outlet::new("history", 100_000, Arc::clone(&counts));
+        let counts = Arc::new(SinkStats::default());
+        let (outlet, receiver) = Sink::new("history", 100_000, Arc::clone(&counts));
         let history = History::start(config, receiver, counts);
         Self {
             history,

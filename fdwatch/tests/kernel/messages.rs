@@ -3,10 +3,10 @@
 use std::{io, mem, ptr};
 
 /// The most descriptors in one message: `SCM_MAX_FD`, include/net/scm.h.
-pub(crate) const MOST: usize = 253;
+pub(crate) const MAX: usize = 253;
 
 /// Room for all of them in a control message, aligned as it must be.
-type Control = [u64; 2 + MOST / 2 + 1];
+type Control = [u64; 2 + MAX / 2 + 1];
 
 /// Sends descriptors.
 pub(crate) fn send(socket: i32, fds: &[i32]) -> io::Result<()> {

@@ -51,8 +51,8 @@ fn registers_and_stack_are_told_as_they_were() {
                         marks += 1;
                     }
                 }
-                Event::Birth(it) if it.header.tgid == tgid => next = 0,
-                Event::Death(it) if it.header.tgid == tgid => next = 0,
+                Event::FdOpen(it) if it.header.tgid == tgid => next = 0,
+                Event::FdClose(it) if it.header.tgid == tgid => next = 0,
                 _ => {}
             }
         }

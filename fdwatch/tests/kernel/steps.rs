@@ -6,7 +6,7 @@ use std::{ffi::CString, fs, thread};
 use fdwatch::probe::Lost;
 
 use crate::{
-    messages::{MOST, receive, receive_into, receive_several, send},
+    messages::{MAX, receive, receive_into, receive_several, send},
     truth::Truth,
     watching::Watching,
     worker::{Worker, end, is_worker, step},
@@ -108,8 +108,8 @@ unsafe fn calls(path: &CString, directory: &str) {
         assert_eq!(receive(sockets[1], libc::MSG_CMSG_CLOEXEC).unwrap(), 3);
         step("received");
 
-        send(sockets[0], &[one; MOST]).unwrap();
-        assert_eq!(receive(sockets[1], 0).unwrap(), MOST);
+        send(sockets[0], &[one; MAX]).unwrap();
+        assert_eq!(receive(sockets[1], 0).unwrap(), MAX);
         step("as many as a message takes");
 
         send(sockets[0], &[one, other, 40]).unwrap();

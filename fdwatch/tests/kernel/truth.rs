@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
 };
 
-use fdwatch::model::{Access, Model, Slot, Table};
+use fdwatch::model::{Access, FdEntry, Model, Table};
 
 /// A descriptor, as far as /proc shows it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -208,7 +208,7 @@ fn compare_descriptions(mut files: Vec<File>, differences: &mut Vec<Difference>)
     }
 }
 
-fn row((fd, slot): (u32, &Slot)) -> (u32, Row) {
+fn row((fd, slot): (u32, &FdEntry)) -> (u32, Row) {
     let row = Row {
         ino: slot.ino,
         access: slot.access().name(),

@@ -16,7 +16,7 @@ use fdwatch::{
     probe::{Lost, Options, Probe},
     proc,
 };
-use fdwatch_common::{Birth, Death, Event, SetCloexec};
+use fdwatch_common::{Event, FdClose, FdOpen, SetCloexec};
 
 use crate::truth::Difference;
 
@@ -121,8 +121,8 @@ impl Watching {
             let header = event.header();
             let is_same = Some(header.fd) == difference.fd;
             let is_about = match event {
-                Event::Birth(Birth { table, .. })
-                | Event::Death(Death { table, .. })
+                Event::FdOpen(FdOpen { table, .. })
+                | Event::FdClose(FdClose { table, .. })
                 | Event::SetCloexec(SetCloexec { table, .. }) => {
                     is_same && (tables.contains(table) || header.tgid == difference.tgid)
                 }

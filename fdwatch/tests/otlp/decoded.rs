@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use fdwatch::{
     agent::{
         config,
-        event::Told,
+        event::EventKind,
         metrics::{self, Kind, families},
     },
     probe::Lost,
@@ -24,7 +24,7 @@ use crate::{
     common::{self, eventually},
     exporter::{Exporter, PACE},
     receiver::{Receiver, ok},
-    told::{WALL_TIME, budget, event, finding, growth, threshold, view},
+    sent::{WALL_TIME, budget, event, finding, growth, threshold, view},
 };
 
 /// The messages as JSON, by the protocol's own description.
@@ -83,15 +83,15 @@ fn what_is_told_is_what_another_implementation_reads() {
         finding(),
         growth(),
         threshold(),
-        Told::Loss(Lost::default()),
+        EventKind::Loss(Lost::default()),
         budget(),
     ];
     for (number, told) in (1..).zip(told) {
-        exporter.outlet.offer(&Arc::new(event(number, told)));
+        exporter.sink.offer(&Arc::new(event(number, told)));
     }
     let mut long = event(6, threshold());
     long.json = format!("\"{}\"", "x".repeat(1 << 20));
-    exporter.outlet.offer(&Arc::new(long));
+    exporter.sink.offer(&Arc::new(long));
     exporter.counts([6, 0, 6, 0]);
 
     let got = receiver.got();

@@ -1,18 +1,18 @@
-//! The exporter that is tested, with the outlet that events come from.
+//! The exporter that is tested, with the sink that events come from.
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use fdwatch::agent::{
     config,
     otlp::{Export, Pace},
-    outlet::{Counts, Outlet},
-    shared::Shared,
+    sink::{Sink, SinkStats},
+    state::AgentState,
 };
 use tokio::sync::watch;
 
 use crate::{
     common::eventually,
-    told::{event, threshold},
+    sent::{event, threshold},
 };
 
 /// Quick, so that what is tried again is tried soon.
@@ -26,8 +26,8 @@ pub(crate) const PACE: Pace = Pace {
 
 /// An exporter that runs.
 pub(crate) struct Exporter {
-    pub(crate) outlet: Outlet,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) sink: Sink,
+    pub(crate) shared: Arc<AgentState>,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) thread: Option<JoinHandle<()>>,
 }
@@ -48,9 +48,9 @@ impl Exporter {
         interval: Duration,
         pace: Pace,
     ) -> Self {
-        let (shared, _questions) = Shared::new();
-        let counts = Arc::new(Counts::default());
-        let (outlet, events) = Outlet::new("otlp", queue, Arc::clone(&counts));
+        let (shared, _questions) = AgentState::new();
+        let counts = Arc::new(SinkStats::default());
+        let (sink, events) = Sink::new("otlp", queue, Arc::clone(&counts));
         let (stop, stopped) = watch::channel(false);
         let export = Export {
             config: config::Otlp {
@@ -65,7 +65,7 @@ impl Exporter {
         };
         let thread = export.spawn(events, stopped).unwrap();
         Self {
-            outlet,
+            sink,
             shared,
             stop,
             thread: Some(thread),
@@ -74,14 +74,14 @@ impl Exporter {
 
     pub(crate) fn offer(&self, numbers: impl IntoIterator<Item = u64>) {
         for number in numbers {
-            self.outlet.offer(&Arc::new(event(number, threshold())));
+            self.sink.offer(&Arc::new(event(number, threshold())));
         }
     }
 
     /// Waits until so much was taken, dropped, delivered and given up.
     pub(crate) fn counts(&self, expected: [u64; 4]) {
         eventually(&format!("{expected:?}"), || {
-            (self.outlet.counts.now() == expected).then_some(())
+            (self.sink.counts.now() == expected).then_some(())
         });
     }
 

@@ -10,7 +10,7 @@ mod common;
 mod decoded;
 mod exporter;
 mod receiver;
-mod told;
+mod sent;
 
 use std::{
     fs,
@@ -25,8 +25,8 @@ use common::{eventually, program};
 use fdwatch::agent::{
     config,
     otlp::{Export, Pace},
-    outlet::Outlet,
-    shared::Shared,
+    sink::Sink,
+    state::AgentState,
 };
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceResponse,
@@ -36,7 +36,7 @@ use tokio::sync::watch;
 
 use exporter::{Exporter, PACE};
 use receiver::{Answer, OPENSSL, Receiver, Secured, certificate, numbers, ok, silent};
-use told::view;
+use sent::view;
 
 #[test]
 fn nothing_is_lost_while_the_receiver_is_away() {
@@ -183,9 +183,9 @@ fn what_is_left_at_the_end_is_sent() {
 
 #[test]
 fn a_token_that_cannot_be_read_is_said() {
-    let (shared, _questions) = Shared::new();
+    let (shared, _questions) = AgentState::new();
     let (_stop, stopped) = watch::channel(false);
-    let (_outlet, events) = Outlet::new("otlp", 1, Arc::default());
+    let (_outlet, events) = Sink::new("otlp", 1, Arc::default());
     let export = Export {
         config: config::Otlp {
             endpoint: config::Endpoint {

@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-use crate::{common, told::WALL_TIME};
+use crate::{common, sent::WALL_TIME};
 
 /// What a receiver got.
 #[derive(Clone, Debug)]

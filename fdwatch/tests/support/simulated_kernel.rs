@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fdwatch_common::{
-    Birth, CLOEXEC, CLONED_THREAD, Death, EVERY_THREAD, Exec, Exit, Fork, Header, INLINE_WORDS,
+    CLOEXEC, CLONED_THREAD, EVERY_THREAD, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS,
     Kind, NO_CALL, SHARED_TABLE, SetCloexec, TableBits, WORDS_PER_CHUNK,
 };
 
@@ -25,7 +25,7 @@ pub(crate) const INIT: u32 = 1;
 const PID_MAX: u32 = 24;
 
 /// More tasks are not made.
-const MOST_TASKS: usize = 10;
+const MAX_TASKS: usize = 10;
 
 /// `files_struct` of the kernel's own threads, from which the first process comes.
 const KERNEL_TABLE: u64 = 0xffff_8000_0000_0000;
@@ -175,7 +175,7 @@ impl Kernel {
     }
 
     fn new_pid(&mut self) -> Option<u32> {
-        if self.live().count() >= MOST_TASKS {
+        if self.live().count() >= MAX_TASKS {
             return None;
         }
         let used: BTreeSet<_> = self.live().map(|task| self.tasks[task].tid).collect();
@@ -234,8 +234,8 @@ impl Kernel {
         let table = self.table(task);
         let (file, cloexec) = (table.open[&fd], table.cloexec.contains(&fd));
         let flags = if cloexec { CLOEXEC } else { 0 };
-        let birth = Birth {
-            header: self.header(task, Kind::Birth, fd, flags),
+        let birth = FdOpen {
+            header: self.header(task, Kind::FdOpen, fd, flags),
             table: self.tasks[task].table,
             payload: payload(file),
         };
@@ -244,8 +244,8 @@ impl Kernel {
 
     /// `by` closes a descriptor.
     pub(crate) fn close(&mut self, by: usize, fd: u32, gap: Gap) {
-        let death = Death {
-            header: self.header(by, Kind::Death, fd, 0),
+        let death = FdClose {
+            header: self.header(by, Kind::FdClose, fd, 0),
             table: self.tasks[by].table,
             file: self.table(by).open[&fd].address,
         };
@@ -266,8 +266,8 @@ impl Kernel {
         self.table(task).expand(fd);
         self.table(task).open.insert(fd, file);
         self.table(task).mark(fd, false);
-        let death = Death {
-            header: self.header(other, Kind::Death, fd, 0),
+        let death = FdClose {
+            header: self.header(other, Kind::FdClose, fd, 0),
             table,
             file: file.address,
         };

@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::{
     notice::Notice,
-    teller::{Alert, Status},
+    state::{Alert, Status},
     webhook::post,
     worker::Sent,
 };
 use crate::report::time::rfc3339;
 
 /// Alerts that are posted at once.
-const MOST_AT_ONCE: usize = 256;
+const MAX_AT_ONCE: usize = 256;
 
 /// An Alertmanager.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Alertmanager {
     /// Tells it of all there are once more: what it does not hear of again is over for it.
     pub(super) async fn remind(&self, notices: &[Arc<Notice>]) -> Sent {
         let mut last = Sent::delivered();
-        for some in notices.chunks(MOST_AT_ONCE) {
+        for some in notices.chunks(MAX_AT_ONCE) {
             let posted: Vec<_> = some
                 .iter()
                 .map(|notice| self.posted(notice, None))

@@ -8,13 +8,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{notice::bounded, teller::Alert, webhook::json, worker::Sent};
+use super::{notice::bounded, state::Alert, webhook::json, worker::Sent};
 
 /// What of its standard error is read at most: bytes. Then that is closed.
-const MOST_READ: usize = 1 << 20;
+const MAX_READ: usize = 1 << 20;
 
 /// And what of that is shown, in characters.
-const MOST_SHOWN: usize = 400;
+const MAX_SHOWN: usize = 400;
 
 /// What a program gets to see of the agent's environment.
 const PASSED: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
@@ -109,12 +109,12 @@ async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
     };
     let mut buffer = [0; 4096];
     let mut read = 0;
-    while read < MOST_READ {
+    while read < MAX_READ {
         match stderr.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
             Ok(count) => {
                 read += count;
-                let room = (4 * MOST_SHOWN).saturating_sub(said.len());
+                let room = (4 * MAX_SHOWN).saturating_sub(said.len());
                 said.extend_from_slice(&buffer[..count.min(room)]);
             }
         }
@@ -125,7 +125,7 @@ fn words(said: &[u8]) -> String {
     if said.is_empty() {
         return String::new();
     }
-    format!("; it said: {}", bounded(said.trim_ascii(), MOST_SHOWN))
+    format!("; it said: {}", bounded(said.trim_ascii(), MAX_SHOWN))
 }
 
 /// A process group that is killed if it is not spared, also where the agent ends meanwhile.

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use tokio::net::UnixDatagram;
 
 use super::{
-    teller::{Alert, Status},
+    state::{Alert, Status},
     worker::Sent,
 };
 use crate::diagnose::Severity;

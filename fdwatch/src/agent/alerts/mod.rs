@@ -7,9 +7,9 @@
 mod alertmanager;
 mod command;
 mod journald;
-mod kept;
 mod notice;
-mod teller;
+mod state;
+mod store;
 mod webhook;
 mod worker;
 
@@ -32,12 +32,12 @@ use tokio::{
 pub use self::journald::{FIRING_ID, RESOLVED_ID, SOCKET as JOURNAL};
 use self::{
     journald::Journal,
-    kept::{Kept, Told},
     notice::Notice,
-    teller::{Alert, MINUTE, Now, Outcome, Teller},
-    worker::{Done, Job, MOST_WAITING, Receiver, Sent, work},
+    state::{Alert, AlertState, MINUTE, Now, Outcome},
+    store::{AlertStore, Told},
+    worker::{Done, Job, MAX_WAITING, Receiver, Sent, work},
 };
-use super::{config, event::Event, outlet::Counts, view::Active};
+use super::{config, event::Event, sink::SinkStats, snapshot::Active};
 use crate::{duplicates::Change, proc};
 
 /// What alerts need to know beyond the configuration.
@@ -199,7 +199,7 @@ impl Named {
 /// One who is told: what it is to be told, and the way there.
 struct Sink {
     name: Named,
-    teller: Teller,
+    teller: AlertState,
     takes_updates: bool,
     jobs: mpsc::Sender<Job>,
     /// Whether the last sending failed, and that was said.
@@ -218,25 +218,25 @@ struct Sink {
 pub async fn run(
     setup: Setup,
     events: mpsc::Receiver<Arc<Event>>,
-    counts: Arc<Counts>,
+    counts: Arc<SinkStats>,
     first_snapshot_told: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let receivers = setup.receivers()?;
-    let mut kept = Kept::new(setup.state.clone());
+    let mut kept = AlertStore::new(setup.state.clone());
     let mut told = kept.read();
-    let (done, outcomes) = mpsc::channel(MOST_WAITING);
+    let (done, outcomes) = mpsc::channel(MAX_WAITING);
     let (end, ended) = watch::channel(false);
     let mut workers = JoinSet::new();
     let host: Arc<str> = Arc::from(setup.host.as_str());
     let mut sinks = Vec::new();
     for (by, (name, receiver)) in receivers.into_iter().enumerate() {
         let takes_updates = receiver.takes_updates();
-        let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let before = told.remove(&name.kept).unwrap_or_default();
         let most = setup.config.most_per_minute;
         sinks.push(Sink {
-            teller: Teller::new(most, takes_updates, before),
+            teller: AlertState::new(most, takes_updates, before),
             name,
             takes_updates,
             jobs,
@@ -271,7 +271,7 @@ pub async fn run(
 struct Desk {
     setup: Setup,
     sinks: Vec<Sink>,
-    counts: Arc<Counts>,
+    counts: Arc<SinkStats>,
     began: Instant,
     /// Whether the file has all that was told.
     is_kept: bool,
@@ -282,7 +282,7 @@ impl Desk {
         mut self,
         mut events: mpsc::Receiver<Arc<Event>>,
         mut outcomes: mpsc::Receiver<Done>,
-        kept: &mut Kept,
+        kept: &mut AlertStore,
         mut first_snapshot_told: watch::Receiver<bool>,
         mut stop: watch::Receiver<bool>,
     ) {
@@ -375,7 +375,7 @@ impl Desk {
             }
         }
         if change == Change::Gone {
-            // Told at once, if there is room.
+            // Sent at once, if there is room.
             self.hand_due(now);
         }
     }
@@ -394,7 +394,7 @@ impl Desk {
         let Some(key) = done.key else {
             return;
         };
-        Counts::add(counter, 1);
+        SinkStats::add(counter, 1);
         self.is_kept = false;
         let again = now.at.saturating_add(nanoseconds(pace.rest));
         let next = sink.teller.outcome(key, done.sent.outcome, again, now);
@@ -402,7 +402,7 @@ impl Desk {
         self.hand_due(now);
     }
 
-    fn due(&mut self, kept: &mut Kept) {
+    fn due(&mut self, kept: &mut AlertStore) {
         let now = self.now();
         self.hand_due(now);
         for sink in &mut self.sinks {
@@ -441,7 +441,7 @@ impl Desk {
         self.hand_due(now);
     }
 
-    fn keep(&mut self, kept: &mut Kept) {
+    fn keep(&mut self, kept: &mut AlertStore) {
         let told: Told = self
             .sinks
             .iter()
@@ -457,13 +457,13 @@ impl Desk {
 
 impl Sink {
     /// Hands on what is to be sent. Where there is no room, it is as if it had been tried in vain.
-    fn hand(&mut self, alert: Option<Alert>, pace: &Pace, now: Now, counts: &Counts) {
+    fn hand(&mut self, alert: Option<Alert>, pace: &Pace, now: Now, counts: &SinkStats) {
         let Some(alert) = alert else {
             return;
         };
         let key = alert.notice.key;
         if self.jobs.try_send(Job::Send(alert)).is_err() {
-            Counts::add(&counts.dropped, 1);
+            SinkStats::add(&counts.dropped, 1);
             let again = now.at.saturating_add(nanoseconds(pace.rest));
             // What comes next comes with what is due.
             self.teller.outcome(key, Outcome::Failed, again, now);
@@ -503,10 +503,10 @@ impl Sink {
         }
     }
 
-    fn count_held_back(&mut self, counts: &Counts) {
+    fn count_held_back(&mut self, counts: &SinkStats) {
         let more = self.teller.held_back - self.held_back_said;
         if more > 0 {
-            Counts::add(&counts.dropped, more);
+            SinkStats::add(&counts.dropped, more);
             self.held_back_said = self.teller.held_back;
             tracing::warn!(
                 "more alerts than are sent in {} s: some are held back from {}",

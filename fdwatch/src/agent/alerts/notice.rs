@@ -4,17 +4,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::event::{Event, Key, Measure, ThresholdReport, Told},
+    agent::event::{Event, EventKind, Key, Measure, ThresholdReport},
     diagnose::{Finding, ProcessInfo, Severity},
     plural::{counted, either, noun},
     report::{Escaped, GrowthReport, path, size},
 };
 
 /// Characters of a path, and of a summary's path.
-const MOST_PATH: usize = 512;
+const MAX_PATH: usize = 512;
 
 /// Characters of other names.
-const MOST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 
 /// What is told. Of one key, it stays as it was told first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,10 +54,10 @@ impl Notice {
         let severity = event.told.severity()?;
         let process = event.told.process()?;
         let (cause, path, summary, advice) = match &event.told {
-            Told::Finding(finding) => of_finding(finding),
-            Told::Growth(report) => of_growth(report),
-            Told::Threshold(report) => of_threshold(report),
-            Told::Loss(_) | Told::Budget(_) => return None,
+            EventKind::Finding(finding) => of_finding(finding),
+            EventKind::Growth(report) => of_growth(report),
+            EventKind::Threshold(report) => of_threshold(report),
+            EventKind::Loss(_) | EventKind::Budget(_) => return None,
         };
         Some(Self {
             key: event.key?,
@@ -65,12 +65,12 @@ impl Notice {
             severity,
             cause: cause.to_owned(),
             pid: process.pid,
-            comm: bounded(&process.comm, MOST_NAME),
+            comm: bounded(&process.comm, MAX_NAME),
             unit: process
-                .who
+                .workload
                 .unit
                 .as_ref()
-                .map(|unit| bounded(unit.as_bytes(), MOST_NAME)),
+                .map(|unit| bounded(unit.as_bytes(), MAX_NAME)),
             path,
             summary: format!("{}: {summary}", who(process)),
             advice,
@@ -115,7 +115,7 @@ impl Notice {
 }
 
 fn of_finding(finding: &Finding) -> (&'static str, Option<String>, String, String) {
-    let name = bounded_text(&path(&finding.file), MOST_PATH);
+    let name = bounded_text(&path(&finding.file), MAX_PATH);
     let summary = match finding.fds.len() {
         0 => format!("{name} ({})", finding.cause.name()),
         1 => format!("holds {name} ({})", finding.cause.name()),
@@ -182,11 +182,7 @@ fn advice_of(process: &ProcessInfo) -> String {
 }
 
 fn who(process: &ProcessInfo) -> String {
-    format!(
-        "{} (pid {})",
-        bounded(&process.comm, MOST_NAME),
-        process.pid
-    )
+    format!("{} (pid {})", bounded(&process.comm, MAX_NAME), process.pid)
 }
 
 /// Bytes of a stranger's choice as so many characters at most: of more, the beginning and the end.

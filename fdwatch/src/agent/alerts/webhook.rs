@@ -3,11 +3,11 @@
 use reqwest::{Client, StatusCode, header};
 use serde::Serialize;
 
-use super::{teller::Alert, worker::Sent};
+use super::{state::Alert, worker::Sent};
 use crate::report::time::rfc3339;
 
 /// An event that is larger than that stays out: bytes.
-const MOST_EVENT: usize = 256 << 10;
+const MAX_EVENT: usize = 256 << 10;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -34,7 +34,7 @@ struct Body<'a> {
 pub(super) fn json(alert: &Alert, host: &str) -> serde_json::Result<String> {
     let notice = &alert.notice;
     let event = alert.event.as_ref().map(|event| event.json.as_str());
-    let fits = event.filter(|json| json.len() <= MOST_EVENT);
+    let fits = event.filter(|json| json.len() <= MAX_EVENT);
     let body = serde_json::to_string(&Body {
         status: alert.status.name(),
         key: notice.key.to_string(),

@@ -20,16 +20,16 @@ use super::{
     command,
     journald::Journal,
     notice::Notice,
-    teller::{Alert, Outcome},
+    state::{Alert, Outcome},
     webhook,
 };
 use crate::agent::{client::client, config::Endpoint, event::Key};
 
 /// Alerts that wait for one who is told.
-pub(super) const MOST_WAITING: usize = 64;
+pub(super) const MAX_WAITING: usize = 64;
 
 /// Commands that run at once.
-const MOST_COMMANDS: usize = 4;
+const MAX_COMMANDS: usize = 4;
 
 /// What came of sending.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Receiver {
 
     const fn most_at_once(&self) -> usize {
         match self {
-            Self::Command(_) => MOST_COMMANDS,
+            Self::Command(_) => MAX_COMMANDS,
             _ => 1,
         }
     }

@@ -23,7 +23,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use subtle::ConstantTimeEq as _;
 
 use super::{page, peer::Lookups, routes};
-use crate::agent::shared::Shared;
+use crate::agent::state::AgentState;
 
 /// A token is at least so long: what is shorter can be guessed.
 const SHORTEST_TOKEN: usize = 16;
@@ -104,7 +104,7 @@ impl Ends {
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) token: Option<Token>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<AgentState>,
     pub(super) lookups: Arc<Lookups>,
 }
 
@@ -132,10 +132,10 @@ pub(super) async fn check(
         }
     };
     if may == Some(true) {
-        Shared::count(&gate.shared.api.requests);
+        AgentState::count(&gate.shared.api.requests);
         return next.run(request).await;
     }
-    Shared::count(&gate.shared.api.refused);
+    AgentState::count(&gate.shared.api.refused);
     if may.is_none() {
         let words = "too many new connections over loopback to tell whose they are: try again later, use one for all requests, or show the token";
         return routes::error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();

@@ -15,7 +15,7 @@ use super::{
     routes::{Refusal, State, bad, typed},
 };
 use crate::{
-    agent::{shared::Shared, view::View},
+    agent::{snapshot::Snapshot, state::AgentState},
     diagnose::Severity,
     proc,
     report::SCHEMA,
@@ -52,10 +52,10 @@ pub(super) async fn health(
     }
     let of = |severity: Severity| by_severity[severity as usize];
     let reporter = state.reporter();
-    let account = &view.account;
-    let drift = account.statistics.drift;
-    let outlets = state.shared.outlets();
-    let outlets = outlets.iter().map(|(name, counts)| {
+    let stats = &view.stats;
+    let drift = stats.statistics.drift;
+    let sinks = state.shared.sinks();
+    let sinks = sinks.iter().map(|(name, counts)| {
         let [taken, dropped, delivered, failed] = counts.now();
         let counts =
             json!({"taken": taken, "dropped": dropped, "delivered": delivered, "failed": failed});
@@ -71,19 +71,19 @@ pub(super) async fn health(
         "troubles": troubles.iter().map(|(what, reason)| json!({"of": what, "reason": reason})).collect::<Vec<_>>(),
         "version": env!("CARGO_PKG_VERSION"),
         "kernel": crate::probe::host::kernel_release(),
-        "duration": crate::report::time::seconds(account.duration),
-        "processes": account.processes,
-        "descriptors": account.descriptors,
+        "duration": crate::report::time::seconds(stats.duration),
+        "processes": stats.processes,
+        "descriptors": stats.descriptors,
         "findings": {"info": of(Severity::Info), "warning": of(Severity::Warning), "critical": of(Severity::Critical)},
-        "told": {"found": account.found, "changed": account.changed, "gone": account.gone, "ignored": view.ignored},
-        "events": account.statistics.events(),
-        "lost": account.lost.total(),
+        "told": {"found": stats.found, "changed": stats.changed, "gone": stats.gone, "ignored": view.ignored},
+        "events": stats.statistics.events(),
+        "lost": stats.lost.total(),
         "drift": drift.total(),
         "audits": drift.audits,
-        "budget": {"sheds": account.shedding.name(), "max_cpu": view.budget_percent, "cpu": (view.used_percent * 100.0).round() / 100.0},
-        "cpu_seconds": account.usage.user + account.usage.system,
+        "budget": {"sheds": stats.shedding.name(), "max_cpu": view.budget_percent, "cpu": (view.used_percent * 100.0).round() / 100.0},
+        "cpu_seconds": stats.usage.user + stats.usage.system,
         "rss_bytes": view.rss,
-        "outlets": outlets.collect::<serde_json::Map<_, _>>(),
+        "outlets": sinks.collect::<serde_json::Map<_, _>>(),
         "api": {
             "requests": state.shared.api.requests.load(Relaxed),
             "refused": state.shared.api.refused.load(Relaxed),
@@ -101,7 +101,7 @@ struct Health {
 }
 
 impl Health {
-    fn of(shared: &Shared, view: &View) -> Self {
+    fn of(shared: &AgentState, view: &Snapshot) -> Self {
         let mut troubles = shared.troubles();
         let age = crate::report::time::seconds(proc::boottime().saturating_sub(view.at.0));
         if age > STALE {
@@ -112,7 +112,7 @@ impl Health {
                 troubles,
             };
         }
-        let shedding = view.account.shedding;
+        let shedding = view.stats.shedding;
         if shedding != crate::budget::Shedding::Nothing {
             troubles.push((
                 "budget".to_owned(),
@@ -147,8 +147,8 @@ pub(super) async fn version(
             "severity": watch.severity.name(),
             "all_types": watch.all_types,
         },
-        "processes": view.account.processes,
-        "descriptors": view.account.descriptors,
+        "processes": view.stats.processes,
+        "descriptors": view.stats.descriptors,
     });
     Ok(Json(body).into_response())
 }

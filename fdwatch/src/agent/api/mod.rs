@@ -41,11 +41,11 @@ use self::{
     access::{Ends, Peer},
     routes::router,
 };
-use super::{config, shared::Shared};
+use super::{config, state::AgentState};
 use crate::proc;
 
 /// Connections there may be at once.
-const MOST_CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 128;
 
 /// Until when a request's head must have come, after the last answer or since the connection came, or
 /// a handshake be done. There is no such limit while an answer is on its way: who reads events has
@@ -103,7 +103,7 @@ impl Listeners {
             let listener = std::net::TcpListener::bind(address)
                 .with_context(|| format!("cannot listen on {address}"))?;
             listener.set_nonblocking(true)?;
-            socket2::SockRef::from(&listener).set_send_buffer_size(MOST_HELD)?;
+            socket2::SockRef::from(&listener).set_send_buffer_size(MAX_HELD)?;
             Ok(listener)
         });
         let tcp = tcp.collect::<Result<Vec<_>>>()?;
@@ -149,7 +149,7 @@ impl Listeners {
         } = self;
         let server = Server {
             shared: Arc::clone(&state.shared),
-            connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             router: router(state, token),
             stop: stop.clone(),
         };
@@ -171,7 +171,7 @@ impl Listeners {
         if let Some(path) = path {
             let _ = fs::remove_file(path);
         }
-        let every = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
+        let every = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
         let _ = timeout(LINGER, server.connections.acquire_many(every)).await;
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Listeners {
 #[derive(Clone)]
 struct Server {
     router: Router,
-    shared: Arc<Shared>,
+    shared: Arc<AgentState>,
     connections: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
@@ -219,7 +219,7 @@ impl Server {
             tokio::task::spawn_local(async move {
                 match timeout(HEAD, tls.accept(stream)).await {
                     Ok(Ok(stream)) => server.begin(stream, peer),
-                    _ => Shared::count(&server.shared.api.refused),
+                    _ => AgentState::count(&server.shared.api.refused),
                 }
             });
         }
@@ -227,7 +227,7 @@ impl Server {
 
     fn begin(&self, stream: impl AsyncRead + AsyncWrite + 'static, peer: Peer) {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            Shared::count(&self.shared.api.refused);
+            AgentState::count(&self.shared.api.refused);
             return;
         };
         let router = self.router.clone().layer(Extension(peer));
@@ -263,7 +263,7 @@ impl Server {
 /// What the kernel holds for who does not read, of each connection: bytes. By itself it takes megabytes
 /// (`tcp_wmem`), of all connections together half a gigabyte. Connections that come by a listener inherit
 /// its bound (`sk_clone_lock`, net/core/sock.c).
-const MOST_HELD: usize = 256 << 10;
+const MAX_HELD: usize = 256 << 10;
 
 /// There may be no descriptors left: it is tried again soon, and not at once.
 async fn accept_failed(error: &io::Error) {

@@ -9,7 +9,7 @@ use std::{
 use procfs::net::{TcpNetEntry, TcpState};
 
 /// Look-ups in one second: each goes through all of the host's sockets.
-const MOST: u32 = 20;
+const MAX: u32 = 20;
 
 /// Asks the kernel's table of sockets, so often and no more.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Lookups {
             *counted = (Instant::now(), 0);
         }
         counted.1 += 1;
-        counted.1 <= MOST
+        counted.1 <= MAX
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Parser;
 use crate::{cli::Filters, filter::Filter};
 
 /// A query may have so many parts.
-const MOST_PARTS: usize = 64;
+const MAX_PARTS: usize = 64;
 
 /// How an answer is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +57,8 @@ pub(super) fn read(query: Option<&str>, known: &[&str], filters: bool) -> Result
     let mut words = Vec::new();
     for (count, (name, value)) in form_urlencoded::parse(query.unwrap_or("").as_bytes()).enumerate()
     {
-        if count >= MOST_PARTS {
-            return Err(format!("more than {MOST_PARTS} parameters"));
+        if count >= MAX_PARTS {
+            return Err(format!("more than {MAX_PARTS} parameters"));
         }
         let bad = || format!("{name}: '{value}' is not one of its values");
         if known.contains(&&*name) {

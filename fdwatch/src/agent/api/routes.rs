@@ -30,13 +30,13 @@ use super::{
 use crate::{
     agent::{
         config,
-        event::Told,
+        event::EventKind,
         metrics,
-        shared::{Question, Shared},
-        view::{Active, ProcessRow},
+        snapshot::{Active, ProcessRow},
+        state::{AgentState, LoopRequest},
     },
     cli::Target,
-    fleet::{rows, written},
+    fleet::{open_for_write, rows},
     investigate::Supervisords,
     proc,
     report::{Format, Reporter, SCHEMA},
@@ -44,10 +44,10 @@ use crate::{
 
 /// Objects in one answer, if nothing else is asked for, and at the most.
 const LIMIT: usize = 200;
-const MOST: usize = 10_000;
+const MAX: usize = 10_000;
 
 /// Processes in one answer, at the most: each is asked of /proc.
-const MOST_PROCESSES: usize = 1000;
+const MAX_PROCESSES: usize = 1000;
 
 /// How long the live loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct State {
     /// What the live loop hands out.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<AgentState>,
     /// `[metrics]` of the configuration.
     pub metrics: config::Metrics,
     /// What is watched, for those who ask if it is enough for them.
@@ -70,7 +70,11 @@ pub struct State {
 impl State {
     /// See the fields. `reporter` is one whose names for descriptions are those of the events.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, config: &config::Config, reporter: Reporter<io::Sink>) -> Self {
+    pub fn new(
+        shared: Arc<AgentState>,
+        config: &config::Config,
+        reporter: Reporter<io::Sink>,
+    ) -> Self {
         Self {
             shared,
             metrics: config.metrics.clone(),
@@ -209,7 +213,7 @@ fn busy() -> Refusal {
 
 async fn ask<T>(
     state: &State,
-    question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    question: impl FnOnce(oneshot::Sender<T>) -> LoopRequest,
 ) -> Result<T, Refusal> {
     let (sender, receiver) = oneshot::channel();
     if !state.shared.ask(question(sender)) {
@@ -228,10 +232,10 @@ async fn findings(
 ) -> Result<Response, Refusal> {
     let query = query::read(query.as_deref(), &["format", "limit"], true).map_err(bad)?;
     let mut active = state.shared.active();
-    active.retain(|active| query.filter.wants_told(&active.last.told));
+    active.retain(|active| active.last.told.is_wanted(&query.filter));
     active.sort_by_key(|active| std::cmp::Reverse((active.last.told.severity(), active.since)));
     let all = active.len();
-    active.truncate(limit(&query, MOST));
+    active.truncate(limit(&query, MAX));
     let more = all - active.len();
     let reporter = state.reporter().to(io::sink(), Format::Text);
     let (before, between, after) = match query.shape {
@@ -276,7 +280,7 @@ fn finding(active: &Active, shape: Shape, reporter: &Reporter<io::Sink>) -> Vec<
         return reporter.into_output();
     }
     let json = &active.last.json;
-    if matches!(active.last.told, Told::Growth(_)) {
+    if matches!(active.last.told, EventKind::Growth(_)) {
         return json.as_bytes().to_vec();
     }
     let object = json.strip_suffix('}').unwrap_or(json);
@@ -290,8 +294,8 @@ async fn processes(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
-    let most = limit(&query, MOST_PROCESSES);
-    let rows = ask(&state, |answer| Question::Processes { most, answer }).await?;
+    let most = limit(&query, MAX_PROCESSES);
+    let rows = ask(&state, |answer| LoopRequest::Processes { most, answer }).await?;
     let rows = tokio::task::spawn_blocking(move || rows.into_iter().map(completed).collect());
     let rows: Vec<ProcessRow> = rows.await.unwrap_or_default();
     let view = state.shared.view();
@@ -301,7 +305,7 @@ async fn processes(
         "schema": SCHEMA,
         "type": "processes",
         "time": reporter.clock.rfc3339(view.at),
-        "more": view.account.processes.saturating_sub(rows.len()),
+        "more": view.stats.processes.saturating_sub(rows.len()),
         "processes": shown,
     });
     Ok(Json(body).into_response())
@@ -313,8 +317,8 @@ fn completed(mut row: ProcessRow) -> ProcessRow {
         && let Some(process) = proc::process(row.pid, row.start_time)
     {
         row.uid = process.uid;
-        row.unit = process.who.unit;
-        row.limit = process.most_fds;
+        row.unit = process.workload.unit;
+        row.limit = process.fd_limit;
     }
     row
 }
@@ -352,7 +356,7 @@ async fn fds(
 ) -> Result<Response, Refusal> {
     let pid = pid(&asked)?;
     let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
-    let answer = ask(&state, |answer| Question::Table { pid, answer }).await?;
+    let answer = ask(&state, |answer| LoopRequest::Table { pid, answer }).await?;
     let answer = answer.ok_or_else(|| no_process(pid))?;
     let supervisords = Arc::clone(&state.supervisords);
     // /proc is asked for each descriptor, which takes its time.
@@ -376,7 +380,7 @@ async fn written(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
-    let (mounts, found) = written::look(&state.shared).await.ok_or_else(busy)?;
+    let (mounts, found) = open_for_write::look(&state.shared).await.ok_or_else(busy)?;
     let (time, host) = {
         let reporter = state.reporter();
         let time = reporter.clock.rfc3339_of(proc::wall_time());
@@ -386,12 +390,12 @@ async fn written(
     // /proc is asked for each process.
     let rows = {
         let host = host.clone();
-        tokio::task::spawn_blocking(move || written::rows(&found.open, &mounts, &host, 0))
+        tokio::task::spawn_blocking(move || open_for_write::rows(&found.open, &mounts, &host, 0))
     };
     let rows = rows
         .await
         .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
-    let most = limit(&query, MOST);
+    let most = limit(&query, MAX);
     let files = rows.iter().take(most).map(|row| {
         json!({
             "network": row.network,
@@ -423,7 +427,7 @@ async fn explain(
     let query = query::read(query.as_deref(), &["format", "target"], false).map_err(bad)?;
     let target = query.target.as_deref().map(absolute_target).transpose();
     let target = target.map_err(bad)?;
-    let answer = ask(&state, |answer| Question::Explain {
+    let answer = ask(&state, |answer| LoopRequest::Explain {
         pid,
         target,
         answer,
@@ -463,11 +467,11 @@ async fn summary(
     let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
     let view = state.shared.view();
     if query.shape == Shape::Text {
-        let text = crate::report::summary_text(&view.account) + "\n";
+        let text = crate::report::summary_text(&view.stats) + "\n";
         return Ok(typed(Shape::Text, text));
     }
     state.show(query.shape, |reporter| {
-        reporter.summary(&view.account, view.at)
+        reporter.summary(&view.stats, view.at)
     })
 }
 

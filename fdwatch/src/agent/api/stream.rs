@@ -25,13 +25,13 @@ use super::{
     routes::{State, error},
 };
 use crate::{
-    agent::{event::Event, shared::Shared},
+    agent::{event::Event, state::AgentState},
     filter::Filter,
     report::{Format, Reporter, SCHEMA},
 };
 
 /// Readers there may be at once.
-const MOST_READERS: u64 = 32;
+const MAX_READERS: u64 = 32;
 
 /// So often something is sent, for both ends to know that the other is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The answer: it does not end.
 pub(super) fn answer(state: &State, query: Query) -> Response {
     let readers = &state.shared.api.readers;
-    if readers.fetch_add(1, Relaxed) >= MOST_READERS {
+    if readers.fetch_add(1, Relaxed) >= MAX_READERS {
         readers.fetch_sub(1, Relaxed);
         let words = "too many readers of events: try again later";
         return error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
@@ -82,7 +82,7 @@ pub(super) fn answer(state: &State, query: Query) -> Response {
             if shape == Shape::Lines {
                 let view = state.shared.view();
                 let mut reporter = state.reporter().to(Vec::new(), Format::Json);
-                if reporter.started(&view.account, view.at).is_ok() {
+                if reporter.started(&view.stats, view.at).is_ok() {
                     first = reporter.into_output();
                 }
             }
@@ -125,11 +125,11 @@ impl Reader {
                 return None;
             }
             Some(match item {
-                Ok(event) if self.filter.wants_told(&event.told) => Some(Item::Event(event)),
+                Ok(event) if event.told.is_wanted(&self.filter) => Some(Item::Event(event)),
                 Ok(_) => None,
                 Err(BroadcastStreamRecvError::Lagged(missed)) => {
                     self.is_dropped = true;
-                    Shared::count(&self.reading.0.api.slow_readers);
+                    AgentState::count(&self.reading.0.api.slow_readers);
                     Some(Item::Dropped(missed))
                 }
             })
@@ -139,7 +139,7 @@ impl Reader {
 }
 
 /// A reader is counted for as long as it is there.
-struct Reading(Arc<Shared>);
+struct Reading(Arc<AgentState>);
 
 impl Drop for Reading {
     fn drop(&mut self) {

@@ -17,7 +17,7 @@ use rustls::{
 use thiserror::Error;
 
 use super::{
-    Config, FILE, Mistake,
+    Config, ConfigError, FILE,
     read::{FileKind, NamedFile, read_all},
 };
 use crate::report::escape::Escaped;
@@ -37,7 +37,7 @@ pub struct Loaded {
     /// That.
     pub config: Config,
     /// What is no mistake, and yet hardly what was meant.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<ConfigError>,
 }
 
 /// Why there is none.
@@ -57,11 +57,11 @@ pub enum Failure {
         /// The file.
         path: PathBuf,
         /// All there are.
-        mistakes: Vec<Mistake>,
+        mistakes: Vec<ConfigError>,
     },
 }
 
-fn lines(path: &Path, mistakes: &[Mistake]) -> String {
+fn lines(path: &Path, mistakes: &[ConfigError]) -> String {
     let lines = mistakes.iter().map(|it| it.of_file(path).to_string());
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -127,8 +127,8 @@ fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 /// What is to be said of the files that a configuration names.
 struct Host {
-    mistakes: Vec<Mistake>,
-    warnings: Vec<Mistake>,
+    mistakes: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
 }
 
 impl Host {
@@ -171,8 +171,8 @@ impl Host {
     }
 }
 
-fn of(file: &NamedFile, reason: &str) -> Mistake {
-    Mistake {
+fn of(file: &NamedFile, reason: &str) -> ConfigError {
+    ConfigError {
         line: file.line,
         column: file.column,
         message: format!("{} {reason}", file.path.display()),

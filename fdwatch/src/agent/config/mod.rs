@@ -13,7 +13,7 @@ use globset::GlobSet;
 
 pub use self::{
     load::{Failure, Loaded, load, load_default},
-    read::{Mistake, read},
+    read::{ConfigError, read},
 };
 use super::{event::Measure, stop::STOP_FILE};
 use crate::{

@@ -9,13 +9,13 @@ use super::{
 use crate::duplicates::Change;
 
 /// Records that may wait.
-const MOST_RECORDS: usize = 20_000;
+const MAX_RECORDS: usize = 20_000;
 
 /// Ends that may wait beyond these, without what was told: so that nothing seems to be there for good.
-const MOST_ENDS: usize = 40_000;
+const MAX_ENDS: usize = 40_000;
 
 /// What records that wait may take: bytes.
-const MOST_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = 16 << 20;
 
 /// A record without its texts, and where these are.
 #[derive(Debug)]
@@ -36,11 +36,10 @@ pub(super) struct Backlog {
 impl Backlog {
     /// Takes a record in, or what matters of it, if there is room.
     pub(super) fn push(&mut self, record: Record<'_>) -> bool {
-        let has_room =
-            self.records.len() < MOST_RECORDS && self.bytes + record.bytes() <= MOST_BYTES;
+        let has_room = self.records.len() < MAX_RECORDS && self.bytes + record.bytes() <= MAX_BYTES;
         let record = if has_room {
             record
-        } else if record.change == Change::Gone && self.records.len() < MOST_RECORDS + MOST_ENDS {
+        } else if record.change == Change::Gone && self.records.len() < MAX_RECORDS + MAX_ENDS {
             record.without_json()
         } else {
             return false;

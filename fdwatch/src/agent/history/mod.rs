@@ -1,6 +1,6 @@
 //! What came and went, and how many descriptors processes had, hour by hour: in SQLite.
 //!
-//! A thread of its own writes (`writer`), fed by an outlet; it keeps what it cannot write yet in a
+//! A thread of its own writes (`writer`), fed by an sink; it keeps what it cannot write yet in a
 //! bounded `backlog`, the texts of it in `blocks`. `record` is what is kept of an event, `schema` how the database is laid out,
 //! `store` what is done to it, `trouble` what can be wrong with it. [`read`] is the other side: it
 //! needs no agent, and writes nothing.
@@ -31,19 +31,19 @@ use self::writer::{Order, Writer};
 use super::{
     config,
     event::Event,
-    outlet::Counts,
-    view::{ProcessRow, View},
+    sink::SinkStats,
+    snapshot::{ProcessRow, Snapshot},
 };
 use crate::proc;
 
 /// Processes of which counts are kept by themselves, each hour; the others are kept as one.
-pub const MOST_PROCESSES: usize = 500;
+pub const MAX_PROCESSES: usize = 500;
 
 /// How long an end may take.
 const STOP: Duration = Duration::from_secs(1);
 
 /// Orders that wait for the thread at once: none is needed sooner than the next.
-const MOST_ORDERS: usize = 8;
+const MAX_ORDERS: usize = 8;
 
 /// How long after the first snapshot what is there must have been found again.
 const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
@@ -92,8 +92,8 @@ pub struct HourlyCounts {
     pub more_descriptors: usize,
 }
 
-impl From<&View> for HourlyCounts {
-    fn from(view: &View) -> Self {
+impl From<&Snapshot> for HourlyCounts {
+    fn from(view: &Snapshot) -> Self {
         Self {
             wall_time: view.wall_time,
             rows: view.processes.clone(),
@@ -143,7 +143,7 @@ struct Settings {
 #[derive(Debug)]
 pub struct History {
     status: Arc<Status>,
-    counts: Arc<Counts>,
+    counts: Arc<SinkStats>,
     orders: Option<mpsc::Sender<Order>>,
     ended: Option<std_mpsc::Receiver<()>>,
 }
@@ -155,7 +155,7 @@ impl History {
     pub fn start(
         config: config::History,
         receiver: mpsc::Receiver<Arc<Event>>,
-        counts: Arc<Counts>,
+        counts: Arc<SinkStats>,
     ) -> Self {
         let settings = Settings {
             config,
@@ -168,10 +168,10 @@ impl History {
     fn start_with(
         settings: Settings,
         receiver: mpsc::Receiver<Arc<Event>>,
-        counts: Arc<Counts>,
+        counts: Arc<SinkStats>,
     ) -> Self {
         let status = Arc::new(Status(Mutex::new(State::Working)));
-        let (orders, ordered) = mpsc::channel(MOST_ORDERS);
+        let (orders, ordered) = mpsc::channel(MAX_ORDERS);
         let (end, ended) = std_mpsc::sync_channel(1);
         let of_thread = (Arc::clone(&counts), Arc::clone(&status));
         let thread = thread::Builder::new().name("history".to_owned());
@@ -224,7 +224,7 @@ impl History {
         // A thread that has no time for eight of these waits for its disk.
         let orders = self.orders.as_ref();
         if orders.is_none_or(|orders| orders.try_send(order).is_err()) {
-            Counts::add(&self.counts.failed, 1);
+            SinkStats::add(&self.counts.failed, 1);
         }
     }
 

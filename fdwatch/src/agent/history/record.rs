@@ -1,16 +1,16 @@
 //! What is kept of an event. Pure.
 
 use crate::{
-    agent::event::{Event, Key, Measure, Told},
+    agent::event::{Event, EventKind, Key, Measure},
     diagnose::Severity,
     duplicates::Change,
 };
 
 /// Bytes of a name or path that are kept: twice what the kernel shows of one.
-const MOST_NAME: usize = 8192;
+const MAX_NAME: usize = 8192;
 
 /// Bytes of JSON that are kept of one event. A finding of 100,000 descriptors has more.
-pub(super) const MOST_JSON: usize = 256 << 10;
+pub(super) const MAX_JSON: usize = 256 << 10;
 
 /// What a record takes besides what it points to, roughly.
 const OVERHEAD: usize = 512;
@@ -71,17 +71,17 @@ impl<'a> Record<'a> {
             start_time: process.start_time,
             comm: clipped(&process.comm),
             exe: process.exe.as_deref().map(clipped),
-            unit: process.who.unit.as_deref(),
+            unit: process.workload.unit.as_deref(),
             path: None,
             dev: None,
             ino: None,
             fds: None,
             times: 1,
-            json: (event.json.len() <= MOST_JSON).then_some(event.json.as_str()),
+            json: (event.json.len() <= MAX_JSON).then_some(event.json.as_str()),
             json_bytes: event.json.len(),
         };
         match &event.told {
-            Told::Finding(finding) => {
+            EventKind::Finding(finding) => {
                 record.lifetime = finding.lifetime;
                 record.cause = Some(finding.cause.name());
                 record.path = finding.file.path.as_deref().map(clipped);
@@ -90,12 +90,12 @@ impl<'a> Record<'a> {
                 record.fds = u64::try_from(finding.fds.len()).ok();
                 record.times = finding.times.max(1);
             }
-            Told::Growth(report) => record.fds = u64::try_from(report.open).ok(),
-            Told::Threshold(report) => {
+            EventKind::Growth(report) => record.fds = u64::try_from(report.open).ok(),
+            EventKind::Threshold(report) => {
                 record.cause = Some(report.of.name());
                 record.fds = (report.of == Measure::Descriptors).then(|| whole(report.value));
             }
-            Told::Loss(_) | Told::Budget(_) => return None,
+            EventKind::Loss(_) | EventKind::Budget(_) => return None,
         }
         Some(record)
     }
@@ -166,5 +166,5 @@ fn whole(value: f64) -> u64 {
 }
 
 fn clipped(bytes: &[u8]) -> &[u8] {
-    &bytes[..bytes.len().min(MOST_NAME)]
+    &bytes[..bytes.len().min(MAX_NAME)]
 }

@@ -15,12 +15,12 @@ use rusqlite::{
 };
 
 use super::{
-    HourlyCounts, MOST_PROCESSES, Settings,
+    HourlyCounts, MAX_PROCESSES, Settings,
     record::Record,
     schema::{self, MIGRATIONS},
     trouble::{self, Kind, Trouble},
 };
-use crate::{agent::view::ProcessRow, duplicates::Change};
+use crate::{agent::snapshot::ProcessRow, duplicates::Change};
 
 /// How long to wait for others that write: there should be none.
 const BUSY: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ const VACUUM: i64 = 256;
 const TRIM: Duration = Duration::from_millis(300);
 
 /// What a bound is at least: an empty database takes a tenth of it.
-const LEAST_BYTES: u64 = 512 << 10;
+const MIN_BYTES: u64 = 512 << 10;
 
 /// Nanoseconds of an hour.
 const HOUR: u64 = 3_600_000_000_000;
@@ -63,7 +63,7 @@ impl Store {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         connection.busy_timeout(BUSY)?;
-        let most_bytes = settings.config.most_bytes.max(LEAST_BYTES);
+        let most_bytes = settings.config.most_bytes.max(MIN_BYTES);
         let checkpoint = (most_bytes / 16 / 4096).clamp(16, 256).cast_signed();
         // The file is a stranger's until it is known to be sound. Memory is not mapped: a file that
         // becomes shorter would end the agent.
@@ -486,7 +486,7 @@ fn update(
     )?;
     // What was kept without its JSON for want of room leaves that which is there.
     let json_bytes = match (record.json, record.json_bytes) {
-        (None, bytes) if bytes <= super::record::MOST_JSON => 0,
+        (None, bytes) if bytes <= super::record::MAX_JSON => 0,
         (_, bytes) => bytes,
     };
     statement.execute(params![
@@ -553,7 +553,7 @@ fn insert(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusql
 fn hourly_rows(counts: &HourlyCounts) -> (Vec<&ProcessRow>, (usize, usize)) {
     let mut rows: Vec<_> = counts.rows.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.descriptors));
-    let others = rows.split_off(rows.len().min(MOST_PROCESSES));
+    let others = rows.split_off(rows.len().min(MAX_PROCESSES));
     let processes = others.len() + counts.more_processes;
     let descriptors: usize = others.iter().map(|row| row.descriptors).sum();
     (rows, (processes, descriptors + counts.more_descriptors))

@@ -13,10 +13,10 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{
-    History, HourlyCounts, MOST_PROCESSES, Run, Settings, State,
+    History, HourlyCounts, MAX_PROCESSES, Run, Settings, State,
     backlog::Backlog,
     read::{Occurrence, ReadError, Reader},
-    record::{MOST_JSON, Record},
+    record::{MAX_JSON, Record},
     schema::{self, MIGRATIONS},
     store::Store,
     trouble::{self, Kind},
@@ -24,9 +24,9 @@ use super::{
 use crate::{
     agent::{
         config,
-        event::{Event, Key, Measure, ThresholdReport, Told},
-        outlet::{Counts, Outlet},
-        view::ProcessRow,
+        event::{Event, EventKind, Key, Measure, ThresholdReport},
+        sink::{Sink, SinkStats},
+        snapshot::ProcessRow,
     },
     diagnose::{ProcessInfo, Severity},
     duplicates::Change,
@@ -496,14 +496,14 @@ fn of_an_hour_the_fewest_the_most_and_the_last_are_kept() {
         }
         hours.extend(page);
     }
-    assert_eq!(hours.len(), 2 + 1 + MOST_PROCESSES);
+    assert_eq!(hours.len(), 2 + 1 + MAX_PROCESSES);
 }
 
 #[test]
 fn what_waits_is_bounded_and_ends_wait_longer() {
     let mut backlog = Backlog::default();
     let mut taken = 0;
-    let json = "x".repeat(MOST_JSON);
+    let json = "x".repeat(MAX_JSON);
     for number in 0..200_u64 {
         let mut large = record(number.into(), Change::Found, number, 1);
         large.json = Some(&json);
@@ -545,7 +545,7 @@ fn threshold(number: u64, change: Change) -> Event {
         number,
         at: Moment(number),
         wall_time: BEGAN + number,
-        told: Told::Threshold(Box::new(ThresholdReport {
+        told: EventKind::Threshold(Box::new(ThresholdReport {
             change,
             process: ProcessInfo::default(),
             of: Measure::Descriptors,
@@ -574,10 +574,10 @@ fn what_an_earlier_agent_left_open_ends_when_it_is_not_found_again() {
     drop(store);
     let mut settings = place.settings("b", "2");
     settings.found_again_within = Duration::from_millis(300);
-    let counts = Arc::new(Counts::default());
-    let (outlet, receiver) = Outlet::new("history", 100, Arc::clone(&counts));
+    let counts = Arc::new(SinkStats::default());
+    let (sink, receiver) = Sink::new("history", 100, Arc::clone(&counts));
     let history = History::start_with(settings, receiver, Arc::clone(&counts));
-    outlet.offer(&Arc::new(threshold(5, Change::Found)));
+    sink.offer(&Arc::new(threshold(5, Change::Found)));
     history.first_snapshot_told();
     eventually("the end", || {
         place.all().iter().filter(|row| row.ended.is_some()).count() == 1

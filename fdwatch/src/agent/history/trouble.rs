@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Error, ErrorCode};
 
 /// Damaged databases that are kept.
-const MOST_CORRUPT: usize = 3;
+const MAX_CORRUPT: usize = 3;
 
 /// What kind of trouble it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub(super) fn put_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
             return Err(error);
         }
     }
-    for old in aside_already(file)?.iter().rev().skip(MOST_CORRUPT) {
+    for old in aside_already(file)?.iter().rev().skip(MAX_CORRUPT) {
         fs::remove_file(old)?;
         // It may have had none.
         let _ = fs::remove_file(beside(old, "-wal"));

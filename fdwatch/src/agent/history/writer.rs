@@ -17,7 +17,7 @@ use super::{
     trouble::{self, Kind, Trouble},
 };
 use crate::{
-    agent::{event::Event, outlet::Counts},
+    agent::{event::Event, sink::SinkStats},
     plural::{counted, either},
     proc,
 };
@@ -39,8 +39,8 @@ const FORGET: Duration = Duration::from_secs(600);
 /// Of a second, what writing may take at the end.
 const LAST_WRITES: Duration = Duration::from_millis(700);
 
-/// Counts of descriptors that may wait: of some hours, if they come every five minutes.
-const MOST_COUNTS: usize = 32;
+/// SinkStats of descriptors that may wait: of some hours, if they come every five minutes.
+const MAX_COUNTS: usize = 32;
 
 /// What the thread is told besides events.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(super) struct Writer {
     /// Whether more may come out of it.
     is_fed: bool,
     orders: mpsc::Receiver<Order>,
-    counts: Arc<Counts>,
+    counts: Arc<SinkStats>,
     status: Arc<Status>,
     backlog: Backlog,
     hourly: Vec<HourlyCounts>,
@@ -95,7 +95,7 @@ impl Writer {
         settings: Settings,
         receiver: mpsc::Receiver<Arc<Event>>,
         orders: mpsc::Receiver<Order>,
-        counts: Arc<Counts>,
+        counts: Arc<SinkStats>,
         status: Arc<Status>,
     ) -> Self {
         Self {
@@ -157,9 +157,9 @@ impl Writer {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Hourly(counts) => {
-                if self.hourly.len() == MOST_COUNTS {
+                if self.hourly.len() == MAX_COUNTS {
                     self.hourly.remove(0);
-                    Counts::add(&self.counts.failed, 1);
+                    SinkStats::add(&self.counts.failed, 1);
                 }
                 self.hourly.push(*counts);
                 self.is_due();
@@ -178,19 +178,19 @@ impl Writer {
     fn take(&mut self, event: &Event) {
         // What does not come and go has nothing to be kept of.
         let Some(record) = Record::of(event) else {
-            Counts::add(&self.counts.delivered, 1);
+            SinkStats::add(&self.counts.delivered, 1);
             return;
         };
         if !self.backlog.push(record) {
-            Counts::add(&self.counts.failed, 1);
+            SinkStats::add(&self.counts.failed, 1);
         }
         self.is_due();
     }
 
     /// Takes in what waits, so that no room is wanting there while this one writes.
     fn take_waiting(&mut self) {
-        const MOST: usize = 4096;
-        for _ in 0..MOST {
+        const MAX: usize = 4096;
+        for _ in 0..MAX {
             let Ok(event) = self.receiver.try_recv() else {
                 return;
             };
@@ -234,7 +234,7 @@ impl Writer {
             if !self.backlog.is_empty() {
                 let count = store.write(self.backlog.first(batch))?;
                 self.backlog.written(count);
-                Counts::add(&self.counts.delivered, count as u64);
+                SinkStats::add(&self.counts.delivered, count as u64);
             }
             while let Some(counts) = self.hourly.first() {
                 store.hourly(counts)?;
@@ -343,7 +343,7 @@ impl Writer {
         }
         let lost = (self.backlog.len() + self.receiver.len()) as u64;
         if lost > 0 {
-            Counts::add(&self.counts.failed, lost);
+            SinkStats::add(&self.counts.failed, lost);
             let events = counted(lost, "event");
             tracing::warn!("the history ends without {events} that could not be written");
         }

@@ -8,10 +8,10 @@ use tracing::Level;
 const EVERY: u64 = 60_000_000_000;
 
 /// Messages that are remembered.
-const MOST: usize = 256;
+const MAX: usize = 256;
 
 /// Messages within `EVERY` of which nothing is remembered, beyond those that are: the rest is counted.
-const MOST_OTHERS: u32 = 1024;
+const MAX_OTHERS: u32 = 1024;
 
 /// What was said of late.
 #[derive(Debug, Default)]
@@ -36,10 +36,10 @@ impl Folding {
         let key = (level, text.to_owned());
         if let Some(said) = self.said.get_mut(&key) {
             said.more += 1;
-        } else if self.said.len() < MOST {
+        } else if self.said.len() < MAX {
             told.push(key.clone());
             self.said.insert(key, Said { at: now, more: 0 });
-        } else if self.others.1 < MOST_OTHERS {
+        } else if self.others.1 < MAX_OTHERS {
             self.others.1 += 1;
             told.push(key);
         } else {
@@ -111,8 +111,8 @@ mod tests {
         let told: usize = (0..10_000)
             .map(|number| folding.take(1, Level::INFO, &number.to_string()).len())
             .sum();
-        assert_eq!(told, MOST + MOST_OTHERS as usize);
-        assert_eq!(folding.said.len(), MOST);
+        assert_eq!(told, MAX + MAX_OTHERS as usize);
+        assert_eq!(folding.said.len(), MAX);
         let left = 10_000 - told;
         let words = format!("{left} other messages were left out");
         assert_eq!(folding.over(EVERY), [(Level::WARN, words)]);

@@ -7,15 +7,15 @@ use fdwatch_common::Kind as Record;
 
 use super::{
     label::Bounder,
-    processes::{MOST_PROCESSES, choose, limit_share},
+    processes::{MAX_PROCESSES, choose, limit_share},
 };
 use crate::{
     agent::{
         config,
-        event::Told,
-        outlet::Counts,
-        shared::{ApiCounts, Shared},
-        view::{Active, View},
+        event::EventKind,
+        sink::SinkStats,
+        snapshot::{Active, Snapshot},
+        state::{AgentState, ApiCounts},
     },
     budget::Shedding,
     diagnose::{Cause, Severity},
@@ -185,7 +185,7 @@ impl Family {
 
 /// All there is now.
 #[must_use]
-pub fn families(shared: &Shared, config: &config::Metrics) -> Vec<Family> {
+pub fn families(shared: &AgentState, config: &config::Metrics) -> Vec<Family> {
     let view = shared.view();
     let mut all = findings(&view, &shared.active());
     all.extend(processes(&view, config));
@@ -193,13 +193,13 @@ pub fn families(shared: &Shared, config: &config::Metrics) -> Vec<Family> {
     all.extend(events(&view));
     all.extend(audits(&view));
     all.extend(budget(&view));
-    all.extend(outlets(&shared.outlets()));
+    all.extend(sinks(&shared.sinks()));
     all.extend(api(&shared.api));
     all.extend(itself(&view));
     all
 }
 
-fn findings(view: &View, active: &[Active]) -> Vec<Family> {
+fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
     let mut counts = BTreeMap::new();
     for &severity in Severity::value_variants() {
         let causes = Cause::ALL.iter().map(|cause| cause.name());
@@ -210,7 +210,7 @@ fn findings(view: &View, active: &[Active]) -> Vec<Family> {
     for active in active {
         let told = &active.last.told;
         let cause = match told {
-            Told::Finding(finding) => finding.cause.name(),
+            EventKind::Finding(finding) => finding.cause.name(),
             other => other.kind(),
         };
         let severity = told.severity().unwrap_or(Severity::Info);
@@ -227,7 +227,7 @@ fn findings(view: &View, active: &[Active]) -> Vec<Family> {
         ];
         there.add(labels, count);
     }
-    let account = &view.account;
+    let stats = &view.stats;
     vec![
         there,
         Family::counter(
@@ -237,9 +237,9 @@ fn findings(view: &View, active: &[Active]) -> Vec<Family> {
         .each(
             "change",
             [
-                ("found", account.found),
-                ("changed", account.changed),
-                ("gone", account.gone),
+                ("found", stats.found),
+                ("changed", stats.changed),
+                ("gone", stats.gone),
             ],
         ),
         Family::counter(
@@ -253,7 +253,7 @@ fn findings(view: &View, active: &[Active]) -> Vec<Family> {
 /// Stands for the processes that are not told of one by one. There is no process of this number.
 const OTHERS: (&str, &str) = ("0", "(others)");
 
-fn processes(view: &View, config: &config::Metrics) -> Vec<Family> {
+fn processes(view: &Snapshot, config: &config::Metrics) -> Vec<Family> {
     let chosen = choose(view, config.most_processes);
     let mut bounder = Bounder::default();
     let mut descriptors = Family::gauge(
@@ -317,7 +317,7 @@ fn processes(view: &View, config: &config::Metrics) -> Vec<Family> {
             "processes_told_limit",
             "Processes that are told of one by one at the most.",
         )
-        .is(config.most_processes.min(MOST_PROCESSES)),
+        .is(config.most_processes.min(MAX_PROCESSES)),
         Family::gauge(
             "label_values_changed",
             "Values of labels here that were shortened, or had something escaped in them.",
@@ -326,21 +326,21 @@ fn processes(view: &View, config: &config::Metrics) -> Vec<Family> {
     ]
 }
 
-fn model(view: &View) -> Vec<Family> {
-    let account = &view.account;
+fn model(view: &Snapshot) -> Vec<Family> {
+    let stats = &view.stats;
     vec![
-        Family::gauge("processes", "Processes there are.").is(account.processes),
+        Family::gauge("processes", "Processes there are.").is(stats.processes),
         Family::gauge("descriptor_tables", "Descriptor tables there are.").is(view.tables),
         Family::gauge(
             "descriptors",
             "Descriptors there are, each table counted once.",
         )
-        .is(account.descriptors),
+        .is(stats.descriptors),
         Family::gauge(
             "processes_unreadable",
             "Processes whose descriptors could not be read at the start.",
         )
-        .is(account.unreadable_processes),
+        .is(stats.unreadable_processes),
         Family::gauge(
             "processes_not_followed",
             "Processes that are known from audits alone, for the sake of the budget.",
@@ -349,9 +349,9 @@ fn model(view: &View) -> Vec<Family> {
     ]
 }
 
-fn events(view: &View) -> Vec<Family> {
-    let account = &view.account;
-    let records = &account.statistics.records;
+fn events(view: &Snapshot) -> Vec<Family> {
+    let stats = &view.stats;
+    let records = &stats.statistics.records;
     vec![
         Family::counter("events", "Records that came from the kernel, by kind.").each(
             "kind",
@@ -361,30 +361,30 @@ fn events(view: &View) -> Vec<Family> {
             "events_lost",
             "Records that found no room in the ring, by kind, and runs of programs the kernel has left out.",
         )
-        .each("kind", losses(&account.lost)),
+        .each("kind", losses(&stats.lost)),
         Family::counter(
             "detail_left_out",
             "Records of stacks and paths that were left out so that nothing else be lost.",
         )
-        .is(account.lost.detail_left_out()),
+        .is(stats.lost.detail_left_out()),
         Family::counter("events_malformed", "Records that could not be understood.")
-            .is(account.malformed),
+            .is(stats.malformed),
         Family::counter(
             "closes_unknown",
             "Closes of descriptors that the model did not have.",
         )
-        .is(account.statistics.unknown_closed),
+        .is(stats.statistics.unknown_closed),
         Family::counter(
             "closes_unopened",
             "Closes of numbers that were not open, but for those of loops.",
         )
-        .is(account.statistics.closed_unopened),
+        .is(stats.statistics.closed_unopened),
         Family::gauge("ring_fill", "Share of the ring that waits to be read.")
             .of(Unit::Ratio)
             .is(view.ring_fill),
         Family::gauge("ring_size", "Size of the ring.")
             .of(Unit::Bytes)
-            .is(u64::from(account.ring_bytes.unwrap_or(0))),
+            .is(u64::from(stats.ring_bytes.unwrap_or(0))),
     ]
 }
 
@@ -398,8 +398,8 @@ fn losses(lost: &Lost) -> BTreeMap<&'static str, u64> {
     losses
 }
 
-fn audits(view: &View) -> Vec<Family> {
-    let statistics = &view.account.statistics;
+fn audits(view: &Snapshot) -> Vec<Family> {
+    let statistics = &view.stats.statistics;
     let Drift {
         audits,
         missing,
@@ -436,8 +436,8 @@ fn audits(view: &View) -> Vec<Family> {
     ]
 }
 
-fn budget(view: &View) -> Vec<Family> {
-    let now = view.account.shedding;
+fn budget(view: &Snapshot) -> Vec<Family> {
+    let now = view.stats.shedding;
     vec![
         Family::gauge(
             "budget_sheds",
@@ -456,24 +456,24 @@ fn budget(view: &View) -> Vec<Family> {
     ]
 }
 
-fn outlets(outlets: &[(&'static str, std::sync::Arc<Counts>)]) -> Vec<Family> {
+fn sinks(sinks: &[(&'static str, std::sync::Arc<SinkStats>)]) -> Vec<Family> {
     let mut by_name = BTreeMap::new();
-    for (name, counts) in outlets {
+    for (name, counts) in sinks {
         let sums: &mut [u64; 4] = by_name.entry(*name).or_default();
         for (sum, count) in sums.iter_mut().zip(counts.now()) {
             *sum += count;
         }
     }
     let told = [
-        ("outlet_taken", "Events that an outlet has taken in."),
+        ("outlet_taken", "Events that an sink has taken in."),
         (
             "outlet_dropped",
-            "Events that an outlet had no room for: it was too slow, or nobody took them from it.",
+            "Events that an sink had no room for: it was too slow, or nobody took them from it.",
         ),
-        ("outlet_delivered", "Events that an outlet has handed on."),
+        ("outlet_delivered", "Events that an sink has handed on."),
         (
             "outlet_failed",
-            "Events that an outlet has given up after all tries.",
+            "Events that an sink has given up after all tries.",
         ),
     ];
     let told = told.into_iter().enumerate();
@@ -504,11 +504,11 @@ fn api(counts: &ApiCounts) -> Vec<Family> {
     ]
 }
 
-fn itself(view: &View) -> Vec<Family> {
+fn itself(view: &Snapshot) -> Vec<Family> {
     static KERNEL: OnceLock<String> = OnceLock::new();
     let kernel = KERNEL.get_or_init(kernel_release);
-    let usage = &view.account.usage;
-    let started = view.wall_time.saturating_sub(view.account.duration);
+    let usage = &view.stats.usage;
+    let started = view.wall_time.saturating_sub(view.stats.duration);
     vec![
         Family::counter("cpu", "Processor time that fdwatch has used.")
             .of(Unit::Seconds)

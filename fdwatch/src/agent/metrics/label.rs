@@ -4,7 +4,7 @@
 use crate::report::escape::{Escaped, shorten};
 
 /// Bytes of a value, at the most.
-pub(super) const MOST: usize = 64;
+pub(super) const MAX: usize = 64;
 
 /// Makes values, and counts those that had to be made others.
 #[derive(Debug, Default)]
@@ -14,12 +14,12 @@ pub(super) struct Bounder {
 }
 
 impl Bounder {
-    /// The value for a name: what is printable as it is, all else escaped, and no longer than [`MOST`].
+    /// The value for a name: what is printable as it is, all else escaped, and no longer than [`MAX`].
     pub(super) fn value(&mut self, name: &[u8]) -> String {
         // Nothing becomes shorter by being escaped: what is beyond is cut off in any case.
-        let beginning = &name[..name.len().min(MOST + 1)];
+        let beginning = &name[..name.len().min(MAX + 1)];
         let mut value = Escaped(beginning).to_string();
-        shorten(&mut value, MOST);
+        shorten(&mut value, MAX);
         if value.as_bytes() != name {
             self.changed += 1;
         }
@@ -42,8 +42,8 @@ mod tests {
         assert_eq!(value(b"nginx"), ("nginx".to_owned(), 0));
         let name = "größe".as_bytes();
         assert_eq!(value(name), ("größe".to_owned(), 0));
-        let longest = [b'a'; MOST];
-        assert_eq!(value(&longest), ("a".repeat(MOST), 0));
+        let longest = [b'a'; MAX];
+        assert_eq!(value(&longest), ("a".repeat(MAX), 0));
     }
 
     #[test]
@@ -60,6 +60,6 @@ mod tests {
     fn what_is_not_printable_or_not_text_is_escaped() {
         assert_eq!(value(b"a\nb\xff"), ("a\\nb\\xff".to_owned(), 1));
         let (bell, _) = value(&[7; 64]);
-        assert!(bell.len() <= MOST && bell.starts_with("\\x07"), "{bell}");
+        assert!(bell.len() <= MAX && bell.starts_with("\\x07"), "{bell}");
     }
 }

@@ -19,9 +19,9 @@ use prometheus_client::{
 
 pub use self::{
     family::{Family, Kind, Labels, Sample, Unit, Value, families},
-    processes::MOST_PROCESSES,
+    processes::MAX_PROCESSES,
 };
-use super::{config, shared::Shared};
+use super::{config, state::AgentState};
 
 /// What all names begin with.
 pub const PREFIX: &str = "fdwatch";
@@ -62,13 +62,13 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// All there is now, as OpenMetrics text.
 #[must_use]
-pub fn encode(shared: &Shared, config: &config::Metrics) -> String {
+pub fn encode(shared: &AgentState, config: &config::Metrics) -> String {
     encode_as(Format::OpenMetrics, shared, config)
 }
 
 /// All there is now, in one of the forms.
 #[must_use]
-pub fn encode_as(format: Format, shared: &Shared, config: &config::Metrics) -> String {
+pub fn encode_as(format: Format, shared: &AgentState, config: &config::Metrics) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Walk(families(shared, config))));
     let mut text = String::new();

@@ -3,10 +3,10 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
-use crate::agent::view::{ProcessRow, View};
+use crate::agent::snapshot::{ProcessRow, Snapshot};
 
 /// Processes that are told of one by one at the most, whatever the configuration says.
-pub const MOST_PROCESSES: usize = 1000;
+pub const MAX_PROCESSES: usize = 1000;
 
 /// Who is told of, and what there is of the others.
 #[derive(Debug, Default)]
@@ -33,9 +33,9 @@ pub(super) fn limit_share(row: &ProcessRow) -> Option<f64> {
 
 /// Those with the most descriptors, the most duplicates and the least room below their limit, in turns,
 /// until there are `most`.
-pub(super) fn choose(view: &View, most: usize) -> Chosen<'_> {
+pub(super) fn choose(view: &Snapshot, most: usize) -> Chosen<'_> {
     let rows = &view.processes;
-    let most = most.min(MOST_PROCESSES);
+    let most = most.min(MAX_PROCESSES);
     let rankings = [
         ranked(rows, most, |row| row.descriptors as u64),
         ranked(rows, most, |row| row.duplicate_descriptors as u64),
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn each_ranking_has_its_turn() {
-        let view = View {
+        let view = Snapshot {
             processes: vec![
                 row(1, 9000, 0, 1_000_000),
                 row(2, 8000, 0, 1_000_000),
@@ -122,7 +122,7 @@ mod tests {
             ],
             more_processes: 10,
             more_descriptors: 30,
-            ..View::default()
+            ..Snapshot::default()
         };
         let chosen = choose(&view, 3);
         assert_eq!(pids(&chosen), [1, 4, 5]);
@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn none_and_all_can_be_asked_for() {
-        let view = View {
+        let view = Snapshot {
             processes: vec![row(1, 10, 2, 0), row(2, 5, 0, 1024)],
-            ..View::default()
+            ..Snapshot::default()
         };
         let none = choose(&view, 0);
         assert_eq!(
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_number_that_is_there_twice_is_told_of_once() {
-        let view = View {
+        let view = Snapshot {
             processes: vec![row(7, 10, 0, 1024), row(7, 9, 0, 1024)],
-            ..View::default()
+            ..Snapshot::default()
         };
         let chosen = choose(&view, 5);
         assert_eq!((pids(&chosen), chosen.folded.descriptors), (vec![7], 9));

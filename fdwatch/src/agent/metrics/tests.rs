@@ -6,9 +6,9 @@ use super::*;
 use crate::{
     agent::{
         config,
-        event::{Event, Key, Measure, ThresholdReport, Told},
-        outlet::{Counts, Outlet},
-        view::{ProcessRow, View},
+        event::{Event, EventKind, Key, Measure, ThresholdReport},
+        sink::{Sink, SinkStats},
+        snapshot::{ProcessRow, Snapshot},
     },
     budget::Shedding,
     diagnose::{ProcessInfo, Severity},
@@ -79,13 +79,13 @@ fn value(samples: &[Read], name: &str, labels: &[(&str, &str)]) -> f64 {
     *value
 }
 
-fn of(view: View) -> Arc<Shared> {
-    let (shared, _questions) = Shared::new();
+fn of(view: Snapshot) -> Arc<AgentState> {
+    let (shared, _questions) = AgentState::new();
     shared.set_view(view);
     shared
 }
 
-fn encoded(shared: &Shared, most_processes: usize) -> String {
+fn encoded(shared: &AgentState, most_processes: usize) -> String {
     encode(shared, &config::Metrics { most_processes })
 }
 
@@ -102,7 +102,7 @@ fn threshold(key: u128, change: Change) -> Event {
         number: 1,
         at: Moment(1),
         wall_time: 1,
-        told: Told::Threshold(Box::new(report)),
+        told: EventKind::Threshold(Box::new(report)),
         json: String::new(),
         key: Some(Key(key)),
     }
@@ -111,7 +111,7 @@ fn threshold(key: u128, change: Change) -> Event {
 /// What others rely on: dashboards, rules, and who wrote their own. A change here is one of theirs.
 #[test]
 fn names_types_and_meanings_stay() {
-    let text = encoded(&of(View::default()), 20);
+    let text = encoded(&of(Snapshot::default()), 20);
     let about = |line: &&str| line.starts_with("# ") && *line != "# EOF";
     let about: Vec<_> = text.lines().filter(about).collect();
     let expected: Vec<_> = include_str!("names.txt").lines().collect();
@@ -120,7 +120,7 @@ fn names_types_and_meanings_stay() {
 
 #[test]
 fn names_are_as_prometheus_has_them() {
-    let shared = of(View::default());
+    let shared = of(Snapshot::default());
     let text = encoded(&shared, 20);
     let families = families(&shared, &config::Metrics::default());
     let names: BTreeMap<_, _> = families
@@ -140,7 +140,7 @@ fn names_are_as_prometheus_has_them() {
 
 #[test]
 fn what_is_known_is_told() {
-    let mut view = View {
+    let mut view = Snapshot {
         at: Moment(5),
         wall_time: 1_700_000_000_500_000_000,
         ring_fill: 0.25,
@@ -162,22 +162,22 @@ fn what_is_known_is_told() {
         }],
         more_processes: 9,
         more_descriptors: 100,
-        ..View::default()
+        ..Snapshot::default()
     };
-    view.account.found = 6;
-    view.account.duration = 500_000_000;
-    view.account.shedding = Shedding::Audits;
-    view.account.statistics.drift.phantom = 2;
-    view.account.statistics.records[fdwatch_common::Kind::Fork as usize] = 11;
+    view.stats.found = 6;
+    view.stats.duration = 500_000_000;
+    view.stats.shedding = Shedding::Audits;
+    view.stats.statistics.drift.phantom = 2;
+    view.stats.statistics.records[fdwatch_common::Kind::Fork as usize] = 11;
     let shared = of(view);
     shared.tell(threshold(1, Change::Found));
     shared.tell(threshold(2, Change::Found));
     shared.tell(threshold(2, Change::Gone));
-    let (outlet, _receiver) = Outlet::new("history", 1, Arc::default());
-    Counts::add(&outlet.counts.taken, 4);
-    Counts::add(&outlet.counts.dropped, 1);
-    shared.set_outlets(vec![outlet]);
-    Shared::count(&shared.api.refused);
+    let (sink, _receiver) = Sink::new("history", 1, Arc::default());
+    SinkStats::add(&sink.counts.taken, 4);
+    SinkStats::add(&sink.counts.dropped, 1);
+    shared.set_sinks(vec![sink]);
+    AgentState::count(&shared.api.refused);
 
     let samples = read(&encoded(&shared, 20));
     let nginx = [("pid", "42"), ("comm", "nginx"), ("unit", "nginx.service")];
@@ -254,9 +254,9 @@ fn hostile_names_stay_in_their_labels() {
         descriptors: 10,
         ..ProcessRow::default()
     });
-    let shared = of(View {
+    let shared = of(Snapshot {
         processes: rows.collect(),
-        ..View::default()
+        ..Snapshot::default()
     });
     let text = encoded(&shared, 20);
     let printable = |character: char| character == '\n' || !character.is_control();
@@ -299,15 +299,15 @@ fn a_hundred_thousand_hostile_processes_are_no_more_series_than_the_cap_allows()
         duplicate_descriptors: 1,
         ..ProcessRow::default()
     });
-    let shared = of(View {
+    let shared = of(Snapshot {
         processes: rows.collect(),
-        ..View::default()
+        ..Snapshot::default()
     });
     let none = read(&encoded(&shared, 0)).len();
     for most in [1, 20, 1_000_000] {
         let text = encoded(&shared, most);
         let samples = read(&text);
-        let told = most.min(MOST_PROCESSES);
+        let told = most.min(MAX_PROCESSES);
         assert_eq!(samples.len(), none + 5 * told);
         // So the documentation says.
         assert!(none + 5 * 20 < 300);
@@ -336,7 +336,7 @@ fn the_form_is_the_one_that_is_accepted() {
     assert_eq!(Format::accepted(Some(prometheus)), Format::OpenMetrics);
     assert_eq!(Format::accepted(Some("*/*")), Format::Text);
     assert_eq!(Format::accepted(None), Format::Text);
-    let shared = of(View::default());
+    let shared = of(Snapshot::default());
     let text = encode_as(Format::Text, &shared, &config::Metrics::default());
     assert!(
         text.contains("# TYPE fdwatch_events_total counter\n"),

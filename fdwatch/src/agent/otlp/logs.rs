@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 use super::value::{Attributes, resource, scope, text};
 use crate::{
     agent::{
-        event::{Event, ThresholdReport, Told},
+        event::{Event, EventKind, ThresholdReport},
         sentence::sentence,
     },
     diagnose::{Finding, ProcessInfo, Severity},
@@ -23,7 +23,7 @@ use crate::{
 
 /// Bytes of the JSON of an event that is sent along, at the most. What is longer is left out, and said
 /// to be: half an object is none.
-pub(super) const MOST_JSON: usize = 32 << 10;
+pub(super) const MAX_JSON: usize = 32 << 10;
 
 /// A request with these events.
 pub(super) fn request(events: &[Arc<Event>]) -> ExportLogsServiceRequest {
@@ -58,9 +58,9 @@ fn record(event: &Event) -> LogRecord {
 }
 
 /// A finding that is gone keeps its severity: who wants what is critical wants to know that it is over.
-fn severity(told: &Told) -> (SeverityNumber, &'static str) {
+fn severity(told: &EventKind) -> (SeverityNumber, &'static str) {
     let severity = match told {
-        Told::Loss(_) | Told::Budget(_) => Severity::Warning,
+        EventKind::Loss(_) | EventKind::Budget(_) => Severity::Warning,
         told => told.severity().unwrap_or(Severity::Info),
     };
     let number = match severity {
@@ -85,17 +85,17 @@ fn attributes(event: &Event) -> Vec<opentelemetry_proto::tonic::common::v1::KeyV
         process(of, &mut to);
     }
     match &event.told {
-        Told::Finding(of) => finding(of, &mut to),
-        Told::Growth(of) => growth(of, &mut to),
-        Told::Threshold(of) => threshold(of, &mut to),
-        Told::Loss(lost) => to.add("fdwatch.lost", integer(lost.total())),
-        Told::Budget(report) => {
+        EventKind::Finding(of) => finding(of, &mut to),
+        EventKind::Growth(of) => growth(of, &mut to),
+        EventKind::Threshold(of) => threshold(of, &mut to),
+        EventKind::Loss(lost) => to.add("fdwatch.lost", integer(lost.total())),
+        EventKind::Budget(report) => {
             to.add("fdwatch.sheds", text(report.shedding.name()));
             to.add("fdwatch.cpu", Value::DoubleValue(report.percent_used));
             to.add("fdwatch.max_cpu", Value::DoubleValue(report.percent));
         }
     }
-    if event.json.len() <= MOST_JSON {
+    if event.json.len() <= MAX_JSON {
         to.add("fdwatch.json", text(event.json.as_str()));
     } else {
         to.add(
@@ -119,10 +119,16 @@ fn process(of: &ProcessInfo, to: &mut Attributes) {
         "process.linux.cgroup",
         of.cgroup.as_deref().map(str::as_bytes),
     );
-    to.name("fdwatch.unit", of.who.unit.as_deref().map(str::as_bytes));
-    let container = of.who.container.as_ref();
+    to.name(
+        "fdwatch.unit",
+        of.workload.unit.as_deref().map(str::as_bytes),
+    );
+    let container = of.workload.container.as_ref();
     to.name("container.id", container.map(|it| it.id.as_bytes()));
-    to.name("k8s.pod.uid", of.who.pod_uid.as_deref().map(str::as_bytes));
+    to.name(
+        "k8s.pod.uid",
+        of.workload.pod_uid.as_deref().map(str::as_bytes),
+    );
 }
 
 fn finding(of: &Finding, to: &mut Attributes) {
@@ -144,7 +150,7 @@ fn finding(of: &Finding, to: &mut Attributes) {
 fn growth(of: &GrowthReport, to: &mut Attributes) {
     to.add("fdwatch.cause", text("growth"));
     to.add("fdwatch.open", integer(of.open as u64));
-    to.add("fdwatch.limit", of.process.most_fds.map(integer));
+    to.add("fdwatch.limit", of.process.fd_limit.map(integer));
     let trend = of.trend.as_ref();
     to.add("fdwatch.per_hour", trend.map(|it| integer(it.per_hour)));
     let left = trend.and_then(|it| it.left);

@@ -1,6 +1,6 @@
 //! What was told and the agent's numbers, handed on to a collector of OpenTelemetry.
 //!
-//! What is told waits in the outlet's queue, of as many events as the configuration says, and what
+//! What is told waits in the sink's queue, of as many events as the configuration says, and what
 //! finds no room there is counted as dropped. It is sent in batches, each until it is taken: again and
 //! again, ever more slowly, while the receiver is not there or has too much to do. Numbers are not kept
 //! for later: the next ones tell all that these did.
@@ -31,13 +31,13 @@ use tokio::{
 pub use self::send::Pace;
 use self::send::{Sender, is_stopping, stopped};
 use super::{
-    client::client, config, event::Event, metrics::families, outlet::Counts, shared::Shared,
+    client::client, config, event::Event, metrics::families, sink::SinkStats, state::AgentState,
 };
 use crate::plural::{counted, either};
 use crate::report::escape::Escaped;
 
 /// Events of one request, at the most.
-const MOST_EVENTS: usize = 128;
+const MAX_EVENTS: usize = 128;
 
 /// A collector, and what it is handed on to.
 #[derive(Clone, Debug)]
@@ -49,9 +49,9 @@ pub struct Export {
     /// How long is waited.
     pub pace: Pace,
     /// Where the numbers are.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<AgentState>,
     /// What became of the events.
-    pub counts: Arc<Counts>,
+    pub counts: Arc<SinkStats>,
 }
 
 impl Export {
@@ -106,7 +106,7 @@ impl Export {
         if left > 0 {
             let events = counted(left, "event");
             tracing::warn!("OTLP: {events} could not be sent before the end");
-            Counts::add(&self.counts.failed, left);
+            SinkStats::add(&self.counts.failed, left);
         }
     }
 
@@ -130,10 +130,10 @@ impl Export {
         events: &mut mpsc::Receiver<Arc<Event>>,
         on_the_way: &Cell<u64>,
     ) {
-        let mut batch = Vec::with_capacity(MOST_EVENTS);
+        let mut batch = Vec::with_capacity(MAX_EVENTS);
         loop {
             if is_stopping(&sender.stop) {
-                while let Some(event) = (batch.len() < MOST_EVENTS)
+                while let Some(event) = (batch.len() < MAX_EVENTS)
                     .then(|| events.try_recv().ok())
                     .flatten()
                 {
@@ -141,7 +141,7 @@ impl Export {
                 }
             } else {
                 tokio::select! {
-                    _ = events.recv_many(&mut batch, MOST_EVENTS) => {}
+                    _ = events.recv_many(&mut batch, MAX_EVENTS) => {}
                     () = stopped(&sender.stop) => continue,
                 }
             }
@@ -161,8 +161,8 @@ impl Export {
                     count
                 }
             };
-            Counts::add(&self.counts.delivered, count - rejected);
-            Counts::add(&self.counts.failed, rejected);
+            SinkStats::add(&self.counts.delivered, count - rejected);
+            SinkStats::add(&self.counts.failed, rejected);
             on_the_way.set(0);
             batch.clear();
         }
@@ -185,7 +185,7 @@ impl Export {
             return;
         }
         let times = metrics::Times {
-            start: view.wall_time.saturating_sub(view.account.duration),
+            start: view.wall_time.saturating_sub(view.stats.duration),
             now: view.wall_time,
         };
         let body = metrics::request(&families(&self.shared, &self.metrics), times).encode_to_vec();

@@ -42,7 +42,7 @@ impl Default for Pace {
 }
 
 /// Bytes of an answer that are read.
-const MOST_ANSWER: usize = 64 << 10;
+const MAX_ANSWER: usize = 64 << 10;
 
 /// Why a request was not taken.
 #[derive(Debug)]
@@ -190,9 +190,9 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 async fn read(mut response: Response) -> Vec<u8> {
     let mut answer = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
-        let room = MOST_ANSWER - answer.len();
+        let room = MAX_ANSWER - answer.len();
         answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if answer.len() == MOST_ANSWER {
+        if answer.len() == MAX_ANSWER {
             break;
         }
     }

@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// Bytes of a text, at the most.
-const MOST_TEXT: usize = 4096;
+const MAX_TEXT: usize = 4096;
 
 /// Elements of a list, at the most.
-pub(super) const MOST_ELEMENTS: usize = 64;
+pub(super) const MAX_ELEMENTS: usize = 64;
 
 /// The attributes of one thing.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Attributes {
     /// Adds several.
     pub(super) fn names(&mut self, key: &str, names: Option<&[Vec<u8>]>) {
         if let Some(names) = names {
-            let told = names.iter().take(MOST_ELEMENTS);
+            let told = names.iter().take(MAX_ELEMENTS);
             let told: Vec<_> = told
                 .map(|name| Value::StringValue(self.bounded(name)))
                 .collect();
@@ -54,7 +54,7 @@ impl Attributes {
     /// Adds numbers.
     pub(super) fn numbers(&mut self, key: &str, numbers: impl ExactSizeIterator<Item = u32>) {
         let all = numbers.len();
-        let told = numbers.take(MOST_ELEMENTS);
+        let told = numbers.take(MAX_ELEMENTS);
         let told = told.map(|it| Value::IntValue(it.into())).collect();
         self.list_of(key, all, told);
     }
@@ -67,8 +67,8 @@ impl Attributes {
     }
 
     fn bounded(&mut self, name: &[u8]) -> String {
-        let mut text = Escaped(&name[..name.len().min(MOST_TEXT + 1)]).to_string();
-        shorten(&mut text, MOST_TEXT);
+        let mut text = Escaped(&name[..name.len().min(MAX_TEXT + 1)]).to_string();
+        shorten(&mut text, MAX_TEXT);
         self.changed += i64::from(text.as_bytes() != name);
         text
     }

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is told.
-    Told,
+    EventKind,
     /// A rule leaves it out.
     Ignored,
     /// It matters less than what is wanted.
@@ -66,7 +66,7 @@ impl Rules {
         if finding.severity < self.least {
             return Verdict::BelowSeverity;
         }
-        Verdict::Told
+        Verdict::EventKind
     }
 }
 
@@ -89,7 +89,7 @@ impl Rule {
     pub fn is_of(&self, process: &ProcessInfo) -> bool {
         matches(self.comm.as_ref(), Some(&process.comm))
             && matches(self.exe.as_ref(), process.exe.as_ref())
-            && matches(self.unit.as_ref(), process.who.unit.as_ref())
+            && matches(self.unit.as_ref(), process.workload.unit.as_ref())
     }
 }
 

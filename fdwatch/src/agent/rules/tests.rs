@@ -25,15 +25,15 @@ fn process(pid: u32, comm: &str) -> ProcessInfo {
         exe: Some(format!("/usr/bin/{comm}").into()),
         ..ProcessInfo::default()
     };
-    process.who.unit = Some(format!("{comm}.service"));
+    process.workload.unit = Some(format!("{comm}.service"));
     process
 }
 
 fn finding(id: u64, of: ProcessInfo, path: &str, fds: u32) -> Finding {
     let descriptors = (0..fds).map(|fd| {
-        let slot = crate::model::Slot::default();
+        let slot = crate::model::FdEntry::default();
         let table = crate::model::Lineage::default();
-        let way = crate::diagnose::Way {
+        let way = crate::diagnose::FdHistory {
             provenance: crate::model::Provenance::Made,
             lineage: &table,
             process: &of,
@@ -73,7 +73,7 @@ fn all_terms_of_a_rule_must_be_so_and_one_pattern_of_each() {
         let expected = if ignored {
             Verdict::Ignored
         } else {
-            Verdict::Told
+            Verdict::EventKind
         };
         let text = format!("[[ignore]]\n{terms}\n");
         assert_eq!(judged(&text, &found).0, expected, "{terms}");
@@ -85,8 +85,14 @@ fn what_is_not_known_is_matched_by_no_pattern() {
     let mut found = finding(1, process(5, "server"), "/x", 2);
     found.file.path = None;
     found.process.exe = None;
-    assert_eq!(judged("[[ignore]]\npath = '*'", &found).0, Verdict::Told);
-    assert_eq!(judged("[[ignore]]\nexe = '*'", &found).0, Verdict::Told);
+    assert_eq!(
+        judged("[[ignore]]\npath = '*'", &found).0,
+        Verdict::EventKind
+    );
+    assert_eq!(
+        judged("[[ignore]]\nexe = '*'", &found).0,
+        Verdict::EventKind
+    );
     found.file.process_path = Some(b"/in/container".to_vec());
     let text = "[[ignore]]\npath = '/in/*'";
     assert_eq!(judged(text, &found).0, Verdict::Ignored);
@@ -114,7 +120,10 @@ fn the_first_rule_says_how_much_it_matters() {
         comm = 'server'
         severity = 'info'
     ";
-    assert_eq!(judged(text, &found), (Verdict::Told, Severity::Critical));
+    assert_eq!(
+        judged(text, &found),
+        (Verdict::EventKind, Severity::Critical)
+    );
     let text = "[[severity]]\ncomm = 'server'\nseverity = 'info'";
     assert_eq!(
         judged(text, &found),

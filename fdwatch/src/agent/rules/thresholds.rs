@@ -23,19 +23,19 @@ const OVER: f64 = 0.9;
 const EVERY: u64 = 12;
 
 /// Processes that are beyond a threshold, or that rules leave out.
-const MOST_PROCESSES: usize = 4096;
+const MAX_PROCESSES: usize = 4096;
 
 /// Findings that are beyond a threshold.
-const MOST_FINDINGS: usize = 65_536;
+const MAX_FINDINGS: usize = 65_536;
 
 /// Processes whose limits are remembered; the others' are asked when it is their turn.
-const MOST_LIMITS: usize = 16_384;
+const MAX_LIMITS: usize = 16_384;
 
 /// Limits that are asked at one look of processes that were not seen to have many before.
-const MOST_ASKED: usize = 256;
+const MAX_ASKED: usize = 256;
 
 /// Measures and how much there may be of them: as many as there are bits to say what was left out.
-const MOST_GROUPS: usize = 64;
+const MAX_GROUPS: usize = 64;
 
 /// What is known of a process at no cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Group {
 struct Known {
     /// Who it is, if anything was told of it.
     process: Option<Box<ProcessInfo>>,
-    told: Vec<Told>,
+    told: Vec<EventKind>,
     /// Groups that it is beyond but whose rules are not about it: a bit for each.
     left_out: u64,
     /// When it was last there: the number of the look.
@@ -102,7 +102,7 @@ struct Known {
 
 /// That a process is beyond.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct EventKind {
     group: usize,
     severity: Severity,
     /// The findings by which it is, with `duplicates-per-file`.
@@ -181,7 +181,7 @@ impl Thresholds {
             !known.told.is_empty()
         });
         for beyond in self.findings.values_mut() {
-            let bits = (0..MOST_GROUPS).filter(|bit| beyond.groups & (1 << bit) != 0);
+            let bits = (0..MAX_GROUPS).filter(|bit| beyond.groups & (1 << bit) != 0);
             let places = bits.filter_map(place);
             beyond.groups = places.fold(0, |groups, at| groups | 1 << at);
             // Those whose process is not told of any more.
@@ -271,7 +271,7 @@ impl Thresholds {
 
     /// How many descriptors it may have, if that is known: nothing, if it has no limit.
     fn limit(&mut self, id: Id, is_turn: bool, ask: &mut impl Ask) -> Option<Option<u64>> {
-        let room = self.limits.len() < MOST_LIMITS;
+        let room = self.limits.len() < MAX_LIMITS;
         match self.limits.get_mut(&id) {
             Some((limit, seen)) => {
                 *seen = self.look;
@@ -280,7 +280,7 @@ impl Thresholds {
                 }
                 Some(*limit)
             }
-            None if is_turn || (room && self.asked < MOST_ASKED) => {
+            None if is_turn || (room && self.asked < MAX_ASKED) => {
                 self.asked += usize::from(!is_turn);
                 let limit = ask.limit(id.0);
                 if room {
@@ -337,7 +337,7 @@ impl Thresholds {
                     known.left_out |= 1 << group;
                     return;
                 };
-                known.told.push(Told {
+                known.told.push(EventKind {
                     group,
                     severity,
                     findings: 0,
@@ -398,7 +398,7 @@ impl Thresholds {
         if is == was {
             return reports;
         }
-        if was == 0 && self.findings.len() >= MOST_FINDINGS {
+        if was == 0 && self.findings.len() >= MAX_FINDINGS {
             self.no_room += 1;
             return reports;
         }
@@ -446,7 +446,7 @@ impl Thresholds {
             told.findings += 1;
             return true;
         }
-        known.told.push(Told {
+        known.told.push(EventKind {
             group,
             severity,
             findings: 1,
@@ -495,7 +495,7 @@ fn room<'a>(
     look: u64,
     no_room: &mut u64,
 ) -> Option<&'a mut Known> {
-    if known.len() >= MOST_PROCESSES && !known.contains_key(&id) {
+    if known.len() >= MAX_PROCESSES && !known.contains_key(&id) {
         *no_room += 1;
         return None;
     }
@@ -522,7 +522,7 @@ fn groups(config: &Config) -> Vec<Group> {
         groups[at].rules.push(rule);
     }
     // The reader refuses more.
-    groups.truncate(MOST_GROUPS);
+    groups.truncate(MAX_GROUPS);
     groups
 }
 

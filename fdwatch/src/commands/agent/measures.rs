@@ -1,10 +1,10 @@
 //! Processes and findings, held against the thresholds of the configuration.
 
-use super::{super::live::Live, teller::Teller};
+use super::{super::live::Live, agent_loop::AgentLoop};
 use crate::{
     agent::{
         config::Config,
-        event::{ThresholdReport, Told},
+        event::{EventKind, ThresholdReport},
         rules::{Ask, Numbers, Rules},
     },
     diagnose::{Finding, ProcessInfo},
@@ -25,7 +25,7 @@ struct Asking<'a> {
 
 impl Ask for Asking<'_> {
     fn limit(&mut self, pid: u32) -> Option<u64> {
-        proc::most_fds(pid)
+        proc::fd_limit(pid)
     }
 
     fn growth_per_hour(&mut self, pid: u32) -> Option<u64> {
@@ -42,7 +42,7 @@ impl Ask for Asking<'_> {
     }
 }
 
-impl Teller {
+impl AgentLoop {
     /// Other rules hold.
     pub(super) fn set_rules(&mut self, config: &Config, at: Moment) {
         self.rules = Rules::new(config);
@@ -73,7 +73,7 @@ impl Teller {
         });
         let mut asking = Asking {
             model,
-            growth: self.newsroom.growth(),
+            growth: self.collector.growth(),
         };
         let reports = self.thresholds.look(processes, &mut asking);
         self.tell_thresholds(reports, at);
@@ -84,7 +84,7 @@ impl Teller {
             let parts = [report.threshold.to_bits()];
             let subject = format!("threshold {}", report.of.name());
             let key = self.key(&subject, &report.process, &parts);
-            self.tell(Told::Threshold(Box::new(report)), Some(key), at);
+            self.tell(EventKind::Threshold(Box::new(report)), Some(key), at);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `fdwatch agent`: always on. Here the loop and the services are put together; neither HTTP nor the
 //! disk is dealt with here.
 
+mod agent_loop;
 mod measures;
 mod stop;
-mod teller;
 
 use std::{
     collections::VecDeque,
@@ -17,10 +17,10 @@ use anyhow::{Context as _, Result, bail};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use self::teller::Teller;
+use self::agent_loop::AgentLoop;
 use super::{
     WritingOutput as _,
-    live::{Live, Newsroom, Stop, Wanted},
+    live::{FindingCollector, Live, Stop, Wanted},
     rows::Rows,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
         logging, privileges,
         rules::{Rules, Thresholds},
         services::{Parts, Services, warn_of},
-        shared::Shared,
+        state::AgentState,
         stop::StopFile,
     },
     cli::{Agent, MaxCpu},
@@ -99,7 +99,7 @@ fn serve(agent: &Agent, loaded: Loaded) -> Result<ExitCode> {
              `sysctl kernel.perf_event_paranoid=2` it would be given up"
         );
     }
-    let (shared, questions) = Shared::new();
+    let (shared, questions) = AgentState::new();
     let (sender, configs) = mpsc::channel(CONFIGS);
     let clock = Clock::new(proc::wall_time(), proc::boottime());
     let reporter = Reporter::new(io::sink(), Format::Json, proc::hostname(), clock);
@@ -118,13 +118,13 @@ fn serve(agent: &Agent, loaded: Loaded) -> Result<ExitCode> {
         logging: Some(logging),
     })
     .context("cannot start the agent's services")?;
-    let mut teller = Teller {
+    let mut teller = AgentLoop {
         rules: Rules::new(&config),
         thresholds: Thresholds::new(&config),
-        watches_pinned: teller::watches_pinned(&config),
+        watches_pinned: agent_loop::watches_pinned(&config),
         measured: Moment(0),
         config,
-        newsroom: Newsroom::new(Investigator::new(filter, Source::Live)),
+        collector: FindingCollector::new(Investigator::new(filter, Source::Live)),
         reporter,
         shared,
         questions,

@@ -1,10 +1,10 @@
 //! What the commands that follow the kernel's events have in common: the programs, the ring, and when
 //! it is read. What is told, and to whom, is for the [`Follower`] to know.
 
+mod collector;
+mod detail_targets;
+mod load_shedder;
 mod memory;
-mod news;
-mod shed;
-mod suspects;
 
 use std::{
     fs::File,
@@ -22,20 +22,21 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub(super) use self::news::{News, Newsroom, Subject};
-use self::{shed::Shed, suspects::Suspects};
+pub(super) use self::collector::{FindingCollector, Subject, Update};
+use self::{detail_targets::DetailTargets, load_shedder::LoadShedder};
 use super::alive::Steps;
 use crate::{
     cli::{Detail, MaxCpu},
     engine::Engine,
     leaks::Leaks,
     model::Moment,
-    probe::{ASKED_OF_FAMILY, Lost, Options, Probe, ProbeError, proc_snapshot},
+    probe::{ASKED_OF_FAMILY, Lost, Options, Probe, ProbeError},
     proc,
     recording::{Frame, Recorder},
-    report::{Account, BudgetReport, note},
+    report::{BudgetReport, RunStats, note},
     trace::Tracer,
 };
+use fdwatch_host::proc_snapshot;
 
 /// How often the ring is looked into and what has changed is told: what waits there longer is no
 /// longer news.
@@ -48,7 +49,7 @@ const SLOW_TICKS: u32 = 10;
 const BATCH: usize = 1 << 13;
 
 /// So often, at the end.
-const MOST_BATCHES: u32 = 512;
+const MAX_BATCHES: u32 = 512;
 
 /// How often the allocator gives back what it does not need: nanoseconds.
 const GIVE_BACK_EVERY: u64 = 60_000_000_000;
@@ -79,7 +80,7 @@ pub(super) struct Live {
     pub(super) recorder: Option<FileRecorder>,
     /// Who is shown each record of some processes, if that is wanted.
     pub(super) tracer: Option<Tracer>,
-    pub(super) account: Account,
+    pub(super) stats: RunStats,
     /// Nanoseconds since boot.
     began: u64,
     /// When the next audit is due; never, if the kernel does not give snapshots.
@@ -94,8 +95,8 @@ pub(super) struct Live {
     pub(super) most_waiting: usize,
     /// Whether the next one is to confirm what the last one found.
     is_second_look: bool,
-    pub(super) shed: Shed,
-    suspects: Suspects,
+    pub(super) shed: LoadShedder,
+    suspects: DetailTargets,
     family: Option<u32>,
     steps: Steps,
 }
@@ -233,9 +234,9 @@ impl Live {
             engine,
             recorder: None,
             tracer: None,
-            account: Account {
+            stats: RunStats {
                 ring_bytes: Some(ring_bytes),
-                ..Account::default()
+                ..RunStats::default()
             },
             began: proc::boottime(),
             next_audit: None,
@@ -244,8 +245,8 @@ impl Live {
             audit_time: 0,
             most_waiting: 0,
             is_second_look: false,
-            shed: Shed::new(percent),
-            suspects: Suspects::new(detail, pids),
+            shed: LoadShedder::new(percent),
+            suspects: DetailTargets::new(detail, pids),
             family,
             steps,
         })
@@ -335,7 +336,7 @@ impl Live {
         // What happened before the end is told, and nothing comes after it that would have to be gone
         // through as well. Where the kernel refuses that, the ring may be filled as fast as it is read.
         let _ = self.probe.stop();
-        for _ in 0..MOST_BATCHES {
+        for _ in 0..MAX_BATCHES {
             if self.drain()? < BATCH {
                 break;
             }
@@ -388,7 +389,7 @@ impl Live {
             probe.drain_once(on_record);
             mark(recorder, Frame::EndSnapshot)
         })?;
-        self.account.unreadable_processes = unreadable;
+        self.stats.unreadable_processes = unreadable;
         Ok(())
     }
 
@@ -516,7 +517,7 @@ impl Live {
             note(&words);
         }
         let lost = self.lost()?;
-        let before = std::mem::replace(&mut self.account.lost, lost);
+        let before = std::mem::replace(&mut self.stats.lost, lost);
         if lost.total() == before.total() {
             return Ok(());
         }
@@ -547,9 +548,9 @@ impl Live {
 
     /// Brings the account up to date.
     pub(super) fn count(&mut self) {
-        self.account.duration = proc::boottime().saturating_sub(self.began);
-        self.account.take_from(&self.engine);
-        self.account.usage = proc::usage();
+        self.stats.duration = proc::boottime().saturating_sub(self.began);
+        self.stats.take_from(&self.engine);
+        self.stats.usage = proc::usage();
     }
 }
 

@@ -20,14 +20,14 @@ use super::{
 use crate::{
     cli::{Detail as DetailOf, MaxCpu, Run},
     detail::{Detail, Frame},
-    diagnose::{Descriptor, FileInfo, Finding, ProcessInfo, Severity, Way},
+    diagnose::{Descriptor, FdHistory, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
     engine::Engine,
     filter::Filter,
     investigate::{self, Investigator, Source},
-    leaks::{Fold, Kind, Leak, Leaks, Program, Told, ignore::Ignore},
+    leaks::{Fold, Kind, Leak, Leaks, Told, ignore::Ignore},
     mappings::Mappings,
-    model::Lineage,
+    model::{Lineage, Program},
     probe::{Lost, MemoryEvents},
     proc,
     report::{BudgetReport, Format, Reporter, RunReport, junit, note, time::Clock},
@@ -42,7 +42,7 @@ const EXIT_NOT_FOUND: u8 = 127;
 const EXIT_NOT_EXECUTABLE: u8 = 126;
 
 /// Duplicates that are told, at most.
-const MOST_DUPLICATES: usize = 1000;
+const MAX_DUPLICATES: usize = 1000;
 
 pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     let ignore = ignore(arguments)?;
@@ -301,7 +301,7 @@ impl Runner {
 fn keep(duplicates: &mut Vec<Finding>, finding: Finding, more: &mut u64) {
     let known = duplicates.iter_mut().find(|known| known.id == finding.id);
     let Some(known) = known else {
-        if duplicates.len() < MOST_DUPLICATES {
+        if duplicates.len() < MAX_DUPLICATES {
             duplicates.push(finding);
         } else {
             *more += 1;
@@ -337,7 +337,7 @@ fn told(leak: &Leak, leaks: &Leaks, detail: Option<&Detail>, places: &mut Places
         at,
     } = *leak;
     // Whose it was is told by the leak itself.
-    let way = Way {
+    let way = FdHistory {
         provenance,
         lineage: &Lineage::default(),
         process: &ProcessInfo::default(),
@@ -433,7 +433,7 @@ impl Follower for Runner {
         self.report.ignored += ignored as u64;
         let mappings_lost = self.places.memory.as_ref().map_or(0, MemoryEvents::lost);
         self.report.mappings_lost = mappings_lost;
-        self.report.account = live.account;
+        self.report.stats = live.stats;
         Ok(())
     }
 }

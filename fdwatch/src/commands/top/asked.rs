@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
     super::remote::{Client, Remote, query},
-    LOOK, LOOK_SHARE, MOST_ROWS,
+    LOOK, LOOK_SHARE, MAX_ROWS,
     inbox::{Ask, Inbox},
 };
 use crate::{
@@ -28,7 +28,7 @@ const STATUS: Duration = Duration::from_secs(1);
 const ROWS: u32 = 2;
 
 /// A line of events is no longer than this: bytes.
-const LONGEST: usize = 16 << 20;
+const MAX_LEN: usize = 16 << 20;
 
 /// A story is told again after so many looks.
 const STORY: u32 = 5;
@@ -85,7 +85,7 @@ impl Asker<'_> {
         let users = Users::read();
         let mut ticks = interval(STATUS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let path = format!("/v1/processes?limit={MOST_ROWS}");
+        let path = format!("/v1/processes?limit={MAX_ROWS}");
         let mut count = 0_u32;
         loop {
             ticks.tick().await;
@@ -110,7 +110,7 @@ impl Asker<'_> {
         while let Some(chunk) = response.chunk().await.context("the agent has ended")? {
             for part in chunk.split_inclusive(|&byte| byte == b'\n') {
                 line.extend_from_slice(part);
-                if line.len() > LONGEST {
+                if line.len() > MAX_LEN {
                     bail!("the agent tells too much at once");
                 }
                 if line.ends_with(b"\n") {

@@ -27,7 +27,7 @@ use crate::top::{
 };
 
 /// Things told that wait at once; more are counted.
-const MOST_NEWS: usize = 2000;
+const MAX_NEWS: usize = 2000;
 
 /// What is wanted of those who follow the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Inbox {
 
     pub(super) fn tell(&self, news: News) {
         self.change(|waiting| {
-            if waiting.news.len() >= MOST_NEWS {
+            if waiting.news.len() >= MAX_NEWS {
                 waiting.news.pop_front();
                 waiting.missed += 1;
             }

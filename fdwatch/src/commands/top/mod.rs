@@ -33,7 +33,7 @@ use crate::{
     cli,
     diagnose::Severity,
     report::note,
-    top::{Message, Theme, Top, Wish},
+    top::{Action, Message, Theme, Top},
 };
 
 /// What has changed is drawn no more often than this.
@@ -49,10 +49,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FAULT: &str = "what follows the events has ended by a fault of fdwatch's own";
 
 /// Keys and clicks that wait at once.
-const MOST_KEYS: usize = 64;
+const MAX_KEYS: usize = 64;
 
 /// Processes that are shown.
-const MOST_ROWS: usize = 500;
+const MAX_ROWS: usize = 500;
 
 /// A process that was opened is looked at again after this, or later, if a look takes its time.
 const LOOK: Duration = Duration::from_secs(2);
@@ -194,8 +194,8 @@ async fn serve(inbox: &Inbox, screen: &mut Screen, signals: &mut Signals) -> Res
         tokio::select! {
             signal = signals.come() => match signal {
                 Came::End => return Ok(()),
-                Came::Stop => wish = Some(Wish::Suspend),
-                Came::Again => wish = Some(Wish::Redraw),
+                Came::Stop => wish = Some(Action::Suspend),
+                Came::Again => wish = Some(Action::Redraw),
             },
             event = keys.recv() => {
                 // The terminal is gone.
@@ -224,14 +224,14 @@ async fn serve(inbox: &Inbox, screen: &mut Screen, signals: &mut Signals) -> Res
         }
         match wish {
             None => {}
-            Some(Wish::Quit) => return Ok(()),
-            Some(Wish::Open(pid)) => inbox.ask(Ask::Open(pid)),
-            Some(Wish::Close) => inbox.ask(Ask::Close),
-            Some(Wish::Redraw) => {
+            Some(Action::Quit) => return Ok(()),
+            Some(Action::Open(pid)) => inbox.ask(Ask::Open(pid)),
+            Some(Action::Close) => inbox.ask(Ask::Close),
+            Some(Action::Redraw) => {
                 screen.clear()?;
                 due = Some(Instant::now());
             }
-            Some(Wish::Suspend) => {
+            Some(Action::Suspend) => {
                 screen.suspend()?;
                 let (width, height) = screen.size()?;
                 top.update(Message::Resize(width, height));
@@ -253,7 +253,7 @@ fn message(event: Event) -> Option<Message> {
 
 /// What the terminal sends, read by a thread of its own, which ends with the process.
 fn keys() -> Result<mpsc::Receiver<Event>> {
-    let (sender, keys) = mpsc::channel(MOST_KEYS);
+    let (sender, keys) = mpsc::channel(MAX_KEYS);
     let reader = thread::Builder::new().name("keys".to_owned());
     reader
         .spawn(move || {

@@ -14,14 +14,14 @@ use serde_json::Value;
 use super::{
     super::{
         explain::{self, Asked, explanation},
-        live::{End, Follower, Live, News as Told, Newsroom, Wanted, now},
+        live::{End, FindingCollector, Follower, Live, Update, Wanted, now},
         rows::{Rows, Shown, table},
     },
-    LOOK, LOOK_SHARE, MOST_ROWS,
+    LOOK, LOOK_SHARE, MAX_ROWS,
     inbox::{Ask, Inbox},
 };
 use crate::{
-    agent::shared::TableAnswer,
+    agent::state::TableAnswer,
     cli::{Detail, Filters, MaxCpu},
     diagnose::Finding,
     duplicates::Change,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Findings that are kept for stories.
-const MOST_KEPT: usize = 2048;
+const MAX_KEPT: usize = 2048;
 
 /// A story is told again after this, if nothing new was found.
 const STORY: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ pub(super) fn run(
     })?;
     let clock = Clock::new(proc::wall_time(), proc::boottime());
     let mut follower = OnScreen {
-        newsroom: Newsroom::new(Investigator::new(filters.filter()?, Source::Live)),
+        collector: FindingCollector::new(Investigator::new(filters.filter()?, Source::Live)),
         reporter: Reporter::new(io::sink(), Format::Json, proc::hostname(), clock),
         rows: Rows::default(),
         users: Users::read(),
@@ -86,7 +86,7 @@ impl End for Quit {
 }
 
 struct OnScreen<F> {
-    newsroom: Newsroom,
+    collector: FindingCollector,
     reporter: Reporter<io::Sink>,
     rows: Rows,
     users: Users,
@@ -134,7 +134,7 @@ impl<F: FnOnce()> OnScreen<F> {
 
     fn keep(&mut self, finding: Finding) {
         explain::add(&mut self.kept, finding);
-        if self.kept.len() > MOST_KEPT {
+        if self.kept.len() > MAX_KEPT {
             let gone = self.kept.iter();
             let gone = gone.filter(|(_, finding)| finding.change == Change::Gone);
             let oldest = gone.map(|(&id, _)| id).next();
@@ -146,27 +146,27 @@ impl<F: FnOnce()> OnScreen<F> {
 
     fn show(&mut self, live: &mut Live, at: Moment) {
         live.count();
-        let account = &live.account;
+        let stats = &live.stats;
         self.inbox.status(Status {
             source: "own programs".to_owned(),
             host: self.reporter.host().to_owned(),
             time: self.reporter.clock.time_of_day(at),
             at: at.0,
-            processes: account.processes as u64,
-            descriptors: account.descriptors as u64,
-            events: account.statistics.events(),
-            lost: account.lost.total(),
-            drift: account.statistics.drift.total(),
-            cpu_seconds: account.usage.user + account.usage.system,
+            processes: stats.processes as u64,
+            descriptors: stats.descriptors as u64,
+            events: stats.statistics.events(),
+            lost: stats.lost.total(),
+            drift: stats.statistics.drift.total(),
+            cpu_seconds: stats.usage.user + stats.usage.system,
             memory: proc::resident(),
             max_cpu: live.shed.budget.percent(),
-            sheds: account.shedding.name().to_owned(),
+            sheds: stats.shedding.name().to_owned(),
         });
         let Shown {
             rows,
             more_processes,
             ..
-        } = self.rows.show(live, MOST_ROWS, at);
+        } = self.rows.show(live, MAX_ROWS, at);
         let rows = rows.iter();
         let rows = rows.map(|row| Row::of(row, &self.users.name(row.uid)));
         self.inbox.rows(rows.collect(), more_processes as u64);
@@ -207,7 +207,7 @@ impl<F: FnOnce()> OnScreen<F> {
                 .cloned()
                 .collect();
             let explained =
-                explanation(&asked, found.into_iter(), &mut self.newsroom, &live.engine);
+                explanation(&asked, found.into_iter(), &mut self.collector, &live.engine);
             let mut reporter = self.reporter.to(Vec::new(), Format::Text);
             if let Ok(explained) = explained
                 && reporter.explanation(&explained, self::now()).is_ok()
@@ -268,19 +268,19 @@ impl<F: FnOnce()> Follower for OnScreen<F> {
         let at = now();
         self.reporter.clock.adjust(proc::wall_time(), at.0);
         let mut news = Vec::new();
-        self.newsroom.look(live, is_slow, |it, account| {
-            if let Told::Finding(_, finding) = &it {
-                account.count_finding(finding);
+        self.collector.look(live, is_slow, |it, stats| {
+            if let Update::Finding(_, finding) = &it {
+                stats.count_finding(finding);
             }
             news.push(it);
         });
         for it in news {
             let told = self.object(|reporter| match &it {
-                Told::Finding(_, finding) => reporter.finding(finding, at),
-                Told::Growth(report) => reporter.growth(report, at),
+                Update::Finding(_, finding) => reporter.finding(finding, at),
+                Update::Growth(report) => reporter.growth(report, at),
             });
             self.tell(told, at);
-            if let Told::Finding(_, finding) = it {
+            if let Update::Finding(_, finding) = it {
                 if let Some(opened) = &mut self.opened
                     && opened.pid == finding.process.pid
                 {

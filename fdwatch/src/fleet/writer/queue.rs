@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::SPOOL;
 use crate::{
-    agent::{config::Fleet, outlet::Counts, shared::Shared},
+    agent::{config::Fleet, sink::SinkStats, state::AgentState},
     fleet::{
         rows::Table,
         spool::{Losses, Spool},
@@ -25,14 +25,14 @@ use crate::{
 };
 
 /// Bytes of rows that are kept in memory where the disk takes none.
-const MOST_IN_MEMORY: usize = 8 << 20;
+const MAX_IN_MEMORY: usize = 8 << 20;
 
 /// What waits to be sent: on disk, or in memory where that takes nothing.
 pub(super) struct Queue {
     state: Mutex<State>,
     pub(super) more: Notify,
-    pub(super) counts: Arc<Counts>,
-    shared: Arc<Shared>,
+    pub(super) counts: Arc<SinkStats>,
+    shared: Arc<AgentState>,
     /// Rows that were given up.
     pub(super) refused: AtomicU64,
 }
@@ -91,14 +91,14 @@ impl State {
 }
 
 impl Queue {
-    pub(super) fn open(config: &Fleet, counts: Arc<Counts>, shared: Arc<Shared>) -> Self {
+    pub(super) fn open(config: &Fleet, counts: Arc<SinkStats>, shared: Arc<AgentState>) -> Self {
         let spool = Spool::open(&config.spool, config.most_spool_bytes);
         let trouble = spool.as_ref().err().map(|error| {
             format!(
                 "cannot use the spool {}: {error}; findings for the fleet are kept in memory only, \
                  up to {} MiB. Make the directory, or set fleet.spool",
                 config.spool.display(),
-                MOST_IN_MEMORY >> 20
+                MAX_IN_MEMORY >> 20
             )
         });
         if let Some(trouble) = &trouble {
@@ -153,7 +153,7 @@ impl Queue {
                 rows,
             });
             let mut lost = 0;
-            while state.memory_bytes > MOST_IN_MEMORY
+            while state.memory_bytes > MAX_IN_MEMORY
                 && let Some(oldest) = state.forget_waiting()
             {
                 lost += oldest.rows;
@@ -184,7 +184,7 @@ impl Queue {
             let trouble = format!(
                 "cannot write to the spool: {error}; findings for the fleet are kept in memory, up to \
                  {} MiB, until there is room",
-                MOST_IN_MEMORY >> 20
+                MAX_IN_MEMORY >> 20
             );
             tracing::warn!("{trouble}");
             self.shared.set_trouble(SPOOL, Some(trouble));
@@ -195,7 +195,7 @@ impl Queue {
     fn lose(&self, state: &mut State, lost: &InMemory) {
         state.dropped += lost.rows;
         if lost.table == Table::Findings {
-            Counts::add(&self.counts.failed, lost.rows);
+            SinkStats::add(&self.counts.failed, lost.rows);
         }
     }
 
@@ -242,7 +242,7 @@ impl Queue {
             return;
         }
         let findings = now.findings - told.findings;
-        Counts::add(&self.counts.failed, findings);
+        SinkStats::add(&self.counts.failed, findings);
         state.dropped += findings + (now.others - told.others);
         state.told_losses = now;
         if now.damaged > told.damaged {

@@ -12,7 +12,7 @@ use super::{
     queue::{InMemory, Queue, State},
 };
 use crate::{
-    agent::{config::Fleet, outlet::Counts, shared::Shared},
+    agent::{config::Fleet, sink::SinkStats, state::AgentState},
     fleet::{
         rows::Table,
         spool::Batch,
@@ -25,7 +25,7 @@ use crate::{
 const REQUEST: usize = 4 << 20;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT_LEN: Duration = Duration::from_secs(60);
 
 /// Rows to be sent, and where they are from.
 enum Next {
@@ -46,13 +46,13 @@ impl Next {
 pub(super) struct Server {
     config: Arc<Fleet>,
     client: Option<Client>,
-    shared: Arc<Shared>,
+    shared: Arc<AgentState>,
     /// What was told to be wrong last, if something is; without numbers.
     wrong: Option<String>,
 }
 
 impl Server {
-    pub(super) const fn new(config: Arc<Fleet>, shared: Arc<Shared>) -> Self {
+    pub(super) const fn new(config: Arc<Fleet>, shared: Arc<AgentState>) -> Self {
         Self {
             config,
             client: None,
@@ -147,7 +147,7 @@ pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch
                     () = tokio::time::sleep(jittered(wait)) => {}
                     _ = ended.changed() => {}
                 }
-                wait = (wait * 2).min(LONGEST_WAIT);
+                wait = (wait * 2).min(MAX_WAIT_LEN);
             }
         }
     }
@@ -197,7 +197,7 @@ async fn done(queue: &Arc<Queue>, next: Next, is_taken: bool) {
             &queue.counts.failed
         };
         if table == Table::Findings {
-            Counts::add(counter, rows);
+            SinkStats::add(counter, rows);
         }
         match (&next, &mut state.spool) {
             (Next::Spooled(batch), Some(spool)) => {

@@ -14,14 +14,14 @@ use self::shapes::{
 };
 pub(super) use self::shapes::{File, Pinned, Process, StackFrame};
 use super::{
-    Account, BudgetReport, Explanation, GrowthReport, RunReport, TableReport, TracedCall, calls,
+    BudgetReport, Explanation, GrowthReport, RunReport, RunStats, TableReport, TracedCall, calls,
     explanation::Body,
     time::{Clock, seconds, tenths},
 };
 use crate::{
     agent::event::ThresholdReport,
     detail::Frame,
-    diagnose::{Around, Descriptor, FileInfo, Finding, Link, ProcessInfo},
+    diagnose::{Descriptor, FileInfo, Finding, Link, NearbyOpen, ProcessInfo},
     duplicates::Change,
     leaks::{Group, Kind},
     model::Moment,
@@ -92,14 +92,14 @@ impl Json {
 
     pub(super) fn started(
         &self,
-        account: &Account,
+        stats: &RunStats,
         clock: &Clock,
         now: Moment,
     ) -> serde_json::Result<String> {
         let body = Started {
-            processes: account.processes,
-            descriptors: account.descriptors,
-            ring_bytes: account.ring_bytes,
+            processes: stats.processes,
+            descriptors: stats.descriptors,
+            ring_bytes: stats.ring_bytes,
         };
         self.line("started", body, clock, now)
     }
@@ -124,7 +124,7 @@ impl Json {
             change: change(report.change),
             process: process(&report.process, clock),
             open: report.open,
-            limit: report.process.most_fds,
+            limit: report.process.fd_limit,
             severity: trend.map(|trend| trend.severity.name()),
             was: trend.map(|trend| trend.was),
             since: trend.map(|trend| clock.rfc3339(trend.since)),
@@ -239,43 +239,43 @@ impl Json {
             duplicates: report.duplicates.len(),
             ignored: report.ignored,
             not_told: report.more_leaks + report.more_duplicates,
-            events: report.account.statistics.events(),
-            lost: losses(&report.account.lost),
-            detail_left_out: report.account.lost.detail_left_out(),
+            events: report.stats.statistics.events(),
+            lost: losses(&report.stats.lost),
+            detail_left_out: report.stats.lost.detail_left_out(),
             mappings_lost: report.mappings_lost,
-            malformed: report.account.malformed,
+            malformed: report.stats.malformed,
         };
         self.line("run", body, clock, now)
     }
 
     pub(super) fn summary(
         &self,
-        account: &Account,
+        stats: &RunStats,
         clock: &Clock,
         now: Moment,
     ) -> serde_json::Result<String> {
-        let (usage, drift) = (account.usage, account.statistics.drift);
+        let (usage, drift) = (stats.usage, stats.statistics.drift);
         let body = Summary {
-            duration: seconds(account.duration),
-            events: account.statistics.events(),
+            duration: seconds(stats.duration),
+            events: stats.statistics.events(),
             by_kind: fdwatch_common::Kind::ALL
                 .into_iter()
-                .map(|kind| (kind.name(), account.statistics.records[kind as usize]))
+                .map(|kind| (kind.name(), stats.statistics.records[kind as usize]))
                 .collect(),
             lost: Losses {
-                total: account.lost_in_all(),
-                ..losses(&account.lost)
+                total: stats.lost_in_all(),
+                ..losses(&stats.lost)
             },
             findings: Findings {
-                found: account.found,
-                changed: account.changed,
-                gone: account.gone,
+                found: stats.found,
+                changed: stats.changed,
+                gone: stats.gone,
             },
-            processes: account.processes,
-            descriptors: account.descriptors,
-            unknown_closed: account.statistics.unknown_closed,
-            unknown_tables: account.statistics.unknown_tables,
-            closed_unopened: account.statistics.closed_unopened,
+            processes: stats.processes,
+            descriptors: stats.descriptors,
+            unknown_closed: stats.statistics.unknown_closed,
+            unknown_tables: stats.statistics.unknown_tables,
+            closed_unopened: stats.statistics.closed_unopened,
             drift: Drift {
                 audits: drift.audits,
                 missing: drift.missing,
@@ -284,11 +284,11 @@ impl Json {
                 close_on_exec: drift.close_on_exec,
             },
             contested: Contested {
-                numbers: account.statistics.contested,
-                otherwise: account.statistics.contested_otherwise,
+                numbers: stats.statistics.contested,
+                otherwise: stats.statistics.contested_otherwise,
             },
-            malformed: account.malformed,
-            unreadable_processes: account.unreadable_processes,
+            malformed: stats.malformed,
+            unreadable_processes: stats.unreadable_processes,
             cpu: Cpu {
                 user: usage.user,
                 system: usage.system,
@@ -297,11 +297,11 @@ impl Json {
                 peak_rss: usage.peak_rss,
             },
             budget: BudgetSummary {
-                sheds: account.shedding.name(),
-                most_not_followed: account.most_not_followed,
-                caught_up: account.statistics.caught_up,
+                sheds: stats.shedding.name(),
+                most_not_followed: stats.most_not_followed,
+                caught_up: stats.statistics.caught_up,
             },
-            detail_left_out: account.lost.detail_left_out(),
+            detail_left_out: stats.lost.detail_left_out(),
         };
         self.line("summary", body, clock, now)
     }
@@ -386,7 +386,7 @@ fn chain_link(link: &Link, clock: &Clock) -> ChainLink {
     }
 }
 
-fn near_fd(near: &Around, clock: &Clock) -> NearFd {
+fn near_fd(near: &NearbyOpen, clock: &Clock) -> NearFd {
     NearFd {
         fd: near.fd,
         origin: near.origin,
@@ -430,12 +430,12 @@ pub(super) fn process(process: &ProcessInfo, clock: &Clock) -> Process {
             .map(|line| line.iter().map(|word| lossy(word)).collect()),
         uid: process.uid,
         cgroup: process.cgroup.clone(),
-        unit: process.who.unit.clone(),
-        container: process.who.container.as_ref().map(|it| Container {
+        unit: process.workload.unit.clone(),
+        container: process.workload.container.as_ref().map(|it| Container {
             id: it.id.clone(),
             runtime: it.runtime,
         }),
-        pod_uid: process.who.pod_uid.clone(),
+        pod_uid: process.workload.pod_uid.clone(),
         supervisor: process
             .supervisor
             .clone()

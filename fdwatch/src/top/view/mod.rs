@@ -19,7 +19,7 @@ pub(super) use self::{
     popup::{help_lines, sort_area},
     process::story_lines,
 };
-use super::{Popup, Top, places::LEAST};
+use super::{Popup, Top, places::MIN};
 use crate::{diagnose::Severity, plural::noun};
 
 /// A key at the bottom, and what it does.
@@ -88,7 +88,7 @@ impl Top {
     }
 
     fn draw_too_small(&self, area: Rect, buffer: &mut Buffer) {
-        let (width, height) = LEAST;
+        let (width, height) = MIN;
         let words = [
             "This is too small.".to_owned(),
             format!("{} x {} here,", self.size.0, self.size.1),

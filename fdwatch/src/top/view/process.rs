@@ -15,7 +15,7 @@ use super::{
 use crate::plural::noun;
 
 /// Lines of a story are broken to no less than this: columns.
-const LEAST: usize = 20;
+const MIN: usize = 20;
 
 impl Top {
     pub(super) fn draw_process(&self, opened: &Opened, places: &Places, buffer: &mut Buffer) {
@@ -275,7 +275,7 @@ pub(in crate::top) fn story_lines(story: &[String], width: u16) -> usize {
 
 /// The lines of a story, broken between words where they are longer than the screen is wide.
 fn broken(story: &[String], width: u16) -> Vec<String> {
-    let width = usize::from(width).max(LEAST);
+    let width = usize::from(width).max(MIN);
     let mut lines = Vec::new();
     for line in story {
         if line.width() <= width {

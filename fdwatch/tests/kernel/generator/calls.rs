@@ -418,11 +418,11 @@ fn pidfd(actor: &mut Actor) {
 fn message(actor: &mut Actor) {
     let [from, to] = sockets(actor);
     let many = if actor.random.one_in(8) {
-        messages::MOST
+        messages::MAX
     } else {
         4
     };
-    let mut fds = [0; messages::MOST];
+    let mut fds = [0; messages::MAX];
     let fds = &mut fds[..actor.random.below(many as u32) as usize + 1];
     for fd in &mut *fds {
         *fd = actor.some_fd();

@@ -2,8 +2,8 @@
 
 use toml_edit::{Item, TableLike, Value};
 
-use super::{given::Given, notes::Notes, start};
-use crate::spelling::nearest;
+use super::{diagnostics::Diagnostics, start, value::ConfigValue};
+use crate::suggest::nearest;
 
 /// See the module. One that is not in the file has no keys.
 pub(super) struct Section<'a> {
@@ -15,11 +15,11 @@ pub(super) struct Section<'a> {
     /// Whether there may be several of it.
     is_one_of_many: bool,
     known: Vec<&'static str>,
-    pub(super) notes: &'a Notes,
+    pub(super) notes: &'a Diagnostics,
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn root(table: &'a dyn TableLike, notes: &'a Notes) -> Self {
+    pub(super) fn root(table: &'a dyn TableLike, notes: &'a Diagnostics) -> Self {
         Self {
             table: Some(table),
             name: String::new(),
@@ -44,12 +44,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Notes a mistake in it as a whole.
+    /// Diagnostics a mistake in it as a whole.
     pub(super) fn refuse(&self, message: String) {
         self.notes.mistake(self.at, message);
     }
 
-    /// Notes a mistake in what a key of it says.
+    /// Diagnostics a mistake in what a key of it says.
     pub(super) fn refuse_key(&self, key: &str, message: String) {
         self.notes.mistake(self.key_at(key), message);
     }
@@ -86,9 +86,9 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key, if it is there.
-    pub(super) fn value(&mut self, key: &'static str) -> Option<Given<'a>> {
+    pub(super) fn value(&mut self, key: &'static str) -> Option<ConfigValue<'a>> {
         match self.ask(key)? {
-            Item::Value(value) => Some(Given::new(key, value, self.notes)),
+            Item::Value(value) => Some(ConfigValue::new(key, value, self.notes)),
             Item::Table(_) | Item::ArrayOfTables(_) | Item::None => {
                 let message = format!("{key} is a key with a value, and no section");
                 self.refuse_key(key, message);
@@ -98,7 +98,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key that must be there.
-    pub(super) fn needed(&mut self, key: &'static str, example: &str) -> Option<Given<'a>> {
+    pub(super) fn needed(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'a>> {
         let is_missing = self.is_there() && !self.has(key);
         let value = self.value(key);
         if is_missing {
@@ -171,12 +171,12 @@ impl<'a> Section<'a> {
     }
 
     /// All keys of it, whatever they are called, each with its value.
-    pub(super) fn values(&mut self) -> Vec<(&'a str, Given<'a>)> {
+    pub(super) fn values(&mut self) -> Vec<(&'a str, ConfigValue<'a>)> {
         let Some(table) = self.table.take() else {
             return Vec::new();
         };
         let values = table.iter().filter_map(|(key, item)| match item {
-            Item::Value(value) => Some((key, Given::new(key, value, self.notes))),
+            Item::Value(value) => Some((key, ConfigValue::new(key, value, self.notes))),
             _ => {
                 let message = format!("{key} must have a value in quotes");
                 self.notes.mistake(start(item.span()), message);

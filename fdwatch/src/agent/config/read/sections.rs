@@ -7,8 +7,8 @@ use clap::ValueEnum as _;
 
 use super::{
     FileKind,
-    given::{Given, quote},
     section::Section,
+    value::{ConfigValue, quote},
     values::{
         Follows, Terms, authorities, endpoint, is_loopback_address, rule, warn_of_clear_text,
     },
@@ -25,19 +25,19 @@ use crate::{
 };
 
 /// Rules of each kind: all of them are gone through for each finding.
-const MOST_RULES: usize = 1000;
+const MAX_RULES: usize = 1000;
 
 /// Thresholds: which of them a process is beyond is 64 bits.
-const MOST_THRESHOLDS: usize = 64;
+const MAX_THRESHOLDS: usize = 64;
 
 /// Receivers of alerts of each kind, and addresses.
-const MOST_RECEIVERS: usize = 32;
+const MAX_RECEIVERS: usize = 32;
 
 /// Labels of a host.
-const MOST_LABELS: usize = 16;
+const MAX_LABELS: usize = 16;
 
 /// Characters of a label, and of a name in a database.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_LEN: usize = 64;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -71,8 +71,16 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
 fn watch(mut section: Section<'_>) -> Watch {
     let mut watch = Watch::default();
     let it = &mut section;
-    set(&mut watch.severity, it.value("severity"), Given::severity);
-    set(&mut watch.all_types, it.value("all_types"), Given::boolean);
+    set(
+        &mut watch.severity,
+        it.value("severity"),
+        ConfigValue::severity,
+    );
+    set(
+        &mut watch.all_types,
+        it.value("all_types"),
+        ConfigValue::boolean,
+    );
     watch.ring_bytes = it.value("ring_bytes").and_then(|given| {
         // Its limits are those of the command line.
         let bytes = given.size(["4K", "1G"])?;
@@ -93,13 +101,21 @@ fn watch(mut section: Section<'_>) -> Watch {
         let all = Detail::value_variants().iter();
         given.choice(all.map(|&detail| (detail.name(), detail)))
     });
-    set(&mut watch.stop_file, it.value("stop_file"), Given::path);
+    set(
+        &mut watch.stop_file,
+        it.value("stop_file"),
+        ConfigValue::path,
+    );
     section.finish();
     watch
 }
 
 /// Takes over what is given, if anything is, and right.
-fn set<'a, T>(to: &mut T, given: Option<Given<'a>>, read: impl FnOnce(&Given<'a>) -> Option<T>) {
+fn set<'a, T>(
+    to: &mut T,
+    given: Option<ConfigValue<'a>>,
+    read: impl FnOnce(&ConfigValue<'a>) -> Option<T>,
+) {
     if let Some(value) = given.and_then(|given| read(&given)) {
         *to = value;
     }
@@ -111,10 +127,10 @@ fn rules<T>(
     what: &str,
     also: impl Fn(&mut Section<'_>) -> Option<T>,
 ) -> Vec<(Rule, T)> {
-    refuse_more(&sections, MOST_RULES);
+    refuse_more(&sections, MAX_RULES);
     let mut seen: Vec<(Terms, usize)> = Vec::new();
     let mut rules = Vec::new();
-    for mut section in sections.into_iter().take(MOST_RULES) {
+    for mut section in sections.into_iter().take(MAX_RULES) {
         let (rule, terms) = rule(&mut section);
         let also = also(&mut section);
         if terms.is_empty() {
@@ -152,17 +168,21 @@ fn refuse_same<T: PartialEq>(section: &Section<'_>, same: T, seen: &mut Vec<(T, 
 }
 
 fn thresholds(sections: Vec<Section<'_>>) -> Vec<Threshold> {
-    refuse_more(&sections, MOST_THRESHOLDS);
+    refuse_more(&sections, MAX_THRESHOLDS);
     let mut seen = Vec::new();
     let mut thresholds = Vec::new();
-    for mut section in sections.into_iter().take(MOST_THRESHOLDS) {
+    for mut section in sections.into_iter().take(MAX_THRESHOLDS) {
         let of = section
             .needed("of", "\"descriptors\"")
             .and_then(|given| given.choice(Measure::ALL.map(|measure| (measure.name(), measure))));
         let above = section.needed("above", "5000");
         let above = of.zip(above).and_then(|(of, given)| above_of(of, &given));
         let mut severity = Severity::Warning;
-        set(&mut severity, section.value("severity"), Given::severity);
+        set(
+            &mut severity,
+            section.value("severity"),
+            ConfigValue::severity,
+        );
         let (rule, terms) = rule(&mut section);
         if let Some(of) = of
             && of != Measure::DuplicatesPerFile
@@ -195,7 +215,7 @@ fn thresholds(sections: Vec<Section<'_>>) -> Vec<Threshold> {
 }
 
 /// How much there may be of a measure.
-fn above_of(of: Measure, given: &Given<'_>) -> Option<f64> {
+fn above_of(of: Measure, given: &ConfigValue<'_>) -> Option<f64> {
     match of {
         Measure::DuplicatesPerFile | Measure::Descriptors | Measure::GrowthPerHour => {
             // More descriptors than that no process has (fs.nr_open is an int).
@@ -224,7 +244,11 @@ fn api(mut section: Section<'_>) -> Api {
             api.socket = given.socket();
         }
     }
-    set(&mut api.socket_mode, it.value("socket_mode"), Given::mode);
+    set(
+        &mut api.socket_mode,
+        it.value("socket_mode"),
+        ConfigValue::mode,
+    );
     let addresses = it.value("listen").and_then(|given| given.list());
     let token = it.value("token_file");
     api.token_file = token.and_then(|given| given.file(FileKind::OwnToken));
@@ -238,8 +262,8 @@ fn api(mut section: Section<'_>) -> Api {
             given.refuse::<()>(format!("{address} is there twice"));
             continue;
         }
-        if api.listen.len() >= MOST_RECEIVERS {
-            given.refuse::<()>(format!("there can be up to {MOST_RECEIVERS} addresses"));
+        if api.listen.len() >= MAX_RECEIVERS {
+            given.refuse::<()>(format!("there can be up to {MAX_RECEIVERS} addresses"));
             break;
         }
         api.listen.push(address);
@@ -283,8 +307,8 @@ fn history(mut section: Section<'_>) -> Option<History> {
     let mut history = History::default();
     let mut enabled = true;
     let it = &mut section;
-    set(&mut enabled, it.value("enabled"), Given::boolean);
-    set(&mut history.file, it.value("file"), Given::path);
+    set(&mut enabled, it.value("enabled"), ConfigValue::boolean);
+    set(&mut history.file, it.value("file"), ConfigValue::path);
     set(&mut history.most_age, it.value("most_age"), |given| {
         given.duration(HOUR..=3650 * DAY)
     });
@@ -314,8 +338,16 @@ fn alerts(mut section: Section<'_>, watch: &Watch) -> Alerts {
     set(&mut alerts.most_per_minute, given, |given| {
         u32::try_from(given.integer(1..=6000)?).ok()
     });
-    set(&mut alerts.state_file, it.value("state_file"), Given::path);
-    set(&mut alerts.journald, it.value("journald"), Given::boolean);
+    set(
+        &mut alerts.state_file,
+        it.value("state_file"),
+        ConfigValue::path,
+    );
+    set(
+        &mut alerts.journald,
+        it.value("journald"),
+        ConfigValue::boolean,
+    );
     alerts.webhooks = endpoints(it.sections("webhook"), Follows::Nothing);
     alerts.alertmanagers = endpoints(it.sections("alertmanager"), Follows::Path("/api/v2/alerts"));
     alerts.commands = commands(it.sections("command"));
@@ -324,10 +356,10 @@ fn alerts(mut section: Section<'_>, watch: &Watch) -> Alerts {
 }
 
 fn endpoints(sections: Vec<Section<'_>>, follows: Follows) -> Vec<Endpoint> {
-    refuse_more(&sections, MOST_RECEIVERS);
+    refuse_more(&sections, MAX_RECEIVERS);
     let mut seen = Vec::new();
     let mut endpoints = Vec::new();
-    for mut section in sections.into_iter().take(MOST_RECEIVERS) {
+    for mut section in sections.into_iter().take(MAX_RECEIVERS) {
         if let Some(endpoint) = endpoint(&mut section, follows) {
             refuse_same(&section, endpoint.url.clone(), &mut seen);
             endpoints.push(endpoint);
@@ -338,10 +370,10 @@ fn endpoints(sections: Vec<Section<'_>>, follows: Follows) -> Vec<Endpoint> {
 }
 
 fn commands(sections: Vec<Section<'_>>) -> Vec<Vec<String>> {
-    refuse_more(&sections, MOST_RECEIVERS);
+    refuse_more(&sections, MAX_RECEIVERS);
     let mut seen = Vec::new();
     let mut commands = Vec::new();
-    for mut section in sections.into_iter().take(MOST_RECEIVERS) {
+    for mut section in sections.into_iter().take(MAX_RECEIVERS) {
         let given = section.needed("command", "[\"/usr/local/bin/on-alert\"]");
         if let Some(command) = given.and_then(|given| command(&given)) {
             refuse_same(&section, command.clone(), &mut seen);
@@ -353,7 +385,7 @@ fn commands(sections: Vec<Section<'_>>) -> Vec<Vec<String>> {
 }
 
 /// A program and its arguments.
-fn command(given: &Given<'_>) -> Option<Vec<String>> {
+fn command(given: &ConfigValue<'_>) -> Option<Vec<String>> {
     let words = given.list()?;
     let Some((program, arguments)) = words.split_first() else {
         return given.refuse("the list is empty: it must begin with a program");
@@ -401,7 +433,7 @@ fn fleet(mut section: Section<'_>) -> Option<Fleet> {
     });
     fleet.user = it.value("user").and_then(|given| {
         let text = given.text()?;
-        if text.contains(char::is_control) || text.chars().count() > LONGEST_NAME {
+        if text.contains(char::is_control) || text.chars().count() > MAX_NAME_LEN {
             return given.refuse(format!("{} is no name of a user", quote(text)));
         }
         Some(text.to_owned())
@@ -412,7 +444,7 @@ fn fleet(mut section: Section<'_>) -> Option<Fleet> {
     if let (Some(password), Some((_, url))) = (password, &url) {
         warn_of_clear_text(&password, url);
     }
-    set(&mut fleet.spool, it.value("spool"), Given::path);
+    set(&mut fleet.spool, it.value("spool"), ConfigValue::path);
     let given = it.value("most_spool_bytes");
     set(&mut fleet.most_spool_bytes, given, |given| {
         given.size(["1M", "1T"])
@@ -430,8 +462,8 @@ fn fleet(mut section: Section<'_>) -> Option<Fleet> {
 fn labels(mut section: Section<'_>) -> Vec<(String, String)> {
     let mut labels = Vec::new();
     for (name, given) in section.values() {
-        if labels.len() >= MOST_LABELS {
-            given.refuse::<()>(format!("there can be up to {MOST_LABELS} labels"));
+        if labels.len() >= MAX_LABELS {
+            given.refuse::<()>(format!("there can be up to {MAX_LABELS} labels"));
             break;
         }
         if !is_name(name) {
@@ -439,9 +471,9 @@ fn labels(mut section: Section<'_>) -> Vec<(String, String)> {
             continue;
         }
         let Some(text) = given.text() else { continue };
-        if text.contains(char::is_control) || text.chars().count() > LONGEST_NAME {
+        if text.contains(char::is_control) || text.chars().count() > MAX_NAME_LEN {
             given.refuse::<()>(format!(
-                "{}: a label has up to {LONGEST_NAME} characters that can be seen",
+                "{}: a label has up to {MAX_NAME_LEN} characters that can be seen",
                 quote(text)
             ));
             continue;
@@ -452,7 +484,7 @@ fn labels(mut section: Section<'_>) -> Vec<(String, String)> {
 }
 
 fn is_name(text: &str) -> bool {
-    text.len() <= LONGEST_NAME
+    text.len() <= MAX_NAME_LEN
         && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text
             .chars()

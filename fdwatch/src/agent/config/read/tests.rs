@@ -48,7 +48,7 @@ fn the_example_has_every_key() {
     let missing: Vec<_> = there.iter().filter(|&(_, is_there)| !is_there).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(there.len() > 60, "{}", there.len());
-    let mistakes = notes.into_mistakes();
+    let mistakes = notes.into_errors();
     assert_eq!(mistakes, []);
     assert_eq!(config.thresholds.len(), Measure::ALL.len());
     for cause in Cause::ALL {

@@ -11,8 +11,8 @@ use reqwest::Url;
 
 use super::{
     FileKind,
-    given::{Given, quote},
     section::Section,
+    value::{ConfigValue, quote},
 };
 use crate::{
     agent::config::{Endpoint, Rule},
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Bytes of a unix socket's path, without what ends it (`sockaddr_un`).
-const LONGEST_SOCKET: usize = 107;
+const MAX_SOCKET_LEN: usize = 107;
 
 /// What all users may do, of a file's permissions.
 const OTHERS: u32 = 0o007;
@@ -38,7 +38,7 @@ pub(super) enum Follows {
 /// The terms of a rule as they are written, to know the same again: by their keys.
 pub(super) type Terms = Vec<(&'static str, Vec<String>)>;
 
-impl<'a> Given<'a> {
+impl<'a> ConfigValue<'a> {
     pub(super) fn severity(&self) -> Option<Severity> {
         let all = Severity::value_variants().iter();
         self.choice(all.map(|&severity| (severity.name(), severity)))
@@ -64,9 +64,9 @@ impl<'a> Given<'a> {
 
     pub(super) fn socket(&self) -> Option<PathBuf> {
         let path = self.path()?;
-        if path.as_os_str().len() > LONGEST_SOCKET {
+        if path.as_os_str().len() > MAX_SOCKET_LEN {
             return self.refuse(format!(
-                "a unix socket's path can have {LONGEST_SOCKET} bytes"
+                "a unix socket's path can have {MAX_SOCKET_LEN} bytes"
             ));
         }
         Some(path)
@@ -201,7 +201,7 @@ pub(super) fn authorities(section: &mut Section<'_>, url: Option<&Url>) -> Optio
 }
 
 /// Warns where what `secret` is the file of can be read on its way.
-pub(super) fn warn_of_clear_text(secret: &Given<'_>, url: &Url) {
+pub(super) fn warn_of_clear_text(secret: &ConfigValue<'_>, url: &Url) {
     if url.scheme() == "http" && !is_loopback(url) {
         secret.warn("over http it can be read on its way: write https in the URL");
     }
@@ -241,7 +241,7 @@ pub(super) fn rule(section: &mut Section<'_>) -> (Rule, Terms) {
     (rule, terms)
 }
 
-fn written(given: &Given<'_>) -> Vec<String> {
+fn written(given: &ConfigValue<'_>) -> Vec<String> {
     let mut texts: Vec<_> = given.raw_texts().map(str::to_owned).collect();
     texts.sort_unstable();
     texts

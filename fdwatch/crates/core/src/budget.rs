@@ -1,0 +1,294 @@
+//! The budget: how much of a processor fdwatch may take for itself, and what it leaves undone when
+//! it takes more: first detail, then audits, then following the busiest processes, which are known
+//! from snapshots alone from then on.
+//!
+//! Pure: what was used, and when, is handed in.
+
+use std::collections::VecDeque;
+
+use crate::model::Moment;
+
+/// Use is judged by this long.
+const WINDOW: u64 = 10_000_000_000;
+
+/// After a step the next one down is taken no sooner than after this long, for it to tell.
+const NEXT_STEP: u64 = 5_000_000_000;
+
+/// All is taken up again after so long with less than half of the budget used.
+const CALM: u64 = 30_000_000_000;
+
+/// Where that was too soon it takes twice as long the next time, up to this.
+const MAX_CALM_LEN: u64 = 600_000_000_000;
+
+/// What is left undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shedding {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Detail.
+    Detail,
+    /// And audits, but for those that are asked for.
+    Audits,
+    /// And following the busiest processes. There are audits again, for these.
+    Busiest,
+}
+
+impl Shedding {
+    /// All there are, from the least that is left undone to the most.
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Detail, Self::Audits, Self::Busiest];
+
+    /// The name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Detail => "detail",
+            Self::Audits => "audits",
+            Self::Busiest => "busiest-processes",
+        }
+    }
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// What is left undone becomes this.
+    Shed(Shedding),
+    /// More processes are not to be followed.
+    ShedMore,
+    /// All is done again.
+    Resume,
+}
+
+/// The budget, and what was used of it.
+#[derive(Debug)]
+pub struct Budget {
+    /// Of one processor.
+    share: f64,
+    /// When, and how many seconds were used by then: of the last [`WINDOW`], the oldest first.
+    used: VecDeque<(Moment, f64)>,
+    shedding: Shedding,
+    /// When the last step was taken.
+    stepped: Moment,
+    /// Since when little was used.
+    calm_since: Option<Moment>,
+    calm: u64,
+}
+
+impl Budget {
+    /// One of `percent` of one processor.
+    #[must_use]
+    pub fn new(percent: f64) -> Self {
+        Self {
+            share: percent / 100.0,
+            used: VecDeque::new(),
+            shedding: Shedding::Nothing,
+            stepped: Moment(0),
+            calm_since: None,
+            calm: CALM,
+        }
+    }
+
+    /// By `now` so many seconds were used in all. What is to be done?
+    pub fn look(&mut self, now: Moment, used: f64) -> Option<Step> {
+        while self
+            .used
+            .front()
+            .is_some_and(|(at, _)| now.since(*at) > WINDOW)
+        {
+            self.used.pop_front();
+        }
+        self.used.push_back((now, used));
+        let share = self.share_used();
+        if self.shedding != Shedding::Nothing && share < self.share / 2.0 {
+            let since = *self.calm_since.get_or_insert(now);
+            if now.since(since) >= self.calm {
+                self.shedding = Shedding::Nothing;
+                self.calm_since = None;
+                self.stepped = now;
+                return Some(Step::Resume);
+            }
+        } else {
+            self.calm_since = None;
+        }
+        // A short while says nothing.
+        let has_seen = self.used.front().is_some_and(|(at, _)| {
+            now.since(*at) >= NEXT_STEP && now.since(self.stepped) >= NEXT_STEP
+        });
+        if share <= self.share || !has_seen {
+            return None;
+        }
+        if self.shedding == Shedding::Nothing {
+            let is_soon = self.stepped != Moment(0) && now.since(self.stepped) < self.calm * 2;
+            self.calm = if is_soon {
+                (self.calm * 2).min(MAX_CALM_LEN)
+            } else {
+                CALM
+            };
+        }
+        self.stepped = now;
+        self.shedding = match self.shedding {
+            Shedding::Nothing => Shedding::Detail,
+            Shedding::Detail => Shedding::Audits,
+            Shedding::Audits => Shedding::Busiest,
+            Shedding::Busiest => return Some(Step::ShedMore),
+        };
+        Some(Step::Shed(self.shedding))
+    }
+
+    /// What is left undone.
+    #[must_use]
+    pub const fn shedding(&self) -> Shedding {
+        self.shedding
+    }
+
+    /// What there is, in percent of one processor.
+    #[must_use]
+    pub fn percent(&self) -> f64 {
+        self.share * 100.0
+    }
+
+    /// What was used of late, in percent of one processor.
+    #[must_use]
+    pub fn percent_used(&self) -> f64 {
+        self.share_used() * 100.0
+    }
+
+    /// Which of the processes, with how many events each, are no longer to be followed: the busiest,
+    /// as few as are needed.
+    #[must_use]
+    pub fn busiest(&self, events: impl IntoIterator<Item = (u32, u64)>) -> Vec<u32> {
+        let mut events: Vec<_> = events.into_iter().collect();
+        events.sort_unstable_by_key(|&(tgid, count)| (std::cmp::Reverse(count), tgid));
+        let all: u64 = events.iter().map(|(_, count)| count).sum();
+        let used = self.share_used();
+        // To well below the budget, if all of the use were theirs.
+        let excess = if used > 0.0 {
+            1.0 - self.share * 0.7 / used
+        } else {
+            0.0
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a share is wanted, not a count")]
+        let share = |count: u64| count as f64 / all.max(1) as f64;
+        let mut left = excess;
+        let mut busiest = Vec::new();
+        for (tgid, count) in events {
+            // What does next to nothing is not worth it.
+            if left <= 0.0 || share(count) < 0.01 || busiest.len() >= MAX_AT_ONCE {
+                break;
+            }
+            left -= share(count);
+            busiest.push(tgid);
+        }
+        busiest
+    }
+
+    fn share_used(&self) -> f64 {
+        match (self.used.front(), self.used.back()) {
+            (Some((from, before)), Some((to, after))) if to > from => {
+                #[expect(clippy::cast_precision_loss, reason = "a few seconds")]
+                let seconds = to.since(*from) as f64 / 1e9;
+                (after - before) / seconds
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+/// Processes that are shed in one step.
+const MAX_AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Looks once a second, with so much used in each, and tells when something is to be done.
+    fn steps(
+        budget: &mut Budget,
+        from: u64,
+        used: &mut f64,
+        each: f64,
+        seconds: u64,
+    ) -> Vec<(u64, Step)> {
+        let mut steps = Vec::new();
+        for second in from..from + seconds {
+            *used += each;
+            if let Some(step) = budget.look(Moment(second * SECOND), *used) {
+                steps.push((second - from, step));
+            }
+        }
+        steps
+    }
+
+    /// After how many seconds of next to no use all is done again.
+    fn resumes(budget: &mut Budget, from: u64, used: &mut f64, seconds: u64) -> u64 {
+        for second in 0..seconds {
+            *used += 0.001;
+            if budget.look(Moment((from + second) * SECOND), *used) == Some(Step::Resume) {
+                return second;
+            }
+        }
+        panic!("it is not taken up again");
+    }
+
+    #[test]
+    fn what_is_within_it_is_let_be() {
+        let mut budget = Budget::new(1.0);
+        assert_eq!(steps(&mut budget, 100, &mut 0.3, 0.009, 1000), []);
+    }
+
+    #[test]
+    fn a_moment_of_work_is_let_be() {
+        let mut budget = Budget::new(1.0);
+        let mut used = 0.0;
+        assert_eq!(steps(&mut budget, 100, &mut used, 0.001, 10), []);
+        used += 0.05;
+        assert_eq!(steps(&mut budget, 110, &mut used, 0.001, 100), []);
+    }
+
+    #[test]
+    fn what_is_beyond_it_is_shed_in_order_and_taken_up_again() {
+        let mut budget = Budget::new(1.0);
+        let mut used = 0.0;
+        assert_eq!(
+            steps(&mut budget, 100, &mut used, 0.05, 21),
+            [
+                (5, Step::Shed(Shedding::Detail)),
+                (10, Step::Shed(Shedding::Audits)),
+                (15, Step::Shed(Shedding::Busiest)),
+                (20, Step::ShedMore),
+            ]
+        );
+        let resumed = resumes(&mut budget, 121, &mut used, 100);
+        assert!((35..45).contains(&resumed), "{resumed}");
+    }
+
+    #[test]
+    fn what_was_taken_up_too_soon_waits_for_longer() {
+        let mut budget = Budget::new(1.0);
+        let mut used = 0.0;
+        let mut waits = Vec::new();
+        let mut second = 100;
+        for _ in 0..7 {
+            steps(&mut budget, second, &mut used, 0.05, 20);
+            let resumed = resumes(&mut budget, second + 20, &mut used, 700);
+            waits.push(resumed);
+            second += 20 + resumed + 1;
+        }
+        assert!(waits.is_sorted() && waits[5] > 8 * waits[0], "{waits:?}");
+        assert!(waits[6] <= 620, "{waits:?}");
+    }
+
+    #[test]
+    fn as_few_are_shed_as_are_needed() {
+        let mut budget = Budget::new(1.0);
+        steps(&mut budget, 100, &mut 0.0, 0.02, 5);
+        // Twice the budget is used: some two thirds are too much.
+        let events = [(1, 10), (2, 500), (3, 300), (4, 1), (5, 189)];
+        assert_eq!(budget.busiest(events), [2, 3]);
+        assert_eq!(budget.busiest([]), [0; 0]);
+    }
+}

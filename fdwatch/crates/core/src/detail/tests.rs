@@ -1,0 +1,237 @@
+//! What is kept of the way in which descriptors were made and closed, and for how long.
+
+use fdwatch_common::{Header, Kind, MAX_FRAMES, MAX_PATH};
+use proptest::prelude::*;
+
+use super::*;
+
+fn stack(tid: u32, frames: &[u64]) -> Stack {
+    let mut stack = Stack {
+        header: header(Kind::Stack, tid),
+        len: frames.len() as u32,
+        reserved: 0,
+        frames: [7; MAX_FRAMES],
+    };
+    stack.frames[..frames.len()].copy_from_slice(frames);
+    stack
+}
+
+fn path(tid: u32, path: &[u8]) -> AskedPath {
+    let mut asked = AskedPath {
+        header: header(Kind::AskedPath, tid),
+        len: path.len() as u32,
+        reserved: 0,
+        bytes: [7; MAX_PATH],
+    };
+    asked.bytes[..path.len()].copy_from_slice(path);
+    asked
+}
+
+fn header(kind: Kind, tid: u32) -> Header {
+    Header {
+        kind: kind as u8,
+        tid,
+        ..Header::default()
+    }
+}
+
+fn registers(tid: u32, sp: u64) -> Registers {
+    Registers {
+        header: header(Kind::Registers, tid),
+        sp,
+        ..Registers::default()
+    }
+}
+
+fn piece(tid: u32, address: u64, byte: u8) -> StackPiece {
+    StackPiece {
+        header: header(Kind::StackPiece, tid),
+        address,
+        bytes: [byte; PIECE],
+    }
+}
+
+/// Takes the words that the stack begins with for its frames.
+#[derive(Debug)]
+struct Words;
+
+impl Unwind for Words {
+    fn frames(&mut self, stack: &RawStack, _: Moment) -> Vec<u64> {
+        let words = (0..).map_while(|i| stack.word(stack.registers.sp.checked_add(i * 2048)?));
+        words.chain(stack.by_frame_pointers.clone()).collect()
+    }
+
+    fn forget(&mut self, _: u32) {}
+
+    fn rest(&mut self, _: Moment) {}
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+#[test]
+fn a_stack_is_put_together_of_its_pieces_and_unwound() {
+    let mut details = Details::default();
+    details.unwind_by(Box::new(Words));
+    details.stack(&stack(1, &[10]));
+    details.registers(&registers(1, 0x7010));
+    details.piece(&piece(1, 0x7000, 1));
+    // Of another thread, and then one that is not the next.
+    details.piece(&piece(2, 0x7800, 9));
+    details.piece(&piece(1, 0x8800, 9));
+    details.piece(&piece(1, 0x7800, 2));
+    details.made(1, Moment(5), None);
+    let detail = details.of(Moment(5)).unwrap();
+    assert_eq!(*detail.stack, [ONES, 2 * ONES, 10]);
+    assert!(details.raw.is_empty());
+}
+
+#[test]
+fn no_more_stacks_wait_than_there_is_room_for() {
+    let mut details = Details::default();
+    details.unwind_by(Box::new(Words));
+    for tid in 0..MAX_RAW as u32 * 3 {
+        details.stack(&stack(tid, &[1]));
+        details.registers(&registers(tid, 0));
+        for i in 0..20 {
+            details.piece(&piece(tid, i * 2048, 1));
+        }
+    }
+    assert!(details.raw.len() <= MAX_RAW);
+    let raw = details.raw.values();
+    assert!(raw.clone().all(|raw| raw.bytes.len() <= MAX_PIECES * PIECE));
+}
+
+#[test]
+fn closes_are_known_by_their_moment_and_those_by_making_another_too() {
+    let mut details = Details::default();
+    details.stack(&stack(1, &[10]));
+    details.closed(1, Moment(5));
+    details.stack(&stack(1, &[20]));
+    details.made(1, Moment(6), None);
+    let stack_of = |at| {
+        details
+            .of_close(Moment(at))
+            .map(|detail| detail.stack.to_vec())
+    };
+    assert_eq!(stack_of(5), Some(vec![10]));
+    assert_eq!(stack_of(6), Some(vec![20]));
+    assert_eq!(stack_of(7), None);
+    assert_eq!(details.of(Moment(5)), None);
+}
+
+#[test]
+fn of_closes_the_oldest_is_forgotten_too() {
+    let mut details = Details::default();
+    for at in 0..MAX_CLOSES as u64 + 10 {
+        details.stack(&stack(1, &[at]));
+        details.closed(1, Moment(at));
+    }
+    assert_eq!(details.of_close(Moment(9)), None);
+    assert_eq!(details.stacks(), MAX_CLOSES);
+}
+
+proptest! {
+    #[test]
+    fn words_are_what_was_told(sp: u64, pieces in prop::collection::vec(any::<(u64, u8)>(), 0..10), at: u64) {
+        let mut raw = RawStack::new(&registers(1, sp), Vec::new());
+        for (address, byte) in pieces {
+            raw.add(&piece(1, address, byte));
+        }
+        raw.add(&piece(1, sp & !2047, 1));
+        if let Some(word) = raw.word(at) {
+            prop_assert_eq!(word, ONES);
+        }
+        prop_assert_eq!(raw.word(sp & !2047), Some(ONES));
+    }
+}
+
+#[test]
+fn what_a_thread_tells_is_of_what_it_makes_next() {
+    let mut details = Details::default();
+    details.path(&path(1, b"log"));
+    details.stack(&stack(1, &[10, 11]));
+    details.stack(&stack(2, &[20]));
+    details.made(1, Moment(5), None);
+    details.made(1, Moment(6), None);
+    details.closed(2, Moment(8));
+    details.made(2, Moment(7), None);
+    let detail = details.of(Moment(5)).unwrap();
+    assert_eq!(*detail.stack, [10, 11]);
+    assert_eq!(detail.path.as_deref(), Some(&b"log"[..]));
+    assert_eq!(details.of(Moment(6)), None);
+    assert_eq!(details.of(Moment(7)), None);
+    assert_eq!(*details.of_close(Moment(8)).unwrap().stack, [20]);
+    assert!(!details.is_any_waiting());
+}
+
+#[test]
+fn the_oldest_is_forgotten_and_stacks_with_the_last_of_theirs() {
+    let mut details = Details::default();
+    for at in 0..MAX as u64 + 10 {
+        details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
+        details.made(1, Moment(at), None);
+    }
+    assert_eq!(details.made.count, MAX);
+    assert_eq!(details.of(Moment(9)), None);
+    assert!(details.of(Moment(10)).is_some());
+    assert_eq!(details.stacks(), 1);
+}
+
+#[test]
+fn what_is_closed_makes_room_for_what_is_open() {
+    let mut details = Details::default();
+    let make = |details: &mut Details, at| {
+        details.path(&path(1, b"log"));
+        details.made(1, Moment(at), None);
+    };
+    make(&mut details, 0);
+    for at in 1..MAX as u64 * 4 {
+        make(&mut details, at);
+        details.made_was_closed(Moment(at));
+    }
+    assert!(details.of(Moment(0)).is_some());
+    assert_eq!(details.made.count, MAX_CLOSED + 1);
+    assert!(details.made.oldest_first.len() <= 2 * MAX_CLOSED);
+}
+
+#[test]
+fn threads_that_never_make_anything_take_no_more_room_than_there_is() {
+    let mut details = Details::default();
+    for tid in 0..MAX_WAITING as u32 * 3 {
+        details.stack(&stack(tid, &[1]));
+    }
+    assert!(details.waiting.len() <= MAX_WAITING);
+}
+
+proptest! {
+    /// In whatever order it comes and goes: what is kept is that of the latest moments, and there is no
+    /// more room taken than that needs.
+    #[test]
+    fn what_is_kept_is_what_a_map_would_have(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
+        const FEW: usize = 8;
+        let (mut kept, mut stacks) = (Kept::default(), FxHashSet::default());
+        let mut map = std::collections::BTreeMap::new();
+        for (number, (is_kept, at)) in steps.into_iter().enumerate() {
+            // Mostly later and later.
+            let at = Moment(number as u64 + at);
+            if is_kept {
+                while map.len() >= FEW {
+                    map.pop_first();
+                }
+                let path: Arc<[u8]> = number.to_le_bytes().into();
+                map.insert(at, path.clone());
+                let detail = Detail { path: Some(path), ..Detail::default() };
+                kept.keep(at, detail, FEW, &mut stacks);
+            } else {
+                let removed = kept.remove(at).and_then(|detail| detail.path);
+                prop_assert_eq!(removed, map.remove(&at));
+            }
+            prop_assert_eq!(kept.count, map.len());
+            for at in number as u64..number as u64 + 40 {
+                let detail = kept.get(Moment(at));
+                prop_assert_eq!(detail.and_then(|detail| detail.path.as_ref()), map.get(&Moment(at)));
+            }
+            prop_assert!(kept.oldest_first.capacity() <= 4 * FEW);
+        }
+    }
+}

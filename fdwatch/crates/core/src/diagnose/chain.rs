@@ -1,0 +1,51 @@
+//! The way of a descriptor: who made it, and through which forks and execs it came to who has it.
+
+use super::{ProcessInfo, origin::made_by};
+use crate::model::{FdEntry, Lineage, LineageEvent, LineageStep, Moment};
+
+/// A step on a descriptor's way, and who had it from then on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The call that made it, or how it was passed on.
+    pub how: &'static str,
+    /// When, if that was seen.
+    pub at: Option<Moment>,
+    /// The process that had it then.
+    pub pid: u32,
+    /// The name of that, as it was then.
+    pub comm: Vec<u8>,
+}
+
+/// The way of a descriptor to `process`; nothing, if that made it itself and runs the same program.
+pub(super) fn chain(slot: &FdEntry, lineage: &Lineage, process: &ProcessInfo) -> Vec<Link> {
+    let steps = lineage.since(slot.born);
+    let Some(first) = steps.first() else {
+        return Vec::new();
+    };
+    let made = Link {
+        how: made_by(slot),
+        at: (!slot.is_from_snapshot()).then_some(slot.born),
+        pid: first.tgid,
+        comm: first.name().to_vec(),
+    };
+    let passed = steps.iter().enumerate().map(|(i, step)| {
+        let (pid, comm) = steps.get(i + 1).map_or_else(
+            || (process.pid, process.comm.clone()),
+            |next| (next.tgid, next.name().to_vec()),
+        );
+        Link {
+            how: event(step),
+            at: Some(step.at),
+            pid,
+            comm,
+        }
+    });
+    std::iter::once(made).chain(passed).collect()
+}
+
+const fn event(step: &LineageStep) -> &'static str {
+    match step.event {
+        LineageEvent::Fork => "fork",
+        LineageEvent::Exec => "exec",
+    }
+}

@@ -1,0 +1,160 @@
+//! Findings that are no duplicates of one table: files that were rotated under who has them, that
+//! several processes write, and descriptors that were closed twice.
+
+use super::{
+    Cause, ClosedAgain, Context, Descriptor, FdHistory, FileInfo, Finding, Name, Other,
+    ProcessInfo, Severity, advice,
+};
+use crate::{
+    duplicates::{Change, Closing, DoubleClose, Rotation, SharedFile},
+    model::{Access, FileType, Identity, Lineage, Model, Provenance},
+};
+
+/// The finding that a rotated file is: about what was rotated, and beside it what is at its path
+/// now. `context` is about the first, `new` is the path of the second.
+#[must_use]
+pub fn diagnose_rotation(
+    rotation: &Rotation<'_>,
+    context: Context,
+    new: Option<Vec<u8>>,
+) -> Finding {
+    let table = rotation.table;
+    let written = |identity: Identity| -> Vec<_> {
+        let Some(table) = table else {
+            return Vec::new();
+        };
+        let slots = table.iter();
+        slots
+            .filter(|(_, slot)| slot.identity() == identity && slot.access().writes())
+            .map(|(fd, slot)| Descriptor::of(table, fd, slot, &context.process))
+            .collect()
+    };
+    let file = |identity: Identity, path, deleted, pinned| FileInfo {
+        deleted,
+        pinned,
+        ..FileInfo::new(path, identity.dev, identity.number, FileType::Regular)
+    };
+    let new_file = file(rotation.new, new, false, None);
+    let old = written(rotation.old).into_iter();
+    let new = written(rotation.new).into_iter();
+    let new = new.map(|descriptor| Descriptor {
+        other_file: Some(Box::new(new_file.clone())),
+        ..descriptor
+    });
+    let (path, deleted, pinned) = context.name.map_or((None, false, None), |name| {
+        (Some(name.path), name.deleted, name.pinned)
+    });
+    let mut file = file(rotation.old, path, deleted, pinned);
+    file.add_views(&context.process);
+    let (cause, severity) = (Cause::Rotated, Severity::Warning);
+    Finding {
+        fds: old.chain(new).collect(),
+        advice: advice::advice(cause, &[], &file, false),
+        ..Finding::new(
+            rotation.id,
+            rotation.change,
+            context.process,
+            file,
+            cause,
+            severity,
+        )
+    }
+}
+
+/// The finding that a file is that several processes write; `are_related` tells whether two of them,
+/// with descriptions of their own, belong to one service. `processes` is about the writers, in their
+/// order; none of one that cannot be found. Only of what is found: what is gone is told as it was.
+#[must_use]
+pub fn diagnose_shared(
+    shared: &SharedFile<'_>,
+    model: &Model,
+    processes: Vec<Option<ProcessInfo>>,
+    name: Option<Name>,
+    are_related: bool,
+) -> Option<Finding> {
+    let mut all = Vec::new();
+    for (writer, process) in shared.writers.iter().zip(processes) {
+        let Some(process) = process else { continue };
+        let table = model.table(writer.table);
+        let slot = table.and_then(|table| table.get(writer.fd));
+        let fd = match table.zip(slot.filter(|slot| slot.file == writer.file)) {
+            Some((table, slot)) => Descriptor::of(table, writer.fd, slot, &process),
+            None => continue,
+        };
+        all.push(Other { process, fd });
+    }
+    let is_overwritten = all.iter().all(|other| other.fd.access == Access::Write)
+        && all.iter().any(|other| !other.fd.append);
+    let mut all = all.into_iter();
+    let first = all.next()?;
+    let Identity { dev, number, .. } = shared.identity;
+    let file = FileInfo {
+        deleted: name.as_ref().is_some_and(|name| name.deleted),
+        pinned: name.as_ref().and_then(|name| name.pinned),
+        ..FileInfo::new(name.map(|name| name.path), dev, number, FileType::Regular)
+    };
+    let severity = if are_related && is_overwritten {
+        Severity::Warning
+    } else {
+        Severity::Info
+    };
+    let cause = Cause::SharedFile;
+    Some(Finding {
+        fds: vec![first.fd],
+        advice: advice::advice(cause, &[], &file, false),
+        others: all.collect(),
+        ..Finding::new(
+            shared.id,
+            shared.change,
+            first.process,
+            file,
+            cause,
+            severity,
+        )
+    })
+}
+
+/// The finding that a double close is, in `process`; `is_elsewhere` tells whether the code that closed
+/// it first is known to be other than what closed it again.
+#[must_use]
+pub fn diagnose_double_close(
+    double: &DoubleClose,
+    process: ProcessInfo,
+    lineage: &Lineage,
+    is_elsewhere: bool,
+) -> Finding {
+    let closed = |closing: &Closing| {
+        let way = FdHistory {
+            provenance: Provenance::Made,
+            lineage,
+            process: &process,
+        };
+        Descriptor {
+            closed: Some(closing.at),
+            closed_by: closing.tid,
+            is_closed_by_program: true,
+            ..Descriptor::new(double.again.fd, &closing.slot, way)
+        }
+    };
+    let slot = &double.first.slot;
+    let file = FileInfo::new(None, slot.dev, slot.ino, slot.file_type());
+    let before = double.before.iter().chain([&double.first]);
+    let closed = before.map(closed).collect();
+    let is_other_thread = double.first.tid.is_some_and(|tid| tid != double.again.tid);
+    let severity = if is_other_thread || is_elsewhere {
+        Severity::Warning
+    } else {
+        Severity::Info
+    };
+    let cause = Cause::DoubleClose;
+    Finding {
+        closed,
+        advice: advice::advice(cause, &[slot], &file, false),
+        closed_again: Some(ClosedAgain {
+            at: double.again.at,
+            tid: double.again.tid,
+            stack: Vec::new(),
+        }),
+        ..Finding::new(double.id, Change::Found, process, file, cause, severity)
+    }
+}

@@ -1,0 +1,239 @@
+//! The story of a file in a process: what happened to its descriptors, in order. Facts that were seen,
+//! each a sentence; what was not seen is said to be so.
+
+use super::{Descriptor, Finding, Link};
+use crate::{
+    detail::Frame,
+    model::{Access, Moment},
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sentence {
+    /// When; none if it was before anything could be seen.
+    pub at: Option<Moment>,
+    /// What. Names in it are as they were, unescaped.
+    pub text: Vec<u8>,
+    /// Where in the program: from the inside out.
+    pub stack: Vec<Frame>,
+}
+
+/// A descriptor of another process on the same description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sharer {
+    /// Its number here.
+    pub fd: u32,
+    /// The other process.
+    pub pid: u32,
+    /// The name of that.
+    pub comm: Vec<u8>,
+    /// Its number there.
+    pub their_fd: u32,
+    /// That is the process's parent.
+    pub is_parent: bool,
+}
+
+/// What happened to the descriptors of `finding`, in order.
+#[must_use]
+pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
+    let mut story = Vec::new();
+    for descriptor in finding.fds.iter().chain(&finding.closed) {
+        tell(descriptor, finding, &mut story);
+    }
+    for descriptor in &finding.fds {
+        let own = sharers.iter().filter(|sharer| sharer.fd == descriptor.fd);
+        story.extend(own.map(|sharer| (None, sentence(None, shared(sharer)))));
+    }
+    if let Some(again) = &finding.closed_again {
+        let fd = finding.closed.last().map_or(0, |last| last.fd);
+        let text = format!(
+            "{fd} was closed again by thread {}, though it was not open",
+            again.tid
+        );
+        let again = Sentence {
+            stack: again.stack.clone(),
+            ..sentence(Some(again.at), text.into_bytes())
+        };
+        story.push((None, again));
+    }
+    // What was before is first; of what was at once, the order is that of the making.
+    story.sort_by_key(|(_, sentence)| sentence.at);
+    story.dedup();
+    fold(story)
+}
+
+/// A sentence, and where it is that a descriptor came, its number: the text begins with that.
+type Told = (Option<u32>, Sentence);
+
+/// So many descriptors that came in the same way, one after the other, are told of each by itself.
+const MAX_ALIKE: usize = 3;
+
+/// A leak is one sentence many times: the first is told, and then which others came in the same way, by
+/// when.
+fn fold(story: Vec<Told>) -> Vec<Sentence> {
+    let mut folded = Vec::new();
+    for alike in story.chunk_by(are_alike) {
+        let [(Some(_), first), .., (_, last)] = alike else {
+            folded.extend(alike.iter().map(|(_, sentence)| sentence.clone()));
+            continue;
+        };
+        if alike.len() <= MAX_ALIKE {
+            folded.extend(alike.iter().map(|(_, sentence)| sentence.clone()));
+            continue;
+        }
+        folded.push(first.clone());
+        let others: Vec<_> = alike.iter().skip(1).filter_map(|(fd, _)| *fd).collect();
+        let when = if last.at.is_some() { ", by then" } else { "" };
+        let text = format!("{} in the same way{when}", numbers(&others));
+        folded.push(sentence(last.at, text.into_bytes()));
+    }
+    folded
+}
+
+/// They tell the same of two numbers.
+fn are_alike((one, first): &Told, (other, second): &Told) -> bool {
+    let (Some(one), Some(other)) = (one, other) else {
+        return false;
+    };
+    let tail = |fd: &u32, text: &[u8]| {
+        text.strip_prefix(fd.to_string().as_bytes())
+            .map(<[u8]>::to_vec)
+    };
+    first.at.is_some() == second.at.is_some()
+        && tail(one, &first.text) == tail(other, &second.text)
+        && first.stack == second.stack
+}
+
+/// Pieces of a list of numbers that are told.
+const MAX_PIECES: usize = 16;
+
+/// Numbers of descriptors, four and more in a row as the first and the last: `3, 4, 7-131`.
+#[must_use]
+pub fn numbers(fds: &[u32]) -> String {
+    let mut fds = fds.to_vec();
+    fds.sort_unstable();
+    let mut pieces = Vec::new();
+    for row in fds.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+        match row {
+            [first, _, _, .., last] => pieces.push((row.len(), format!("{first}-{last}"))),
+            few => pieces.extend(few.iter().map(|fd| (1, fd.to_string()))),
+        }
+    }
+    let more: usize = pieces.iter().skip(MAX_PIECES).map(|(count, _)| count).sum();
+    pieces.truncate(MAX_PIECES);
+    let told: Vec<_> = pieces.into_iter().map(|(_, piece)| piece).collect();
+    let told = told.join(", ");
+    if more > 0 {
+        format!("{told} and {more} more")
+    } else {
+        told
+    }
+}
+
+fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Told>) {
+    let fd = descriptor.fd;
+    let kind = access(descriptor);
+    for near in descriptor.around.iter().rev() {
+        let what = if near.is_connection {
+            "a connection was accepted on".to_owned()
+        } else {
+            format!("{} made", near.origin)
+        };
+        let tid = descriptor.tid.unwrap_or_default();
+        let made = descriptor
+            .opened
+            .map(|opened| Moment(opened.0.saturating_sub(near.before)));
+        let text = format!("{what} {} by thread {tid}", near.fd);
+        story.push((None, sentence(made, text.into_bytes())));
+        if let Some(closed) = near.closed {
+            let stays = descriptor.closed.is_none_or(|own| own > closed);
+            let text = if stays {
+                format!("{} was closed, and {fd} was not", near.fd)
+            } else {
+                format!("{} was closed", near.fd)
+            };
+            story.push((None, sentence(Some(closed), text.into_bytes())));
+        }
+    }
+    let mut text = match (descriptor.opened, descriptor.chain.first()) {
+        (None, None) => format!("{fd} ({kind}) was open before fdwatch looked").into_bytes(),
+        (None, Some(had)) => by(
+            format!("{fd} ({kind}) was open before fdwatch looked, in "),
+            had,
+        ),
+        (Some(_), Some(made)) => by(format!("{fd} ({kind}) made by {} in ", made.how), made),
+        (Some(_), None) => {
+            let tid = descriptor.tid.unwrap_or_default();
+            format!("{fd} ({kind}) made by {}, thread {tid}", descriptor.origin).into_bytes()
+        }
+    };
+    if let Some(path) = &descriptor.asked_path
+        && Some(path) != finding.file.path.as_ref()
+    {
+        text.extend(b", as ");
+        text.extend(path);
+    }
+    if let Some(role) = &descriptor.role {
+        text.extend(b"; ");
+        text.extend(role.as_bytes());
+    }
+    let came = Sentence {
+        stack: descriptor.stack.clone(),
+        ..sentence(descriptor.opened, text)
+    };
+    story.push((Some(fd), came));
+    for link in descriptor.chain.iter().skip(1) {
+        let text = match link.how {
+            "fork" => by(format!("{fd} came over fork to "), link),
+            _ => by(format!("{fd} was kept over exec, by "), link),
+        };
+        story.push((None, sentence(link.at, text)));
+    }
+    if let Some(closed) = descriptor.closed {
+        let by = descriptor
+            .closed_by
+            .map_or_else(String::new, |tid| format!(" by thread {tid}"));
+        let gone = Sentence {
+            stack: descriptor.closed_stack.clone(),
+            ..sentence(Some(closed), format!("{fd} was closed{by}").into_bytes())
+        };
+        story.push((None, gone));
+    }
+}
+
+const fn sentence(at: Option<Moment>, text: Vec<u8>) -> Sentence {
+    Sentence {
+        at,
+        text,
+        stack: Vec::new(),
+    }
+}
+
+fn by(text: String, link: &Link) -> Vec<u8> {
+    let mut text = text.into_bytes();
+    text.extend(&link.comm);
+    text.extend(format!("[{}]", link.pid).bytes());
+    text
+}
+
+fn shared(sharer: &Sharer) -> Vec<u8> {
+    let whose = if sharer.is_parent { "its parent " } else { "" };
+    let mut text = format!(
+        "{} is one description with {} of {whose}",
+        sharer.fd, sharer.their_fd
+    )
+    .into_bytes();
+    text.extend(&sharer.comm);
+    text.extend(format!("[{}]", sharer.pid).bytes());
+    text
+}
+
+fn access(descriptor: &Descriptor) -> &'static str {
+    match (descriptor.access, descriptor.append) {
+        (Access::Read, _) => "reading",
+        (Access::Write | Access::ReadWrite, true) => "appending",
+        (Access::Write, false) => "writing",
+        (Access::ReadWrite, false) => "reading and writing",
+        (Access::Path, _) => "as a path",
+    }
+}

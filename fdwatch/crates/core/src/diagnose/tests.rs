@@ -1,0 +1,218 @@
+//! Cause and severity, by what is held.
+
+use super::*;
+use crate::simulated_host::{Host, O_APPEND, O_WRONLY};
+
+/// What is found, as cause and severity.
+fn found(host: &mut Host, context: &Context) -> Vec<(u32, Cause, Severity)> {
+    let mut found = Vec::new();
+    host.pass(2_000_000_000);
+    host.settle(&mut |duplicate| {
+        let finding = diagnose(duplicate, context.clone());
+        found.push((duplicate.tgid, finding.cause, finding.severity));
+    });
+    found.sort_unstable_by_key(|&(tgid, ..)| tgid);
+    found
+}
+
+fn context() -> Context {
+    Context {
+        process: ProcessInfo::default(),
+        name: Some(Name {
+            path: b"/var/log/x".to_vec(),
+            deleted: false,
+            pinned: None,
+        }),
+        replaced: false,
+        from_parent: Vec::new(),
+        parent_holds_it: false,
+    }
+}
+
+#[test]
+fn a_writer_and_a_reader_of_their_own_are_a_warning() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY | O_APPEND);
+    host.open(1, 4, 101, 0);
+    let found = found(&mut host, &context());
+    assert_eq!(found, [(1, Cause::Reopened, Severity::Warning)]);
+}
+
+#[test]
+fn readers_only_are_no_more_than_an_information() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, 0);
+    host.open(1, 4, 101, 0);
+    let found = found(&mut host, &context());
+    assert_eq!(found, [(1, Cause::Reopened, Severity::Info)]);
+}
+
+#[test]
+fn one_description_is_duplicated() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.open(1, 4, 100, O_WRONLY);
+    let found = found(&mut host, &context());
+    assert_eq!(found, [(1, Cause::Duplicated, Severity::Info)]);
+}
+
+#[test]
+fn what_a_child_opens_again_is_inherited() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.fork(1, 2);
+    host.open(2, 4, 101, O_WRONLY);
+    let found = found(&mut host, &context());
+    assert_eq!(found, [(2, Cause::Inherited, Severity::Warning)]);
+}
+
+#[test]
+fn standard_output_that_is_inherited_stays_so_over_exec() {
+    let mut host = Host::new();
+    host.open(1, 1, 100, O_WRONLY);
+    host.fork(1, 2);
+    host.exec(2, u64::MAX);
+    host.open(2, 4, 101, 0);
+    let found = found(&mut host, &context());
+    assert_eq!(found, [(2, Cause::Inherited, Severity::Warning)]);
+}
+
+#[test]
+fn what_another_program_has_left_is_leaked_over_exec() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.fork(1, 2);
+    host.exec(2, u64::MAX);
+    host.open(2, 4, 101, 0);
+    let found = found(&mut host, &context());
+    assert_eq!(found, [(2, Cause::ExecLeak, Severity::Warning)]);
+}
+
+#[test]
+fn the_way_of_a_descriptor_is_told_from_its_making_on() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.fork(1, 2);
+    host.fork(2, 3);
+    host.exec(3, u64::MAX);
+    host.open(3, 4, 101, 0);
+    let mut chains: Vec<Vec<(&str, u32)>> = Vec::new();
+    host.pass(2_000_000_000);
+    host.settle(&mut |duplicate| {
+        let finding = diagnose(duplicate, context());
+        let chain = |fd: &Descriptor| fd.chain.iter().map(|link| (link.how, link.pid)).collect();
+        chains.extend(finding.fds.iter().map(chain));
+    });
+    // The process itself is not known here.
+    let inherited: Vec<(&str, u32)> = vec![("openat", 1), ("fork", 2), ("fork", 3), ("exec", 0)];
+    assert_eq!(chains, [inherited, Vec::new()]);
+}
+
+#[test]
+fn a_reader_that_outlives_its_connection_is_told_again() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.accept(1, 4, 200);
+    host.open(1, 5, 101, 0);
+    let outlived = |host: &mut Host| {
+        let mut outlived = Vec::new();
+        host.settle(&mut |duplicate| {
+            let finding = diagnose(duplicate, context());
+            let fds = finding.fds.iter();
+            outlived.push(
+                fds.map(|fd| fd.outlives().map(|it| it.fd))
+                    .collect::<Vec<_>>(),
+            );
+        });
+        outlived
+    };
+    assert_eq!(outlived(&mut host), [[None, None]]);
+    host.close(1, 4);
+    assert_eq!(outlived(&mut host), [[None, Some(4)]]);
+    host.accept(1, 4, 201);
+    host.close(1, 4);
+    assert!(outlived(&mut host).is_empty());
+}
+
+#[test]
+fn a_parents_duplicate_is_an_information_in_its_children() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, O_WRONLY);
+    host.open(1, 4, 101, 0);
+    host.fork(1, 2);
+    let context = Context {
+        parent_holds_it: true,
+        ..context()
+    };
+    let found = found(&mut host, &context);
+    let child = (2, Cause::Inherited, Severity::Info);
+    assert_eq!(found, [(1, Cause::Reopened, Severity::Warning), child]);
+}
+
+#[test]
+fn a_deleted_file_is_a_warning_even_to_readers() {
+    let mut host = Host::new();
+    host.open(1, 3, 100, 0);
+    host.open(1, 4, 100, 0);
+    let context = Context {
+        name: Some(Name {
+            path: b"/var/log/x".to_vec(),
+            deleted: true,
+            pinned: None,
+        }),
+        ..context()
+    };
+    let found = found(&mut host, &context);
+    assert_eq!(found, [(1, Cause::Duplicated, Severity::Warning)]);
+}
+
+#[test]
+fn growing_towards_the_limit_is_critical() {
+    let mut host = Host::new();
+    for fd in 0..80 {
+        host.open(1, fd, 100 + u64::from(fd), 0);
+    }
+    let mut context = context();
+    context.process.fd_limit = Some(100);
+    assert_eq!(
+        found(&mut host, &context),
+        [(1, Cause::Reopened, Severity::Critical)]
+    );
+}
+
+#[test]
+fn what_came_in_the_same_way_again_and_again_is_told_at_once() {
+    let mut host = Host::new();
+    host.open(1, 3, 99, O_WRONLY);
+    for fd in 4..200 {
+        host.open(1, fd, 100 + u64::from(fd), 0);
+    }
+    let mut told = Vec::new();
+    host.pass(2_000_000_000);
+    host.settle(&mut |duplicate| {
+        let finding = diagnose(duplicate, context());
+        let sentences = story(&finding, &[]).into_iter();
+        told.extend(sentences.map(|sentence| String::from_utf8_lossy(&sentence.text).into_owned()));
+    });
+    assert_eq!(
+        told,
+        [
+            "3 (writing) made by openat, thread 1",
+            "4 (reading) made by openat, thread 1",
+            "5-199 in the same way, by then",
+        ]
+    );
+}
+
+#[test]
+fn numbers_in_a_row_are_told_as_the_first_and_the_last() {
+    assert_eq!(numbers(&[]), "");
+    assert_eq!(numbers(&[5, 3, 4]), "3, 4, 5");
+    assert_eq!(numbers(&[3, 4, 5, 6, 8, u32::MAX]), "3-6, 8, 4294967295");
+    let apart: Vec<_> = (0..40).map(|number| number * 2).collect();
+    assert!(
+        numbers(&apart).ends_with("28, 30 and 24 more"),
+        "{}",
+        numbers(&apart)
+    );
+}

@@ -1,0 +1,344 @@
+//! Tables that become larger and larger: how fast, and when nothing will be left of what the process
+//! may have.
+//!
+//! Pure. Counts are taken at intervals, of tables that have many; a trend is told when it goes on, and
+//! not when a server takes in a crowd at once.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    diagnose::{Census, ProcessInfo, Severity},
+    duplicates::Change,
+    model::{Model, Moment},
+};
+
+/// What is told of a table that grows, or does no more.
+#[derive(Clone, Debug)]
+pub struct GrowthReport {
+    /// Whether it is new, matters more, or is over.
+    pub change: Change,
+    /// The process.
+    pub process: ProcessInfo,
+    /// How many descriptors it has.
+    pub open: usize,
+    /// Deleted files among them.
+    pub pinned: Pinned,
+    /// How it grows; none if it does no more.
+    pub trend: Option<Trend>,
+}
+
+/// Deleted files that are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pinned {
+    /// How many.
+    pub files: usize,
+    /// The space they take, in bytes.
+    pub bytes: u64,
+}
+
+/// Counts are taken so far apart: nanoseconds.
+const EVERY: u64 = 5_000_000_000;
+
+/// A table with fewer descriptors is none that grows.
+pub const LARGE: usize = 64;
+
+/// Counts of one process that are kept: twelve minutes of them.
+const MAX_COUNTS: usize = 140;
+
+/// Processes whose counts are kept.
+const MAX_PROCESSES: usize = 1024;
+
+/// Descriptors it must have become more by, over the counts that are looked at.
+const MIN_MORE: usize = 32;
+
+/// A trend is so many stretches of time, the fewest descriptors of each more than of the one before.
+const STRETCHES: usize = 7;
+
+/// The stretches that are looked at, in counts: half a minute of them in all, two, and twelve.
+const LENGTHS: [usize; 3] = [1, 4, 20];
+
+/// What is not critical is told if it goes on in stretches of this length.
+const STEADY: usize = 4;
+
+const SECOND: u64 = 1_000_000_000;
+const HOUR: u64 = 3600 * SECOND;
+const DAY: u64 = 24 * HOUR;
+
+/// A table that grows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trend {
+    /// The process.
+    pub tgid: u32,
+    /// How many descriptors it has.
+    pub open: usize,
+    /// How many it had when its counts begin.
+    pub was: usize,
+    /// When that was.
+    pub since: Moment,
+    /// How many it becomes more by in an hour.
+    pub per_hour: u64,
+    /// How many it may have, if that is known.
+    pub limit: Option<u64>,
+    /// When it will have as many, if it goes on so: nanoseconds from now.
+    pub left: Option<u64>,
+    /// How many more it has of each, by type and by origin, since it was first seen to have many.
+    pub more: Census,
+    /// How much it matters.
+    pub severity: Severity,
+}
+
+/// What happened to a trend.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// It came, or matters more than before.
+    Grows(Trend),
+    /// It is over: the process, and how many descriptors it has.
+    Ended(u32, usize),
+}
+
+#[derive(Debug)]
+struct Series {
+    start_time: u64,
+    counts: VecDeque<(Moment, usize)>,
+    /// When it was first seen to have many.
+    first: Census,
+    /// What was told.
+    told: Option<Severity>,
+}
+
+/// The counts of all that have many.
+#[derive(Debug, Default)]
+pub struct Growth {
+    series: FxHashMap<u32, Series>,
+    counted: Moment,
+}
+
+impl Growth {
+    /// Counts, if it is time, and tells what has changed. `limit_of` tells how many descriptors a
+    /// process may have; it is only asked of those that grow.
+    pub fn look(
+        &mut self,
+        model: &Model,
+        now: Moment,
+        mut limit_of: impl FnMut(u32) -> Option<u64>,
+    ) -> Vec<Event> {
+        if now.since(self.counted) < EVERY {
+            return Vec::new();
+        }
+        self.counted = now;
+        let mut events = Vec::new();
+        self.series.retain(|&tgid, series| {
+            model.is_there(tgid, series.start_time)
+                && model
+                    .table_of(tgid)
+                    .is_some_and(|table| table.len() >= LARGE || series.told.is_some())
+        });
+        for process in model.processes() {
+            let Some(table) = model.table_of(process.tgid) else {
+                continue;
+            };
+            let known = self.series.contains_key(&process.tgid);
+            if !known && (table.len() < LARGE || self.series.len() >= MAX_PROCESSES) {
+                continue;
+            }
+            let series = self.series.entry(process.tgid).or_insert_with(|| Series {
+                start_time: process.start_time,
+                counts: VecDeque::new(),
+                first: Census::of(table),
+                told: None,
+            });
+            if series.counts.len() >= MAX_COUNTS {
+                series.counts.pop_front();
+            }
+            series.counts.push_back((now, table.len()));
+            let Some((per_hour, is_steady)) = series.trend() else {
+                if series.told.is_some() && series.has_stopped() {
+                    series.told = None;
+                    events.push(Event::Ended(process.tgid, table.len()));
+                }
+                continue;
+            };
+            let limit = limit_of(process.tgid);
+            let left = limit.map(|limit| {
+                let free = limit.saturating_sub(table.len() as u64);
+                u64::try_from(u128::from(free) * u128::from(HOUR) / u128::from(per_hour.max(1)))
+                    .unwrap_or(u64::MAX)
+            });
+            let severity = severity(table.len(), limit, left, is_steady);
+            if series.told.is_some_and(|told| told >= severity) {
+                continue;
+            }
+            let (since, was) = series.counts.front().copied().unwrap_or((now, 0));
+            series.told = Some(severity);
+            events.push(Event::Grows(Trend {
+                tgid: process.tgid,
+                open: table.len(),
+                was,
+                since,
+                per_hour,
+                limit,
+                left,
+                more: more(&series.first, &Census::of(table)),
+                severity,
+            }));
+        }
+        events
+    }
+
+    /// By how many descriptors the process becomes more in an hour: 0 if it does not, or has too few to
+    /// be looked at; none if that cannot be told now.
+    #[must_use]
+    pub fn per_hour(&self, tgid: u32) -> Option<u64> {
+        let Some(series) = self.series.get(&tgid) else {
+            return Some(0);
+        };
+        let per_hour = series.trend().map(|(per_hour, _)| per_hour);
+        // One that goes on by leaps has not stopped between two of them.
+        per_hour.or_else(|| series.has_stopped().then_some(0))
+    }
+}
+
+impl Series {
+    /// By how many it becomes more in an hour, if it does, and whether it has for long.
+    fn trend(&self) -> Option<(u64, bool)> {
+        let of_length = |&length: &usize| {
+            let per_hour = self.trend_of(length)?;
+            Some((per_hour, length >= STEADY))
+        };
+        LENGTHS.iter().rev().find_map(of_length)
+    }
+
+    fn trend_of(&self, length: usize) -> Option<u64> {
+        let first = self.counts.len().checked_sub(STRETCHES * length)?;
+        let counts: Vec<_> = self.counts.range(first..).copied().collect();
+        let fewest = counts
+            .chunks(length)
+            .filter_map(|stretch| stretch.iter().map(|&(_, count)| count).min());
+        let fewest: Vec<_> = fewest.collect();
+        let (&(began, was), &(ended, is)) = (counts.first()?, counts.last()?);
+        if !fewest.is_sorted_by(|before, after| before < after) || is < was + MIN_MORE {
+            return None;
+        }
+        let more = (is - was) as u128;
+        let per_hour = more * u128::from(HOUR) / u128::from(ended.since(began).max(1));
+        u64::try_from(per_hour).ok()
+    }
+
+    /// Whether nothing has become more for as long as it takes to see that something does.
+    fn has_stopped(&self) -> bool {
+        let mut last = self
+            .counts
+            .iter()
+            .rev()
+            .take(STRETCHES)
+            .map(|&(_, count)| count);
+        let Some(now) = last.next() else {
+            return true;
+        };
+        last.all(|before| before >= now)
+    }
+}
+
+fn severity(open: usize, limit: Option<u64>, left: Option<u64>, is_steady: bool) -> Severity {
+    let share = |percent: u64| limit.is_some_and(|most| open as u64 * 100 >= most * percent);
+    let within = |time| left.is_some_and(|left| left < time);
+    if share(80) || (share(50) && within(HOUR)) {
+        Severity::Critical
+    } else if is_steady && within(DAY) {
+        Severity::Warning
+    } else {
+        Severity::Info
+    }
+}
+
+/// What there is more of.
+fn more(before: &Census, now: &Census) -> Census {
+    let more = |before: &std::collections::BTreeMap<&'static str, usize>,
+                now: &std::collections::BTreeMap<&'static str, usize>| {
+        let now = now.iter();
+        now.filter_map(|(&name, &count)| {
+            let more = count.saturating_sub(before.get(name).copied().unwrap_or(0));
+            (more > 0).then_some((name, more))
+        })
+        .collect()
+    };
+    Census {
+        open: now.open.saturating_sub(before.open),
+        by_type: more(&before.by_type, &now.by_type),
+        by_origin: more(&before.by_origin, &now.by_origin),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated_host::Host;
+
+    /// A process that opens so many files between two counts.
+    fn opens(host: &mut Host, growth: &mut Growth, next: &mut u32, counts: &[u32]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for &count in counts {
+            for _ in 0..count {
+                host.open_inode(1, *next, u64::from(*next), 0, u64::from(*next));
+                *next += 1;
+            }
+            host.pass(EVERY);
+            events.extend(growth.look(&host.model, host.now(), |_| Some(1000)));
+        }
+        events
+    }
+
+    #[test]
+    fn what_goes_on_towards_the_limit_is_critical_and_ends() {
+        let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
+        let events = opens(
+            &mut host,
+            &mut growth,
+            &mut next,
+            &[100, 60, 60, 60, 60, 60, 60],
+        );
+        let [Event::Grows(trend)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!((trend.tgid, trend.open, trend.was), (1, 460, 100));
+        assert_eq!(trend.severity, Severity::Info);
+        assert_eq!(trend.more.by_origin["openat"], 360);
+        let left = trend.left.unwrap() / SECOND;
+        assert!((40..50).contains(&left), "{left}");
+        let events = opens(&mut host, &mut growth, &mut next, &[60]);
+        assert!(
+            matches!(&events[..], [Event::Grows(trend)] if trend.severity == Severity::Critical)
+        );
+        // Once.
+        assert_eq!(opens(&mut host, &mut growth, &mut next, &[60, 60]), []);
+        let per_hour = growth.per_hour(1).unwrap();
+        assert!((43_000..43_300).contains(&per_hour), "{per_hour}");
+        assert_eq!(growth.per_hour(2), Some(0));
+        assert_eq!(opens(&mut host, &mut growth, &mut next, &[0]), []);
+        assert_eq!(growth.per_hour(1), None);
+        let events = opens(&mut host, &mut growth, &mut next, &[0; 7]);
+        assert_eq!(events, [Event::Ended(1, 640)]);
+        assert_eq!(growth.per_hour(1), Some(0));
+    }
+
+    #[test]
+    fn a_crowd_that_comes_at_once_is_no_trend() {
+        let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
+        let counts = [70, 500, 0, 0, 0, 20, 0, 0, 0, 0, 10, 0];
+        assert_eq!(opens(&mut host, &mut growth, &mut next, &counts), []);
+    }
+
+    #[test]
+    fn what_is_slow_is_told_when_it_goes_on_for_long() {
+        let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
+        let counts = [[70].as_slice(), &[0, 0, 0, 6].repeat(STRETCHES + 1)].concat();
+        let events = opens(&mut host, &mut growth, &mut next, &counts);
+        let severities = events.iter().map(|event| match event {
+            Event::Grows(trend) => trend.severity,
+            Event::Ended(..) => panic!("{event:?}"),
+        });
+        assert!(severities.eq([Severity::Warning]), "{events:?}");
+    }
+}

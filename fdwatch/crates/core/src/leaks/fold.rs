@@ -1,0 +1,190 @@
+//! Leaks that are alike are told as one, with how many they are: bounded.
+
+use std::fmt::Write as _;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Kind;
+use crate::{
+    diagnose::{Descriptor, FileInfo, ProcessInfo},
+    model::{Access, FileType, Moment},
+};
+
+/// Kinds of leaks that are told apart; of more the number.
+const MAX_GROUPS: usize = 1000;
+
+/// Paths and programs that are told of one group, beside the first.
+const MAX_TOLD: usize = 8;
+
+/// A leak, and all that is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How it leaked.
+    pub kind: Kind,
+    /// The process that made it, if that is known, or else that has it.
+    pub process: ProcessInfo,
+    /// The process that runs another program and has it now, if that is how it leaked.
+    pub into: Option<ProcessInfo>,
+    /// What it refers to: its path is what was asked for.
+    pub file: FileInfo,
+    /// What it was.
+    pub descriptor: Descriptor,
+    /// When it leaked.
+    pub at: Moment,
+}
+
+/// Shells, by the names of their programs.
+const SHELLS: [&[u8]; 9] = [
+    b"ash", b"bash", b"busybox", b"dash", b"ksh", b"ksh93", b"mksh", b"sh", b"zsh",
+];
+
+/// Shells keep what they need for themselves out of the way of their users, from here on.
+const OF_SHELLS: u32 = 10;
+
+impl Told {
+    /// Whether it is the script that a shell reads while it runs it: that is open to its end by
+    /// design, and nothing that a script could close.
+    #[must_use]
+    pub fn is_script_of_shell(&self) -> bool {
+        let exe = self.process.exe.as_ref().unwrap_or(&self.process.comm);
+        let name = exe.rsplit(|&byte| byte == b'/').next().unwrap_or(exe);
+        let Descriptor {
+            fd,
+            access,
+            cloexec,
+            ..
+        } = self.descriptor;
+        SHELLS.contains(&name)
+            && self.kind == Kind::AtExit
+            && self.file.file_type == FileType::Regular
+            && (access, cloexec) == (Access::Read, true)
+            && fd >= OF_SHELLS
+    }
+}
+
+/// Leaks that are alike: made at one place, of one type, by one program.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The first of them.
+    pub first: Told,
+    /// How many there are.
+    pub count: u64,
+    /// Of how many processes.
+    pub processes: u64,
+    /// Some of the other paths.
+    pub other_paths: Vec<Vec<u8>>,
+    /// Some of the processes that have them now, if that is how they leaked.
+    pub into: Vec<ProcessInfo>,
+    seen: FxHashSet<u32>,
+}
+
+/// Groups of leaks, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Fold {
+    groups: Vec<Group>,
+    by_key: FxHashMap<String, usize>,
+    more: u64,
+}
+
+impl Fold {
+    /// Adds a leak.
+    pub fn add(&mut self, told: Told) {
+        let key = key(&told);
+        if let Some(&i) = self.by_key.get(&key) {
+            self.groups[i].add(told);
+        } else if self.groups.len() < MAX_GROUPS {
+            self.by_key.insert(key, self.groups.len());
+            self.groups.push(Group {
+                count: 1,
+                processes: 1,
+                other_paths: Vec::new(),
+                into: told.into.iter().cloned().collect(),
+                seen: FxHashSet::from_iter([told.process.pid]),
+                first: told,
+            });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The groups.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Leaks that are in no group, for there were too many.
+    #[must_use]
+    pub const fn more(&self) -> u64 {
+        self.more
+    }
+
+    /// Leaks of this kind.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> u64 {
+        let groups = self.groups.iter().filter(|group| group.first.kind == kind);
+        groups.map(|group| group.count).sum()
+    }
+}
+
+impl Group {
+    fn add(&mut self, told: Told) {
+        self.count += 1;
+        if self.seen.insert(told.process.pid) {
+            self.processes += 1;
+        }
+        if let Some(path) = told.file.path
+            && self.first.file.path.as_ref() != Some(&path)
+            && self.other_paths.len() < MAX_TOLD
+            && !self.other_paths.contains(&path)
+        {
+            self.other_paths.push(path);
+        }
+        if let Some(into) = told.into
+            && self.into.len() < MAX_TOLD
+            && self.into.iter().all(|known| known.pid != into.pid)
+        {
+            self.into.push(into);
+        }
+    }
+}
+
+/// What leaks that are alike have in common. Addresses differ from process to process, and places
+/// do not.
+fn key(told: &Told) -> String {
+    let Told {
+        kind,
+        process,
+        file,
+        descriptor,
+        ..
+    } = told;
+    let comm = String::from_utf8_lossy(&process.comm);
+    let mut key = format!(
+        "{}\0{comm}\0{}\0{}\0{}",
+        kind.name(),
+        file.file_type.name(),
+        descriptor.access.name(),
+        descriptor.origin
+    );
+    let mut is_anywhere = false;
+    for frame in &descriptor.stack {
+        let _ = match &frame.place {
+            Some(place) => {
+                is_anywhere = true;
+                write!(key, "\0{}+{}", place.symbol, place.offset)
+            }
+            None => write!(key, "\0?"),
+        };
+    }
+    if !is_anywhere {
+        let path = file.path.as_deref().unwrap_or_default();
+        let _ = write!(
+            key,
+            "\0{}\0{}",
+            String::from_utf8_lossy(path),
+            descriptor.fd
+        );
+    }
+    key
+}

@@ -1,0 +1,130 @@
+//! The slots of a table, in chunks. Copies share the chunks that neither side has changed since.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::fd_entry::FdEntry;
+
+/// Descriptors that are shared, and copied, at once.
+pub(super) const CHUNK: u32 = 16;
+
+/// So many chunks lie in a row: 131,072 descriptors. What is beyond is in a tree, for a record can
+/// name any number, and a row up to that may take a gigabyte.
+const IN_ROW: u32 = 1 << 13;
+
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    /// One bit for each that is open.
+    pub(super) open: u16,
+    pub(super) slots: [FdEntry; CHUNK as usize],
+}
+
+impl Chunk {
+    const EMPTY: Self = Self {
+        open: 0,
+        slots: [FdEntry::EMPTY; CHUNK as usize],
+    };
+
+    /// What is open in it, where it is at `place`.
+    pub(super) fn open(&self, place: u32) -> impl Iterator<Item = (u32, &FdEntry)> {
+        Bits(self.open).map(move |i| (place * CHUNK + i, &self.slots[i as usize]))
+    }
+}
+
+/// All chunks of a table, each by its place: the number of its first descriptor in chunks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chunks {
+    row: Vec<Option<Arc<Chunk>>>,
+    beyond: BTreeMap<u32, Arc<Chunk>>,
+}
+
+impl Chunks {
+    pub(super) fn get(&self, place: u32) -> Option<&Chunk> {
+        self.shared(place).map(Arc::as_ref)
+    }
+
+    /// The chunk, for it to be changed.
+    pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut Chunk> {
+        let chunk = if place < IN_ROW {
+            self.row.get_mut(place as usize)?.as_mut()?
+        } else {
+            self.beyond.get_mut(&place)?
+        };
+        Some(Arc::make_mut(chunk))
+    }
+
+    /// The same, made if it is not there.
+    pub(super) fn get_or_make(&mut self, place: u32) -> &mut Chunk {
+        let make = || Arc::new(Chunk::EMPTY);
+        let chunk = if place < IN_ROW {
+            let place = place as usize;
+            if self.row.len() <= place {
+                self.row.resize(place + 1, None);
+            }
+            self.row[place].get_or_insert_with(make)
+        } else {
+            self.beyond.entry(place).or_insert_with(make)
+        };
+        Arc::make_mut(chunk)
+    }
+
+    /// Those there are from the place `first` on, in order.
+    pub(super) fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, &Chunk)> {
+        let row = self.row.iter().zip(0..).skip(first as usize);
+        let row = row.filter_map(|(chunk, place)| Some((place, chunk.as_deref()?)));
+        let beyond = self.beyond.range(first..);
+        row.chain(beyond.map(|(&place, chunk)| (place, chunk.as_ref())))
+    }
+
+    pub(super) fn shared(&self, place: u32) -> Option<&Arc<Chunk>> {
+        if place < IN_ROW {
+            self.row.get(place as usize)?.as_ref()
+        } else {
+            self.beyond.get(&place)
+        }
+    }
+}
+
+/// The numbers of the bits that are set.
+struct Bits(u16);
+
+impl Iterator for Bits {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros();
+        self.0 &= self.0 - 1;
+        Some(bit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_far_chunk_takes_no_room_for_those_before_it() {
+        let mut chunks = Chunks::default();
+        let places = [0, IN_ROW - 1, IN_ROW, u32::MAX / CHUNK];
+        for place in places {
+            assert!(chunks.get(place).is_none());
+            assert!(chunks.get_mut(place).is_none());
+            chunks.get_or_make(place).open = place as u16;
+        }
+        assert_eq!(chunks.row.len(), IN_ROW as usize);
+        assert_eq!(chunks.beyond.len(), 2);
+        for place in places {
+            assert_eq!(
+                chunks.get_mut(place).map(|chunk| chunk.open),
+                Some(place as u16)
+            );
+            let from = chunks.iter_from(place);
+            assert!(
+                from.map(|(at, _)| at)
+                    .eq(places.into_iter().filter(|&at| at >= place))
+            );
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! How a table came to be what it is: the forks and execs it has behind it. What is older than one of
+//! these came through it, so that nothing has to be noted of each descriptor; and it is kept after
+//! those who made them are gone.
+
+use std::sync::Arc;
+
+use fdwatch_common::COMM_LEN;
+
+use super::{Moment, Process};
+
+/// Steps that are kept of a table: the last.
+const MAX: usize = 16;
+
+/// What happened to a table as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineageEvent {
+    /// It was copied for a child.
+    Fork,
+    /// Its process ran another program, and what does not close on exec was kept.
+    Exec,
+}
+
+/// A step on the way of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineageStep {
+    /// What it was.
+    pub event: LineageEvent,
+    /// When.
+    pub at: Moment,
+    /// The process that had the table before: the parent, at a fork.
+    pub tgid: u32,
+    /// When that was started: nanoseconds since boot; 0 if that was not seen.
+    pub start_time: u64,
+    /// Its name before.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// The steps of a table, which copies share.
+#[derive(Clone, Debug, Default)]
+pub struct Lineage {
+    last: Option<Arc<Link>>,
+}
+
+#[derive(Debug)]
+struct Link {
+    step: LineageStep,
+    /// With this one.
+    len: usize,
+    before: Option<Arc<Link>>,
+}
+
+impl Lineage {
+    /// The steps, the last first. Of those before the sixteenth it is not known that there were any.
+    pub fn steps(&self) -> impl Iterator<Item = &LineageStep> {
+        let mut link = self.last.as_deref();
+        std::iter::from_fn(move || {
+            let Link { step, before, .. } = link?;
+            link = before.as_deref();
+            Some(step)
+        })
+    }
+
+    /// The steps that what was made at `born` has come through, the first first.
+    #[must_use]
+    pub fn since(&self, born: Moment) -> Vec<LineageStep> {
+        let passed = self.steps().take_while(|step| born <= step.at);
+        let mut steps: Vec<_> = passed.copied().collect();
+        steps.reverse();
+        steps
+    }
+
+    pub(super) fn add(&mut self, event: LineageEvent, at: Moment, before: &Process) {
+        let step = LineageStep {
+            event,
+            at,
+            tgid: before.tgid,
+            start_time: before.start_time,
+            comm: before.comm,
+        };
+        if self.last.as_ref().is_some_and(|last| last.len >= 2 * MAX) {
+            // Not with each step: in the mean one is copied.
+            let last: Vec<_> = self.steps().take(MAX).copied().collect();
+            self.last = None;
+            for &step in last.iter().rev() {
+                self.push(step);
+            }
+        }
+        self.push(step);
+    }
+
+    fn push(&mut self, step: LineageStep) {
+        let before = self.last.take();
+        let len = 1 + before.as_ref().map_or(0, |before| before.len);
+        self.last = Some(Arc::new(Link { step, len, before }));
+    }
+}
+
+impl LineageStep {
+    /// The name, without what follows it.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        super::process::name(&self.comm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_came_through_what_followed() {
+        let mut lineage = Lineage::default();
+        lineage.add(LineageEvent::Fork, Moment(10), &Process::new(1, 1));
+        let other = lineage.clone();
+        lineage.add(LineageEvent::Exec, Moment(20), &Process::new(2, 1));
+        let since = |born| {
+            let steps = lineage.since(Moment(born));
+            steps.iter().map(|step| step.tgid).collect::<Vec<_>>()
+        };
+        assert_eq!(since(5), [1, 2]);
+        assert_eq!(since(10), [1, 2]);
+        assert_eq!(since(15), [2]);
+        assert!(since(21).is_empty());
+        assert_eq!(other.steps().count(), 1);
+    }
+
+    #[test]
+    fn a_long_way_is_kept_from_its_end() {
+        let mut lineage = Lineage::default();
+        for at in 1..1000 {
+            lineage.add(LineageEvent::Fork, Moment(at), &Process::new(at as u32, 1));
+        }
+        let kept: Vec<_> = lineage.steps().map(|step| step.tgid).collect();
+        assert!(kept.len() >= MAX && kept.len() <= 2 * MAX);
+        let last = (1..1000).rev().take(kept.len());
+        assert!(last.eq(kept.iter().copied()));
+    }
+}

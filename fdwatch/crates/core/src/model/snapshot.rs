@@ -1,0 +1,123 @@
+//! How the records of a snapshot are taken in, among those of events.
+
+use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
+
+use super::{FdEntry, Holder, Model, Observer, Process, window::Window};
+
+impl Model {
+    /// A snapshot begins: its records come among those of the events. The events must be attached.
+    pub fn begin_snapshot(&mut self) {
+        self.window = Some(Window::new(self.incomplete.take()));
+    }
+
+    /// The snapshot has ended. Whether another one is needed for all tables to be complete: if
+    /// tables were copied while it was taken from such as were not complete then.
+    pub fn end_snapshot(&mut self) -> bool {
+        let made = self
+            .window
+            .take()
+            .map_or_else(Default::default, |window| window.made);
+        let incomplete = self.incomplete.insert(made);
+        incomplete.retain(|table| self.tables.contains_key(table));
+        !incomplete.is_empty()
+    }
+
+    pub(super) fn snapshot_task(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+        let &SnapshotTask {
+            header: Header { tid, tgid, .. },
+            table: address,
+            start_time,
+            ..
+        } = task;
+        let window = self.window.get_or_insert_default();
+        let known = self
+            .processes
+            .get(&tgid)
+            .map_or(0, |known| known.start_time);
+        // One that has ended may have been looked at before, and its number serve again already.
+        window.at_live_task = address != 0 && !window.has_exited(tid, tgid) && known <= start_time;
+        if !window.at_live_task {
+            return;
+        }
+        self.remove_earlier(tgid, start_time, observer);
+        if !self.tables.contains_key(&address) && self.processes.contains_key(&tgid) {
+            if self.knows_table_of(tid, tgid) {
+                self.adopt(&task.header, address, observer);
+            } else if let Some(window) = &mut self.window {
+                window.forget(address);
+            }
+        }
+        self.meet(task, observer);
+    }
+
+    /// A process of this number that was started at another time has ended unseen.
+    fn remove_earlier(&mut self, tgid: u32, start_time: u64, observer: &mut impl Observer) {
+        let known = self.processes.get(&tgid);
+        if known.is_some_and(|known| ![0, start_time].contains(&known.start_time)) {
+            self.remove_process(tgid, observer);
+        }
+    }
+
+    /// The task is there, and has this table.
+    pub(super) fn meet(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+        let &SnapshotTask {
+            header: Header { tid, tgid, .. },
+            table: address,
+            start_time,
+            comm,
+            parent,
+            ..
+        } = task;
+        self.remove_earlier(tgid, start_time, observer);
+        let process = self.processes.entry(tgid);
+        let leaders = if tid == tgid { address } else { 0 };
+        let process = process.or_insert_with(|| Process::new(tgid, leaders));
+        process.start_time = start_time;
+        process.parent = parent;
+        let before = process.table_of(tid);
+        let mut sharing = Vec::new();
+        if tid == tgid {
+            process.comm = comm;
+            process.table = address;
+            // They were heard of before it was known whose table they use.
+            sharing.extend(process.threads.extract_if(.., |(_, own)| *own == address));
+        } else {
+            process.threads.retain(|(own, _)| *own != tid);
+            process.threads.push((tid, address));
+        }
+        let holder = Holder { tgid, tid };
+        self.hold(address, holder);
+        for (tid, table) in sharing {
+            self.release(table, Holder { tgid, tid }, observer);
+        }
+        if before != address {
+            self.release(before, holder, observer);
+        }
+    }
+
+    pub(super) fn snapshot_file(&mut self, file: &SnapshotFile, observer: &mut impl Observer) {
+        let &SnapshotFile {
+            ref header,
+            table: address,
+            ref payload,
+        } = file;
+        let (now, anonymous) = (self.now, self.anonymous);
+        let window = self.window.get_or_insert_default();
+        if !window.at_live_task || address == 0 || window.has_exited(header.tid, header.tgid) {
+            return;
+        }
+        // It may have ceased to share its table since the task was come to.
+        self.table_for(header, address, observer);
+        let window = self.window.get_or_insert_default();
+        if window.was_closed(address, header.fd) {
+            return;
+        }
+        let closes = window.closes_on_exec(address, header.fd);
+        let table = self.table_for(header, address, observer);
+        if table.get(header.fd).is_none() {
+            let mut slot = FdEntry::new(header, payload, now, true, anonymous);
+            slot.set_closes_on_exec(closes.unwrap_or(slot.closes_on_exec()));
+            table.insert(header.fd, slot);
+        }
+    }
+}

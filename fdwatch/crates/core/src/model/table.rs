@@ -1,0 +1,436 @@
+//! A descriptor table.
+
+use std::sync::Arc;
+
+use super::{
+    chunks::{CHUNK, Chunks},
+    fd_entry::{FdEntry, Identity, Moment},
+    index::Index,
+    lineage::Lineage,
+};
+
+/// A table with more descriptors than this keeps an index of what is on the same file; in a smaller
+/// one looking at all is as fast.
+const INDEXED_FROM: usize = 64;
+
+/// Identity of a table, in the model. An address may serve again; this does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId(pub u64);
+
+/// A thread that holds a table for itself, or a process whose threads do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub tgid: u32,
+    /// The thread: the process's own number unless the table is one thread's alone.
+    pub tid: u32,
+}
+
+/// A descriptor table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    id: TableId,
+    address: u64,
+    holders: Vec<Holder>,
+    chunks: Arc<Chunks>,
+    open: usize,
+    /// How many descriptors there are on each file, in a large table.
+    index: Option<Index>,
+    /// When it was copied from another; what is older came from there.
+    pub(super) forked: Moment,
+    /// When its process last ran another program; what is older was kept.
+    pub(super) execed: Moment,
+    pub(super) lineage: Lineage,
+}
+
+impl Table {
+    pub(super) fn new(id: TableId, address: u64, holder: Holder) -> Self {
+        Self {
+            id,
+            address,
+            holders: vec![holder],
+            chunks: Arc::default(),
+            open: 0,
+            index: None,
+            forked: Moment(0),
+            execed: Moment(0),
+            lineage: Lineage::default(),
+        }
+    }
+
+    /// A copy for `holder`, which costs nothing until one of both is changed.
+    pub(super) fn fork(&self, id: TableId, address: u64, holder: Holder, at: Moment) -> Self {
+        Self {
+            id,
+            address,
+            holders: vec![holder],
+            chunks: Arc::clone(&self.chunks),
+            open: self.open,
+            index: None,
+            forked: at,
+            execed: self.execed,
+            lineage: self.lineage.clone(),
+        }
+    }
+
+    /// A copy for `holder`, whose process stops sharing this one. What is in it was not inherited
+    /// by that.
+    pub(super) fn unshare(&self, id: TableId, address: u64, holder: Holder) -> Self {
+        self.fork(id, address, holder, self.forked)
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub const fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The kernel's address of it.
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// The forks and execs it has behind it.
+    #[must_use]
+    pub const fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// Who holds it; the first has held it the longest.
+    #[must_use]
+    pub fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    pub(super) fn add_holder(&mut self, holder: Holder) {
+        if !self.holders.contains(&holder) {
+            self.holders.push(holder);
+        }
+    }
+
+    /// Whether anyone still holds it.
+    pub(super) fn remove_holder(&mut self, holder: Holder) -> bool {
+        self.holders.retain(|&held| held != holder);
+        !self.holders.is_empty()
+    }
+
+    /// How many descriptors are open.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether none is open.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// The descriptor `fd`, if it is open.
+    #[must_use]
+    pub fn get(&self, fd: u32) -> Option<&FdEntry> {
+        let (chunk, i) = place(fd);
+        let chunk = self.chunks.get(chunk)?;
+        (chunk.open >> i & 1 != 0).then(|| &chunk.slots[i])
+    }
+
+    /// All that are open, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &FdEntry)> {
+        let chunks = self.chunks.iter_from(0);
+        chunks.flat_map(|(place, chunk)| chunk.open(place))
+    }
+
+    /// Those that are open from `first` on and below `end`, in order.
+    pub(crate) fn range(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, &FdEntry)> {
+        let chunks = self.chunks.iter_from(first / CHUNK);
+        chunks
+            .take_while(move |(place, _)| *place < end.div_ceil(CHUNK))
+            .flat_map(|(place, chunk)| chunk.open(place))
+            .filter(move |&(fd, _)| fd >= first && fd < end)
+    }
+
+    /// Makes `fd`, and returns what it was before.
+    pub(super) fn insert(&mut self, fd: u32, slot: FdEntry) -> Option<FdEntry> {
+        let (place, i) = place(fd);
+        let chunk = Arc::make_mut(&mut self.chunks).get_or_make(place);
+        let before = (chunk.open >> i & 1 != 0).then(|| chunk.slots[i]);
+        chunk.open |= 1 << i;
+        chunk.slots[i] = slot;
+        if before.is_none() {
+            self.open += 1;
+        }
+        if let Some(index) = &mut self.index {
+            if let Some(before) = before {
+                index.remove(before.identity());
+            }
+            index.add(slot.identity());
+        }
+        before
+    }
+
+    /// Ends `fd`, and returns what it was.
+    pub(super) fn remove(&mut self, fd: u32) -> Option<FdEntry> {
+        self.get(fd)?;
+        let (place, i) = place(fd);
+        let chunk = Arc::make_mut(&mut self.chunks).get_mut(place)?;
+        chunk.open &= !(1 << i);
+        self.open -= 1;
+        let slot = chunk.slots[i];
+        if let Some(index) = &mut self.index {
+            index.remove(slot.identity());
+        }
+        Some(slot)
+    }
+
+    /// Notes who has closed `fd`, which is not open.
+    pub(super) fn set_closer(&mut self, fd: u32, tid: u32, at: Moment) {
+        let (place, i) = place(fd);
+        if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+            let slot = &mut chunk.slots[i];
+            (slot.file, slot.tid, slot.born) = (0, tid, at);
+        }
+    }
+
+    /// Who has closed `fd` in this table, which others could use, and when, if it is not open.
+    pub(super) fn closer(&self, fd: u32) -> Option<(u32, Moment)> {
+        let (chunk, i) = place(fd);
+        let chunk = self.chunks.get(chunk)?;
+        let slot = &chunk.slots[i];
+        let is_noted = chunk.open >> i & 1 == 0 && slot.file == 0 && { slot.born } > self.forked;
+        is_noted.then_some((slot.tid, slot.born))
+    }
+
+    /// The file of `fd` has no name any more.
+    pub(super) fn set_unlinked(&mut self, fd: u32) {
+        let (place, i) = place(fd);
+        if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+            chunk.slots[i].set_unlinked();
+        }
+    }
+
+    pub(super) fn set_closes_on_exec(&mut self, fd: u32, closes: bool) {
+        if self
+            .get(fd)
+            .is_some_and(|slot| slot.closes_on_exec() != closes)
+        {
+            let (place, i) = place(fd);
+            if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
+                chunk.slots[i].set_closes_on_exec(closes);
+            }
+        }
+    }
+
+    /// The open numbers from `first` on that are not among `bits`, as far as these go.
+    pub(super) fn missing_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
+        let len = u32::try_from(bits.len() * 64).unwrap_or(u32::MAX);
+        let open = self.range(first, first.saturating_add(len));
+        let missing = open.filter(|(fd, _)| {
+            let at = fd - first;
+            bits[at as usize / 64] >> (at % 64) & 1 == 0
+        });
+        missing.map(|(fd, _)| fd).collect()
+    }
+
+    /// The numbers among `bits`, of which the first is for `first`, that are not open here.
+    pub(super) fn unseen_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
+        let words = bits.iter().zip((0u32..).step_by(64));
+        let numbers = words
+            .filter(|&(&word, _)| word != 0)
+            .flat_map(|(&word, at)| {
+                let set = (0..64).filter(move |bit| word >> bit & 1 != 0);
+                set.filter_map(move |bit| first.checked_add(at + bit))
+            });
+        numbers.filter(|&fd| self.get(fd).is_none()).collect()
+    }
+
+    /// Whether any other descriptor than `fd` is on the file. Large tables make an index for this
+    /// at first, and keep it.
+    pub(crate) fn has_other(&mut self, fd: u32, identity: Identity) -> bool {
+        if self.open > INDEXED_FROM && self.index.is_none() {
+            self.index = Some(Index::of(self.iter().map(|(_, slot)| slot)));
+        }
+        let own = self.get(fd).is_some_and(|slot| slot.identity() == identity);
+        match &mut self.index {
+            Some(index) => index.count(identity) > u32::from(own),
+            None => self
+                .iter()
+                .any(|(other, slot)| other != fd && slot.identity() == identity),
+        }
+    }
+
+    /// Gives back the index if it was not used since the last time.
+    pub(super) fn rest(&mut self) {
+        if self.index.as_mut().is_some_and(|index| !index.take_use()) {
+            self.index = None;
+        }
+    }
+
+    /// All descriptors on the file.
+    pub fn on_file(&self, identity: Identity) -> impl Iterator<Item = u32> {
+        self.iter()
+            .filter(move |(_, slot)| slot.identity() == identity)
+            .map(|(fd, _)| fd)
+    }
+
+    /// Whether its process has run no other program since that moment.
+    #[must_use]
+    pub fn is_same_program_since(&self, at: Moment) -> bool {
+        at > self.execed
+    }
+
+    /// How `slot` came to be in this table.
+    #[must_use]
+    pub fn provenance(&self, slot: &FdEntry) -> Provenance {
+        let born = slot.born;
+        if born <= self.execed {
+            Provenance::KeptOverExec {
+                inherited: born <= self.forked,
+            }
+        } else if born <= self.forked {
+            Provenance::Inherited
+        } else if slot.is_from_snapshot() {
+            Provenance::Unknown
+        } else {
+            Provenance::Made
+        }
+    }
+}
+
+/// How a descriptor came to be in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// The process made it, by the slot's call.
+    Made,
+    /// It came over fork.
+    Inherited,
+    /// It was there before the program that runs now.
+    KeptOverExec {
+        /// Whether it came over fork before that.
+        inherited: bool,
+    },
+    /// It was there before anything could be seen.
+    Unknown,
+}
+
+impl Provenance {
+    /// Whether another process made it.
+    #[must_use]
+    pub const fn came_over_fork(self) -> bool {
+        matches!(
+            self,
+            Self::Inherited | Self::KeptOverExec { inherited: true }
+        )
+    }
+}
+
+/// In which chunk a descriptor is, and where there.
+const fn place(fd: u32) -> (u32, usize) {
+    (fd / CHUNK, (fd % CHUNK) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use fdwatch_common::{Header, Payload};
+
+    use super::{super::fd_entry::AnonymousDevices, *};
+
+    const HOLDER: Holder = Holder { tgid: 1, tid: 1 };
+
+    fn table(fds: impl IntoIterator<Item = u32>) -> Table {
+        let mut table = Table::new(TableId(1), 1, HOLDER);
+        for fd in fds {
+            table.insert(fd, slot(fd.into()));
+        }
+        table
+    }
+
+    fn slot(ino: u64) -> FdEntry {
+        let payload = Payload {
+            ino,
+            mode: 0o100_644,
+            ..Payload::default()
+        };
+        let anonymous = AnonymousDevices::default();
+        FdEntry::new(&Header::default(), &payload, Moment(0), false, anonymous)
+    }
+
+    fn fds(table: &Table) -> Vec<u32> {
+        table.iter().map(|(fd, _)| fd).collect()
+    }
+
+    #[test]
+    fn a_copy_and_its_origin_go_separate_ways() {
+        let mut parent = table([0, 1, 40]);
+        let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
+        child.remove(1);
+        parent.insert(90, slot(90));
+        child.insert(33, slot(33));
+        assert_eq!(fds(&parent), [0, 1, 40, 90]);
+        assert_eq!(fds(&child), [0, 33, 40]);
+        assert_eq!((parent.len(), child.len()), (4, 3));
+    }
+
+    #[test]
+    fn descriptors_may_be_of_any_number() {
+        let all = [0, 131_071, 131_072, 1 << 30, u32::MAX];
+        let mut table = table(all);
+        assert_eq!(fds(&table), all);
+        assert!(
+            table
+                .range(131_072, u32::MAX)
+                .map(|(fd, _)| fd)
+                .eq([131_072, 1 << 30])
+        );
+        for fd in all {
+            assert!(table.remove(fd).is_some());
+            assert!(table.get(fd).is_none());
+        }
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_copy_shares_until_it_is_changed() {
+        let parent = table(0..1000);
+        let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
+        assert!(Arc::ptr_eq(&parent.chunks, &child.chunks));
+        child.remove(999);
+        let shared = (0..1000 / CHUNK + 1).filter(|&place| {
+            let (a, b) = (parent.chunks.shared(place), child.chunks.shared(place));
+            a.zip(b).is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+        });
+        assert_eq!(shared.count() as u32, 1000 / CHUNK);
+    }
+
+    #[test]
+    fn what_is_missing_from_a_bitmap_is_found() {
+        let table = table([0, 3, 31, 32, 63, 64, 130]);
+        assert_eq!(
+            table.missing_from(0, &[1 << 3 | 1 << 32, 0]),
+            [0, 31, 63, 64]
+        );
+        assert_eq!(table.missing_from(128, &[0]), [130]);
+        assert!(table.missing_from(4096, &[0]).is_empty());
+        // One that begins anywhere, or would go beyond the last number there is.
+        assert_eq!(table.missing_from(31, &[1 << 1]), [31, 63, 64]);
+        assert!(table.missing_from(u32::MAX - 1, &[0, 0]).is_empty());
+    }
+
+    #[test]
+    fn others_on_the_file_are_found_in_small_and_large_tables() {
+        for size in [10, INDEXED_FROM as u32 + 100] {
+            let mut table = table(0..size);
+            assert!(!table.has_other(3, slot(3).identity()));
+            table.insert(size, slot(3));
+            assert!(table.has_other(size, slot(3).identity()));
+            assert_eq!(
+                table.on_file(slot(3).identity()).collect::<Vec<_>>(),
+                [3, size]
+            );
+            table.insert(3, slot(4000));
+            assert!(!table.has_other(size, slot(3).identity()));
+            table.remove(size);
+            assert!(!table.has_other(0, slot(3).identity()));
+        }
+    }
+}

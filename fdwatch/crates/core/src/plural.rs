@@ -1,0 +1,46 @@
+//! Counts with the word for what is counted, as a person reads them: `1 process`, `2 processes`. Pure.
+
+use std::fmt::Display;
+
+/// How many of what there are. The noun is given as it is of one, and the last word of it is changed.
+pub fn counted<N: Display + PartialEq + From<bool>>(count: N, noun: &str) -> String {
+    let word = self::noun(&count, noun);
+    format!("{count} {word}")
+}
+
+/// The noun alone, where the number is written in another way or does not stand right before it.
+pub fn noun<N: PartialEq + From<bool>>(count: &N, noun: &str) -> String {
+    let is_one = *count == N::from(true);
+    match noun {
+        _ if is_one => noun.to_owned(),
+        _ if noun.ends_with('s') => format!("{noun}es"),
+        _ => format!("{noun}s"),
+    }
+}
+
+/// What is said of one, or what is said of several or of none: `was` or `were`.
+pub fn either<N: PartialEq + From<bool>>(
+    count: &N,
+    one: &'static str,
+    several: &'static str,
+) -> &'static str {
+    if *count == N::from(true) {
+        one
+    } else {
+        several
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_told_otherwise_than_none_and_several() {
+        assert_eq!(counted(0_usize, "process"), "0 processes");
+        assert_eq!(counted(1_u64, "process"), "1 process");
+        assert_eq!(counted(2_u32, "deleted file"), "2 deleted files");
+        assert_eq!(noun(&1_u64, "descriptor"), "descriptor");
+        assert_eq!(either(&0_u64, "was", "were"), "were");
+    }
+}

@@ -1,0 +1,176 @@
+//! A host whose processes do what a test tells them: its records go through model and duplicates.
+
+use fdwatch_common::{
+    EVERY_THREAD, Event, Exec, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload, SnapshotFile,
+    SnapshotTask,
+};
+
+use crate::{
+    duplicates::{Duplicate, Duplicates},
+    model::{AnonymousDevices, Model, Moment},
+};
+
+/// The inode that everything opens, unless said otherwise.
+pub(crate) const LOG: u64 = 77;
+pub(crate) const O_WRONLY: u32 = 1;
+pub(crate) const O_APPEND: u32 = 0o2000;
+const REGULAR: u32 = 0o100_644;
+const SOCKET: u32 = 0o140_777;
+
+/// A model with its duplicates, driven by hand. A process's table is at the address of its number.
+pub(crate) struct Host {
+    pub(crate) model: Model,
+    pub(crate) duplicates: Duplicates,
+    now: u64,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        Self {
+            model: Model::new(AnonymousDevices::default()),
+            duplicates: Duplicates::new(true),
+            now: 1,
+        }
+    }
+
+    /// Lets time pass, in nanoseconds.
+    pub(crate) fn pass(&mut self, nanoseconds: u64) {
+        self.now += nanoseconds;
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment(self.now)
+    }
+
+    /// Opens [`LOG`]; `file` is the description.
+    pub(crate) fn open(&mut self, tgid: u32, fd: u32, file: u64, flags: u32) {
+        self.open_inode(tgid, fd, file, flags, LOG);
+    }
+
+    pub(crate) fn open_inode(&mut self, tgid: u32, fd: u32, file: u64, flags: u32, ino: u64) {
+        let payload = Payload {
+            file,
+            ino,
+            flags,
+            mode: REGULAR,
+            nlink: 1,
+            ..Payload::default()
+        };
+        self.make(tgid, fd, libc::SYS_openat, payload);
+    }
+
+    /// Accepts a connection; `file` is the description.
+    pub(crate) fn accept(&mut self, tgid: u32, fd: u32, file: u64) {
+        let payload = Payload {
+            file,
+            ino: file,
+            mode: SOCKET,
+            nlink: 1,
+            ..Payload::default()
+        };
+        self.make(tgid, fd, libc::SYS_accept4, payload);
+    }
+
+    fn make(&mut self, tgid: u32, fd: u32, call: libc::c_long, payload: Payload) {
+        let header = Header {
+            fd,
+            call: call as u16,
+            ..header(Kind::FdOpen, tgid)
+        };
+        self.apply(&Event::FdOpen(&FdOpen {
+            header,
+            table: tgid.into(),
+            payload,
+        }));
+    }
+
+    pub(crate) fn close(&mut self, tgid: u32, fd: u32) {
+        let header = Header {
+            fd,
+            ..header(Kind::FdClose, tgid)
+        };
+        self.apply(&Event::FdClose(&FdClose {
+            header,
+            table: tgid.into(),
+            file: 0,
+        }));
+    }
+
+    pub(crate) fn fork(&mut self, parent: u32, child: u32) {
+        self.apply(&Event::Fork(&Fork {
+            header: header(Kind::Fork, child),
+            table: child.into(),
+            parent_table: parent.into(),
+            start_time: 5,
+            parent_tid: parent,
+            parent_tgid: parent,
+        }));
+    }
+
+    /// Runs another program; of the descriptors below 64, keeps those of the bits in `open`.
+    pub(crate) fn exec(&mut self, tgid: u32, open: u64) {
+        self.apply(&Event::Exec(&Exec {
+            header: header(Kind::Exec, tgid),
+            table: tgid.into(),
+            open: [open, u64::MAX, u64::MAX, u64::MAX],
+            ..Exec::default()
+        }));
+    }
+
+    pub(crate) fn exit(&mut self, tgid: u32) {
+        let header = Header {
+            flags: EVERY_THREAD,
+            ..header(Kind::Exit, tgid)
+        };
+        self.apply(&Event::Exit(&Exit { header }));
+    }
+
+    /// An audit shows that the process has these, each with its description, and that [`LOG`] has no
+    /// name any more.
+    pub(crate) fn audit_deleted(&mut self, tgid: u32, fds: &[(u32, u64)]) {
+        self.model.begin_audit();
+        self.apply(&Event::SnapshotTask(&SnapshotTask {
+            header: header(Kind::SnapshotTask, tgid),
+            table: tgid.into(),
+            ..SnapshotTask::default()
+        }));
+        for &(fd, file) in fds {
+            self.apply(&Event::SnapshotFile(&SnapshotFile {
+                header: Header {
+                    fd,
+                    ..header(Kind::SnapshotFile, tgid)
+                },
+                table: tgid.into(),
+                payload: Payload {
+                    file,
+                    ino: LOG,
+                    mode: REGULAR,
+                    ..Payload::default()
+                },
+            }));
+        }
+        self.model.end_audit(&mut self.duplicates);
+    }
+
+    /// Looks at what has changed.
+    pub(crate) fn settle(&mut self, judge: &mut impl FnMut(&Duplicate<'_>)) {
+        let now = self.now();
+        self.duplicates
+            .settle(&self.model, now, &mut |duplicate, _| judge(duplicate));
+    }
+
+    fn apply(&mut self, event: &Event<'_>) {
+        self.now += 1;
+        let at = self.now();
+        self.model.apply(event, at, &mut self.duplicates);
+    }
+}
+
+fn header(kind: Kind, tgid: u32) -> Header {
+    Header {
+        kind: kind as u8,
+        tid: tgid,
+        tgid,
+        ..Header::default()
+    }
+}

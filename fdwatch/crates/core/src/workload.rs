@@ -1,0 +1,316 @@
+//! Whose process it is, by the control group it is in: the unit of systemd, the container, the pod.
+//!
+//! Pure: paths are handed in. They are made by who runs containers, each in a way of its own, and by
+//! strangers: what does not look like one of these is none.
+
+/// Characters of a name that are kept.
+const MAX_LEN: usize = 256;
+
+/// What a control group tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// The service or scope of systemd, the innermost.
+    pub unit: Option<String>,
+    /// The container.
+    pub container: Option<Container>,
+    /// The Kubernetes pod's uid, with hyphens where it has some.
+    pub pod_uid: Option<String>,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its id; of lxc and systemd-nspawn, its name.
+    pub id: String,
+    /// What runs it, if the path tells.
+    pub runtime: Option<&'static str>,
+}
+
+impl Workload {
+    /// What the path of a control group tells.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        let mut who = Self::default();
+        let mut before = "";
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            // systemd puts this before what the kernel has names for (`cg_escape`).
+            let name = part.strip_prefix('_').unwrap_or(part);
+            if name.ends_with(".service") || name.ends_with(".scope") {
+                who.unit = Some(bounded(name));
+            }
+            if let Some(container) = container(name, before) {
+                who.container = Some(container);
+            }
+            if let Some(uid) = pod_uid(name) {
+                who.pod_uid = Some(uid);
+            }
+            before = name;
+        }
+        who
+    }
+}
+
+/// How the names of containers' groups begin, and what makes them so.
+const PREFIXES: [(&str, &str); 5] = [
+    ("docker-", "docker"),
+    ("cri-containerd-", "containerd"),
+    ("nerdctl-", "containerd"),
+    ("crio-", "cri-o"),
+    ("libpod-", "podman"),
+];
+
+/// The container that a group is of, by its name and that of the one it is in.
+fn container(name: &str, before: &str) -> Option<Container> {
+    let scope = name.strip_suffix(".scope");
+    let of = |id: &str, runtime| {
+        Some(Container {
+            id: bounded(id),
+            runtime,
+        })
+    };
+    let bare = scope.unwrap_or(name);
+    for (prefix, runtime) in PREFIXES {
+        // That of the monitor beside it has another word there.
+        if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_id(id)) {
+            return of(id, Some(runtime));
+        }
+    }
+    // Where containerd is to use systemd and does not: slice:prefix:id.
+    if let Some((rest, id)) = name.rsplit_once(':')
+        && is_id(id)
+    {
+        let runtime = rest.rsplit(':').next();
+        return of(
+            id,
+            (runtime == Some("cri-containerd")).then_some("containerd"),
+        );
+    }
+    if is_id(name) {
+        let runtime = match before {
+            "docker" => Some("docker"),
+            "libpod_parent" => Some("podman"),
+            _ => None,
+        };
+        let is_known = runtime.is_some() || pod_uid(before).is_some();
+        return is_known.then(|| of(name, runtime)).flatten();
+    }
+    if let Some(name) = name.strip_prefix("lxc.payload.") {
+        return of(name, Some("lxc"));
+    }
+    if before == "lxc" && name != ".." {
+        return of(name, Some("lxc"));
+    }
+    let nspawn = name
+        .strip_prefix("systemd-nspawn@")
+        .and_then(|name| name.strip_suffix(".service"))
+        .or_else(|| scope?.strip_prefix("machine-"));
+    // The others of machine.slice are virtual machines.
+    let nspawn = nspawn.filter(|name| !name.starts_with("qemu"));
+    nspawn.and_then(|name| of(&name.replace("\\x2d", "-"), Some("systemd-nspawn")))
+}
+
+/// Whether it is a container's id: 64 hexadecimal digits, and before 1.0 of some 32.
+fn is_id(text: &str) -> bool {
+    [64, 32].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The uid of the pod whose group is called so: `pod<uid>`, or `...-pod<uid>.slice` with underscores
+/// for hyphens. Of pods that no server knows it is 32 digits.
+fn pod_uid(name: &str) -> Option<String> {
+    let uid = match name.strip_suffix(".slice") {
+        Some(slice) => slice
+            .starts_with("kubepods")
+            .then(|| slice.rsplit_once("-pod"))??
+            .1
+            .replace('_', "-"),
+        None => name.split_once(".slice:").map_or_else(
+            || name.strip_prefix("pod").map(str::to_owned),
+            |(slice, _)| {
+                slice
+                    .rsplit_once("-pod")
+                    .map(|(_, uid)| uid.replace('_', "-"))
+            },
+        )?,
+    };
+    let digits = uid.bytes().filter(u8::is_ascii_hexdigit).count();
+    let is_uid = digits == 32
+        && uid
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    is_uid.then_some(uid)
+}
+
+fn bounded(name: &str) -> String {
+    name.chars().take(MAX_LEN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "8f34e5b9e9f7a0e2d4a3c1b2f0e9d8c7b6a5948372615049382716f5e4d3c2b1";
+    const UID: &str = "3f2c8a5e-0b1d-4c7e-9a6f-1e2d3c4b5a69";
+    const STATIC: &str = "1bc5c4a7e8f94d20a3b6c7d8e9f0a1b2";
+
+    /// The unit, the runtime and whether the id is there, the pod.
+    type Told<'a> = (
+        Option<&'a str>,
+        Option<(&'a str, Option<&'a str>)>,
+        Option<&'a str>,
+    );
+
+    #[test]
+    fn groups_are_known_as_they_are_made_in_the_field() {
+        let cases: &[(String, Told<'_>)] = &[
+            ("/".into(), (None, None, None)),
+            ("/init.scope".into(), (Some("init.scope"), None, None)),
+            (
+                "/system.slice/nginx.service".into(),
+                (Some("nginx.service"), None, None),
+            ),
+            (
+                r"/system.slice/system-getty.slice/getty@tty1.service".into(),
+                (Some("getty@tty1.service"), None, None),
+            ),
+            (
+                r"/system.slice/dev\x2dmapper.service/payload".into(),
+                (Some(r"dev\x2dmapper.service"), None, None),
+            ),
+            (
+                "/user.slice/user-1000.slice/session-3.scope".into(),
+                (Some("session-3.scope"), None, None),
+            ),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.service".into(),
+                (Some("app-x.service"), None, None),
+            ),
+            (
+                format!("/docker/{ID}"),
+                (None, Some((ID, Some("docker"))), None),
+            ),
+            (
+                format!("/system.slice/docker-{ID}.scope"),
+                (Some("scope"), Some((ID, Some("docker"))), None),
+            ),
+            (
+                format!("/system.slice/docker-{ID}.scope/init.scope"),
+                (Some("init.scope"), Some((ID, Some("docker"))), None),
+            ),
+            (
+                format!("/machine.slice/libpod-{ID}.scope/container"),
+                (Some("scope"), Some((ID, Some("podman"))), None),
+            ),
+            (
+                format!(
+                    "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"
+                ),
+                (Some("scope"), Some((ID, Some("podman"))), None),
+            ),
+            (
+                format!("/libpod_parent/libpod-{ID}"),
+                (None, Some((ID, Some("podman"))), None),
+            ),
+            (
+                format!("/machine.slice/libpod-conmon-{ID}.scope"),
+                (Some("scope"), None, None),
+            ),
+            (
+                format!("/kubepods/burstable/pod{UID}/{ID}"),
+                (None, Some((ID, None)), Some(UID)),
+            ),
+            (
+                format!("/kubepods/pod{STATIC}/{ID}"),
+                (None, Some((ID, None)), Some(STATIC)),
+            ),
+            (
+                format!(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{ID}.scope",
+                    UID.replace('-', "_")
+                ),
+                (Some("scope"), Some((ID, Some("containerd"))), Some(UID)),
+            ),
+            (
+                format!(
+                    "/kubepods.slice/kubepods-pod{}.slice/crio-{ID}.scope/container",
+                    UID.replace('-', "_")
+                ),
+                (Some("scope"), Some((ID, Some("cri-o"))), Some(UID)),
+            ),
+            (
+                format!(
+                    "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{}.slice/crio-conmon-{ID}.scope",
+                    UID.replace('-', "_")
+                ),
+                (Some("scope"), None, Some(UID)),
+            ),
+            (
+                format!(
+                    "/system.slice/containerd.service/kubepods-besteffort-pod{}.slice:cri-containerd:{ID}",
+                    UID.replace('-', "_")
+                ),
+                (
+                    Some("containerd.service"),
+                    Some((ID, Some("containerd"))),
+                    Some(UID),
+                ),
+            ),
+            (
+                format!(
+                    "/system.slice/docker-{STATIC}{STATIC}.scope/kubelet.slice/kubelet-kubepods.slice/kubepods-pod{}.slice/cri-containerd-{ID}.scope",
+                    UID.replace('-', "_")
+                ),
+                (Some("scope"), Some((ID, Some("containerd"))), Some(UID)),
+            ),
+            (
+                "/lxc.payload.web/init.scope".into(),
+                (Some("init.scope"), Some(("web", Some("lxc"))), None),
+            ),
+            ("/lxc/web".into(), (None, Some(("web", Some("lxc"))), None)),
+            (
+                "/machine.slice/systemd-nspawn@web.service/payload".into(),
+                (
+                    Some("systemd-nspawn@web.service"),
+                    Some(("web", Some("systemd-nspawn"))),
+                    None,
+                ),
+            ),
+            (
+                r"/machine.slice/machine-my\x2dweb.scope".into(),
+                (
+                    Some("scope"),
+                    Some(("my-web", Some("systemd-nspawn"))),
+                    None,
+                ),
+            ),
+            (
+                r"/machine.slice/machine-qemu\x2d1\x2dvm.scope".into(),
+                (Some("scope"), None, None),
+            ),
+            // What others may call theirs.
+            (format!("/x/{ID}"), (None, None, None)),
+            ("/docker/short".into(), (None, None, None)),
+            ("/pod/podx/pod-".into(), (None, None, None)),
+        ];
+        for (path, (unit, container, pod)) in cases {
+            let who = Workload::of(path);
+            match unit {
+                Some("scope") => {
+                    let last = path.split('/').rfind(|part| part.ends_with(".scope"));
+                    assert_eq!(who.unit.as_deref(), last, "{path}");
+                }
+                unit => assert_eq!(who.unit.as_deref(), *unit, "{path}"),
+            }
+            let found = who.container.as_ref();
+            let found = found.map(|found| (found.id.as_str(), found.runtime));
+            assert_eq!(found, *container, "{path}");
+            assert_eq!(who.pod_uid.as_deref(), *pod, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let long = format!("/{}.service", "ü".repeat(5000));
+        let unit = Workload::of(&long).unit.unwrap();
+        assert_eq!(unit.chars().count(), MAX_LEN);
+    }
+}
