@@ -15,8 +15,8 @@ use fdwatch::cli::Cli;
 use serde_json::{Deserializer, Value};
 
 /// Languages of fenced blocks.
-const LANGUAGES: [&str; 9] = [
-    "c", "console", "diff", "ini", "json", "sh", "text", "toml", "yaml",
+const LANGUAGES: [&str; 10] = [
+    "c", "console", "diff", "ini", "json", "python", "sh", "text", "toml", "yaml",
 ];
 
 /// A fenced block of a document.
