@@ -97,7 +97,10 @@ fn wrong_json_is_detected() {
         right.replace("12\"", "12"),
         right.replace("\"error\": ", "\"reason\": "),
         right.replace("\"error\", ", "\"eror\", "),
-        format!("{{\"a\": [{}]}}", right.replace("schema\": 1", "schema\": 2")),
+        format!(
+            "{{\"a\": [{}]}}",
+            right.replace("schema\": 1", "schema\": 2")
+        ),
     ] {
         assert_ne!(json(&wrong), Vec::<String>::new(), "{wrong}");
     }
@@ -158,7 +161,10 @@ fn wrong_command_line_is_detected() {
     ] {
         assert_ne!(faults(wrong), Vec::<String>::new(), "{wrong}");
     }
-    assert_eq!(prompts("$ fdwatch a\nfdwatch b\n# fdwatch c"), ["fdwatch a", "fdwatch c"]);
+    assert_eq!(
+        prompts("$ fdwatch a\nfdwatch b\n# fdwatch c"),
+        ["fdwatch a", "fdwatch c"]
+    );
     assert_eq!(named(&["fleet", "new", "--since", "--json"]), None);
     for wrong in [&["watch", "--jsn"][..], &["flet"], &["fleet", "newer"]] {
         assert!(named(wrong).is_some(), "{wrong:?}");
@@ -194,9 +200,15 @@ fn links_lead_to_files_and_headings() {
 
 #[test]
 fn dead_link_is_detected() {
-    assert_eq!(links("a [b](c.md#d), [e](f)"), [(1, "c.md#d".into()), (1, "f".into())]);
+    assert_eq!(
+        links("a [b](c.md#d), [e](f)"),
+        [(1, "c.md#d".into()), (1, "f".into())]
+    );
     let headings = headings("# One `two`\n## What it's, three?\n```sh\n# four\n```\n");
-    assert_eq!(headings, ["one-two", "what-its-three"].map(String::from).into());
+    assert_eq!(
+        headings,
+        ["one-two", "what-its-three"].map(String::from).into()
+    );
 }
 
 fn root() -> PathBuf {
@@ -340,7 +352,11 @@ fn lint(text: &str) -> Vec<String> {
     }
     // A log in a directory that this host does not have is fine in an example.
     const RULES: [&str; 3] = ["refused", "unknown-key", "unknown-section"];
-    let is_wrong = |fault: &Value| fault["rule"].as_str().is_some_and(|rule| RULES.contains(&rule));
+    let is_wrong = |fault: &Value| {
+        fault["rule"]
+            .as_str()
+            .is_some_and(|rule| RULES.contains(&rule))
+    };
     let faults = finished.json().into_iter().filter(is_wrong);
     faults.map(|fault| fault["message"].to_string()).collect()
 }
@@ -386,7 +402,9 @@ fn script(text: &str) -> Vec<String> {
 fn prompts(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", " ");
     let command = |line: &str| {
-        let command = line.strip_prefix("$ ").or_else(|| line.strip_prefix("# "))?;
+        let command = line
+            .strip_prefix("$ ")
+            .or_else(|| line.strip_prefix("# "))?;
         Some(command.to_owned())
     };
     text.lines().filter_map(command).collect()
@@ -404,7 +422,8 @@ fn command_faults(lines: &[String], tasks: &BTreeSet<String>) -> Vec<String> {
 }
 
 fn command_fault(words: &[String], tasks: &BTreeSet<String>) -> Option<String> {
-    let is_before = |word: &&String| *word == "sudo" || word.contains('=') && !word.starts_with('-');
+    let is_before =
+        |word: &&String| *word == "sudo" || word.contains('=') && !word.starts_with('-');
     let before = words.iter().take_while(is_before).count();
     let words: Vec<_> = words[before..].iter().map(String::as_str).collect();
     match words.as_slice() {
@@ -418,7 +437,10 @@ fn command_fault(words: &[String], tasks: &BTreeSet<String>) -> Option<String> {
 /// Why the command line's parser refuses these arguments.
 fn parse_fault(arguments: &[&str]) -> Option<String> {
     let error = Cli::try_parse_from(std::iter::once(&"fdwatch").chain(arguments)).err()?;
-    let is_fine = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let is_fine = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
     (!is_fine).then(|| error.to_string())
 }
 
@@ -499,13 +521,14 @@ fn words(line: &str) -> Vec<Vec<String>> {
     let mut word: Option<String> = None;
     let mut is_redirection = false;
     let mut characters = line.chars().peekable();
-    let mut end = |word: &mut Option<String>, commands: &mut Vec<Vec<String>>, dropped: &mut bool| {
-        if let Some(word) = word.take()
-            && !std::mem::take(dropped)
-        {
-            commands.last_mut().expect("there is one").push(word);
-        }
-    };
+    let mut end =
+        |word: &mut Option<String>, commands: &mut Vec<Vec<String>>, dropped: &mut bool| {
+            if let Some(word) = word.take()
+                && !std::mem::take(dropped)
+            {
+                commands.last_mut().expect("there is one").push(word);
+            }
+        };
     while let Some(character) = characters.next() {
         match character {
             '#' if word.is_none() => break,
@@ -520,7 +543,10 @@ fn words(line: &str) -> Vec<Vec<String>> {
             }
             '<' | '>' => {
                 // The number before it is that of the descriptor.
-                if word.as_ref().is_some_and(|it| it.chars().all(|it| it.is_ascii_digit())) {
+                if word
+                    .as_ref()
+                    .is_some_and(|it| it.chars().all(|it| it.is_ascii_digit()))
+                {
                     word = None;
                 }
                 end(&mut word, &mut commands, &mut is_redirection);
@@ -547,7 +573,10 @@ fn words(line: &str) -> Vec<Vec<String>> {
             }
             '$' => {
                 if characters.next_if(|it| "$!?".contains(*it)).is_none() {
-                    while characters.next_if(|it| it.is_alphanumeric() || *it == '_').is_some() {}
+                    while characters
+                        .next_if(|it| it.is_alphanumeric() || *it == '_')
+                        .is_some()
+                    {}
                 }
                 word.get_or_insert_default().push('1');
             }
