@@ -4,7 +4,7 @@
 mod common;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -126,7 +126,7 @@ fn options_named_in_text_exist() {
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             let fault = match words.as_slice() {
                 ["fdwatch", rest @ ..] => named(rest),
-                ["cargo", "xtask", task, ..] => task_fault(task, &tasks),
+                ["cargo", "xtask", rest @ ..] => task_fault(rest, &tasks),
                 _ => None,
             };
             faults.extend(fault.map(|fault| format!("{document}:{line}: `{span}`: {fault}")));
@@ -146,6 +146,7 @@ fn wrong_command_line_is_detected() {
         "fdwatch run --error-exitcode 9 \\\n  -- make -k check",
         "cargo xtask run -- --pid 7",
         "cargo xtask fleet-sim --url http://localhost:8123",
+        "cargo xtask vm --kernel 6.1; cargo xtask setup --dry-run",
         "fdwatch --version",
     ] {
         assert_eq!(faults(right), Vec::<String>::new(), "{right}");
@@ -158,6 +159,7 @@ fn wrong_command_line_is_detected() {
         "x=$(fdwatch scan --prok)",
         "cargo xtask run -- --severity high",
         "cargo xtask benchmark",
+        "cargo xtask vm --kernels 6.1",
     ] {
         assert_ne!(faults(wrong), Vec::<String>::new(), "{wrong}");
     }
@@ -228,7 +230,7 @@ fn documents() -> Vec<String> {
             let entry = entry.expect("an entry can be read");
             let name = entry.file_name().into_string().expect("names are UTF-8");
             let path = format!("{directory}{name}");
-            if entry.path().is_dir() && directory != "" {
+            if entry.path().is_dir() && !directory.is_empty() {
                 visit(&format!("{path}/"), found);
             } else if name.ends_with(".md") {
                 found.push(path);
@@ -411,7 +413,7 @@ fn prompts(text: &str) -> Vec<String> {
 }
 
 /// What is wrong with command lines of fdwatch and xtask among these.
-fn command_faults(lines: &[String], tasks: &BTreeSet<String>) -> Vec<String> {
+fn command_faults(lines: &[String], tasks: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let commands = lines.iter().flat_map(|line| words(line));
     commands
         .filter_map(|words| {
@@ -421,7 +423,7 @@ fn command_faults(lines: &[String], tasks: &BTreeSet<String>) -> Vec<String> {
         .collect()
 }
 
-fn command_fault(words: &[String], tasks: &BTreeSet<String>) -> Option<String> {
+fn command_fault(words: &[String], tasks: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
     let is_before =
         |word: &&String| *word == "sudo" || word.contains('=') && !word.starts_with('-');
     let before = words.iter().take_while(is_before).count();
@@ -429,7 +431,7 @@ fn command_fault(words: &[String], tasks: &BTreeSet<String>) -> Option<String> {
     match words.as_slice() {
         [name, rest @ ..] if name.rsplit('/').next() == Some("fdwatch") => parse_fault(rest),
         ["cargo", "xtask", "run", "--", rest @ ..] => parse_fault(rest),
-        ["cargo", "xtask", task, ..] => task_fault(task, tasks),
+        ["cargo", "xtask", rest @ ..] => task_fault(rest, tasks),
         _ => None,
     }
 }
@@ -468,11 +470,10 @@ fn named(words: &[&str]) -> Option<String> {
     None
 }
 
-/// The tasks of xtask, from its source.
-fn tasks() -> BTreeSet<String> {
-    let mut tasks = BTreeSet::new();
-    let directory = root().join("xtask/src");
-    let mut sources = vec![directory];
+/// The tasks of xtask, from its source, and the fields of each, which are its options and arguments.
+fn tasks() -> BTreeMap<String, BTreeSet<String>> {
+    let mut tasks: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut sources = vec![root().join("xtask/src")];
     while let Some(path) = sources.pop() {
         if path.is_dir() {
             let entries = fs::read_dir(&path).expect("a directory can be read");
@@ -483,16 +484,29 @@ fn tasks() -> BTreeSet<String> {
         let Some((_, list)) = text.split_once("enum Task {\n") else {
             continue;
         };
-        let variants = list.lines().take_while(|line| *line != "}");
-        let variants = variants.filter_map(|line| line.strip_prefix("    "));
-        let names = variants.filter(|line| line.starts_with(char::is_uppercase));
-        tasks.extend(names.map(|line| {
-            let end = line.find(|it: char| !it.is_alphanumeric());
-            kebab(&line[..end.unwrap_or(line.len())])
-        }));
+        let mut task = String::new();
+        let mut long = None;
+        for line in list.lines().take_while(|line| *line != "}") {
+            let item = line.trim_start();
+            let name = &item[..item
+                .find(|it: char| !it.is_alphanumeric() && it != '_')
+                .unwrap_or(item.len())];
+            if let Some((_, rest)) = item.split_once("long = \"") {
+                long = rest.split('"').next().map(str::to_owned);
+            } else if name.starts_with(char::is_uppercase) && line.len() == item.len() + 4 {
+                task = kebab(name);
+                tasks.insert(task.clone(), BTreeSet::new());
+            } else if item[name.len()..].starts_with(": ") && !name.is_empty() {
+                let option = long.take().unwrap_or_else(|| name.replace('_', "-"));
+                tasks.entry(task.clone()).or_default().insert(option);
+            }
+        }
     }
     for task in ["run", "test", "fleet-sim"] {
-        assert!(tasks.contains(task), "xtask's list of tasks is not found");
+        assert!(
+            tasks.contains_key(task),
+            "xtask's list of tasks is not found"
+        );
     }
     tasks
 }
@@ -508,9 +522,16 @@ fn kebab(name: &str) -> String {
     kebab
 }
 
-fn task_fault(task: &str, tasks: &BTreeSet<String>) -> Option<String> {
-    let is_there = task.starts_with('-') || tasks.contains(task);
-    (!is_there).then(|| format!("no task {task}"))
+/// What is wrong with the arguments of xtask.
+fn task_fault(arguments: &[&str], tasks: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
+    let (task, rest) = arguments.split_first()?;
+    let Some(known) = tasks.get(*task) else {
+        return Some(format!("no task {task}"));
+    };
+    let options = rest.iter().take_while(|word| **word != "--");
+    let mut options = options.filter_map(|word| word.strip_prefix("--"));
+    let missing = options.find(|option| !known.contains(*option));
+    missing.map(|option| format!("{task} has no option --{option}"))
 }
 
 /// The commands of a line of shell, each as its words. Substitutions count as `1`, and what is in them
@@ -521,14 +542,13 @@ fn words(line: &str) -> Vec<Vec<String>> {
     let mut word: Option<String> = None;
     let mut is_redirection = false;
     let mut characters = line.chars().peekable();
-    let mut end =
-        |word: &mut Option<String>, commands: &mut Vec<Vec<String>>, dropped: &mut bool| {
-            if let Some(word) = word.take()
-                && !std::mem::take(dropped)
-            {
-                commands.last_mut().expect("there is one").push(word);
-            }
-        };
+    let end = |word: &mut Option<String>, commands: &mut Vec<Vec<String>>, dropped: &mut bool| {
+        if let Some(word) = word.take()
+            && !std::mem::take(dropped)
+        {
+            commands.last_mut().expect("there is one").push(word);
+        }
+    };
     while let Some(character) = characters.next() {
         match character {
             '#' if word.is_none() => break,
