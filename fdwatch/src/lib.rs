@@ -14,7 +14,7 @@ pub mod report;
 pub mod top;
 
 pub use fdwatch_core::{
-    budget, detail, diagnose, duplicates, engine, filter, growth, leaks, mappings, model,
+    budget, detail, device, diagnose, duplicates, engine, filter, growth, leaks, mappings, model,
     open_for_write, plural, recording, shrink, suggest, trace, workload,
 };
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

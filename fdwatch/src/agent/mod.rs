@@ -11,7 +11,7 @@ pub mod alerts;
 pub mod api;
 pub(crate) mod client;
 pub mod config;
-pub mod event;
+pub use fdwatch_events::event;
 pub mod history;
 pub mod logging;
 pub mod metrics;

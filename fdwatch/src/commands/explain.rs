@@ -270,7 +270,7 @@ fn identity_of(pid: u32, path: &str) -> Option<(u32, u64)> {
     let path = Path::new(path).strip_prefix("/").ok()?;
     let path = Path::new(&format!("/proc/{pid}/root")).join(path);
     let metadata = fs::metadata(path).ok()?;
-    Some((proc::kernel_device(metadata.dev()), metadata.ino()))
+    Some((fdwatch_core::device::kernel_device(metadata.dev()), metadata.ino()))
 }
 
 /// The descriptors of other processes that are on the same descriptions.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::proc::{kernel_device_of, major_minor};
+use crate::device::{kernel_device_of, major_minor};
 
 /// Types of file systems whose files several hosts have, each by the same inode on all of them.
 /// Others that come over a network number files as each mount pleases (`fuse.sshfs`, `fuse.rclone`,

@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     agent::history::read::{Hourly, Occurrence},
+    device::major_minor,
     diagnose::Severity,
     model::Moment,
     plural::counted,
-    proc::major_minor,
 };
 
 const BOLD: Style = Style::new().bold();

@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod detail;
+pub mod device;
 pub mod diagnose;
 pub mod duplicates;
 pub mod engine;
@@ -22,9 +23,10 @@ pub mod recording;
 pub mod shrink;
 pub mod suggest;
 pub mod trace;
+mod usage;
 pub mod workload;
 
-pub use self::lost::Lost;
+pub use self::{lost::Lost, usage::Usage};
 
 #[cfg(test)]
 mod simulated_host;

@@ -20,6 +20,8 @@ use std::{
 use procfs::process::LimitValue;
 
 use fdwatch_core::{
+    Usage,
+    device::kernel_device,
     diagnose::{Name, ProcessInfo},
     model::{AnonymousDevices, Model},
     workload::Workload,
@@ -272,24 +274,6 @@ unsafe fn owned(result: libc::c_long) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A device as userspace has it, in the kernel's own encoding: `MKDEV`, include/linux/kdev_t.h.
-#[must_use]
-pub fn kernel_device(device: u64) -> u32 {
-    libc::major(device) << 20 | libc::minor(device)
-}
-
-/// Major and minor of a device in the kernel's own encoding.
-#[must_use]
-pub const fn major_minor(device: u32) -> (u32, u32) {
-    (device >> 20, device & ((1 << 20) - 1))
-}
-
-/// A device by its numbers, in the kernel's own encoding; none, if they are larger than the kernel's.
-#[must_use]
-pub fn kernel_device_of((major, minor): (u32, u32)) -> Option<u32> {
-    (major < 1 << 12 && minor < 1 << 20).then_some(major << 20 | minor)
-}
-
 /// The path of what the descriptor `fd` of `pid` refers to, if that is the file of this inode. The
 /// file itself is not asked: the server it is on may not answer.
 #[must_use]
@@ -329,17 +313,6 @@ pub fn boot_id() -> String {
 pub fn resident() -> u64 {
     let statm = procfs::process::Process::myself().and_then(|own| own.statm());
     statm.map_or(0, |statm| statm.resident * procfs::page_size())
-}
-
-/// What this process has used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// Processor time in its own code, in seconds.
-    pub user: f64,
-    /// Processor time in the kernel, in seconds.
-    pub system: f64,
-    /// Most memory it had at once, in bytes.
-    pub peak_rss: u64,
 }
 
 /// What this process has used so far.
@@ -412,13 +385,5 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let after = name(own, fd).unwrap();
         assert!(after.deleted && after.path == before.path);
-    }
-
-    #[test]
-    fn devices_keep_their_numbers() {
-        assert_eq!(
-            major_minor(kernel_device(libc::makedev(259, 65_536))),
-            (259, 65_536)
-        );
     }
 }

@@ -8,7 +8,7 @@ use fdwatch_common::{
 };
 use procfs::process::{Process, Stat};
 
-use crate::proc::kernel_device;
+use fdwatch_core::device::kernel_device;
 
 /// Hands the records of all processes but this one to `on_record`. The number of those that could
 /// not be read is returned.

@@ -19,9 +19,6 @@ use fdwatch_core::{
     mappings::{Mapping, at},
 };
 
-/// Stands for a function without a name, at an offset in the file.
-pub const UNNAMED: &str = "??";
-
 /// Finds symbols, and remembers the files it has read until it is to [`forget`](Symbols::forget) them.
 #[derive(Default)]
 pub struct Symbols {
@@ -91,7 +88,7 @@ impl Symbols {
             let place = found.ok().as_ref().and_then(place);
             // Where in a file it is means something still, other than where it was in memory.
             let place = place.unwrap_or_else(|| Place {
-                symbol: UNNAMED.to_owned(),
+                symbol: fdwatch_core::detail::UNNAMED.to_owned(),
                 offset,
                 module: None,
                 file: None,

@@ -15,9 +15,9 @@ use crate::{
         event::{Event, EventKind, ThresholdReport},
         sentence::sentence,
     },
+    device::major_minor,
     diagnose::{Finding, ProcessInfo, Severity},
     duplicates::Change,
-    proc::major_minor,
     report::GrowthReport,
 };
 

@@ -18,6 +18,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Moment, Program};
 
+/// Symbol of a function without a name, at an offset in its file.
+pub const UNNAMED: &str = "??";
+
 /// Descriptors that detail is kept of. What is copied by fork has that of the original. With the places of
 /// those that went, there is room for it in a list of 65,536.
 const MAX: usize = 57_000;

@@ -274,7 +274,7 @@ fn is_same_file(pid: u32, fd: u32, slot: &FdEntry) -> bool {
     let Ok(metadata) = fs::metadata(format!("/proc/{pid}/fd/{fd}")) else {
         return false;
     };
-    proc::kernel_device(metadata.dev()) != slot.dev || metadata.ino() == slot.ino
+    fdwatch_core::device::kernel_device(metadata.dev()) != slot.dev || metadata.ino() == slot.ino
 }
 
 /// What is known of the process `tgid`: what /proc says, or if it has ended, what the model does.

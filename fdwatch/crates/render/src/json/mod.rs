@@ -12,29 +12,30 @@ use self::shapes::{
     Findings, Growth, Leak, Line, Loss, Losses, Memory, NearFd, OtherWriter, Run, RunLeaks,
     Started, Summary, Supervisor, Table, Threshold,
 };
-pub(super) use self::shapes::{File, Pinned, Process, StackFrame};
-use super::{
-    BudgetReport, Explanation, GrowthReport, RunReport, RunStats, TableReport, TracedCall, calls,
-    explanation::Body,
-    time::{Clock, seconds, tenths},
-};
-use crate::{
-    agent::event::ThresholdReport,
+pub use self::shapes::{File, Pinned, Process, StackFrame};
+use crate::{Explanation, RunReport, TracedCall, calls, explanation::Body};
+use fdwatch_core::{
+    Lost,
     detail::Frame,
+    device::major_minor,
     diagnose::{Descriptor, FileInfo, Finding, Link, NearbyOpen, ProcessInfo},
     duplicates::Change,
     leaks::{Group, Kind},
     model::Moment,
-    probe::Lost,
-    proc::major_minor,
+};
+use fdwatch_core::{diagnose::TableReport, growth::GrowthReport};
+use fdwatch_events::ThresholdReport;
+use fdwatch_events::{
+    BudgetReport, RunStats,
+    time::{Clock, seconds, tenths},
 };
 
 /// Version of all objects' form, which is in docs/schema. Fields may be added within one.
-pub(crate) const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 1;
 
 /// What makes JSON of findings.
 #[derive(Clone, Debug)]
-pub(super) struct Json {
+pub struct Json {
     host: String,
     /// Descriptions are told apart by a hash of their address, with a key of this process's own: the
     /// address itself would help whoever attacks the kernel.
@@ -42,18 +43,18 @@ pub(super) struct Json {
 }
 
 impl Json {
-    pub(super) fn new(host: String) -> Self {
+    pub fn new(host: String) -> Self {
         Self {
             host,
             descriptions: RandomState::new(),
         }
     }
 
-    pub(super) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         &self.host
     }
 
-    pub(super) fn finding(
+    pub fn finding(
         &self,
         finding: &Finding,
         clock: &Clock,
@@ -90,7 +91,7 @@ impl Json {
         self.line("finding", body, clock, now)
     }
 
-    pub(super) fn started(
+    pub fn started(
         &self,
         stats: &RunStats,
         clock: &Clock,
@@ -104,16 +105,11 @@ impl Json {
         self.line("started", body, clock, now)
     }
 
-    pub(super) fn loss(
-        &self,
-        lost: &Lost,
-        clock: &Clock,
-        now: Moment,
-    ) -> serde_json::Result<String> {
+    pub fn loss(&self, lost: &Lost, clock: &Clock, now: Moment) -> serde_json::Result<String> {
         self.line("loss", Loss { lost: losses(lost) }, clock, now)
     }
 
-    pub(super) fn growth(
+    pub fn growth(
         &self,
         report: &GrowthReport,
         clock: &Clock,
@@ -140,7 +136,7 @@ impl Json {
         self.line("growth", body, clock, now)
     }
 
-    pub(super) fn threshold(
+    pub fn threshold(
         &self,
         report: &ThresholdReport,
         clock: &Clock,
@@ -157,7 +153,7 @@ impl Json {
         self.line("threshold", body, clock, now)
     }
 
-    pub(super) fn budget(
+    pub fn budget(
         &self,
         report: &BudgetReport,
         clock: &Clock,
@@ -172,7 +168,7 @@ impl Json {
         self.line("budget", body, clock, now)
     }
 
-    pub(super) fn table(
+    pub fn table(
         &self,
         table: &TableReport,
         clock: &Clock,
@@ -191,11 +187,11 @@ impl Json {
         self.line("table", body, clock, now)
     }
 
-    pub(super) fn call(&self, traced: &TracedCall, clock: &Clock) -> serde_json::Result<String> {
+    pub fn call(&self, traced: &TracedCall, clock: &Clock) -> serde_json::Result<String> {
         self.line("call", calls::Body::of(traced), clock, traced.call.at)
     }
 
-    pub(super) fn explanation(
+    pub fn explanation(
         &self,
         explanation: &Explanation,
         clock: &Clock,
@@ -205,7 +201,7 @@ impl Json {
     }
 
     /// A group of leaks, at the time of the first.
-    pub(super) fn leak(&self, group: &Group, clock: &Clock) -> serde_json::Result<String> {
+    pub fn leak(&self, group: &Group, clock: &Clock) -> serde_json::Result<String> {
         let told = &group.first;
         let body = Leak {
             kind: told.kind.name(),
@@ -220,7 +216,7 @@ impl Json {
         self.line("leak", body, clock, told.at)
     }
 
-    pub(super) fn run(
+    pub fn run(
         &self,
         report: &RunReport,
         clock: &Clock,
@@ -248,7 +244,7 @@ impl Json {
         self.line("run", body, clock, now)
     }
 
-    pub(super) fn summary(
+    pub fn summary(
         &self,
         stats: &RunStats,
         clock: &Clock,
@@ -366,12 +362,12 @@ impl Json {
     }
 }
 
-pub(super) fn lossy(bytes: &[u8]) -> String {
+pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What is not UTF-8, in hexadecimal; nothing of what is.
-pub(super) fn lost_bytes(bytes: &[u8]) -> Option<String> {
+pub fn lost_bytes(bytes: &[u8]) -> Option<String> {
     str::from_utf8(bytes)
         .is_err()
         .then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -396,7 +392,7 @@ fn near_fd(near: &NearbyOpen, clock: &Clock) -> NearFd {
     }
 }
 
-pub(super) fn stack_frame(frame: &Frame) -> StackFrame {
+pub fn stack_frame(frame: &Frame) -> StackFrame {
     let place = frame.place.as_ref();
     StackFrame {
         address: format!("{:x}", frame.address),
@@ -416,7 +412,7 @@ const fn change(change: Change) -> &'static str {
     }
 }
 
-pub(super) fn process(process: &ProcessInfo, clock: &Clock) -> Process {
+pub fn process(process: &ProcessInfo, clock: &Clock) -> Process {
     let started = process.start_time;
     Process {
         pid: process.pid,
@@ -443,7 +439,7 @@ pub(super) fn process(process: &ProcessInfo, clock: &Clock) -> Process {
     }
 }
 
-pub(super) fn file(file: &FileInfo) -> File {
+pub fn file(file: &FileInfo) -> File {
     let (major, minor) = major_minor(file.dev);
     let path = file.path.as_deref();
     File {

@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 const MAX_SHOWN: usize = 4096;
 
 /// Shows bytes on a terminal: what is UTF-8 and printable as it is, all else escaped.
-pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
+pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +68,7 @@ const fn is_deceptive(character: char) -> bool {
 }
 
 /// Cuts a text to so many bytes, between two characters, the last of them dots. Whether it had more.
-pub(crate) fn shorten(text: &mut String, most: usize) -> bool {
+pub fn shorten(text: &mut String, most: usize) -> bool {
     const CUT: &str = "...";
     if text.len() <= most {
         return false;

@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::model::Moment;
+use fdwatch_core::model::Moment;
 
 /// How the clock that moments are of and the time of day hang together, at one time.
 #[derive(Clone, Debug)]

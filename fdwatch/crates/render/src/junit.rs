@@ -6,12 +6,12 @@ use std::io;
 use anstream::adapter::strip_str;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::{
+use crate::{
     run::{RunReport, leak, summary},
     text,
-    time::Clock,
 };
-use crate::{leaks::Kind, model::Moment};
+use fdwatch_core::{leaks::Kind, model::Moment};
+use fdwatch_events::time::Clock;
 
 /// The XML.
 ///

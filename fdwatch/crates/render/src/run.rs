@@ -9,19 +9,20 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 
-use super::{
-    Format, Reporter, RunStats,
+use crate::{
+    Format, Reporter,
     escape::Escaped,
     line,
     text::{self, DIM, MARGIN},
-    time::Clock,
 };
-use crate::{
+use fdwatch_core::{
     diagnose::{Finding, ProcessInfo},
     leaks::{Fold, Group, Kind},
     model::Moment,
     plural::{counted, either, noun},
 };
+use fdwatch_events::RunStats;
+use fdwatch_events::time::Clock;
 
 const BOLD: Style = Style::new().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -107,7 +108,7 @@ impl<W: Write> Reporter<W> {
 }
 
 /// A group of leaks.
-pub(super) fn leak(group: &Group, clock: &Clock) -> String {
+pub fn leak(group: &Group, clock: &Clock) -> String {
     let told = &group.first;
     let mut text = String::new();
     let time = clock.time_of_day(told.at);
@@ -166,7 +167,7 @@ fn times(group: &Group) -> String {
 }
 
 /// All of it in one line.
-pub(super) fn summary(report: &RunReport) -> String {
+pub fn summary(report: &RunReport) -> String {
     let at_exit = report.fold.count(Kind::AtExit);
     let over_exec = report.fold.count(Kind::OverExec);
     let mut text = format!(

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{escape::Escaped, json::lossy, text::DIM, time::Clock};
-use crate::{
+use crate::{escape::Escaped, json::lossy, text::DIM};
+use fdwatch_core::{
     model::Access,
     trace::{Call, What},
 };
+use fdwatch_events::time::Clock;
 
 /// A call, with what /proc adds.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub struct TracedCall {
     pub path: Option<Vec<u8>>,
 }
 
-pub(super) fn as_text(traced: &TracedCall, clock: &Clock) -> String {
+pub fn as_text(traced: &TracedCall, clock: &Clock) -> String {
     let call = &traced.call;
     let thread = if call.tid == call.pid {
         String::new()
@@ -110,7 +111,7 @@ fn flags(what: &What) -> String {
 
 /// The body of a line of JSON.
 #[derive(Default, Serialize)]
-pub(super) struct Body {
+pub struct Body {
     pid: u32,
     tid: u32,
     comm: String,
@@ -136,7 +137,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn of(traced: &TracedCall) -> Self {
+    pub fn of(traced: &TracedCall) -> Self {
         let call = &traced.call;
         let body = Self {
             pid: call.pid,

@@ -5,13 +5,14 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{
+use crate::report::BudgetReport;
+use fdwatch_core::{
+    Lost,
     diagnose::{Finding, ProcessInfo, Severity},
     duplicates::Change,
     filter::Filter,
+    growth::GrowthReport,
     model::Moment,
-    probe::Lost,
-    report::{BudgetReport, GrowthReport},
 };
 
 /// Something that was told.

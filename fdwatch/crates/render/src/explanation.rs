@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{Pinned, escape::Escaped, json, text, time::Clock};
-use crate::{
+use crate::{escape::Escaped, json, text};
+use fdwatch_core::growth::Pinned;
+use fdwatch_core::{
     diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, numbers, remedies, story},
     model::Moment,
     plural::counted,
 };
+use fdwatch_events::time::Clock;
 
 /// What there is to say of a process.
 #[derive(Clone, Debug)]
@@ -60,7 +62,7 @@ impl FileStory {
 }
 
 /// For a person.
-pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
+pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     let mut text = String::new();
     let process = &explanation.process;
     let exe = process.exe.as_deref().unwrap_or_default();
@@ -145,7 +147,7 @@ pub(super) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
 
 /// As the body of a line of JSON.
 #[derive(Serialize)]
-pub(super) struct Body {
+pub struct Body {
     process: json::Process,
     descriptors: Descriptors,
     pinned: json::Pinned,
@@ -181,7 +183,7 @@ struct EventKind {
 }
 
 impl Body {
-    pub(super) fn of(explanation: &Explanation, clock: &Clock) -> Self {
+    pub fn of(explanation: &Explanation, clock: &Clock) -> Self {
         let census = explanation.census.clone();
         Self {
             process: json::process(&explanation.process, clock),

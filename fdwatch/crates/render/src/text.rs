@@ -4,35 +4,36 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{
-    BudgetReport, GrowthReport, Pinned, RunStats, TableReport,
-    escape::Escaped,
-    time::{Clock, span},
-};
-use crate::{
-    agent::event::ThresholdReport,
+use crate::escape::Escaped;
+use fdwatch_core::diagnose::TableReport;
+use fdwatch_core::growth::GrowthReport;
+use fdwatch_core::growth::Pinned;
+use fdwatch_core::{
+    Lost,
     budget::Shedding,
-    detail::Frame,
+    detail::{Frame, UNNAMED},
+    device::major_minor,
     diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity, numbers},
     duplicates::Change,
     model::{Moment, Statistics},
     plural::{counted, either, noun},
-    probe::Lost,
-    proc::major_minor,
-    symbols::UNNAMED,
 };
+use fdwatch_events::BudgetReport;
+use fdwatch_events::RunStats;
+use fdwatch_events::ThresholdReport;
+use fdwatch_events::time::{Clock, span};
 
 const BOLD: Style = Style::new().bold();
-pub(super) const DIM: Style = Style::new().dimmed();
+pub const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const GREEN: Style = AnsiColor::Green.on_default();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// Width of the time in front of each line.
-pub(super) const MARGIN: &str = "          ";
+pub const MARGIN: &str = "          ";
 
-pub(super) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
+pub fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     let mut text = String::new();
     let (word, style) = match (finding.change, finding.severity) {
         (Change::Gone, _) => ("GONE", GREEN),
@@ -166,7 +167,7 @@ fn detail(descriptor: &Descriptor) -> String {
 }
 
 /// A stack, as a line; nothing, if there is none.
-pub(super) fn stack(what: &str, frames: &[Frame]) -> String {
+pub fn stack(what: &str, frames: &[Frame]) -> String {
     /// Frames that are shown; JSON has all.
     const MAX: usize = 8;
     if frames.is_empty() {
@@ -229,7 +230,7 @@ fn link(link: &Link, clock: &Clock) -> String {
     }
 }
 
-pub(super) fn frame(frame: &Frame) -> String {
+pub fn frame(frame: &Frame) -> String {
     let Some(place) = &frame.place else {
         return format!("{:#x}", frame.address);
     };
@@ -265,19 +266,19 @@ fn history(finding: &Finding) -> String {
     history
 }
 
-pub(crate) fn process(process: &ProcessInfo) -> String {
+pub fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", Escaped(&process.comm), process.pid)
 }
 
 /// The path, or what it is that has none.
-pub(super) fn path_or_type(file: &FileInfo) -> String {
+pub fn path_or_type(file: &FileInfo) -> String {
     match &file.path {
         Some(_) => path(file),
         None => format!("{} ({})", file.file_type.name(), path(file)),
     }
 }
 
-pub(crate) fn path(file: &FileInfo) -> String {
+pub fn path(file: &FileInfo) -> String {
     let (major, minor) = major_minor(file.dev);
     let name = match &file.path {
         Some(path) => Escaped(path).to_string(),
@@ -292,7 +293,7 @@ pub(crate) fn path(file: &FileInfo) -> String {
 }
 
 /// What a process belongs to, if anything is known of that.
-pub(super) fn belongs(process: &ProcessInfo) -> Option<String> {
+pub fn belongs(process: &ProcessInfo) -> Option<String> {
     /// Digits of an id that tell it from others.
     const MAX_ID: usize = 12;
     let mut parts = Vec::new();
@@ -320,7 +321,7 @@ pub(super) fn belongs(process: &ProcessInfo) -> Option<String> {
 }
 
 /// A size, for a person.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
     unit.map_or_else(
@@ -332,14 +333,14 @@ pub(crate) fn size(bytes: u64) -> String {
     )
 }
 
-pub(super) fn descriptor_column(descriptor: &Descriptor) -> String {
+pub fn descriptor_column(descriptor: &Descriptor) -> String {
     let append = if descriptor.append { "a" } else { "" };
     let access = format!("{}{append}", descriptor.access.name());
     let cloexec = if descriptor.cloexec { "cloexec" } else { "" };
     format!("{:>5} {access:<4} {cloexec:<7}", descriptor.fd)
 }
 
-pub(super) fn started(stats: &RunStats) -> String {
+pub fn started(stats: &RunStats) -> String {
     format!(
         "watching {} of {}; Ctrl-C ends",
         counted(stats.descriptors, "descriptor"),
@@ -347,7 +348,7 @@ pub(super) fn started(stats: &RunStats) -> String {
     )
 }
 
-pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
+pub fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let kinds: Vec<_> = lost
         .by_kind()
@@ -361,7 +362,7 @@ pub(super) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
     )
 }
 
-pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> String {
+pub fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let process = process(&report.process);
     let limit = report
@@ -400,12 +401,12 @@ pub(super) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> Strin
 }
 
 /// The space that deleted files take.
-pub(super) fn pinned(Pinned { files, bytes }: Pinned) -> String {
+pub fn pinned(Pinned { files, bytes }: Pinned) -> String {
     let hold = either(&files, "holds", "hold");
     format!("{} {hold} {}", counted(files, "deleted file"), size(bytes))
 }
 
-pub(super) fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
+pub fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let process = process(&report.process);
     let of = report.of.name();
@@ -427,7 +428,7 @@ pub(super) fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) ->
 }
 
 /// Counts by name, the most first.
-pub(super) fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
+pub fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
     let mut sorted: Vec<_> = counts.iter().collect();
     sorted.sort_by_key(|&(name, &count)| (std::cmp::Reverse(count), *name));
     let words: Vec<_> = sorted
@@ -437,7 +438,7 @@ pub(super) fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
     words.join(", ")
 }
 
-pub(super) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
+pub fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let &BudgetReport {
         shedding,
@@ -471,7 +472,7 @@ pub(super) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
     )
 }
 
-pub(super) fn table(table: &TableReport) -> String {
+pub fn table(table: &TableReport) -> String {
     let mut text = format!(
         "{BOLD}{}{BOLD:#}  {}{}\n",
         process(&table.process),
@@ -506,7 +507,7 @@ pub(super) fn table(table: &TableReport) -> String {
     text
 }
 
-pub(super) fn summary(stats: &RunStats) -> String {
+pub fn summary(stats: &RunStats) -> String {
     let usage = stats.usage;
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let megabytes = usage.peak_rss as f64 / f64::from(1 << 20);
@@ -565,7 +566,7 @@ pub(super) fn summary(stats: &RunStats) -> String {
 }
 
 /// How much of detail there was no room for, and what it is called.
-pub(super) fn left_out(stats: &RunStats) -> (u64, String) {
+pub fn left_out(stats: &RunStats) -> (u64, String) {
     let count = stats.lost.detail_left_out();
     let what = either(&count, "stack or path", "stacks and paths");
     (count, format!("{what} left out"))
