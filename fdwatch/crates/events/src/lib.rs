@@ -11,5 +11,5 @@ pub use fdwatch_core::{
 
 pub use self::{
     event::{Event, EventKind, Key, Measure, ThresholdReport},
-    report::{BudgetReport, RunStats},
+    report::{BudgetReport, ProcessRow, RunStats},
 };

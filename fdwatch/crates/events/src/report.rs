@@ -77,3 +77,30 @@ impl RunStats {
         self.lost.total() + self.lost_when_recorded
     }
 }
+
+/// A process, as lists of them show it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProcessRow {
+    /// Its number.
+    pub pid: u32,
+    /// When it was started: nanoseconds since boot.
+    pub start_time: u64,
+    /// The process it is a child of.
+    pub ppid: u32,
+    /// Its name: bytes of its own choice.
+    pub comm: Vec<u8>,
+    /// Its user, if that is known.
+    pub uid: Option<u32>,
+    /// Its unit, if it has one.
+    pub unit: Option<String>,
+    /// How many descriptors it has.
+    pub descriptors: usize,
+    /// How many it may have (`RLIMIT_NOFILE`, soft), if that is known.
+    pub limit: Option<u64>,
+    /// Files it holds more than once.
+    pub duplicate_files: usize,
+    /// Descriptors on these, beyond the first on each.
+    pub duplicate_descriptors: usize,
+    /// How many descriptors it had, the latest last: one number every five seconds, for five minutes.
+    pub curve: Vec<u32>,
+}
