@@ -7,13 +7,13 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fdwatch::{
+use fdwatch_common::{
+    EVERY_THREAD, Event, Exit, FdClose, FdOpen, Fork, Header, Kind, ONLY_HOLDER, Payload,
+};
+use fdwatch_core::{
     engine::Engine,
     model::{AnonymousDevices, Model, Moment},
     recording::{Frame, Player},
-};
-use fdwatch_common::{
-    EVERY_THREAD, Event, Exit, FdClose, FdOpen, Fork, Header, Kind, ONLY_HOLDER, Payload,
 };
 
 /// Records, one after the other, aligned as in the ring.

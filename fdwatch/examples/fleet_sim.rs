@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use fdwatch::fleet::{
+use fdwatch_fleet::{
     questions::{Asked, By, Found, LINES, MAX_ROWS, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::Wanted,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 
-use fdwatch::probe::{Options, Probe};
+use fdwatch_probe::{Options, Probe};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut probe = Probe::load(Options::default())?;

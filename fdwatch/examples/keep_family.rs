@@ -11,8 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use fdwatch::recording::{Frame, Player, Preamble, Recorder};
 use fdwatch_common::Event;
+use fdwatch_core::recording::{Frame, Player, Preamble, Recorder};
 
 /// What stands in place of the host's name.
 const HOST: &str = "example";

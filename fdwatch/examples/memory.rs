@@ -7,11 +7,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use fdwatch::{
+use fdwatch_common::{FdOpen, Fork, Header, Kind, Payload};
+use fdwatch_core::{
     engine::Engine,
     model::{AnonymousDevices, Moment},
 };
-use fdwatch_common::{FdOpen, Fork, Header, Kind, Payload};
 
 /// Counts what is asked for, and not what that takes beyond.
 struct Counting;

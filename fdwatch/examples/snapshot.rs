@@ -5,12 +5,9 @@ use std::{
     time::Instant,
 };
 
-use fdwatch::{
-    engine::Engine,
-    model::Moment,
-    probe::{Options, Probe},
-    proc,
-};
+use fdwatch_core::{engine::Engine, model::Moment};
+use fdwatch_host::proc;
+use fdwatch_probe::{Options, Probe};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut probe = Probe::load(Options::default())?;

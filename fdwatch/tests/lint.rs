@@ -12,8 +12,8 @@ use std::{
 };
 
 use common::{Finished, Guard, eventually, fdwatch, run};
-use fdwatch::supervisor::{self, Stream, Target};
 use fdwatch_host::supervisor_host::RealHost;
+use fdwatch_supervisor::{self, Stream, Target};
 use tempfile::TempDir;
 
 const SUPERVISORD: &str = "/usr/bin/supervisord";

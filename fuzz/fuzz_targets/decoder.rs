@@ -8,14 +8,8 @@
 
 use std::collections::HashSet;
 
-use fdwatch::{
-    detail::{RawStack, Unwind},
-    duplicates::Path,
-    engine::Engine,
-    filter::Filter,
-    investigate::{Investigator, Source},
-    model::{AnonymousDevices, Moment, FdEntry},
-};
+use fdwatch_core::{detail::{RawStack, Unwind}, duplicates::Path, engine::Engine, filter::Filter, model::{AnonymousDevices, Moment, FdEntry}};
+use fdwatch_host::investigate::{Investigator, Source};
 use libfuzzer_sys::fuzz_target;
 
 /// Bytes of a record, by its kind. As `fdwatch-common` has them.

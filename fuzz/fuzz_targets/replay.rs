@@ -8,13 +8,10 @@
 
 use std::io;
 
-use fdwatch::{
-    commands,
-    diagnose::Severity,
-    filter::Filter,
-    recording::Player,
-    report::{Format, Reporter, time::Clock},
-};
+use fdwatch::commands;
+use fdwatch_core::{diagnose::Severity, filter::Filter, recording::Player};
+use fdwatch_render::{Format, Reporter};
+use fdwatch_events::time::Clock;
 use libfuzzer_sys::fuzz_target;
 
 /// As `fdwatch/src/recording.rs` has them.

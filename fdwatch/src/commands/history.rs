@@ -13,10 +13,7 @@ use anyhow::{Context as _, Result};
 use globset::GlobSet;
 
 use super::WritingOutput as _;
-use crate::{
-    cli::{self, History},
-    report::history as shown,
-};
+use crate::{cli::History, report::history as shown};
 use fdwatch_agent::history::read::{Hourly, Occurrence, ReadError, Reader};
 use fdwatch_core::diagnose::Severity;
 use fdwatch_events::time::Clock;

@@ -1,9 +1,7 @@
 //! Asks the agent of this host, where there is one, instead of loading programs once more. What the
 //! agent answers is shown as it is, and not understood here but for its type.
 
-use std::{
-    io::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode, time::Duration,
-};
+use std::{io::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use fdwatch_http::{AgentClient, add_parameter};
