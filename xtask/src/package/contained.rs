@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use xtask_support::{
     apt,
     cargo::WORKSPACE,
-    shell::{SHELL, capture, describe, say, which},
+    shell::{SHELL, capture, describe, info, which},
     temp::TempDir,
 };
 
@@ -112,7 +112,7 @@ fn agent(engine: &Engine, options: &[String]) -> Result<()> {
     });
     let log = output(engine.podman().args(["logs", NAME]))?;
     let log = String::from_utf8_lossy(&log.stderr).into_owned();
-    say(format!("the agent's log: {}", log.trim()));
+    info(format!("the agent's log: {}", log.trim()));
     let found = found?;
     let pid = format!("\"pid\":{},", holder.0.id());
     ensure!(
@@ -132,7 +132,7 @@ fn agent(engine: &Engine, options: &[String]) -> Result<()> {
         state.join("history.db").is_file(),
         "the agent wrote no history"
     );
-    say("the agent works in a container");
+    info("the agent works in a container");
     Ok(())
 }
 
@@ -214,7 +214,7 @@ impl Engine {
         let missing = programs.iter().filter(|(program, _)| !which(program));
         let missing: Vec<_> = missing.map(|&(_, package)| package).collect();
         if !missing.is_empty() {
-            say("installing podman and runc to run containers");
+            info("installing podman and runc to run containers");
             apt::install(SHELL, &missing)?;
         }
         let directory = TempDir::new("fdwatch-containers-").context("cannot create a directory")?;
@@ -307,9 +307,9 @@ impl Engine {
         let Output { status, stdout, .. } = output(&mut run)?;
         let report = String::from_utf8_lossy(&stdout);
         match status.code() {
-            Some(0 | 1) => say("the engine's default seccomp filter allows all required calls"),
+            Some(0 | 1) => info("the engine's default seccomp filter allows all required calls"),
             Some(2) if report.contains("missing  seccomp") => {
-                say("the engine's default seccomp filter is too strict, and doctor reports it");
+                info("the engine's default seccomp filter is too strict, and doctor reports it");
             }
             code => anyhow::bail!("doctor with the engine's default filter: {code:?}: {report}"),
         }
@@ -349,7 +349,7 @@ fn within_limit<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
 
 /// Runs a command and returns its output and status.
 fn output(command: &mut Command) -> Result<Output> {
-    say(describe(command));
+    info(describe(command));
     let output = command.stdin(Stdio::null()).output();
     output.with_context(|| format!("cannot run {}", command.get_program().display()))
 }

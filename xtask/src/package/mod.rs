@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask_support::{
     apt,
     cargo::target_directory,
-    shell::{SHELL, capture, say},
+    shell::{SHELL, capture, info},
 };
 
 use self::{target::Packages, tools::Tools};
@@ -48,7 +48,7 @@ pub(crate) fn package(test: bool) -> Result<()> {
     }
     for file in [&packages.deb, &packages.tarball] {
         let bytes = fs::metadata(file)?.len();
-        say(format!("built {}, {} KiB", file.display(), bytes >> 10));
+        info(format!("built {}, {} KiB", file.display(), bytes >> 10));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use xtask_support::{
     apt, cache,
-    shell::{SHELL, capture, say, which},
+    shell::{SHELL, capture, info, which},
     temp::TempDir,
 };
 
@@ -126,10 +126,10 @@ pub(super) fn packed(system: System) -> Result<PathBuf> {
         return Ok(kept);
     }
     if !which("debootstrap") && !Path::new("/usr/sbin/debootstrap").is_file() {
-        say("installing debootstrap to create clean systems");
+        info("installing debootstrap to create clean systems");
         apt::install(SHELL, &["debootstrap", "debian-archive-keyring"])?;
     }
-    say(format!(
+    info(format!(
         "creating a clean Debian {} in {}",
         system.suite,
         cache.display()

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
-use xtask_support::shell::{SHELL, say};
+use xtask_support::shell::{SHELL, info};
 
 use super::{
     filters,
@@ -73,7 +73,7 @@ pub(super) fn trial(packages: &Packages) -> Result<()> {
         LIMIT.as_secs()
     );
     ensure!(failures.is_empty(), "{}", failures.join("; "));
-    say(format!(
+    info(format!(
         "the service works under systemd on Linux {}: {:.0} s",
         kernel.release,
         ended.time.as_secs_f64()

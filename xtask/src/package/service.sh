@@ -4,13 +4,13 @@
 exec >/dev/ttyS0 2>&1
 export SYSTEMD_PAGER= SYSTEMD_COLORS=0 TERM=dumb NO_COLOR=1
 
-say() { echo "fdwatch-service: $*"; }
+report() { echo "fdwatch-service: $*"; }
 
 # check NAME COMMAND...
 check() {
     name=$1
     shift
-    if "$@"; then say "ok $name"; else say "FAILED $name"; fi
+    if "$@"; then report "ok $name"; else report "FAILED $name"; fi
 }
 
 # Whether the command succeeds within two minutes.
@@ -76,5 +76,5 @@ systemctl stop fdwatch
 check "stops cleanly" is Result success
 check "removes its socket" test ! -e /run/fdwatch
 journalctl --no-pager --output short-monotonic --unit fdwatch
-say end
+report end
 systemctl poweroff --force --force

@@ -13,7 +13,7 @@ use xtask_support::{
     apt, cache,
     cargo::{Profile, cargo},
     pypi,
-    shell::{SHELL, output, say, which},
+    shell::{SHELL, info, output, which},
 };
 
 use super::target::TARGET;
@@ -111,7 +111,7 @@ fn cargo_program(dir: &Path, name: &str, release: &str) -> Result<()> {
     if installed.is_ok_and(|list| list.lines().any(|line| line == wanted)) {
         return Ok(());
     }
-    say(format!("building {name} {release} into {}", dir.display()));
+    info(format!("building {name} {release} into {}", dir.display()));
     SHELL
         .run(
             cargo()
@@ -127,7 +127,7 @@ fn zig(dir: &Path) -> Result<PathBuf> {
     if let Some(zig) = zig_in(&environment) {
         return Ok(zig);
     }
-    say(format!(
+    info(format!(
         "installing zig {ZIG} (90 MB) from PyPI into {}",
         dir.display()
     ));

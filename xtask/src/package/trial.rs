@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use xtask_support::shell::{SHELL, capture, is_root, say};
+use xtask_support::shell::{SHELL, capture, info, is_root};
 
 use super::{
     contained,
@@ -75,7 +75,7 @@ fn lifecycle(packages: &Packages) -> Result<()> {
     let deb = root.bring(&packages.deb)?;
     let next = root.bring(&next_version(&packages.deb)?)?;
 
-    say("installing");
+    info("installing");
     root.run(&["dpkg", "--install", &deb])?;
     files(&root)?;
     root.run(&["dpkg", "--verify", "fdwatch"])?;
@@ -83,7 +83,7 @@ fn lifecycle(packages: &Packages) -> Result<()> {
     manual(&root)?;
     completion(&root)?;
 
-    say("upgrading with a changed configuration");
+    info("upgrading with a changed configuration");
     let shipped = read(&root, CONFIGURATION)?;
     fs::write(root.path(CONFIGURATION), format!("{shipped}{CHANGED}"))?;
     fs::set_permissions(root.path(CONFIGURATION), fs::Permissions::from_mode(0o640))?;
@@ -110,7 +110,7 @@ fn lifecycle(packages: &Packages) -> Result<()> {
     is_enabled(&root)?;
     works(&root, &packages.version)?;
 
-    say("removing; configuration and state must stay");
+    info("removing; configuration and state must stay");
     root.run(&["dpkg", "--remove", "fdwatch"])?;
     for path in [CONFIGURATION, STATE, KILL_SWITCH] {
         ensure!(root.path(path).exists(), "{path} was removed");
@@ -120,7 +120,7 @@ fn lifecycle(packages: &Packages) -> Result<()> {
         ensure!(!root.path(path).exists(), "{path} was not removed");
     }
 
-    say("reinstalling and purging");
+    info("reinstalling and purging");
     root.run(&["dpkg", "--install", &next])?;
     ensure!(
         read(&root, CONFIGURATION)?.ends_with(CHANGED),
@@ -134,7 +134,7 @@ fn lifecycle(packages: &Packages) -> Result<()> {
     fs::remove_file(root.path(KILL_SWITCH))?;
     let left: Vec<_> = listing(&root)?.difference(&before).cloned().collect();
     ensure!(left.is_empty(), "the purge left: {}", left.join(", "));
-    say("installed, upgraded, removed and purged");
+    info("installed, upgraded, removed and purged");
     Ok(())
 }
 
@@ -142,7 +142,7 @@ fn lifecycle(packages: &Packages) -> Result<()> {
 fn oldest(packages: &Packages) -> Result<()> {
     let root = Root::new(OLDEST)?;
     let libc = root.capture(&["ldd", "--version"])?;
-    say(format!(
+    info(format!(
         "testing the tar.gz with {}",
         libc.lines().next().unwrap_or_default()
     ));
@@ -174,7 +174,7 @@ fn oldest(packages: &Packages) -> Result<()> {
         &unpacked,
     ])?;
 
-    say("installing the .deb");
+    info("installing the .deb");
     let deb = root.bring(&packages.deb)?;
     root.run(&["dpkg", "--install", &deb])?;
     works(&root, &packages.version)

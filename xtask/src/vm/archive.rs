@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use xtask_support::{
     cache,
-    shell::{SHELL, describe, output, say},
+    shell::{SHELL, describe, info, output},
 };
 
 use super::packages::{self, Package};
@@ -72,11 +72,11 @@ impl Archive {
         let age = fs::metadata(&updated).and_then(|stamp| stamp.modified());
         let fresh = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < MAX_LIST_AGE));
         if !fresh {
-            say("downloading Debian's package lists");
+            info("downloading Debian's package lists");
             match SHELL.run_within(FETCH_LIMIT, self.apt("apt-get").args(["-q", "update"])) {
                 Ok(()) => fs::write(&updated, "")
                     .with_context(|| format!("cannot write {}", updated.display()))?,
-                Err(error) => say(format!("{error}; using the lists of an earlier run")),
+                Err(error) => info(format!("{error}; using the lists of an earlier run")),
             }
         }
         let pattern = r"^linux-(image|binary)-.*-cloud-amd64(-unsigned)?$";
@@ -145,7 +145,7 @@ fn extract(deb: &Path, image: &Path) -> Result<()> {
     unpack.arg("--fsys-tarfile").arg(deb);
     let mut pick = Command::new("tar");
     pick.args(["--extract", "--to-stdout", "--wildcards", IMAGE]);
-    say(format!("{} | {}", describe(&unpack), describe(&pick)));
+    info(format!("{} | {}", describe(&unpack), describe(&pick)));
     let mut unpack = unpack
         .stdout(Stdio::piped())
         .spawn()

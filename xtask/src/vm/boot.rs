@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use xtask_support::shell::{describe, say};
+use xtask_support::shell::{describe, info};
 
 use super::{console::Report, kernels::Kernel};
 
@@ -48,7 +48,7 @@ impl Machine<'_> {
         let file = File::create(console)
             .with_context(|| format!("cannot write the console to {}", console.display()))?;
         let mut qemu = self.qemu();
-        say(describe(&qemu));
+        info(describe(&qemu));
         let began = Instant::now();
         let mut machine = qemu
             .stdin(Stdio::null())

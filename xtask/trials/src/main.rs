@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask_support::{
     cargo::{Profile, example},
-    shell::{run_in_front, say},
+    shell::{info, run_in_front},
 };
 
 #[derive(Debug, Parser)]
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().trial) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format!("error: {error:#}"));
+            info(format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

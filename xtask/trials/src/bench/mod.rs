@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use serde_json::Map;
 use xtask_support::{
     cargo::{build_fdwatch, target_directory},
-    shell::{is_root, say},
+    shell::{info, is_root},
 };
 
 use self::figures::PROFILE;
@@ -59,7 +59,7 @@ pub(crate) fn bench(rounds: u32, only: &[Section], tracers: &[String]) -> Result
         let name = section
             .to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned());
-        say(&name);
+        info(&name);
         let figures = match section {
             Section::Calls => overhead::measure(rounds, tracers),
             Section::Work => work::measure(rounds),
@@ -75,7 +75,7 @@ pub(crate) fn bench(rounds: u32, only: &[Section], tracers: &[String]) -> Result
     let path = target_directory()?.join("bench.json");
     let text = serde_json::to_string_pretty(&report)?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    say(format!("all figures: {}", path.display()));
+    info(format!("all figures: {}", path.display()));
     Ok(())
 }
 

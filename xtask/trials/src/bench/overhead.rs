@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use xtask_support::{cargo::build_example, shell::say, temp::TempDir};
+use xtask_support::{cargo::build_example, shell::info, temp::TempDir};
 
 use super::{
     calls::{CALLS, Files},
@@ -26,7 +26,7 @@ pub(super) fn measure(rounds: u32, only: &[String]) -> Result<Value> {
     let files = Files::new(&file)?;
     let mut nanoseconds: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
     for round in 1..=rounds {
-        say(format!("round {round} of {rounds}"));
+        info(format!("round {round} of {rounds}"));
         for (t, tracer) in installed.iter().enumerate() {
             let running = tracer.start()?;
             for (c, call) in CALLS.iter().enumerate() {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use xtask_support::{
-    shell::{SHELL, say, which},
+    shell::{SHELL, info, which},
     temp::TempDir,
 };
 
@@ -104,10 +104,10 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
             }));
             goals.push((name.to_owned(), slowdown, spread));
         }
-        Err(error) => say(format!("{name} is skipped: {error:#}")),
+        Err(error) => info(format!("{name} is skipped: {error:#}")),
     };
     for name in ["cargo", "nginx", "postgres"] {
-        say(name);
+        info(name);
         let mut turns = Err(anyhow::anyhow!("the workload did not run"));
         let done = workloads::repeat(name, DURATION, |work| {
             turns = Turns::take(rounds, work);
@@ -115,14 +115,14 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
         });
         report(name, done.and(turns));
     }
-    say("git status, tar");
+    info("git status, tar");
     let directory = TempDir::new("fdwatch-bench-").context("cannot create a directory")?;
     match tree(directory.path()) {
         Ok(tree) => {
             report("git status", Turns::take(rounds, &mut || git_status(&tree)));
             report("tar", Turns::take(rounds, &mut || tar(&tree)));
         }
-        Err(error) => say(format!("git status and tar are skipped: {error:#}")),
+        Err(error) => info(format!("git status and tar are skipped: {error:#}")),
     }
     let goals: Vec<_> = goals
         .iter()

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use xtask_support::{
     cargo::{Profile, build_fdwatch, fdwatch as built_fdwatch, target_directory},
-    shell::{is_root, say},
+    shell::{info, is_root},
 };
 
 pub(crate) use self::workers::{Work, work};
@@ -66,7 +66,7 @@ pub(crate) fn soak(time: Duration, fdwatch: Option<&Path>) -> Result<()> {
     {
         let lines: Vec<_> = log.lines().rev().take(20).collect();
         for line in lines.into_iter().rev() {
-            say(format!("agent: {line}"));
+            info(format!("agent: {line}"));
         }
     }
     result
@@ -131,7 +131,7 @@ fn run(fdwatch: &Path, directory: &Path, time: Duration) -> Result<()> {
         began: Instant::now(),
         samples: Vec::new(),
     };
-    say(format!(
+    info(format!(
         "soak: {} s; the ring buffer overruns after a third, the disk is full after half",
         time.as_secs()
     ));
@@ -172,7 +172,7 @@ fn run(fdwatch: &Path, directory: &Path, time: Duration) -> Result<()> {
     }
     println!("{}", serde_json::to_string_pretty(&shown)?);
     println!("requests: {succeeded} succeeded, {failed} failed");
-    say(format!("full report: {}", file.display()));
+    info(format!("full report: {}", file.display()));
     let failures = report["report"]["failures"].as_array().map_or(0, Vec::len);
     ensure!(failures == 0, "soak: {failures} checks failed");
     Ok(())
@@ -239,7 +239,7 @@ impl Soak<'_> {
         pause(Duration::from_secs(30))?;
         let after = self.sample()?;
         fs::remove_file(directory.join(PAUSE))?;
-        say(format!(
+        info(format!(
             "soak: {} events lost in the overrun",
             after.lost - before.lost
         ));
@@ -254,7 +254,7 @@ impl Soak<'_> {
             .arg(format!("of={}", full.display()));
         fill.args(["bs=1M"]).stderr(Stdio::null());
         ensure!(!fill.status()?.success(), "cannot fill the disk");
-        say("soak: the disk is full");
+        info("soak: the disk is full");
         self.until(self.began.elapsed() + time)?;
         fs::remove_file(full)?;
         Ok(())

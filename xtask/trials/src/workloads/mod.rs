@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use xtask_support::{
     cargo::{Profile, build_fdwatch, fdwatch},
-    shell::{is_root, say},
+    shell::{info, is_root},
     temp::TempDir,
 };
 
@@ -64,7 +64,7 @@ pub(crate) fn workloads(
     workloads.retain(|workload| match programs::install(workload.needs()) {
         Ok(()) => true,
         Err(error) => {
-            say(format!("{} is skipped: {error:#}", workload.name()));
+            info(format!("{} is skipped: {error:#}", workload.name()));
             false
         }
     });
@@ -75,14 +75,14 @@ pub(crate) fn workloads(
     let mut failed = Vec::new();
     for workload in &mut workloads {
         let name = workload.name();
-        say(format!("running {name}"));
+        info(format!("running {name}"));
         let result = if let Some(recordings) = recordings {
             record(workload.as_mut(), &fdwatch, recordings)
         } else {
             watch(workload.as_mut(), &fdwatch, duration).map(|outcome| outcomes.push(outcome))
         };
         if let Err(error) = result {
-            say(format!("{name} failed: {error:#}"));
+            info(format!("{name} failed: {error:#}"));
             failed.push(name);
         }
         if is_interrupted() {
@@ -96,7 +96,7 @@ pub(crate) fn workloads(
         .iter()
         .filter(|outcome| !outcome.summary.is_exact());
     for Outcome { name, summary, .. } in inexact {
-        say(format!(
+        info(format!(
             "{name}: the model differs from the kernel, or events were lost: {}",
             summary.lost_kinds
         ));
@@ -175,7 +175,7 @@ fn record(workload: &mut dyn Workload, fdwatch: &Path, recordings: &Path) -> Res
     recording.end(&file)?;
     workload.0.stop()?;
     let bytes = fs::metadata(&file)?.len();
-    say(format!("{} has {bytes} bytes", file.display()));
+    info(format!("{} has {bytes} bytes", file.display()));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{env, fs, path::PathBuf, process::Command};
 use anyhow::{Context as _, Result};
 use xtask_support::{
     apt,
-    shell::{SHELL, say},
+    shell::{SHELL, info},
 };
 
 /// A required program and its Debian package.
@@ -55,7 +55,7 @@ pub(super) fn install(needs: &[Need]) -> Result<()> {
     let mut packages: Vec<_> = missing.iter().map(|need| need.package).collect();
     packages.dedup();
     let names: Vec<_> = missing.iter().map(|need| need.program).collect();
-    say(format!("installing {}", names.join(", ")));
+    info(format!("installing {}", names.join(", ")));
     if !apt::is_available() {
         anyhow::bail!("not found, and no apt to install: {}", names.join(", "));
     }
