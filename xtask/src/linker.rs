@@ -34,6 +34,10 @@ pub(crate) fn install(shell: Shell, compiler: &Compiler) -> Result<()> {
         .run(
             cargo()
                 .env("LLVM_PREFIX", prefix)
+                // Its own profile has full debug information, and most of its work is LLVM's: this builds in
+                // half the time and links as fast.
+                .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
                 .args([
                     "install",
                     "bpf-linker",
