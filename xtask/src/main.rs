@@ -114,7 +114,7 @@ fn commands() -> Command {
                 .arg(
                     Arg::new("seconds")
                         .long("seconds")
-                        .help("Duration for each target")
+                        .help("Duration for each target, in seconds")
                         .value_parser(value_parser!(u32))
                         .default_value("60"),
                 ),

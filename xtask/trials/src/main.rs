@@ -34,7 +34,7 @@ enum Trial {
         /// Record a short run of each into this directory instead, without other processes of this host
         #[arg(long, value_name = "DIR")]
         record: Option<PathBuf>,
-        /// Duration of each
+        /// Duration of each, in seconds
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
@@ -79,7 +79,7 @@ enum Trial {
     ///
     /// Requires root. Writes `soak.json` to the target directory.
     Soak {
-        /// Duration
+        /// Duration in minutes
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         minutes: u64,
         /// Use this fdwatch [default: build one]
