@@ -1,9 +1,9 @@
-//! The audit: a snapshot held against the model. What differs is drift, and is repaired.
+//! The audit: a comparison of a snapshot with the model. Differences are drift, and are repaired.
 //!
-//! A descriptor is looked at a moment before or after its event is in the ring, so that one look
-//! always differs from the model where something is going on. Hence a difference only counts if the
-//! next look shows the same one, and no event was about that descriptor in between: events that are
-//! on their way arrive, and end it.
+//! A descriptor is read a moment before or after its event is in the ring, so that a busy process
+//! always differs from the model in a single pass. A difference therefore counts only if the next
+//! pass shows the same one and no event was about that descriptor in between: pending events arrive
+//! and cancel it.
 
 use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -11,35 +11,35 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{FdEntry, Holder, Model, Moment, Observer, Process, TableId};
 use crate::shrink;
 
-/// What was found to be wrong, and repaired, since the beginning.
+/// Differences that audits have found and repaired since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drift {
-    /// Audits that were held.
+    /// Completed audits.
     pub audits: u64,
-    /// Descriptors that the model did not have.
+    /// Open descriptors that the model did not have.
     pub missing: u64,
-    /// Descriptors that only the model had.
+    /// Descriptors that the model had and the kernel did not.
     pub phantom: u64,
-    /// Descriptors that referred to something else.
+    /// Descriptors that referred to another file or description.
     pub wrong_file: u64,
-    /// Descriptors that differed in whether they close on exec.
+    /// Descriptors whose close-on-exec flag differed.
     pub close_on_exec: u64,
 }
 
 impl Drift {
-    /// Descriptors that were wrong in any way.
+    /// Returns the number of wrong descriptors of all kinds.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.missing + self.phantom + self.wrong_file + self.close_on_exec
     }
 }
 
-/// What came of an audit.
+/// The result of an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// There are differences that another look must confirm.
+    /// Whether there are differences that another pass must confirm.
     pub is_open: bool,
-    /// Processes that two looks did not come to: they have ended, have no descriptors, or are
+    /// Processes that two passes did not visit: they have ended, have no descriptors, or are
     /// hidden.
     pub unvisited: Vec<u32>,
 }
@@ -52,19 +52,20 @@ enum Difference {
     Phantom(u64),
     /// The kernel has this description instead, on this inode.
     WrongFile(u64, u64),
-    /// In the kernel it is so.
+    /// The flag's value in the kernel.
     CloseOnExec(bool),
 }
 
-/// The table that a look is at.
+/// The table that the pass is at.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
     address: u64,
-    /// The first number that nothing was said of yet.
+    /// The lowest number that the pass has not covered yet.
     next: u32,
-    /// What differs is known to be wrong, because all of the table was, or is not followed.
+    /// Differences count without a second pass, because the whole table was unknown or is not
+    /// followed.
     is_confirmed: bool,
-    /// What differs was to be expected.
+    /// Differences are expected, because the process is or was not followed.
     is_expected: bool,
 }
 
@@ -73,14 +74,14 @@ struct Cursor {
 pub(super) struct Audit {
     pub(super) is_under_way: bool,
     began: Moment,
-    /// Number of the look.
+    /// Number of the pass.
     look: u32,
-    /// What differed in which look.
+    /// Differences, by table and descriptor, and the pass that showed them.
     differences: FxHashMap<(u64, u32), (Difference, u32)>,
-    /// Tasks that have a table which the model did not know to be theirs: process and thread; which
-    /// table, when the process was started, and in which look.
+    /// Tasks with a table that the model did not assign to them. Key: process and thread. Value:
+    /// table, start time of the process, and pass.
     unknown: FxHashMap<(u32, u32), (u64, u64, u32)>,
-    /// Tables and processes that were not come to, and in which look.
+    /// Tables and processes that were not visited, and the pass in which.
     unvisited_tables: FxHashMap<TableId, u32>,
     unvisited_processes: FxHashMap<u32, u32>,
     visited_tables: FxHashSet<u64>,
@@ -89,14 +90,14 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    /// An event was about the descriptor.
+    /// Drops a difference: an event was about the descriptor.
     pub(super) fn touch(&mut self, table: u64, fd: u32) {
         if !self.differences.is_empty() {
             self.differences.remove(&(table, fd));
         }
     }
 
-    /// An event was about all of the table.
+    /// Drops all differences of the table: an event was about all of it.
     pub(super) fn touch_table(&mut self, table: u64) {
         if !self.differences.is_empty() {
             self.differences.retain(|&(other, _), _| other != table);
@@ -106,7 +107,7 @@ impl Audit {
         }
     }
 
-    /// Whether the look before this one showed the same.
+    /// Records a difference and returns whether the previous pass showed the same one.
     fn confirms(&mut self, table: u64, fd: u32, difference: Difference) -> bool {
         let look = self.look;
         let before = self.differences.insert((table, fd), (difference, look));
@@ -118,32 +119,32 @@ impl Audit {
     }
 }
 
-/// Audits until what is followed again is as exact as the others: the first shows all of it, and
-/// the others what changed while that was taken.
+/// Audits until a process that is followed again is exact: the first shows the whole table, the
+/// others what changed meanwhile.
 const AUDITS_TO_FOLLOW: u32 = 3;
 
 impl Model {
-    /// Nothing is told of the process's descriptors from here on, but by audits, and by what it does
-    /// to processes.
+    /// Stops expecting events about the process's descriptors; audits and events about processes
+    /// keep it up to date.
     pub fn stop_following(&mut self, tgid: u32) {
         self.not_followed.insert(tgid, None);
     }
 
-    /// The process's descriptors are told of again.
+    /// Expects events about the process's descriptors again.
     pub fn follow_again(&mut self, tgid: u32) {
         if let Some(audits_to_come) = self.not_followed.get_mut(&tgid) {
             *audits_to_come = Some(AUDITS_TO_FOLLOW);
         }
     }
 
-    /// Processes whose descriptors may be otherwise than the model has them, as they are not or were
-    /// not followed.
+    /// Returns the number of processes whose descriptors may be out of date, because they are or
+    /// were not followed.
     #[must_use]
     pub fn not_followed(&self) -> usize {
         self.not_followed.len()
     }
 
-    /// An audit begins: the snapshot's records come among those of the events.
+    /// Begins an audit: the snapshot's records arrive among those of the events.
     pub fn begin_audit(&mut self) {
         let audit = &mut self.audit;
         audit.is_under_way = true;
@@ -154,13 +155,13 @@ impl Model {
         audit.cursor = None;
     }
 
-    /// The audit was broken off: nothing is held against it that it did not come to.
+    /// Abandons the audit. What it did not visit is not counted as missing.
     pub fn break_off_audit(&mut self) {
         self.audit.is_under_way = false;
         self.audit.cursor = None;
     }
 
-    /// The audit has ended.
+    /// Ends the audit, and repairs what two passes have confirmed.
     pub fn end_audit(&mut self, observer: &mut impl Observer) -> Outcome {
         self.finish_table(observer);
         self.statistics.drift.audits += 1;
@@ -169,7 +170,7 @@ impl Model {
         let look = audit.look;
         audit.differences.retain(|_, &mut (_, at)| at == look);
         audit.unknown.retain(|_, &mut (_, _, at)| at == look);
-        // After records were lost, all of a large table may differ once.
+        // After a loss of records, a whole large table may differ once.
         shrink::of_map(&mut audit.differences);
         shrink::of_map(&mut audit.unknown);
         let differences = &audit.differences;
@@ -214,8 +215,8 @@ impl Model {
         outcome
     }
 
-    /// The process has been come to, but not with this table: it is the table of a thread whose end
-    /// was not told, or was lost.
+    /// Releases a table that a visited process no longer uses: the end of the thread that had it
+    /// was not reported, or the record was lost.
     fn leave(&mut self, address: u64, holder: Holder, observer: &mut impl Observer) {
         let Some(process) = self.processes.get_mut(&holder.tgid) else {
             return;
@@ -225,7 +226,7 @@ impl Model {
         } else {
             process.threads.retain(|&of| of != (holder.tid, address));
         }
-        // That the last of several threads has ended is never told.
+        // The end of the last of several threads is never reported.
         if holder.tid != Process::OTHER_THREADS
             && let Some(table) = self.tables.get(&address)
             && table.holders() == [holder]
@@ -235,7 +236,7 @@ impl Model {
         self.release(address, holder, observer);
     }
 
-    /// The process is known to have ended, or to have no descriptors.
+    /// Removes a process that is known to have ended or to have no descriptors.
     pub fn forget(&mut self, tgid: u32, observer: &mut impl Observer) {
         if let Some(process) = self.processes.get(&tgid) {
             let tables = process.threads.iter().map(|&(_, table)| table);
@@ -261,7 +262,7 @@ impl Model {
         self.audit.visited_tables.insert(address);
         self.audit.visited_processes.insert(tgid);
         let process = self.processes.get(&tgid);
-        // Another table may have been at this address, and the thread had another.
+        // Another table may have been at this address, or the thread used another one.
         let is_known = self.tables.contains_key(&address)
             && process.is_some_and(|process| {
                 [0, start_time].contains(&process.start_time) && process.has_own(tid, address)
@@ -314,7 +315,7 @@ impl Model {
         let slot = FdEntry::new(header, payload, self.now, true, self.anonymous);
         let difference = match table.get(fd) {
             None => Difference::Missing(slot.file),
-            // The address of a description that was closed serves again soon.
+            // The kernel soon reuses the address of a closed description.
             Some(known) if !known.is_on_the_same(&slot) => {
                 Difference::WrongFile(slot.file, slot.ino)
             }
@@ -354,14 +355,14 @@ impl Model {
         observer.born(table, fd, &slot, replaced.as_ref());
     }
 
-    /// What the table that the look is leaving has beyond what was shown.
+    /// Checks the rest of the table that the pass is leaving.
     fn finish_table(&mut self, observer: &mut impl Observer) {
         if let Some(cursor) = self.audit.cursor.take() {
             self.find_phantoms(cursor, u32::MAX, observer);
         }
     }
 
-    /// What the table has from the cursor on below `end`, of which nothing was shown.
+    /// Finds descriptors from the cursor up to `end` that the model has and the pass did not show.
     fn find_phantoms(&mut self, cursor: Cursor, end: u32, observer: &mut impl Observer) {
         let address = cursor.address;
         let Some(table) = self.tables.get_mut(&address) else {

@@ -1,4 +1,4 @@
-//! What the kernel's bitmaps say of a table: which numbers are open, and which close on exec.
+//! Applies the kernel's bitmaps of a table: which numbers are open, and which close on exec.
 
 use fdwatch_common::{Bitmap, TableBits};
 
@@ -18,7 +18,7 @@ impl Model {
             Bitmap::Open => {
                 self.contest_unseen(address, header.fd, bits.words());
                 self.keep_only(address, header.fd, bits.words(), observer);
-                // The table that it is a copy of may have had room for more.
+                // The table that it is a copy of may have had a larger capacity.
                 self.end_at(address, bits.capacity, observer);
             }
             Bitmap::CloseOnExec => {
@@ -38,7 +38,7 @@ impl Model {
         }
     }
 
-    /// Ends the descriptors from `first` on that are not among `open`.
+    /// Closes the descriptors from `first` on whose bit in `open` is clear.
     pub(super) fn keep_only(
         &mut self,
         address: u64,
@@ -59,7 +59,7 @@ impl Model {
         }
     }
 
-    /// Ends the descriptors from `end` on.
+    /// Closes the descriptors from `end` on.
     fn end_at(&mut self, address: u64, end: u32, observer: &mut impl Observer) {
         if let Some(window) = &mut self.window {
             window.end_at(address, end);
@@ -75,8 +75,8 @@ impl Model {
         }
     }
 
-    /// From `first` on these are open, and others may have closed some in the table that this one is
-    /// a copy of.
+    /// Marks the numbers that are open here and unknown to the model: other threads may have
+    /// changed the table that this one is a copy of.
     pub(super) fn contest_unseen(&mut self, address: u64, first: u32, open: &[u64]) {
         if self.window.is_some() {
             return;

@@ -1,19 +1,19 @@
-//! The slots of a table, in chunks. Copies share the chunks that neither side has changed since.
+//! The entries of a table, in chunks. Copies share the chunks that neither side has changed since.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::fd_entry::FdEntry;
 
-/// Descriptors that are shared, and copied, at once.
+/// Descriptors per chunk, the unit of sharing and copying.
 pub(super) const CHUNK: u32 = 16;
 
-/// So many chunks lie in a row: 131,072 descriptors. What is beyond is in a tree, for a record can
-/// name any number, and a row up to that may take a gigabyte.
+/// Chunks kept in a vector: those of 131,072 descriptors. Higher ones are in a tree, because a
+/// record can name any number and a vector up to that could take a gigabyte.
 const IN_ROW: u32 = 1 << 13;
 
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
-    /// One bit for each that is open.
+    /// One bit per open descriptor.
     pub(super) open: u16,
     pub(super) slots: [FdEntry; CHUNK as usize],
 }
@@ -24,13 +24,13 @@ impl Chunk {
         slots: [FdEntry::EMPTY; CHUNK as usize],
     };
 
-    /// What is open in it, where it is at `place`.
+    /// Iterates over the open entries of the chunk at `place`.
     pub(super) fn open(&self, place: u32) -> impl Iterator<Item = (u32, &FdEntry)> {
         Bits(self.open).map(move |i| (place * CHUNK + i, &self.slots[i as usize]))
     }
 }
 
-/// All chunks of a table, each by its place: the number of its first descriptor in chunks.
+/// All chunks of a table, by place: the number of the first descriptor, divided by the chunk size.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunks {
     row: Vec<Option<Arc<Chunk>>>,
@@ -42,7 +42,7 @@ impl Chunks {
         self.shared(place).map(Arc::as_ref)
     }
 
-    /// The chunk, for it to be changed.
+    /// Returns the chunk for writing, copied first if it is shared.
     pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut Chunk> {
         let chunk = if place < IN_ROW {
             self.row.get_mut(place as usize)?.as_mut()?
@@ -52,7 +52,7 @@ impl Chunks {
         Some(Arc::make_mut(chunk))
     }
 
-    /// The same, made if it is not there.
+    /// Returns the chunk for writing, created if missing.
     pub(super) fn get_or_make(&mut self, place: u32) -> &mut Chunk {
         let make = || Arc::new(Chunk::EMPTY);
         let chunk = if place < IN_ROW {
@@ -67,7 +67,7 @@ impl Chunks {
         Arc::make_mut(chunk)
     }
 
-    /// Those there are from the place `first` on, in order.
+    /// Iterates over the chunks from the place `first` on, in order.
     pub(super) fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, &Chunk)> {
         let row = self.row.iter().zip(0..).skip(first as usize);
         let row = row.filter_map(|(chunk, place)| Some((place, chunk.as_deref()?)));
@@ -84,7 +84,7 @@ impl Chunks {
     }
 }
 
-/// The numbers of the bits that are set.
+/// The indexes of set bits.
 struct Bits(u16);
 
 impl Iterator for Bits {

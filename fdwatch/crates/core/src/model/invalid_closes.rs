@@ -1,15 +1,15 @@
-//! Closes of numbers that were not open, but for those of loops that close all there could be: the
-//! mark of code that closes what it has closed before, and may close another's next time.
+//! Closes of numbers that were not open, except by loops that close every possible number. They
+//! come from code that closes a descriptor twice, and that may hit another owner's the next time.
 
 use fdwatch_common::IN_A_ROW;
 use rustc_hash::FxHashMap;
 
 use super::Moment;
 
-/// After this long it is known that no loop followed: nanoseconds.
+/// Time after which a close is known not to start a loop: nanoseconds.
 const SETTLED_AFTER: u64 = 200_000_000;
 
-/// Threads that are waited for, at most.
+/// Threads with a pending close.
 const MAX: usize = 1024;
 
 /// A close of a number that was not open.
@@ -19,24 +19,24 @@ pub struct InvalidClose {
     pub tgid: u32,
     /// The thread.
     pub tid: u32,
-    /// Address of its table.
+    /// Address of its table in the kernel.
     pub table: u64,
     /// The number.
     pub fd: u32,
-    /// When.
+    /// When it was closed.
     pub at: Moment,
 }
 
-/// Of each thread the last.
+/// The last invalid close of each thread, until it is known whether a loop follows.
 #[derive(Debug, Default)]
 pub(super) struct InvalidCloses {
-    /// And whether it was the first of a loop.
+    /// By thread; `true` if it was the first close of a loop.
     last: FxHashMap<u32, (InvalidClose, bool)>,
     settled: Vec<InvalidClose>,
 }
 
 impl InvalidCloses {
-    /// One was told; `flags` are the record's.
+    /// Adds a close. `flags` are the record's.
     pub(super) fn add(&mut self, stray: InvalidClose, flags: u8) {
         if flags & IN_A_ROW != 0 {
             if let Some((_, is_loop)) = self.last.get_mut(&stray.tid) {
@@ -52,7 +52,7 @@ impl InvalidCloses {
         }
     }
 
-    /// Those that are known to be no part of a loop, since they were last asked for.
+    /// Returns the closes that have turned out not to belong to a loop, since the last call.
     pub(super) fn take(&mut self, now: Moment) -> Vec<InvalidClose> {
         if !self.last.is_empty() {
             self.settle(now);

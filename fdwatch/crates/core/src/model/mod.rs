@@ -1,7 +1,7 @@
-//! The model: every process's descriptor table, from a snapshot and the events since.
+//! Every process's descriptor table, built from a snapshot and the events since.
 //!
-//! Pure: it has no clock, does no I/O, and knows nothing of BPF but the format of the records. Nor
-//! does it know what a duplicate is: who wants to know what changes is an [`Observer`].
+//! Pure: no clock, no I/O, and of BPF only the format of the records. What changes is passed to an
+//! [`Observer`], which decides what it means.
 
 mod audit;
 mod bits;
@@ -40,23 +40,24 @@ pub use self::{
     table::{Holder, Provenance, Table, TableId},
 };
 
-/// Is told what changes, right after it did.
+/// Receives each change right after the model has applied it.
 pub trait Observer {
-    /// `fd` was made; where it was open before, `replaced` is what it was.
+    /// `fd` was opened. If it replaced an open descriptor, `replaced` is that descriptor.
     fn born(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, replaced: Option<&FdEntry>);
-    /// `fd`, which was `slot`, was ended at `at`.
+    /// `fd`, which was `slot`, was closed at `at`.
     fn died(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, at: Moment);
-    /// `table` was made as a copy of another, by fork or for want to share it no longer.
+    /// `table` was created as a copy of another, by fork or by a process that stopped sharing it.
     fn forked(&mut self, table: &Table, at: Moment);
-    /// The process of `table` runs another program; what closes on exec was told to have died.
+    /// The process of `table` ran another program. Descriptors with close-on-exec were reported as
+    /// closed before this call.
     fn execed(&mut self, table: &Table, at: Moment);
-    /// No one holds `table` any more.
+    /// The last holder of `table` is gone.
     fn gone(&mut self, table: &Table, at: Moment);
-    /// The file of `fd` was found to have no name any more.
+    /// The file of `fd` turned out to have no name any more.
     fn unlinked(&mut self, _table: &Table, _fd: u32, _slot: &FdEntry) {}
 }
 
-/// Is told, and does not care.
+/// Ignores all changes.
 impl Observer for () {
     fn born(&mut self, _: &mut Table, _: u32, _: &FdEntry, _: Option<&FdEntry>) {}
     fn died(&mut self, _: &mut Table, _: u32, _: &FdEntry, _: Moment) {}
@@ -65,29 +66,29 @@ impl Observer for () {
     fn gone(&mut self, _: &Table, _: Moment) {}
 }
 
-/// What the model has seen, and what of it did not fit.
+/// Counters of what the model has processed and of what did not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Records, by the number of their kind.
+    /// Records processed, indexed by kind.
     pub records: [u64; LOST_KINDS],
-    /// Closes of descriptors that the model did not have.
+    /// Closes of descriptors that the model did not have, although the kernel had.
     pub unknown_closed: u64,
-    /// Tables that were first heard of by what happened in them.
+    /// Tables first seen through an event in them rather than through a fork or a snapshot.
     pub unknown_tables: u64,
-    /// What audits have repaired.
+    /// Differences that audits found and repaired.
     pub drift: Drift,
-    /// Numbers that threads were at odds about, so that the kernel was asked.
+    /// Descriptors that two threads changed at the same moment, so that the kernel had to be asked.
     pub contested: u64,
-    /// Those of them that were otherwise than the order of the records said.
+    /// Racing descriptors whose outcome differed from the order of the records.
     pub contested_otherwise: u64,
-    /// Closes of numbers that were not open, but for those of loops.
+    /// Closes of numbers that were not open, not counting loops that close all numbers.
     pub closed_unopened: u64,
-    /// What audits have brought up to date of processes that were not followed.
+    /// Differences that audits repaired in processes that were not followed.
     pub caught_up: u64,
 }
 
 impl Statistics {
-    /// Records about what happened, and not of snapshots, nor of detail.
+    /// Counts the records of events, without those of snapshots and detail.
     #[must_use]
     pub fn events(&self) -> u64 {
         let others = [Kind::SnapshotTask, Kind::SnapshotFile];
@@ -97,11 +98,11 @@ impl Statistics {
     }
 }
 
-/// Numbers below this are told of exec: inline, and in chunks.
+/// Exec events carry the open descriptors below this number: inline, and in chunks.
 const TOLD_OF_EXEC: u32 =
     INLINE_WORDS as u32 * 64 + MAX_BITMAP_CHUNKS * WORDS_PER_CHUNK as u32 * 64;
 
-/// Processes that have ended are remembered, the last of them, for what is told of them later.
+/// Number of ended processes that are kept, because their findings can follow later.
 const MAX_ENDED: usize = 1024;
 
 /// Every process's descriptor table.
@@ -109,15 +110,17 @@ const MAX_ENDED: usize = 1024;
 pub struct Model {
     tables: FxHashMap<u64, Table>,
     processes: FxHashMap<u32, Process>,
-    /// The last to end is the last.
+    /// Oldest first.
     ended: VecDeque<Process>,
     contested: RacingFds,
     window: Option<Window>,
     audit: Audit,
     invalid_closes: InvalidCloses,
-    /// Processes that are not followed; or are again, and so many audits have yet to come.
+    /// Processes that are not followed (`None`), or are followed again and need this many more
+    /// audits to be exact.
     not_followed: FxHashMap<u32, Option<u32>>,
-    /// Tables that the last snapshot may have missed parts of; all, before the first.
+    /// Addresses of tables that the last snapshot may have missed parts of. `None`, before the
+    /// first snapshot, means all tables.
     incomplete: Option<FxHashSet<u64>>,
     now: Moment,
     next_table: u64,
@@ -126,7 +129,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// An empty model. Files of the devices in `anonymous` are one only if their description is.
+    /// Creates an empty model. Files on `anonymous` devices count as the same only if they share a
+    /// description.
     #[must_use]
     pub fn new(anonymous: AnonymousDevices) -> Self {
         Self {
@@ -135,49 +139,51 @@ impl Model {
         }
     }
 
-    /// All tables, in no order.
+    /// Iterates over all tables, in no particular order.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         self.tables.values()
     }
 
-    /// The table at the kernel's `address`.
+    /// Returns the table at the kernel's `address`.
     #[must_use]
     pub fn table(&self, address: u64) -> Option<&Table> {
         self.tables.get(&address)
     }
 
-    /// The table that the process's threads share.
+    /// Returns the table that the process's threads share.
     #[must_use]
     pub fn table_of(&self, tgid: u32) -> Option<&Table> {
         self.table(self.processes.get(&tgid)?.table)
     }
 
-    /// The process `tgid`.
+    /// Returns the process `tgid`, if it is running.
     #[must_use]
     pub fn process(&self, tgid: u32) -> Option<&Process> {
         self.processes.get(&tgid)
     }
 
-    /// Whether the process `tgid` is the one that was started then.
+    /// Returns whether the process `tgid` is running and was started at `start_time` (nanoseconds
+    /// since boot).
     #[must_use]
     pub fn is_there(&self, tgid: u32, start_time: u64) -> bool {
         let process = self.process(tgid);
         process.is_some_and(|process| process.start_time == start_time)
     }
 
-    /// The process `tgid`, or the last one of that number if it ended not long ago.
+    /// Returns the process `tgid`; if it is not running, the last one of that number among the
+    /// recently ended.
     #[must_use]
     pub fn process_or_ended(&self, tgid: u32) -> Option<&Process> {
         let ended = || self.ended.iter().rev().find(|process| process.tgid == tgid);
         self.process(tgid).or_else(ended)
     }
 
-    /// All processes, in no order.
+    /// Iterates over all running processes, in no particular order.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.processes.values()
     }
 
-    /// What was seen so far.
+    /// Returns the counters so far.
     #[must_use]
     pub const fn statistics(&self) -> Statistics {
         Statistics {
@@ -186,21 +192,21 @@ impl Model {
         }
     }
 
-    /// Gives back what is only kept to be fast, of tables at which nothing happened since this was
-    /// last called.
+    /// Drops the indexes of tables that have not changed since the last call.
     pub fn rest(&mut self) {
         for table in self.tables.values_mut() {
             table.rest();
         }
     }
 
-    /// The moment of the last record.
+    /// Returns the moment of the last record.
     #[must_use]
     pub const fn now(&self) -> Moment {
         self.now
     }
 
-    /// Does what a record says. `at` is when it was read: no earlier than the last one's.
+    /// Applies a record that was read at `at`. Moments must not go backwards; equal ones are moved
+    /// forward by a nanosecond.
     pub fn apply(&mut self, event: &Event<'_>, at: Moment, observer: &mut impl Observer) {
         self.now = at.max(self.now.after(1));
         self.statistics.records[event.header().kind as usize % LOST_KINDS] += 1;
@@ -218,7 +224,7 @@ impl Model {
             Event::SnapshotFile(file) if self.audit.is_under_way => {
                 self.audit_file(file, observer);
             }
-            // Of where a thread is, and not of what it does.
+            // These describe where a thread is and change no table.
             Event::Stack(_) | Event::AskedPath(_) | Event::Registers(_) | Event::StackPiece(_) => {}
             Event::SnapshotTask(task) => self.snapshot_task(task, observer),
             Event::SnapshotFile(file) => self.snapshot_file(file, observer),
@@ -237,8 +243,8 @@ impl Model {
         let close = self.contested.take_close(number, now);
         let by_other = close.filter(|close| close.tid != header.tid);
         if by_other.is_some_and(|close| close.file == payload.file) {
-            // Another thread has closed it before the one that made it came to say so. Or it closed
-            // an earlier one on the same description.
+            // Another thread closed it before the thread that opened it reported that. Or it closed
+            // an earlier descriptor on the same description.
             self.contested.add(number, now);
             return;
         }
@@ -253,7 +259,7 @@ impl Model {
         if let Some(known) = table.get(header.fd)
             && known.is_on_the_same(&slot)
         {
-            // dup2 onto itself, or a call that returns what there was.
+            // dup2 onto itself, or a call that returns an existing descriptor.
             table.set_closes_on_exec(header.fd, slot.closes_on_exec());
         } else {
             let replaced = table.insert(header.fd, slot);
@@ -299,7 +305,7 @@ impl Model {
             };
             self.invalid_closes.add(stray, header.flags);
             if header.flags & SHARED_TABLE == 0 {
-                // There is no one to be at odds with.
+                // No other thread can race with this one.
                 return;
             }
         }
@@ -342,7 +348,7 @@ impl Model {
             window.derive(parent_table, address);
         }
         if flags & CLONED_THREAD != 0 || self.processes.contains_key(&fork.parent_tgid) {
-            // It may have ceased to share its table before, and done nothing in its own since.
+            // The parent may have stopped sharing its table earlier, without any event since.
             let parent = Header {
                 tid: fork.parent_tid,
                 tgid: fork.parent_tgid,
@@ -352,7 +358,7 @@ impl Model {
         }
         let holder = Holder { tgid, tid };
         if flags & CLONED_THREAD == 0 {
-            // One of this number that is still there has ended without being seen to.
+            // A process of this number that is still in the model has ended without an exit event.
             self.remove_process(tgid, observer);
             let comm = self.processes.get(&fork.parent_tgid);
             let comm = comm.map_or_else(Default::default, |parent| parent.comm);
@@ -381,7 +387,7 @@ impl Model {
                 }
                 table
             }
-            // The parent has no descriptors, as kernel threads have none.
+            // The parent has no descriptors, as is the case for kernel threads.
             None => Table::new(id, address, holder),
         };
         observer.forked(&table, now);
@@ -395,8 +401,8 @@ impl Model {
         }
     }
 
-    /// The table `to` is a copy of `from` by the thread `tid`, and others may have changed that
-    /// between the copying and its being told.
+    /// Marks what may differ in the table `to`, which the thread `tid` copied from `from`: other
+    /// threads may have changed the original between the copy and its record.
     fn contest_copy(&mut self, from: u64, to: u64, tid: u32) {
         let now = self.now;
         self.contested.copy_flags(from, to, tid, now);
@@ -425,7 +431,8 @@ impl Model {
         if let Some(window) = &mut self.window {
             window.exec(address, open.len() as u32 * 64);
             if header.tid != tgid {
-                // It takes the leader's number, which the snapshot may have passed.
+                // The thread takes over the leader's number, which the snapshot may have passed
+                // already.
                 window.derive(address, address);
             }
         }
@@ -436,7 +443,7 @@ impl Model {
                 table.lineage.add(LineageEvent::Exec, now, process);
             }
             process.comm = comm;
-            // All other threads have ended, and what tables they had.
+            // All other threads have ended, along with their own tables.
             let before = process.table;
             process.table = address;
             let threads = std::mem::take(&mut process.threads);
@@ -452,7 +459,8 @@ impl Model {
         if let Some(table) = self.tables.get_mut(&address) {
             let flagged = table.iter().filter(|(_, slot)| slot.closes_on_exec());
             for fd in flagged.map(|(fd, _)| fd).collect::<Vec<_>>() {
-                // It is open still, and so had no flag; or it is beyond what is told of exec.
+                // It is still open, so its flag was clear; or its number is above those that the
+                // event covers.
                 if fd < TOLD_OF_EXEC {
                     table.set_closes_on_exec(fd, false);
                 } else if let Some(slot) = table.remove(fd) {
@@ -486,7 +494,7 @@ impl Model {
         } else if let Some(i) = thread_at(tid) {
             Some(process.threads.swap_remove(i))
         } else if is_only_holder && let Some(i) = thread_at(Process::OTHER_THREADS) {
-            // The last of these.
+            // The last of the threads without a table of their own.
             Some(process.threads.swap_remove(i))
         } else {
             None
@@ -511,7 +519,7 @@ impl Model {
         self.ended.push_back(process);
     }
 
-    /// Whether the model has descriptors of the process.
+    /// Returns whether the model has descriptors of the process.
     #[must_use]
     pub fn has_descriptors(&self, tgid: u32) -> bool {
         self.processes.get(&tgid).is_some_and(|process| {
@@ -521,8 +529,8 @@ impl Model {
         })
     }
 
-    /// Closes of numbers that were not open, since they were last asked for: but for those of loops,
-    /// which takes a while to be known.
+    /// Returns the closes of numbers that were not open, since the last call. Those of loops are
+    /// left out, so that a close is returned only after some time has passed without a loop.
     pub fn take_invalid_closes(&mut self, now: Moment) -> Vec<InvalidClose> {
         let invalid_closes = self.invalid_closes.take(now);
         for stray in &invalid_closes {
@@ -534,20 +542,20 @@ impl Model {
         invalid_closes
     }
 
-    /// Whether threads were at odds about numbers, so that the kernel is to be asked: by an audit,
-    /// soon.
+    /// Returns whether there are racing descriptors, which an audit should resolve soon.
     #[must_use]
     pub fn is_contested(&self) -> bool {
         self.contested.is_any()
     }
 
-    /// Whether what the model has for a number of the table at `address` may be otherwise.
+    /// Returns whether the model's entry for this number may be wrong, because threads raced for
+    /// it.
     #[must_use]
     pub fn is_in_doubt(&self, address: u64, fd: u32) -> bool {
         self.contested.is_in_doubt((address, fd))
     }
 
-    /// The table that a thread of a process uses.
+    /// Returns the table that the thread `tid` of a process uses.
     #[must_use]
     pub fn table_of_thread(&self, tgid: u32, tid: u32) -> Option<&Table> {
         self.table(self.processes.get(&tgid)?.table_of(tid))
@@ -559,7 +567,7 @@ impl Model {
     }
 }
 
-/// Whether the syscall may put a descriptor in the place of another.
+/// Returns whether the system call can replace an open descriptor.
 fn replaces(call: u16) -> bool {
     #[cfg(target_arch = "x86_64")]
     if i64::from(call) == libc::SYS_dup2 {

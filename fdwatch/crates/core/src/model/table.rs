@@ -9,20 +9,20 @@ use super::{
     lineage::Lineage,
 };
 
-/// A table with more descriptors than this keeps an index of what is on the same file; in a smaller
-/// one looking at all is as fast.
+/// Tables with more descriptors than this get an index by file. In smaller ones a linear search is
+/// as fast.
 const INDEXED_FROM: usize = 64;
 
-/// Identity of a table, in the model. An address may serve again; this does not.
+/// Identity of a table in the model. Unlike its address, it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u64);
 
-/// A thread that holds a table for itself, or a process whose threads do.
+/// A thread with a table of its own, or a process whose threads share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The process.
     pub tgid: u32,
-    /// The thread: the process's own number unless the table is one thread's alone.
+    /// The thread; equal to `tgid` unless the table is a single thread's own.
     pub tid: u32,
 }
 
@@ -34,11 +34,11 @@ pub struct Table {
     holders: Vec<Holder>,
     chunks: Arc<Chunks>,
     open: usize,
-    /// How many descriptors there are on each file, in a large table.
+    /// Number of descriptors per file, in large tables.
     index: Option<Index>,
-    /// When it was copied from another; what is older came from there.
+    /// When it was copied from another table. Older descriptors came from there.
     pub(super) forked: Moment,
-    /// When its process last ran another program; what is older was kept.
+    /// When its process last ran another program. Older descriptors were kept across exec.
     pub(super) execed: Moment,
     pub(super) lineage: Lineage,
 }
@@ -58,7 +58,7 @@ impl Table {
         }
     }
 
-    /// A copy for `holder`, which costs nothing until one of both is changed.
+    /// Returns a copy for `holder`. It shares all chunks until either side changes one.
     pub(super) fn fork(&self, id: TableId, address: u64, holder: Holder, at: Moment) -> Self {
         Self {
             id,
@@ -73,31 +73,31 @@ impl Table {
         }
     }
 
-    /// A copy for `holder`, whose process stops sharing this one. What is in it was not inherited
-    /// by that.
+    /// Returns a copy for `holder`, whose process stops sharing this table. Its descriptors do not
+    /// become inherited by that.
     pub(super) fn unshare(&self, id: TableId, address: u64, holder: Holder) -> Self {
         self.fork(id, address, holder, self.forked)
     }
 
-    /// Its identity.
+    /// Returns its identity.
     #[must_use]
     pub const fn id(&self) -> TableId {
         self.id
     }
 
-    /// The kernel's address of it.
+    /// Returns its address in the kernel.
     #[must_use]
     pub const fn address(&self) -> u64 {
         self.address
     }
 
-    /// The forks and execs it has behind it.
+    /// Returns the forks and execs that led to this table.
     #[must_use]
     pub const fn lineage(&self) -> &Lineage {
         &self.lineage
     }
 
-    /// Who holds it; the first has held it the longest.
+    /// Returns its holders, the longest-standing first.
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         &self.holders
@@ -109,25 +109,25 @@ impl Table {
         }
     }
 
-    /// Whether anyone still holds it.
+    /// Removes a holder and returns whether any is left.
     pub(super) fn remove_holder(&mut self, holder: Holder) -> bool {
         self.holders.retain(|&held| held != holder);
         !self.holders.is_empty()
     }
 
-    /// How many descriptors are open.
+    /// Returns the number of open descriptors.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.open
     }
 
-    /// Whether none is open.
+    /// Returns whether no descriptor is open.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.open == 0
     }
 
-    /// The descriptor `fd`, if it is open.
+    /// Returns the entry of `fd`, if it is open.
     #[must_use]
     pub fn get(&self, fd: u32) -> Option<&FdEntry> {
         let (chunk, i) = place(fd);
@@ -135,13 +135,13 @@ impl Table {
         (chunk.open >> i & 1 != 0).then(|| &chunk.slots[i])
     }
 
-    /// All that are open, in order.
+    /// Iterates over the open descriptors, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &FdEntry)> {
         let chunks = self.chunks.iter_from(0);
         chunks.flat_map(|(place, chunk)| chunk.open(place))
     }
 
-    /// Those that are open from `first` on and below `end`, in order.
+    /// Iterates over the open descriptors from `first` to below `end`, in order.
     pub(crate) fn range(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, &FdEntry)> {
         let chunks = self.chunks.iter_from(first / CHUNK);
         chunks
@@ -150,7 +150,7 @@ impl Table {
             .filter(move |&(fd, _)| fd >= first && fd < end)
     }
 
-    /// Makes `fd`, and returns what it was before.
+    /// Opens `fd` and returns the entry it replaces.
     pub(super) fn insert(&mut self, fd: u32, slot: FdEntry) -> Option<FdEntry> {
         let (place, i) = place(fd);
         let chunk = Arc::make_mut(&mut self.chunks).get_or_make(place);
@@ -169,7 +169,7 @@ impl Table {
         before
     }
 
-    /// Ends `fd`, and returns what it was.
+    /// Closes `fd` and returns its entry.
     pub(super) fn remove(&mut self, fd: u32) -> Option<FdEntry> {
         self.get(fd)?;
         let (place, i) = place(fd);
@@ -183,7 +183,7 @@ impl Table {
         Some(slot)
     }
 
-    /// Notes who has closed `fd`, which is not open.
+    /// Records which thread closed `fd`, in the unused entry.
     pub(super) fn set_closer(&mut self, fd: u32, tid: u32, at: Moment) {
         let (place, i) = place(fd);
         if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
@@ -192,7 +192,8 @@ impl Table {
         }
     }
 
-    /// Who has closed `fd` in this table, which others could use, and when, if it is not open.
+    /// Returns which thread closed `fd` and when, if `fd` is closed and others could use the table
+    /// then.
     pub(super) fn closer(&self, fd: u32) -> Option<(u32, Moment)> {
         let (chunk, i) = place(fd);
         let chunk = self.chunks.get(chunk)?;
@@ -201,7 +202,7 @@ impl Table {
         is_noted.then_some((slot.tid, slot.born))
     }
 
-    /// The file of `fd` has no name any more.
+    /// Marks the file of `fd` as having no name.
     pub(super) fn set_unlinked(&mut self, fd: u32) {
         let (place, i) = place(fd);
         if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
@@ -221,7 +222,7 @@ impl Table {
         }
     }
 
-    /// The open numbers from `first` on that are not among `bits`, as far as these go.
+    /// Returns the open numbers from `first` on whose bit in `bits` is clear.
     pub(super) fn missing_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
         let len = u32::try_from(bits.len() * 64).unwrap_or(u32::MAX);
         let open = self.range(first, first.saturating_add(len));
@@ -232,7 +233,8 @@ impl Table {
         missing.map(|(fd, _)| fd).collect()
     }
 
-    /// The numbers among `bits`, of which the first is for `first`, that are not open here.
+    /// Returns the numbers whose bit in `bits`, which starts at `first`, is set and which are not
+    /// open here.
     pub(super) fn unseen_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
         let words = bits.iter().zip((0u32..).step_by(64));
         let numbers = words
@@ -244,8 +246,8 @@ impl Table {
         numbers.filter(|&fd| self.get(fd).is_none()).collect()
     }
 
-    /// Whether any other descriptor than `fd` is on the file. Large tables make an index for this
-    /// at first, and keep it.
+    /// Returns whether another descriptor than `fd` is on the file. Builds the index of a large
+    /// table on first use.
     pub(crate) fn has_other(&mut self, fd: u32, identity: Identity) -> bool {
         if self.open > INDEXED_FROM && self.index.is_none() {
             self.index = Some(Index::of(self.iter().map(|(_, slot)| slot)));
@@ -259,27 +261,27 @@ impl Table {
         }
     }
 
-    /// Gives back the index if it was not used since the last time.
+    /// Drops the index if it was not used since the last call.
     pub(super) fn rest(&mut self) {
         if self.index.as_mut().is_some_and(|index| !index.take_use()) {
             self.index = None;
         }
     }
 
-    /// All descriptors on the file.
+    /// Iterates over all descriptors on the file.
     pub fn on_file(&self, identity: Identity) -> impl Iterator<Item = u32> {
         self.iter()
             .filter(move |(_, slot)| slot.identity() == identity)
             .map(|(fd, _)| fd)
     }
 
-    /// Whether its process has run no other program since that moment.
+    /// Returns whether its process still runs the program it ran at that moment.
     #[must_use]
     pub fn is_same_program_since(&self, at: Moment) -> bool {
         at > self.execed
     }
 
-    /// How `slot` came to be in this table.
+    /// Returns how the descriptor came into this table.
     #[must_use]
     pub fn provenance(&self, slot: &FdEntry) -> Provenance {
         let born = slot.born;
@@ -297,24 +299,24 @@ impl Table {
     }
 }
 
-/// How a descriptor came to be in its table.
+/// How a descriptor came into its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provenance {
-    /// The process made it, by the slot's call.
+    /// The process opened it, by the entry's system call.
     Made,
-    /// It came over fork.
+    /// It was copied by fork.
     Inherited,
-    /// It was there before the program that runs now.
+    /// It was opened before the current program, and kept across exec.
     KeptOverExec {
-        /// Whether it came over fork before that.
+        /// Whether it was copied by fork before that.
         inherited: bool,
     },
-    /// It was there before anything could be seen.
+    /// It was open before fdwatch saw events.
     Unknown,
 }
 
 impl Provenance {
-    /// Whether another process made it.
+    /// Returns whether it came from the parent process.
     #[must_use]
     pub const fn came_over_fork(self) -> bool {
         matches!(
@@ -324,7 +326,7 @@ impl Provenance {
     }
 }
 
-/// In which chunk a descriptor is, and where there.
+/// Returns the chunk of a descriptor and its position in it.
 const fn place(fd: u32) -> (u32, usize) {
     (fd / CHUNK, (fd % CHUNK) as usize)
 }
@@ -411,7 +413,7 @@ mod tests {
         );
         assert_eq!(table.missing_from(128, &[0]), [130]);
         assert!(table.missing_from(4096, &[0]).is_empty());
-        // One that begins anywhere, or would go beyond the last number there is.
+        // An unaligned start, and one that exceeds the highest number.
         assert_eq!(table.missing_from(31, &[1 << 1]), [31, 63, 64]);
         assert!(table.missing_from(u32::MAX - 1, &[0, 0]).is_empty());
     }
