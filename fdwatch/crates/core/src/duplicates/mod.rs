@@ -1,9 +1,8 @@
-//! Finds duplicates: two or more descriptors of one table on one file; or one, if the file was
-//! deleted since.
+//! Detects duplicates: two or more descriptors of one table on the same file; or a single one, if
+//! the file was deleted while open.
 //!
-//! Pure, as the model is. Follows the model as its [`Observer`], remembers which files are held
-//! more than once, and says at intervals what has changed of that. Whether it matters, and why it
-//! is so, is not known here.
+//! Pure. Follows the model as its [`Observer`], remembers which files are open more than once, and
+//! reports at intervals what has changed.
 
 mod double_close;
 mod group;
@@ -33,73 +32,75 @@ use crate::model::{
     FdEntry, FileType, Identity, InvalidClose, Model, Moment, Observer, Provenance, Table, TableId,
 };
 
-/// How long a child that has not run another program is given to do so, before it is judged by what
-/// it holds: nanoseconds.
+/// Time that a child gets to run another program before its own duplicates are reported:
+/// nanoseconds.
 const FORK_TO_EXEC: u64 = 1_000_000_000;
 
-/// A file that is told of this often in [`QUIET_AFTER`] is not told of again before that is over.
+/// Reports of one file per [`QUIET_AFTER`]; further ones wait until that time is over.
 const MAX_TOLD: u32 = 10;
 
-/// Nanoseconds.
+/// Period in which reports of a file are limited: nanoseconds.
 const QUIET_AFTER: u64 = 10_000_000_000;
 
-/// Duplicates that are gone and yet remembered, for them not to be told again and again: up to when
-/// there are this many of all.
+/// Total number of duplicates up to which ended ones are remembered, so that a recurring one is not
+/// reported as new each time.
 const MAX_REMEMBERED: usize = 4096;
 
-/// Descriptors of a new duplicate whose surroundings are looked at.
+/// Descriptors of a new duplicate for which recent opens are looked up.
 const MAX_AROUND: usize = 8;
 
 /// What happened to a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It was not there before.
+    /// It is new.
     Found,
-    /// Descriptors were added or closed, and two are left.
+    /// Descriptors were opened or closed, and at least two are left.
     Changed,
-    /// Less than two descriptors are left, or none of a deleted file. It may have come only since it was last looked for.
+    /// Fewer than two descriptors are left, or none of a deleted file. It may have appeared only
+    /// since the last report.
     Gone,
 }
 
-/// A duplicate, as it is now.
+/// The state of a duplicate.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplicate<'a> {
-    /// Number of it, to know it again by: the same for as long as it is told of.
+    /// Its ID, constant for as long as it is remembered.
     pub id: u64,
     /// What happened to it.
     pub change: Change,
-    /// The process that has held the table the longest.
+    /// The longest-standing holder of the table.
     pub tgid: u32,
     /// The table; none if the process has ended.
     pub table: Option<&'a Table>,
     /// The file.
     pub identity: Identity,
-    /// The descriptors, in order; one or none if it is gone.
+    /// The open descriptors, in order; at most one if it is gone.
     pub fds: &'a [u32],
-    /// Those that were closed since it was last told, in the order they were.
+    /// Descriptors closed since the last report, in order of closing.
     pub closed: &'a [Closed],
-    /// How many more were closed, of which nothing is known.
+    /// Number of further closed descriptors.
     pub more_closed: u32,
-    /// When there came to be two.
+    /// When a second descriptor was opened.
     pub since: Moment,
-    /// When there came to be less than two.
+    /// When fewer than two were left.
     pub ended: Option<Moment>,
-    /// How often there came to be two since it was last told.
+    /// How often it appeared since the last report.
     pub times: u32,
-    /// What the threads that made the descriptors had made shortly before.
+    /// Descriptors that the same threads opened shortly before those of the duplicate.
     pub around: &'a [RecentOpen],
 }
 
-/// All duplicates there are.
+/// All duplicates.
 #[derive(Debug)]
 pub struct Duplicates {
     groups: FxHashMap<Key, Group>,
     by_table: FxHashMap<TableId, Vec<Identity>>,
-    /// Of which something is to be told.
+    /// Groups with changes to report.
     dirty: Vec<Key>,
-    /// Children that have not run another program, and when they will be judged without.
+    /// Children that have not run another program yet: when their duplicates are reported anyway,
+    /// their table and its address.
     children: VecDeque<(Moment, TableId, u64)>,
-    /// Those of them that are waited for.
+    /// Tables of these children.
     waiting: FxHashSet<TableId>,
     rotations: Rotations,
     shared: SharedFiles,
@@ -110,7 +111,7 @@ pub struct Duplicates {
 }
 
 impl Duplicates {
-    /// Finds duplicates on regular files, or on `all_types` of files.
+    /// Detects duplicates of regular files, or of `all_types` of files.
     #[must_use]
     pub fn new(all_types: bool) -> Self {
         Self {
@@ -128,7 +129,7 @@ impl Duplicates {
         }
     }
 
-    /// Looks through all of `model`, as after a snapshot, of which an observer is not told.
+    /// Searches the whole model. Needed after a snapshot, which does not notify observers.
     pub fn search(&mut self, model: &Model) {
         let now = model.now();
         for table in model.tables() {
@@ -141,7 +142,7 @@ impl Duplicates {
 
     fn search_table(&mut self, table: &Table, now: Moment) {
         for (fd, slot) in table.iter() {
-            // What came over fork or exec was told of who had it before.
+            // Copies made by fork or exec were reported for the previous holder.
             if slot.was_unlinked()
                 && matches!(
                     table.provenance(slot),
@@ -166,8 +167,8 @@ impl Duplicates {
         }
     }
 
-    /// Tells `judge` what has changed since the last time. No more often than once in a while of
-    /// any one file.
+    /// Passes what has changed since the last call to `judge`. Reports of one file are
+    /// rate-limited.
     pub fn settle(
         &mut self,
         model: &Model,
@@ -193,7 +194,8 @@ impl Duplicates {
         }
     }
 
-    /// Files that each process holds more than once, and descriptors on them beyond the first on each.
+    /// Returns for each process how many files it has open more than once, and how many extra
+    /// descriptors on them.
     #[must_use]
     pub fn by_process(&self) -> FxHashMap<u32, (usize, usize)> {
         let mut by_process = FxHashMap::default();
@@ -206,17 +208,18 @@ impl Duplicates {
         by_process
     }
 
-    /// What is closed in the table is remembered from here on: detail is wanted of its process.
+    /// Remembers closes in the table from now on: detail is collected for its process.
     pub fn remember_closings(&mut self, table: TableId) {
         self.closings.remember(table);
     }
 
-    /// Whose thread the last close of the number was.
+    /// Sets the thread of the last close of the number.
     pub fn set_closer(&mut self, table: TableId, fd: u32, tid: u32) {
         self.closings.set_closer(table, fd, tid);
     }
 
-    /// What a close of a number that was not open has closed again, if that is known.
+    /// Returns the double close that the invalid close `again` completes, if the first close is
+    /// known.
     pub fn closed_twice(&mut self, again: InvalidClose, model: &Model) -> Option<DoubleClose> {
         let (first, before) = self.closings.of(&again, model)?;
         self.next_id += 1;
@@ -228,8 +231,8 @@ impl Duplicates {
         })
     }
 
-    /// Tells `judge` of files that were rotated under those who hold them, after asking `path_of`
-    /// for paths: of a process's descriptor.
+    /// Passes files that were rotated while open to `judge`. `path_of` returns the path of a
+    /// descriptor, given the process, the number and the entry.
     pub fn sweep(
         &mut self,
         model: &Model,
@@ -244,7 +247,7 @@ impl Duplicates {
             .sweep(model, now, next_id, path_of, &mut written, judge);
     }
 
-    /// Tells `judge` of files that several processes write, if it is time to look for them.
+    /// Passes files that several processes write to `judge`, if it is time to search for them.
     pub fn look_for_shared(
         &mut self,
         model: &Model,
@@ -254,7 +257,7 @@ impl Duplicates {
         self.shared.look(model, now, &mut self.next_id, judge);
     }
 
-    /// Whether there is more to be told of it later.
+    /// Reports a group, and returns whether it has more to report later.
     fn settle_group(
         &mut self,
         key: Key,
@@ -306,7 +309,7 @@ impl Duplicates {
             group.is_dirty = false;
             return false;
         }
-        // One that may be about to come again is remembered, for it not to be told each time.
+        // It may come back: remembered, so that it is not reported as new each time.
         if table.is_some() && group.told > 0 && self.groups.len() < MAX_REMEMBERED {
             return true;
         }
@@ -324,7 +327,7 @@ impl Duplicates {
         }
     }
 
-    /// What a child closed before it ran another program was never its own.
+    /// Drops what a child closed before it ran another program, which it never used.
     fn forget_history(&mut self, table: TableId) {
         for identity in self.by_table.get(&table).cloned().unwrap_or_default() {
             let key = Key { table, identity };
@@ -339,7 +342,7 @@ impl Duplicates {
         self.all_types || slot.file_type() == FileType::Regular
     }
 
-    /// Begins to follow a file that `table` holds more than once, or was deleted.
+    /// Starts to follow a file that `table` has open more than once, or that was deleted.
     fn watch(&mut self, table: &Table, identity: Identity, at: Moment) {
         let key = Key {
             table: table.id(),
@@ -463,7 +466,7 @@ impl Observer for Duplicates {
                 identity,
             };
             if waited_for {
-                // It ended before it could be judged.
+                // It ended before its duplicates were reported.
                 self.groups.remove(&key);
                 continue;
             }

@@ -1,51 +1,51 @@
-//! What is around a descriptor's birth: what the same thread had made shortly before, and whether
-//! that is closed while this one is not.
+//! Recent opens: what the same thread opened shortly before a descriptor of a duplicate, and
+//! whether that is closed while the duplicate stays open.
 //!
-//! Nothing is noted with each event for this: it is read from the table when a duplicate comes up.
+//! Costs nothing per event: the table is searched when a duplicate appears.
 
 use rustc_hash::FxHashMap;
 
 use crate::model::{FdEntry, Identity, Moment, Table, TableId};
 
-/// What was made longer before is not around: nanoseconds.
+/// How long before counts as shortly: nanoseconds.
 const SHORTLY: u64 = 10_000_000_000;
 
-/// Of what one thread made shortly before, the last.
+/// Recent opens kept per descriptor, the latest ones.
 const MAX_NEARBY: usize = 2;
 
-/// Numbers are looked through on both sides, so far.
+/// How far numbers on both sides are searched.
 const REACH: u32 = 2048;
 
-/// And so far in a table of more descriptors than that: where so many are open, numbers that one thread
-/// gets shortly after each other are close, and each birth would take thousands of steps.
+/// The same for tables with more descriptors than [`REACH`]. There, numbers that a thread gets in
+/// succession are close, and each open would cost thousands of steps.
 const REACH_OF_MANY: u32 = 128;
 
-/// What is followed in one table, at most.
+/// Recent opens followed per table.
 const MAX_FOLLOWED: usize = 64;
 
-/// A descriptor of a duplicate, and one that the same thread had made shortly before it.
+/// A descriptor of a duplicate, and one that the same thread opened shortly before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecentOpen {
-    /// The one of the duplicate.
+    /// The descriptor of the duplicate.
     pub of: u32,
-    /// When that was made.
+    /// When it was opened.
     pub of_born: Moment,
-    /// The other's number.
+    /// The number of the other one.
     pub fd: u32,
-    /// What it was.
+    /// Its entry.
     pub slot: FdEntry,
-    /// When it was closed, if it is.
+    /// When it was closed, if it was.
     pub closed: Option<Moment>,
 }
 
-/// All that is followed.
+/// All recent opens that are followed.
 #[derive(Debug, Default)]
 pub(super) struct RecentOpens {
     by_table: FxHashMap<TableId, Vec<(Identity, RecentOpen)>>,
 }
 
 impl RecentOpens {
-    /// The descriptor has become one of a duplicate.
+    /// Looks up recent opens for a descriptor that has become part of a duplicate.
     pub(super) fn note(&mut self, table: &Table, fd: u32, slot: &FdEntry) {
         if slot.is_from_snapshot() {
             return;
@@ -94,7 +94,7 @@ impl RecentOpens {
         noted.extend(nearby.into_iter().map(|near| (identity, near)));
     }
 
-    /// A descriptor was closed: the files of duplicates that it was around of.
+    /// Records a close, and returns the files of the duplicates it is a recent open of.
     pub(super) fn closed(
         &mut self,
         table: TableId,
@@ -119,14 +119,14 @@ impl RecentOpens {
         touched
     }
 
-    /// What is around the duplicate's descriptors.
+    /// Returns the recent opens of the duplicate's descriptors.
     pub(super) fn of(&self, table: TableId, identity: Identity) -> Vec<RecentOpen> {
         let noted = self.by_table.get(&table).into_iter().flatten();
         let own = noted.filter(|(of, _)| *of == identity);
         own.map(|&(_, near)| near).collect()
     }
 
-    /// Of descriptors that are closed and told nothing more is to be told.
+    /// Forgets recent opens of descriptors that are closed, after the close was reported.
     pub(super) fn keep_open(&mut self, table: &Table) {
         let Some(noted) = self.by_table.get_mut(&table.id()) else {
             return;

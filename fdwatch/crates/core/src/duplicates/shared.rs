@@ -1,29 +1,28 @@
-//! Finds files that several processes write, each through a description of its own: what none of their
-//! tables shows alone.
+//! Detects files that several processes write through descriptions of their own, which no single
+//! table shows.
 //!
-//! Only files that are open for writing for a while are looked at, and only when another came to be
-//! so: then all tables are gone through once. What is seen twice is told. Whether the processes have
-//! to do with each other is not known here.
+//! Only files that stay open for writing are considered, and only when a new one appears: then all
+//! tables are searched once. A file is reported if two searches find it.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Change;
 use crate::model::{Identity, Model, Moment};
 
-/// Looks are so far apart, at the least: nanoseconds.
+/// Minimum time between searches: nanoseconds.
 const EVERY: u64 = 5_000_000_000;
 
-/// And further by this for each descriptor there is: so that looking takes a ten-thousandth of a
-/// processor or less.
+/// Additional time per open descriptor, which limits searches to about 0.01 % of a CPU:
+/// nanoseconds.
 const EVERY_FOR_EACH: u64 = 100_000;
 
-/// Files that wait to be looked at, are suspected, or are known; others are passed over.
+/// Maximum number of files in each state; further ones are skipped.
 const MAX: usize = 4096;
 
-/// Processes that are named of one file.
+/// Processes listed per file.
 const MAX_WRITERS: usize = 16;
 
-/// A process that writes the file.
+/// A process that writes a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writer {
     /// Its number.
@@ -32,24 +31,24 @@ pub struct Writer {
     pub table: u64,
     /// Its descriptor.
     pub fd: u32,
-    /// The description.
+    /// Address of the description.
     pub file: u64,
 }
 
 /// A file that several processes write.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedFile<'a> {
-    /// Number of it, to know it again by.
+    /// Its ID.
     pub id: u64,
     /// What happened to it: found, or gone.
     pub change: Change,
     /// The file.
     pub identity: Identity,
-    /// Who writes it: of each description one, or more.
+    /// Its writers, at least one per description.
     pub writers: &'a [Writer],
 }
 
-/// See the module.
+/// State of the detection: files wait for a search, are found by one, or are known.
 #[derive(Debug, Default)]
 pub(super) struct SharedFiles {
     pending: FxHashSet<Identity>,
@@ -59,14 +58,14 @@ pub(super) struct SharedFiles {
 }
 
 impl SharedFiles {
-    /// The file has been open for writing for a while.
+    /// Queues a file that has been open for writing for a while.
     pub(super) fn written(&mut self, identity: Identity) {
         if self.pending.len() < MAX {
             self.pending.insert(identity);
         }
     }
 
-    /// Tells `judge` what has changed, if it is time to look.
+    /// Passes changes to `judge`, if it is time to search.
     pub(super) fn look(
         &mut self,
         model: &Model,
@@ -118,8 +117,8 @@ impl SharedFiles {
         }
     }
 
-    /// Who writes the files in question: of tables that have one description of them, for others are
-    /// duplicates of their own.
+    /// Returns the writers of the files in question. Tables with several descriptions of a file are
+    /// left out, as these are duplicates.
     fn writers(&self, model: &Model) -> FxHashMap<Identity, Vec<Writer>> {
         let mut writers: FxHashMap<Identity, Vec<Writer>> = FxHashMap::default();
         for table in model.tables() {
@@ -140,7 +139,7 @@ impl SharedFiles {
                     .any(|other| table.get(other).is_some_and(|it| it.file != slot.file));
                 let is_named = found.iter().any(|it| it.table == table.address());
                 let is_new = found.iter().all(|it| it.file != slot.file);
-                // Of each description the first, whoever comes after.
+                // Half of the list is reserved for further descriptions.
                 if !has_other && !is_named && (is_new || found.len() < MAX_WRITERS / 2) {
                     found.push(Writer {
                         tgid: holder.tgid,
@@ -156,7 +155,7 @@ impl SharedFiles {
     }
 }
 
-/// Whether there are two descriptions, of two processes.
+/// Returns whether two processes have descriptions of their own.
 fn is_shared(writers: &[Writer]) -> bool {
     writers.iter().any(|one| {
         let mut others = writers.iter();
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
     use crate::simulated_host::{Host, LOG, O_WRONLY};
 
-    /// What is told by a look some time later: changes, and who writes.
+    /// Searches after some time, and returns the reported changes with the writers.
     fn look(files: &mut SharedFiles, host: &mut Host) -> Vec<(Change, Vec<u32>)> {
         let mut told = Vec::new();
         host.pass(2 * EVERY);
@@ -215,7 +214,7 @@ mod tests {
         files.written(identity());
         assert_eq!(look(&mut files, &mut host), []);
         assert_eq!(look(&mut files, &mut host), []);
-        // That is a duplicate of the child.
+        // That makes it a duplicate of the child.
         host.open(2, 4, 101, O_WRONLY);
         files.written(identity());
         assert_eq!(look(&mut files, &mut host), []);

@@ -1,11 +1,11 @@
-//! What is told of duplicates, and when.
+//! Which duplicates are reported, and when.
 
 use super::*;
 use crate::simulated_host::{Host, LOG};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What was told: of which process, the change, the descriptors left and those closed.
+/// A report: process, change, open descriptors and closed ones.
 type Told = (u32, Change, Vec<u32>, Vec<u32>);
 
 fn told(host: &mut Host) -> Vec<Told> {
@@ -179,7 +179,8 @@ fn what_there_was_before_is_found_by_looking() {
 mod rotation {
     use super::{super::Path, *};
 
-    /// What is told, if descriptor 3 shows one path and all others another.
+    /// Sweeps and returns what is reported, with one path for descriptor 3 and another for all
+    /// others.
     fn swept(host: &mut Host, third: (&str, bool), others: &str) -> Vec<(Change, u64, u64)> {
         let mut told = Vec::new();
         host.pass(SECOND);
@@ -204,7 +205,7 @@ mod rotation {
         host.open_inode(1, 3, 100, 1, 7);
         assert_eq!(swept(&mut host, ("/x", false), "/x"), []);
         host.open_inode(1, 4, 101, 1, 8);
-        // The old one is called otherwise by now, but was opened by this path.
+        // The old file has been renamed, but was opened by this path.
         let told = swept(&mut host, ("/x.1", false), "/x");
         assert_eq!(told, [(Change::Found, 7, 8)]);
         assert_eq!(swept(&mut host, ("/x.1", false), "/x"), []);

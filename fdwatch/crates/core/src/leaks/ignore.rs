@@ -1,9 +1,9 @@
-//! Files that say which leaks and duplicates are not to be told: a rule on each line.
+//! Ignore files: rules for leaks and duplicates that are not reported, one per line.
 //!
-//! A rule is a few terms that must all be so, separated by blanks. `comm:`, `exe:`, `type:` and
-//! `path:` are followed by a pattern of the process's name, its program's path, the file's type and
-//! the file's path; `kind:` by `exit`, `exec` or `duplicate`; and a term that begins with none of
-//! these is a pattern of the file's path. In patterns `*` also matches `/`.
+//! A rule consists of terms separated by blanks, all of which must match. `comm:`, `exe:`, `type:`
+//! and `path:` are followed by a pattern for the process's name, its executable, the file's type
+//! and the file's path; `kind:` by `exit`, `exec` or `duplicate`. A term without such a prefix is a
+//! pattern for the path. In patterns, `*` also matches `/`.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -12,7 +12,7 @@ use globset::{Glob, GlobMatcher};
 use super::{Kind, fold::Told};
 use crate::diagnose::{FileInfo, Finding, ProcessInfo};
 
-/// Rules by which some are not told.
+/// Rules for what is not reported.
 #[derive(Clone, Debug, Default)]
 pub struct Ignore {
     rules: Vec<Rule>,
@@ -27,7 +27,7 @@ struct Rule {
     kind: Option<Sort>,
 }
 
-/// What a rule may be about.
+/// What a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
     Leak(Kind),
@@ -39,7 +39,7 @@ impl Ignore {
     ///
     /// # Errors
     ///
-    /// The number of the first line that is none, from 1, and what is wrong with it.
+    /// The number of the first invalid line, from 1, and the reason.
     pub fn read(&mut self, text: &str) -> Result<(), (usize, String)> {
         for (i, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -52,11 +52,11 @@ impl Ignore {
         Ok(())
     }
 
-    /// Whether the leak is not to be told.
+    /// Returns whether to ignore the leak.
     #[must_use]
     pub fn leak(&self, told: &Told) -> bool {
         let sort = Sort::Leak(told.kind);
-        // Either of the two may be the one to blame.
+        // Either of the two programs can be the faulty one.
         let into = told.into.as_ref();
         let paths = [
             told.file.path.as_deref(),
@@ -65,7 +65,7 @@ impl Ignore {
         self.matches(sort, [Some(&told.process), into], &told.file, &paths)
     }
 
-    /// Whether the duplicate is not to be told.
+    /// Returns whether to ignore the duplicate.
     #[must_use]
     pub fn duplicate(&self, finding: &Finding) -> bool {
         let descriptors = finding.fds.iter().chain(&finding.closed);
@@ -114,13 +114,13 @@ fn rule(line: &str) -> Result<Rule, String> {
             Some((prefix @ ("path" | "comm" | "exe" | "type" | "kind"), value)) => (prefix, value),
             Some((prefix, _)) if is_word(prefix) => {
                 return Err(format!(
-                    "there is no {prefix}: (but path:, comm:, exe:, type: and kind:)"
+                    "unknown term: {prefix}: (expected path:, comm:, exe:, type: or kind:)"
                 ));
             }
             _ => ("path", term),
         };
         if value.is_empty() {
-            return Err(format!("nothing follows {prefix}:"));
+            return Err(format!("missing value: {prefix}:"));
         }
         let place = match prefix {
             "kind" => {
@@ -128,10 +128,14 @@ fn rule(line: &str) -> Result<Rule, String> {
                     "exit" => Sort::Leak(Kind::AtExit),
                     "exec" => Sort::Leak(Kind::OverExec),
                     "duplicate" => Sort::Duplicate,
-                    _ => return Err(format!("{value:?} is not one of exit, exec, duplicate")),
+                    _ => {
+                        return Err(format!(
+                            "invalid value: {value:?} (expected exit, exec or duplicate)"
+                        ));
+                    }
                 };
                 if rule.kind.replace(kind).is_some() {
-                    return Err("kind: is there twice".to_owned());
+                    return Err("duplicate term: kind:".to_owned());
                 }
                 continue;
             }
@@ -140,15 +144,16 @@ fn rule(line: &str) -> Result<Rule, String> {
             "type" => &mut rule.file_type,
             _ => &mut rule.path,
         };
-        let glob = Glob::new(value).map_err(|error| format!("{value}: {}", error.kind()))?;
+        let glob = Glob::new(value)
+            .map_err(|error| format!("invalid pattern: {value}: {}", error.kind()))?;
         if place.replace(glob.compile_matcher()).is_some() {
-            return Err(format!("{prefix}: is there twice"));
+            return Err(format!("duplicate term: {prefix}:"));
         }
     }
     Ok(rule)
 }
 
-/// Whether what is before a colon was meant as a prefix.
+/// Returns whether the text before a colon looks like a prefix.
 fn is_word(prefix: &str) -> bool {
     !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_lowercase())
 }
@@ -191,10 +196,10 @@ mod tests {
     fn what_is_no_rule_is_told_with_its_line() {
         for (rules, line, reason) in [
             ("/tmp/*\n[x", 2, "[x"),
-            ("kind:leak", 1, "exit, exec, duplicate"),
+            ("kind:leak", 1, "exit, exec or duplicate"),
             ("#\ncom:sh", 2, "comm:"),
-            ("comm:", 1, "nothing follows comm:"),
-            ("/a /b", 1, "path: is there twice"),
+            ("comm:", 1, "missing value: comm:"),
+            ("/a /b", 1, "duplicate term: path:"),
         ] {
             let (at, said) = Ignore::default().read(rules).unwrap_err();
             assert_eq!(at, line, "{rules}");

@@ -1,9 +1,8 @@
-//! Leaks of a command: descriptors that its processes left open when they ended, and that they let
-//! pass into other programs.
+//! Leaks of a command: descriptors that its processes left open when they ended, or passed to other
+//! programs.
 //!
-//! Pure. Follows the model as an [`Observer`], beside what is held twice, and knows by the records of
-//! forks who has come of the command. Where a descriptor was made, and how a leak is shown, is not
-//! known here.
+//! Pure. Follows the model as an [`Observer`], and identifies the command's processes by fork
+//! records.
 
 mod fold;
 pub mod ignore;
@@ -17,24 +16,24 @@ use crate::{
     model::{FdEntry, Model, Moment, Observer, Program, Provenance, Table, TableId},
 };
 
-/// Leaks that wait to be taken; of more the number.
+/// Maximum number of leaks that wait to be taken; further ones are counted.
 const MAX_WAITING: usize = 1 << 16;
 
-/// Numbers below this are standard input, output and error: whoever makes them means to pass them on.
+/// Numbers below this are standard input, output and error, which are passed on deliberately.
 const STREAMS: u32 = 3;
 
-/// What kind of leak it is.
+/// The kind of a leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// The process that made it ended, and had it open still.
+    /// The process that opened it ended without closing it.
     AtExit,
-    /// It was made without close-on-exec, and another program was run that has it now, beyond its
-    /// standard streams.
+    /// It was opened without close-on-exec, and another program has it now, as none of its standard
+    /// streams.
     OverExec,
 }
 
 impl Kind {
-    /// The name users see.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,24 +43,24 @@ impl Kind {
     }
 }
 
-/// A descriptor that has leaked.
+/// A leaked descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leak {
-    /// How.
+    /// How it leaked.
     pub kind: Kind,
     /// The process that had it.
     pub tgid: u32,
     /// Its number there.
     pub fd: u32,
-    /// What it was.
+    /// Its entry.
     pub slot: FdEntry,
-    /// How it came to be in the process's table.
+    /// How it came into the process's table.
     pub provenance: Provenance,
     /// When it leaked.
     pub at: Moment,
 }
 
-/// A process that has come of the command.
+/// A process of the command.
 #[derive(Clone, Copy, Debug)]
 struct Member {
     start_time: u64,
@@ -74,24 +73,27 @@ struct Member {
 /// The leaks of a command.
 #[derive(Debug)]
 pub struct Leaks {
-    /// By number; those that have ended too, until others have their number.
+    /// Processes by number. Those that have ended stay until their number is reused.
     members: FxHashMap<u32, Member>,
     running: usize,
     processes: u64,
-    /// Whose they are.
+    /// The processes that own these tables.
     tables: FxHashMap<TableId, u32>,
-    /// Made before this it was not by the command.
+    /// Descriptors opened before this are not the command's.
     began: Moment,
     waiting: Vec<Leak>,
     more: u64,
-    /// Those that were told, by their making: a table that a thread took along has the same.
+    /// Descriptors reported at exit, by when they were opened: a table that a thread took along
+    /// contains the same ones.
     told: FxHashSet<Moment>,
-    /// Those that were made here and closed since these were last taken.
+    /// Moments of opening of descriptors that were closed since the last call of
+    /// [`Self::take_closed`].
     closed: Vec<Moment>,
 }
 
 impl Leaks {
-    /// Of the process `tgid` and all that will come of it. What it has now is not of its making.
+    /// Follows the process `tgid` and all its descendants. Descriptors that it has now are not
+    /// leaks.
     #[must_use]
     pub fn of(tgid: u32, model: &Model) -> Self {
         let first = model.process(tgid);
@@ -116,7 +118,7 @@ impl Leaks {
         }
     }
 
-    /// Takes in what a record says of processes: before the model does.
+    /// Processes a record before the model does.
     pub fn before(&mut self, event: &Event<'_>) {
         match event {
             Event::Fork(fork) => {
@@ -125,7 +127,7 @@ impl Leaks {
                     return;
                 }
                 let Some(&of) = self.members.get(&parent).filter(|of| !of.has_ended) else {
-                    // Another has the number now.
+                    // The number belongs to another process now.
                     self.members.remove(&tgid);
                     return;
                 };
@@ -157,20 +159,20 @@ impl Leaks {
         }
     }
 
-    /// Whether the process has come of the command.
+    /// Returns whether the process belongs to the command.
     #[must_use]
     pub fn is_member(&self, tgid: u32) -> bool {
         self.members.contains_key(&tgid)
     }
 
-    /// The program that the process runs, if it has come of the command.
+    /// Returns the program that the process runs, if it belongs to the command.
     #[must_use]
     pub fn program_of(&self, tgid: u32) -> Option<Program> {
         let execs = self.members.get(&tgid)?.execs;
         Some(Program { tgid, execs })
     }
 
-    /// What is known of the process.
+    /// Returns what is known of the process.
     #[must_use]
     pub fn process(&self, tgid: u32) -> ProcessInfo {
         let Some(member) = self.members.get(&tgid) else {
@@ -189,7 +191,7 @@ impl Leaks {
         }
     }
 
-    /// The processes that have not ended, in the order of their numbers.
+    /// Returns the running processes, in order of their numbers.
     #[must_use]
     pub fn running(&self) -> Vec<u32> {
         let running = self.members.iter().filter(|(_, of)| !of.has_ended);
@@ -198,13 +200,13 @@ impl Leaks {
         running
     }
 
-    /// Whether none has not ended.
+    /// Returns whether all processes have ended.
     #[must_use]
     pub const fn have_all_ended(&self) -> bool {
         self.running == 0
     }
 
-    /// The process is known to have ended, though that was not told.
+    /// Records that the process has ended, although there was no event.
     pub fn has_ended(&mut self, tgid: u32) {
         if let Some(member) = self.members.get_mut(&tgid)
             && !member.has_ended
@@ -214,29 +216,29 @@ impl Leaks {
         }
     }
 
-    /// How many processes there were.
+    /// Returns the number of processes so far.
     #[must_use]
     pub const fn processes(&self) -> u64 {
         self.processes
     }
 
-    /// The leaks since the last time.
+    /// Returns the leaks since the last call.
     pub fn take(&mut self) -> Vec<Leak> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// How many more there were, of which nothing is known.
+    /// Returns the number of leaks that were only counted.
     #[must_use]
     pub const fn more(&self) -> u64 {
         self.more
     }
 
-    /// When the descriptors were made that were closed since the last time by those who made them.
+    /// Returns when descriptors were opened that their openers have closed since the last call.
     pub fn take_closed(&mut self) -> Vec<Moment> {
         std::mem::take(&mut self.closed)
     }
 
-    /// Whose the table is, if it is of one that has come of the command.
+    /// Returns the process that owns the table, if it belongs to the command.
     fn owner(&mut self, table: &Table) -> Option<u32> {
         if let Some(&owner) = self.tables.get(&table.id()) {
             return Some(owner);

@@ -1,4 +1,4 @@
-//! The records of a command's processes, and what leaks.
+//! Leaks found in the records of a command's processes.
 
 use fdwatch_common::{
     CLOEXEC, EVERY_THREAD, Exec, Exit, FdClose, FdOpen, Fork, Header, ONLY_HOLDER, Payload,
@@ -12,7 +12,7 @@ use crate::{
     model::{AnonymousDevices, FileType, Lineage},
 };
 
-/// The command's first process, and what is not of it.
+/// The command's first process, and one that does not belong to it.
 const FIRST: u32 = 10;
 const OTHER: u32 = 90;
 
@@ -22,7 +22,7 @@ struct Host {
 }
 
 impl Host {
-    /// Two processes, each with three descriptors and one more that are none of the command's.
+    /// Two processes, each with four descriptors from before the command.
     fn new() -> Self {
         let mut host = Self {
             engine: Engine::new(AnonymousDevices::default(), true),
@@ -114,7 +114,7 @@ impl Host {
         self.engine.leaks.as_mut().unwrap()
     }
 
-    /// What has leaked, how and of whom, since the last time.
+    /// Returns kind, process and number of the leaks since the last call.
     fn told(&mut self) -> Vec<(Kind, u32, u32)> {
         let leaks = self.leaks().take().into_iter();
         leaks.map(|leak| (leak.kind, leak.tgid, leak.fd)).collect()
@@ -142,7 +142,7 @@ fn payload(file: u64) -> Payload {
     }
 }
 
-/// A leak as it is told.
+/// A leak with everything known about it.
 pub(super) fn told(kind: Kind, comm: &str, path: Option<&str>) -> Told {
     let process = ProcessInfo {
         pid: FIRST,
@@ -219,7 +219,7 @@ fn what_is_kept_over_exec_leaks_unless_it_is_a_standard_stream() {
     assert_eq!(host.told(), [(Kind::OverExec, 11, 4)]);
     host.exit(11);
     assert_eq!(host.told(), []);
-    // And it is open still where it was made.
+    // It is still open in the process that opened it.
     host.exit(FIRST);
     let at_exit = [4, 5, 6].map(|fd| (Kind::AtExit, FIRST, fd));
     assert_eq!(host.told(), at_exit);
