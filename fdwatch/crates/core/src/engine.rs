@@ -1,5 +1,4 @@
-//! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own. Where the
-//! records are from, and who is told, is not known here.
+//! Model, duplicates and detail, driven by records. No I/O.
 
 use fdwatch_common::{EVERY_THREAD, Event, Header};
 
@@ -10,25 +9,25 @@ use crate::{
     model::{AnonymousDevices, FdEntry, Model, Moment, Observer, Outcome, Table, TableId},
 };
 
-/// Snapshots taken until one is complete: another is only needed for what was made during the one
-/// before.
+/// Maximum number of snapshots until one is complete: another is only needed for tables copied
+/// during the previous one.
 const MAX_SNAPSHOTS: u32 = 4;
 
-/// Model and duplicates together.
+/// The model and its observers.
 #[derive(Debug)]
 pub struct Engine {
     /// Every process's descriptor table.
     pub model: Model,
-    /// What of it is held more than once.
+    /// Files that are open more than once.
     pub duplicates: Duplicates,
-    /// Where and how they were made, as far as that was wanted.
+    /// Stacks and requested paths, where they were collected.
     pub details: Details,
     /// The leaks of a command, if one is followed.
     pub leaks: Option<Box<Leaks>>,
     malformed: u64,
 }
 
-/// Those who are told what changes.
+/// Passes each change to all observers.
 struct Observers<'a> {
     duplicates: &'a mut Duplicates,
     leaks: Option<&'a mut Leaks>,
@@ -76,7 +75,7 @@ impl Observer for Observers<'_> {
 }
 
 impl Engine {
-    /// An empty one. See [`Model::new`] and [`Duplicates::new`].
+    /// Creates an empty engine. See [`Model::new`] and [`Duplicates::new`].
     #[must_use]
     pub fn new(anonymous: AnonymousDevices, all_types: bool) -> Self {
         Self {
@@ -88,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Takes in a record that was read at `at`.
+    /// Applies a record that was read at `at`.
     pub fn record(&mut self, record: &[u8], at: Moment) {
         match Event::parse(record) {
             Ok(event) => {
@@ -110,7 +109,7 @@ impl Engine {
         }
     }
 
-    /// What the event closes and whose thread does, if it is of a process that detail is wanted of.
+    /// Returns what the event closes, and the thread that does, if the process has detail.
     fn closing_in_detail(&mut self, event: &Event<'_>) -> Option<(TableId, u32, u32)> {
         if !self.details.is_any_waiting() {
             return None;
@@ -159,8 +158,8 @@ impl Engine {
         }
     }
 
-    /// Takes in a snapshot. `take` is to hand over the records, and is called again if one
-    /// cannot be complete.
+    /// Takes a snapshot. `take` passes the records, and is called again if the result is
+    /// incomplete.
     ///
     /// # Errors
     ///
@@ -182,28 +181,28 @@ impl Engine {
         Ok(())
     }
 
-    /// The records that follow are of a snapshot, among those of events.
+    /// Begins a snapshot: its records arrive among those of events.
     pub fn begin_snapshot(&mut self) {
         self.model.begin_snapshot();
     }
 
-    /// The snapshot has ended.
+    /// Ends the snapshot.
     pub fn end_snapshot(&mut self) {
         self.model.end_snapshot();
         self.duplicates.search(&self.model);
     }
 
-    /// The records that follow are of a snapshot that is held against the model.
+    /// Begins an audit: its records arrive among those of events.
     pub fn begin_audit(&mut self) {
         self.model.begin_audit();
     }
 
-    /// The audit was broken off.
+    /// Abandons the audit.
     pub fn break_off_audit(&mut self) {
         self.model.break_off_audit();
     }
 
-    /// The audit has ended.
+    /// Ends the audit.
     pub fn end_audit(&mut self) -> Outcome {
         self.model.end_audit(&mut Observers {
             duplicates: &mut self.duplicates,
@@ -211,7 +210,7 @@ impl Engine {
         })
     }
 
-    /// The process is known to have ended, or to have no descriptors.
+    /// Removes a process that is known to have ended or to have no descriptors.
     pub fn forget(&mut self, tgid: u32) {
         if let Some(leaks) = &mut self.leaks {
             leaks.has_ended(tgid);
@@ -223,12 +222,12 @@ impl Engine {
         self.model.forget(tgid, &mut observers);
     }
 
-    /// Tells `judge` what has changed since the last time.
+    /// Passes what has changed since the last call to `judge`.
     pub fn settle(&mut self, now: Moment, judge: &mut impl FnMut(&Duplicate<'_>, &Model)) {
         self.duplicates.settle(&self.model, now, judge);
     }
 
-    /// Tells `judge` of rotated files. See [`Duplicates::sweep`].
+    /// Passes rotated files to `judge`. See [`Duplicates::sweep`].
     pub fn sweep(
         &mut self,
         now: Moment,
@@ -238,13 +237,13 @@ impl Engine {
         self.duplicates.sweep(&self.model, now, path_of, judge);
     }
 
-    /// How many records could not be understood.
+    /// Returns the number of records that could not be decoded.
     #[must_use]
     pub const fn malformed(&self) -> u64 {
         self.malformed
     }
 
-    /// How many descriptors there are, each table counted once.
+    /// Returns the number of open descriptors, counting shared tables once.
     #[must_use]
     pub fn descriptors(&self) -> usize {
         self.model.tables().map(Table::len).sum()
@@ -257,8 +256,7 @@ mod tests {
 
     use super::*;
 
-    /// What no kernel tells and a made-up recording may: the last moment there is, and the last
-    /// number.
+    /// Values that no kernel produces and a forged recording can contain.
     const LATEST: Moment = Moment(u64::MAX);
     const LAST: u32 = u32::MAX;
 

@@ -1,26 +1,26 @@
-//! Room that collections keep after a burst, and who has it back. What they hold is not known here.
+//! Returns memory that collections keep after a burst.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hash},
 };
 
-/// Room for so many elements is kept always.
+/// Capacity, in elements, that is never returned.
 const KEPT: usize = 4096;
 
-/// Whether there is much more room than what is there needs.
+/// Returns whether the capacity is far above what the elements need.
 const fn is_large(room: usize, count: usize) -> bool {
     room > KEPT && count < room / 4
 }
 
-/// Gives back what a map does not need, if that is most of it.
+/// Shrinks a map that is mostly empty.
 pub fn of_map<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     if is_large(map.capacity(), map.len()) {
         map.shrink_to((map.len() * 2).max(KEPT));
     }
 }
 
-/// Gives back what a queue does not need, if that is most of it.
+/// Shrinks a queue that is mostly empty.
 pub fn of_queue<T>(queue: &mut VecDeque<T>) {
     if is_large(queue.capacity(), queue.len()) {
         queue.shrink_to((queue.len() * 2).max(KEPT));

@@ -1,8 +1,8 @@
-//! Detail: where in the program a descriptor was made or closed, and by which path it was asked for. Of
-//! processes that it was wanted of at that time; bounded, and the oldest is forgotten first.
+//! Detail: the stack where a descriptor was opened or closed, and the requested path. Collected for
+//! processes that were selected at that time; bounded, and the oldest is dropped first.
 //!
-//! Pure. Addresses are as they were in the process's memory: what stands there is not known here. Who
-//! can find the way out of a stack from what a thread told of it is an [`Unwind`].
+//! Pure. Addresses are those of the process's memory. An [`Unwind`] finds the frames of a raw
+//! stack.
 
 #[cfg(test)]
 mod tests;
@@ -18,51 +18,50 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Moment, Program};
 
-/// Descriptors that detail is kept of. What is copied by fork has that of the original. With the places of
-/// those that went, there is room for it in a list of 65,536.
+/// Descriptors with detail. Copies made by fork share that of the original. Together with the gaps,
+/// this fits into a queue with a capacity of 65,536.
 const MAX: usize = 57_000;
 
-/// Of descriptors that are closed, those that the detail of their making is kept of where many are
-/// made: of a command that is followed.
+/// Closed descriptors whose detail is kept, for a followed command that opens many.
 const MAX_CLOSED: usize = 4096;
 
-/// Closes that detail is kept of: it is asked for soon, or not at all.
+/// Closes with detail, which is requested soon or never.
 const MAX_CLOSES: usize = 14_000;
 
-/// Threads that have told where they are, and have not told yet what they do.
+/// Threads that have sent detail but not yet the event it belongs to.
 const MAX_WAITING: usize = 4096;
 
-/// Of how many of these the stack is kept: one megabyte in all. It comes right before what the thread
-/// does, so that there are hardly more than processors.
+/// Raw stacks kept for these threads: one megabyte in all. They are sent right before the event, so
+/// that there are few more than CPUs.
 const MAX_RAW: usize = 64;
 
-/// What is known of a descriptor's making, or of its end.
+/// Detail of the opening or closing of a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
-    /// Where the thread was, from the inside out: the first address is where it entered the kernel.
-    /// Empty if that is not known.
+    /// Return addresses, innermost first; the first one is where the thread entered the kernel.
+    /// Empty if unknown.
     pub stack: Arc<[u64]>,
-    /// The path that was asked for, as the program gave it.
+    /// The path as the program passed it.
     pub path: Option<Arc<[u8]>>,
-    /// That path went on.
+    /// Whether the path was truncated.
     pub is_cut: bool,
-    /// The program it was made in, of a command that is followed.
+    /// The program that opened it, for a followed command.
     pub program: Option<Program>,
-    /// What the stack can be unwound from, of such a command: later, for its programs are known after
-    /// they have ended.
+    /// What the stack can be unwound from, for a followed command. Unwinding happens later, because
+    /// the mappings of its programs are kept after they end.
     pub raw: Option<Arc<RawStack>>,
 }
 
-/// A stack as the thread told it: what it can be unwound from.
+/// A stack as captured in the kernel, not yet unwound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawStack {
-    /// The thread's registers, and whose they are.
+    /// The thread's registers.
     pub registers: Registers,
-    /// Where frame pointers lead to.
+    /// The frames found by following frame pointers.
     pub by_frame_pointers: Vec<u64>,
-    /// Where `bytes` begin in the process's memory.
+    /// Address of the first of `bytes` in the process's memory.
     begin: u64,
-    /// What stands there.
+    /// Contents of the stack.
     bytes: Vec<u8>,
 }
 
@@ -76,7 +75,7 @@ impl RawStack {
         }
     }
 
-    /// A stack whose top bytes, from the stack pointer up, are `bytes`.
+    /// Creates a stack whose contents start at the stack pointer.
     #[must_use]
     pub fn of(registers: Registers, by_frame_pointers: Vec<u64>, bytes: Vec<u8>) -> Self {
         Self {
@@ -86,7 +85,7 @@ impl RawStack {
         }
     }
 
-    /// Takes in a piece, if it is the next.
+    /// Appends a piece, if it is the next one.
     fn add(&mut self, piece: &StackPiece) {
         let next = self.begin.checked_add(self.bytes.len() as u64);
         if next == Some(piece.address) && self.bytes.len() < MAX_PIECES * PIECE {
@@ -94,7 +93,7 @@ impl RawStack {
         }
     }
 
-    /// The word at that address of the process's memory, if it was told.
+    /// Returns the word at an address of the process's memory, if it was captured.
     #[must_use]
     pub fn word(&self, address: u64) -> Option<u64> {
         let at = usize::try_from(address.checked_sub(self.begin)?).ok()?;
@@ -103,44 +102,43 @@ impl RawStack {
     }
 }
 
-/// Finds the way out of a stack. That takes a look at the process, which may be another by then or
-/// none at all.
+/// Unwinds stacks. This reads the process, which may have ended or run another program since.
 pub trait Unwind: Debug {
-    /// The frames of `stack`, which was told not long before `now`, from the inside out.
+    /// Returns the frames of `stack`, captured shortly before `now`, innermost first.
     fn frames(&mut self, stack: &RawStack, now: Moment) -> Vec<u64>;
 
-    /// The process runs another program, or has ended.
+    /// Drops what is cached for a process that runs another program or has ended.
     fn forget(&mut self, tgid: u32);
 
-    /// Gives back what was not needed lately. To be called once a second or so.
+    /// Frees caches that were not used recently. To be called about once a second.
     fn rest(&mut self, now: Moment);
 }
 
 /// A frame of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// In the process's memory.
+    /// The address in the process's memory.
     pub address: u64,
-    /// What stands there, if that is known.
+    /// The code at that address, if it was resolved.
     pub place: Option<Place>,
 }
 
-/// A place in a program.
+/// A location in a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The function's name.
     pub symbol: String,
-    /// How far from its beginning, in bytes.
+    /// Offset from the function's start, in bytes.
     pub offset: u64,
-    /// The program or library.
+    /// The executable or library.
     pub module: Option<Vec<u8>>,
-    /// The source file, where there is debug information.
+    /// The source file, if there is debug information.
     pub file: Option<Vec<u8>>,
-    /// The line in that.
+    /// The source line.
     pub line: Option<u32>,
 }
 
-/// What a thread has told of what it is about to do.
+/// Detail of a thread whose next event it belongs to.
 #[derive(Debug, Default)]
 struct Waiting {
     by_frame_pointers: Vec<u64>,
@@ -148,30 +146,29 @@ struct Waiting {
     is_cut: bool,
 }
 
-/// Detail by moments, which no two were at once. It comes in the order of the moments but for a few, and goes
-/// in that order but for a few: a map would have twice the room that it needs, for the places of those that
-/// went.
+/// Detail by moment. Entries arrive and are dropped nearly in order, so that a sorted queue with
+/// gaps takes half the memory of a map.
 #[derive(Debug, Default)]
 struct Kept {
-    /// In order, with the places of those that were forgotten before older ones.
+    /// Sorted by moment. Entries dropped out of order leave a gap (`None`).
     oldest_first: VecDeque<(Moment, Option<Detail>)>,
     count: usize,
 }
 
-/// The detail there is.
+/// All stored detail.
 #[derive(Default)]
 pub struct Details {
     /// By thread.
     waiting: FxHashMap<u32, Waiting>,
-    /// By thread: of those that wait.
+    /// By thread; always one that is in `waiting`.
     raw: FxHashMap<u32, RawStack>,
-    /// By when the descriptor was made.
+    /// By the moment of opening.
     made: Kept,
-    /// By when it was closed.
+    /// By the moment of closing.
     closed: Kept,
-    /// Of what was made, that which was closed: the first to be at the front.
+    /// Moments of opening of closed descriptors, oldest first.
     made_and_closed: VecDeque<Moment>,
-    /// Each is kept once.
+    /// All stacks, each stored once.
     stacks: FxHashSet<Arc<[u64]>>,
     unwind: Option<Box<dyn Unwind>>,
 }
@@ -187,25 +184,25 @@ impl Debug for Details {
 }
 
 impl Details {
-    /// Stacks are to be unwound by this. Without, they are as long as frame pointers lead.
+    /// Unwinds stacks with `unwind`. Without it, only frame pointers are followed.
     pub fn unwind_by(&mut self, unwind: Box<dyn Unwind>) {
         self.unwind = Some(unwind);
     }
 
-    /// A thread has told where it is.
+    /// Stores the frames that a thread sent.
     pub fn stack(&mut self, stack: &Stack) {
         self.raw.remove(&stack.header.tid);
         self.waiting(stack.header.tid).by_frame_pointers = stack.frames().to_vec();
     }
 
-    /// And its registers.
+    /// Stores the registers that a thread sent.
     pub fn registers(&mut self, registers: &Registers) {
         if self.unwind.is_none() {
             return;
         }
         let tid = registers.header.tid;
         if self.raw.len() >= MAX_RAW && !self.raw.contains_key(&tid) {
-            // Those that are under way are as long as frame pointers lead.
+            // Their stacks fall back to frame pointers.
             self.raw.clear();
         }
         let by_frame_pointers = std::mem::take(&mut self.waiting(tid).by_frame_pointers);
@@ -213,30 +210,31 @@ impl Details {
         self.raw.insert(tid, raw);
     }
 
-    /// And a piece of its stack.
+    /// Appends a piece of the stack that a thread sent.
     pub fn piece(&mut self, piece: &StackPiece) {
         if let Some(raw) = self.raw.get_mut(&piece.header.tid) {
             raw.add(piece);
         }
     }
 
-    /// A thread has told what it opens.
+    /// Stores the path that a thread requests.
     pub fn path(&mut self, path: &AskedPath) {
         let waiting = self.waiting(path.header.tid);
-        // None, if it was not in memory.
+        // Empty if its page was not in memory.
         waiting.path = Some(path.bytes())
             .filter(|path| !path.is_empty())
             .map(Into::into);
         waiting.is_cut = path.header.flags & CUT != 0;
     }
 
-    /// Whether any thread has told something that is yet to be taken.
+    /// Returns whether any thread has sent detail whose event is still to come.
     #[must_use]
     pub fn is_any_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// The thread has made a descriptor, at that moment, in that program of a command.
+    /// Attaches the thread's detail to the descriptor it opened at that moment; `program` is set
+    /// for a followed command.
     pub fn made(&mut self, tid: u32, at: Moment, program: Option<Program>) {
         let Some(waiting) = self.waiting.remove(&tid) else {
             return;
@@ -256,8 +254,8 @@ impl Details {
         self.made.keep(at, detail, MAX, &mut self.stacks);
     }
 
-    /// The descriptor that was made at that moment was closed by who made it. Copies of it may be
-    /// there for a while yet.
+    /// Records that the descriptor opened at that moment was closed by its opener. Copies of it may
+    /// still be open.
     pub fn made_was_closed(&mut self, made: Moment) {
         if self.made.get(made).is_none() {
             return;
@@ -270,14 +268,14 @@ impl Details {
         }
     }
 
-    /// The thread has closed a descriptor, at that moment.
+    /// Attaches the thread's detail to the close at that moment.
     pub fn closed(&mut self, tid: u32, at: Moment) {
         let Some(waiting) = self.waiting.remove(&tid) else {
             return;
         };
         let stack = self.take_stack(tid, waiting.by_frame_pointers, at);
         if !stack.is_empty() {
-            // A path is of an open that failed.
+            // A path belongs to an open that failed.
             let detail = Detail {
                 stack,
                 ..Detail::default()
@@ -286,7 +284,7 @@ impl Details {
         }
     }
 
-    /// The thread has ended: the last of its process, or one of several.
+    /// Drops the detail of a thread that has ended. `is_last`: so has its process.
     pub fn ended(&mut self, tid: u32, tgid: u32, is_last: bool) {
         self.waiting.remove(&tid);
         self.raw.remove(&tid);
@@ -295,41 +293,41 @@ impl Details {
         }
     }
 
-    /// The process runs another program.
+    /// Drops what is cached for a process that runs another program.
     pub fn execed(&mut self, tgid: u32) {
         if let Some(unwind) = &mut self.unwind {
             unwind.forget(tgid);
         }
     }
 
-    /// Gives back what is only kept to be fast. To be called once a second or so.
+    /// Frees caches. To be called about once a second.
     pub fn rest(&mut self, now: Moment) {
         if let Some(unwind) = &mut self.unwind {
             unwind.rest(now);
         }
     }
 
-    /// Whether the thread has told where it is, and not yet what it does.
+    /// Returns whether the thread has sent detail whose event is still to come.
     #[must_use]
     pub fn is_waiting(&self, tid: u32) -> bool {
         self.waiting.contains_key(&tid)
     }
 
-    /// What is known of the descriptor that was made at that moment.
+    /// Returns the detail of the descriptor opened at that moment.
     #[must_use]
     pub fn of(&self, made: Moment) -> Option<&Detail> {
         self.made.get(made)
     }
 
-    /// What is known of the close at that moment: where the thread was, and nothing else. Where another
-    /// descriptor was made in the place of the one that was closed, as by dup2, that is where it was.
+    /// Returns the detail of the close at that moment. If another descriptor replaced the closed
+    /// one, as with dup2, that is the detail of its opening.
     #[must_use]
     pub fn of_close(&self, closed: Moment) -> Option<&Detail> {
         let of_close = self.closed.get(closed);
         of_close.or_else(|| self.of(closed))
     }
 
-    /// Stacks that are kept.
+    /// Returns the number of distinct stacks.
     #[must_use]
     pub fn stacks(&self) -> usize {
         self.stacks.len()
@@ -337,14 +335,14 @@ impl Details {
 
     fn waiting(&mut self, tid: u32) -> &mut Waiting {
         if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&tid) {
-            // Calls that failed leave theirs; those that are under way lose it.
+            // Failed calls never take theirs; pending calls lose it.
             self.waiting.clear();
             self.raw.clear();
         }
         self.waiting.entry(tid).or_default()
     }
 
-    /// The stack that the thread has told, unwound; what that took is given back.
+    /// Takes the thread's stack, unwound, and frees the raw one.
     fn take_stack(&mut self, tid: u32, by_frame_pointers: Vec<u64>, now: Moment) -> Arc<[u64]> {
         let frames = match (self.raw.remove(&tid), &mut self.unwind) {
             (Some(raw), Some(unwind)) => unwind.frames(&raw, now),
@@ -370,12 +368,12 @@ impl Kept {
         detail.as_ref()
     }
 
-    /// Where it is, or would be.
+    /// Returns its position, or where to insert it.
     fn place(&self, at: Moment) -> Result<usize, usize> {
         self.oldest_first.binary_search_by_key(&at, |&(at, _)| at)
     }
 
-    /// Keeps no more than `most`, and forgets the stacks of the others.
+    /// Adds an entry and drops the oldest ones above `most`, with their stacks.
     fn keep(
         &mut self,
         at: Moment,
@@ -408,8 +406,7 @@ impl Kept {
         detail
     }
 
-    /// Where the list would have to grow, the places of those that went are taken first, if they are worth
-    /// going through all of it.
+    /// Removes the gaps before the queue would grow, if there are enough to make that worthwhile.
     fn make_room(&mut self) {
         let (places, room) = (self.oldest_first.len(), self.oldest_first.capacity());
         if places == room && places - self.count > places / 8 {
@@ -418,10 +415,10 @@ impl Kept {
     }
 }
 
-/// Forgets the stack with the last that is of it.
+/// Drops the stack of a removed entry, if no other entry has it.
 fn forget(detail: Option<Detail>, stacks: &mut FxHashSet<Arc<[u64]>>) {
     if let Some(detail) = detail
-        // It, and the set.
+        // One reference each in the entry and the set.
         && Arc::strong_count(&detail.stack) <= 2
     {
         stacks.remove(&detail.stack);

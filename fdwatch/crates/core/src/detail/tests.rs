@@ -1,4 +1,4 @@
-//! What is kept of the way in which descriptors were made and closed, and for how long.
+//! What detail is kept, and for how long.
 
 use fdwatch_common::{Header, Kind, MAX_FRAMES, MAX_PATH};
 use proptest::prelude::*;
@@ -51,7 +51,7 @@ fn piece(tid: u32, address: u64, byte: u8) -> StackPiece {
     }
 }
 
-/// Takes the words that the stack begins with for its frames.
+/// Treats the first words of the stack as its frames.
 #[derive(Debug)]
 struct Words;
 
@@ -75,7 +75,7 @@ fn a_stack_is_put_together_of_its_pieces_and_unwound() {
     details.stack(&stack(1, &[10]));
     details.registers(&registers(1, 0x7010));
     details.piece(&piece(1, 0x7000, 1));
-    // Of another thread, and then one that is not the next.
+    // A piece of another thread, and one out of order.
     details.piece(&piece(2, 0x7800, 9));
     details.piece(&piece(1, 0x8800, 9));
     details.piece(&piece(1, 0x7800, 2));
@@ -204,15 +204,15 @@ fn threads_that_never_make_anything_take_no_more_room_than_there_is() {
 }
 
 proptest! {
-    /// In whatever order it comes and goes: what is kept is that of the latest moments, and there is no
-    /// more room taken than that needs.
+    /// Entries come and go in any order: the latest are kept, and take no more memory than they
+    /// need.
     #[test]
     fn what_is_kept_is_what_a_map_would_have(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
         const FEW: usize = 8;
         let (mut kept, mut stacks) = (Kept::default(), FxHashSet::default());
         let mut map = std::collections::BTreeMap::new();
         for (number, (is_kept, at)) in steps.into_iter().enumerate() {
-            // Mostly later and later.
+            // Mostly in order.
             let at = Moment(number as u64 + at);
             if is_kept {
                 while map.len() >= FEW {

@@ -1,5 +1,5 @@
-//! Findings that are no duplicates of one table: files that were rotated under who has them, that
-//! several processes write, and descriptors that were closed twice.
+//! Diagnoses findings other than duplicates: files that were rotated while open, files that several
+//! processes write, and double closes.
 
 use super::{
     Cause, ClosedAgain, Context, Descriptor, FdHistory, FileInfo, Finding, Name, Other,
@@ -10,8 +10,8 @@ use crate::{
     model::{Access, FileType, Identity, Lineage, Model, Provenance},
 };
 
-/// The finding that a rotated file is: about what was rotated, and beside it what is at its path
-/// now. `context` is about the first, `new` is the path of the second.
+/// Diagnoses a rotation. `context` is about the rotated file; `new` is the path of the file in its
+/// place, whose descriptors are listed as well.
 #[must_use]
 pub fn diagnose_rotation(
     rotation: &Rotation<'_>,
@@ -61,9 +61,9 @@ pub fn diagnose_rotation(
     }
 }
 
-/// The finding that a file is that several processes write; `are_related` tells whether two of them,
-/// with descriptions of their own, belong to one service. `processes` is about the writers, in their
-/// order; none of one that cannot be found. Only of what is found: what is gone is told as it was.
+/// Diagnoses a file that several processes write. `are_related` is whether two writers with
+/// descriptions of their own belong to the same service. `processes` are the writers in order; none
+/// for a process that could not be read. Returns none if no writer is left.
 #[must_use]
 pub fn diagnose_shared(
     shared: &SharedFile<'_>,
@@ -114,8 +114,8 @@ pub fn diagnose_shared(
     })
 }
 
-/// The finding that a double close is, in `process`; `is_elsewhere` tells whether the code that closed
-/// it first is known to be other than what closed it again.
+/// Diagnoses a double close in `process`. `is_elsewhere` is whether different code is known to have
+/// closed the descriptor first.
 #[must_use]
 pub fn diagnose_double_close(
     double: &DoubleClose,

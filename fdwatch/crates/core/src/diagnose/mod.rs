@@ -1,7 +1,6 @@
-//! Says what a duplicate is: its cause, how much it matters, and what to do about it.
+//! Diagnoses duplicates and leaks: cause, severity, and what to do.
 //!
-//! Pure: what there is to know beyond the tables, such as a file's path, is handed in. How a
-//! finding is shown is not known here.
+//! Pure: facts from outside the tables, such as a file's path, are passed in.
 
 mod advice;
 mod cause;
@@ -32,21 +31,21 @@ pub use self::{
     story::{Sentence, Sharer, numbers, story},
 };
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Severity {
-    /// Readers only, or one description.
+    /// Only readers, or a single description.
     Info,
-    /// Two descriptions and a writer among them, or a deleted file that takes space.
+    /// Several descriptions with a writer among them, or a deleted file that occupies space.
     #[default]
     Warning,
-    /// It grows, and the process is about to run out of descriptors.
+    /// The process is about to run out of descriptors.
     Critical,
 }
 
 impl Severity {
-    /// The name users see.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,52 +56,52 @@ impl Severity {
     }
 }
 
-/// The process a finding is about.
+/// The process of a finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessInfo {
     /// Its number.
     pub pid: u32,
     /// When it was started: nanoseconds since boot; 0 if unknown.
     pub start_time: u64,
-    /// The process it is a child of; 0 if unknown.
+    /// Its parent; 0 if unknown.
     pub ppid: u32,
     /// Its name: bytes of its own choice.
     pub comm: Vec<u8>,
-    /// The program it runs, if that could be read.
+    /// Path of its executable, if readable.
     pub exe: Option<Vec<u8>>,
-    /// What it was started with, if that could be read.
+    /// Its command line, if readable.
     pub cmdline: Option<Vec<Vec<u8>>>,
-    /// How many descriptors it may have (`RLIMIT_NOFILE`, soft), if that could be read.
+    /// Its limit of open descriptors (soft `RLIMIT_NOFILE`), if readable.
     pub fd_limit: Option<u64>,
-    /// Its real user, if that could be read.
+    /// Its real user ID, if readable.
     pub uid: Option<u32>,
-    /// The path of its control group, if that could be read.
+    /// The path of its cgroup, if readable.
     pub cgroup: Option<String>,
-    /// What that tells.
+    /// The workload that the cgroup identifies.
     pub workload: Workload,
-    /// Its root directory as fdwatch sees it, if that is another than fdwatch's own.
+    /// Its root directory as seen by fdwatch, if it differs from fdwatch's own.
     pub root: Option<Vec<u8>>,
-    /// It has mounts of its own, as in a container.
+    /// Whether it has its own mount namespace, as in a container.
     pub has_own_mounts: bool,
-    /// Its name as a supervisord's: group and process.
+    /// Its group and process name in the configuration of supervisord.
     pub supervisor: Option<(String, String)>,
 }
 
-/// A file's name, as the kernel shows it for a descriptor.
+/// The name of a file as the kernel shows it for a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Its path, or what is shown instead.
+    /// Its path, or the kernel's name for it.
     pub path: Vec<u8>,
-    /// Whether that path does not lead to it any more.
+    /// Whether the file is no longer at that path.
     pub deleted: bool,
-    /// The space the file takes, if it was deleted: bytes.
+    /// The space a deleted file occupies, in bytes.
     pub pinned: Option<u64>,
 }
 
-/// The file a finding is about.
+/// The file of a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileInfo {
-    /// Its path, or what the kernel shows instead; none if that could not be read.
+    /// Its path, or the kernel's name for it; none if it could not be read.
     pub path: Option<Vec<u8>>,
     /// The device, in the kernel's encoding.
     pub dev: u32,
@@ -110,19 +109,18 @@ pub struct FileInfo {
     pub ino: u64,
     /// The type.
     pub file_type: FileType,
-    /// It has no name any more.
+    /// Whether it has no name any more.
     pub deleted: bool,
-    /// The space it takes for as long as it is held, in bytes, if it has no name and that is known.
+    /// The space a deleted file occupies while it is open, in bytes, if known.
     pub pinned: Option<u64>,
-    /// Its path as the process sees it, if that is another.
+    /// Its path as seen by the process, if different.
     pub process_path: Option<Vec<u8>>,
-    /// A path by which it is found from the host for as long as the process is there, if `path` does not
-    /// lead to it there.
+    /// A path by which the host reaches it while the process is running, if `path` does not.
     pub host_path: Option<Vec<u8>>,
 }
 
 impl FileInfo {
-    /// A file that has a name, as everyone sees it.
+    /// Creates a file that has a name and looks the same to everyone.
     #[must_use]
     pub fn new(path: Option<Vec<u8>>, dev: u32, ino: u64, file_type: FileType) -> Self {
         Self {
@@ -137,9 +135,8 @@ impl FileInfo {
         }
     }
 
-    /// Adds the paths by which others see it than fdwatch. The kernel shows a path up to the root of
-    /// whoever asks, or where that is not on the way, as in other mounts, up to theirs (`d_path`,
-    /// fs/d_path.c).
+    /// Sets the paths by which others see it. The kernel shows a path relative to the reader's
+    /// root, or, in another mount namespace, relative to that one's root (`d_path`, fs/d_path.c).
     fn add_views(&mut self, process: &ProcessInfo) {
         let Some(path) = self.path.as_deref().filter(|path| path.starts_with(b"/")) else {
             return;
@@ -162,103 +159,103 @@ impl FileInfo {
 pub struct Descriptor {
     /// Its number.
     pub fd: u32,
-    /// How it may be used.
+    /// The access mode.
     pub access: Access,
-    /// Whether what it writes goes to the end.
+    /// Whether writes append.
     pub append: bool,
-    /// Whether it closes on exec.
+    /// Whether close-on-exec is set.
     pub cloexec: bool,
-    /// Its open file description, as an address of the kernel: not to be shown.
+    /// Kernel address of its description; not for display.
     pub description: u64,
-    /// How it came to be.
+    /// How it came into the table.
     pub origin: &'static str,
-    /// When it was made, if that was seen.
+    /// When it was opened, if that was seen.
     pub opened: Option<Moment>,
-    /// The thread that made it, if that was seen.
+    /// The thread that opened it, if that was seen.
     pub tid: Option<u32>,
-    /// Whether the program that runs now is the one that made it, as far as is known.
+    /// Whether the process still runs the program that opened it, as far as known.
     pub is_of_program: bool,
-    /// The path it was asked for by, if detail was wanted.
+    /// The requested path, from detail.
     pub asked_path: Option<Vec<u8>>,
-    /// Where in the program it was made, if detail was wanted: from the inside out.
+    /// The stack where it was opened, from detail; innermost first.
     pub stack: Vec<Frame>,
-    /// Its way to the process, if that did not make it itself, or runs another program since.
+    /// Its way to the process, if another process or program opened it.
     pub chain: Vec<Link>,
-    /// What the thread that made it had made shortly before.
+    /// Descriptors that the same thread opened shortly before.
     pub around: Vec<NearbyOpen>,
-    /// What it is for, if it is a supervisord's and its configuration tells.
+    /// Its role according to the configuration of supervisord.
     pub role: Option<String>,
-    /// When it was closed, and was no longer part of it.
+    /// When it was closed.
     pub closed: Option<Moment>,
-    /// The thread that closed it, if that was noted.
+    /// The thread that closed it, if known.
     pub closed_by: Option<u32>,
-    /// Whether the program that runs now is the one that closed it, as far as is known.
+    /// Whether the process still runs the program that closed it, as far as known.
     pub is_closed_by_program: bool,
-    /// Where in the program it was closed, if detail was wanted: from the inside out.
+    /// The stack where it was closed, from detail; innermost first.
     pub closed_stack: Vec<Frame>,
     /// What it refers to, if that is not the finding's file.
     pub other_file: Option<Box<FileInfo>>,
 }
 
-/// A process's descriptors.
+/// The descriptors of a process.
 #[derive(Clone, Debug)]
 pub struct TableReport {
     /// The process.
     pub process: ProcessInfo,
-    /// Its descriptors, in order, and what each refers to.
+    /// Its descriptors in order, with their files.
     pub fds: Vec<(Descriptor, FileInfo)>,
 }
 
 /// Another process that writes the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Other {
-    /// That.
+    /// The process.
     pub process: ProcessInfo,
-    /// By this descriptor.
+    /// Its descriptor.
     pub fd: Descriptor,
 }
 
 /// A close of a number that was not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedAgain {
-    /// When.
+    /// When it was closed.
     pub at: Moment,
-    /// The thread.
+    /// The closing thread.
     pub tid: u32,
-    /// Where in the program: from the inside out.
+    /// The stack, innermost first.
     pub stack: Vec<Frame>,
 }
 
-/// What the thread that made a descriptor had made shortly before it.
+/// A descriptor that the same thread opened shortly before another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NearbyOpen {
     /// Its number.
     pub fd: u32,
-    /// How it came to be.
+    /// The call that opened it.
     pub origin: &'static str,
-    /// What it is.
+    /// The type of its file.
     pub file_type: FileType,
-    /// It is a connection that was accepted.
+    /// Whether it is an accepted connection.
     pub is_connection: bool,
     /// How long before, in nanoseconds.
     pub before: u64,
-    /// When it was closed, if it is.
+    /// When it was closed, if it was.
     pub closed: Option<Moment>,
 }
 
-/// The table a descriptor is or was in, as far as its way there goes.
+/// How a descriptor came to its process.
 #[derive(Clone, Copy, Debug)]
 pub struct FdHistory<'a> {
-    /// How it came to be in its table.
+    /// How it came into its table.
     pub provenance: Provenance,
-    /// The way of the table.
+    /// The lineage of the table.
     pub lineage: &'a Lineage,
-    /// Who has the table.
+    /// The process that has the table.
     pub process: &'a ProcessInfo,
 }
 
 impl Descriptor {
-    /// The descriptor `fd`.
+    /// Creates the descriptor `fd` with this entry.
     #[must_use]
     pub fn new(fd: u32, slot: &FdEntry, way: FdHistory<'_>) -> Self {
         let provenance = way.provenance;
@@ -286,7 +283,7 @@ impl Descriptor {
         }
     }
 
-    /// One of a table.
+    /// Creates a descriptor of a table.
     #[must_use]
     pub fn of(table: &Table, fd: u32, slot: &FdEntry, process: &ProcessInfo) -> Self {
         let way = FdHistory {
@@ -310,7 +307,7 @@ impl Descriptor {
         }
     }
 
-    /// Adds what was around it.
+    /// Adds its recent opens.
     fn add_around(&mut self, around: &[RecentOpen]) {
         let own = around
             .iter()
@@ -325,8 +322,8 @@ impl Descriptor {
         }));
     }
 
-    /// The connection it was made for by all that was seen, and outlives: accepted by the same thread
-    /// just before, and closed while it is not.
+    /// Returns the connection it was apparently opened for, if it is still open although the
+    /// connection was closed: accepted just before by the same thread, and closed since.
     #[must_use]
     pub fn outlives(&self) -> Option<&NearbyOpen> {
         let mut connections = self.around.iter().filter(|near| near.is_connection);
@@ -336,43 +333,43 @@ impl Descriptor {
     }
 }
 
-/// A duplicate worth telling.
+/// A problem to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Number of it, to know it again by.
+    /// Its ID.
     pub id: u64,
-    /// What happened.
+    /// What happened to it.
     pub change: Change,
     /// The process.
     pub process: ProcessInfo,
     /// The file.
     pub file: FileInfo,
-    /// The descriptors that are held now, in order.
+    /// The open descriptors, in order.
     pub fds: Vec<Descriptor>,
-    /// Those that were closed since it was last told, in the order they were.
+    /// Descriptors closed since the last report, in order of closing.
     pub closed: Vec<Descriptor>,
-    /// How many more were closed, of which nothing is known.
+    /// Number of further closed descriptors.
     pub more_closed: u32,
-    /// How long it lived, in nanoseconds, if it is gone.
+    /// How long it existed, in nanoseconds, if it is gone.
     pub lifetime: Option<u64>,
-    /// How often it came since it was last told.
+    /// How often it appeared since the last report.
     pub times: u32,
-    /// Why it is.
+    /// Its cause.
     pub cause: Cause,
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
     /// What to do about it.
     pub advice: &'static str,
-    /// Other processes that write the file, each through a description of its own.
+    /// Other processes that write the file through descriptions of their own.
     pub others: Vec<Other>,
-    /// The second close of what was closed already.
+    /// The second close, of a double close.
     pub closed_again: Option<ClosedAgain>,
-    /// Whose log the file is, if it is a supervisord's and its configuration tells.
+    /// Processes whose log the file is, according to the configuration of supervisord.
     pub shared_by: Vec<String>,
 }
 
 impl Finding {
-    /// Why a process's file is told, and nothing more than that: no descriptor, and no advice.
+    /// Creates a finding without descriptors and advice.
     #[must_use]
     pub fn new(
         id: u64,
@@ -402,24 +399,24 @@ impl Finding {
     }
 }
 
-/// What is known of a duplicate beyond the tables.
+/// Facts about a duplicate from outside the tables.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The process.
     pub process: ProcessInfo,
-    /// What the kernel calls the file.
+    /// The kernel's name for the file.
     pub name: Option<Name>,
-    /// Whether the path leads to another file now.
+    /// Whether another file is at the path now.
     pub replaced: bool,
-    /// Descriptors that the process's parent has under the same number, as the same description: where
-    /// it was not seen how they came, they came from there.
+    /// Descriptors that the parent has under the same number and with the same description. Those
+    /// of unknown provenance are attributed to it.
     pub from_parent: Vec<u32>,
-    /// Whether the process's parent is there and holds the same file twice: then the duplicate is the
-    /// parent's, unless the process runs another program, or has added to it.
+    /// Whether the parent has the file open more than once as well. Then the duplicate is the
+    /// parent's, unless the process runs another program or has added to it.
     pub parent_holds_it: bool,
 }
 
-/// The finding that a duplicate is.
+/// Diagnoses a duplicate.
 #[must_use]
 pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     let table = duplicate.table;
@@ -456,7 +453,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     let mut file = FileInfo {
         process_path: None,
         host_path: None,
-        // What never had a name is not deleted.
+        // A file that never had a name is not deleted.
         deleted: unlinked && !nameless,
         pinned: context
             .name
@@ -534,17 +531,18 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     }
 }
 
-/// Whether a path is what the kernel shows for memory that is shared as a file: memfd_create and
-/// System V's, mm/shmem.c and ipc/shm.c.
+/// Returns whether a path is the kernel's name for shared memory: of memfd_create (mm/shmem.c) or
+/// System V (ipc/shm.c).
 #[must_use]
 pub fn is_memory(path: &[u8]) -> bool {
     path.starts_with(b"/memfd:") || path.starts_with(b"/SYSV")
 }
 
-/// Space that a reader of a rotated file may hold without that being worth a warning: bytes.
+/// Space of a rotated file that warrants a warning even for readers: bytes.
 const MUCH: u64 = 1 << 20;
 
-/// And anyone of a file that is deleted, as files are that only their program is to know.
+/// Space of any other deleted file that warrants a warning, as programs delete their private files:
+/// bytes.
 const VERY_MUCH: u64 = 1 << 30;
 
 fn severity(

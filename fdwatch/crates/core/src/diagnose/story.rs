@@ -1,5 +1,4 @@
-//! The story of a file in a process: what happened to its descriptors, in order. Facts that were seen,
-//! each a sentence; what was not seen is said to be so.
+//! The story of a finding: what happened to its descriptors, in order, one sentence each.
 
 use super::{Descriptor, Finding, Link};
 use crate::{
@@ -7,33 +6,33 @@ use crate::{
     model::{Access, Moment},
 };
 
-/// Something that happened.
+/// An event in the story.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
-    /// When; none if it was before anything could be seen.
+    /// When; none if it happened before fdwatch saw events.
     pub at: Option<Moment>,
-    /// What. Names in it are as they were, unescaped.
+    /// What happened. Contains unescaped names.
     pub text: Vec<u8>,
-    /// Where in the program: from the inside out.
+    /// The stack, innermost first.
     pub stack: Vec<Frame>,
 }
 
-/// A descriptor of another process on the same description.
+/// A descriptor of another process with the same description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sharer {
-    /// Its number here.
+    /// The descriptor of the finding.
     pub fd: u32,
     /// The other process.
     pub pid: u32,
-    /// The name of that.
+    /// Its name.
     pub comm: Vec<u8>,
-    /// Its number there.
+    /// Its descriptor.
     pub their_fd: u32,
-    /// That is the process's parent.
+    /// Whether it is the parent of the finding's process.
     pub is_parent: bool,
 }
 
-/// What happened to the descriptors of `finding`, in order.
+/// Returns what happened to the descriptors of `finding`, in order.
 #[must_use]
 pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
     let mut story = Vec::new();
@@ -56,20 +55,20 @@ pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
         };
         story.push((None, again));
     }
-    // What was before is first; of what was at once, the order is that of the making.
+    // The sort is stable: sentences of the same moment stay in order of descriptors.
     story.sort_by_key(|(_, sentence)| sentence.at);
     story.dedup();
     fold(story)
 }
 
-/// A sentence, and where it is that a descriptor came, its number: the text begins with that.
+/// A sentence; if it is about the opening of a descriptor, with the number that its text begins
+/// with.
 type Told = (Option<u32>, Sentence);
 
-/// So many descriptors that came in the same way, one after the other, are told of each by itself.
+/// Number of similar sentences in a row that are not folded.
 const MAX_ALIKE: usize = 3;
 
-/// A leak is one sentence many times: the first is told, and then which others came in the same way, by
-/// when.
+/// Folds similar sentences, of which a leak has many, into the first and a list of the others.
 fn fold(story: Vec<Told>) -> Vec<Sentence> {
     let mut folded = Vec::new();
     for alike in story.chunk_by(are_alike) {
@@ -90,7 +89,7 @@ fn fold(story: Vec<Told>) -> Vec<Sentence> {
     folded
 }
 
-/// They tell the same of two numbers.
+/// Returns whether two sentences differ only in the descriptor and the time.
 fn are_alike((one, first): &Told, (other, second): &Told) -> bool {
     let (Some(one), Some(other)) = (one, other) else {
         return false;
@@ -104,10 +103,10 @@ fn are_alike((one, first): &Told, (other, second): &Told) -> bool {
         && first.stack == second.stack
 }
 
-/// Pieces of a list of numbers that are told.
+/// Maximum number of items in a list of descriptors.
 const MAX_PIECES: usize = 16;
 
-/// Numbers of descriptors, four and more in a row as the first and the last: `3, 4, 7-131`.
+/// Lists descriptors, with ranges for four and more in a row: `3, 4, 7-131`.
 #[must_use]
 pub fn numbers(fds: &[u32]) -> String {
     let mut fds = fds.to_vec();

@@ -1,9 +1,9 @@
-//! Cause and severity, by what is held.
+//! Cause and severity of duplicates.
 
 use super::*;
 use crate::simulated_host::{Host, O_APPEND, O_WRONLY};
 
-/// What is found, as cause and severity.
+/// Cause and severity of each finding, by process.
 fn found(host: &mut Host, context: &Context) -> Vec<(u32, Cause, Severity)> {
     let mut found = Vec::new();
     host.pass(2_000_000_000);
@@ -103,7 +103,7 @@ fn the_way_of_a_descriptor_is_told_from_its_making_on() {
         let chain = |fd: &Descriptor| fd.chain.iter().map(|link| (link.how, link.pid)).collect();
         chains.extend(finding.fds.iter().map(chain));
     });
-    // The process itself is not known here.
+    // The context does not name the process.
     let inherited: Vec<(&str, u32)> = vec![("openat", 1), ("fork", 2), ("fork", 3), ("exec", 0)];
     assert_eq!(chains, [inherited, Vec::new()]);
 }
