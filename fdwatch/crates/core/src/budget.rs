@@ -236,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_it_is_let_be() {
+    fn use_within_budget_sheds_nothing() {
         let mut budget = Budget::new(1.0);
         assert_eq!(steps(&mut budget, 100, &mut 0.3, 0.009, 1000), []);
     }
 
     #[test]
-    fn a_moment_of_work_is_let_be() {
+    fn short_burst_sheds_nothing() {
         let mut budget = Budget::new(1.0);
         let mut used = 0.0;
         assert_eq!(steps(&mut budget, 100, &mut used, 0.001, 10), []);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_it_is_shed_in_order_and_taken_up_again() {
+    fn excess_sheds_in_order_and_resumes() {
         let mut budget = Budget::new(1.0);
         let mut used = 0.0;
         assert_eq!(
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_up_too_soon_waits_for_longer() {
+    fn early_resume_doubles_next_wait() {
         let mut budget = Budget::new(1.0);
         let mut used = 0.0;
         let mut waits = Vec::new();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn as_few_are_shed_as_are_needed() {
+    fn busiest_selects_as_few_as_suffice() {
         let mut budget = Budget::new(1.0);
         steps(&mut budget, 100, &mut 0.0, 0.02, 5);
         // Use is twice the budget, so about two thirds are shed.

@@ -34,17 +34,17 @@ struct Observers<'a> {
 }
 
 impl Observer for Observers<'_> {
-    fn born(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, replaced: Option<&FdEntry>) {
-        self.duplicates.born(table, fd, slot, replaced);
+    fn opened(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, replaced: Option<&FdEntry>) {
+        self.duplicates.opened(table, fd, entry, replaced);
         if let Some(leaks) = &mut self.leaks {
-            leaks.born(table, fd, slot, replaced);
+            leaks.opened(table, fd, entry, replaced);
         }
     }
 
-    fn died(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, at: Moment) {
-        self.duplicates.died(table, fd, slot, at);
+    fn closed(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, at: Moment) {
+        self.duplicates.closed(table, fd, entry, at);
         if let Some(leaks) = &mut self.leaks {
-            leaks.died(table, fd, slot, at);
+            leaks.closed(table, fd, entry, at);
         }
     }
 
@@ -62,14 +62,14 @@ impl Observer for Observers<'_> {
         }
     }
 
-    fn unlinked(&mut self, table: &Table, fd: u32, slot: &FdEntry) {
-        self.duplicates.unlinked(table, fd, slot);
+    fn unlinked(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+        self.duplicates.unlinked(table, fd, entry);
     }
 
-    fn gone(&mut self, table: &Table, at: Moment) {
-        self.duplicates.gone(table, at);
+    fn table_dropped(&mut self, table: &Table, at: Moment) {
+        self.duplicates.table_dropped(table, at);
         if let Some(leaks) = &mut self.leaks {
-            leaks.gone(table, at);
+            leaks.table_dropped(table, at);
         }
     }
 }
@@ -144,11 +144,11 @@ impl Engine {
             _ if !self.details.is_any_waiting() => {}
             Event::FdOpen(birth) => {
                 let table = self.model.table(birth.table);
-                let slot = table.and_then(|table| table.get(birth.header.fd));
-                if let Some(slot) = slot {
+                let entry = table.and_then(|table| table.get(birth.header.fd));
+                if let Some(entry) = entry {
                     let leaks = self.leaks.as_ref();
                     let program = leaks.and_then(|leaks| leaks.program_of(birth.header.tgid));
-                    self.details.made(birth.header.tid, slot.born, program);
+                    self.details.made(birth.header.tid, entry.born, program);
                 }
             }
             Event::FdClose(death) => {
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn time_may_come_to_its_end() {
+    fn last_moment_is_accepted() {
         let mut engine = engine();
         engine.record(birth(0).as_bytes(), LATEST);
         engine.record(birth(1).as_bytes(), LATEST);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bitmap_may_begin_at_the_last_number() {
+    fn bitmap_may_start_at_last_number() {
         let mut engine = engine();
         engine.record(birth(LAST - 1).as_bytes(), Moment(1));
         let bits = TableBits {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audit_may_come_to_the_last_number() {
+    fn audit_may_reach_last_number() {
         let mut engine = engine();
         engine.record(birth(0).as_bytes(), Moment(1));
         let task = SnapshotTask {

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_towards_the_limit_is_critical_and_ends() {
+    fn growth_near_limit_is_critical_and_ends() {
         let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
         let events = opens(
             &mut host,
@@ -323,14 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_comes_at_once_is_no_trend() {
+    fn sudden_jump_is_no_trend() {
         let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
         let counts = [70, 500, 0, 0, 0, 20, 0, 0, 0, 0, 10, 0];
         assert_eq!(opens(&mut host, &mut growth, &mut next, &counts), []);
     }
 
     #[test]
-    fn what_is_slow_is_told_when_it_goes_on_for_long() {
+    fn slow_growth_is_reported_when_steady() {
         let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
         let counts = [[70].as_slice(), &[0, 0, 0, 6].repeat(STRETCHES + 1)].concat();
         let events = opens(&mut host, &mut growth, &mut next, &counts);

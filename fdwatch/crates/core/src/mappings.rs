@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_keeps_its_own_when_another_is_run() {
+    fn programs_keep_mappings_after_exec() {
         let mut mappings = Mappings::default();
         mappings.apply(Change::Execed { tgid: 1 });
         mappings.apply(mapped(1, 0x1000, "sh"));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_mapped_last_is_what_is_there() {
+    fn latest_mapping_wins() {
         let mut mappings = Mappings::default();
         mappings.apply(mapped(1, 0x1000, "old"));
         mappings.apply(mapped(1, 0x1000, "new"));

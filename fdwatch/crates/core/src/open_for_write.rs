@@ -51,22 +51,22 @@ pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> Found {
     tables.sort_unstable_by_key(|&(tgid, table)| (tgid, table.address()));
     let mut places: FxHashMap<(u32, u32, u64), usize> = FxHashMap::default();
     for (tgid, table) in tables {
-        for (fd, slot) in table.iter() {
-            if !slot.access().writes()
-                || !devices.contains(&{ slot.dev })
-                || slot.file_type() != FileType::Regular
+        for (fd, entry) in table.iter() {
+            if !entry.access().writes()
+                || !devices.contains(&{ entry.dev })
+                || entry.file_type() != FileType::Regular
             {
                 continue;
             }
-            let file = (tgid, slot.dev, slot.ino);
+            let file = (tgid, entry.dev, entry.ino);
             if let Some(&place) = places.get(&file) {
                 found.open[place].fds += 1;
             } else if found.open.len() < most {
                 places.insert(file, found.open.len());
                 let process = model.process(tgid);
                 found.open.push(Open {
-                    dev: slot.dev,
-                    ino: slot.ino,
+                    dev: entry.dev,
+                    ino: entry.ino,
                     tgid,
                     start_time: process.map_or(0, |process| process.start_time),
                     comm: process.map_or([0; COMM_LEN], |process| process.comm),
@@ -95,7 +95,7 @@ mod tests {
     use crate::simulated_host::{Host, LOG, O_WRONLY};
 
     #[test]
-    fn only_what_may_be_written_on_these_devices_is_found() {
+    fn finds_writable_files_on_given_devices() {
         let mut host = Host::new();
         host.open(7, 3, 103, O_WRONLY);
         host.open(7, 4, 104, O_WRONLY);

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_told_otherwise_than_none_and_several() {
+    fn nouns_are_singular_only_for_one() {
         assert_eq!(counted(0_usize, "process"), "0 processes");
         assert_eq!(counted(1_u64, "process"), "1 process");
         assert_eq!(counted(2_u32, "deleted file"), "2 deleted files");

@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_is_read_back() {
+    fn recording_round_trips() {
         let bytes = recording();
         let mut player = Player::new(bytes.as_slice()).unwrap();
         assert_eq!(*player.preamble(), preamble());
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_cut_off_says_so_wherever_it_is() {
+    fn truncated_recording_is_rejected() {
         let bytes = recording();
         for len in 0..bytes.len() {
             match play(&bytes[..len]).unwrap_err() {
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_is_noticed() {
+    fn every_changed_bit_is_detected() {
         let bytes = recording();
         // The preamble has no checksum.
         for at in (0..16).chain(PREAMBLE..bytes.len()) {
@@ -459,7 +459,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_an_error_or_a_recording(
+        fn arbitrary_bytes_never_panic(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
             begin in any::<bool>(),
         ) {

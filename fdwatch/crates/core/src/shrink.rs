@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_burst_needed_is_given_back_and_what_is_there_stays() {
+    fn shrinking_frees_excess_and_keeps_elements() {
         let mut map: HashMap<u32, u32> = (0..100_000).map(|it| (it, it)).collect();
         of_map(&mut map);
         assert!(map.capacity() >= 100_000, "it is needed");

@@ -171,18 +171,18 @@ impl Tracer {
                 let asked = self.paths.remove(&header.tid);
                 let table = model.table(birth.table);
                 // Another thread may have closed it already.
-                let Some(slot) = table.and_then(|table| table.get(header.fd)) else {
+                let Some(entry) = table.and_then(|table| table.get(header.fd)) else {
                     return;
                 };
                 What::Made {
                     call: call_name(header.call),
                     fd: header.fd,
-                    access: slot.access(),
-                    append: slot.appends(),
+                    access: entry.access(),
+                    append: entry.appends(),
                     cloexec: header.flags & CLOEXEC != 0,
-                    file_type: slot.file_type(),
+                    file_type: entry.file_type(),
                     asked: asked.filter(|(path, _)| !path.is_empty()),
-                    file: slot.file,
+                    file: entry.file,
                 }
             }
             Event::FdClose(death) => What::Closed {
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn children_are_traced_if_that_is_wanted_and_others_are_not() {
+    fn children_are_traced_only_if_requested() {
         for follows in [true, false] {
             let mut model = Model::new(AnonymousDevices::default());
             let mut tracer = Tracer::new(&[1], None, follows);

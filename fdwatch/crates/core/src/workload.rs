@@ -161,7 +161,7 @@ mod tests {
     );
 
     #[test]
-    fn groups_are_known_as_they_are_made_in_the_field() {
+    fn real_cgroup_paths_are_recognized() {
         let cases: &[(String, Told<'_>)] = &[
             ("/".into(), (None, None, None)),
             ("/init.scope".into(), (Some("init.scope"), None, None)),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded() {
+    fn names_are_truncated() {
         let long = format!("/{}.service", "ü".repeat(5000));
         let unit = Workload::of(&long).unit.unwrap();
         assert_eq!(unit.chars().count(), MAX_LEN);

@@ -69,7 +69,7 @@ impl Unwind for Words {
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 #[test]
-fn a_stack_is_put_together_of_its_pieces_and_unwound() {
+fn stack_pieces_are_joined_and_unwound() {
     let mut details = Details::default();
     details.unwind_by(Box::new(Words));
     details.stack(&stack(1, &[10]));
@@ -86,7 +86,7 @@ fn a_stack_is_put_together_of_its_pieces_and_unwound() {
 }
 
 #[test]
-fn no_more_stacks_wait_than_there_is_room_for() {
+fn pending_raw_stacks_are_bounded() {
     let mut details = Details::default();
     details.unwind_by(Box::new(Words));
     for tid in 0..MAX_RAW as u32 * 3 {
@@ -102,7 +102,7 @@ fn no_more_stacks_wait_than_there_is_room_for() {
 }
 
 #[test]
-fn closes_are_known_by_their_moment_and_those_by_making_another_too() {
+fn closes_and_replacements_are_found_by_moment() {
     let mut details = Details::default();
     details.stack(&stack(1, &[10]));
     details.closed(1, Moment(5));
@@ -120,7 +120,7 @@ fn closes_are_known_by_their_moment_and_those_by_making_another_too() {
 }
 
 #[test]
-fn of_closes_the_oldest_is_forgotten_too() {
+fn oldest_close_is_dropped() {
     let mut details = Details::default();
     for at in 0..MAX_CLOSES as u64 + 10 {
         details.stack(&stack(1, &[at]));
@@ -132,7 +132,7 @@ fn of_closes_the_oldest_is_forgotten_too() {
 
 proptest! {
     #[test]
-    fn words_are_what_was_told(sp: u64, pieces in prop::collection::vec(any::<(u64, u8)>(), 0..10), at: u64) {
+    fn captured_words_are_readable(sp: u64, pieces in prop::collection::vec(any::<(u64, u8)>(), 0..10), at: u64) {
         let mut raw = RawStack::new(&registers(1, sp), Vec::new());
         for (address, byte) in pieces {
             raw.add(&piece(1, address, byte));
@@ -146,7 +146,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_thread_tells_is_of_what_it_makes_next() {
+fn detail_belongs_to_next_event_of_thread() {
     let mut details = Details::default();
     details.path(&path(1, b"log"));
     details.stack(&stack(1, &[10, 11]));
@@ -165,7 +165,7 @@ fn what_a_thread_tells_is_of_what_it_makes_next() {
 }
 
 #[test]
-fn the_oldest_is_forgotten_and_stacks_with_the_last_of_theirs() {
+fn oldest_detail_is_dropped_with_unused_stack() {
     let mut details = Details::default();
     for at in 0..MAX as u64 + 10 {
         details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
@@ -178,7 +178,7 @@ fn the_oldest_is_forgotten_and_stacks_with_the_last_of_theirs() {
 }
 
 #[test]
-fn what_is_closed_makes_room_for_what_is_open() {
+fn closed_descriptors_lose_detail_first() {
     let mut details = Details::default();
     let make = |details: &mut Details, at| {
         details.path(&path(1, b"log"));
@@ -195,7 +195,7 @@ fn what_is_closed_makes_room_for_what_is_open() {
 }
 
 #[test]
-fn threads_that_never_make_anything_take_no_more_room_than_there_is() {
+fn pending_threads_are_bounded() {
     let mut details = Details::default();
     for tid in 0..MAX_WAITING as u32 * 3 {
         details.stack(&stack(tid, &[1]));
@@ -207,7 +207,7 @@ proptest! {
     /// Entries come and go in any order: the latest are kept, and take no more memory than they
     /// need.
     #[test]
-    fn what_is_kept_is_what_a_map_would_have(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
+    fn detail_queue_matches_a_map(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
         const FEW: usize = 8;
         let (mut kept, mut stacks) = (Kept::default(), FxHashSet::default());
         let mut map = std::collections::BTreeMap::new();

@@ -50,12 +50,12 @@ pub(super) const SHARED_CONFIG: &str = "give each process a log of its own (%(pr
 
 pub(super) fn advice(
     cause: Cause,
-    slots: &[&FdEntry],
+    entries: &[&FdEntry],
     file: &FileInfo,
     outlives: bool,
 ) -> &'static str {
-    let writers = slots.iter().filter(|slot| slot.access().writes());
-    let overwriting = writers.clone().count() > 1 && writers.clone().any(|slot| !slot.appends());
+    let writers = entries.iter().filter(|entry| entry.access().writes());
+    let overwriting = writers.clone().count() > 1 && writers.clone().any(|entry| !entry.appends());
     match cause {
         Cause::Reopened if outlives => {
             "it was opened for a connection, and outlives it: close it where the connection's end is handled"

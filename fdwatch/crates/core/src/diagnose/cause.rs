@@ -64,32 +64,32 @@ impl Cause {
 /// The last of the descriptors that a program is given rather than leaked: standard error.
 const LAST_STANDARD: u32 = 2;
 
-/// The cause of a duplicate, of whose descriptors there is each the slot, how it came to its table,
+/// The cause of a duplicate, of whose descriptors there is each the entry, how it came to its table,
 /// and its number.
 ///
 /// The rules, the first that holds: some came from another process (`received`); all are one
 /// description (`duplicated`); one beyond standard error was there before the program that runs now
 /// (`exec-leak`); some came over fork (`inherited`); else it was opened again (`reopened`).
-pub(super) fn cause(slots: &[&FdEntry], provenances: &[Provenance], numbers: &[u32]) -> Cause {
-    let made = |(slot, provenance): (&&FdEntry, &Provenance)| {
-        *provenance == Provenance::Made && was_received(slot)
+pub(super) fn cause(entries: &[&FdEntry], provenances: &[Provenance], numbers: &[u32]) -> Cause {
+    let made = |(entry, provenance): (&&FdEntry, &Provenance)| {
+        *provenance == Provenance::Made && was_received(entry)
     };
     let leaked = |(provenance, fd): (&Provenance, &u32)| {
         matches!(provenance, Provenance::KeptOverExec { .. }) && *fd > LAST_STANDARD
     };
-    if slots.iter().zip(provenances).any(made) {
+    if entries.iter().zip(provenances).any(made) {
         Cause::Received
-    } else if !has_two_descriptions(slots) {
+    } else if !has_two_descriptions(entries) {
         Cause::Duplicated
     } else if provenances.iter().zip(numbers).any(leaked) {
         Cause::ExecLeak
-    } else if provenances.iter().any(|slot| slot.came_over_fork()) {
+    } else if provenances.iter().any(|entry| entry.came_over_fork()) {
         Cause::Inherited
     } else {
         Cause::Reopened
     }
 }
 
-pub(super) fn has_two_descriptions(slots: &[&FdEntry]) -> bool {
-    slots.windows(2).any(|pair| pair[0].file != pair[1].file)
+pub(super) fn has_two_descriptions(entries: &[&FdEntry]) -> bool {
+    entries.windows(2).any(|pair| pair[0].file != pair[1].file)
 }

@@ -24,9 +24,9 @@ impl Census {
             open: table.len(),
             ..Self::default()
         };
-        for (_, slot) in table.iter() {
-            *census.by_type.entry(slot.file_type().name()).or_default() += 1;
-            let origin = origin(slot, table.provenance(slot));
+        for (_, entry) in table.iter() {
+            *census.by_type.entry(entry.file_type().name()).or_default() += 1;
+            let origin = origin(entry, table.provenance(entry));
             *census.by_origin.entry(origin).or_default() += 1;
         }
         census

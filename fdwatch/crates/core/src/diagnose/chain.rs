@@ -18,14 +18,14 @@ pub struct Link {
 
 /// Returns the steps of a descriptor to `process`; none if that process opened it and still runs
 /// the same program.
-pub(super) fn chain(slot: &FdEntry, lineage: &Lineage, process: &ProcessInfo) -> Vec<Link> {
-    let steps = lineage.since(slot.born);
+pub(super) fn chain(entry: &FdEntry, lineage: &Lineage, process: &ProcessInfo) -> Vec<Link> {
+    let steps = lineage.since(entry.born);
     let Some(first) = steps.first() else {
         return Vec::new();
     };
     let made = Link {
-        how: made_by(slot),
-        at: (!slot.is_from_snapshot()).then_some(slot.born),
+        how: made_by(entry),
+        at: (!entry.is_from_snapshot()).then_some(entry.born),
         pid: first.tgid,
         comm: first.name().to_vec(),
     };

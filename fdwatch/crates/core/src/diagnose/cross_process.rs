@@ -23,10 +23,10 @@ pub fn diagnose_rotation(
         let Some(table) = table else {
             return Vec::new();
         };
-        let slots = table.iter();
-        slots
-            .filter(|(_, slot)| slot.identity() == identity && slot.access().writes())
-            .map(|(fd, slot)| Descriptor::of(table, fd, slot, &context.process))
+        let entries = table.iter();
+        entries
+            .filter(|(_, entry)| entry.identity() == identity && entry.access().writes())
+            .map(|(fd, entry)| Descriptor::of(table, fd, entry, &context.process))
             .collect()
     };
     let file = |identity: Identity, path, deleted, pinned| FileInfo {
@@ -76,9 +76,9 @@ pub fn diagnose_shared(
     for (writer, process) in shared.writers.iter().zip(processes) {
         let Some(process) = process else { continue };
         let table = model.table(writer.table);
-        let slot = table.and_then(|table| table.get(writer.fd));
-        let fd = match table.zip(slot.filter(|slot| slot.file == writer.file)) {
-            Some((table, slot)) => Descriptor::of(table, writer.fd, slot, &process),
+        let entry = table.and_then(|table| table.get(writer.fd));
+        let fd = match table.zip(entry.filter(|entry| entry.file == writer.file)) {
+            Some((table, entry)) => Descriptor::of(table, writer.fd, entry, &process),
             None => continue,
         };
         all.push(Other { process, fd });
@@ -136,8 +136,8 @@ pub fn diagnose_double_close(
             ..Descriptor::new(double.again.fd, &closing.slot, way)
         }
     };
-    let slot = &double.first.slot;
-    let file = FileInfo::new(None, slot.dev, slot.ino, slot.file_type());
+    let entry = &double.first.slot;
+    let file = FileInfo::new(None, entry.dev, entry.ino, entry.file_type());
     let before = double.before.iter().chain([&double.first]);
     let closed = before.map(closed).collect();
     let is_other_thread = double.first.tid.is_some_and(|tid| tid != double.again.tid);
@@ -149,7 +149,7 @@ pub fn diagnose_double_close(
     let cause = Cause::DoubleClose;
     Finding {
         closed,
-        advice: advice::advice(cause, &[slot], &file, false),
+        advice: advice::advice(cause, &[entry], &file, false),
         closed_again: Some(ClosedAgain {
             at: double.again.at,
             tid: double.again.tid,

@@ -257,20 +257,20 @@ pub struct FdHistory<'a> {
 impl Descriptor {
     /// Creates the descriptor `fd` with this entry.
     #[must_use]
-    pub fn new(fd: u32, slot: &FdEntry, way: FdHistory<'_>) -> Self {
+    pub fn new(fd: u32, entry: &FdEntry, way: FdHistory<'_>) -> Self {
         let provenance = way.provenance;
-        let seen = !slot.is_from_snapshot();
+        let seen = !entry.is_from_snapshot();
         Self {
             fd,
-            access: slot.access(),
-            append: slot.appends(),
-            cloexec: slot.closes_on_exec(),
-            description: slot.file,
-            origin: origin(slot, provenance),
-            opened: seen.then_some(slot.born),
-            tid: seen.then_some(slot.tid),
+            access: entry.access(),
+            append: entry.appends(),
+            cloexec: entry.closes_on_exec(),
+            description: entry.file,
+            origin: origin(entry, provenance),
+            opened: seen.then_some(entry.born),
+            tid: seen.then_some(entry.tid),
             is_of_program: matches!(provenance, Provenance::Made | Provenance::Inherited),
-            chain: chain::chain(slot, way.lineage, way.process),
+            chain: chain::chain(entry, way.lineage, way.process),
             around: Vec::new(),
             role: None,
             asked_path: None,
@@ -285,13 +285,13 @@ impl Descriptor {
 
     /// Creates a descriptor of a table.
     #[must_use]
-    pub fn of(table: &Table, fd: u32, slot: &FdEntry, process: &ProcessInfo) -> Self {
+    pub fn of(table: &Table, fd: u32, entry: &FdEntry, process: &ProcessInfo) -> Self {
         let way = FdHistory {
-            provenance: table.provenance(slot),
+            provenance: table.provenance(entry),
             lineage: table.lineage(),
             process,
         };
-        Self::new(fd, slot, way)
+        Self::new(fd, entry, way)
     }
 
     fn closed(closed: &Closed, table: Option<&Table>, process: &ProcessInfo) -> Self {
@@ -424,12 +424,12 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         .fds
         .iter()
         .filter_map(|&fd| {
-            let (table, slot) = (table?, table?.get(fd)?);
-            let provenance = match table.provenance(slot) {
+            let (table, entry) = (table?, table?.get(fd)?);
+            let provenance = match table.provenance(entry) {
                 Provenance::Unknown if context.from_parent.contains(&fd) => Provenance::Inherited,
                 seen => seen,
             };
-            Some((fd, slot, provenance))
+            Some((fd, entry, provenance))
         })
         .collect();
     // One that is gone is judged by what it was.
@@ -440,12 +440,14 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         .chain(closed.map(|closed| (closed.fd, &closed.slot, closed.provenance)))
         .collect();
     let numbers: Vec<u32> = all.iter().map(|&(fd, ..)| fd).collect();
-    let slots: Vec<&FdEntry> = all.iter().map(|&(_, slot, _)| slot).collect();
+    let entries: Vec<&FdEntry> = all.iter().map(|&(_, entry, _)| entry).collect();
     let provenances: Vec<Provenance> = all.iter().map(|&(_, _, provenance)| provenance).collect();
-    let file = slots.first().map_or_else(FdEntry::default, |slot| **slot);
+    let file = entries
+        .first()
+        .map_or_else(FdEntry::default, |entry| **entry);
     let unlinked = context.name.as_ref().is_some_and(|name| name.deleted)
-        || slots.iter().all(|slot| slot.was_unlinked());
-    let nameless = slots.iter().any(|slot| slot.is_temporary())
+        || entries.iter().all(|entry| entry.was_unlinked());
+    let nameless = entries.iter().any(|entry| entry.is_temporary())
         || context
             .name
             .as_ref()
@@ -488,21 +490,21 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     }
     let cause = if file.deleted && context.replaced {
         Cause::Rotated
-    } else if file.deleted && slots.len() < 2 {
+    } else if file.deleted && entries.len() < 2 {
         Cause::Deleted
     } else {
-        cause(&slots, &provenances, &numbers)
+        cause(&entries, &provenances, &numbers)
     };
     let severity = severity(
         cause,
-        &slots,
+        &entries,
         &file,
         table.map_or(0, Table::len),
         context.process.fd_limit,
         context.parent_holds_it
             && provenances
                 .iter()
-                .all(|&slot| slot == Provenance::Inherited),
+                .all(|&entry| entry == Provenance::Inherited),
     );
     Finding {
         id: duplicate.id,
@@ -510,7 +512,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         process: context.process,
         advice: advice::advice(
             cause,
-            &slots,
+            &entries,
             &file,
             fds.iter().any(|fd| fd.outlives().is_some()),
         ),
@@ -547,7 +549,7 @@ const VERY_MUCH: u64 = 1 << 30;
 
 fn severity(
     cause: Cause,
-    slots: &[&FdEntry],
+    entries: &[&FdEntry],
     file: &FileInfo,
     open: usize,
     fd_limit: Option<u64>,
@@ -557,11 +559,11 @@ fn severity(
         return Severity::Info;
     }
     let share = |count: usize, most: u64, percent: u64| count as u64 >= most * percent / 100;
-    if fd_limit.is_some_and(|most| share(open, most, 80) && share(slots.len(), most, 10)) {
+    if fd_limit.is_some_and(|most| share(open, most, 80) && share(entries.len(), most, 10)) {
         return Severity::Critical;
     }
-    let written = slots.iter().any(|slot| slot.access().writes());
-    if slots.len() < 2 && file.deleted {
+    let written = entries.iter().any(|entry| entry.access().writes());
+    if entries.len() < 2 && file.deleted {
         let is_large = |least| file.pinned.is_some_and(|bytes| bytes >= least);
         let is_written = written && cause == Cause::Rotated;
         let least = if cause == Cause::Rotated {
@@ -576,7 +578,7 @@ fn severity(
         };
     }
     if file.file_type == FileType::Regular
-        && ((written && has_two_descriptions(slots)) || file.deleted)
+        && ((written && has_two_descriptions(entries)) || file.deleted)
     {
         Severity::Warning
     } else {

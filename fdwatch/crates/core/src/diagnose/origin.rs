@@ -5,33 +5,33 @@ use crate::model::{FdEntry, Provenance};
 
 /// Returns the origin of a descriptor.
 #[must_use]
-pub fn origin(slot: &FdEntry, provenance: Provenance) -> &'static str {
+pub fn origin(entry: &FdEntry, provenance: Provenance) -> &'static str {
     match provenance {
         Provenance::Inherited => "fork",
         Provenance::KeptOverExec { .. } => "exec-kept",
         Provenance::Unknown => "unknown",
-        Provenance::Made => call_name(slot.call),
+        Provenance::Made => call_name(entry.call),
     }
 }
 
 /// Returns the call that opened the descriptor, in whichever table.
-pub(super) fn made_by(slot: &FdEntry) -> &'static str {
-    if slot.is_from_snapshot() {
+pub(super) fn made_by(entry: &FdEntry) -> &'static str {
+    if entry.is_from_snapshot() {
         return "unknown";
     }
-    call_name(slot.call)
+    call_name(entry.call)
 }
 
 /// Returns whether a call received it from another process.
-pub(super) fn was_received(slot: &FdEntry) -> bool {
+pub(super) fn was_received(entry: &FdEntry) -> bool {
     let calls = [libc::SYS_recvmsg, libc::SYS_recvmmsg, libc::SYS_pidfd_getfd];
-    !slot.is_from_snapshot() && calls.contains(&i64::from(slot.call))
+    !entry.is_from_snapshot() && calls.contains(&i64::from(entry.call))
 }
 
 /// Returns whether it is an accepted connection.
-pub(super) fn was_accepted(slot: &FdEntry) -> bool {
-    !slot.is_from_snapshot()
-        && [libc::SYS_accept, libc::SYS_accept4].contains(&i64::from(slot.call))
+pub(super) fn was_accepted(entry: &FdEntry) -> bool {
+    !entry.is_from_snapshot()
+        && [libc::SYS_accept, libc::SYS_accept4].contains(&i64::from(entry.call))
 }
 
 macro_rules! calls {

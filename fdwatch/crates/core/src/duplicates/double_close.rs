@@ -64,12 +64,12 @@ impl Closings {
         }
     }
 
-    pub(super) fn closed(&mut self, table: TableId, fd: u32, slot: &FdEntry, at: Moment) {
+    pub(super) fn closed(&mut self, table: TableId, fd: u32, entry: &FdEntry, at: Moment) {
         if self.tables.is_empty() || !self.tables.contains(&table) {
             return;
         }
         let closing = Closing {
-            slot: *slot,
+            slot: *entry,
             tid: None,
             at,
         };

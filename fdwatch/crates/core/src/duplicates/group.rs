@@ -94,7 +94,7 @@ impl Group {
         }
     }
 
-    pub(super) fn leave(&mut self, table: &Table, fd: u32, slot: &FdEntry, at: Moment) {
+    pub(super) fn leave(&mut self, table: &Table, fd: u32, entry: &FdEntry, at: Moment) {
         let Some(i) = self.members.iter().position(|&member| member == fd) else {
             return;
         };
@@ -111,8 +111,8 @@ impl Group {
         if self.closed.len() < MAX_CLOSED {
             self.closed.push(Closed {
                 fd,
-                slot: *slot,
-                provenance: table.provenance(slot),
+                slot: *entry,
+                provenance: table.provenance(entry),
                 lineage: table.lineage().clone(),
                 at,
             });

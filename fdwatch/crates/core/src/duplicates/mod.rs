@@ -134,28 +134,28 @@ impl Duplicates {
         let now = model.now();
         for table in model.tables() {
             self.search_table(table, now);
-            for (fd, slot) in table.iter() {
-                self.rotations.born(table, fd, slot);
+            for (fd, entry) in table.iter() {
+                self.rotations.opened(table, fd, entry);
             }
         }
     }
 
     fn search_table(&mut self, table: &Table, now: Moment) {
-        for (fd, slot) in table.iter() {
+        for (fd, entry) in table.iter() {
             // Copies made by fork or exec were reported for the previous holder.
-            if slot.was_unlinked()
+            if entry.was_unlinked()
                 && matches!(
-                    table.provenance(slot),
+                    table.provenance(entry),
                     Provenance::Made | Provenance::Unknown
                 )
             {
-                self.unlinked(table, fd, slot);
+                self.unlinked(table, fd, entry);
             }
         }
         let mut seen = FxHashMap::default();
         let mut twice = Vec::new();
-        for (_, slot) in table.iter().filter(|(_, slot)| self.is_of_interest(slot)) {
-            let identity = slot.identity();
+        for (_, entry) in table.iter().filter(|(_, entry)| self.is_of_interest(entry)) {
+            let identity = entry.identity();
             let count = seen.entry(identity).or_insert(0u32);
             *count += 1;
             if *count == 2 {
@@ -338,8 +338,8 @@ impl Duplicates {
         }
     }
 
-    fn is_of_interest(&self, slot: &FdEntry) -> bool {
-        self.all_types || slot.file_type() == FileType::Regular
+    fn is_of_interest(&self, entry: &FdEntry) -> bool {
+        self.all_types || entry.file_type() == FileType::Regular
     }
 
     /// Starts to follow a file that `table` has open more than once, or that was deleted.
@@ -357,25 +357,25 @@ impl Duplicates {
         let mut group = Group::new(self.next_id, table.address(), tgid, members, at);
         mark(&mut self.dirty, key, &mut group);
         for &fd in group.members.iter().take(MAX_AROUND) {
-            if let Some(slot) = table.get(fd) {
-                self.around.note(table, fd, slot);
+            if let Some(entry) = table.get(fd) {
+                self.around.note(table, fd, entry);
             }
         }
         self.groups.insert(key, group);
         self.by_table.entry(key.table).or_default().push(identity);
     }
 
-    fn leave(&mut self, table: &Table, fd: u32, slot: &FdEntry, at: Moment) {
-        self.closings.closed(table.id(), fd, slot, at);
+    fn leave(&mut self, table: &Table, fd: u32, entry: &FdEntry, at: Moment) {
+        self.closings.closed(table.id(), fd, entry, at);
         let key = Key {
             table: table.id(),
-            identity: slot.identity(),
+            identity: entry.identity(),
         };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.leave(table, fd, slot, at);
+            group.leave(table, fd, entry, at);
             mark(&mut self.dirty, key, group);
         }
-        for identity in self.around.closed(key.table, fd, slot, at) {
+        for identity in self.around.closed(key.table, fd, entry, at) {
             let key = Key { identity, ..key };
             if let Some(group) = self.groups.get_mut(&key) {
                 group.changed |= group.is_duplicate();
@@ -393,30 +393,30 @@ fn mark(dirty: &mut Vec<Key>, key: Key, group: &mut Group) {
 }
 
 impl Observer for Duplicates {
-    fn born(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, replaced: Option<&FdEntry>) {
+    fn opened(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, replaced: Option<&FdEntry>) {
         if let Some(replaced) = replaced {
-            self.leave(table, fd, replaced, slot.born);
+            self.leave(table, fd, replaced, entry.born);
         }
-        if !self.is_of_interest(slot) {
+        if !self.is_of_interest(entry) {
             return;
         }
-        self.rotations.born(table, fd, slot);
-        let identity = slot.identity();
+        self.rotations.opened(table, fd, entry);
+        let identity = entry.identity();
         let key = Key {
             table: table.id(),
             identity,
         };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.join(fd, slot.born);
+            group.join(fd, entry.born);
             mark(&mut self.dirty, key, group);
-            self.around.note(table, fd, slot);
+            self.around.note(table, fd, entry);
         } else if table.has_other(fd, identity) {
-            self.watch(table, identity, slot.born);
+            self.watch(table, identity, entry.born);
         }
     }
 
-    fn died(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, at: Moment) {
-        self.leave(table, fd, slot, at);
+    fn closed(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, at: Moment) {
+        self.leave(table, fd, entry, at);
     }
 
     fn forked(&mut self, table: &Table, at: Moment) {
@@ -433,12 +433,12 @@ impl Observer for Duplicates {
         self.search_table(table, at);
     }
 
-    fn unlinked(&mut self, table: &Table, _fd: u32, slot: &FdEntry) {
-        if slot.file_type() != FileType::Regular || slot.is_temporary() {
+    fn unlinked(&mut self, table: &Table, _fd: u32, entry: &FdEntry) {
+        if entry.file_type() != FileType::Regular || entry.is_temporary() {
             return;
         }
-        let identity = slot.identity();
-        self.watch(table, identity, slot.born);
+        let identity = entry.identity();
+        self.watch(table, identity, entry.born);
         let key = Key {
             table: table.id(),
             identity,
@@ -452,8 +452,8 @@ impl Observer for Duplicates {
         }
     }
 
-    fn gone(&mut self, table: &Table, at: Moment) {
-        self.rotations.gone(table);
+    fn table_dropped(&mut self, table: &Table, at: Moment) {
+        self.rotations.table_dropped(table);
         self.around.gone(table.id());
         self.closings.forget(table.id());
         let waited_for = self.waiting.remove(&table.id());
@@ -472,8 +472,8 @@ impl Observer for Duplicates {
             }
             if let Some(group) = self.groups.get_mut(&key) {
                 for fd in group.members.clone() {
-                    if let Some(slot) = table.get(fd) {
-                        group.leave(table, fd, slot, at);
+                    if let Some(entry) = table.get(fd) {
+                        group.leave(table, fd, entry, at);
                     }
                 }
                 mark(&mut self.dirty, key, group);

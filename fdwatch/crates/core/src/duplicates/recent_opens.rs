@@ -46,11 +46,11 @@ pub(super) struct RecentOpens {
 
 impl RecentOpens {
     /// Looks up recent opens for a descriptor that has become part of a duplicate.
-    pub(super) fn note(&mut self, table: &Table, fd: u32, slot: &FdEntry) {
-        if slot.is_from_snapshot() {
+    pub(super) fn note(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+        if entry.is_from_snapshot() {
             return;
         }
-        let identity = slot.identity();
+        let identity = entry.identity();
         let noted = self
             .by_table
             .get(&table.id())
@@ -58,7 +58,7 @@ impl RecentOpens {
         if noted.len() + MAX_NEARBY > MAX_FOLLOWED
             || noted
                 .iter()
-                .any(|(_, near)| (near.of, near.of_born) == (fd, slot.born))
+                .any(|(_, near)| (near.of, near.of_born) == (fd, entry.born))
         {
             return;
         }
@@ -70,8 +70,8 @@ impl RecentOpens {
         let mut nearby: Vec<_> = table
             .range(fd.saturating_sub(reach), fd.saturating_add(reach))
             .filter(|(_, other)| {
-                let (born, of) = (other.born, slot.born);
-                other.tid == slot.tid
+                let (born, of) = (other.born, entry.born);
+                other.tid == entry.tid
                     && !other.is_from_snapshot()
                     && born < of
                     && of.since(born) < SHORTLY
@@ -79,7 +79,7 @@ impl RecentOpens {
             })
             .map(|(other, near)| RecentOpen {
                 of: fd,
-                of_born: slot.born,
+                of_born: entry.born,
                 fd: other,
                 slot: *near,
                 closed: None,
@@ -99,7 +99,7 @@ impl RecentOpens {
         &mut self,
         table: TableId,
         fd: u32,
-        slot: &FdEntry,
+        entry: &FdEntry,
         at: Moment,
     ) -> Vec<Identity> {
         if self.by_table.is_empty() {
@@ -108,7 +108,7 @@ impl RecentOpens {
         let Some(noted) = self.by_table.get_mut(&table) else {
             return Vec::new();
         };
-        let born = slot.born;
+        let born = entry.born;
         let mut touched = Vec::new();
         for (identity, near) in &mut *noted {
             if near.fd == fd && { near.slot.born } == born && near.closed.is_none() {

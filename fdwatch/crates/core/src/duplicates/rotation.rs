@@ -98,10 +98,10 @@ pub(super) struct Rotations {
 
 impl Rotations {
     /// Queues a descriptor that was opened or found.
-    pub(super) fn born(&mut self, table: &Table, fd: u32, slot: &FdEntry) {
-        if slot.file_type() != FileType::Regular
-            || !slot.access().writes()
-            || slot.is_temporary()
+    pub(super) fn opened(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+        if entry.file_type() != FileType::Regular
+            || !entry.access().writes()
+            || entry.is_temporary()
             || self.waiting.len() >= MAX_WAITING
         {
             return;
@@ -110,12 +110,12 @@ impl Rotations {
             table: table.id(),
             address: table.address(),
             fd,
-            file: slot.file,
-            born: slot.born,
+            file: entry.file,
+            born: entry.born,
         });
     }
 
-    pub(super) fn gone(&mut self, table: &Table) {
+    pub(super) fn table_dropped(&mut self, table: &Table) {
         self.held.remove(&table.id());
     }
 
@@ -149,29 +149,29 @@ impl Rotations {
             let Some(table) = table(model, waiting.address, waiting.table) else {
                 continue;
             };
-            let slot = table.get(waiting.fd);
-            let Some(slot) = slot.filter(|slot| slot.file == waiting.file) else {
+            let entry = table.get(waiting.fd);
+            let Some(entry) = entry.filter(|entry| entry.file == waiting.file) else {
                 continue;
             };
-            written(slot.identity());
+            written(entry.identity());
             // A single file has nothing to be compared with yet, but is kept for later ones.
             let holder = table.holders().first().copied();
             let Some(holder) = holder else { continue };
             asked += 1;
-            let Some(path) = path_of(holder.tid, waiting.fd, slot) else {
+            let Some(path) = path_of(holder.tid, waiting.fd, entry) else {
                 continue;
             };
             let held = self.held.entry(waiting.table).or_default();
             held.retain(|held| is_still_open(table, held));
-            if held.len() >= MAX_HELD || held.iter().any(|held| held.file == slot.file) {
+            if held.len() >= MAX_HELD || held.iter().any(|held| held.file == entry.file) {
                 continue;
             }
             let new = Held {
                 fd: waiting.fd,
-                file: slot.file,
-                identity: slot.identity(),
+                file: entry.file,
+                identity: entry.identity(),
                 path,
-                is_old: slot.is_from_snapshot(),
+                is_old: entry.is_from_snapshot(),
             };
             let rotated = held.iter().find_map(|other| rotated(other, &new));
             if let Some((old, new)) = rotated {
@@ -218,13 +218,13 @@ fn table(model: &Model, address: u64, id: TableId) -> Option<&Table> {
 fn is_still_open(table: &Table, held: &Held) -> bool {
     table
         .get(held.fd)
-        .is_some_and(|slot| slot.file == held.file)
+        .is_some_and(|entry| entry.file == held.file)
 }
 
 fn is_written(table: &Table, identity: Identity) -> bool {
     table
         .iter()
-        .any(|(_, slot)| slot.identity() == identity && slot.access().writes())
+        .any(|(_, entry)| entry.identity() == identity && entry.access().writes())
 }
 
 /// Returns the older and the newer file, if one was rotated and replaced by the other.
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rotated_names_are_known() {
+    fn rotation_suffixes_are_recognized() {
         let is_rotated = |old: &str| is_rotated_name(old.as_bytes(), b"/var/log/x.log");
         for old in [
             "x.log.1",
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deleted_one_of_two_is_the_old_one() {
+    fn deleted_file_is_the_old_one() {
         let held = |number, deleted| Held {
             fd: 3,
             file: number,

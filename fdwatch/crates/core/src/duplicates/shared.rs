@@ -125,8 +125,8 @@ impl SharedFiles {
             let Some(holder) = table.holders().first() else {
                 continue;
             };
-            for (fd, slot) in table.iter().filter(|(_, slot)| slot.access().writes()) {
-                let identity = slot.identity();
+            for (fd, entry) in table.iter().filter(|(_, entry)| entry.access().writes()) {
+                let identity = entry.identity();
                 if !self.pending.contains(&identity)
                     && !self.suspected.contains(&identity)
                     && !self.known.contains_key(&identity)
@@ -136,16 +136,16 @@ impl SharedFiles {
                 let found = writers.entry(identity).or_default();
                 let has_other = table
                     .on_file(identity)
-                    .any(|other| table.get(other).is_some_and(|it| it.file != slot.file));
+                    .any(|other| table.get(other).is_some_and(|it| it.file != entry.file));
                 let is_named = found.iter().any(|it| it.table == table.address());
-                let is_new = found.iter().all(|it| it.file != slot.file);
+                let is_new = found.iter().all(|it| it.file != entry.file);
                 // Half of the list is reserved for further descriptions.
                 if !has_other && !is_named && (is_new || found.len() < MAX_WRITERS / 2) {
                     found.push(Writer {
                         tgid: holder.tgid,
                         table: table.address(),
                         fd,
-                        file: slot.file,
+                        file: entry.file,
                     });
                     found.truncate(MAX_WRITERS);
                 }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_with_descriptions_of_their_own_are_told_when_they_stay() {
+    fn separate_writers_are_found_by_second_search() {
         let mut host = Host::new();
         let mut files = SharedFiles::default();
         host.open(1, 3, 100, O_WRONLY);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn one_description_that_children_have_as_well_is_not_shared_so() {
+    fn inherited_description_is_not_shared_file() {
         let mut host = Host::new();
         let mut files = SharedFiles::default();
         host.open(1, 3, 100, O_WRONLY);

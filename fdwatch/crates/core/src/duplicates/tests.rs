@@ -24,7 +24,7 @@ fn told(host: &mut Host) -> Vec<Told> {
 }
 
 #[test]
-fn a_duplicate_is_found_changed_and_gone() {
+fn duplicate_is_found_changed_and_gone() {
     let mut host = Host::new();
     host.open(1, 15, 100, 0);
     assert_eq!(told(&mut host), []);
@@ -47,7 +47,7 @@ fn a_duplicate_is_found_changed_and_gone() {
 }
 
 #[test]
-fn one_that_came_and_went_is_told_with_its_lifetime() {
+fn brief_duplicate_is_reported_with_lifetime() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     told(&mut host);
@@ -64,7 +64,7 @@ fn one_that_came_and_went_is_told_with_its_lifetime() {
 }
 
 #[test]
-fn a_flood_is_folded_and_nothing_of_it_is_lost() {
+fn frequent_changes_are_rate_limited_and_counted() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     let (mut lines, mut times) = (0, 0);
@@ -86,7 +86,7 @@ fn a_flood_is_folded_and_nothing_of_it_is_lost() {
 }
 
 #[test]
-fn a_child_is_not_judged_before_it_runs_another_program() {
+fn child_duplicate_before_exec_is_not_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -99,7 +99,7 @@ fn a_child_is_not_judged_before_it_runs_another_program() {
 }
 
 #[test]
-fn what_a_program_is_left_with_is_judged() {
+fn duplicate_kept_across_exec_is_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -110,7 +110,7 @@ fn what_a_program_is_left_with_is_judged() {
 }
 
 #[test]
-fn a_child_that_runs_no_program_is_judged_in_the_end() {
+fn child_without_exec_is_reported_after_delay() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -121,7 +121,7 @@ fn a_child_that_runs_no_program_is_judged_in_the_end() {
 }
 
 #[test]
-fn a_child_that_ends_before_that_is_not_told_of() {
+fn child_that_ends_early_is_not_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.fork(1, 2);
@@ -132,7 +132,7 @@ fn a_child_that_ends_before_that_is_not_told_of() {
 }
 
 #[test]
-fn the_end_of_a_process_ends_its_duplicates() {
+fn exit_ends_duplicates() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -146,7 +146,7 @@ fn the_end_of_a_process_ends_its_duplicates() {
 }
 
 #[test]
-fn dup2_onto_one_of_two_ends_the_duplicate() {
+fn dup2_onto_member_ends_duplicate() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -156,7 +156,7 @@ fn dup2_onto_one_of_two_ends_the_duplicate() {
 }
 
 #[test]
-fn a_number_that_serves_again_is_another_descriptor() {
+fn reused_number_is_another_descriptor() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -167,7 +167,7 @@ fn a_number_that_serves_again_is_another_descriptor() {
 }
 
 #[test]
-fn what_there_was_before_is_found_by_looking() {
+fn search_finds_existing_duplicates() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -200,7 +200,7 @@ mod rotation {
     }
 
     #[test]
-    fn a_path_that_is_opened_anew_is_a_rotation() {
+    fn reopened_path_is_a_rotation() {
         let mut host = Host::new();
         host.open_inode(1, 3, 100, 1, 7);
         assert_eq!(swept(&mut host, ("/x", false), "/x"), []);
@@ -215,7 +215,7 @@ mod rotation {
     }
 
     #[test]
-    fn readers_and_short_lived_writers_are_not_asked_about() {
+    fn readers_and_brief_writers_are_not_looked_up() {
         let mut host = Host::new();
         host.open_inode(1, 3, 100, 0, 7);
         host.open_inode(1, 4, 101, 1, 8);
@@ -229,7 +229,7 @@ mod rotation {
 }
 
 #[test]
-fn one_descriptor_of_a_file_that_was_deleted_is_told() {
+fn single_fd_on_deleted_file_is_reported() {
     let mut host = Host::new();
     host.open(1, 15, 100, 0);
     host.open(1, 16, 101, 0);

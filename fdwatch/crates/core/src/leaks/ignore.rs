@@ -9,7 +9,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use globset::{Glob, GlobMatcher};
 
-use super::{Kind, fold::Told};
+use super::{Kind, groups::Told};
 use crate::diagnose::{FileInfo, Finding, ProcessInfo};
 
 /// Rules for what is not reported.
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn all_terms_of_a_rule_must_be_so() {
+    fn rule_requires_all_terms() {
         let leak = told(Kind::AtExit, "server", Some("/srv/log/x.log"));
         for (rules, expected) in [
             ("", false),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_told_with_its_line() {
+    fn invalid_rule_is_reported_with_line() {
         for (rules, line, reason) in [
             ("/tmp/*\n[x", 2, "[x"),
             ("kind:leak", 1, "exit, exec or duplicate"),

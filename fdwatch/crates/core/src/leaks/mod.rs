@@ -4,13 +4,13 @@
 //! Pure. Follows the model as an [`Observer`], and identifies the command's processes by fork
 //! records.
 
-mod fold;
+mod groups;
 pub mod ignore;
 
 use fdwatch_common::{COMM_LEN, EVERY_THREAD, Event};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use self::fold::{Fold, Group, Told};
+pub use self::groups::{Fold, Group, Told};
 use crate::{
     diagnose::ProcessInfo,
     model::{FdEntry, Model, Moment, Observer, Program, Provenance, Table, TableId},
@@ -259,13 +259,13 @@ impl Leaks {
         }
     }
 
-    fn is_made_by_command(&self, slot: &FdEntry) -> bool {
-        !slot.is_from_snapshot() && { slot.born } > self.began
+    fn is_made_by_command(&self, entry: &FdEntry) -> bool {
+        !entry.is_from_snapshot() && { entry.born } > self.began
     }
 }
 
 impl Observer for Leaks {
-    fn born(&mut self, table: &mut Table, _: u32, _: &FdEntry, replaced: Option<&FdEntry>) {
+    fn opened(&mut self, table: &mut Table, _: u32, _: &FdEntry, replaced: Option<&FdEntry>) {
         if let Some(replaced) = replaced
             && table.provenance(replaced) == Provenance::Made
             && self.owner(table).is_some()
@@ -274,9 +274,9 @@ impl Observer for Leaks {
         }
     }
 
-    fn died(&mut self, table: &mut Table, _: u32, slot: &FdEntry, _: Moment) {
-        if !table.provenance(slot).came_over_fork() && self.owner(table).is_some() {
-            self.closed.push(slot.born);
+    fn closed(&mut self, table: &mut Table, _: u32, entry: &FdEntry, _: Moment) {
+        if !table.provenance(entry).came_over_fork() && self.owner(table).is_some() {
+            self.closed.push(entry.born);
         }
     }
 
@@ -289,36 +289,36 @@ impl Observer for Leaks {
             return;
         };
         let streams = (0..STREAMS).filter_map(|fd| table.get(fd));
-        let streams: Vec<u64> = streams.map(|slot| slot.file).collect();
-        for (fd, slot) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
-            if self.is_made_by_command(slot) && !streams.contains(&{ slot.file }) {
+        let streams: Vec<u64> = streams.map(|entry| entry.file).collect();
+        for (fd, entry) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
+            if self.is_made_by_command(entry) && !streams.contains(&{ entry.file }) {
                 self.leak(Leak {
                     kind: Kind::OverExec,
                     tgid,
                     fd,
-                    slot: *slot,
-                    provenance: table.provenance(slot),
+                    slot: *entry,
+                    provenance: table.provenance(entry),
                     at,
                 });
             }
         }
     }
 
-    fn gone(&mut self, table: &Table, at: Moment) {
+    fn table_dropped(&mut self, table: &Table, at: Moment) {
         let Some(tgid) = self.tables.remove(&table.id()) else {
             return;
         };
-        for (fd, slot) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
-            let provenance = table.provenance(slot);
+        for (fd, entry) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
+            let provenance = table.provenance(entry);
             if provenance == Provenance::Made
-                && self.is_made_by_command(slot)
-                && self.told.insert(slot.born)
+                && self.is_made_by_command(entry)
+                && self.told.insert(entry.born)
             {
                 self.leak(Leak {
                     kind: Kind::AtExit,
                     tgid,
                     fd,
-                    slot: *slot,
+                    slot: *entry,
                     provenance,
                     at,
                 });

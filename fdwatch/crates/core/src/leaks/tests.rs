@@ -5,7 +5,7 @@ use fdwatch_common::{
     SnapshotFile, SnapshotTask,
 };
 
-use super::{fold::Told, *};
+use super::{groups::Told, *};
 use crate::{
     diagnose::{Descriptor, FdHistory, FileInfo},
     engine::Engine,
@@ -171,7 +171,7 @@ pub(super) fn told(kind: Kind, comm: &str, path: Option<&str>) -> Told {
 }
 
 #[test]
-fn what_a_process_made_and_did_not_close_leaks_when_it_ends() {
+fn open_fd_at_exit_is_a_leak() {
     let mut host = Host::new();
     host.exec(FIRST, "first", &[0, 1, 2, 3]);
     host.open(FIRST, 4, 40, true);
@@ -187,7 +187,7 @@ fn what_a_process_made_and_did_not_close_leaks_when_it_ends() {
 }
 
 #[test]
-fn what_it_had_at_its_start_and_its_standard_streams_are_none() {
+fn initial_fds_and_streams_are_no_leaks() {
     let mut host = Host::new();
     host.exec(FIRST, "first", &[0, 1, 2, 3]);
     host.open(FIRST, 1, 10, false);
@@ -196,7 +196,7 @@ fn what_it_had_at_its_start_and_its_standard_streams_are_none() {
 }
 
 #[test]
-fn what_a_child_inherits_leaks_at_its_maker_alone() {
+fn inherited_fd_leaks_only_in_opener() {
     let mut host = Host::new();
     host.open(FIRST, 4, 40, true);
     host.fork(FIRST, 11);
@@ -208,7 +208,7 @@ fn what_a_child_inherits_leaks_at_its_maker_alone() {
 }
 
 #[test]
-fn what_is_kept_over_exec_leaks_unless_it_is_a_standard_stream() {
+fn fd_kept_across_exec_leaks_unless_stream() {
     let mut host = Host::new();
     host.open(FIRST, 4, 40, false);
     host.open(FIRST, 5, 50, true);
@@ -226,7 +226,7 @@ fn what_is_kept_over_exec_leaks_unless_it_is_a_standard_stream() {
 }
 
 #[test]
-fn who_outlives_the_first_is_running_and_has_leaked_nothing() {
+fn surviving_descendant_has_not_leaked() {
     let mut host = Host::new();
     host.fork(FIRST, 11);
     host.fork(11, 12);
@@ -240,7 +240,7 @@ fn who_outlives_the_first_is_running_and_has_leaked_nothing() {
 }
 
 #[test]
-fn programs_are_counted_by_process() {
+fn execs_are_counted_by_process() {
     let mut host = Host::new();
     let program = |tgid, execs| Some(Program { tgid, execs });
     assert_eq!(host.leaks().program_of(FIRST), program(FIRST, 0));
@@ -253,7 +253,7 @@ fn programs_are_counted_by_process() {
 }
 
 #[test]
-fn a_number_that_another_has_is_no_member_any_more() {
+fn reused_pid_is_not_a_member() {
     let mut host = Host::new();
     host.fork(FIRST, 11);
     host.exit(11);
@@ -266,7 +266,7 @@ fn a_number_that_another_has_is_no_member_any_more() {
 }
 
 #[test]
-fn leaks_that_are_alike_are_one() {
+fn similar_leaks_are_grouped() {
     let mut fold = Fold::default();
     for pid in 1..=300 {
         let mut one = told(Kind::AtExit, "worker", Some("/srv/x"));

@@ -2,25 +2,7 @@
 
 use fdwatch_common::{CLOEXEC, Header, NO_CALL, Payload};
 
-/// A moment: nanoseconds since boot (`CLOCK_BOOTTIME`). No two changes of a model share a moment,
-/// so that moments also order events; the only exception is the last representable moment, which
-/// occurs in forged recordings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(pub u64);
-
-impl Moment {
-    /// Returns the nanoseconds from `earlier` to this moment; 0 if `earlier` is later.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// Returns the moment `nanoseconds` later, at most the last representable one.
-    #[must_use]
-    pub const fn after(self, nanoseconds: u64) -> Self {
-        Self(self.0.saturating_add(nanoseconds))
-    }
-}
+use super::moment::Moment;
 
 /// What descriptors on the same file have in common.
 ///
@@ -208,7 +190,7 @@ impl FdEntry {
 
     /// Returns whether both refer to the same description. Its other flags can change, and are not
     /// compared.
-    pub(super) fn is_on_the_same(&self, other: &Self) -> bool {
+    pub(super) fn has_same_description(&self, other: &Self) -> bool {
         (self.file, self.ino, self.dev, self.access())
             == (other.file, other.ino, other.dev, other.access())
     }
@@ -324,7 +306,7 @@ mod mode_bits {
 mod tests {
     use super::*;
 
-    fn slot(mode: u32, flags: u32, file: u64) -> FdEntry {
+    fn entry(mode: u32, flags: u32, file: u64) -> FdEntry {
         let payload = Payload {
             file,
             ino: 7,
@@ -343,40 +325,40 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_a_pipe_are_two_files() {
-        let (read, write) = (slot(0o010_600, 0, 1), slot(0o010_600, 1, 2));
+    fn pipe_ends_are_distinct_files() {
+        let (read, write) = (entry(0o010_600, 0, 1), entry(0o010_600, 1, 2));
         assert_ne!(read.identity(), write.identity());
-        assert_eq!(read.identity(), slot(0o010_600, 0, 3).identity());
+        assert_eq!(read.identity(), entry(0o010_600, 0, 3).identity());
     }
 
     #[test]
-    fn anonymous_files_are_one_only_if_their_description_is() {
-        assert_eq!(slot(0o600, 2, 1).file_type(), FileType::Anonymous);
-        assert_ne!(slot(0o600, 2, 1).identity(), slot(0o600, 2, 2).identity());
-        assert_eq!(slot(0o600, 2, 1).identity(), slot(0o600, 2, 1).identity());
+    fn anonymous_files_differ_by_description() {
+        assert_eq!(entry(0o600, 2, 1).file_type(), FileType::Anonymous);
+        assert_ne!(entry(0o600, 2, 1).identity(), entry(0o600, 2, 2).identity());
+        assert_eq!(entry(0o600, 2, 1).identity(), entry(0o600, 2, 1).identity());
     }
 
     #[test]
-    fn the_device_tells_an_anonymous_file_that_says_it_is_regular() {
+    fn anonymous_device_overrides_regular_mode() {
         let payload = Payload {
             dev: 14,
             mode: 0o100_600,
             ..Payload::default()
         };
-        let slot = FdEntry::new(
+        let entry = FdEntry::new(
             &Header::default(),
             &payload,
             Moment(1),
             false,
             AnonymousDevices([14, 0]),
         );
-        assert_eq!(slot.file_type(), FileType::Anonymous);
+        assert_eq!(entry.file_type(), FileType::Anonymous);
     }
 
     #[test]
-    fn access_is_from_the_flags() {
-        assert_eq!(slot(0o100_644, 0o102_001, 1).access(), Access::Write);
-        assert!(slot(0o100_644, 0o102_001, 1).appends());
-        assert_eq!(slot(0o100_644, 0o10_000_000, 1).access(), Access::Path);
+    fn access_follows_open_flags() {
+        assert_eq!(entry(0o100_644, 0o102_001, 1).access(), Access::Write);
+        assert!(entry(0o100_644, 0o102_001, 1).appends());
+        assert_eq!(entry(0o100_644, 0o10_000_000, 1).access(), Access::Path);
     }
 }

@@ -17,10 +17,10 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn of<'a>(slots: impl Iterator<Item = &'a FdEntry>) -> Self {
+    pub(super) fn of<'a>(entries: impl Iterator<Item = &'a FdEntry>) -> Self {
         let mut index = Self::default();
-        for slot in slots {
-            index.add(slot.identity());
+        for entry in entries {
+            index.add(entry.identity());
         }
         index
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fdwatch_common::COMM_LEN;
 
-use super::{Moment, Process};
+use super::{moment::Moment, process::Process};
 
 /// Steps kept per table, the latest ones.
 const MAX: usize = 16;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_came_through_what_followed() {
+    fn fd_passes_through_later_steps() {
         let mut lineage = Lineage::default();
         lineage.add(LineageEvent::Fork, Moment(10), &Process::new(1, 1));
         let other = lineage.clone();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_way_is_kept_from_its_end() {
+    fn long_lineage_keeps_latest_steps() {
         let mut lineage = Lineage::default();
         for at in 1..1000 {
             lineage.add(LineageEvent::Fork, Moment(at), &Process::new(at as u32, 1));

@@ -8,11 +8,11 @@
 //! may not be in it.
 //!
 //! Programs that race like this are faulty (two owners of one number), except for the copies. Those
-//! mostly run another program soon, and close what is in doubt.
+//! mostly run another program soon, and close what is in race.
 
 use rustc_hash::FxHashMap;
 
-use super::fd_entry::Moment;
+use super::moment::Moment;
 use crate::shrink;
 
 /// A number: the table's address and the descriptor.
@@ -22,7 +22,7 @@ type Number = (u64, u32);
 /// audits.
 const MAX_CALL_LEN: u64 = 1_000_000_000;
 
-/// Closes and flags that are remembered, each. When exceeded, everything is in doubt until the next
+/// Closes and flags that are remembered, each. When exceeded, everything is in race until the next
 /// audit.
 const MAX: usize = 8192;
 
@@ -101,18 +101,18 @@ impl RacingFds {
         }
         let before = self.flags.insert(number, (tid, at));
         if before.is_some_and(|(other, set)| other != tid && is_recent(set, at)) {
-            self.add(number, at);
+            self.mark(number, at);
         }
     }
 
     /// Records that another descriptor, with its own flag, was opened at the number.
-    pub(super) fn make(&mut self, number: Number, tid: u32, at: Moment) {
+    pub(super) fn opened(&mut self, number: Number, tid: u32, at: Moment) {
         if !self.flags.is_empty()
             && let Some((other, set)) = self.flags.remove(&number)
             && other != tid
             && is_recent(set, at)
         {
-            self.add(number, at);
+            self.mark(number, at);
         }
         if !self.numbers.is_empty() && self.numbers.get(&number).is_some_and(|it| it.is_unseen) {
             self.numbers.remove(&number);
@@ -132,12 +132,12 @@ impl RacingFds {
         sweep.is_some_and(|&(other, at)| other != tid && is_recent(at, now))
     }
 
-    /// Copies the doubts about the table `from` to its copy `to`.
+    /// Copies the races about the table `from` to its copy `to`.
     pub(super) fn copy(&mut self, from: u64, to: u64, at: Moment) {
-        let doubts = self.numbers.iter().filter(|((table, _), _)| *table == from);
-        let doubts: Vec<_> = doubts.map(|(&(_, fd), doubt)| (fd, *doubt)).collect();
-        for (fd, Race { is_unseen, .. }) in doubts {
-            self.doubt((to, fd), at, is_unseen);
+        let races = self.numbers.iter().filter(|((table, _), _)| *table == from);
+        let races: Vec<_> = races.map(|(&(_, fd), race)| (fd, *race)).collect();
+        for (fd, Race { is_unseen, .. }) in races {
+            self.insert((to, fd), at, is_unseen);
         }
     }
 
@@ -150,28 +150,28 @@ impl RacingFds {
         let numbers = self.flags.iter().filter(of_others);
         let numbers: Vec<_> = numbers.map(|(&(_, fd), _)| (to, fd)).collect();
         for number in numbers {
-            self.add(number, at);
+            self.mark(number, at);
         }
     }
 
     /// Marks the number: it is unclear which change came last.
-    pub(super) fn add(&mut self, number: Number, at: Moment) {
-        self.doubt(number, at, false);
+    pub(super) fn mark(&mut self, number: Number, at: Moment) {
+        self.insert(number, at, false);
     }
 
     /// Marks the number as open, with unknown contents.
-    pub(super) fn add_unseen(&mut self, number: Number, at: Moment) {
-        self.doubt(number, at, true);
+    pub(super) fn mark_unseen(&mut self, number: Number, at: Moment) {
+        self.insert(number, at, true);
     }
 
-    fn doubt(&mut self, number: Number, since: Moment, is_unseen: bool) {
-        let doubt = Race { since, is_unseen };
-        if self.numbers.insert(number, doubt).is_none() {
+    fn insert(&mut self, number: Number, since: Moment, is_unseen: bool) {
+        let race = Race { since, is_unseen };
+        if self.numbers.insert(number, race).is_none() {
             self.count += 1;
         }
     }
 
-    /// Settles the number, whose state in the kernel is known now. Returns whether it was in doubt.
+    /// Settles the number, whose state in the kernel is known now. Returns whether it was in race.
     pub(super) fn settle(&mut self, number: Number) -> bool {
         !self.numbers.is_empty() && self.numbers.remove(&number).is_some()
     }
@@ -181,7 +181,7 @@ impl RacingFds {
     pub(super) fn audited(&mut self, began: Moment, is_open: impl Fn(Number) -> bool) {
         self.overflowed = false;
         self.numbers
-            .retain(|&number, doubt| doubt.since > began || is_open(number));
+            .retain(|&number, race| race.since > began || is_open(number));
         self.closes.retain(|_, close| is_recent(close.at, began));
         self.flags.retain(|_, (_, set)| is_recent(*set, began));
         // After a loss of records these are large for a moment.
@@ -190,7 +190,7 @@ impl RacingFds {
         shrink::of_map(&mut self.flags);
     }
 
-    /// Drops the doubts about a table that is gone, or replaced by another one.
+    /// Drops the races about a table that is gone, or replaced by another one.
     pub(super) fn forget(&mut self, table: u64) {
         if !self.numbers.is_empty() {
             self.numbers.retain(|&(of, _), _| of != table);
@@ -198,7 +198,7 @@ impl RacingFds {
     }
 }
 
-/// Returns whether a call that was recorded at `told` may still be running.
-pub(super) const fn is_recent(told: Moment, now: Moment) -> bool {
-    now.since(told) < MAX_CALL_LEN
+/// Returns whether a call that was recorded at `recorded` may still be running.
+pub(super) const fn is_recent(recorded: Moment, now: Moment) -> bool {
+    now.since(recorded) < MAX_CALL_LEN
 }

@@ -2,7 +2,10 @@
 
 use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
 
-use super::{FdEntry, Holder, Model, Observer, Process, window::Window};
+use super::{
+    fd_entry::FdEntry, observer::Observer, process::Process, state::Model, table::Holder,
+    window::Window,
+};
 
 impl Model {
     /// Begins a snapshot: its records arrive among those of the events. The events must be
@@ -14,11 +17,11 @@ impl Model {
     /// Ends the snapshot and returns whether another one is needed: tables were copied, during this
     /// one, from tables that were not complete then.
     pub fn end_snapshot(&mut self) -> bool {
-        let made = self
+        let copied = self
             .window
             .take()
-            .map_or_else(Default::default, |window| window.made);
-        let incomplete = self.incomplete.insert(made);
+            .map_or_else(Default::default, |window| window.copied);
+        let incomplete = self.incomplete.insert(copied);
         incomplete.retain(|table| self.tables.contains_key(table));
         !incomplete.is_empty()
     }
@@ -48,7 +51,7 @@ impl Model {
                 window.forget(address);
             }
         }
-        self.meet(task, observer);
+        self.record_task(task, observer);
     }
 
     /// Removes a process of this number with another start time: it has ended unnoticed.
@@ -60,7 +63,7 @@ impl Model {
     }
 
     /// Records that the task exists and uses this table.
-    pub(super) fn meet(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+    pub(super) fn record_task(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
         let &SnapshotTask {
             header: Header { tid, tgid, .. },
             table: address,
@@ -87,7 +90,7 @@ impl Model {
             process.threads.push((tid, address));
         }
         let holder = Holder { tgid, tid };
-        self.hold(address, holder);
+        self.hold_table(address, holder);
         for (tid, table) in sharing {
             self.release(table, Holder { tgid, tid }, observer);
         }
@@ -116,9 +119,9 @@ impl Model {
         let closes = window.closes_on_exec(address, header.fd);
         let table = self.table_for(header, address, observer);
         if table.get(header.fd).is_none() {
-            let mut slot = FdEntry::new(header, payload, now, true, anonymous);
-            slot.set_closes_on_exec(closes.unwrap_or(slot.closes_on_exec()));
-            table.insert(header.fd, slot);
+            let mut entry = FdEntry::new(header, payload, now, true, anonymous);
+            entry.set_closes_on_exec(closes.unwrap_or(entry.closes_on_exec()));
+            table.insert(header.fd, entry);
         }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{
     chunks::{CHUNK, Chunks},
-    fd_entry::{FdEntry, Identity, Moment},
+    fd_entry::{FdEntry, Identity},
     index::Index,
     lineage::Lineage,
+    moment::Moment,
 };
 
 /// Tables with more descriptors than this get an index by file. In smaller ones a linear search is
@@ -132,7 +133,7 @@ impl Table {
     pub fn get(&self, fd: u32) -> Option<&FdEntry> {
         let (chunk, i) = place(fd);
         let chunk = self.chunks.get(chunk)?;
-        (chunk.open >> i & 1 != 0).then(|| &chunk.slots[i])
+        (chunk.open >> i & 1 != 0).then(|| &chunk.entries[i])
     }
 
     /// Iterates over the open descriptors, in order.
@@ -151,12 +152,12 @@ impl Table {
     }
 
     /// Opens `fd` and returns the entry it replaces.
-    pub(super) fn insert(&mut self, fd: u32, slot: FdEntry) -> Option<FdEntry> {
+    pub(super) fn insert(&mut self, fd: u32, entry: FdEntry) -> Option<FdEntry> {
         let (place, i) = place(fd);
-        let chunk = Arc::make_mut(&mut self.chunks).get_or_make(place);
-        let before = (chunk.open >> i & 1 != 0).then(|| chunk.slots[i]);
+        let chunk = Arc::make_mut(&mut self.chunks).get_or_insert(place);
+        let before = (chunk.open >> i & 1 != 0).then(|| chunk.entries[i]);
         chunk.open |= 1 << i;
-        chunk.slots[i] = slot;
+        chunk.entries[i] = entry;
         if before.is_none() {
             self.open += 1;
         }
@@ -164,7 +165,7 @@ impl Table {
             if let Some(before) = before {
                 index.remove(before.identity());
             }
-            index.add(slot.identity());
+            index.add(entry.identity());
         }
         before
     }
@@ -176,19 +177,19 @@ impl Table {
         let chunk = Arc::make_mut(&mut self.chunks).get_mut(place)?;
         chunk.open &= !(1 << i);
         self.open -= 1;
-        let slot = chunk.slots[i];
+        let entry = chunk.entries[i];
         if let Some(index) = &mut self.index {
-            index.remove(slot.identity());
+            index.remove(entry.identity());
         }
-        Some(slot)
+        Some(entry)
     }
 
     /// Records which thread closed `fd`, in the unused entry.
     pub(super) fn set_closer(&mut self, fd: u32, tid: u32, at: Moment) {
         let (place, i) = place(fd);
         if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-            let slot = &mut chunk.slots[i];
-            (slot.file, slot.tid, slot.born) = (0, tid, at);
+            let entry = &mut chunk.entries[i];
+            (entry.file, entry.tid, entry.born) = (0, tid, at);
         }
     }
 
@@ -197,27 +198,27 @@ impl Table {
     pub(super) fn closer(&self, fd: u32) -> Option<(u32, Moment)> {
         let (chunk, i) = place(fd);
         let chunk = self.chunks.get(chunk)?;
-        let slot = &chunk.slots[i];
-        let is_noted = chunk.open >> i & 1 == 0 && slot.file == 0 && { slot.born } > self.forked;
-        is_noted.then_some((slot.tid, slot.born))
+        let entry = &chunk.entries[i];
+        let is_noted = chunk.open >> i & 1 == 0 && entry.file == 0 && { entry.born } > self.forked;
+        is_noted.then_some((entry.tid, entry.born))
     }
 
     /// Marks the file of `fd` as having no name.
     pub(super) fn set_unlinked(&mut self, fd: u32) {
         let (place, i) = place(fd);
         if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-            chunk.slots[i].set_unlinked();
+            chunk.entries[i].set_unlinked();
         }
     }
 
     pub(super) fn set_closes_on_exec(&mut self, fd: u32, closes: bool) {
         if self
             .get(fd)
-            .is_some_and(|slot| slot.closes_on_exec() != closes)
+            .is_some_and(|entry| entry.closes_on_exec() != closes)
         {
             let (place, i) = place(fd);
             if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-                chunk.slots[i].set_closes_on_exec(closes);
+                chunk.entries[i].set_closes_on_exec(closes);
             }
         }
     }
@@ -235,7 +236,7 @@ impl Table {
 
     /// Returns the numbers whose bit in `bits`, which starts at `first`, is set and which are not
     /// open here.
-    pub(super) fn unseen_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
+    pub(super) fn unknown_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
         let words = bits.iter().zip((0u32..).step_by(64));
         let numbers = words
             .filter(|&(&word, _)| word != 0)
@@ -250,19 +251,21 @@ impl Table {
     /// table on first use.
     pub(crate) fn has_other(&mut self, fd: u32, identity: Identity) -> bool {
         if self.open > INDEXED_FROM && self.index.is_none() {
-            self.index = Some(Index::of(self.iter().map(|(_, slot)| slot)));
+            self.index = Some(Index::of(self.iter().map(|(_, entry)| entry)));
         }
-        let own = self.get(fd).is_some_and(|slot| slot.identity() == identity);
+        let own = self
+            .get(fd)
+            .is_some_and(|entry| entry.identity() == identity);
         match &mut self.index {
             Some(index) => index.count(identity) > u32::from(own),
             None => self
                 .iter()
-                .any(|(other, slot)| other != fd && slot.identity() == identity),
+                .any(|(other, entry)| other != fd && entry.identity() == identity),
         }
     }
 
     /// Drops the index if it was not used since the last call.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn drop_idle_index(&mut self) {
         if self.index.as_mut().is_some_and(|index| !index.take_use()) {
             self.index = None;
         }
@@ -271,7 +274,7 @@ impl Table {
     /// Iterates over all descriptors on the file.
     pub fn on_file(&self, identity: Identity) -> impl Iterator<Item = u32> {
         self.iter()
-            .filter(move |(_, slot)| slot.identity() == identity)
+            .filter(move |(_, entry)| entry.identity() == identity)
             .map(|(fd, _)| fd)
     }
 
@@ -283,15 +286,15 @@ impl Table {
 
     /// Returns how the descriptor came into this table.
     #[must_use]
-    pub fn provenance(&self, slot: &FdEntry) -> Provenance {
-        let born = slot.born;
+    pub fn provenance(&self, entry: &FdEntry) -> Provenance {
+        let born = entry.born;
         if born <= self.execed {
             Provenance::KeptOverExec {
                 inherited: born <= self.forked,
             }
         } else if born <= self.forked {
             Provenance::Inherited
-        } else if slot.is_from_snapshot() {
+        } else if entry.is_from_snapshot() {
             Provenance::Unknown
         } else {
             Provenance::Made
@@ -342,12 +345,12 @@ mod tests {
     fn table(fds: impl IntoIterator<Item = u32>) -> Table {
         let mut table = Table::new(TableId(1), 1, HOLDER);
         for fd in fds {
-            table.insert(fd, slot(fd.into()));
+            table.insert(fd, entry(fd.into()));
         }
         table
     }
 
-    fn slot(ino: u64) -> FdEntry {
+    fn entry(ino: u64) -> FdEntry {
         let payload = Payload {
             ino,
             mode: 0o100_644,
@@ -362,19 +365,19 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_and_its_origin_go_separate_ways() {
+    fn copy_and_original_change_separately() {
         let mut parent = table([0, 1, 40]);
         let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
         child.remove(1);
-        parent.insert(90, slot(90));
-        child.insert(33, slot(33));
+        parent.insert(90, entry(90));
+        child.insert(33, entry(33));
         assert_eq!(fds(&parent), [0, 1, 40, 90]);
         assert_eq!(fds(&child), [0, 33, 40]);
         assert_eq!((parent.len(), child.len()), (4, 3));
     }
 
     #[test]
-    fn descriptors_may_be_of_any_number() {
+    fn any_number_is_accepted() {
         let all = [0, 131_071, 131_072, 1 << 30, u32::MAX];
         let mut table = table(all);
         assert_eq!(fds(&table), all);
@@ -392,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_shares_until_it_is_changed() {
+    fn copy_shares_chunks_until_changed() {
         let parent = table(0..1000);
         let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
         assert!(Arc::ptr_eq(&parent.chunks, &child.chunks));
@@ -405,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_from_a_bitmap_is_found() {
+    fn missing_numbers_are_found() {
         let table = table([0, 3, 31, 32, 63, 64, 130]);
         assert_eq!(
             table.missing_from(0, &[1 << 3 | 1 << 32, 0]),
@@ -419,20 +422,20 @@ mod tests {
     }
 
     #[test]
-    fn others_on_the_file_are_found_in_small_and_large_tables() {
+    fn has_other_works_in_small_and_large_tables() {
         for size in [10, INDEXED_FROM as u32 + 100] {
             let mut table = table(0..size);
-            assert!(!table.has_other(3, slot(3).identity()));
-            table.insert(size, slot(3));
-            assert!(table.has_other(size, slot(3).identity()));
+            assert!(!table.has_other(3, entry(3).identity()));
+            table.insert(size, entry(3));
+            assert!(table.has_other(size, entry(3).identity()));
             assert_eq!(
-                table.on_file(slot(3).identity()).collect::<Vec<_>>(),
+                table.on_file(entry(3).identity()).collect::<Vec<_>>(),
                 [3, size]
             );
-            table.insert(3, slot(4000));
-            assert!(!table.has_other(size, slot(3).identity()));
+            table.insert(3, entry(4000));
+            assert!(!table.has_other(size, entry(3).identity()));
             table.remove(size);
-            assert!(!table.has_other(0, slot(3).identity()));
+            assert!(!table.has_other(0, entry(3).identity()));
         }
     }
 }

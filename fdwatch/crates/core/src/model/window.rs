@@ -16,7 +16,7 @@ pub(super) struct Window {
     incomplete: Option<FxHashSet<u64>>,
     /// Tables that were copied from incomplete ones. Their tasks may have numbers that the snapshot
     /// has already passed.
-    pub(super) made: FxHashSet<u64>,
+    pub(super) copied: FxHashSet<u64>,
     /// Whether the records of the current task are valid.
     pub(super) at_live_task: bool,
 }
@@ -49,11 +49,11 @@ impl Window {
     pub(super) fn derive(&mut self, from: u64, to: u64) {
         let incomplete = self.incomplete.as_ref();
         if incomplete.is_none_or(|incomplete| incomplete.contains(&from))
-            || self.made.contains(&from)
+            || self.copied.contains(&from)
         {
-            self.made.insert(to);
+            self.copied.insert(to);
         } else {
-            self.made.remove(&to);
+            self.copied.remove(&to);
         }
     }
 
@@ -66,7 +66,7 @@ impl Window {
         seen.bitmaps.push((first, open.to_vec()));
     }
 
-    pub(super) fn end_at(&mut self, table: u64, end: u32) {
+    pub(super) fn close_from(&mut self, table: u64, end: u32) {
         self.tables.entry(table).or_default().end = Some(end);
     }
 
@@ -96,7 +96,7 @@ impl Window {
         self.tables.remove(&table);
     }
 
-    /// Copies what was seen of a table to a copy of it, made by the same task.
+    /// Copies what was seen of a table to a copy of it, copied by the same task.
     pub(super) fn copy(&mut self, from: u64, to: u64) {
         match self.tables.get(&from).cloned() {
             Some(seen) => drop(self.tables.insert(to, seen)),
@@ -104,7 +104,7 @@ impl Window {
         }
     }
 
-    pub(super) fn make(&mut self, number: u32) {
+    pub(super) fn created(&mut self, number: u32) {
         self.exited.remove(&number);
     }
 

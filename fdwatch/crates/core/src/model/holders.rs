@@ -2,7 +2,13 @@
 
 use fdwatch_common::{Header, OTHER_THREADS};
 
-use super::{Holder, Model, Observer, Process, Table, TableId, window::Window};
+use super::{
+    observer::Observer,
+    process::Process,
+    state::Model,
+    table::{Holder, Table, TableId},
+    window::Window,
+};
 
 impl Model {
     /// Returns the table at `address`, which the thread of `header` used. An unknown table is the
@@ -23,7 +29,7 @@ impl Model {
                 process.threads.push((tid, address));
             }
             self.processes.insert(tgid, process);
-            self.hold(address, Holder { tgid, tid });
+            self.hold_table(address, Holder { tgid, tid });
         }
         #[expect(clippy::expect_used, reason = "adopt inserts it if it is missing")]
         self.tables.get_mut(&address).expect("the table is there")
@@ -41,7 +47,7 @@ impl Model {
             process.or_insert_with(|| Process::new(tgid, if is_leaders { address } else { 0 }));
         let before = process.table_of(tid);
         if let Some(window) = &mut self.window {
-            window.make(tid);
+            window.created(tid);
             if before != address {
                 window.derive(before, address);
                 if is_copy {
@@ -70,10 +76,10 @@ impl Model {
             None => Table::new(id, address, holder),
         };
         self.tables.insert(address, table);
-        self.contested.forget(address);
+        self.racing.forget(address);
         if is_copy {
-            self.contested.copy(before, address, self.now);
-            self.contest_copy(before, address, tid);
+            self.racing.copy(before, address, self.now);
+            self.mark_copy(before, address, tid);
         }
         if before == address {
             return;
@@ -87,7 +93,7 @@ impl Model {
             if let Some(process) = self.processes.get_mut(&tgid) {
                 process.threads.push((others.tid, before));
             }
-            self.hold(before, others);
+            self.hold_table(before, others);
         }
         self.release(before, holder, observer);
     }
@@ -118,10 +124,10 @@ impl Model {
             }
             process.threads.retain(|&of| of != (tid, address));
         }
-        observer.gone(&table, self.now);
+        observer.table_dropped(&table, self.now);
     }
 
-    pub(super) fn hold(&mut self, address: u64, holder: Holder) {
+    pub(super) fn hold_table(&mut self, address: u64, holder: Holder) {
         let id = TableId(self.next_table + 1);
         let table = self.tables.entry(address);
         let table = table.or_insert_with(|| {
@@ -136,7 +142,7 @@ impl Model {
             return;
         };
         if !table.remove_holder(holder) {
-            observer.gone(table, self.now);
+            observer.table_dropped(table, self.now);
             self.tables.remove(&address);
         }
     }
