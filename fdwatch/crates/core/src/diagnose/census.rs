@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::origin;
+use super::origin::origin;
 use crate::model::Table;
 
 /// Counts of open descriptors.

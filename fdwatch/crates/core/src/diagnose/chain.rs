@@ -1,6 +1,6 @@
 //! How a descriptor came to its process: who opened it, and the forks and execs since.
 
-use super::{ProcessInfo, origin::made_by};
+use super::{origin::made_by, process::ProcessInfo};
 use crate::model::{FdEntry, Lineage, LineageEvent, LineageStep, Moment};
 
 /// A step of a descriptor, and the process that had it from then on.

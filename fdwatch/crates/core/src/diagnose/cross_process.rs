@@ -2,8 +2,13 @@
 //! processes write, and double closes.
 
 use super::{
-    Cause, ClosedAgain, Context, Descriptor, FdHistory, FileInfo, Finding, Name, Other,
-    ProcessInfo, Severity, advice,
+    cause::Cause,
+    descriptor::{Descriptor, FdHistory},
+    duplicate::Context,
+    facts::Facts,
+    file::{FileInfo, Name},
+    finding::{ClosedAgain, Finding, Other},
+    process::ProcessInfo,
 };
 use crate::{
     duplicates::{Change, Closing, DoubleClose, Rotation, SharedFile},
@@ -46,17 +51,23 @@ pub fn diagnose_rotation(
     });
     let mut file = file(rotation.old, path, deleted, pinned);
     file.add_views(&context.process);
-    let (cause, severity) = (Cause::Rotated, Severity::Warning);
+    let cause = Cause::Rotated;
+    let facts = Facts {
+        count: 2,
+        is_written: true,
+        has_two_descriptions: true,
+        ..Facts::new(&[], &file)
+    };
     Finding {
         fds: old.chain(new).collect(),
-        advice: advice::advice(cause, &[], &file, false),
+        advice: cause.advice(&facts),
         ..Finding::new(
             rotation.id,
             rotation.change,
             context.process,
             file,
             cause,
-            severity,
+            cause.severity(&facts),
         )
     }
 }
@@ -93,15 +104,15 @@ pub fn diagnose_shared(
         pinned: name.as_ref().and_then(|name| name.pinned),
         ..FileInfo::new(name.map(|name| name.path), dev, number, FileType::Regular)
     };
-    let severity = if are_related && is_overwritten {
-        Severity::Warning
-    } else {
-        Severity::Info
-    };
     let cause = Cause::SharedFile;
+    let facts = Facts {
+        is_overwritten,
+        is_one_service: are_related,
+        ..Facts::new(&[], &file)
+    };
     Some(Finding {
         fds: vec![first.fd],
-        advice: advice::advice(cause, &[], &file, false),
+        advice: cause.advice(&facts),
         others: all.collect(),
         ..Finding::new(
             shared.id,
@@ -109,7 +120,7 @@ pub fn diagnose_shared(
             first.process,
             file,
             cause,
-            severity,
+            cause.severity(&facts),
         )
     })
 }
@@ -141,15 +152,15 @@ pub fn diagnose_double_close(
     let before = double.before.iter().chain([&double.first]);
     let closed = before.map(closed).collect();
     let is_other_thread = double.first.tid.is_some_and(|tid| tid != double.again.tid);
-    let severity = if is_other_thread || is_elsewhere {
-        Severity::Warning
-    } else {
-        Severity::Info
-    };
     let cause = Cause::DoubleClose;
+    let facts = Facts {
+        has_two_closers: is_other_thread || is_elsewhere,
+        ..Facts::new(&[entry], &file)
+    };
+    let severity = cause.severity(&facts);
     Finding {
         closed,
-        advice: advice::advice(cause, &[entry], &file, false),
+        advice: cause.advice(&facts),
         closed_again: Some(ClosedAgain {
             at: double.again.at,
             tid: double.again.tid,

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{Cause, Descriptor, Finding, advice};
+use super::{cause::Cause, descriptor::Descriptor, facts::Facts, finding::Finding};
 
 /// A process whose log is a given file, according to the configuration of supervisord.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Finding {
         let descriptions: FxHashSet<u64> = writers.map(|fd| fd.description).collect();
         if self.cause == Cause::Reopened && uses.len() > 1 && descriptions.len() > 1 {
             self.cause = Cause::SharedConfig;
-            self.advice = advice::SHARED_CONFIG;
+            self.advice = self.cause.advice(&Facts::new(&[], &self.file));
         }
         self.shared_by = uses.iter().map(|found| found.of.clone()).collect();
         self.shared_by.truncate(MAX_SHARING);

@@ -197,9 +197,9 @@ fn story_folds_similar_opens() {
     assert_eq!(
         told,
         [
-            "3 (writing) made by openat, thread 1",
-            "4 (reading) made by openat, thread 1",
-            "5-199 in the same way, by then",
+            "3 (writing) opened by openat, thread 1",
+            "4 (reading) opened by openat, thread 1",
+            "5-199 likewise, until then",
         ]
     );
 }
@@ -215,4 +215,16 @@ fn consecutive_numbers_are_ranges() {
         "{}",
         numbers(&apart)
     );
+}
+
+#[test]
+fn causes_have_distinct_names_and_remedies() {
+    let names: std::collections::BTreeSet<_> =
+        Cause::ALL.iter().map(|cause| cause.name()).collect();
+    assert_eq!(names.len(), Cause::ALL.len());
+    for cause in Cause::ALL {
+        for is_written in [false, true] {
+            assert!(!remedies(cause, is_written).is_empty(), "{cause:?}");
+        }
+    }
 }
