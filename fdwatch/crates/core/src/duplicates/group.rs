@@ -1,6 +1,6 @@
 //! The descriptors of one table on the same file, and their changes since the last report.
 
-use super::Change;
+use super::change::Change;
 use crate::model::{FdEntry, Identity, Lineage, Moment, Provenance, Table, TableId};
 
 /// Closed descriptors remembered until the next report; further ones are counted.

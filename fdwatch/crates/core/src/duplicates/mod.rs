@@ -4,6 +4,7 @@
 //! Pure. Follows the model as its [`Observer`], remembers which files are open more than once, and
 //! reports at intervals what has changed.
 
+mod change;
 mod double_close;
 mod group;
 mod recent_opens;
@@ -22,6 +23,7 @@ use self::{
     shared::SharedFiles,
 };
 pub use self::{
+    change::Change,
     double_close::{Closing, DoubleClose},
     group::Closed,
     recent_opens::RecentOpen,
@@ -48,18 +50,6 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// Descriptors of a new duplicate for which recent opens are looked up.
 const MAX_AROUND: usize = 8;
-
-/// What happened to a duplicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is new.
-    Found,
-    /// Descriptors were opened or closed, and at least two are left.
-    Changed,
-    /// Fewer than two descriptors are left, or none of a deleted file. It may have appeared only
-    /// since the last report.
-    Gone,
-}
 
 /// The state of a duplicate.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::Change;
+use super::change::Change;
 use crate::{
     model::{FdEntry, FileType, Identity, Model, Moment, Table, TableId},
     shrink,

@@ -6,8 +6,8 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Change;
-use crate::model::{Identity, Model, Moment};
+use super::change::Change;
+use crate::model::{Identity, Model, Moment, Table};
 
 /// Minimum time between searches: nanoseconds.
 const EVERY: u64 = 5_000_000_000;
@@ -76,7 +76,7 @@ impl SharedFiles {
         if self.pending.is_empty() && self.suspected.is_empty() && self.known.is_empty() {
             return;
         }
-        let descriptors: usize = model.tables().map(super::Table::len).sum();
+        let descriptors: usize = model.tables().map(Table::len).sum();
         let wait = EVERY.saturating_add((descriptors as u64).saturating_mul(EVERY_FOR_EACH));
         if now.since(self.looked) < wait {
             return;

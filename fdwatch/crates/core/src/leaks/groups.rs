@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Kind;
+use super::leak::Kind;
 use crate::{
     diagnose::{Descriptor, FileInfo, ProcessInfo},
     model::{Access, FileType, Moment},

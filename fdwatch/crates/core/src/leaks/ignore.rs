@@ -9,7 +9,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use globset::{Glob, GlobMatcher};
 
-use super::{Kind, groups::Told};
+use super::{groups::Told, leak::Kind};
 use crate::diagnose::{FileInfo, Finding, ProcessInfo};
 
 /// Rules for what is not reported.

@@ -6,11 +6,15 @@
 
 mod groups;
 pub mod ignore;
+mod leak;
 
 use fdwatch_common::{COMM_LEN, EVERY_THREAD, Event};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use self::groups::{Fold, Group, Told};
+pub use self::{
+    groups::{Fold, Group, Told},
+    leak::{Kind, Leak},
+};
 use crate::{
     diagnose::ProcessInfo,
     model::{FdEntry, Model, Moment, Observer, Program, Provenance, Table, TableId},
@@ -21,44 +25,6 @@ const MAX_WAITING: usize = 1 << 16;
 
 /// Numbers below this are standard input, output and error, which are passed on deliberately.
 const STREAMS: u32 = 3;
-
-/// The kind of a leak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// The process that opened it ended without closing it.
-    AtExit,
-    /// It was opened without close-on-exec, and another program has it now, as none of its standard
-    /// streams.
-    OverExec,
-}
-
-impl Kind {
-    /// Returns the name that users see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AtExit => "exit",
-            Self::OverExec => "exec",
-        }
-    }
-}
-
-/// A leaked descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leak {
-    /// How it leaked.
-    pub kind: Kind,
-    /// The process that had it.
-    pub tgid: u32,
-    /// Its number there.
-    pub fd: u32,
-    /// Its entry.
-    pub slot: FdEntry,
-    /// How it came into the process's table.
-    pub provenance: Provenance,
-    /// When it leaked.
-    pub at: Moment,
-}
 
 /// A process of the command.
 #[derive(Clone, Copy, Debug)]
