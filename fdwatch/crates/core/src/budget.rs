@@ -12,13 +12,13 @@ use crate::model::Moment;
 const WINDOW: u64 = 10_000_000_000;
 
 /// Minimum time between two steps, so that the effect of the first is visible: nanoseconds.
-const NEXT_STEP: u64 = 5_000_000_000;
+const STEP_INTERVAL: u64 = 5_000_000_000;
 
 /// Time below half of the budget after which everything resumes: nanoseconds.
-const CALM: u64 = 30_000_000_000;
+const CALM_PERIOD: u64 = 30_000_000_000;
 
 /// Upper limit of that time, which doubles when resuming was too early: nanoseconds.
-const MAX_CALM_LEN: u64 = 600_000_000_000;
+const MAX_CALM_PERIOD: u64 = 600_000_000_000;
 
 /// What is being shed. Each level includes the ones before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +86,7 @@ impl Budget {
             shedding: Shedding::Nothing,
             stepped: Moment(0),
             calm_since: None,
-            calm: CALM,
+            calm: CALM_PERIOD,
         }
     }
 
@@ -115,7 +115,7 @@ impl Budget {
         }
         // A short period is not representative.
         let has_seen = self.used.front().is_some_and(|(at, _)| {
-            now.since(*at) >= NEXT_STEP && now.since(self.stepped) >= NEXT_STEP
+            now.since(*at) >= STEP_INTERVAL && now.since(self.stepped) >= STEP_INTERVAL
         });
         if share <= self.share || !has_seen {
             return None;
@@ -123,9 +123,9 @@ impl Budget {
         if self.shedding == Shedding::Nothing {
             let is_soon = self.stepped != Moment(0) && now.since(self.stepped) < self.calm * 2;
             self.calm = if is_soon {
-                (self.calm * 2).min(MAX_CALM_LEN)
+                (self.calm * 2).min(MAX_CALM_PERIOD)
             } else {
-                CALM
+                CALM_PERIOD
             };
         }
         self.stepped = now;

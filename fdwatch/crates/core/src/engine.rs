@@ -111,16 +111,16 @@ impl Engine {
 
     /// Returns what the event closes, and the thread that does, if the process has detail.
     fn closing_in_detail(&mut self, event: &Event<'_>) -> Option<(TableId, u32, u32)> {
-        if !self.details.is_any_waiting() {
+        if !self.details.has_pending() {
             return None;
         }
         let (address, header) = match event {
-            Event::FdOpen(birth) => (birth.table, birth.header),
-            Event::FdClose(death) => (death.table, death.header),
+            Event::FdOpen(open) => (open.table, open.header),
+            Event::FdClose(close) => (close.table, close.header),
             _ => return None,
         };
         let Header { tid, fd, .. } = header;
-        if !self.details.is_waiting(tid) {
+        if !self.details.is_pending(tid) {
             return None;
         }
         let table = self.model.table(address)?;
@@ -141,18 +141,18 @@ impl Engine {
                 let is_last = header.flags & EVERY_THREAD != 0;
                 self.details.ended(header.tid, header.tgid, is_last);
             }
-            _ if !self.details.is_any_waiting() => {}
-            Event::FdOpen(birth) => {
-                let table = self.model.table(birth.table);
-                let entry = table.and_then(|table| table.get(birth.header.fd));
+            _ if !self.details.has_pending() => {}
+            Event::FdOpen(open) => {
+                let table = self.model.table(open.table);
+                let entry = table.and_then(|table| table.get(open.header.fd));
                 if let Some(entry) = entry {
                     let leaks = self.leaks.as_ref();
-                    let program = leaks.and_then(|leaks| leaks.program_of(birth.header.tgid));
-                    self.details.made(birth.header.tid, entry.born, program);
+                    let program = leaks.and_then(|leaks| leaks.program_of(open.header.tgid));
+                    self.details.made(open.header.tid, entry.born, program);
                 }
             }
-            Event::FdClose(death) => {
-                self.details.closed(death.header.tid, self.model.now());
+            Event::FdClose(close) => {
+                self.details.closed(close.header.tid, self.model.now());
             }
             _ => {}
         }
@@ -222,19 +222,19 @@ impl Engine {
         self.model.forget(tgid, &mut observers);
     }
 
-    /// Passes what has changed since the last call to `judge`.
-    pub fn settle(&mut self, now: Moment, judge: &mut impl FnMut(&Duplicate<'_>, &Model)) {
-        self.duplicates.settle(&self.model, now, judge);
+    /// Passes what has changed since the last call to `report`.
+    pub fn settle(&mut self, now: Moment, report: &mut impl FnMut(&Duplicate<'_>, &Model)) {
+        self.duplicates.settle(&self.model, now, report);
     }
 
-    /// Passes rotated files to `judge`. See [`Duplicates::sweep`].
+    /// Passes rotated files to `report`. See [`Duplicates::sweep`].
     pub fn sweep(
         &mut self,
         now: Moment,
         path_of: &mut impl FnMut(u32, u32, &FdEntry) -> Option<Path>,
-        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+        report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
-        self.duplicates.sweep(&self.model, now, path_of, judge);
+        self.duplicates.sweep(&self.model, now, path_of, report);
     }
 
     /// Returns the number of records that could not be decoded.
@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    fn birth(fd: u32) -> FdOpen {
+    fn open(fd: u32) -> FdOpen {
         FdOpen {
             header: header(Kind::FdOpen, fd),
             table: 1,
@@ -285,8 +285,8 @@ mod tests {
     #[test]
     fn last_moment_is_accepted() {
         let mut engine = engine();
-        engine.record(birth(0).as_bytes(), LATEST);
-        engine.record(birth(1).as_bytes(), LATEST);
+        engine.record(open(0).as_bytes(), LATEST);
+        engine.record(open(1).as_bytes(), LATEST);
         let fork = Fork {
             header: Header {
                 tid: 2,
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn bitmap_may_start_at_last_number() {
         let mut engine = engine();
-        engine.record(birth(LAST - 1).as_bytes(), Moment(1));
+        engine.record(open(LAST - 1).as_bytes(), Moment(1));
         let bits = TableBits {
             header: header(Kind::TableBits, LAST - 1),
             table: 1,
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn audit_may_reach_last_number() {
         let mut engine = engine();
-        engine.record(birth(0).as_bytes(), Moment(1));
+        engine.record(open(0).as_bytes(), Moment(1));
         let task = SnapshotTask {
             header: header(Kind::SnapshotTask, 0),
             table: 1,

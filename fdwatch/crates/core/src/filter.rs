@@ -70,11 +70,11 @@ impl Filter {
 
     /// Checks what the process runs and which workload it belongs to.
     fn wants_owner(&self, process: &ProcessInfo) -> bool {
-        let who = &process.workload;
-        let id = who.container.as_ref().map(|container| &container.id);
+        let workload = &process.workload;
+        let id = workload.container.as_ref().map(|container| &container.id);
         matches(self.exe.as_ref(), process.exe.as_ref())
             && matches(self.cgroup.as_ref(), process.cgroup.as_ref())
-            && matches(self.unit.as_ref(), who.unit.as_ref())
+            && matches(self.unit.as_ref(), workload.unit.as_ref())
             && matches(self.container.as_ref(), id)
     }
 }

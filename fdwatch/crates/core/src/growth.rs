@@ -38,7 +38,7 @@ pub struct Pinned {
 }
 
 /// Interval between counts: nanoseconds.
-const EVERY: u64 = 5_000_000_000;
+const INTERVAL: u64 = 5_000_000_000;
 
 /// Tables with fewer descriptors are not checked for growth.
 pub const LARGE: usize = 64;
@@ -104,7 +104,7 @@ struct Series {
     /// The census at the first count.
     first: Census,
     /// The severity last reported.
-    told: Option<Severity>,
+    reported: Option<Severity>,
 }
 
 /// The counts of all large tables.
@@ -123,7 +123,7 @@ impl Growth {
         now: Moment,
         mut limit_of: impl FnMut(u32) -> Option<u64>,
     ) -> Vec<Event> {
-        if now.since(self.counted) < EVERY {
+        if now.since(self.counted) < INTERVAL {
             return Vec::new();
         }
         self.counted = now;
@@ -132,7 +132,7 @@ impl Growth {
             model.is_there(tgid, series.start_time)
                 && model
                     .table_of(tgid)
-                    .is_some_and(|table| table.len() >= LARGE || series.told.is_some())
+                    .is_some_and(|table| table.len() >= LARGE || series.reported.is_some())
         });
         for process in model.processes() {
             let Some(table) = model.table_of(process.tgid) else {
@@ -146,15 +146,15 @@ impl Growth {
                 start_time: process.start_time,
                 counts: VecDeque::new(),
                 first: Census::of(table),
-                told: None,
+                reported: None,
             });
             if series.counts.len() >= MAX_COUNTS {
                 series.counts.pop_front();
             }
             series.counts.push_back((now, table.len()));
             let Some((per_hour, is_steady)) = series.trend() else {
-                if series.told.is_some() && series.has_stopped() {
-                    series.told = None;
+                if series.reported.is_some() && series.has_stopped() {
+                    series.reported = None;
                     events.push(Event::Ended(process.tgid, table.len()));
                 }
                 continue;
@@ -166,11 +166,11 @@ impl Growth {
                     .unwrap_or(u64::MAX)
             });
             let severity = severity(table.len(), limit, left, is_steady);
-            if series.told.is_some_and(|told| told >= severity) {
+            if series.reported.is_some_and(|reported| reported >= severity) {
                 continue;
             }
             let (since, was) = series.counts.front().copied().unwrap_or((now, 0));
-            series.told = Some(severity);
+            series.reported = Some(severity);
             events.push(Event::Grows(Trend {
                 tgid: process.tgid,
                 open: table.len(),
@@ -179,7 +179,7 @@ impl Growth {
                 per_hour,
                 limit,
                 left,
-                more: more(&series.first, &Census::of(table)),
+                more: increase(&series.first, &Census::of(table)),
                 severity,
             }));
         }
@@ -253,9 +253,9 @@ fn severity(open: usize, limit: Option<u64>, left: Option<u64>, is_steady: bool)
 }
 
 /// Returns the differences that are increases.
-fn more(before: &Census, now: &Census) -> Census {
-    let more = |before: &std::collections::BTreeMap<&'static str, usize>,
-                now: &std::collections::BTreeMap<&'static str, usize>| {
+fn increase(before: &Census, now: &Census) -> Census {
+    let increase = |before: &std::collections::BTreeMap<&'static str, usize>,
+                    now: &std::collections::BTreeMap<&'static str, usize>| {
         let now = now.iter();
         now.filter_map(|(&name, &count)| {
             let more = count.saturating_sub(before.get(name).copied().unwrap_or(0));
@@ -265,8 +265,8 @@ fn more(before: &Census, now: &Census) -> Census {
     };
     Census {
         open: now.open.saturating_sub(before.open),
-        by_type: more(&before.by_type, &now.by_type),
-        by_origin: more(&before.by_origin, &now.by_origin),
+        by_type: increase(&before.by_type, &now.by_type),
+        by_origin: increase(&before.by_origin, &now.by_origin),
     }
 }
 
@@ -283,7 +283,7 @@ mod tests {
                 host.open_inode(1, *next, u64::from(*next), 0, u64::from(*next));
                 *next += 1;
             }
-            host.pass(EVERY);
+            host.pass(INTERVAL);
             events.extend(growth.look(&host.model, host.now(), |_| Some(1000)));
         }
         events

@@ -25,13 +25,13 @@ const VERSION: u32 = 2;
 const BYTE_ORDER: u32 = 0x0102_0304;
 
 /// Maximum size of a frame's contents, in bytes. The ring is drained in smaller pieces.
-const MAX_HELD: u32 = 1 << 28;
+const MAX_CONTENT_LEN: u32 = 1 << 28;
 
-const PREAMBLE: usize = 112;
+const PREAMBLE_LEN: usize = 112;
 
 /// Size of the host name, in bytes, NUL-padded: the maximum of Linux.
-const HOST: usize = 64;
-const HEADER: usize = 32;
+const HOST_LEN: usize = 64;
+const HEADER_LEN: usize = 32;
 
 /// The start of a recording: facts about the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub enum RecordingError {
 pub struct Recorder<W> {
     output: W,
     /// Records of the next frame.
-    held: Vec<u8>,
+    pending: Vec<u8>,
 }
 
 impl<W: Write> Recorder<W> {
@@ -126,7 +126,7 @@ impl<W: Write> Recorder<W> {
     ///
     /// If writing fails.
     pub fn new(mut output: W, preamble: &Preamble) -> io::Result<Self> {
-        let mut bytes = Vec::with_capacity(PREAMBLE);
+        let mut bytes = Vec::with_capacity(PREAMBLE_LEN);
         bytes.put_slice(&MAGIC);
         bytes.put_u32_le(VERSION);
         bytes.put_slice(&BYTE_ORDER.to_ne_bytes());
@@ -136,7 +136,7 @@ impl<W: Write> Recorder<W> {
         bytes.put_u64_le(preamble.wall_time);
         bytes.put_u64_le(preamble.boottime);
         bytes.put_u64_le(0);
-        let mut host = [0; HOST];
+        let mut host = [0; HOST_LEN];
         for (to, &from) in host.iter_mut().zip(preamble.host.as_bytes()) {
             *to = from;
         }
@@ -144,16 +144,16 @@ impl<W: Write> Recorder<W> {
         output.write_all(&bytes)?;
         Ok(Self {
             output,
-            held: Vec::new(),
+            pending: Vec::new(),
         })
     }
 
     /// Adds a record to the next [`Frame::Records`].
     pub fn record(&mut self, record: &[u8]) {
-        self.held.put_u64_le(record.len() as u64);
-        self.held.put_slice(record);
+        self.pending.put_u64_le(record.len() as u64);
+        self.pending.put_slice(record);
         let padding = record.len().next_multiple_of(8) - record.len();
-        self.held.put_bytes(0, padding);
+        self.pending.put_bytes(0, padding);
     }
 
     /// Writes the pending records, if any.
@@ -162,13 +162,13 @@ impl<W: Write> Recorder<W> {
     ///
     /// If writing fails.
     pub fn flush_records(&mut self, at: Moment) -> io::Result<()> {
-        if self.held.is_empty() {
+        if self.pending.is_empty() {
             return Ok(());
         }
-        let held = std::mem::take(&mut self.held);
-        self.write(Frame::Records, at, &held)?;
-        self.held = held;
-        self.held.clear();
+        let pending = std::mem::take(&mut self.pending);
+        self.write(Frame::Records, at, &pending)?;
+        self.pending = pending;
+        self.pending.clear();
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl<W: Write> Recorder<W> {
     }
 
     fn write(&mut self, frame: Frame, at: Moment, content: &[u8]) -> io::Result<()> {
-        let mut header = Vec::with_capacity(HEADER);
+        let mut header = Vec::with_capacity(HEADER_LEN);
         let len = u32::try_from(content.len()).map_err(io::Error::other)?;
         header.put_u32_le(len);
         header.put_u32_le(frame as u32);
@@ -224,12 +224,12 @@ impl<R: Read> Player<R> {
     ///
     /// If it is not a recording, has another version or byte order, or cannot be read.
     pub fn new(mut input: R) -> Result<Self, RecordingError> {
-        let mut bytes = [0; PREAMBLE];
+        let mut bytes = [0; PREAMBLE_LEN];
         let read = fill(&mut input, &mut bytes)?;
         if read < MAGIC.len() || !bytes.starts_with(&MAGIC) {
             return Err(RecordingError::NotARecording);
         }
-        if read < PREAMBLE {
+        if read < PREAMBLE_LEN {
             return Err(RecordingError::CutOff(read as u64));
         }
         let mut rest = &bytes[MAGIC.len()..];
@@ -252,7 +252,7 @@ impl<R: Read> Player<R> {
                 boottime,
                 host: String::from_utf8_lossy(host).into_owned(),
             },
-            at: PREAMBLE as u64,
+            at: PREAMBLE_LEN as u64,
             words: Vec::new(),
         })
     }
@@ -271,19 +271,19 @@ impl<R: Read> Player<R> {
     pub fn next_frame(&mut self) -> Result<(Frame, Moment), RecordingError> {
         let begin = self.at;
         let damaged = |what| RecordingError::Damaged(begin, what);
-        let mut header = [0; HEADER];
+        let mut header = [0; HEADER_LEN];
         self.read(&mut header)?;
         let mut rest = &header[..];
         let (len, kind) = (rest.get_u32_le(), rest.get_u32_le());
         let at = Moment(rest.get_u64_le());
         rest.advance(8);
         let (sum, header_sum) = (rest.get_u32_le(), rest.get_u32_le());
-        if header_sum != crc32fast::hash(&header[..HEADER - 4]) {
+        if header_sum != crc32fast::hash(&header[..HEADER_LEN - 4]) {
             return Err(damaged("wrong header checksum"));
         }
         let frame = Frame::ALL.into_iter().find(|&frame| frame as u32 == kind);
         let frame = frame.ok_or(damaged("unknown frame type"))?;
-        if len > MAX_HELD || !len.is_multiple_of(8) {
+        if len > MAX_CONTENT_LEN || !len.is_multiple_of(8) {
             return Err(damaged("invalid frame length"));
         }
         // In pieces, so that a forged length allocates no more than the input contains.
@@ -448,7 +448,7 @@ mod tests {
     fn every_changed_bit_is_detected() {
         let bytes = recording();
         // The preamble has no checksum.
-        for at in (0..16).chain(PREAMBLE..bytes.len()) {
+        for at in (0..16).chain(PREAMBLE_LEN..bytes.len()) {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
@@ -465,7 +465,7 @@ mod tests {
         ) {
             if begin {
                 let mut begun = recording();
-                begun.truncate(PREAMBLE);
+                begun.truncate(PREAMBLE_LEN);
                 begun.append(&mut bytes);
                 bytes = begun;
             }

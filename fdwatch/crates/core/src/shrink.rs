@@ -6,24 +6,24 @@ use std::{
 };
 
 /// Capacity, in elements, that is never returned.
-const KEPT: usize = 4096;
+const MIN_CAPACITY: usize = 4096;
 
 /// Returns whether the capacity is far above what the elements need.
-const fn is_large(room: usize, count: usize) -> bool {
-    room > KEPT && count < room / 4
+const fn is_sparse(capacity: usize, count: usize) -> bool {
+    capacity > MIN_CAPACITY && count < capacity / 4
 }
 
 /// Shrinks a map that is mostly empty.
 pub fn of_map<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
-    if is_large(map.capacity(), map.len()) {
-        map.shrink_to((map.len() * 2).max(KEPT));
+    if is_sparse(map.capacity(), map.len()) {
+        map.shrink_to((map.len() * 2).max(MIN_CAPACITY));
     }
 }
 
 /// Shrinks a queue that is mostly empty.
 pub fn of_queue<T>(queue: &mut VecDeque<T>) {
-    if is_large(queue.capacity(), queue.len()) {
-        queue.shrink_to((queue.len() * 2).max(KEPT));
+    if is_sparse(queue.capacity(), queue.len()) {
+        queue.shrink_to((queue.len() * 2).max(MIN_CAPACITY));
     }
 }
 
@@ -38,12 +38,12 @@ mod tests {
         assert!(map.capacity() >= 100_000, "it is needed");
         map.retain(|&key, _| key < 10);
         of_map(&mut map);
-        assert!(map.capacity() < 4 * KEPT, "{}", map.capacity());
+        assert!(map.capacity() < 4 * MIN_CAPACITY, "{}", map.capacity());
         assert_eq!(map.len(), 10);
         let mut queue: VecDeque<u32> = (0..100_000).collect();
         queue.truncate(10);
         of_queue(&mut queue);
-        assert!(queue.capacity() < 4 * KEPT, "{}", queue.capacity());
+        assert!(queue.capacity() < 4 * MIN_CAPACITY, "{}", queue.capacity());
         assert_eq!(queue.len(), 10);
     }
 }

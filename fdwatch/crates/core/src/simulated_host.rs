@@ -153,10 +153,10 @@ impl Host {
     }
 
     /// Reports what has changed.
-    pub(crate) fn settle(&mut self, judge: &mut impl FnMut(&Duplicate<'_>)) {
+    pub(crate) fn settle(&mut self, report: &mut impl FnMut(&Duplicate<'_>)) {
         let now = self.now();
         self.duplicates
-            .settle(&self.model, now, &mut |duplicate, _| judge(duplicate));
+            .settle(&self.model, now, &mut |duplicate, _| report(duplicate));
     }
 
     fn apply(&mut self, event: &Event<'_>) {

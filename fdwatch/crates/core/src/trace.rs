@@ -167,9 +167,9 @@ impl Tracer {
                 self.paths.insert(header.tid, asked);
                 return;
             }
-            Event::FdOpen(birth) => {
+            Event::FdOpen(open) => {
                 let asked = self.paths.remove(&header.tid);
-                let table = model.table(birth.table);
+                let table = model.table(open.table);
                 // Another thread may have closed it already.
                 let Some(entry) = table.and_then(|table| table.get(header.fd)) else {
                     return;
@@ -185,9 +185,9 @@ impl Tracer {
                     file: entry.file,
                 }
             }
-            Event::FdClose(death) => What::Closed {
+            Event::FdClose(close) => What::Closed {
                 fd: header.fd,
-                was_open: death.file != 0,
+                was_open: close.file != 0,
             },
             Event::SetCloexec(_) => What::ClosesOnExec {
                 fd: header.fd,
@@ -294,7 +294,7 @@ mod tests {
                 model.apply(&event, Moment(at), &mut ());
                 tracer.take(record, &model);
             };
-            let birth = |tgid: u32| FdOpen {
+            let open = |tgid: u32| FdOpen {
                 header: header(Kind::FdOpen, tgid, 3),
                 table: tgid.into(),
                 payload: Payload {
@@ -302,7 +302,7 @@ mod tests {
                     ..Payload::default()
                 },
             };
-            apply(birth(1).as_bytes());
+            apply(open(1).as_bytes());
             let fork = Fork {
                 header: header(Kind::Fork, 2, 0),
                 table: 2,
@@ -312,17 +312,17 @@ mod tests {
                 ..Fork::default()
             };
             apply(fork.as_bytes());
-            apply(birth(9).as_bytes());
-            let death = FdClose {
+            apply(open(9).as_bytes());
+            let close = FdClose {
                 header: header(Kind::FdClose, 2, 3),
                 table: 2,
                 file: 7,
             };
-            apply(death.as_bytes());
+            apply(close.as_bytes());
             let calls = tracer.calls();
-            let told: Vec<_> = calls.iter().map(|call| (call.pid, &call.what)).collect();
+            let seen: Vec<_> = calls.iter().map(|call| (call.pid, &call.what)).collect();
             assert!(matches!(
-                told[0],
+                seen[0],
                 (
                     1,
                     What::Made {
@@ -332,13 +332,13 @@ mod tests {
                     }
                 )
             ));
-            assert_eq!(told[1], (1, &What::Forked { child: 2 }));
+            assert_eq!(seen[1], (1, &What::Forked { child: 2 }));
             let closed = What::Closed {
                 fd: 3,
                 was_open: true,
             };
             let rest: &[_] = if follows { &[(2, &closed)] } else { &[] };
-            assert_eq!(&told[2..], rest);
+            assert_eq!(&seen[2..], rest);
         }
     }
 }

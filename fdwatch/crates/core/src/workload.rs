@@ -31,23 +31,23 @@ impl Workload {
     /// Derives the identity from the path of a cgroup.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        let mut who = Self::default();
+        let mut workload = Self::default();
         let mut before = "";
         for part in path.split('/').filter(|part| !part.is_empty()) {
             // systemd puts an underscore before names that the kernel reserves (`cg_escape`).
             let name = part.strip_prefix('_').unwrap_or(part);
             if name.ends_with(".service") || name.ends_with(".scope") {
-                who.unit = Some(bounded(name));
+                workload.unit = Some(bounded(name));
             }
             if let Some(container) = container(name, before) {
-                who.container = Some(container);
+                workload.container = Some(container);
             }
             if let Some(uid) = pod_uid(name) {
-                who.pod_uid = Some(uid);
+                workload.pod_uid = Some(uid);
             }
             before = name;
         }
-        who
+        workload
     }
 }
 
@@ -293,18 +293,18 @@ mod tests {
             ("/pod/podx/pod-".into(), (None, None, None)),
         ];
         for (path, (unit, container, pod)) in cases {
-            let who = Workload::of(path);
+            let workload = Workload::of(path);
             match unit {
                 Some("scope") => {
                     let last = path.split('/').rfind(|part| part.ends_with(".scope"));
-                    assert_eq!(who.unit.as_deref(), last, "{path}");
+                    assert_eq!(workload.unit.as_deref(), last, "{path}");
                 }
-                unit => assert_eq!(who.unit.as_deref(), *unit, "{path}"),
+                unit => assert_eq!(workload.unit.as_deref(), *unit, "{path}"),
             }
-            let found = who.container.as_ref();
+            let found = workload.container.as_ref();
             let found = found.map(|found| (found.id.as_str(), found.runtime));
             assert_eq!(found, *container, "{path}");
-            assert_eq!(who.pod_uid.as_deref(), *pod, "{path}");
+            assert_eq!(workload.pod_uid.as_deref(), *pod, "{path}");
         }
     }
 

@@ -29,7 +29,7 @@ const MAX_CLOSED: usize = 4096;
 const MAX_CLOSES: usize = 14_000;
 
 /// Threads that have sent detail but not yet the event it belongs to.
-const MAX_WAITING: usize = 4096;
+const MAX_PENDING: usize = 4096;
 
 /// Raw stacks kept for these threads: one megabyte in all. They are sent right before the event, so
 /// that there are few more than CPUs.
@@ -140,7 +140,7 @@ pub struct Place {
 
 /// Detail of a thread whose next event it belongs to.
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingDetail {
     by_frame_pointers: Vec<u64>,
     path: Option<Arc<[u8]>>,
     is_cut: bool,
@@ -149,9 +149,9 @@ struct Waiting {
 /// Detail by moment. Entries arrive and are dropped nearly in order, so that a sorted queue with
 /// gaps takes half the memory of a map.
 #[derive(Debug, Default)]
-struct Kept {
+struct DetailQueue {
     /// Sorted by moment. Entries dropped out of order leave a gap (`None`).
-    oldest_first: VecDeque<(Moment, Option<Detail>)>,
+    entries: VecDeque<(Moment, Option<Detail>)>,
     count: usize,
 }
 
@@ -159,13 +159,13 @@ struct Kept {
 #[derive(Default)]
 pub struct Details {
     /// By thread.
-    waiting: FxHashMap<u32, Waiting>,
-    /// By thread; always one that is in `waiting`.
+    pending: FxHashMap<u32, PendingDetail>,
+    /// By thread; always one that is in `pending`.
     raw: FxHashMap<u32, RawStack>,
     /// By the moment of opening.
-    made: Kept,
+    made: DetailQueue,
     /// By the moment of closing.
-    closed: Kept,
+    closed: DetailQueue,
     /// Moments of opening of closed descriptors, oldest first.
     made_and_closed: VecDeque<Moment>,
     /// All stacks, each stored once.
@@ -192,7 +192,7 @@ impl Details {
     /// Stores the frames that a thread sent.
     pub fn stack(&mut self, stack: &Stack) {
         self.raw.remove(&stack.header.tid);
-        self.waiting(stack.header.tid).by_frame_pointers = stack.frames().to_vec();
+        self.pending(stack.header.tid).by_frame_pointers = stack.frames().to_vec();
     }
 
     /// Stores the registers that a thread sent.
@@ -205,7 +205,7 @@ impl Details {
             // Their stacks fall back to frame pointers.
             self.raw.clear();
         }
-        let by_frame_pointers = std::mem::take(&mut self.waiting(tid).by_frame_pointers);
+        let by_frame_pointers = std::mem::take(&mut self.pending(tid).by_frame_pointers);
         let raw = RawStack::new(registers, by_frame_pointers);
         self.raw.insert(tid, raw);
     }
@@ -219,39 +219,39 @@ impl Details {
 
     /// Stores the path that a thread requests.
     pub fn path(&mut self, path: &AskedPath) {
-        let waiting = self.waiting(path.header.tid);
+        let pending = self.pending(path.header.tid);
         // Empty if its page was not in memory.
-        waiting.path = Some(path.bytes())
+        pending.path = Some(path.bytes())
             .filter(|path| !path.is_empty())
             .map(Into::into);
-        waiting.is_cut = path.header.flags & CUT != 0;
+        pending.is_cut = path.header.flags & CUT != 0;
     }
 
     /// Returns whether any thread has sent detail whose event is still to come.
     #[must_use]
-    pub fn is_any_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Attaches the thread's detail to the descriptor it opened at that moment; `program` is set
     /// for a followed command.
     pub fn made(&mut self, tid: u32, at: Moment, program: Option<Program>) {
-        let Some(waiting) = self.waiting.remove(&tid) else {
+        let Some(pending) = self.pending.remove(&tid) else {
             return;
         };
         let raw = program.and_then(|_| self.raw.remove(&tid));
         let by_frame_pointers = match &raw {
             Some(raw) => raw.by_frame_pointers.clone(),
-            None => waiting.by_frame_pointers,
+            None => pending.by_frame_pointers,
         };
         let detail = Detail {
             stack: self.take_stack(tid, by_frame_pointers, at),
-            path: waiting.path,
-            is_cut: waiting.is_cut,
+            path: pending.path,
+            is_cut: pending.is_cut,
             program,
             raw: raw.map(Arc::new),
         };
-        self.made.keep(at, detail, MAX, &mut self.stacks);
+        self.made.insert(at, detail, MAX, &mut self.stacks);
     }
 
     /// Records that the descriptor opened at that moment was closed by its opener. Copies of it may
@@ -270,23 +270,23 @@ impl Details {
 
     /// Attaches the thread's detail to the close at that moment.
     pub fn closed(&mut self, tid: u32, at: Moment) {
-        let Some(waiting) = self.waiting.remove(&tid) else {
+        let Some(pending) = self.pending.remove(&tid) else {
             return;
         };
-        let stack = self.take_stack(tid, waiting.by_frame_pointers, at);
+        let stack = self.take_stack(tid, pending.by_frame_pointers, at);
         if !stack.is_empty() {
             // A path belongs to an open that failed.
             let detail = Detail {
                 stack,
                 ..Detail::default()
             };
-            self.closed.keep(at, detail, MAX_CLOSES, &mut self.stacks);
+            self.closed.insert(at, detail, MAX_CLOSES, &mut self.stacks);
         }
     }
 
     /// Drops the detail of a thread that has ended. `is_last`: so has its process.
     pub fn ended(&mut self, tid: u32, tgid: u32, is_last: bool) {
-        self.waiting.remove(&tid);
+        self.pending.remove(&tid);
         self.raw.remove(&tid);
         if is_last && let Some(unwind) = &mut self.unwind {
             unwind.forget(tgid);
@@ -309,8 +309,8 @@ impl Details {
 
     /// Returns whether the thread has sent detail whose event is still to come.
     #[must_use]
-    pub fn is_waiting(&self, tid: u32) -> bool {
-        self.waiting.contains_key(&tid)
+    pub fn is_pending(&self, tid: u32) -> bool {
+        self.pending.contains_key(&tid)
     }
 
     /// Returns the detail of the descriptor opened at that moment.
@@ -333,13 +333,13 @@ impl Details {
         self.stacks.len()
     }
 
-    fn waiting(&mut self, tid: u32) -> &mut Waiting {
-        if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&tid) {
+    fn pending(&mut self, tid: u32) -> &mut PendingDetail {
+        if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&tid) {
             // Failed calls never take theirs; pending calls lose it.
-            self.waiting.clear();
+            self.pending.clear();
             self.raw.clear();
         }
-        self.waiting.entry(tid).or_default()
+        self.pending.entry(tid).or_default()
     }
 
     /// Takes the thread's stack, unwound, and frees the raw one.
@@ -362,36 +362,36 @@ impl Details {
     }
 }
 
-impl Kept {
+impl DetailQueue {
     fn get(&self, at: Moment) -> Option<&Detail> {
-        let (_, detail) = &self.oldest_first[self.place(at).ok()?];
+        let (_, detail) = &self.entries[self.place(at).ok()?];
         detail.as_ref()
     }
 
     /// Returns its position, or where to insert it.
     fn place(&self, at: Moment) -> Result<usize, usize> {
-        self.oldest_first.binary_search_by_key(&at, |&(at, _)| at)
+        self.entries.binary_search_by_key(&at, |&(at, _)| at)
     }
 
     /// Adds an entry and drops the oldest ones above `most`, with their stacks.
-    fn keep(
+    fn insert(
         &mut self,
         at: Moment,
         detail: Detail,
-        most: usize,
+        max: usize,
         stacks: &mut FxHashSet<Arc<[u64]>>,
     ) {
-        while self.count >= most
-            && let Some((_, oldest)) = self.oldest_first.pop_front()
+        while self.count >= max
+            && let Some((_, oldest)) = self.entries.pop_front()
         {
             self.count -= usize::from(oldest.is_some());
             forget(oldest, stacks);
         }
-        self.make_room();
+        self.remove_gaps();
         let replaced = match self.place(at) {
-            Ok(place) => self.oldest_first[place].1.replace(detail),
+            Ok(place) => self.entries[place].1.replace(detail),
             Err(place) => {
-                self.oldest_first.insert(place, (at, Some(detail)));
+                self.entries.insert(place, (at, Some(detail)));
                 None
             }
         };
@@ -401,16 +401,16 @@ impl Kept {
 
     fn remove(&mut self, at: Moment) -> Option<Detail> {
         let place = self.place(at).ok()?;
-        let detail = self.oldest_first[place].1.take();
+        let detail = self.entries[place].1.take();
         self.count -= usize::from(detail.is_some());
         detail
     }
 
     /// Removes the gaps before the queue would grow, if there are enough to make that worthwhile.
-    fn make_room(&mut self) {
-        let (places, room) = (self.oldest_first.len(), self.oldest_first.capacity());
+    fn remove_gaps(&mut self) {
+        let (places, room) = (self.entries.len(), self.entries.capacity());
         if places == room && places - self.count > places / 8 {
-            self.oldest_first.retain(|(_, detail)| detail.is_some());
+            self.entries.retain(|(_, detail)| detail.is_some());
         }
     }
 }

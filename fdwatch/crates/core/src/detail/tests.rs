@@ -161,7 +161,7 @@ fn detail_belongs_to_next_event_of_thread() {
     assert_eq!(details.of(Moment(6)), None);
     assert_eq!(details.of(Moment(7)), None);
     assert_eq!(*details.of_close(Moment(8)).unwrap().stack, [20]);
-    assert!(!details.is_any_waiting());
+    assert!(!details.has_pending());
 }
 
 #[test]
@@ -191,16 +191,16 @@ fn closed_descriptors_lose_detail_first() {
     }
     assert!(details.of(Moment(0)).is_some());
     assert_eq!(details.made.count, MAX_CLOSED + 1);
-    assert!(details.made.oldest_first.len() <= 2 * MAX_CLOSED);
+    assert!(details.made.entries.len() <= 2 * MAX_CLOSED);
 }
 
 #[test]
 fn pending_threads_are_bounded() {
     let mut details = Details::default();
-    for tid in 0..MAX_WAITING as u32 * 3 {
+    for tid in 0..MAX_PENDING as u32 * 3 {
         details.stack(&stack(tid, &[1]));
     }
-    assert!(details.waiting.len() <= MAX_WAITING);
+    assert!(details.pending.len() <= MAX_PENDING);
 }
 
 proptest! {
@@ -209,7 +209,7 @@ proptest! {
     #[test]
     fn detail_queue_matches_a_map(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
         const FEW: usize = 8;
-        let (mut kept, mut stacks) = (Kept::default(), FxHashSet::default());
+        let (mut queue, mut stacks) = (DetailQueue::default(), FxHashSet::default());
         let mut map = std::collections::BTreeMap::new();
         for (number, (is_kept, at)) in steps.into_iter().enumerate() {
             // Mostly in order.
@@ -221,17 +221,17 @@ proptest! {
                 let path: Arc<[u8]> = number.to_le_bytes().into();
                 map.insert(at, path.clone());
                 let detail = Detail { path: Some(path), ..Detail::default() };
-                kept.keep(at, detail, FEW, &mut stacks);
+                queue.insert(at, detail, FEW, &mut stacks);
             } else {
-                let removed = kept.remove(at).and_then(|detail| detail.path);
+                let removed = queue.remove(at).and_then(|detail| detail.path);
                 prop_assert_eq!(removed, map.remove(&at));
             }
-            prop_assert_eq!(kept.count, map.len());
+            prop_assert_eq!(queue.count, map.len());
             for at in number as u64..number as u64 + 40 {
-                let detail = kept.get(Moment(at));
+                let detail = queue.get(Moment(at));
                 prop_assert_eq!(detail.and_then(|detail| detail.path.as_ref()), map.get(&Moment(at)));
             }
-            prop_assert!(kept.oldest_first.capacity() <= 4 * FEW);
+            prop_assert!(queue.entries.capacity() <= 4 * FEW);
         }
     }
 }

@@ -278,7 +278,7 @@ pub(super) fn cause(entries: &[&FdEntry], provenances: &[Provenance], numbers: &
         *provenance == Provenance::Made && was_received(entry)
     };
     let leaked = |(provenance, fd): (&Provenance, &u32)| {
-        matches!(provenance, Provenance::KeptOverExec { .. }) && *fd > LAST_STREAM
+        matches!(provenance, Provenance::KeptAcrossExec { .. }) && *fd > LAST_STREAM
     };
     if entries.iter().zip(provenances).any(received) {
         Cause::Received

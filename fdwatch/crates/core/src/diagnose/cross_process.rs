@@ -135,7 +135,7 @@ pub fn diagnose_double_close(
     is_elsewhere: bool,
 ) -> Finding {
     let closed = |closing: &Closing| {
-        let way = FdHistory {
+        let history = FdHistory {
             provenance: Provenance::Made,
             lineage,
             process: &process,
@@ -144,7 +144,7 @@ pub fn diagnose_double_close(
             closed: Some(closing.at),
             closed_by: closing.tid,
             is_closed_by_program: true,
-            ..Descriptor::new(double.again.fd, &closing.slot, way)
+            ..Descriptor::new(double.again.fd, &closing.slot, history)
         }
     };
     let entry = &double.first.slot;

@@ -86,8 +86,8 @@ pub struct FdHistory<'a> {
 impl Descriptor {
     /// Creates the descriptor `fd` with this entry.
     #[must_use]
-    pub fn new(fd: u32, entry: &FdEntry, way: FdHistory<'_>) -> Self {
-        let provenance = way.provenance;
+    pub fn new(fd: u32, entry: &FdEntry, history: FdHistory<'_>) -> Self {
+        let provenance = history.provenance;
         let seen = !entry.is_from_snapshot();
         Self {
             fd,
@@ -99,7 +99,7 @@ impl Descriptor {
             opened: seen.then_some(entry.born),
             tid: seen.then_some(entry.tid),
             is_of_program: matches!(provenance, Provenance::Made | Provenance::Inherited),
-            chain: chain::chain(entry, way.lineage, way.process),
+            chain: chain::chain(entry, history.lineage, history.process),
             around: Vec::new(),
             role: None,
             asked_path: None,
@@ -115,16 +115,16 @@ impl Descriptor {
     /// Creates a descriptor of a table.
     #[must_use]
     pub fn of(table: &Table, fd: u32, entry: &FdEntry, process: &ProcessInfo) -> Self {
-        let way = FdHistory {
+        let history = FdHistory {
             provenance: table.provenance(entry),
             lineage: table.lineage(),
             process,
         };
-        Self::new(fd, entry, way)
+        Self::new(fd, entry, history)
     }
 
     pub(super) fn closed(closed: &Closed, table: Option<&Table>, process: &ProcessInfo) -> Self {
-        let way = FdHistory {
+        let history = FdHistory {
             provenance: closed.provenance,
             lineage: &closed.lineage,
             process,
@@ -132,21 +132,21 @@ impl Descriptor {
         Self {
             closed: Some(closed.at),
             is_closed_by_program: table.is_some_and(|it| it.is_same_program_since(closed.at)),
-            ..Self::new(closed.fd, &closed.slot, way)
+            ..Self::new(closed.fd, &closed.slot, history)
         }
     }
 
     /// Adds its recent opens.
-    pub(super) fn add_around(&mut self, around: &[RecentOpen]) {
-        let own = around
+    pub(super) fn add_recent_opens(&mut self, recent_opens: &[RecentOpen]) {
+        let own = recent_opens
             .iter()
-            .filter(|near| near.of == self.fd && Some(near.of_born) == self.opened);
+            .filter(|near| near.of == self.fd && Some(near.of_opened) == self.opened);
         self.around.extend(own.map(|near| NearbyOpen {
             fd: near.fd,
             origin: origin::made_by(&near.slot),
             file_type: near.slot.file_type(),
             is_connection: origin::was_accepted(&near.slot),
-            before: near.of_born.since(near.slot.born),
+            before: near.of_opened.since(near.slot.born),
             closed: near.closed,
         }));
     }

@@ -8,7 +8,7 @@ use crate::model::{FdEntry, Provenance};
 pub fn origin(entry: &FdEntry, provenance: Provenance) -> &'static str {
     match provenance {
         Provenance::Inherited => "fork",
-        Provenance::KeptOverExec { .. } => "exec-kept",
+        Provenance::KeptAcrossExec { .. } => "exec-kept",
         Provenance::Unknown => "unknown",
         Provenance::Made => call_name(entry.call),
     }

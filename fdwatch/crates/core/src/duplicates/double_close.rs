@@ -41,7 +41,7 @@ pub(super) struct Closings {
     tables: FxHashSet<TableId>,
     /// The last close of each number of a table, and the one before.
     last: FxHashMap<(TableId, u32), (Closing, Option<Closing>)>,
-    oldest_first: VecDeque<(TableId, u32, Moment)>,
+    by_age: VecDeque<(TableId, u32, Moment)>,
 }
 
 impl Closings {
@@ -75,9 +75,9 @@ impl Closings {
         };
         let before = self.last.get(&(table, fd)).map(|&(before, _)| before);
         self.last.insert((table, fd), (closing, before));
-        self.oldest_first.push_back((table, fd, closing.at));
-        while self.oldest_first.len() > MAX {
-            if let Some((table, fd, at)) = self.oldest_first.pop_front()
+        self.by_age.push_back((table, fd, closing.at));
+        while self.by_age.len() > MAX {
+            if let Some((table, fd, at)) = self.by_age.pop_front()
                 && self
                     .last
                     .get(&(table, fd))
@@ -89,12 +89,12 @@ impl Closings {
     }
 
     /// Returns the last two closes of the number that was closed again.
-    pub(super) fn of(
+    pub(super) fn last_two(
         &self,
-        stray: &InvalidClose,
+        again: &InvalidClose,
         model: &Model,
     ) -> Option<(Closing, Option<Closing>)> {
-        let table = model.table(stray.table)?;
-        self.last.get(&(table.id(), stray.fd)).copied()
+        let table = model.table(again.table)?;
+        self.last.get(&(table.id(), again.fd)).copied()
     }
 }

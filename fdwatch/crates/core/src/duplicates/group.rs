@@ -50,10 +50,10 @@ pub(super) struct Group {
     pub(super) is_dirty: bool,
     pub(super) changed: bool,
     /// Whether the last report said that it exists.
-    pub(super) is_told: bool,
+    pub(super) is_reported: bool,
     /// Start of the period in which its reports are counted.
     pub(super) counted_since: Moment,
-    pub(super) told: u32,
+    pub(super) reports: u32,
 }
 
 impl Group {
@@ -71,9 +71,9 @@ impl Group {
             times: 1,
             is_dirty: false,
             changed: true,
-            is_told: false,
+            is_reported: false,
             counted_since: at,
-            told: 0,
+            reports: 0,
         }
     }
 
@@ -100,7 +100,7 @@ impl Group {
         };
         let was_duplicate = self.is_duplicate();
         self.members.swap_remove(i);
-        if !was_duplicate && !self.is_told && self.times == 0 {
+        if !was_duplicate && !self.is_reported && self.times == 0 {
             // A single descriptor is not part of any report.
             return;
         }
@@ -123,7 +123,7 @@ impl Group {
 
     /// Returns what to report, if anything has changed.
     pub(super) fn change(&self) -> Option<Change> {
-        match (self.is_told, self.is_duplicate()) {
+        match (self.is_reported, self.is_duplicate()) {
             (false, true) => Some(Change::Found),
             (true, true) => Some(Change::Changed),
             (true, false) => Some(Change::Gone),
@@ -143,7 +143,7 @@ impl Group {
         self.forget_closed();
         self.times = 0;
         self.changed = false;
-        self.is_told = self.is_duplicate();
-        self.told += 1;
+        self.is_reported = self.is_duplicate();
+        self.reports += 1;
     }
 }

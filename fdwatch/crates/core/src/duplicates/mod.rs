@@ -15,13 +15,6 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use self::{
-    double_close::Closings,
-    group::{Group, Key},
-    recent_opens::RecentOpens,
-    rotation::Rotations,
-    shared::SharedFiles,
-};
 pub use self::{
     change::Change,
     double_close::{Closing, DoubleClose},
@@ -29,6 +22,13 @@ pub use self::{
     recent_opens::RecentOpen,
     rotation::{Path, Rotation},
     shared::{SharedFile, Writer},
+};
+use self::{
+    double_close::Closings,
+    group::{Group, Key},
+    recent_opens::RecentOpens,
+    rotation::Rotations,
+    shared::SharedFiles,
 };
 use crate::model::{
     FdEntry, FileType, Identity, InvalidClose, Model, Moment, Observer, Provenance, Table, TableId,
@@ -39,7 +39,7 @@ use crate::model::{
 const FORK_TO_EXEC: u64 = 1_000_000_000;
 
 /// Reports of one file per [`QUIET_AFTER`]; further ones wait until that time is over.
-const MAX_TOLD: u32 = 10;
+const MAX_REPORTS: u32 = 10;
 
 /// Period in which reports of a file are limited: nanoseconds.
 const QUIET_AFTER: u64 = 10_000_000_000;
@@ -49,7 +49,7 @@ const QUIET_AFTER: u64 = 10_000_000_000;
 const MAX_REMEMBERED: usize = 4096;
 
 /// Descriptors of a new duplicate for which recent opens are looked up.
-const MAX_AROUND: usize = 8;
+const MAX_LOOKUPS: usize = 8;
 
 /// The state of a duplicate.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ pub struct Duplicate<'a> {
     /// How often it appeared since the last report.
     pub times: u32,
     /// Descriptors that the same threads opened shortly before those of the duplicate.
-    pub around: &'a [RecentOpen],
+    pub recent_opens: &'a [RecentOpen],
 }
 
 /// All duplicates.
@@ -94,7 +94,7 @@ pub struct Duplicates {
     waiting: FxHashSet<TableId>,
     rotations: Rotations,
     shared: SharedFiles,
-    around: RecentOpens,
+    recent_opens: RecentOpens,
     closings: Closings,
     next_id: u64,
     all_types: bool,
@@ -112,7 +112,7 @@ impl Duplicates {
             waiting: FxHashSet::default(),
             rotations: Rotations::default(),
             shared: SharedFiles::default(),
-            around: RecentOpens::default(),
+            recent_opens: RecentOpens::default(),
             closings: Closings::default(),
             next_id: 0,
             all_types,
@@ -143,27 +143,27 @@ impl Duplicates {
             }
         }
         let mut seen = FxHashMap::default();
-        let mut twice = Vec::new();
+        let mut duplicated = Vec::new();
         for (_, entry) in table.iter().filter(|(_, entry)| self.is_of_interest(entry)) {
             let identity = entry.identity();
             let count = seen.entry(identity).or_insert(0u32);
             *count += 1;
             if *count == 2 {
-                twice.push(identity);
+                duplicated.push(identity);
             }
         }
-        for identity in twice {
+        for identity in duplicated {
             self.watch(table, identity, now);
         }
     }
 
-    /// Passes what has changed since the last call to `judge`. Reports of one file are
+    /// Passes what has changed since the last call to `report`. Reports of one file are
     /// rate-limited.
     pub fn settle(
         &mut self,
         model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(&Duplicate<'_>, &Model),
+        report: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) {
         while let Some(&(due, table, address)) = self.children.front() {
             if due > now {
@@ -178,7 +178,7 @@ impl Duplicates {
             }
         }
         for key in std::mem::take(&mut self.dirty) {
-            if self.settle_group(key, model, now, judge) {
+            if self.settle_group(key, model, now, report) {
                 self.dirty.push(key);
             }
         }
@@ -189,8 +189,8 @@ impl Duplicates {
     #[must_use]
     pub fn by_process(&self) -> FxHashMap<u32, (usize, usize)> {
         let mut by_process = FxHashMap::default();
-        let twice = self.groups.values().filter(|it| it.members.len() > 1);
-        for group in twice {
+        let duplicated = self.groups.values().filter(|it| it.members.len() > 1);
+        for group in duplicated {
             let (files, more) = by_process.entry(group.tgid).or_insert((0, 0));
             *files += 1;
             *more += group.members.len() - 1;
@@ -211,7 +211,7 @@ impl Duplicates {
     /// Returns the double close that the invalid close `again` completes, if the first close is
     /// known.
     pub fn closed_twice(&mut self, again: InvalidClose, model: &Model) -> Option<DoubleClose> {
-        let (first, before) = self.closings.of(&again, model)?;
+        let (first, before) = self.closings.last_two(&again, model)?;
         self.next_id += 1;
         Some(DoubleClose {
             id: self.next_id,
@@ -221,30 +221,30 @@ impl Duplicates {
         })
     }
 
-    /// Passes files that were rotated while open to `judge`. `path_of` returns the path of a
+    /// Passes files that were rotated while open to `report`. `path_of` returns the path of a
     /// descriptor, given the process, the number and the entry.
     pub fn sweep(
         &mut self,
         model: &Model,
         now: Moment,
         path_of: &mut impl FnMut(u32, u32, &FdEntry) -> Option<Path>,
-        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+        report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
         let next_id = &mut self.next_id;
         let shared = &mut self.shared;
         let mut written = |identity| shared.written(identity);
         self.rotations
-            .sweep(model, now, next_id, path_of, &mut written, judge);
+            .sweep(model, now, next_id, path_of, &mut written, report);
     }
 
-    /// Passes files that several processes write to `judge`, if it is time to search for them.
+    /// Passes files that several processes write to `report`, if it is time to search for them.
     pub fn look_for_shared(
         &mut self,
         model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(&SharedFile<'_>, &Model),
+        report: &mut impl FnMut(&SharedFile<'_>, &Model),
     ) {
-        self.shared.look(model, now, &mut self.next_id, judge);
+        self.shared.look(model, now, &mut self.next_id, report);
     }
 
     /// Reports a group, and returns whether it has more to report later.
@@ -253,7 +253,7 @@ impl Duplicates {
         key: Key,
         model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(&Duplicate<'_>, &Model),
+        report: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) -> bool {
         let Some(group) = self.groups.get_mut(&key) else {
             return false;
@@ -265,15 +265,15 @@ impl Duplicates {
         let table = table.filter(|table| table.id() == key.table);
         if now.since(group.counted_since) >= QUIET_AFTER {
             group.counted_since = now;
-            group.told = 0;
+            group.reports = 0;
         }
         if group.changed {
-            if group.told >= MAX_TOLD && table.is_some() {
+            if group.reports >= MAX_REPORTS && table.is_some() {
                 return true;
             }
             group.members.sort_unstable();
             if let Some(change) = group.change() {
-                let around = self.around.of(key.table, key.identity);
+                let recent_opens = self.recent_opens.of(key.table, key.identity);
                 let duplicate = Duplicate {
                     id: group.id,
                     change,
@@ -286,13 +286,13 @@ impl Duplicates {
                     since: group.since,
                     ended: group.ended,
                     times: group.times,
-                    around: &around,
+                    recent_opens: &recent_opens,
                 };
-                judge(&duplicate, model);
+                report(&duplicate, model);
             }
             group.settle();
             if let Some(table) = table {
-                self.around.keep_open(table);
+                self.recent_opens.keep_open(table);
             }
         }
         if group.is_duplicate() {
@@ -300,7 +300,7 @@ impl Duplicates {
             return false;
         }
         // It may come back: remembered, so that it is not reported as new each time.
-        if table.is_some() && group.told > 0 && self.groups.len() < MAX_REMEMBERED {
+        if table.is_some() && group.reports > 0 && self.groups.len() < MAX_REMEMBERED {
             return true;
         }
         self.forget(key);
@@ -346,9 +346,9 @@ impl Duplicates {
         let tgid = table.holders().first().map_or(0, |holder| holder.tgid);
         let mut group = Group::new(self.next_id, table.address(), tgid, members, at);
         mark(&mut self.dirty, key, &mut group);
-        for &fd in group.members.iter().take(MAX_AROUND) {
+        for &fd in group.members.iter().take(MAX_LOOKUPS) {
             if let Some(entry) = table.get(fd) {
-                self.around.note(table, fd, entry);
+                self.recent_opens.note(table, fd, entry);
             }
         }
         self.groups.insert(key, group);
@@ -365,7 +365,7 @@ impl Duplicates {
             group.leave(table, fd, entry, at);
             mark(&mut self.dirty, key, group);
         }
-        for identity in self.around.closed(key.table, fd, entry, at) {
+        for identity in self.recent_opens.closed(key.table, fd, entry, at) {
             let key = Key { identity, ..key };
             if let Some(group) = self.groups.get_mut(&key) {
                 group.changed |= group.is_duplicate();
@@ -399,7 +399,7 @@ impl Observer for Duplicates {
         if let Some(group) = self.groups.get_mut(&key) {
             group.join(fd, entry.born);
             mark(&mut self.dirty, key, group);
-            self.around.note(table, fd, entry);
+            self.recent_opens.note(table, fd, entry);
         } else if table.has_other(fd, identity) {
             self.watch(table, identity, entry.born);
         }
@@ -444,7 +444,7 @@ impl Observer for Duplicates {
 
     fn table_dropped(&mut self, table: &Table, at: Moment) {
         self.rotations.table_dropped(table);
-        self.around.gone(table.id());
+        self.recent_opens.gone(table.id());
         self.closings.forget(table.id());
         let waited_for = self.waiting.remove(&table.id());
         let Some(identities) = self.by_table.remove(&table.id()) else {

@@ -29,7 +29,7 @@ pub struct RecentOpen {
     /// The descriptor of the duplicate.
     pub of: u32,
     /// When it was opened.
-    pub of_born: Moment,
+    pub of_opened: Moment,
     /// The number of the other one.
     pub fd: u32,
     /// Its entry.
@@ -51,14 +51,14 @@ impl RecentOpens {
             return;
         }
         let identity = entry.identity();
-        let noted = self
+        let known = self
             .by_table
             .get(&table.id())
             .map_or(&[][..], Vec::as_slice);
-        if noted.len() + MAX_NEARBY > MAX_FOLLOWED
-            || noted
+        if known.len() + MAX_NEARBY > MAX_FOLLOWED
+            || known
                 .iter()
-                .any(|(_, near)| (near.of, near.of_born) == (fd, entry.born))
+                .any(|(_, near)| (near.of, near.of_opened) == (fd, entry.born))
         {
             return;
         }
@@ -79,7 +79,7 @@ impl RecentOpens {
             })
             .map(|(other, near)| RecentOpen {
                 of: fd,
-                of_born: entry.born,
+                of_opened: entry.born,
                 fd: other,
                 slot: *near,
                 closed: None,
@@ -90,8 +90,8 @@ impl RecentOpens {
         }
         nearby.sort_unstable_by_key(|near| std::cmp::Reverse(near.slot.born));
         nearby.truncate(MAX_NEARBY);
-        let noted = self.by_table.entry(table.id()).or_default();
-        noted.extend(nearby.into_iter().map(|near| (identity, near)));
+        let known = self.by_table.entry(table.id()).or_default();
+        known.extend(nearby.into_iter().map(|near| (identity, near)));
     }
 
     /// Records a close, and returns the files of the duplicates it is a recent open of.
@@ -105,12 +105,12 @@ impl RecentOpens {
         if self.by_table.is_empty() {
             return Vec::new();
         }
-        let Some(noted) = self.by_table.get_mut(&table) else {
+        let Some(known) = self.by_table.get_mut(&table) else {
             return Vec::new();
         };
         let born = entry.born;
         let mut touched = Vec::new();
-        for (identity, near) in &mut *noted {
+        for (identity, near) in &mut *known {
             if near.fd == fd && { near.slot.born } == born && near.closed.is_none() {
                 near.closed = Some(at);
                 touched.push(*identity);
@@ -121,21 +121,21 @@ impl RecentOpens {
 
     /// Returns the recent opens of the duplicate's descriptors.
     pub(super) fn of(&self, table: TableId, identity: Identity) -> Vec<RecentOpen> {
-        let noted = self.by_table.get(&table).into_iter().flatten();
-        let own = noted.filter(|(of, _)| *of == identity);
+        let known = self.by_table.get(&table).into_iter().flatten();
+        let own = known.filter(|(of, _)| *of == identity);
         own.map(|&(_, near)| near).collect()
     }
 
     /// Forgets recent opens of descriptors that are closed, after the close was reported.
     pub(super) fn keep_open(&mut self, table: &Table) {
-        let Some(noted) = self.by_table.get_mut(&table.id()) else {
+        let Some(known) = self.by_table.get_mut(&table.id()) else {
             return;
         };
-        noted.retain(|(_, near)| {
+        known.retain(|(_, near)| {
             let of = table.get(near.of);
-            of.is_some_and(|of| { of.born } == near.of_born)
+            of.is_some_and(|of| { of.born } == near.of_opened)
         });
-        if noted.is_empty() {
+        if known.is_empty() {
             self.by_table.remove(&table.id());
         }
     }

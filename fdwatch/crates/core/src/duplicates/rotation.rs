@@ -119,7 +119,7 @@ impl Rotations {
         self.held.remove(&table.id());
     }
 
-    /// Passes changes since the last call to `judge`. `path_of` looks up the path of a process's
+    /// Passes changes since the last call to `report`. `path_of` looks up the path of a process's
     /// descriptor. `written` receives files that stay open for writing.
     pub(super) fn sweep(
         &mut self,
@@ -128,14 +128,14 @@ impl Rotations {
         next_id: &mut u64,
         path_of: &mut impl FnMut(u32, u32, &FdEntry) -> Option<Path>,
         written: &mut impl FnMut(Identity),
-        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+        report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
         self.pairs.retain(|pair| {
             let table = table(model, pair.address, pair.table);
             let is_open = |identity| table.is_some_and(|table| is_written(table, identity));
             let stays = is_open(pair.old) && is_open(pair.new);
             if !stays {
-                judge(&pair.rotation(Change::Gone, table), model);
+                report(&pair.rotation(Change::Gone, table), model);
             }
             stays
         });
@@ -188,7 +188,7 @@ impl Rotations {
                         new,
                         since: now,
                     };
-                    judge(&pair.rotation(Change::Found, Some(table)), model);
+                    report(&pair.rotation(Change::Found, Some(table)), model);
                     self.pairs.push(pair);
                 }
             }

@@ -10,14 +10,14 @@ use super::change::Change;
 use crate::model::{Identity, Model, Moment, Table};
 
 /// Minimum time between searches: nanoseconds.
-const EVERY: u64 = 5_000_000_000;
+const MIN_INTERVAL: u64 = 5_000_000_000;
 
 /// Additional time per open descriptor, which limits searches to about 0.01 % of a CPU:
 /// nanoseconds.
-const EVERY_FOR_EACH: u64 = 100_000;
+const INTERVAL_PER_FD: u64 = 100_000;
 
 /// Maximum number of files in each state; further ones are skipped.
-const MAX: usize = 4096;
+const MAX_FILES: usize = 4096;
 
 /// Processes listed per file.
 const MAX_WRITERS: usize = 16;
@@ -54,34 +54,35 @@ pub(super) struct SharedFiles {
     pending: FxHashSet<Identity>,
     suspected: FxHashSet<Identity>,
     known: FxHashMap<Identity, (u64, Vec<Writer>)>,
-    looked: Moment,
+    last_search: Moment,
 }
 
 impl SharedFiles {
     /// Queues a file that has been open for writing for a while.
     pub(super) fn written(&mut self, identity: Identity) {
-        if self.pending.len() < MAX {
+        if self.pending.len() < MAX_FILES {
             self.pending.insert(identity);
         }
     }
 
-    /// Passes changes to `judge`, if it is time to search.
+    /// Passes changes to `report`, if it is time to search.
     pub(super) fn look(
         &mut self,
         model: &Model,
         now: Moment,
         next_id: &mut u64,
-        judge: &mut impl FnMut(&SharedFile<'_>, &Model),
+        report: &mut impl FnMut(&SharedFile<'_>, &Model),
     ) {
         if self.pending.is_empty() && self.suspected.is_empty() && self.known.is_empty() {
             return;
         }
         let descriptors: usize = model.tables().map(Table::len).sum();
-        let wait = EVERY.saturating_add((descriptors as u64).saturating_mul(EVERY_FOR_EACH));
-        if now.since(self.looked) < wait {
+        let wait =
+            MIN_INTERVAL.saturating_add((descriptors as u64).saturating_mul(INTERVAL_PER_FD));
+        if now.since(self.last_search) < wait {
             return;
         }
-        self.looked = now;
+        self.last_search = now;
         let mut writers = self.writers(model);
         let known: Vec<_> = self.known.keys().copied().collect();
         for identity in known {
@@ -94,7 +95,7 @@ impl SharedFiles {
                     identity,
                     writers: &writers,
                 };
-                judge(&shared, model);
+                report(&shared, model);
             }
         }
         let before = std::mem::take(&mut self.suspected);
@@ -103,7 +104,7 @@ impl SharedFiles {
         for (identity, writers) in writers {
             if !before.contains(&identity) {
                 self.suspected.insert(identity);
-            } else if self.known.len() < MAX {
+            } else if self.known.len() < MAX_FILES {
                 *next_id += 1;
                 let shared = SharedFile {
                     id: *next_id,
@@ -111,7 +112,7 @@ impl SharedFiles {
                     identity,
                     writers: &writers,
                 };
-                judge(&shared, model);
+                report(&shared, model);
                 self.known.insert(identity, (*next_id, writers));
             }
         }
@@ -170,14 +171,14 @@ mod tests {
 
     /// Searches after some time, and returns the reported changes with the writers.
     fn look(files: &mut SharedFiles, host: &mut Host) -> Vec<(Change, Vec<u32>)> {
-        let mut told = Vec::new();
-        host.pass(2 * EVERY);
+        let mut reports = Vec::new();
+        host.pass(2 * MIN_INTERVAL);
         files.look(&host.model, host.now(), &mut 0, &mut |shared, _| {
             let mut writers: Vec<_> = shared.writers.iter().map(|it| it.tgid).collect();
             writers.sort_unstable();
-            told.push((shared.change, writers));
+            reports.push((shared.change, writers));
         });
-        told
+        reports
     }
 
     fn identity() -> Identity {

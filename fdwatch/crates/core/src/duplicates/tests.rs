@@ -6,51 +6,54 @@ use crate::simulated_host::{Host, LOG};
 const SECOND: u64 = 1_000_000_000;
 
 /// A report: process, change, open descriptors and closed ones.
-type Told = (u32, Change, Vec<u32>, Vec<u32>);
+type Report = (u32, Change, Vec<u32>, Vec<u32>);
 
-fn told(host: &mut Host) -> Vec<Told> {
-    let mut told = Vec::new();
+fn reports(host: &mut Host) -> Vec<Report> {
+    let mut reports = Vec::new();
     host.pass(SECOND / 10);
     host.settle(&mut |duplicate| {
         let closed = duplicate.closed.iter().map(|closed| closed.fd);
-        told.push((
+        reports.push((
             duplicate.tgid,
             duplicate.change,
             duplicate.fds.to_vec(),
             closed.collect(),
         ));
     });
-    told
+    reports
 }
 
 #[test]
 fn duplicate_is_found_changed_and_gone() {
     let mut host = Host::new();
     host.open(1, 15, 100, 0);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.open(1, 17, 101, 1);
-    assert_eq!(told(&mut host), [(1, Change::Found, vec![15, 17], vec![])]);
+    assert_eq!(
+        reports(&mut host),
+        [(1, Change::Found, vec![15, 17], vec![])]
+    );
     host.open(1, 83, 102, 0);
     assert_eq!(
-        told(&mut host),
+        reports(&mut host),
         [(1, Change::Changed, vec![15, 17, 83], vec![])]
     );
     host.close(1, 83);
     assert_eq!(
-        told(&mut host),
+        reports(&mut host),
         [(1, Change::Changed, vec![15, 17], vec![83])]
     );
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.close(1, 15);
-    assert_eq!(told(&mut host), [(1, Change::Gone, vec![17], vec![15])]);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), [(1, Change::Gone, vec![17], vec![15])]);
+    assert_eq!(reports(&mut host), []);
 }
 
 #[test]
 fn brief_duplicate_is_reported_with_lifetime() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
-    told(&mut host);
+    reports(&mut host);
     host.open(1, 4, 101, 0);
     host.pass(5_000_000);
     host.close(1, 4);
@@ -82,7 +85,7 @@ fn frequent_changes_are_rate_limited_and_counted() {
     }
     host.pass(11 * SECOND);
     count(&mut host);
-    assert_eq!((lines, times), (MAX_TOLD + 1, 80));
+    assert_eq!((lines, times), (MAX_REPORTS + 1, 80));
 }
 
 #[test]
@@ -90,12 +93,12 @@ fn child_duplicate_before_exec_is_not_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.fork(1, 2);
     host.open(2, 5, 102, 0);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.exec(2, 1 << 3);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
 }
 
 #[test]
@@ -103,10 +106,10 @@ fn duplicate_kept_across_exec_is_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.fork(1, 2);
     host.exec(2, u64::MAX);
-    assert_eq!(told(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
+    assert_eq!(reports(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
 }
 
 #[test]
@@ -114,10 +117,10 @@ fn child_without_exec_is_reported_after_delay() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.fork(1, 2);
     host.pass(SECOND);
-    assert_eq!(told(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
+    assert_eq!(reports(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn child_that_ends_early_is_not_reported() {
     host.open(2, 5, 102, 0);
     host.exit(2);
     host.pass(2 * SECOND);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
 }
 
 #[test]
@@ -136,11 +139,11 @@ fn exit_ends_duplicates() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.exit(1);
-    let told = told(&mut host);
-    let [(1, Change::Gone, left, closed)] = told.as_slice() else {
-        panic!("{told:?}");
+    let reports = reports(&mut host);
+    let [(1, Change::Gone, left, closed)] = reports.as_slice() else {
+        panic!("{reports:?}");
     };
     assert_eq!((left.len(), closed.len()), (0, 2));
 }
@@ -150,9 +153,9 @@ fn dup2_onto_member_ends_duplicate() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.open_inode(1, 4, 200, 0, LOG + 1);
-    assert_eq!(told(&mut host), [(1, Change::Gone, vec![3], vec![4])]);
+    assert_eq!(reports(&mut host), [(1, Change::Gone, vec![3], vec![4])]);
 }
 
 #[test]
@@ -160,10 +163,13 @@ fn reused_number_is_another_descriptor() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.close(1, 4);
     host.open(1, 4, 102, 0);
-    assert_eq!(told(&mut host), [(1, Change::Changed, vec![3, 4], vec![4])]);
+    assert_eq!(
+        reports(&mut host),
+        [(1, Change::Changed, vec![3, 4], vec![4])]
+    );
 }
 
 #[test]
@@ -173,7 +179,7 @@ fn search_finds_existing_duplicates() {
     host.open(1, 4, 101, 0);
     host.duplicates = Duplicates::new(false);
     host.duplicates.search(&host.model);
-    assert_eq!(told(&mut host), [(1, Change::Found, vec![3, 4], vec![])]);
+    assert_eq!(reports(&mut host), [(1, Change::Found, vec![3, 4], vec![])]);
 }
 
 mod rotation {
@@ -182,7 +188,7 @@ mod rotation {
     /// Sweeps and returns what is reported, with one path for descriptor 3 and another for all
     /// others.
     fn swept(host: &mut Host, third: (&str, bool), others: &str) -> Vec<(Change, u64, u64)> {
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         host.pass(SECOND);
         let now = host.now();
         let mut path_of = |_, fd, _: &FdEntry| {
@@ -194,9 +200,9 @@ mod rotation {
         };
         host.duplicates
             .sweep(&host.model, now, &mut path_of, &mut |rotation, _| {
-                told.push((rotation.change, rotation.old.number, rotation.new.number));
+                reports.push((rotation.change, rotation.old.number, rotation.new.number));
             });
-        told
+        reports
     }
 
     #[test]
@@ -206,12 +212,12 @@ mod rotation {
         assert_eq!(swept(&mut host, ("/x", false), "/x"), []);
         host.open_inode(1, 4, 101, 1, 8);
         // The old file has been renamed, but was opened by this path.
-        let told = swept(&mut host, ("/x.1", false), "/x");
-        assert_eq!(told, [(Change::Found, 7, 8)]);
+        let reports = swept(&mut host, ("/x.1", false), "/x");
+        assert_eq!(reports, [(Change::Found, 7, 8)]);
         assert_eq!(swept(&mut host, ("/x.1", false), "/x"), []);
         host.close(1, 3);
-        let told = swept(&mut host, ("/x.1", false), "/x");
-        assert_eq!(told, [(Change::Gone, 7, 8)]);
+        let reports = swept(&mut host, ("/x.1", false), "/x");
+        assert_eq!(reports, [(Change::Gone, 7, 8)]);
     }
 
     #[test]
@@ -224,7 +230,9 @@ mod rotation {
         host.pass(SECOND);
         let mut path_of = |_, _, _: &FdEntry| panic!("asked");
         host.duplicates
-            .sweep(&host.model, now, &mut path_of, &mut |_, _| panic!("told"));
+            .sweep(&host.model, now, &mut path_of, &mut |_, _| {
+                panic!("reports")
+            });
     }
 }
 
@@ -233,16 +241,19 @@ fn single_fd_on_deleted_file_is_reported() {
     let mut host = Host::new();
     host.open(1, 15, 100, 0);
     host.open(1, 16, 101, 0);
-    assert_eq!(told(&mut host), [(1, Change::Found, vec![15, 16], vec![])]);
+    assert_eq!(
+        reports(&mut host),
+        [(1, Change::Found, vec![15, 16], vec![])]
+    );
     host.audit_deleted(1, &[(15, 100), (16, 101)]);
     let change = (1, Change::Changed, vec![15, 16], vec![]);
-    assert_eq!(told(&mut host), [change]);
+    assert_eq!(reports(&mut host), [change]);
     host.close(1, 16);
     let change = (1, Change::Changed, vec![15], vec![16]);
-    assert_eq!(told(&mut host), [change]);
+    assert_eq!(reports(&mut host), [change]);
     host.audit_deleted(1, &[(15, 100)]);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.close(1, 15);
-    assert_eq!(told(&mut host), [(1, Change::Gone, vec![], vec![15])]);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), [(1, Change::Gone, vec![], vec![15])]);
+    assert_eq!(reports(&mut host), []);
 }

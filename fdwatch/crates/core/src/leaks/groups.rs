@@ -14,7 +14,7 @@ use crate::{
 const MAX_GROUPS: usize = 1000;
 
 /// Maximum number of paths and programs listed per group, besides the first.
-const MAX_TOLD: usize = 8;
+const MAX_LISTED: usize = 8;
 
 /// A leak with everything known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ const SHELLS: [&[u8]; 9] = [
 ];
 
 /// Shells use descriptors from this number on for themselves.
-const OF_SHELLS: u32 = 10;
+const FIRST_SHELL_FD: u32 = 10;
 
 impl Told {
     /// Returns whether it is the script that a shell is running. The shell keeps it open by design,
@@ -58,7 +58,7 @@ impl Told {
             && self.kind == Kind::AtExit
             && self.file.file_type == FileType::Regular
             && (access, cloexec) == (Access::Read, true)
-            && fd >= OF_SHELLS
+            && fd >= FIRST_SHELL_FD
     }
 }
 
@@ -88,19 +88,19 @@ pub struct Fold {
 
 impl Fold {
     /// Adds a leak.
-    pub fn add(&mut self, told: Told) {
-        let key = key(&told);
+    pub fn add(&mut self, leak: Told) {
+        let key = key(&leak);
         if let Some(&i) = self.by_key.get(&key) {
-            self.groups[i].add(told);
+            self.groups[i].add(leak);
         } else if self.groups.len() < MAX_GROUPS {
             self.by_key.insert(key, self.groups.len());
             self.groups.push(Group {
                 count: 1,
                 processes: 1,
                 other_paths: Vec::new(),
-                into: told.into.iter().cloned().collect(),
-                seen: FxHashSet::from_iter([told.process.pid]),
-                first: told,
+                into: leak.into.iter().cloned().collect(),
+                seen: FxHashSet::from_iter([leak.process.pid]),
+                first: leak,
             });
         } else {
             self.more += 1;
@@ -128,20 +128,20 @@ impl Fold {
 }
 
 impl Group {
-    fn add(&mut self, told: Told) {
+    fn add(&mut self, leak: Told) {
         self.count += 1;
-        if self.seen.insert(told.process.pid) {
+        if self.seen.insert(leak.process.pid) {
             self.processes += 1;
         }
-        if let Some(path) = told.file.path
+        if let Some(path) = leak.file.path
             && self.first.file.path.as_ref() != Some(&path)
-            && self.other_paths.len() < MAX_TOLD
+            && self.other_paths.len() < MAX_LISTED
             && !self.other_paths.contains(&path)
         {
             self.other_paths.push(path);
         }
-        if let Some(into) = told.into
-            && self.into.len() < MAX_TOLD
+        if let Some(into) = leak.into
+            && self.into.len() < MAX_LISTED
             && self.into.iter().all(|known| known.pid != into.pid)
         {
             self.into.push(into);
@@ -150,14 +150,14 @@ impl Group {
 }
 
 /// Returns what similar leaks have in common. Addresses differ between processes; symbols do not.
-fn key(told: &Told) -> String {
+fn key(leak: &Told) -> String {
     let Told {
         kind,
         process,
         file,
         descriptor,
         ..
-    } = told;
+    } = leak;
     let comm = String::from_utf8_lossy(&process.comm);
     let mut key = format!(
         "{}\0{comm}\0{}\0{}\0{}",

@@ -24,12 +24,12 @@ struct Rule {
     comm: Option<GlobMatcher>,
     exe: Option<GlobMatcher>,
     file_type: Option<GlobMatcher>,
-    kind: Option<Sort>,
+    kind: Option<Subject>,
 }
 
 /// What a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
+enum Subject {
     Leak(Kind),
     Duplicate,
 }
@@ -54,15 +54,15 @@ impl Ignore {
 
     /// Returns whether to ignore the leak.
     #[must_use]
-    pub fn leak(&self, told: &Told) -> bool {
-        let sort = Sort::Leak(told.kind);
+    pub fn leak(&self, leak: &Told) -> bool {
+        let subject = Subject::Leak(leak.kind);
         // Either of the two programs can be the faulty one.
-        let into = told.into.as_ref();
+        let into = leak.into.as_ref();
         let paths = [
-            told.file.path.as_deref(),
-            told.descriptor.asked_path.as_deref(),
+            leak.file.path.as_deref(),
+            leak.descriptor.asked_path.as_deref(),
         ];
-        self.matches(sort, [Some(&told.process), into], &told.file, &paths)
+        self.matches(subject, [Some(&leak.process), into], &leak.file, &paths)
     }
 
     /// Returns whether to ignore the duplicate.
@@ -72,19 +72,19 @@ impl Ignore {
         let asked = descriptors.map(|descriptor| descriptor.asked_path.as_deref());
         let paths: Vec<_> = asked.chain([finding.file.path.as_deref()]).collect();
         let processes = [Some(&finding.process), None];
-        self.matches(Sort::Duplicate, processes, &finding.file, &paths)
+        self.matches(Subject::Duplicate, processes, &finding.file, &paths)
     }
 
     fn matches(
         &self,
-        sort: Sort,
+        subject: Subject,
         processes: [Option<&ProcessInfo>; 2],
         file: &FileInfo,
         paths: &[Option<&[u8]>],
     ) -> bool {
         self.rules.iter().any(|rule| {
             let mut processes = processes.iter().flatten();
-            rule.kind.is_none_or(|kind| kind == sort)
+            rule.kind.is_none_or(|kind| kind == subject)
                 && is_match(rule.path.as_ref(), paths.iter().copied())
                 && is_match(
                     rule.file_type.as_ref(),
@@ -125,9 +125,9 @@ fn rule(line: &str) -> Result<Rule, String> {
         let place = match prefix {
             "kind" => {
                 let kind = match value {
-                    "exit" => Sort::Leak(Kind::AtExit),
-                    "exec" => Sort::Leak(Kind::OverExec),
-                    "duplicate" => Sort::Duplicate,
+                    "exit" => Subject::Leak(Kind::AtExit),
+                    "exec" => Subject::Leak(Kind::OverExec),
+                    "duplicate" => Subject::Duplicate,
                     _ => {
                         return Err(format!(
                             "invalid value: {value:?} (expected exit, exec or duplicate)"
@@ -161,17 +161,17 @@ fn is_word(prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaks::tests::told;
+    use crate::leaks::tests::leak;
 
-    fn ignores(rules: &str, told: &Told) -> bool {
+    fn ignores(rules: &str, leak: &Told) -> bool {
         let mut ignore = Ignore::default();
         ignore.read(rules).unwrap();
-        ignore.leak(told)
+        ignore.leak(leak)
     }
 
     #[test]
     fn rule_requires_all_terms() {
-        let leak = told(Kind::AtExit, "server", Some("/srv/log/x.log"));
+        let leak = leak(Kind::AtExit, "server", Some("/srv/log/x.log"));
         for (rules, expected) in [
             ("", false),
             ("# /srv/*\n\n", false),
@@ -201,9 +201,9 @@ mod tests {
             ("comm:", 1, "missing value: comm:"),
             ("/a /b", 1, "duplicate term: path:"),
         ] {
-            let (at, said) = Ignore::default().read(rules).unwrap_err();
+            let (at, message) = Ignore::default().read(rules).unwrap_err();
             assert_eq!(at, line, "{rules}");
-            assert!(said.contains(reason), "{said}");
+            assert!(message.contains(reason), "{message}");
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct Leaks {
     more: u64,
     /// Descriptors reported at exit, by when they were opened: a table that a thread took along
     /// contains the same ones.
-    told: FxHashSet<Moment>,
+    reported: FxHashSet<Moment>,
     /// Moments of opening of descriptors that were closed since the last call of
     /// [`Self::take_closed`].
     closed: Vec<Moment>,
@@ -79,7 +79,7 @@ impl Leaks {
             began: model.now(),
             waiting: Vec::new(),
             more: 0,
-            told: FxHashSet::default(),
+            reported: FxHashSet::default(),
             closed: Vec::new(),
         }
     }
@@ -278,7 +278,7 @@ impl Observer for Leaks {
             let provenance = table.provenance(entry);
             if provenance == Provenance::Made
                 && self.is_made_by_command(entry)
-                && self.told.insert(entry.born)
+                && self.reported.insert(entry.born)
             {
                 self.leak(Leak {
                     kind: Kind::AtExit,
@@ -290,8 +290,8 @@ impl Observer for Leaks {
                 });
             }
         }
-        if self.told.len() > MAX_WAITING {
-            self.told.clear();
+        if self.reported.len() > MAX_WAITING {
+            self.reported.clear();
         }
     }
 }

@@ -289,7 +289,7 @@ impl Table {
     pub fn provenance(&self, entry: &FdEntry) -> Provenance {
         let born = entry.born;
         if born <= self.execed {
-            Provenance::KeptOverExec {
+            Provenance::KeptAcrossExec {
                 inherited: born <= self.forked,
             }
         } else if born <= self.forked {
@@ -310,7 +310,7 @@ pub enum Provenance {
     /// It was copied by fork.
     Inherited,
     /// It was opened before the current program, and kept across exec.
-    KeptOverExec {
+    KeptAcrossExec {
         /// Whether it was copied by fork before that.
         inherited: bool,
     },
@@ -324,7 +324,7 @@ impl Provenance {
     pub const fn came_over_fork(self) -> bool {
         matches!(
             self,
-            Self::Inherited | Self::KeptOverExec { inherited: true }
+            Self::Inherited | Self::KeptAcrossExec { inherited: true }
         )
     }
 }

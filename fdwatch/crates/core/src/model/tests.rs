@@ -168,7 +168,7 @@ fn exec_keeps_fds_of_bitmap() {
     let inherited = false;
     assert_eq!(
         table.provenance(entry),
-        Provenance::KeptOverExec { inherited }
+        Provenance::KeptAcrossExec { inherited }
     );
     assert_eq!(scenario.model.process(1).unwrap().name(), b"new");
 }
