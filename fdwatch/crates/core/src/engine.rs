@@ -92,7 +92,7 @@ impl Engine {
         match Event::parse(record) {
             Ok(event) => {
                 if let Some(leaks) = &mut self.leaks {
-                    leaks.before(&event);
+                    leaks.apply(&event);
                 }
                 let closing = self.closing_in_detail(&event);
                 let mut observers = Observers {
@@ -148,7 +148,7 @@ impl Engine {
                 if let Some(entry) = entry {
                     let leaks = self.leaks.as_ref();
                     let program = leaks.and_then(|leaks| leaks.program_of(open.header.tgid));
-                    self.details.made(open.header.tid, entry.born, program);
+                    self.details.opened(open.header.tid, entry.born, program);
                 }
             }
             Event::FdClose(close) => {
@@ -213,7 +213,7 @@ impl Engine {
     /// Removes a process that is known to have ended or to have no descriptors.
     pub fn forget(&mut self, tgid: u32) {
         if let Some(leaks) = &mut self.leaks {
-            leaks.has_ended(tgid);
+            leaks.mark_ended(tgid);
         }
         let mut observers = Observers {
             duplicates: &mut self.duplicates,

@@ -163,11 +163,11 @@ pub struct Details {
     /// By thread; always one that is in `pending`.
     raw: FxHashMap<u32, RawStack>,
     /// By the moment of opening.
-    made: DetailQueue,
+    opened: DetailQueue,
     /// By the moment of closing.
     closed: DetailQueue,
     /// Moments of opening of closed descriptors, oldest first.
-    made_and_closed: VecDeque<Moment>,
+    opened_and_closed: VecDeque<Moment>,
     /// All stacks, each stored once.
     stacks: FxHashSet<Arc<[u64]>>,
     unwind: Option<Box<dyn Unwind>>,
@@ -176,7 +176,7 @@ pub struct Details {
 impl Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Details")
-            .field("made", &self.made.count)
+            .field("opened", &self.opened.count)
             .field("closed", &self.closed.count)
             .field("stacks", &self.stacks.len())
             .finish_non_exhaustive()
@@ -235,7 +235,7 @@ impl Details {
 
     /// Attaches the thread's detail to the descriptor it opened at that moment; `program` is set
     /// for a followed command.
-    pub fn made(&mut self, tid: u32, at: Moment, program: Option<Program>) {
+    pub fn opened(&mut self, tid: u32, at: Moment, program: Option<Program>) {
         let Some(pending) = self.pending.remove(&tid) else {
             return;
         };
@@ -251,20 +251,20 @@ impl Details {
             program,
             raw: raw.map(Arc::new),
         };
-        self.made.insert(at, detail, MAX, &mut self.stacks);
+        self.opened.insert(at, detail, MAX, &mut self.stacks);
     }
 
     /// Records that the descriptor opened at that moment was closed by its opener. Copies of it may
     /// still be open.
-    pub fn made_was_closed(&mut self, made: Moment) {
-        if self.made.get(made).is_none() {
+    pub fn made_was_closed(&mut self, opened: Moment) {
+        if self.opened.get(opened).is_none() {
             return;
         }
-        self.made_and_closed.push_back(made);
-        if self.made_and_closed.len() > MAX_CLOSED
-            && let Some(first) = self.made_and_closed.pop_front()
+        self.opened_and_closed.push_back(opened);
+        if self.opened_and_closed.len() > MAX_CLOSED
+            && let Some(first) = self.opened_and_closed.pop_front()
         {
-            forget(self.made.remove(first), &mut self.stacks);
+            forget(self.opened.remove(first), &mut self.stacks);
         }
     }
 
@@ -315,8 +315,8 @@ impl Details {
 
     /// Returns the detail of the descriptor opened at that moment.
     #[must_use]
-    pub fn of(&self, made: Moment) -> Option<&Detail> {
-        self.made.get(made)
+    pub fn of(&self, opened: Moment) -> Option<&Detail> {
+        self.opened.get(opened)
     }
 
     /// Returns the detail of the close at that moment. If another descriptor replaced the closed

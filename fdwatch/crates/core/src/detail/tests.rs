@@ -79,7 +79,7 @@ fn stack_pieces_are_joined_and_unwound() {
     details.piece(&piece(2, 0x7800, 9));
     details.piece(&piece(1, 0x8800, 9));
     details.piece(&piece(1, 0x7800, 2));
-    details.made(1, Moment(5), None);
+    details.opened(1, Moment(5), None);
     let detail = details.of(Moment(5)).unwrap();
     assert_eq!(*detail.stack, [ONES, 2 * ONES, 10]);
     assert!(details.raw.is_empty());
@@ -107,7 +107,7 @@ fn closes_and_replacements_are_found_by_moment() {
     details.stack(&stack(1, &[10]));
     details.closed(1, Moment(5));
     details.stack(&stack(1, &[20]));
-    details.made(1, Moment(6), None);
+    details.opened(1, Moment(6), None);
     let stack_of = |at| {
         details
             .of_close(Moment(at))
@@ -151,10 +151,10 @@ fn detail_belongs_to_next_event_of_thread() {
     details.path(&path(1, b"log"));
     details.stack(&stack(1, &[10, 11]));
     details.stack(&stack(2, &[20]));
-    details.made(1, Moment(5), None);
-    details.made(1, Moment(6), None);
+    details.opened(1, Moment(5), None);
+    details.opened(1, Moment(6), None);
     details.closed(2, Moment(8));
-    details.made(2, Moment(7), None);
+    details.opened(2, Moment(7), None);
     let detail = details.of(Moment(5)).unwrap();
     assert_eq!(*detail.stack, [10, 11]);
     assert_eq!(detail.path.as_deref(), Some(&b"log"[..]));
@@ -169,9 +169,9 @@ fn oldest_detail_is_dropped_with_unused_stack() {
     let mut details = Details::default();
     for at in 0..MAX as u64 + 10 {
         details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
-        details.made(1, Moment(at), None);
+        details.opened(1, Moment(at), None);
     }
-    assert_eq!(details.made.count, MAX);
+    assert_eq!(details.opened.count, MAX);
     assert_eq!(details.of(Moment(9)), None);
     assert!(details.of(Moment(10)).is_some());
     assert_eq!(details.stacks(), 1);
@@ -182,7 +182,7 @@ fn closed_descriptors_lose_detail_first() {
     let mut details = Details::default();
     let make = |details: &mut Details, at| {
         details.path(&path(1, b"log"));
-        details.made(1, Moment(at), None);
+        details.opened(1, Moment(at), None);
     };
     make(&mut details, 0);
     for at in 1..MAX as u64 * 4 {
@@ -190,8 +190,8 @@ fn closed_descriptors_lose_detail_first() {
         details.made_was_closed(Moment(at));
     }
     assert!(details.of(Moment(0)).is_some());
-    assert_eq!(details.made.count, MAX_CLOSED + 1);
-    assert!(details.made.entries.len() <= 2 * MAX_CLOSED);
+    assert_eq!(details.opened.count, MAX_CLOSED + 1);
+    assert!(details.opened.entries.len() <= 2 * MAX_CLOSED);
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         .map(|closed| Descriptor::closed(closed, table, &context.process))
         .collect();
     for descriptor in fds.iter_mut().chain(&mut closed) {
-        descriptor.add_recent_opens(duplicate.recent_opens);
+        descriptor.add_recent_opens(duplicate.around);
     }
     let cause = if file.deleted && context.replaced {
         Cause::Rotated

@@ -77,7 +77,7 @@ pub struct Duplicate<'a> {
     /// How often it appeared since the last report.
     pub times: u32,
     /// Descriptors that the same threads opened shortly before those of the duplicate.
-    pub recent_opens: &'a [RecentOpen],
+    pub around: &'a [RecentOpen],
 }
 
 /// All duplicates.
@@ -286,7 +286,7 @@ impl Duplicates {
                     since: group.since,
                     ended: group.ended,
                     times: group.times,
-                    recent_opens: &recent_opens,
+                    around: &recent_opens,
                 };
                 report(&duplicate, model);
             }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Maximum number of leaks that wait to be taken; further ones are counted.
-const MAX_WAITING: usize = 1 << 16;
+const MAX_PENDING: usize = 1 << 16;
 
 /// Numbers below this are standard input, output and error, which are passed on deliberately.
 const STREAMS: u32 = 3;
@@ -47,7 +47,7 @@ pub struct Leaks {
     tables: FxHashMap<TableId, u32>,
     /// Descriptors opened before this are not the command's.
     began: Moment,
-    waiting: Vec<Leak>,
+    pending: Vec<Leak>,
     more: u64,
     /// Descriptors reported at exit, by when they were opened: a table that a thread took along
     /// contains the same ones.
@@ -77,7 +77,7 @@ impl Leaks {
             processes: 1,
             tables: table.into_iter().collect(),
             began: model.now(),
-            waiting: Vec::new(),
+            pending: Vec::new(),
             more: 0,
             reported: FxHashSet::default(),
             closed: Vec::new(),
@@ -85,7 +85,7 @@ impl Leaks {
     }
 
     /// Processes a record before the model does.
-    pub fn before(&mut self, event: &Event<'_>) {
+    pub fn apply(&mut self, event: &Event<'_>) {
         match event {
             Event::Fork(fork) => {
                 let (tgid, parent) = (fork.header.tgid, fork.parent_tgid);
@@ -173,7 +173,7 @@ impl Leaks {
     }
 
     /// Records that the process has ended, although there was no event.
-    pub fn has_ended(&mut self, tgid: u32) {
+    pub fn mark_ended(&mut self, tgid: u32) {
         if let Some(member) = self.members.get_mut(&tgid)
             && !member.has_ended
         {
@@ -190,7 +190,7 @@ impl Leaks {
 
     /// Returns the leaks since the last call.
     pub fn take(&mut self) -> Vec<Leak> {
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.pending)
     }
 
     /// Returns the number of leaks that were only counted.
@@ -218,8 +218,8 @@ impl Leaks {
     }
 
     fn leak(&mut self, leak: Leak) {
-        if self.waiting.len() < MAX_WAITING {
-            self.waiting.push(leak);
+        if self.pending.len() < MAX_PENDING {
+            self.pending.push(leak);
         } else {
             self.more += 1;
         }
@@ -290,7 +290,7 @@ impl Observer for Leaks {
                 });
             }
         }
-        if self.reported.len() > MAX_WAITING {
+        if self.reported.len() > MAX_PENDING {
             self.reported.clear();
         }
     }
