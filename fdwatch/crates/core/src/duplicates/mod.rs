@@ -244,7 +244,7 @@ impl Duplicates {
         now: Moment,
         report: &mut impl FnMut(&SharedFile<'_>, &Model),
     ) {
-        self.shared.look(model, now, &mut self.next_id, report);
+        self.shared.search(model, now, &mut self.next_id, report);
     }
 
     /// Reports a group, and returns whether it has more to report later.

@@ -66,7 +66,7 @@ impl SharedFiles {
     }
 
     /// Passes changes to `report`, if it is time to search.
-    pub(super) fn look(
+    pub(super) fn search(
         &mut self,
         model: &Model,
         now: Moment,
@@ -170,10 +170,10 @@ mod tests {
     use crate::simulated_host::{Host, LOG, O_WRONLY};
 
     /// Searches after some time, and returns the reported changes with the writers.
-    fn look(files: &mut SharedFiles, host: &mut Host) -> Vec<(Change, Vec<u32>)> {
+    fn search_later(files: &mut SharedFiles, host: &mut Host) -> Vec<(Change, Vec<u32>)> {
         let mut reports = Vec::new();
         host.pass(2 * MIN_INTERVAL);
-        files.look(&host.model, host.now(), &mut 0, &mut |shared, _| {
+        files.search(&host.model, host.now(), &mut 0, &mut |shared, _| {
             let mut writers: Vec<_> = shared.writers.iter().map(|it| it.tgid).collect();
             writers.sort_unstable();
             reports.push((shared.change, writers));
@@ -197,12 +197,18 @@ mod tests {
         host.open(2, 3, 101, O_WRONLY);
         host.open(3, 3, 102, 0);
         files.written(identity());
-        assert_eq!(look(&mut files, &mut host), []);
-        assert_eq!(look(&mut files, &mut host), [(Change::Found, vec![1, 2])]);
-        assert_eq!(look(&mut files, &mut host), []);
+        assert_eq!(search_later(&mut files, &mut host), []);
+        assert_eq!(
+            search_later(&mut files, &mut host),
+            [(Change::Found, vec![1, 2])]
+        );
+        assert_eq!(search_later(&mut files, &mut host), []);
         host.close(2, 3);
-        assert_eq!(look(&mut files, &mut host), [(Change::Gone, vec![1, 2])]);
-        assert_eq!(look(&mut files, &mut host), []);
+        assert_eq!(
+            search_later(&mut files, &mut host),
+            [(Change::Gone, vec![1, 2])]
+        );
+        assert_eq!(search_later(&mut files, &mut host), []);
         assert!(files.known.is_empty() && files.suspected.is_empty());
     }
 
@@ -213,12 +219,12 @@ mod tests {
         host.open(1, 3, 100, O_WRONLY);
         host.fork(1, 2);
         files.written(identity());
-        assert_eq!(look(&mut files, &mut host), []);
-        assert_eq!(look(&mut files, &mut host), []);
+        assert_eq!(search_later(&mut files, &mut host), []);
+        assert_eq!(search_later(&mut files, &mut host), []);
         // That makes it a duplicate of the child.
         host.open(2, 4, 101, O_WRONLY);
         files.written(identity());
-        assert_eq!(look(&mut files, &mut host), []);
-        assert_eq!(look(&mut files, &mut host), []);
+        assert_eq!(search_later(&mut files, &mut host), []);
+        assert_eq!(search_later(&mut files, &mut host), []);
     }
 }

@@ -8,7 +8,7 @@
 //! may not be in it.
 //!
 //! Programs that race like this are faulty (two owners of one number), except for the copies. Those
-//! mostly run another program soon, and close what is in race.
+//! mostly run another program soon, and close the descriptors in question.
 
 use rustc_hash::FxHashMap;
 
@@ -22,7 +22,7 @@ type Number = (u64, u32);
 /// audits.
 const MAX_CALL_LEN: u64 = 1_000_000_000;
 
-/// Closes and flags that are remembered, each. When exceeded, everything is in race until the next
+/// Closes and flags that are remembered, each. When exceeded, all numbers are in doubt until the next
 /// audit.
 const MAX: usize = 8192;
 
@@ -132,7 +132,7 @@ impl RacingFds {
         sweep.is_some_and(|&(other, at)| other != tid && is_recent(at, now))
     }
 
-    /// Copies the races about the table `from` to its copy `to`.
+    /// Copies the races of the table `from` to its copy `to`.
     pub(super) fn copy(&mut self, from: u64, to: u64, at: Moment) {
         let races = self.numbers.iter().filter(|((table, _), _)| *table == from);
         let races: Vec<_> = races.map(|(&(_, fd), race)| (fd, *race)).collect();
@@ -171,7 +171,7 @@ impl RacingFds {
         }
     }
 
-    /// Settles the number, whose state in the kernel is known now. Returns whether it was in race.
+    /// Settles the number, whose state in the kernel is known now. Returns whether it was racing.
     pub(super) fn settle(&mut self, number: Number) -> bool {
         !self.numbers.is_empty() && self.numbers.remove(&number).is_some()
     }
@@ -190,7 +190,7 @@ impl RacingFds {
         shrink::of_map(&mut self.flags);
     }
 
-    /// Drops the races about a table that is gone, or replaced by another one.
+    /// Drops the races of a table that is gone, or replaced by another one.
     pub(super) fn forget(&mut self, table: u64) {
         if !self.numbers.is_empty() {
             self.numbers.retain(|&(of, _), _| of != table);
