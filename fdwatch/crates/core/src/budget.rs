@@ -175,7 +175,7 @@ impl Budget {
         let mut left = excess;
         let mut busiest = Vec::new();
         for (tgid, count) in events {
-            // Shedding nearly idle processes gains nothing.
+            // Nearly idle processes are not worth shedding.
             if left <= 0.0 || share(count) < 0.01 || busiest.len() >= MAX_AT_ONCE {
                 break;
             }
