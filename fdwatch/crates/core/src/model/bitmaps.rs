@@ -1,8 +1,8 @@
-//! What the kernel's bitmaps say of a table: which numbers are open, and which close on exec.
+//! Applies the kernel's bitmaps of a table: which numbers are open, and which close on exec.
 
 use fdwatch_common::{Bitmap, TableBits};
 
-use super::{Model, Observer};
+use super::{observer::Observer, state::Model};
 
 impl Model {
     pub(super) fn table_bits(&mut self, bits: &TableBits, observer: &mut impl Observer) {
@@ -16,10 +16,10 @@ impl Model {
         let table = self.table_for(header, address, observer);
         match bits.bitmap() {
             Bitmap::Open => {
-                self.contest_unseen(address, header.fd, bits.words());
+                self.mark_unseen(address, header.fd, bits.words());
                 self.keep_only(address, header.fd, bits.words(), observer);
-                // The table that it is a copy of may have had room for more.
-                self.end_at(address, bits.capacity, observer);
+                // The table that it is a copy of may have had a larger capacity.
+                self.close_from(address, bits.capacity, observer);
             }
             Bitmap::CloseOnExec => {
                 let bits: Vec<_> = table
@@ -33,12 +33,12 @@ impl Model {
                 for (fd, closes) in bits {
                     table.set_closes_on_exec(fd, closes);
                 }
-                self.contested.set_flags(address, header.tid, self.now);
+                self.racing.set_flags(address, header.tid, self.now);
             }
         }
     }
 
-    /// Ends the descriptors from `first` on that are not among `open`.
+    /// Closes the descriptors from `first` on whose bit in `open` is clear.
     pub(super) fn keep_only(
         &mut self,
         address: u64,
@@ -53,37 +53,37 @@ impl Model {
             return;
         };
         for fd in table.missing_from(first, open) {
-            if let Some(slot) = table.remove(fd) {
-                observer.died(table, fd, &slot, self.now);
+            if let Some(entry) = table.remove(fd) {
+                observer.closed(table, fd, &entry, self.now);
             }
         }
     }
 
-    /// Ends the descriptors from `end` on.
-    fn end_at(&mut self, address: u64, end: u32, observer: &mut impl Observer) {
+    /// Closes the descriptors from `end` on.
+    fn close_from(&mut self, address: u64, end: u32, observer: &mut impl Observer) {
         if let Some(window) = &mut self.window {
-            window.end_at(address, end);
+            window.close_from(address, end);
         }
         let Some(table) = self.tables.get_mut(&address) else {
             return;
         };
-        let beyond = table.iter().map(|(fd, _)| fd).filter(|&fd| fd >= end);
-        for fd in beyond.collect::<Vec<_>>() {
-            if let Some(slot) = table.remove(fd) {
-                observer.died(table, fd, &slot, self.now);
+        let closed = table.iter().map(|(fd, _)| fd).filter(|&fd| fd >= end);
+        for fd in closed.collect::<Vec<_>>() {
+            if let Some(entry) = table.remove(fd) {
+                observer.closed(table, fd, &entry, self.now);
             }
         }
     }
 
-    /// From `first` on these are open, and others may have closed some in the table that this one is
-    /// a copy of.
-    pub(super) fn contest_unseen(&mut self, address: u64, first: u32, open: &[u64]) {
+    /// Marks the numbers that are open here and unknown to the model: other threads may have
+    /// changed the table that this one is a copy of.
+    pub(super) fn mark_unseen(&mut self, address: u64, first: u32, open: &[u64]) {
         if self.window.is_some() {
             return;
         }
         if let Some(table) = self.tables.get(&address) {
-            for fd in table.unseen_from(first, open) {
-                self.contested.add_unseen((address, fd), self.now);
+            for fd in table.unknown_from(first, open) {
+                self.racing.mark_unseen((address, fd), self.now);
             }
         }
     }

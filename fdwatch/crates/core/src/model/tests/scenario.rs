@@ -1,23 +1,25 @@
-//! Records in few words, for the model's tests.
+//! A model with short methods that apply records.
 
-use fdwatch_common::{NO_CALL, Payload, SnapshotFile, SnapshotTask, TableBits};
+use fdwatch_common::{
+    Event, Exec, Exit, FdClose, FdOpen, Fork, Header, NO_CALL, Payload, SetCloexec, SnapshotFile,
+    SnapshotTask, TableBits,
+};
 
-use super::super::*;
-use super::A;
+use super::{super::*, A};
 
-/// A model, and records for it in few words.
+/// A model, and the addresses of dropped tables.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Scenario {
     pub(super) model: Model,
-    pub(super) gone: Vec<u64>,
+    pub(super) dropped: Vec<u64>,
 }
 
 impl Observer for Vec<u64> {
-    fn born(&mut self, _: &mut Table, _: u32, _: &FdEntry, _: Option<&FdEntry>) {}
-    fn died(&mut self, _: &mut Table, _: u32, _: &FdEntry, _: Moment) {}
+    fn opened(&mut self, _: &mut Table, _: u32, _: &FdEntry, _: Option<&FdEntry>) {}
+    fn closed(&mut self, _: &mut Table, _: u32, _: &FdEntry, _: Moment) {}
     fn forked(&mut self, _: &Table, _: Moment) {}
     fn execed(&mut self, _: &Table, _: Moment) {}
-    fn gone(&mut self, table: &Table, _: Moment) {
+    fn table_dropped(&mut self, table: &Table, _: Moment) {
         self.push(table.address());
     }
 }
@@ -43,23 +45,23 @@ pub(super) fn payload(file: u64) -> Payload {
     }
 }
 
-impl Told {
-    /// Process 1, with table `A` and these files by number.
+impl Scenario {
+    /// Process 1 with table `A` and these descriptors and files.
     pub(super) fn with(files: &[(u32, u64)]) -> Self {
-        let mut told = Self::default();
-        told.fork(1, 0, 0, A);
+        let mut scenario = Self::default();
+        scenario.fork(1, 0, 0, A);
         for &(fd, file) in files {
-            told.birth(1, A, fd, file, 0);
+            scenario.open(1, A, fd, file, 0);
         }
-        told
+        scenario
     }
 
     pub(super) fn apply(&mut self, event: &Event<'_>) -> &mut Self {
-        self.model.apply(event, Moment(0), &mut self.gone);
+        self.model.apply(event, Moment(0), &mut self.dropped);
         self
     }
 
-    pub(super) fn birth(
+    pub(super) fn open(
         &mut self,
         pid: u32,
         table: u64,
@@ -67,10 +69,10 @@ impl Told {
         file: u64,
         flags: u8,
     ) -> &mut Self {
-        self.birth_by(pid, pid, table, fd, file, flags)
+        self.open_by(pid, pid, table, fd, file, flags)
     }
 
-    pub(super) fn birth_by(
+    pub(super) fn open_by(
         &mut self,
         tid: u32,
         tgid: u32,
@@ -86,7 +88,7 @@ impl Told {
         }))
     }
 
-    pub(super) fn death(
+    pub(super) fn close(
         &mut self,
         tid: u32,
         tgid: u32,
@@ -108,7 +110,7 @@ impl Told {
         }))
     }
 
-    /// Process `child`, from the process `parent` with `parent_table`.
+    /// Forks process `child` from `parent`, which has `parent_table`.
     pub(super) fn fork(
         &mut self,
         child: u32,
@@ -216,10 +218,10 @@ impl Told {
         self.model.end_snapshot()
     }
 
-    /// Number and file of all that is open.
+    /// Open descriptors and their files.
     pub(super) fn files(&self, table: u64) -> Vec<(u32, u64)> {
-        let slots = self.model.table(table).into_iter().flat_map(Table::iter);
-        slots.map(|(fd, slot)| (fd, slot.file)).collect()
+        let entries = self.model.table(table).into_iter().flat_map(Table::iter);
+        entries.map(|(fd, entry)| (fd, entry.file)).collect()
     }
 
     pub(super) fn holders(&self, table: u64) -> Vec<(u32, u32)> {

@@ -1,12 +1,18 @@
-//! Which thread uses which table, from what it does in it.
+//! Which thread uses which table, derived from the tables that its events name.
 
 use fdwatch_common::{Header, OTHER_THREADS};
 
-use super::{Holder, Model, Observer, Process, Table, TableId, window::Window};
+use super::{
+    observer::Observer,
+    process::Process,
+    state::Model,
+    table::{Holder, Table, TableId},
+    window::Window,
+};
 
 impl Model {
-    /// The table at `address`, in which the thread of `header` did something. One that was not
-    /// heard of before is its own after it shared another (`unshare`, exec), or the process is new.
+    /// Returns the table at `address`, which the thread of `header` used. An unknown table is the
+    /// thread's own copy of a shared one (`unshare`, exec), or belongs to a new process.
     pub(super) fn table_for(
         &mut self,
         header: &Header,
@@ -16,16 +22,16 @@ impl Model {
         if !self.tables.contains_key(&address) {
             self.adopt(header, address, observer);
         } else if self.window.is_some() && !self.processes.contains_key(&header.tgid) {
-            // It shares the table of one that the snapshot has come to before.
+            // It shares the table of a process that the snapshot has already covered.
             let &Header { tid, tgid, .. } = header;
             let mut process = Process::new(tgid, if tid == tgid { address } else { 0 });
             if tid != tgid {
                 process.threads.push((tid, address));
             }
             self.processes.insert(tgid, process);
-            self.hold(address, Holder { tgid, tid });
+            self.hold_table(address, Holder { tgid, tid });
         }
-        #[expect(clippy::expect_used, reason = "adopt has put it there if it was not")]
+        #[expect(clippy::expect_used, reason = "adopt inserts it if it is missing")]
         self.tables.get_mut(&address).expect("the table is there")
     }
 
@@ -34,14 +40,14 @@ impl Model {
         let id = self.next_id();
         let &Header { tid, tgid, .. } = header;
         let is_copy = self.knows_table_of(tid, tgid);
-        // Whether a thread's table is its leader's as well, a snapshot will tell.
+        // Whether the leader uses the thread's table as well is left to the snapshot.
         let is_leaders = tid == tgid || self.window.is_none();
         let process = self.processes.entry(tgid);
         let process =
             process.or_insert_with(|| Process::new(tgid, if is_leaders { address } else { 0 }));
         let before = process.table_of(tid);
         if let Some(window) = &mut self.window {
-            window.make(tid);
+            window.created(tid);
             if before != address {
                 window.derive(before, address);
                 if is_copy {
@@ -70,16 +76,16 @@ impl Model {
             None => Table::new(id, address, holder),
         };
         self.tables.insert(address, table);
-        self.contested.forget(address);
+        self.racing.forget(address);
         if is_copy {
-            self.contested.copy(before, address, self.now);
-            self.contest_copy(before, address, tid);
+            self.racing.copy(before, address, self.now);
+            self.mark_copy(before, address, tid);
         }
         if before == address {
             return;
         }
         if tid == tgid && header.flags & OTHER_THREADS != 0 {
-            // These stay with the table that was all threads'.
+            // The other threads keep the table that all had shared.
             let others = Holder {
                 tgid,
                 tid: Process::OTHER_THREADS,
@@ -87,14 +93,14 @@ impl Model {
             if let Some(process) = self.processes.get_mut(&tgid) {
                 process.threads.push((others.tid, before));
             }
-            self.hold(before, others);
+            self.hold_table(before, others);
         }
         self.release(before, holder, observer);
     }
 
-    /// Where the thread has come to another table than its own, that is a new one: what was at its
-    /// address has ended without that being told, as a table does whose last two threads end at the
-    /// same time, or that its process's other threads had when one of them runs another program.
+    /// Removes the table at `address` if the thread had another one before: then it has ended
+    /// without an event. That happens when the last two threads of a table end at the same time,
+    /// and to the table of the other threads when one of them runs another program.
     pub(super) fn remove_ended(
         &mut self,
         header: &Header,
@@ -118,10 +124,10 @@ impl Model {
             }
             process.threads.retain(|&of| of != (tid, address));
         }
-        observer.gone(&table, self.now);
+        observer.table_dropped(&table, self.now);
     }
 
-    pub(super) fn hold(&mut self, address: u64, holder: Holder) {
+    pub(super) fn hold_table(&mut self, address: u64, holder: Holder) {
         let id = TableId(self.next_table + 1);
         let table = self.tables.entry(address);
         let table = table.or_insert_with(|| {
@@ -136,13 +142,13 @@ impl Model {
             return;
         };
         if !table.remove_holder(holder) {
-            observer.gone(table, self.now);
+            observer.table_dropped(table, self.now);
             self.tables.remove(&address);
         }
     }
 
-    /// Whether the table that the model has for the thread was its own: before the first snapshot
-    /// has come to it, it may have had another for long.
+    /// Returns whether the thread's table is known. Until the first snapshot has covered the
+    /// thread, it may have had another one for long.
     pub(super) fn knows_table_of(&self, tid: u32, tgid: u32) -> bool {
         let process = self.processes.get(&tgid);
         !self.window.as_ref().is_some_and(Window::is_first)

@@ -1,49 +1,49 @@
-//! Leaks that are alike are told as one, with how many they are: bounded.
+//! Groups similar leaks, with counts. Bounded.
 
 use std::fmt::Write as _;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Kind;
+use super::leak::Kind;
 use crate::{
     diagnose::{Descriptor, FileInfo, ProcessInfo},
     model::{Access, FileType, Moment},
 };
 
-/// Kinds of leaks that are told apart; of more the number.
+/// Maximum number of groups; further leaks are counted.
 const MAX_GROUPS: usize = 1000;
 
-/// Paths and programs that are told of one group, beside the first.
-const MAX_TOLD: usize = 8;
+/// Maximum number of paths and programs listed per group, besides the first.
+const MAX_LISTED: usize = 8;
 
-/// A leak, and all that is known of it.
+/// A leak with everything known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// How it leaked.
     pub kind: Kind,
-    /// The process that made it, if that is known, or else that has it.
+    /// The process that opened it, if known; else the one that had it.
     pub process: ProcessInfo,
-    /// The process that runs another program and has it now, if that is how it leaked.
+    /// The process that has it after running another program, if it leaked that way.
     pub into: Option<ProcessInfo>,
-    /// What it refers to: its path is what was asked for.
+    /// What it refers to. The path is the requested one.
     pub file: FileInfo,
-    /// What it was.
+    /// The leaked descriptor.
     pub descriptor: Descriptor,
     /// When it leaked.
     pub at: Moment,
 }
 
-/// Shells, by the names of their programs.
+/// Names of shells.
 const SHELLS: [&[u8]; 9] = [
     b"ash", b"bash", b"busybox", b"dash", b"ksh", b"ksh93", b"mksh", b"sh", b"zsh",
 ];
 
-/// Shells keep what they need for themselves out of the way of their users, from here on.
-const OF_SHELLS: u32 = 10;
+/// Shells use descriptors from this number on for themselves.
+const FIRST_SHELL_FD: u32 = 10;
 
 impl Told {
-    /// Whether it is the script that a shell reads while it runs it: that is open to its end by
-    /// design, and nothing that a script could close.
+    /// Returns whether it is the script that a shell is running. The shell keeps it open by design,
+    /// and the script cannot close it.
     #[must_use]
     pub fn is_script_of_shell(&self) -> bool {
         let exe = self.process.exe.as_ref().unwrap_or(&self.process.comm);
@@ -58,27 +58,27 @@ impl Told {
             && self.kind == Kind::AtExit
             && self.file.file_type == FileType::Regular
             && (access, cloexec) == (Access::Read, true)
-            && fd >= OF_SHELLS
+            && fd >= FIRST_SHELL_FD
     }
 }
 
-/// Leaks that are alike: made at one place, of one type, by one program.
+/// Similar leaks: opened at the same place, of the same type, by the same program.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The first of them.
+    /// The first leak.
     pub first: Told,
-    /// How many there are.
+    /// Number of leaks.
     pub count: u64,
-    /// Of how many processes.
+    /// Number of processes.
     pub processes: u64,
     /// Some of the other paths.
     pub other_paths: Vec<Vec<u8>>,
-    /// Some of the processes that have them now, if that is how they leaked.
+    /// Some of the processes that have them now, if they leaked that way.
     pub into: Vec<ProcessInfo>,
     seen: FxHashSet<u32>,
 }
 
-/// Groups of leaks, in the order in which they came.
+/// Groups of leaks, in order of their first leak.
 #[derive(Debug, Default)]
 pub struct Fold {
     groups: Vec<Group>,
@@ -88,38 +88,38 @@ pub struct Fold {
 
 impl Fold {
     /// Adds a leak.
-    pub fn add(&mut self, told: Told) {
-        let key = key(&told);
+    pub fn add(&mut self, leak: Told) {
+        let key = key(&leak);
         if let Some(&i) = self.by_key.get(&key) {
-            self.groups[i].add(told);
+            self.groups[i].add(leak);
         } else if self.groups.len() < MAX_GROUPS {
             self.by_key.insert(key, self.groups.len());
             self.groups.push(Group {
                 count: 1,
                 processes: 1,
                 other_paths: Vec::new(),
-                into: told.into.iter().cloned().collect(),
-                seen: FxHashSet::from_iter([told.process.pid]),
-                first: told,
+                into: leak.into.iter().cloned().collect(),
+                seen: FxHashSet::from_iter([leak.process.pid]),
+                first: leak,
             });
         } else {
             self.more += 1;
         }
     }
 
-    /// The groups.
+    /// Returns the groups.
     #[must_use]
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Leaks that are in no group, for there were too many.
+    /// Returns the number of leaks that exceed the maximum number of groups.
     #[must_use]
     pub const fn more(&self) -> u64 {
         self.more
     }
 
-    /// Leaks of this kind.
+    /// Returns the number of leaks of a kind.
     #[must_use]
     pub fn count(&self, kind: Kind) -> u64 {
         let groups = self.groups.iter().filter(|group| group.first.kind == kind);
@@ -128,20 +128,20 @@ impl Fold {
 }
 
 impl Group {
-    fn add(&mut self, told: Told) {
+    fn add(&mut self, leak: Told) {
         self.count += 1;
-        if self.seen.insert(told.process.pid) {
+        if self.seen.insert(leak.process.pid) {
             self.processes += 1;
         }
-        if let Some(path) = told.file.path
+        if let Some(path) = leak.file.path
             && self.first.file.path.as_ref() != Some(&path)
-            && self.other_paths.len() < MAX_TOLD
+            && self.other_paths.len() < MAX_LISTED
             && !self.other_paths.contains(&path)
         {
             self.other_paths.push(path);
         }
-        if let Some(into) = told.into
-            && self.into.len() < MAX_TOLD
+        if let Some(into) = leak.into
+            && self.into.len() < MAX_LISTED
             && self.into.iter().all(|known| known.pid != into.pid)
         {
             self.into.push(into);
@@ -149,16 +149,15 @@ impl Group {
     }
 }
 
-/// What leaks that are alike have in common. Addresses differ from process to process, and places
-/// do not.
-fn key(told: &Told) -> String {
+/// Returns what similar leaks have in common. Addresses differ between processes; symbols do not.
+fn key(leak: &Told) -> String {
     let Told {
         kind,
         process,
         file,
         descriptor,
         ..
-    } = told;
+    } = leak;
     let comm = String::from_utf8_lossy(&process.comm);
     let mut key = format!(
         "{}\0{comm}\0{}\0{}\0{}",
