@@ -1,5 +1,4 @@
-//! What is read of a file that code is mapped from: an ELF file, or none. It may be anyone's, and hold
-//! anything.
+//! The unwind tables and code segments of an ELF file. Files are untrusted.
 
 use std::{fs::File, ops::Range};
 
@@ -9,33 +8,33 @@ use object::{
     read::elf::ElfFile64,
 };
 
-use super::{machine, memory::Mapping, sound::is_sound};
+use super::{code_mappings::CodeMapping, machine, sound::is_sound};
 
-/// Bytes that are read of a file in one piece, at most: `.eh_frame` of the largest programs there are
-/// has about as many. What is larger is not made use of.
-const MAX_AT_ONCE: u64 = 24 << 20;
+/// The most bytes that are read at once, about the `.eh_frame` of the largest programs. Larger sections
+/// are not used.
+const MAX_READ_SIZE: u64 = 24 << 20;
 
-/// Goes from a frame to the next.
+/// Unwinds single frames with the tables of one file.
 pub(super) type Walker = machine::Unwinder<Vec<u8>>;
 
-/// See the module.
+/// A file that code is mapped from; without a walker and segments if it is no usable ELF file.
 #[derive(Default)]
 pub(super) struct CodeFile {
-    /// Addresses in it are as the file has them.
+    /// None without valid unwind tables. It takes addresses as in the file.
     pub(super) walker: Option<Walker>,
     segments: Vec<Segment>,
-    /// What it takes.
+    /// Memory used, in bytes.
     pub(super) bytes: usize,
 }
 
-/// Which bytes of the file are code, and the address of the first.
+/// The bytes of an executable segment in the file, and the address of the first.
 struct Segment {
     bytes: Range<u64>,
     address: u64,
 }
 
 impl CodeFile {
-    /// Reads it; none, if it is no ELF file of this machine.
+    /// Reads a file; none if it is not a little-endian 64-bit ELF file.
     pub(super) fn read(file: File) -> Option<Self> {
         let cache = ReadCache::new(file);
         let elf = ElfFile64::<object::Endianness, _>::parse(Bounded(&cache)).ok()?;
@@ -74,7 +73,7 @@ impl CodeFile {
         if let Some((at, bytes)) = eh_frame
             && is_sound(&bytes, at.start, text.as_ref(), got.as_ref())
         {
-            // And about half as much for the index.
+            // framehop's index adds about half of it.
             code.bytes = bytes.len() / 2 * 3;
             code.walker = code.walker(at, bytes, text, got);
         }
@@ -95,7 +94,7 @@ impl CodeFile {
             String::new(),
             first..last.max()?,
             first,
-            // Not `.eh_frame_hdr`, which may lead to where nothing was looked at.
+            // Not `.eh_frame_hdr`, which can refer to places that were not checked.
             ExplicitModuleSectionInfo {
                 base_svma: first,
                 text_svma: text,
@@ -110,9 +109,9 @@ impl CodeFile {
         Some(walker)
     }
 
-    /// How much higher addresses of the mapping are than they are in the file.
-    pub(super) fn bias(&self, mapping: &Mapping) -> Option<u64> {
-        /// A mapping begins where a page does.
+    /// Returns the difference between addresses in the mapping and in the file.
+    pub(super) fn bias(&self, mapping: &CodeMapping) -> Option<u64> {
+        /// Mappings begin at a multiple of it.
         const PAGE: u64 = 4096;
         let offset = mapping.offset;
         let segment = self.segments.iter().find(|segment| {
@@ -125,7 +124,7 @@ impl CodeFile {
     }
 }
 
-/// A file of which no more is read than there is use for, whatever it says of itself.
+/// A file that refuses large reads, whatever sizes its headers claim.
 #[derive(Clone, Copy)]
 struct Bounded<'a>(&'a ReadCache<File>);
 
@@ -135,14 +134,14 @@ impl<'a> ReadRef<'a> for Bounded<'a> {
     }
 
     fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        if size > MAX_AT_ONCE {
+        if size > MAX_READ_SIZE {
             return Err(());
         }
         self.0.read_bytes_at(offset, size)
     }
 
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        let end = range.end.min(range.start.saturating_add(MAX_AT_ONCE));
+        let end = range.end.min(range.start.saturating_add(MAX_READ_SIZE));
         self.0.read_bytes_at_until(range.start..end, delimiter)
     }
 }

@@ -1,13 +1,16 @@
-//! Stacks and files that mean no good, or nothing: there is an end to all of them.
+//! Hostile or meaningless stacks and files: unwinding always terminates.
 
 use std::{fs::File, io::Write as _};
 
 use fdwatch_common::{Header, Registers};
 use proptest::prelude::*;
 
-use super::{file::CodeFile, sound::is_sound, *};
+use super::{
+    super::{code_file::CodeFile, sound::is_sound},
+    *,
+};
 
-/// A stack of this process that begins with these words.
+/// Returns a stack of this process that begins with these words.
 fn stack(ip: u64, sp: u64, bp: u64, words: &[u64]) -> RawStack {
     let header = Header {
         tgid: std::process::id(),
@@ -24,7 +27,7 @@ fn stack(ip: u64, sp: u64, bp: u64, words: &[u64]) -> RawStack {
     RawStack::of(registers, vec![1], bytes)
 }
 
-/// `.eh_frame` with one entry, for all addresses, whose frame is where the expression says.
+/// Returns `.eh_frame` with one entry, for all addresses, whose frame address is an expression.
 fn eh_frame(expression: &[u8]) -> Vec<u8> {
     // Version 1, no augmentation, factors 1 and -8, and the return address in register 16; it is 8
     // bytes before the frame.
@@ -52,7 +55,7 @@ fn entry(content: &[u8]) -> Vec<u8> {
 const UP: [u8; 2] = [0x77, 8];
 
 #[test]
-fn expressions_may_skip_what_is_ahead_and_not_go_back() {
+fn expressions_may_only_jump_forward() {
     let sound = |expression: &[u8]| is_sound(&eh_frame(expression), 0, None, None);
     assert!(sound(&UP));
     assert!(sound(&[0x77, 8, 0x2f, 1, 0, 0x96]));
@@ -60,12 +63,12 @@ fn expressions_may_skip_what_is_ahead_and_not_go_back() {
     assert!(!sound(&[0x77, 8, 0x28, 0xfd, 0xff]));
     assert!(
         !sound(&[0x96; 127].repeat(3)),
-        "its length is not as it says"
+        "longer than its length field"
     );
 }
 
 #[test]
-fn no_file_is_taken_for_what_it_is_not() {
+fn damaged_files_have_no_walker() {
     let directory = tempfile::tempdir().unwrap();
     let own = std::fs::read("/proc/self/exe").unwrap();
     let read = |bytes: &[u8]| {
@@ -76,24 +79,24 @@ fn no_file_is_taken_for_what_it_is_not() {
     assert!(read(&own).unwrap().walker.is_some());
     assert!(read(b"").is_none());
     assert!(read(b"\x7fELF").is_none());
-    // Without the table of sections, which is at the end.
+    // The table of sections is at the end, and is cut off.
     let cut = read(&own[..own.len() / 2]);
     assert!(cut.is_none_or(|file| file.walker.is_none()));
-    // Sections beyond all there is.
+    // The table of sections is outside of the file.
     let mut header = own[..64].to_vec();
     header[0x28..0x30].fill(0xff);
     assert!(read(&header).is_none_or(|file| file.walker.is_none()));
 }
 
 #[test]
-fn an_address_in_no_code_is_told_and_nothing_more() {
+fn unmapped_first_address_is_only_frame() {
     let mut unwinder = Unwinder::default();
     let frames = unwinder.frames(&stack(16, 0x1000, 0x1000, &[0; 64]), Moment(1));
     assert_eq!(frames, [16]);
 }
 
 #[test]
-fn of_a_process_that_is_not_there_frame_pointers_are_believed() {
+fn ended_process_uses_frame_pointers() {
     let mut unwinder = Unwinder::default();
     let mut stack = stack(16, 0x1000, 0x1000, &[0; 64]);
     stack.registers.header.tgid = u32::MAX;
@@ -101,9 +104,9 @@ fn of_a_process_that_is_not_there_frame_pointers_are_believed() {
 }
 
 #[test]
-fn what_is_not_needed_is_given_back() {
+fn idle_state_is_evicted() {
     let mut unwinder = Unwinder::default();
-    let here = what_is_not_needed_is_given_back as *const () as u64;
+    let here = idle_state_is_evicted as *const () as u64;
     unwinder.frames(&stack(here, 0x1000, 0x1000, &[here; 256]), Moment(1));
     unwinder.rest(Moment(2));
     assert_eq!(unwinder.processes.len(), 1);
@@ -114,13 +117,13 @@ fn what_is_not_needed_is_given_back() {
 
 proptest! {
     #[test]
-    fn no_stack_is_followed_for_ever(
+    fn walk_of_arbitrary_stack_terminates(
         at in 0u64..1 << 20,
         bp: u64,
         words in prop::collection::vec((any::<bool>(), any::<u64>()), 0..512),
     ) {
         // Half of the words are addresses of this program, or of its stack.
-        let here = no_stack_is_followed_for_ever as *const () as u64;
+        let here = walk_of_arbitrary_stack_terminates as *const () as u64;
         let words: Vec<_> = words
             .iter()
             .map(|&(is_code, word)| if is_code { here.wrapping_add(word % (1 << 20)) } else { 0x1000 + word % 4096 })
@@ -132,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn no_frames_are_followed_for_ever(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..200, byte: u8) {
+    fn check_of_arbitrary_tables_terminates(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..200, byte: u8) {
         is_sound(&bytes, 0, None, None);
         let mut damaged = eh_frame(&UP);
         let at = at % damaged.len();

@@ -1,11 +1,11 @@
-//! What is refused, passed over or without effect: rules about what is written, whatever the host.
+//! Rules that do not depend on the host: what supervisord rejects, ignores, or does not act on.
 
 use std::collections::BTreeMap;
 
-use super::{Linter, Rule};
+use super::{linter::Linter, rule::Rule};
 use crate::{
-    config::RemarkKind,
-    ini::Place,
+    config::WarningKind,
+    ini::Location,
     keys::{SectionKind, nearest_key, nearest_section},
     pattern::is_pattern,
 };
@@ -14,22 +14,22 @@ pub(super) fn check(linter: &mut Linter<'_>) {
     names(linter);
     for fault in &linter.config.faults {
         let message = format!("supervisord does not start: {}", fault.reason);
-        linter.tell(Rule::Refused, fault.at, message, String::new());
+        linter.report(Rule::Refused, fault.at, message, String::new());
     }
-    for remark in &linter.config.remarks {
-        self::remark(linter, remark.at, &remark.kind);
+    for warning in &linter.config.warnings {
+        report_warning(linter, warning.at, &warning.kind);
     }
     for section in linter.config.document.sections() {
         let kind = SectionKind::of(&section.name);
         if kind == SectionKind::Unknown {
             let advice = nearest_section(&section.name).map(|known| {
                 let name = if known.ends_with(':') { "NAME" } else { "" };
-                format!("is [{known}{name}] meant?")
+                format!("did you mean [{known}{name}]?")
             });
-            linter.tell(
+            linter.report(
                 Rule::UnknownSection,
                 section.at,
-                format!("supervisord passes over [{}]", section.name),
+                format!("unknown section: supervisord ignores [{}]", section.name),
                 advice.unwrap_or_default(),
             );
         }
@@ -39,18 +39,21 @@ pub(super) fn check(linter: &mut Linter<'_>) {
                 continue;
             }
             let nearest = nearest_key(kind, key);
-            let advice = nearest.map(|known| format!("is {known} meant?"));
-            linter.tell(
+            let advice = nearest.map(|known| format!("did you mean {known}?"));
+            linter.report(
                 Rule::UnknownKey,
                 entry.at,
-                format!("supervisord passes over {key} in [{}]", section.name),
+                format!(
+                    "unknown key: supervisord ignores {key} in [{}]",
+                    section.name
+                ),
                 advice.unwrap_or_default(),
             );
         }
     }
 }
 
-/// supervisord keeps groups by their names, and in each the processes by theirs.
+/// Checks that names are unique: supervisord keeps groups, and the processes of each, by name.
 fn names(linter: &mut Linter<'_>) {
     let mut groups = BTreeMap::new();
     let mut processes = BTreeMap::new();
@@ -64,71 +67,71 @@ fn names(linter: &mut Linter<'_>) {
                 continue;
             }
             (
-                format!("processes are called {}", process.full_name()),
+                format!("processes are named {}", process.full_name()),
                 process.at,
                 first.at,
             )
         } else {
-            (format!("groups are called {group}"), group_at, first)
+            (format!("groups are named {group}"), group_at, first)
         };
-        let message = format!("two {name}: supervisord starts one of them");
-        let advice = "give them names of their own".to_owned();
-        let spot = linter.spot(at);
-        // Once for each section, not for each process of it.
+        let message = format!("two {name}: supervisord starts only one of them");
+        let advice = "give them different names".to_owned();
+        let file_line = linter.file_line(at);
+        // Reported once per section, not for each of its processes.
         if linter
             .problems
             .iter()
-            .any(|told| told.at == spot && told.rule == Rule::SameName)
+            .any(|problem| problem.at == file_line && problem.rule == Rule::SameName)
         {
             continue;
         }
-        linter.tell(Rule::SameName, at, message, advice);
-        let related = (linter.spot(first), "the other".to_owned());
+        linter.report(Rule::SameName, at, message, advice);
+        let related = (linter.file_line(first), "the other one".to_owned());
         if let Some(problem) = linter.problems.last_mut() {
             problem.related.push(related);
         }
     }
 }
 
-fn remark(linter: &mut Linter<'_>, at: Place, kind: &RemarkKind) {
+fn report_warning(linter: &mut Linter<'_>, at: Location, kind: &WarningKind) {
     let (rule, message, advice) = match kind {
-        RemarkKind::NothingIncluded(pattern) => (
+        WarningKind::NothingIncluded(pattern) => (
             if pattern.split('/').any(is_pattern) {
-                // As of a directory for what is yet to come.
+                // A pattern may be for files that are added later.
                 Rule::NothingIncluded
             } else {
                 Rule::NotIncluded
             },
-            format!("no file matches {pattern}: nothing is included"),
+            format!("no file matches {pattern}, so nothing is included"),
             String::new(),
         ),
-        RemarkKind::NotIncluded(path, reason) => (
+        WarningKind::NotIncluded(path, reason) => (
             Rule::NotIncluded,
-            format!("{path} cannot be read, and supervisord passes over it in silence: {reason}"),
+            format!("supervisord silently skips {path}, which cannot be read: {reason}"),
             String::new(),
         ),
-        RemarkKind::NestedInclude => (
+        WarningKind::NestedInclude => (
             Rule::NotIncluded,
-            "supervisord does not follow an [include] in an included file".to_owned(),
-            "name these files in the [include] of the first file".to_owned(),
+            "supervisord ignores [include] in an included file".to_owned(),
+            "list these files in [include] of the main file".to_owned(),
         ),
-        RemarkKind::StderrIgnored => (
+        WarningKind::StderrIgnored => (
             Rule::NoEffect,
-            "stderr_logfile is passed over, since redirect_stderr is true".to_owned(),
-            "take out one of the two".to_owned(),
+            "stderr_logfile has no effect, because redirect_stderr is true".to_owned(),
+            "remove one of the two".to_owned(),
         ),
-        RemarkKind::SyslogAsName(key) => (
+        WarningKind::SyslogAsName(key) => (
             Rule::NoEffect,
-            "syslog as the name of a log is deprecated".to_owned(),
+            "syslog as a log's file name is deprecated".to_owned(),
             format!("set {key}=true"),
         ),
-        RemarkKind::AutoWithoutRotation(stream) => (
+        WarningKind::AutoWithoutRotation(stream) => (
             Rule::NoEffect,
             format!(
-                "the log of {stream} is made anew at each start, and until then grows without limit"
+                "the log of {stream} is replaced only when supervisord starts, and grows without limit until then"
             ),
             format!("set {stream}_logfile_maxbytes to more than 0, or {stream}_logfile=NONE"),
         ),
     };
-    linter.tell(rule, at, message, advice);
+    linter.report(rule, at, message, advice);
 }

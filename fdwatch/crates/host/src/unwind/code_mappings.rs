@@ -1,4 +1,4 @@
-//! The code that a process has mapped.
+//! The executable mappings of a process.
 
 use std::{
     ffi::OsStr,
@@ -10,34 +10,34 @@ use std::{
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
-use super::files::Identity;
+use super::identity::FileIdentity;
 use fdwatch_core::mappings;
 
-/// Mappings of code, at most: of a process that has more, the others are not known.
-const MAX: usize = 4096;
+/// The most mappings of a process; further ones are ignored.
+const MAX_MAPPINGS: usize = 4096;
 
-/// A piece of code in a process's memory.
+/// An executable mapping.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(super) struct CodeMapping {
     start: u64,
     end: u64,
-    /// Where it begins in its file.
+    /// Offset of its start in the file.
     pub(super) offset: u64,
-    /// The file, once it was asked for: none, if there is none.
-    file: Option<Option<Identity>>,
-    /// The file's path and inode, for that it may be looked for by that.
+    /// The file, once looked up; none if there is no file.
+    file: Option<Option<FileIdentity>>,
+    /// The file's path and inode, to look it up.
     path: Option<PathBuf>,
     ino: u64,
-    /// It was told as it was mapped, and may be no more by now.
+    /// Whether it was recorded when it was mapped; the process may have ended since.
     is_recorded: bool,
 }
 
-/// See the module.
+/// The executable mappings of a process, by address.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Vec<Mapping>);
+pub(super) struct CodeMappings(Vec<CodeMapping>);
 
-impl Memory {
-    /// That of the process; none, if it has ended.
+impl CodeMappings {
+    /// Reads the mappings of a process; empty if it has ended.
     pub(super) fn of(tgid: u32) -> Self {
         let maps = i32::try_from(tgid)
             .ok()
@@ -45,31 +45,31 @@ impl Memory {
         let maps = maps.into_iter().flatten();
         let mut code: Vec<_> = maps
             .filter(|map| map.perms.contains(MMPermissions::EXECUTE))
-            .take(MAX)
-            .map(Mapping::new)
+            .take(MAX_MAPPINGS)
+            .map(CodeMapping::new)
             .collect();
         code.sort_unstable_by_key(|mapping| mapping.start);
         Self(code)
     }
 
-    /// That of a program of which it is known what it had mapped: what was mapped later is in the place
-    /// of what was there.
+    /// Creates the mappings of a program from recorded ones; later mappings replace earlier ones that they
+    /// overlap.
     pub(super) fn recorded(mappings: &[mappings::Mapping]) -> Self {
-        let mut code: Vec<Mapping> = Vec::new();
-        for mapping in mappings.iter().rev().take(MAX) {
+        let mut code: Vec<CodeMapping> = Vec::new();
+        for mapping in mappings.iter().rev().take(MAX_MAPPINGS) {
             let is_covered = code
                 .iter()
                 .any(|later| mapping.start < later.end && later.start < mapping.end);
             if !is_covered {
-                code.push(Mapping::recorded(mapping));
+                code.push(CodeMapping::recorded(mapping));
             }
         }
         code.sort_unstable_by_key(|mapping| mapping.start);
         Self(code)
     }
 
-    /// Looks whether it is otherwise by now. Which files they are is asked again only of what is new.
-    pub(super) fn look_again(&mut self, tgid: u32) {
+    /// Reads the mappings again; files are looked up only for new mappings.
+    pub(super) fn refresh(&mut self, tgid: u32) {
         let mut now = Self::of(tgid);
         for mapping in &mut now.0 {
             let known = self.mapping_mut(mapping.start);
@@ -84,13 +84,13 @@ impl Memory {
         self.0.is_empty()
     }
 
-    /// The code that the address is in.
-    pub(super) fn mapping(&self, address: u64) -> Option<&Mapping> {
+    /// Returns the mapping that contains an address.
+    pub(super) fn mapping(&self, address: u64) -> Option<&CodeMapping> {
         self.0.get(self.position(address)?)
     }
 
-    /// The same.
-    pub(super) fn mapping_mut(&mut self, address: u64) -> Option<&mut Mapping> {
+    /// Returns the mapping that contains an address.
+    pub(super) fn mapping_mut(&mut self, address: u64) -> Option<&mut CodeMapping> {
         let position = self.position(address)?;
         self.0.get_mut(position)
     }
@@ -102,7 +102,7 @@ impl Memory {
     }
 }
 
-impl Mapping {
+impl CodeMapping {
     fn new(map: MemoryMap) -> Self {
         let path = match map.pathname {
             MMapPath::Path(path) => Some(path),
@@ -112,7 +112,7 @@ impl Mapping {
             start: map.address.0,
             end: map.address.1,
             offset: map.offset,
-            // What is no file has no inode.
+            // Mappings without a file have inode 0.
             file: (map.inode == 0).then_some(None),
             path,
             ino: map.inode,
@@ -141,30 +141,30 @@ impl Mapping {
             && self.path == other.path
     }
 
-    /// Where it begins.
+    /// Returns its first address.
     pub(super) const fn start(&self) -> u64 {
         self.start
     }
 
-    /// Which file it is of.
-    pub(super) fn file(&mut self, tgid: u32) -> Option<Identity> {
+    /// Returns the identity of its file.
+    pub(super) fn file(&mut self, tgid: u32) -> Option<FileIdentity> {
         if let Some(known) = self.file {
             return known;
         }
-        let metadata = self.places(tgid).find_map(|place| {
-            let metadata = std::fs::metadata(place).ok()?;
+        let metadata = self.paths(tgid).find_map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
             (metadata.is_file() && metadata.ino() == self.ino).then_some(metadata)
         });
-        let identity = metadata.as_ref().map(Identity::of);
+        let identity = metadata.as_ref().map(FileIdentity::of);
         self.file = Some(identity);
         identity
     }
 
-    /// Opens it. Only to be done with what is a regular file.
-    pub(super) fn open(&self, tgid: u32, identity: Identity) -> io::Result<File> {
-        for place in self.places(tgid) {
-            if let Ok(file) = File::open(place)
-                && Identity::of(&file.metadata()?) == identity
+    /// Opens the file. It must be a regular file: opening others can have effects.
+    pub(super) fn open(&self, tgid: u32, identity: FileIdentity) -> io::Result<File> {
+        for path in self.paths(tgid) {
+            if let Ok(file) = File::open(path)
+                && FileIdentity::of(&file.metadata()?) == identity
             {
                 return Ok(file);
             }
@@ -172,9 +172,9 @@ impl Mapping {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// Where the kernel shows it: as what is mapped, for which it asks for more privileges, and by its
-    /// path in the process's own file system.
-    fn places(&self, tgid: u32) -> impl Iterator<Item = PathBuf> {
+    /// Returns the paths to try for its file: `map_files`, which requires more privileges, and the path in
+    /// the process's root directory.
+    fn paths(&self, tgid: u32) -> impl Iterator<Item = PathBuf> {
         let Self { start, end, .. } = self;
         let mapped = format!("/proc/{tgid}/map_files/{start:x}-{end:x}");
         let path = self
@@ -182,7 +182,7 @@ impl Mapping {
             .as_deref()
             .and_then(|path| path.strip_prefix("/").ok());
         let path = path.map(|path| PathBuf::from(format!("/proc/{tgid}/root")).join(path));
-        // And as it is here, if the process may have ended.
+        // The process may have ended: its root directory was probably this one.
         let own = self.path.clone().filter(|_| self.is_recorded);
         [PathBuf::from(mapped)].into_iter().chain(path).chain(own)
     }
