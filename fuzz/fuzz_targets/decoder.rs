@@ -116,7 +116,7 @@ impl Unwind for Words {
     fn rest(&mut self, _: Moment) {}
 }
 
-/// What `model_property.rs` holds of every model, whatever it was told.
+/// Checks invariants of the model, as `crates/core/tests/model` does.
 fn check(engine: &Engine) {
     for table in engine.model.tables() {
         let holders: HashSet<_> = table
