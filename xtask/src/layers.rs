@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use xtask_support::cargo::WORKSPACE;
 
 /// Each library below `fdwatch/crates`, and the libraries of fdwatch it may depend on.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
+    ("test-support", &[]),
     ("core", &["common"]),
     ("events", &["core"]),
     ("render", &["common", "core", "events"]),
