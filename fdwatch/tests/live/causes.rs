@@ -28,7 +28,7 @@ fn fd_from_socket_is_received() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::of(puppet.pid(), &["--path", log.glob()]);
     let kept = puppet.open(&log.path, "WRONLY");
@@ -55,7 +55,7 @@ fn fd_kept_over_exec_is_leaked_over_exec() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::start(&["--path", log.glob(), "--comm", "tail"]);
     let leaked = puppet.open(&log.path, "WRONLY|APPEND");
@@ -86,7 +86,7 @@ fn lineage_survives_exited_processes() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::start(&["--path", log.glob()]);
     let kept = puppet.open(&log.path, "WRONLY");
@@ -126,7 +126,7 @@ fn shell_redirection_is_info() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::start(&[
         "--path",
@@ -155,7 +155,7 @@ fn log_opened_by_two_libraries_is_reopened() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::of(puppet.pid(), &["--path", log.glob()]);
     let path = log.glob();
@@ -180,7 +180,7 @@ fn separate_writers_of_service_are_reported() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::start(&["--path", log.glob()]);
     let child = |flags| format!("os.fork() or ({}, stay())", open(&log.path, flags));
@@ -220,7 +220,7 @@ fn log_reopened_by_workers_is_inherited() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let kept = puppet.open(&log.path, "WRONLY|APPEND");
     let mut watch = Watch::start(&["--path", log.glob()]);
@@ -249,7 +249,7 @@ fn log_kept_after_rotation_is_rotated_file() {
     if !bpf() || !program(LOGROTATE) {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let (path, directory) = (log.glob(), log.directory.path().display());
     let config = log.directory.path().join("logrotate.conf");
     let rules = format!("\"{path}\" {{\n  rotate 3\n  create 0644 root root\n  su root root\n}}\n");

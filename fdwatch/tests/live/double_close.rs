@@ -7,7 +7,7 @@ fn double_close_names_both_threads() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let other = log.directory.path().join("other");
     std::fs::write(&other, "").expect("cannot write a file");
     let mut puppet = Puppet::start();
@@ -60,7 +60,7 @@ fn closing_loops_are_no_double_close() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let watch = Watch::start(&["--detail", "never", "--path", log.glob()]);
     // With some open ones in between.

@@ -14,7 +14,7 @@ fn reopened_file_is_found_changed_and_gone() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::of(puppet.pid(), &[]);
 
@@ -74,7 +74,7 @@ fn dup_is_reported_only_with_all() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut all = Watch::of(puppet.pid(), &["--all", "--path", log.glob()]);
     let some = Watch::of(puppet.pid(), &["--path", log.glob()]);
@@ -117,7 +117,7 @@ fn rotated_file_is_reported_with_both_names() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let rotated = log.directory.path().join("x.log.1");
     let everything = log.directory.path().join("*");
     let mut puppet = Puppet::start();
@@ -146,7 +146,7 @@ fn short_duplicate_is_reported_as_gone() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let staying = puppet.open(&log.path, "WRONLY");
     let mut watch = Watch::of(puppet.pid(), &[]);
@@ -176,7 +176,7 @@ fn short_duplicates_are_reported_together() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     puppet.open(&log.path, "WRONLY");
     let watch = Watch::of(puppet.pid(), &[]);
@@ -196,7 +196,7 @@ fn exit_ends_duplicates() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::of(puppet.pid(), &[]);
     let mut numbers = [(); 3].map(|()| puppet.open(&log.path, "WRONLY"));
@@ -223,7 +223,7 @@ fn deleted_file_held_by_reader_is_warning() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::of(puppet.pid(), &[]);
     let first = puppet.open(&log.path, "RDONLY");

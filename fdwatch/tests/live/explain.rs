@@ -27,7 +27,7 @@ fn explain_once_shows_holders() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let writer = puppet.open(&log.path, "WRONLY");
     let child = puppet.number(&format!(
@@ -67,7 +67,7 @@ fn followed_steps_are_in_order() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let pid = puppet.pid().to_string();
     let mut command = fdwatch(["explain", &pid, log.glob(), "--json", "--duration", "60s"]);
@@ -135,7 +135,7 @@ fn hundred_descriptors_take_few_lines() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let writer = puppet.open(&log.path, "WRONLY");
     let readers: Vec<_> = (0..100).map(|_| puppet.open(&log.path, "RDONLY")).collect();

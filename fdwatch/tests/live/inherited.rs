@@ -13,7 +13,7 @@ fn file_reopened_by_child_is_inherited() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let kept = puppet.open(&log.path, "WRONLY|APPEND");
     let mut watch = Watch::start(&["--path", log.glob()]);
@@ -48,7 +48,7 @@ fn duplicate_between_fork_and_exec_is_ignored() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     puppet.open(&log.path, "WRONLY|CLOEXEC");
     puppet.open(&log.path, "RDONLY|CLOEXEC");
@@ -65,7 +65,7 @@ fn duplicate_kept_over_exec_names_new_program() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::start(&["--path", log.glob(), "--comm", "sleep"]);
     let writer = puppet.open(&log.path, "WRONLY");
@@ -91,7 +91,7 @@ fn threads_share_descriptors() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let mut watch = Watch::of(puppet.pid(), &[]);
     puppet.open(&log.path, "WRONLY");

@@ -69,7 +69,7 @@ fn calls_match_strace() {
     if !bpf() || !program(STRACE) || !program("/bin/dash") {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let expected = strace(&log);
     assert!(expected.len() > 5, "{expected:?}");
     let mut shell = Guard::spawn(&mut shell(&log));
@@ -114,7 +114,7 @@ fn names_are_escaped_and_proc_paths_marked() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let pid = puppet.pid().to_string();
     let mut command = fdwatch(["trace", "--pid", &pid, "--duration", "60s"]);

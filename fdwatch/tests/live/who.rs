@@ -53,7 +53,7 @@ fn container_and_unit_are_reported_and_selectable() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     let Some(group) = Group::new(&format!("docker-{ID}.scope")) else {
         eprintln!("skipped: cannot create a control group");
@@ -94,7 +94,7 @@ fn supervisord_program_name_is_reported() {
     if !bpf() {
         return;
     }
-    let log = Log::new();
+    let log = Log::create();
     let held = format!("exec 8>{0} 9<{0}; read line", log.glob());
     let mut command = Command::new("/bin/sh");
     command

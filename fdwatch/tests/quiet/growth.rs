@@ -15,7 +15,7 @@ fn growth_is_reported_before_the_limit() {
         return;
     }
     let _alone = alone();
-    let log = Log::new();
+    let log = Log::create();
     let mut puppet = Puppet::start();
     puppet.exec(&format!(
         "resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))"

@@ -14,7 +14,7 @@ pub struct Log {
 
 impl Log {
     /// Creates the file.
-    pub fn new() -> Self {
+    pub fn create() -> Self {
         let directory = tempfile::tempdir().expect("cannot create a directory");
         let path = directory.path().join("x.log");
         fs::write(&path, "begun\n").expect("cannot write a file");

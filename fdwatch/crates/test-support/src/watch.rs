@@ -65,7 +65,7 @@ impl Watch {
             let ended = self.process.0.try_wait().ok().flatten();
             self.process.kill();
             let stderr = self.stderr.rest().join("\n");
-            panic!("no line from fdwatch (exit status {ended:?}); stderr:\\n{stderr}");
+            panic!("no line from fdwatch (exit status {ended:?}); stderr:\n{stderr}");
         };
         let line = parse(&line);
         assert_eq!(line["schema"], 1, "{line}");

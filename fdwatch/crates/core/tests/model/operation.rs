@@ -40,7 +40,7 @@ enum What {
 /// The record that shows an unsharing: its own, or that of the task's next operation.
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    Told,
+    Record,
     Open,
     Close,
     Fork,
@@ -93,7 +93,7 @@ fn number() -> impl Strategy<Value = u32> {
 
 fn next() -> impl Strategy<Value = Next> {
     prop_oneof![
-        Just(Next::Told),
+        Just(Next::Record),
         Just(Next::Open),
         Just(Next::Close),
         Just(Next::Fork),
@@ -177,8 +177,8 @@ impl Kernel {
                 self.close(task, fd, gap);
                 true
             }
-            (Next::Told, _) => {
-                self.tell_bits(task, 0, 0);
+            (Next::Record, _) => {
+                self.emit_bits(task, 0, 0);
                 true
             }
             (Next::Fork, _) => self.fork(task, false, false, gap),

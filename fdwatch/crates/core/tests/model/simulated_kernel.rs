@@ -313,12 +313,12 @@ impl Kernel {
             table.open.retain(|fd, _| !range.contains(fd));
         }
         self.gap(gap);
-        self.tell_bits(task, 0, 0);
-        self.tell_bits(task, 0, CLOEXEC);
+        self.emit_bits(task, 0, 0);
+        self.emit_bits(task, 0, CLOEXEC);
     }
 
     /// As `emit_bits` of the BPF programs.
-    pub(crate) fn tell_bits(&mut self, task: usize, first: u32, flags: u8) {
+    pub(crate) fn emit_bits(&mut self, task: usize, first: u32, flags: u8) {
         let table = &self.tables[&self.tasks[task].table];
         let (open, cloexec, room) = (table.open.clone(), table.cloexec.clone(), table.capacity);
         for fd in (first..room).step_by(WORDS_PER_CHUNK * 64) {
@@ -357,14 +357,14 @@ impl Kernel {
             let copy = self.table(parent).copy(|_| true);
             self.new_table(copy)
         };
-        let tell_bits = !shares && self.count(parent_table) > 1;
+        let emit_bits = !shares && self.count(parent_table) > 1;
         let child = if thread {
             self.new_task(tid, parent_tgid, table, start_time)
         } else {
             self.new_task(tid, tid, table, started)
         };
         self.gap(gap);
-        let flags = if tell_bits { SHARED_TABLE } else { 0 };
+        let flags = if emit_bits { SHARED_TABLE } else { 0 };
         let flags = flags | if thread { CLONED_THREAD } else { 0 };
         let fork = Fork {
             header: self.header(child, Kind::Fork, 0, flags),
@@ -375,8 +375,8 @@ impl Kernel {
             parent_tgid,
         };
         self.emit(fork.as_bytes());
-        if tell_bits {
-            self.tell_bits(child, 0, 0);
+        if emit_bits {
+            self.emit_bits(child, 0, 0);
         }
         true
     }
@@ -436,7 +436,7 @@ impl Kernel {
         // The records name the calling thread.
         let leader = std::mem::replace(&mut self.tasks[task].tid, tid);
         if room > INLINE_WORDS as u32 * 64 {
-            self.tell_bits(task, INLINE_WORDS as u32 * 64, 0);
+            self.emit_bits(task, INLINE_WORDS as u32 * 64, 0);
         }
         let exec = Exec {
             header: self.header(task, Kind::Exec, 0, 0),
