@@ -1,7 +1,7 @@
 //! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own. Where the
 //! records are from, and who is told, is not known here.
 
-use fdwatch_common::{EVERY_THREAD, Event, Header};
+use fdwatch_common::{Event, Exit, Header};
 
 use crate::{
     detail::Details,
@@ -139,7 +139,7 @@ impl Engine {
             Event::Exec(exec) => self.details.execed(exec.header.tgid),
             Event::Exit(exit) => {
                 let header = &exit.header;
-                let is_last = header.flags & EVERY_THREAD != 0;
+                let is_last = exit.has(Exit::LAST_THREAD);
                 self.details.ended(header.tid, header.tgid, is_last);
             }
             _ if !self.details.is_any_waiting() => {}

@@ -8,7 +8,7 @@
 mod fold;
 pub mod ignore;
 
-use fdwatch_common::{COMM_LEN, EVERY_THREAD, Event};
+use fdwatch_common::{COMM_LEN, Event, Exit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::fold::{Fold, Group, Told};
@@ -145,7 +145,7 @@ impl Leaks {
                     member.comm = exec.comm;
                 }
             }
-            Event::Exit(exit) if exit.header.flags & EVERY_THREAD != 0 => {
+            Event::Exit(exit) if exit.has(Exit::LAST_THREAD) => {
                 if let Some(member) = self.members.get_mut(&exit.header.tgid)
                     && !member.has_ended
                 {

@@ -1,6 +1,6 @@
 //! One descriptor, as the model holds it.
 
-use fdwatch_common::{CLOEXEC, Header, NO_CALL, Payload};
+use fdwatch_common::{FdOpen, Header, NO_CALL, Payload, SnapshotFile};
 
 /// A moment: nanoseconds since boot, as `CLOCK_BOOTTIME`. No two changes of a model happen at the
 /// same moment, so that moments also order what happened: but for the last moment there is, which
@@ -179,6 +179,8 @@ impl FdEntry {
         from_snapshot: bool,
         anonymous: AnonymousDevices,
     ) -> Self {
+        const CLOEXEC: u8 = FdOpen::CLOEXEC.bits();
+        const _: () = assert!(CLOEXEC == SnapshotFile::CLOEXEC.bits());
         let bits = [
             (CLOSES_ON_EXEC, header.flags & CLOEXEC != 0),
             (FROM_SNAPSHOT, from_snapshot),

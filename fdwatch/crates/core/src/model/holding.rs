@@ -1,6 +1,6 @@
 //! Which thread uses which table, from what it does in it.
 
-use fdwatch_common::{Header, OTHER_THREADS};
+use fdwatch_common::{Header, TableBits};
 
 use super::{Holder, Model, Observer, Process, Table, TableId, window::Window};
 
@@ -78,7 +78,7 @@ impl Model {
         if before == address {
             return;
         }
-        if tid == tgid && header.flags & OTHER_THREADS != 0 {
+        if tid == tgid && header.flags & TableBits::MULTITHREADED.bits() != 0 {
             // These stay with the table that was all threads'.
             let others = Holder {
                 tgid,

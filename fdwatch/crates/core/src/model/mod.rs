@@ -20,8 +20,8 @@ mod window;
 use std::collections::VecDeque;
 
 use fdwatch_common::{
-    CLONED_THREAD, EVERY_THREAD, Event, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS,
-    Kind, LOST_KINDS, MAX_BITMAP_CHUNKS, ONLY_HOLDER, SHARED_TABLE, SetCloexec, WORDS_PER_CHUNK,
+    Event, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS, Kind, LOST_KINDS,
+    MAX_BITMAP_CHUNKS, SetCloexec, WORDS_PER_CHUNK,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -274,7 +274,7 @@ impl Model {
         let now = self.now;
         let table = self.table_for(header, address, observer);
         let removed = table.remove(header.fd);
-        if header.flags & SHARED_TABLE != 0 && removed.is_some() {
+        if death.has(FdClose::SHARED_TABLE) && removed.is_some() {
             table.set_closer(header.fd, header.tid, now);
         }
         if let Some(slot) = &removed {
@@ -297,8 +297,9 @@ impl Model {
                 fd: header.fd,
                 at: now,
             };
-            self.invalid_closes.add(stray, header.flags);
-            if header.flags & SHARED_TABLE == 0 {
+            self.invalid_closes
+                .add(stray, death.has(FdClose::CONSECUTIVE));
+            if !death.has(FdClose::SHARED_TABLE) {
                 // There is no one to be at odds with.
                 return;
             }
@@ -310,9 +311,9 @@ impl Model {
     }
 
     fn set_cloexec(&mut self, set: &SetCloexec, observer: &mut impl Observer) {
-        let closes = set.header.flags & fdwatch_common::CLOEXEC != 0;
+        let closes = set.has(SetCloexec::CLOEXEC);
         self.audit.touch(set.table, set.header.fd);
-        if set.header.flags & SHARED_TABLE != 0 {
+        if set.has(SetCloexec::SHARED_TABLE) {
             let number = (set.table, set.header.fd);
             self.contested.set_flag(number, set.header.tid, self.now);
         }
@@ -325,9 +326,7 @@ impl Model {
 
     fn fork(&mut self, fork: &Fork, observer: &mut impl Observer) {
         let &Fork {
-            header: Header {
-                tid, tgid, flags, ..
-            },
+            header: Header { tid, tgid, .. },
             table: address,
             parent_table,
             ..
@@ -341,7 +340,7 @@ impl Model {
             }
             window.derive(parent_table, address);
         }
-        if flags & CLONED_THREAD != 0 || self.processes.contains_key(&fork.parent_tgid) {
+        if fork.has(Fork::THREAD) || self.processes.contains_key(&fork.parent_tgid) {
             // It may have ceased to share its table before, and done nothing in its own since.
             let parent = Header {
                 tid: fork.parent_tid,
@@ -351,7 +350,7 @@ impl Model {
             self.table_for(&parent, parent_table, observer);
         }
         let holder = Holder { tgid, tid };
-        if flags & CLONED_THREAD == 0 {
+        if !fork.has(Fork::THREAD) {
             // One of this number that is still there has ended without being seen to.
             self.remove_process(tgid, observer);
             let comm = self.processes.get(&fork.parent_tgid);
@@ -390,7 +389,7 @@ impl Model {
         }
         self.contested.forget(address);
         self.contested.copy(parent_table, address, now);
-        if flags & SHARED_TABLE != 0 {
+        if fork.has(Fork::SHARED_TABLE) {
             self.contest_copy(parent_table, address, fork.parent_tid);
         }
     }
@@ -465,10 +464,8 @@ impl Model {
     }
 
     fn exit(&mut self, exit: &Exit, observer: &mut impl Observer) {
-        let Header {
-            tid, tgid, flags, ..
-        } = exit.header;
-        let every = flags & EVERY_THREAD != 0;
+        let Header { tid, tgid, .. } = exit.header;
+        let every = exit.has(Exit::LAST_THREAD);
         if let Some(window) = &mut self.window {
             window.exit(if every { tgid } else { tid });
         }
@@ -479,7 +476,7 @@ impl Model {
         let Some(process) = self.processes.get_mut(&tgid) else {
             return;
         };
-        let is_only_holder = flags & ONLY_HOLDER != 0;
+        let is_only_holder = exit.has(Exit::LAST_HOLDER);
         let thread_at = |of| process.threads.iter().position(|&(own, _)| own == of);
         let held = if tid == tgid {
             is_only_holder.then(|| (tid, std::mem::take(&mut process.table)))

@@ -4,7 +4,6 @@ mod audit;
 mod racing_fds;
 mod told;
 
-use fdwatch_common::{CLOEXEC, OTHER_THREADS, SHARED_TABLE};
 use proptest::prelude::*;
 
 use self::told::{Told, header, payload};
@@ -14,6 +13,14 @@ use super::*;
 const A: u64 = 0xa000;
 const B: u64 = 0xb000;
 const C: u64 = 0xc000;
+
+/// Flags of the headers in these tests, by the kind that has them first.
+const CLOEXEC: u8 = FdOpen::CLOEXEC.bits();
+const SHARED_TABLE: u8 = FdClose::SHARED_TABLE.bits();
+const CLONED_THREAD: u8 = Fork::THREAD.bits();
+const EVERY_THREAD: u8 = Exit::LAST_THREAD.bits();
+const ONLY_HOLDER: u8 = Exit::LAST_HOLDER.bits();
+const OTHER_THREADS: u8 = fdwatch_common::TableBits::MULTITHREADED.bits();
 
 #[test]
 fn what_is_made_is_there_until_it_is_closed() {

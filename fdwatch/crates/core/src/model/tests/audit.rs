@@ -3,10 +3,10 @@
 
 use super::{
     super::*,
-    A, B,
+    A, B, CLOEXEC,
     told::{Told, header, payload},
 };
-use fdwatch_common::{CLOEXEC, SnapshotFile};
+use fdwatch_common::SnapshotFile;
 
 /// When `Told::with` starts process 1.
 const STARTED: u64 = 1;

@@ -1,10 +1,8 @@
 //! Numbers that threads are at odds about. Process 1 has table [`A`], and threads 1 to 4.
 
-use fdwatch_common::{CLOEXEC, SHARED_TABLE};
-
 use super::{
     super::*,
-    A, B, C,
+    A, B, C, CLOEXEC, EVERY_THREAD, SHARED_TABLE,
     told::{Told, header, payload},
 };
 
