@@ -77,7 +77,7 @@ fn without_privileges_it_says_what_to_do() {
         let finished = as_other_user(arguments);
         let error = finished.error();
         assert!(error.contains("privileges"), "{error}");
-        assert!(error.contains("root"), "{error}");
+        assert!(error.contains("\nhelp: run fdwatch as root"), "{error}");
         assert!(finished.output.is_empty());
     }
     if common::is_root() {
@@ -246,6 +246,7 @@ fn a_pid_namespace_is_refused() {
         let finished = by("unshare", &["-pf", "--mount-proc"], binary, arguments);
         let error = finished.error();
         assert!(error.contains("pid namespace"), "{error}");
+        assert!(error.contains("\nhelp: run fdwatch on the host"), "{error}");
     }
 }
 
@@ -306,8 +307,8 @@ fn a_seccomp_filter_is_told_with_what_it_is_to_allow() {
         let error = watch.error();
         assert!(
             error.contains(&format!(
-                "seccomp filter, such as a container engine's, forbids {name}"
-            )),
+                "error: cannot call {name}: blocked by a seccomp filter"
+            )) && error.contains("\nhelp: allow bpf() and perf_event_open()"),
             "{error}"
         );
         let doctor = behind(&["doctor"]);
