@@ -6,6 +6,7 @@ use clap::Parser as _;
 use fdwatch::{
     cli::Cli,
     commands::{self, EXIT_ERROR},
+    probe::ProbeError,
 };
 
 fn main() -> ExitCode {
@@ -24,7 +25,12 @@ fn main() -> ExitCode {
     };
     match commands::run(cli) {
         Ok(code) => code,
-        Err(error) => fail(&format!("error: {error:#}\n")),
+        Err(error) => {
+            let mut causes = error.chain();
+            let help = causes.find_map(|cause| cause.downcast_ref::<ProbeError>()?.help());
+            let help = help.map_or_else(String::new, |help| format!("help: {help}\n"));
+            fail(&format!("error: {error:#}\n{help}"))
+        }
     }
 }
 

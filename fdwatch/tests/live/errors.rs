@@ -74,7 +74,7 @@ fn unprivileged_error_has_help() {
         let finished = as_other_user(arguments);
         let error = finished.error();
         assert!(error.contains("privileges"), "{error}");
-        assert!(error.contains("root"), "{error}");
+        assert!(error.contains("\nhelp: run fdwatch as root"), "{error}");
         assert!(finished.output.is_empty());
     }
     if is_root() {
@@ -243,6 +243,7 @@ fn pid_namespace_is_refused() {
         let finished = by("unshare", &["-pf", "--mount-proc"], binary, arguments);
         let error = finished.error();
         assert!(error.contains("pid namespace"), "{error}");
+        assert!(error.contains("\nhelp: run fdwatch on the host"), "{error}");
     }
 }
 
@@ -302,8 +303,8 @@ fn seccomp_error_names_call_to_allow() {
         let error = watch.error();
         assert!(
             error.contains(&format!(
-                "seccomp filter, such as a container engine's, forbids {name}"
-            )),
+                "error: cannot call {name}: blocked by a seccomp filter"
+            )) && error.contains("\nhelp: allow bpf() and perf_event_open()"),
             "{error}"
         );
         let doctor = behind(&["doctor"]);

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fdwatch_common::{
-    CLOEXEC, CLONED_THREAD, EVERY_THREAD, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS,
-    Kind, NO_CALL, SHARED_TABLE, SetCloexec, TableBits, WORDS_PER_CHUNK,
+    Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS, Kind, NO_CALL, SetCloexec, TableBits,
+    WORDS_PER_CHUNK,
 };
 
 use super::{
@@ -233,7 +233,7 @@ impl Kernel {
     fn born(&mut self, task: usize, fd: u32) {
         let table = self.table(task);
         let (file, cloexec) = (table.open[&fd], table.cloexec.contains(&fd));
-        let flags = if cloexec { CLOEXEC } else { 0 };
+        let flags = FdOpen::CLOEXEC.when(cloexec).bits();
         let birth = FdOpen {
             header: self.header(task, Kind::FdOpen, fd, flags),
             table: self.tasks[task].table,
@@ -281,7 +281,7 @@ impl Kernel {
         if self.table(task).cloexec.contains(&fd) == cloexec {
             return;
         }
-        let flags = if cloexec { CLOEXEC } else { 0 };
+        let flags = SetCloexec::CLOEXEC.when(cloexec).bits();
         let reported = SetCloexec {
             header: self.header(task, Kind::SetCloexec, fd, flags),
             table: self.tasks[task].table,
@@ -314,7 +314,7 @@ impl Kernel {
         }
         self.gap(gap);
         self.emit_bits(task, 0, 0);
-        self.emit_bits(task, 0, CLOEXEC);
+        self.emit_bits(task, 0, TableBits::CLOEXEC.bits());
     }
 
     /// As `emit_bits` of the BPF programs.
@@ -327,7 +327,7 @@ impl Kernel {
                 table: self.tasks[task].table,
                 len: ((room - fd) / 64).min(WORDS_PER_CHUNK as u32),
                 capacity: room,
-                words: if flags & CLOEXEC == 0 {
+                words: if flags & TableBits::CLOEXEC.bits() == 0 {
                     Table::words(open.keys().copied(), fd)
                 } else {
                     Table::words(cloexec.iter().copied(), fd)
@@ -364,10 +364,9 @@ impl Kernel {
             self.new_task(tid, tid, table, started)
         };
         self.gap(gap);
-        let flags = if emit_bits { SHARED_TABLE } else { 0 };
-        let flags = flags | if thread { CLONED_THREAD } else { 0 };
+        let flags = Fork::SHARED_TABLE.when(emit_bits) | Fork::THREAD.when(thread);
         let fork = Fork {
-            header: self.header(child, Kind::Fork, 0, flags),
+            header: self.header(child, Kind::Fork, 0, flags.bits()),
             table,
             parent_table,
             start_time: started,
@@ -453,7 +452,7 @@ impl Kernel {
         let Task { tgid, table, .. } = self.tasks[task];
         let last = self.siblings(task).is_empty();
         if last || table != self.leaders_table(tgid) {
-            let flags = if last { EVERY_THREAD } else { 0 };
+            let flags = Exit::LAST_THREAD.when(last).bits();
             let header = self.header(task, Kind::Exit, 0, flags);
             self.emit(Exit { header }.as_bytes());
         }

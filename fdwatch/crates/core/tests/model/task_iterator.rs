@@ -3,7 +3,7 @@
 //! It reads a descriptor in one step and writes its record in a later one. Other operations may happen in
 //! between.
 
-use fdwatch_common::{CLOEXEC, Kind, SnapshotFile, SnapshotTask};
+use fdwatch_common::{Kind, SnapshotFile, SnapshotTask};
 
 use super::{
     operation::Gap,
@@ -101,7 +101,7 @@ impl Kernel {
         }
         let cloexec = self.tables.get(&table).map(|table| &table.cloexec);
         let cloexec = cloexec.is_some_and(|cloexec| cloexec.contains(&fd));
-        let flags = if cloexec { CLOEXEC } else { 0 };
+        let flags = SnapshotFile::CLOEXEC.when(cloexec).bits();
         let found = SnapshotFile {
             header: self.header(at, Kind::SnapshotFile, fd, flags),
             table,
