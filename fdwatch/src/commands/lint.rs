@@ -1,4 +1,4 @@
-//! `fdwatch lint`: what is wrong with configurations of supervisord.
+//! `fdwatch lint`: checks the log settings of supervisord configurations.
 
 use std::{
     io::{self, Write as _},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::WritingOutput as _;
+use super::output::WritingOutput as _;
 use fdwatch_host::supervisor_host::RealHost;
 
 use crate::{cli::Lint, report::lint::problem};
@@ -20,36 +20,37 @@ use fdwatch_supervisor::{
     logrotate::{self, Rotations},
 };
 
-/// What logrotate reads by itself; the first names the second, as a rule.
+/// Default configurations of logrotate. The first usually includes the second.
 const LOGROTATE: [&str; 2] = ["/etc/logrotate.conf", "/etc/logrotate.d"];
 
 pub(super) fn run(arguments: &Lint) -> Result<ExitCode> {
     let rotations = rotations(arguments)?;
     let format = arguments.output.format();
     let mut output = io::BufWriter::new(anstream::stdout());
-    let (mut found, mut processes) = (0_usize, 0);
+    let (mut count, mut processes) = (0_usize, 0);
     for file in &arguments.files {
         let config = fdwatch_supervisor::read(file, &RealHost)?;
         let problems = lint(&config, &rotations, &RealHost);
-        for one in &problems {
-            problem(&mut output, format, one).writing_output()?;
+        for found in &problems {
+            problem(&mut output, format, found).writing_output()?;
         }
-        found += problems.len();
+        count += problems.len();
         processes += config.processes.len();
     }
     output.flush().writing_output()?;
-    if found > 0 {
+    if count > 0 {
         return Ok(ExitCode::from(1));
     }
     if format == Format::Text {
         note(&format!(
-            "nothing found in the logs of {}",
+            "no problems in the log settings of {}",
             counted(processes, "process")
         ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads which files logrotate rotates.
 fn rotations(arguments: &Lint) -> Result<Rotations> {
     let mut rotations = Rotations::default();
     if let Some(path) = &arguments.logrotate {
@@ -57,9 +58,9 @@ fn rotations(arguments: &Lint) -> Result<Rotations> {
             .with_context(|| format!("cannot read {path}"))?;
         return Ok(rotations);
     }
-    let there = |path: &&str| RealHost.look(path).kind.is_some();
-    // What logrotate itself is not given to read is not of this configuration.
-    if let Some(path) = LOGROTATE.into_iter().find(there)
+    let exists = |path: &&str| RealHost.look(path).kind.is_some();
+    // An unreadable default is no error of this configuration.
+    if let Some(path) = LOGROTATE.into_iter().find(exists)
         && let Err(error) = logrotate::read(path, &RealHost, &mut rotations)
     {
         note(&format!("cannot read {path}: {error}"));

@@ -1,4 +1,4 @@
-//! `fdwatch record FILE`: the records of the ring, to be gone through again by `replay`.
+//! `fdwatch record FILE`: writes the kernel's records to a file, for `fdwatch replay`.
 
 use std::{fs::File, io::BufWriter, process::ExitCode};
 
@@ -20,7 +20,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
     let mut live = Live::start(Wanted {
         ring_bytes: record.ring_size.0,
         all_types: true,
-        // All of it is wanted, whatever it takes.
+        // A recording is complete, whatever it costs.
         max_cpu: MaxCpu(100.0),
         detail: Detail::Never,
         pids: Vec::new(),
@@ -41,6 +41,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Marks in the recording when changes settle.
 struct Recording;
 
 impl Follower for Recording {
@@ -50,7 +51,7 @@ impl Follower for Recording {
     }
 
     fn tick(&mut self, live: &mut Live, _: bool) -> Result<()> {
-        // What has changed is told when it is replayed; here it is only to be forgotten.
+        // Changes are reported on replay. Settling drops them here.
         live.engine.settle(now(), &mut |_, _| {});
         let Some(recorder) = &mut live.recorder else {
             return Ok(());
@@ -63,7 +64,7 @@ impl Follower for Recording {
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         let total = lost.total();
         note(&format!(
-            "{} {} lost: use a larger --ring-size",
+            "{} {} lost; use a larger --ring-size",
             counted(total, "record"),
             either(&total, "was", "were")
         ));

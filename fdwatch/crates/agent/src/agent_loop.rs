@@ -322,8 +322,8 @@ impl AgentLoop {
             } else {
                 0.0
             },
-            audit_time: live.audit_time,
-            last_audit_time: live.audit_took,
+            audit_time: live.audits.total_time,
+            last_audit_time: live.audits.took,
             tables: live.engine.model.tables().count(),
             rss: proc::resident(),
             not_followed: shed.not_followed(),

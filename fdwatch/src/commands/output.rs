@@ -1,0 +1,51 @@
+//! Standard output of the commands, and their exit code on errors.
+
+use std::io;
+
+use anyhow::{Context as _, Result};
+use fdwatch_events::time::Clock;
+use fdwatch_host::proc;
+use fdwatch_render::{Format, Reporter};
+use thiserror::Error;
+
+/// Exit code of all errors.
+pub const EXIT_ERROR: u8 = 2;
+
+/// Buffered standard output; without colours unless it is a terminal.
+pub(super) type Output = io::BufWriter<anstream::AutoStream<io::Stdout>>;
+
+/// Returns a reporter of this host's events on standard output.
+pub(super) fn reporter(format: Format) -> Reporter<Output> {
+    let clock = Clock::new(proc::wall_time(), proc::boottime());
+    reporter_of(format, proc::hostname(), clock)
+}
+
+/// Returns a reporter of another host's events, or of another time.
+pub(super) fn reporter_of(format: Format, host: String, clock: Clock) -> Reporter<Output> {
+    let output = io::BufWriter::with_capacity(1 << 16, anstream::stdout());
+    Reporter::new(output, format, host, clock)
+}
+
+/// The reader of standard output has closed it, as `head` does: the command ends without a message.
+#[derive(Debug, Error)]
+#[error("standard output was closed")]
+pub struct StdoutClosed;
+
+/// Adds context to errors of writing to standard output.
+pub trait WritingOutput<T> {
+    /// Turns a closed pipe into [`StdoutClosed`], and says of other errors where they occurred.
+    ///
+    /// # Errors
+    ///
+    /// If the write failed.
+    fn writing_output(self) -> Result<T>;
+}
+
+impl<T> WritingOutput<T> for io::Result<T> {
+    fn writing_output(self) -> Result<T> {
+        match self {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
+            result => result.context("cannot write to standard output"),
+        }
+    }
+}
