@@ -1,31 +1,30 @@
-//! The questions as SQL: fixed texts. What is asked for is in the table `asked`, of one row.
+//! The queries as SQL: fixed texts, whose parameters are in the table `asked` of one row.
 //!
-//! They read rollups, but for the hosts of one signature, which lie together in the table of findings.
+//! They read rollups, except for the hosts of one signature, whose rows are adjacent in `findings`.
 
 use serde::Deserialize;
 
 use super::{
-    questions::{Asked, By, DAY, HOUR, TREND, number},
+    query::{Asked, By, DAY, HOUR, TREND, number},
     schema::tables::{DESCRIPTORS, FIRST, FOUND, HOSTS as HOSTS_SET, LAST, PROCESSES, SIGNATURES},
 };
 
-/// See [`signatures`].
+/// Row of the answer to [`signatures`].
 #[derive(Debug, Deserialize)]
 pub(super) struct Name {
     pub(super) signature: String,
 }
 
-/// See [`count`].
+/// Row of the answer to [`count`].
 #[derive(Debug, Deserialize)]
 pub(super) struct Count {
     #[serde(deserialize_with = "number")]
     pub(super) count: u64,
 }
 
-/// Duplicates by what they have in common: so many of them, those on the most hosts and with the most
-/// findings.
-pub(super) fn duplicates(by: By, asked: &Asked, most: usize) -> String {
-    // What they have in common, and what that is told with.
+/// Returns the query of groups of duplicates: the first `limit` by hosts, then by findings.
+pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
+    // Column of the group's key, and the columns of its name.
     let (key, names) = match by {
         By::Signature => (
             "signature",
@@ -37,8 +36,8 @@ pub(super) fn duplicates(by: By, asked: &Asked, most: usize) -> String {
     };
     let (period, unit) = period(asked);
     let table = table(by, period);
-    // How hosts and signatures are counted, of which columns, and of which rows.
-    let (hosts, signatures, columns, only) = match by {
+    // Counts of hosts and of signatures, the columns they read, and the condition on rows.
+    let (hosts, signatures, columns, condition) = match by {
         By::Host => (
             "toUInt64(1)".to_owned(),
             SIGNATURES.merge(),
@@ -52,7 +51,7 @@ pub(super) fn duplicates(by: By, asked: &Asked, most: usize) -> String {
             OF_SIGNATURE,
         ),
     };
-    // What is new has no row before it, and which are new is known from their first times alone.
+    // New groups have no earlier rows: their first times alone select them.
     let (begin, new) = if asked.first == 0 {
         ("(SELECT begin FROM asked)".to_owned(), String::new())
     } else {
@@ -64,24 +63,24 @@ pub(super) fn duplicates(by: By, asked: &Asked, most: usize) -> String {
             format!(
                 "{key} GLOBAL IN (SELECT {key} FROM {table} \
                  WHERE hour >= toDateTime((SELECT begin FROM asked)) \
-                 AND severity >= (SELECT severity FROM asked){only} \
+                 AND severity >= (SELECT severity FROM asked){condition} \
                  GROUP BY {key} HAVING {} >= (SELECT first FROM asked))",
                 FIRST.merge()
             ),
         )
     };
-    // `PREWHERE`, for 18.16 makes no use of the table's order for `GLOBAL IN` that stands elsewhere.
-    let before = |condition: &str| match condition {
+    // `PREWHERE`: 18.16 uses the table's order for `GLOBAL IN` only there.
+    let prewhere = |condition: &str| match condition {
         "" => String::new(),
         _ => format!(" PREWHERE {condition}"),
     };
-    // There are many hosts: which have the most findings is known from these alone.
-    let wanted = if by == By::Host {
+    // There are many hosts: counts of findings alone select those with the most.
+    let selection = if by == By::Host {
         format!(
             "host GLOBAL IN (SELECT host FROM {table}{} WHERE hour >= toDateTime({begin}) \
              AND severity >= (SELECT severity FROM asked) \
-             GROUP BY host ORDER BY {} DESC, host LIMIT {most})",
-            before(&new),
+             GROUP BY host ORDER BY {} DESC, host LIMIT {limit})",
+            prewhere(&new),
             FOUND.merge()
         )
     } else {
@@ -99,19 +98,19 @@ pub(super) fn duplicates(by: By, asked: &Asked, most: usize) -> String {
          intDiv(greatest(toInt64(toUInt32(hour)), toInt64((SELECT since FROM asked))) \
          - toInt64((SELECT since FROM asked)), toInt64((SELECT width FROM asked))) AS part \
          FROM {table}{} WHERE hour >= toDateTime({begin}) \
-         AND level >= (SELECT severity FROM asked){only}) \
-         GROUP BY {key} ORDER BY hosts DESC, findings DESC, {key} LIMIT {most} FORMAT JSONEachRow",
+         AND level >= (SELECT severity FROM asked){condition}) \
+         GROUP BY {key} ORDER BY hosts DESC, findings DESC, {key} LIMIT {limit} FORMAT JSONEachRow",
         PROCESSES.merge(),
         FOUND.merge(),
         DESCRIPTORS.merge(),
         FIRST.merge(),
         LAST.merge(),
         trend.join(", "),
-        before(&wanted),
+        prewhere(&selection),
     )
 }
 
-/// How many hosts have duplicates.
+/// Returns the query of the number of hosts that have duplicates.
 pub(super) fn count(asked: &Asked) -> String {
     let table = table(By::Host, period(asked).0);
     format!(
@@ -124,22 +123,22 @@ pub(super) fn count(asked: &Asked) -> String {
 const OF_SIGNATURE: &str = " AND ((SELECT signature FROM asked) = '' \
      OR signature = (SELECT signature FROM asked))";
 
-/// The rollup that has what is asked for.
+/// Returns the name of the rollup to read.
 fn table(by: By, period: &str) -> String {
-    let of = if by == By::Host { "host" } else { "signature" };
-    format!("{of}_{period}")
+    let subject = if by == By::Host { "host" } else { "signature" };
+    format!("{subject}_{period}")
 }
 
-/// What its rows are of, and the seconds of that.
+/// Returns the period of the rollup, and its length in seconds.
 const fn period(asked: &Asked) -> (&'static str, u32) {
-    if asked.is_of_days() {
+    if asked.is_daily() {
         ("days", DAY)
     } else {
         ("hours", HOUR)
     }
 }
 
-/// Signatures that begin as what is asked for.
+/// Returns the query of the signatures that start with the parameter.
 pub(super) fn signatures(asked: &Asked) -> String {
     let table = table(By::Signature, period(asked).0);
     format!(
@@ -150,7 +149,7 @@ pub(super) fn signatures(asked: &Asked) -> String {
     )
 }
 
-/// Who has a signature.
+/// The hosts that have a signature.
 pub(super) const HOSTS_OF: &str = "\
      SELECT host, uniqExact(process) AS processes, uniqExact(key) AS findings, \
      toUInt32(min(time)) AS first, toUInt32(max(time)) AS last, argMax(file, time) AS file \
@@ -158,13 +157,13 @@ pub(super) const HOSTS_OF: &str = "\
      AND time >= toDateTime((SELECT begin FROM asked)) \
      GROUP BY host ORDER BY last DESC, host LIMIT 10001 FORMAT JSONEachRow";
 
-/// An example of it.
+/// An example of a signature.
 pub(super) const EXAMPLE: &str = "\
      SELECT host, toUInt32(time) AS time, frames, finding FROM examples \
      WHERE signature = (SELECT signature FROM asked) \
      ORDER BY frames != '' DESC, time DESC, host LIMIT 1 FORMAT JSONEachRow";
 
-/// Who was heard of, and what of.
+/// The latest heartbeat of each host.
 pub(super) const HOSTS: &str = "\
      SELECT host, argMax(labels, time) AS labels, toUInt32(max(time)) AS last, \
      argMax(version, time) AS version, argMax(kernel, time) AS kernel, argMax(mode, time) AS mode, \
