@@ -129,7 +129,7 @@ fn start(options: Options, inbox: &Arc<Inbox>) -> Result<JoinHandle<Result<()>>>
         agent,
     } = options;
     if agent.is_none() {
-        note("loading programs and scanning processes...");
+        note("loading programs, and taking the first look...");
     }
     inbox.take_notes();
     let inbox = Arc::clone(inbox);

@@ -94,7 +94,7 @@ impl Asker<'_> {
         serde_json::from_slice(&body).context("the agent answers with what is no JSON")
     }
 
-    /// Queries the status and the processes repeatedly.
+    /// Tells how things are, again and again.
     async fn status(&self) -> Result<()> {
         let users = Users::read();
         let mut ticks = interval(STATUS);

@@ -231,7 +231,7 @@ impl Looks {
     }
 }
 
-/// Reads descriptors in a thread of its own, as that reads /proc for each of them.
+/// Looks at a table, in a thread of its own: /proc is asked for each descriptor.
 fn look(answer: TableAnswer, reporter: Reporter<Vec<u8>>, inbox: &Arc<Inbox>, looks: &Arc<Looks>) {
     let (inbox, looks) = (Arc::clone(inbox), Arc::clone(looks));
     thread::spawn(move || {
