@@ -15,8 +15,8 @@ use super::{
 /// # Errors
 ///
 /// If the name of the database or the cluster is invalid.
-pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
-    let database = identifier(&wanted.database)?;
+pub fn grants(options: &Wanted, engine: Engine) -> Result<String> {
+    let database = identifier(&options.database)?;
     if !engine.has_sql_users() {
         return Ok(format!(
             "<!-- ClickHouse {}.{} has no users in SQL: this belongs into users.xml, with hashes of\n     \
@@ -31,7 +31,7 @@ pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
             old_user("fdwatch_reader", database),
         ));
     }
-    let cluster = wanted.cluster.as_deref().map(identifier).transpose()?;
+    let cluster = options.cluster.as_deref().map(identifier).transpose()?;
     let on_cluster = on_cluster(cluster);
     let mut text = format!(
         "-- Replace the passwords. Agents write as fdwatch_writer; questions and Grafana read as\n\
@@ -63,7 +63,7 @@ pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
         }
     }
     grant("SELECT", "schema_version", "fdwatch_reader");
-    for TableInfo { name, .. } in tables(wanted) {
+    for TableInfo { name, .. } in tables(options) {
         grant("SELECT", name, "fdwatch_reader");
     }
     // The parameters of a query are sent as a temporary table.
@@ -85,20 +85,20 @@ fn old_user(name: &str, database: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::schema::tests::wanted, *};
+    use super::{super::schema::tests::options, *};
 
     #[test]
     fn grants_cover_all_versions() {
-        let new = grants(&wanted(None), Engine::of("26.9").unwrap()).unwrap();
+        let new = grants(&options(None), Engine::of("26.9").unwrap()).unwrap();
         assert!(new.contains("GRANT INSERT ON fdwatch.findings TO fdwatch_writer;"));
         let reads = "GRANT SELECT ON fdwatch.findings TO fdwatch_writer;";
         assert!(!new.contains(reads));
-        let before_definers = grants(&wanted(None), Engine::of("24.1").unwrap()).unwrap();
+        let before_definers = grants(&options(None), Engine::of("24.1").unwrap()).unwrap();
         assert!(before_definers.contains(reads));
-        let spread = grants(&wanted(Some("main")), Engine::of("26.9").unwrap()).unwrap();
+        let spread = grants(&options(Some("main")), Engine::of("26.9").unwrap()).unwrap();
         let part = "GRANT ON CLUSTER main INSERT ON fdwatch.findings_local TO fdwatch_writer;";
         assert!(spread.contains(part), "{spread}");
-        let old = grants(&wanted(None), Engine::of("18.16").unwrap()).unwrap();
+        let old = grants(&options(None), Engine::of("18.16").unwrap()).unwrap();
         assert!(old.contains("<readonly>1</readonly>"), "{old}");
     }
 }

@@ -65,19 +65,19 @@ struct HostCounters<'a> {
 }
 
 impl Rows {
-    fn selected<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = &'a FindingRow> {
+    fn selected<'a>(&'a self, query: &'a Asked) -> impl Iterator<Item = &'a FindingRow> {
         self.findings.iter().filter(move |row| {
-            row.time - row.time % HOUR >= asked.begin
-                && row.severity >= asked.severity
-                && (asked.signature.is_empty() || row.signature == asked.signature)
+            row.time - row.time % HOUR >= query.begin
+                && row.severity >= query.severity
+                && (query.signature.is_empty() || row.signature == query.signature)
         })
     }
 
     /// Returns groups of duplicates, at most [`MAX_ROWS`] + 1.
     #[must_use]
-    pub fn duplicates(&self, asked: &Asked, by: By) -> Vec<Duplicates> {
+    pub fn duplicates(&self, query: &Asked, by: By) -> Vec<Duplicates> {
         let mut groups: BTreeMap<[&str; 5], Group<'_>> = BTreeMap::new();
-        for row in self.selected(asked) {
+        for row in self.selected(query) {
             let name = match by {
                 By::Signature => [&row.signature, &row.program, &row.cause, &row.path, ""],
                 By::Service => ["", &row.program, "", "", ""],
@@ -91,7 +91,7 @@ impl Rows {
             group.processes.insert((&row.host, row.process));
             let descriptors = group.findings.entry(finding).or_default();
             *descriptors = (*descriptors).max(row.fds.min(MAX_DESCRIPTORS));
-            let part = (row.time - row.time % HOUR).saturating_sub(asked.since) / asked.width;
+            let part = (row.time - row.time % HOUR).saturating_sub(query.since) / query.width;
             group
                 .parts
                 .entry(part as usize)
@@ -106,7 +106,7 @@ impl Rows {
         }
         let mut all: Vec<_> = groups
             .into_iter()
-            .filter(|(_, group)| group.first >= asked.first)
+            .filter(|(_, group)| group.first >= query.first)
             .map(
                 |([signature, program, cause, path, host], group)| Duplicates {
                     signature: signature.into(),
@@ -134,20 +134,20 @@ impl Rows {
     }
 
     /// Returns the signatures that start with the query's.
-    pub(super) fn signatures(&self, asked: &Asked) -> Vec<String> {
-        let prefix = &asked.signature[..];
+    pub(super) fn signatures(&self, query: &Asked) -> Vec<String> {
+        let prefix = &query.signature[..];
         let rows = self.findings.iter();
-        let rows = rows.filter(|row| row.time >= asked.begin && row.signature.starts_with(prefix));
+        let rows = rows.filter(|row| row.time >= query.begin && row.signature.starts_with(prefix));
         let names: BTreeSet<_> = rows.map(|row| &row.signature).collect();
         names.into_iter().cloned().collect()
     }
 
-    pub(super) fn hosts_of(&self, asked: &Asked) -> Vec<HostOf> {
+    pub(super) fn hosts_of(&self, query: &Asked) -> Vec<HostOf> {
         let mut hosts: BTreeMap<&str, HostCounters<'_>> = BTreeMap::new();
         for row in self
             .findings
             .iter()
-            .filter(|row| row.signature == asked.signature && row.time >= asked.begin)
+            .filter(|row| row.signature == query.signature && row.time >= query.begin)
         {
             let host = hosts.entry(&row.host).or_default();
             host.processes.insert(row.process);
@@ -174,9 +174,9 @@ impl Rows {
         all
     }
 
-    pub(super) fn example(&self, asked: &Asked) -> Option<Example> {
+    pub(super) fn example(&self, query: &Asked) -> Option<Example> {
         let examples = self.examples.iter();
-        let matching = examples.filter(|example| example.signature == asked.signature);
+        let matching = examples.filter(|example| example.signature == query.signature);
         let best = matching.max_by_key(|example| {
             let host = std::cmp::Reverse(&example.host);
             (!example.frames.is_empty(), example.time, host)
@@ -189,9 +189,9 @@ impl Rows {
         })
     }
 
-    pub(super) fn hosts(&self, asked: &Asked) -> Vec<Host> {
+    pub(super) fn hosts(&self, query: &Asked) -> Vec<Host> {
         let mut latest: BTreeMap<&str, &HeartbeatRow> = BTreeMap::new();
-        for row in self.heartbeats.iter().filter(|row| row.time >= asked.begin) {
+        for row in self.heartbeats.iter().filter(|row| row.time >= query.begin) {
             let newest = latest.entry(&row.host).or_insert(row);
             if row.time >= newest.time {
                 *newest = row;
@@ -222,7 +222,7 @@ impl Rows {
         reached.chain(errors).collect()
     }
 
-    pub(super) fn shared(&self, asked: &Asked) -> Vec<SharedFile> {
+    pub(super) fn shared(&self, query: &Asked) -> Vec<SharedFile> {
         let mut files: BTreeMap<(&str, u64), Vec<FileUse<'_>>> = BTreeMap::new();
         let found = self
             .findings
@@ -237,7 +237,7 @@ impl Rows {
             (&row.network[..], row.ino, row.time, of)
         });
         for (network, ino, time, (host, program, file)) in found.chain(open) {
-            if time >= asked.begin {
+            if time >= query.begin {
                 let used = FileUse {
                     time,
                     host,

@@ -76,12 +76,12 @@ impl Source {
     /// If the server cannot be queried.
     pub async fn duplicates(
         &self,
-        asked: &Asked,
+        query: &Asked,
         by: By,
         limit: usize,
     ) -> Result<Lines<Duplicates>, StoreError> {
         let client = match self {
-            Self::Agents(rows) => return Ok(Lines::of(rows.duplicates(asked, by), limit)),
+            Self::Agents(rows) => return Ok(Lines::of(rows.duplicates(query, by), limit)),
             Self::Server(client) => client,
         };
         // There may be many more hosts than are shown, and aggregating each is slow: only those
@@ -90,13 +90,13 @@ impl Source {
             By::Host => limit.min(MAX_ROWS),
             _ => MAX_ROWS + 1,
         };
-        let query = sql::duplicates(by, asked, read);
-        let mut all: Vec<Duplicates> = client.ask(&query, Asked::STRUCTURE, asked).await?;
+        let statement = sql::duplicates(by, query, read);
+        let mut all: Vec<Duplicates> = client.ask(&statement, Asked::STRUCTURE, query).await?;
         sort(&mut all);
         let mut lines = Lines::of(all, limit);
         if by == By::Host && lines.count == read {
             let count: Vec<sql::Count> = client
-                .ask(&sql::count(asked), Asked::STRUCTURE, asked)
+                .ask(&sql::count(query), Asked::STRUCTURE, query)
                 .await?;
             let count = count.first().map_or(0, |it| it.count);
             let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -110,12 +110,12 @@ impl Source {
     /// # Errors
     ///
     /// If the server cannot be queried.
-    pub async fn show(&self, asked: &Asked) -> Result<Found, StoreError> {
+    pub async fn show(&self, query: &Asked) -> Result<Found, StoreError> {
         let mut names = match self {
-            Self::Agents(rows) => rows.signatures(asked),
+            Self::Agents(rows) => rows.signatures(query),
             Self::Server(client) => {
-                let query = sql::signatures(asked);
-                let names: Vec<sql::Name> = client.ask(&query, Asked::STRUCTURE, asked).await?;
+                let statement = sql::signatures(query);
+                let names: Vec<sql::Name> = client.ask(&statement, Asked::STRUCTURE, query).await?;
                 names.into_iter().map(|name| name.signature).collect()
             }
         };
@@ -127,16 +127,16 @@ impl Source {
                 Found::Several(names)
             });
         };
-        let asked = asked.clone().of(name);
-        let all = self.duplicates(&asked, By::Signature, 1).await?;
+        let query = query.clone().of(name);
+        let all = self.duplicates(&query, By::Signature, 1).await?;
         let Some(all) = all.shown.into_iter().next() else {
             return Ok(Found::None);
         };
         let (hosts, example) = match self {
-            Self::Agents(rows) => (rows.hosts_of(&asked), rows.example(&asked)),
+            Self::Agents(rows) => (rows.hosts_of(&query), rows.example(&query)),
             Self::Server(client) => {
-                let hosts = client.ask(sql::HOSTS_OF, Asked::STRUCTURE, &asked).await?;
-                let mut examples = client.ask(sql::EXAMPLE, Asked::STRUCTURE, &asked).await?;
+                let hosts = client.ask(sql::HOSTS_OF, Asked::STRUCTURE, &query).await?;
+                let mut examples = client.ask(sql::EXAMPLE, Asked::STRUCTURE, &query).await?;
                 (hosts, examples.pop())
             }
         };
@@ -152,10 +152,10 @@ impl Source {
     /// # Errors
     ///
     /// If the server cannot be queried.
-    pub async fn hosts(&self, asked: &Asked) -> Result<Vec<Host>, StoreError> {
+    pub async fn hosts(&self, query: &Asked) -> Result<Vec<Host>, StoreError> {
         match self {
-            Self::Agents(rows) => Ok(rows.hosts(asked)),
-            Self::Server(client) => client.ask(sql::HOSTS, Asked::STRUCTURE, asked).await,
+            Self::Agents(rows) => Ok(rows.hosts(query)),
+            Self::Server(client) => client.ask(sql::HOSTS, Asked::STRUCTURE, query).await,
         }
     }
 
@@ -164,10 +164,10 @@ impl Source {
     /// # Errors
     ///
     /// If the server cannot be queried.
-    pub async fn shared(&self, asked: &Asked) -> Result<Vec<SharedFile>, StoreError> {
+    pub async fn shared(&self, query: &Asked) -> Result<Vec<SharedFile>, StoreError> {
         match self {
-            Self::Agents(rows) => Ok(rows.shared(asked)),
-            Self::Server(client) => client.ask(sql::SHARED, Asked::STRUCTURE, asked).await,
+            Self::Agents(rows) => Ok(rows.shared(query)),
+            Self::Server(client) => client.ask(sql::SHARED, Asked::STRUCTURE, query).await,
         }
     }
 }

@@ -120,9 +120,9 @@ pub fn identifier(name: &str) -> Result<&str> {
 /// # Errors
 ///
 /// If the name of the database or the cluster is invalid.
-pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<String>> {
-    let database = identifier(&wanted.database)?;
-    let cluster = wanted.cluster.as_deref().map(identifier).transpose()?;
+pub fn statements(options: &Wanted, engine: Engine, from: u32) -> Result<Vec<String>> {
+    let database = identifier(&options.database)?;
+    let cluster = options.cluster.as_deref().map(identifier).transpose()?;
     let on_cluster = on_cluster(cluster);
     let mut all = Vec::new();
     if from == 0 {
@@ -140,7 +140,7 @@ pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<Stri
         }
     }
     for spec in TABLES.iter().skip(from as usize).copied().flatten() {
-        all.extend(table(spec, wanted, engine, database, cluster));
+        all.extend(table(spec, options, engine, database, cluster));
     }
     if from > 0 {
         let added = ADDED.iter().skip(from as usize).copied().flatten();
@@ -175,7 +175,7 @@ pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<Stri
 /// Returns the statements that create a table, and the view that fills it.
 fn table(
     spec: &TableSpec,
-    wanted: &Wanted,
+    options: &Wanted,
     engine: Engine,
     database: &str,
     cluster: Option<&str>,
@@ -207,7 +207,7 @@ fn table(
          ENGINE = {engine_text} PARTITION BY {partition}({time}) ORDER BY ({order})"
     );
     if engine.has_ttl() {
-        let days = retention(spec, wanted);
+        let days = retention(spec, options);
         let _ = write!(text, " TTL {time} + INTERVAL {days} DAY");
     }
     let _ = write!(text, " SETTINGS index_granularity = {}", spec.granularity);
@@ -220,11 +220,11 @@ fn table(
 }
 
 /// Returns how long a table's rows are kept, in days.
-const fn retention(spec: &TableSpec, wanted: &Wanted) -> u32 {
+const fn retention(spec: &TableSpec, options: &Wanted) -> u32 {
     if spec.is_rollup {
-        wanted.rollup_days
+        options.rollup_days
     } else {
-        wanted.days
+        options.days
     }
 }
 
@@ -368,11 +368,11 @@ pub struct TableInfo {
 }
 
 /// Returns all tables that hold data.
-pub fn tables(wanted: &Wanted) -> impl Iterator<Item = TableInfo> {
+pub fn tables(options: &Wanted) -> impl Iterator<Item = TableInfo> {
     let specs = TABLES.into_iter().flatten();
     specs.map(|spec| TableInfo {
         name: spec.name,
-        days: retention(spec, wanted),
+        days: retention(spec, options),
         partition: spec.partition(),
     })
 }

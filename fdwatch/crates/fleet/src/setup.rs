@@ -33,16 +33,16 @@ pub async fn engine(client: &Client) -> Result<Engine> {
 /// # Errors
 ///
 /// If a statement fails, or the server has a newer schema.
-pub async fn init(client: &Client, wanted: &Wanted) -> Result<Done> {
+pub async fn init(client: &Client, options: &Wanted) -> Result<Done> {
     let engine = engine(client).await?;
-    let from = version(client, wanted).await?;
+    let from = version(client, options).await?;
     ensure!(
         from <= VERSION,
         "unsupported schema version {from} on the server: this fdwatch supports up to {VERSION}\n\
          help: use a newer fdwatch"
     );
     if from < VERSION {
-        for statement in schema::statements(wanted, engine, from)? {
+        for statement in schema::statements(options, engine, from)? {
             let done = client.run(&statement, engine.settings()).await;
             if let Err(StoreError::Refused {
                 code: Some(code), ..
@@ -58,7 +58,7 @@ pub async fn init(client: &Client, wanted: &Wanted) -> Result<Done> {
     let deleted = if engine.has_ttl() {
         0
     } else {
-        delete_old(client, wanted).await?
+        delete_old(client, options).await?
     };
     Ok(Done {
         engine,
@@ -68,8 +68,8 @@ pub async fn init(client: &Client, wanted: &Wanted) -> Result<Done> {
 }
 
 /// Returns the version of the server's schema; 0 if there is none.
-async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
-    let database = schema::identifier(&wanted.database)?;
+async fn version(client: &Client, options: &Wanted) -> Result<u32> {
+    let database = schema::identifier(&options.database)?;
     let exists = client
         .run(&format!("EXISTS TABLE {database}.schema_version"), &[])
         .await;
@@ -93,10 +93,10 @@ async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
 }
 
 /// Deletes the partitions (days or months) that have expired completely, and returns their number.
-async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
-    let database = schema::identifier(&wanted.database)?;
+async fn delete_old(client: &Client, options: &Wanted) -> Result<usize> {
+    let database = schema::identifier(&options.database)?;
     // Reads one replica of each shard.
-    let cluster = wanted
+    let cluster = options
         .cluster
         .as_deref()
         .map(schema::identifier)
@@ -111,7 +111,7 @@ async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
         name: table,
         days,
         partition,
-    } in schema::tables(wanted)
+    } in schema::tables(options)
     {
         let local = format!("{table}{suffix}");
         // Partitions are compared by name: 18.16 reports dates in 1970 if the key is no Date. A part of

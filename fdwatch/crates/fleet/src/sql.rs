@@ -23,7 +23,7 @@ pub(super) struct Count {
 }
 
 /// Returns the query of groups of duplicates: the first `limit` by hosts, then by findings.
-pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
+pub(super) fn duplicates(by: By, query: &Asked, limit: usize) -> String {
     // Column of the group's key, and the columns of its name.
     let (key, names) = match by {
         By::Signature => (
@@ -34,7 +34,7 @@ pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
         By::Path => ("path", "path"),
         By::Host => ("host", "host"),
     };
-    let (period, unit) = period(asked);
+    let (period, unit) = period(query);
     let table = table(by, period);
     // Counts of hosts and of signatures, the columns they read, and the condition on rows.
     let (hosts, signatures, columns, condition) = match by {
@@ -52,7 +52,7 @@ pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
         ),
     };
     // New groups have no earlier rows: their first times alone select them.
-    let (begin, new) = if asked.first == 0 {
+    let (begin, new) = if query.first == 0 {
         ("(SELECT begin FROM asked)".to_owned(), String::new())
     } else {
         (
@@ -62,8 +62,8 @@ pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
             ),
             format!(
                 "{key} GLOBAL IN (SELECT {key} FROM {table} \
-                 WHERE hour >= toDateTime((SELECT begin FROM asked)) \
-                 AND severity >= (SELECT severity FROM asked){condition} \
+                 WHERE hour >= toDateTime((SELECT begin FROM query)) \
+                 AND severity >= (SELECT severity FROM query){condition} \
                  GROUP BY {key} HAVING {} >= (SELECT first FROM asked))",
                 FIRST.merge()
             ),
@@ -78,7 +78,7 @@ pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
     let selection = if by == By::Host {
         format!(
             "host GLOBAL IN (SELECT host FROM {table}{} WHERE hour >= toDateTime({begin}) \
-             AND severity >= (SELECT severity FROM asked) \
+             AND severity >= (SELECT severity FROM query) \
              GROUP BY host ORDER BY {} DESC, host LIMIT {limit})",
             prewhere(&new),
             FOUND.merge()
@@ -95,10 +95,10 @@ pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
          max(level) AS severity, {} AS first, {} AS last, [{}] AS trend \
          FROM (SELECT {columns}, severity AS level, processes_state, findings_state, \
          descriptors_state, first_state, last_state, \
-         intDiv(greatest(toInt64(toUInt32(hour)), toInt64((SELECT since FROM asked))) \
-         - toInt64((SELECT since FROM asked)), toInt64((SELECT width FROM asked))) AS part \
+         intDiv(greatest(toInt64(toUInt32(hour)), toInt64((SELECT since FROM query))) \
+         - toInt64((SELECT since FROM query)), toInt64((SELECT width FROM query))) AS part \
          FROM {table}{} WHERE hour >= toDateTime({begin}) \
-         AND level >= (SELECT severity FROM asked){condition}) \
+         AND level >= (SELECT severity FROM query){condition}) \
          GROUP BY {key} ORDER BY hosts DESC, findings DESC, {key} LIMIT {limit} FORMAT JSONEachRow",
         PROCESSES.merge(),
         FOUND.merge(),
@@ -111,11 +111,11 @@ pub(super) fn duplicates(by: By, asked: &Asked, limit: usize) -> String {
 }
 
 /// Returns the query of the number of hosts that have duplicates.
-pub(super) fn count(asked: &Asked) -> String {
-    let table = table(By::Host, period(asked).0);
+pub(super) fn count(query: &Asked) -> String {
+    let table = table(By::Host, period(query).0);
     format!(
         "SELECT uniqExact(host) AS count FROM {table} \
-         WHERE hour >= toDateTime((SELECT begin FROM asked)) \
+         WHERE hour >= toDateTime((SELECT begin FROM query)) \
          AND severity >= (SELECT severity FROM asked) FORMAT JSONEachRow"
     )
 }
@@ -130,8 +130,8 @@ fn table(by: By, period: &str) -> String {
 }
 
 /// Returns the period of the rollup, and its length in seconds.
-const fn period(asked: &Asked) -> (&'static str, u32) {
-    if asked.is_daily() {
+const fn period(query: &Asked) -> (&'static str, u32) {
+    if query.is_daily() {
         ("days", DAY)
     } else {
         ("hours", HOUR)
@@ -139,12 +139,12 @@ const fn period(asked: &Asked) -> (&'static str, u32) {
 }
 
 /// Returns the query of the signatures that start with the parameter.
-pub(super) fn signatures(asked: &Asked) -> String {
-    let table = table(By::Signature, period(asked).0);
+pub(super) fn signatures(query: &Asked) -> String {
+    let table = table(By::Signature, period(query).0);
     format!(
         "SELECT DISTINCT signature FROM {table} \
-         WHERE hour >= toDateTime((SELECT begin FROM asked)) \
-         AND startsWith(toString(signature), (SELECT signature FROM asked)) \
+         WHERE hour >= toDateTime((SELECT begin FROM query)) \
+         AND startsWith(toString(signature), (SELECT signature FROM query)) \
          ORDER BY signature LIMIT 21 FORMAT JSONEachRow"
     )
 }
@@ -153,14 +153,14 @@ pub(super) fn signatures(asked: &Asked) -> String {
 pub(super) const HOSTS_OF: &str = "\
      SELECT host, uniqExact(process) AS processes, uniqExact(key) AS findings, \
      toUInt32(min(time)) AS first, toUInt32(max(time)) AS last, argMax(file, time) AS file \
-     FROM findings WHERE signature = (SELECT signature FROM asked) \
-     AND time >= toDateTime((SELECT begin FROM asked)) \
+     FROM findings WHERE signature = (SELECT signature FROM query) \
+     AND time >= toDateTime((SELECT begin FROM query)) \
      GROUP BY host ORDER BY last DESC, host LIMIT 10001 FORMAT JSONEachRow";
 
 /// An example of a signature.
 pub(super) const EXAMPLE: &str = "\
      SELECT host, toUInt32(time) AS time, frames, finding FROM examples \
-     WHERE signature = (SELECT signature FROM asked) \
+     WHERE signature = (SELECT signature FROM query) \
      ORDER BY frames != '' DESC, time DESC, host LIMIT 1 FORMAT JSONEachRow";
 
 /// The latest heartbeat of each host.
@@ -171,7 +171,7 @@ pub(super) const HOSTS: &str = "\
      argMax(memory, time) AS memory, argMax(findings, time) AS findings, \
      argMax(spooled, time) AS spooled, argMax(dropped, time) AS dropped, \
      argMax(files_left_out, time) AS files_left_out \
-     FROM hosts WHERE time >= toDateTime((SELECT begin FROM asked)) \
+     FROM hosts WHERE time >= toDateTime((SELECT begin FROM query)) \
      GROUP BY host ORDER BY host LIMIT 10001 FORMAT JSONEachRow";
 
 /// Files that several hosts write.
@@ -179,6 +179,6 @@ pub(super) const SHARED: &str = "\
      SELECT network, ino, argMax(file, time) AS file, uniqExact(host) AS hosts, \
      arraySlice(arraySort(groupUniqArray(toString(host))), 1, 20) AS names, \
      arraySlice(arraySort(groupUniqArray(toString(program))), 1, 20) AS programs, toUInt32(max(time)) AS last \
-     FROM shared_files WHERE time >= toDateTime((SELECT begin FROM asked)) \
+     FROM shared_files WHERE time >= toDateTime((SELECT begin FROM query)) \
      GROUP BY network, ino HAVING hosts >= 2 \
      ORDER BY hosts DESC, network, ino LIMIT 10001 FORMAT JSONEachRow";

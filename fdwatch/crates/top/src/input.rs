@@ -220,8 +220,8 @@ impl Top {
                 self.rows[*row].pid
             }
             Pane::Second => {
-                let news = self.shown_findings.get(self.findings_scroll.selected)?;
-                self.findings[*news].pid?
+                let finding = self.shown_findings.get(self.findings_scroll.selected)?;
+                self.findings[*finding].pid?
             }
         };
         Some(self.open(pid))

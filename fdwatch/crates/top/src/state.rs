@@ -220,17 +220,17 @@ impl Top {
                 Some(frozen) => frozen.rows = Some((rows, more)),
                 None => self.set_rows(rows, more),
             },
-            Update::Findings(news) => {
-                for news in news {
+            Update::Findings(findings) => {
+                for finding in findings {
                     match &mut self.frozen {
                         Some(frozen) => {
                             if frozen.findings.len() >= MAX_FINDINGS {
                                 frozen.findings.pop_front();
                                 frozen.missed += 1;
                             }
-                            frozen.findings.push_back(news);
+                            frozen.findings.push_back(finding);
                         }
-                        None => self.add_finding(news),
+                        None => self.add_finding(finding),
                     }
                 }
                 self.filter_findings();
@@ -290,20 +290,20 @@ impl Top {
         self.sort_rows();
     }
 
-    pub(crate) fn add_finding(&mut self, news: News) {
-        if !news.key.is_empty() {
-            match (news.happened, news.severity) {
+    pub(crate) fn add_finding(&mut self, finding: News) {
+        if !finding.key.is_empty() {
+            match (finding.happened, finding.severity) {
                 (Happened::Gone, _) => {
-                    self.active.remove(&news.key);
+                    self.active.remove(&finding.key);
                 }
                 (Happened::Found | Happened::Changed, Some(severity)) => {
-                    if self.active.len() < MAX_ACTIVE || self.active.contains_key(&news.key) {
+                    if self.active.len() < MAX_ACTIVE || self.active.contains_key(&finding.key) {
                         let active = Active {
                             severity,
-                            pid: news.pid,
-                            what: news.what.clone(),
+                            pid: finding.pid,
+                            what: finding.what.clone(),
                         };
-                        self.active.insert(news.key.clone(), active);
+                        self.active.insert(finding.key.clone(), active);
                     } else {
                         self.unknown_active += 1;
                     }
@@ -315,8 +315,8 @@ impl Top {
             self.findings.pop_back();
             self.older_findings += 1;
         }
-        let matches_filter = self.matches_filter(&news);
-        self.findings.push_front(news);
+        let matches_filter = self.matches_filter(&finding);
+        self.findings.push_front(finding);
         // Keeps the selection in place.
         if matches_filter && self.pane == Pane::Second {
             self.findings_scroll.selected += 1;
@@ -356,8 +356,8 @@ impl Top {
             self.set_rows(rows, more);
         }
         self.missed += frozen.missed;
-        for news in frozen.findings {
-            self.add_finding(news);
+        for finding in frozen.findings {
+            self.add_finding(finding);
         }
         self.filter_findings();
         if let Some(table) = frozen.table {
@@ -442,17 +442,17 @@ impl Top {
     }
 
     /// Returns whether a finding matches the filter.
-    pub(crate) fn matches_filter(&self, news: &News) -> bool {
-        let pid = news.pid.map_or_else(String::new, |pid| pid.to_string());
-        let texts = [pid.as_str(), &news.comm, &news.what, &news.why];
+    pub(crate) fn matches_filter(&self, finding: &News) -> bool {
+        let pid = finding.pid.map_or_else(String::new, |pid| pid.to_string());
+        let texts = [pid.as_str(), &finding.comm, &finding.what, &finding.why];
         matches(&self.filter.to_lowercase(), &texts)
     }
 
     /// Filters the findings.
     pub(crate) fn filter_findings(&mut self) {
-        let news = self.findings.iter().enumerate();
-        self.shown_findings = news
-            .filter(|(_, news)| self.matches_filter(news))
+        let findings = self.findings.iter().enumerate();
+        self.shown_findings = findings
+            .filter(|(_, finding)| self.matches_filter(finding))
             .map(|(index, _)| index)
             .collect();
     }

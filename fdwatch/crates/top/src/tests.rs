@@ -54,7 +54,7 @@ fn row(pid: u32, comm: &[u8], descriptors: usize, duplicates: usize) -> Row {
     Row::of(&row, "root")
 }
 
-fn news(id: u32, pid: u32, what: &str, happened: Happened) -> News {
+fn finding(id: u32, pid: u32, what: &str, happened: Happened) -> News {
     News {
         key: format!("finding {id}"),
         time: "12:00:01".to_owned(),
@@ -90,9 +90,9 @@ fn filled(size: (u16, u16)) -> Top {
         status(2, 1300),
         Update::Rows(rows, 0),
         Update::Findings(vec![
-            news(1, 100, "/var/log/1.log", Happened::Found),
-            news(2, 200, "/var/log/2.log", Happened::Found),
-            news(2, 200, "/var/log/2.log", Happened::Gone),
+            finding(1, 100, "/var/log/1.log", Happened::Found),
+            finding(2, 200, "/var/log/2.log", Happened::Found),
+            finding(2, 200, "/var/log/2.log", Happened::Gone),
         ]),
     ] {
         assert_eq!(top.update(Message::Update(update)), None);
@@ -263,7 +263,7 @@ fn frozen_screen_defers_updates() {
     let before = screen(&top);
     top.update(Message::Update(Update::Rows(vec![row(9, b"new", 5, 0)], 0)));
     top.update(Message::Update(status(3, 9999)));
-    let found = news(5, 9, "/new", Happened::Found);
+    let found = finding(5, 9, "/new", Happened::Found);
     top.update(Message::Update(Update::Findings(vec![found])));
     let during = screen(&top);
     assert_eq!(before[..23], during[..23]);
@@ -277,7 +277,7 @@ fn frozen_screen_defers_updates() {
 fn findings_are_bounded() {
     let mut top = filled((80, 24));
     for id in 0..3000 {
-        let found = news(id + 10, 1, "/x", Happened::Found);
+        let found = finding(id + 10, 1, "/x", Happened::Found);
         top.update(Message::Update(Update::Findings(vec![found])));
     }
     assert_eq!(top.findings.len(), super::MAX_FINDINGS);

@@ -121,7 +121,11 @@ impl Asker<'_> {
     async fn events(&self, path: &str) -> Result<()> {
         let mut response = self.client.response(path).await?;
         let mut line = Vec::new();
-        while let Some(chunk) = response.chunk().await.context("the agent closed the connection")? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .context("the agent closed the connection")?
+        {
             for part in chunk.split_inclusive(|&byte| byte == b'\n') {
                 line.extend_from_slice(part);
                 if line.len() > MAX_LEN {

@@ -79,13 +79,13 @@ impl Inbox {
         self.change(|waiting| waiting.rows = Some((rows, more)));
     }
 
-    pub(crate) fn tell(&self, news: News) {
+    pub(crate) fn tell(&self, finding: News) {
         self.change(|waiting| {
             if waiting.findings.len() >= MAX_FINDINGS {
                 waiting.findings.pop_front();
                 waiting.missed += 1;
             }
-            waiting.findings.push_back(news);
+            waiting.findings.push_back(finding);
         });
     }
 

@@ -109,11 +109,11 @@ impl Top {
         title(buffer, area, &words, theme.title(has_focus));
         let lines = layout.second.y..layout.second.bottom();
         let seen = self.shown_findings.iter().enumerate();
-        for (y, (index, &news)) in lines.zip(seen.skip(self.findings_scroll.offset)) {
-            let Some(news) = self.findings.get(news) else {
+        for (y, (index, &finding)) in lines.zip(seen.skip(self.findings_scroll.offset)) {
+            let Some(finding) = self.findings.get(finding) else {
                 continue;
             };
-            self.draw_finding(news, y, buffer);
+            self.draw_finding(finding, y, buffer);
             if index == self.findings_scroll.selected && has_focus {
                 let line = Rect::new(0, y, self.size.0, 1);
                 buffer.set_style(line, theme.selected(true));
@@ -129,15 +129,15 @@ impl Top {
         }
     }
 
-    fn draw_finding(&self, news: &News, y: u16, buffer: &mut Buffer) {
+    fn draw_finding(&self, finding: &News, y: u16, buffer: &mut Buffer) {
         let theme = self.theme;
         let width = self.size.0;
-        let style = match news.happened {
+        let style = match finding.happened {
             Happened::Gone => theme.good(),
             Happened::Once => theme.critical(),
-            _ => theme.severity(news.severity),
+            _ => theme.severity(finding.severity),
         };
-        let word = match news.happened {
+        let word = match finding.happened {
             Happened::Found => "found",
             Happened::Changed => "changed",
             Happened::Gone => "gone",
@@ -149,20 +149,20 @@ impl Top {
             put(buffer, x, y, wide, text, style);
             x += wide + 1;
         };
-        part(8, &news.time, theme.dim(), buffer);
+        part(8, &finding.time, theme.dim(), buffer);
         part(7, word, style, buffer);
         if width >= 70 {
-            let severity = news.severity.map_or("", |severity| severity.name());
+            let severity = finding.severity.map_or("", |severity| severity.name());
             part(8, severity, style, buffer);
         }
-        if let Some(pid) = news.pid {
+        if let Some(pid) = finding.pid {
             let wide = if width >= 112 { 24 } else { 18.min(width / 4) };
-            let process = format!("{}[{pid}]", news.comm);
+            let process = format!("{}[{pid}]", finding.comm);
             part(wide, &process, theme.bold(), buffer);
         }
-        let words = match news.why.as_str() {
-            "" => news.what.clone(),
-            why => format!("{}  ({why})", news.what),
+        let words = match finding.why.as_str() {
+            "" => finding.what.clone(),
+            why => format!("{}  ({why})", finding.what),
         };
         part(width, &words, Style::new(), buffer);
     }

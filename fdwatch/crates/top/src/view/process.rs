@@ -118,12 +118,12 @@ impl Top {
             put(buffer, x, area.y, left(width, x, wide), name, style);
         }
         let rows = opened.table.as_ref().map_or(&[][..], |table| &table.rows);
-        let twice = rows
+        let duplicates = rows
             .iter()
             .filter(|row| row.twice.is_some_and(|it| it.matters));
-        let twice = twice.count();
+        let duplicates = duplicates.count();
         let mut words = format!(
-            " {} {}, {twice} on duplicated files",
+            " {} {}, {duplicates} on duplicated files",
             thousands(rows.len() as u64),
             noun(&rows.len(), "descriptor")
         );
@@ -165,7 +165,7 @@ impl Top {
         let theme = self.theme;
         let width = self.size.0;
         let style = match row.twice {
-            Some(twice) if twice.matters => theme.warning(),
+            Some(mark) if mark.matters => theme.warning(),
             _ => Style::new(),
         };
         for &(name, x, wide) in columns {
