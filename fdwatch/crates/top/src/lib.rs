@@ -1,4 +1,4 @@
-//! The full screen: [`state`] (what it shows), `input` (messages that change it), `view` (drawing), and
+//! The full screen: `state` (what it shows), `input` (messages that change it), `view` (drawing), and
 //! `sources` (where updates come from: the programs of this process, or an agent).
 
 mod data;
