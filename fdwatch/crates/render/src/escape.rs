@@ -25,6 +25,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Returns bytes as a terminal may show them.
+#[must_use]
+pub fn escaped(bytes: &[u8]) -> String {
+    Escaped(bytes).to_string()
+}
+
 fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -99,10 +105,6 @@ mod tests {
             assert_eq!(shorten(&mut shortened, most), cut.is_some());
             assert_eq!(shortened, cut.unwrap_or(text));
         }
-    }
-
-    fn escaped(bytes: &[u8]) -> String {
-        Escaped(bytes).to_string()
     }
 
     #[test]

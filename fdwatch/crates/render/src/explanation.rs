@@ -1,65 +1,10 @@
 //! Explanations: the story of what a process holds, and what to change.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
-use serde::Serialize;
-
-use crate::{escape::Escaped, json, text};
-use fdwatch_core::growth::Pinned;
-use fdwatch_core::{
-    diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, numbers, remedies, story},
-    model::Moment,
-    plural::counted,
-};
-use fdwatch_events::time::Clock;
-
-/// What there is to say of a process.
-#[derive(Clone, Debug)]
-pub struct Explanation {
-    /// The process.
-    pub process: ProcessInfo,
-    /// Its descriptors, counted.
-    pub census: Census,
-    /// Deleted files that it holds.
-    pub pinned: Pinned,
-    /// How often it closed what was not open.
-    pub closed_unopened: u32,
-    /// Its calls were followed for a while, and not looked at once.
-    pub followed: bool,
-    /// The files there is a story of.
-    pub files: Vec<FileStory>,
-}
-
-/// A file, and who else has it by the same descriptions.
-#[derive(Clone, Debug)]
-pub struct FileStory {
-    /// What was found of it.
-    pub finding: Finding,
-    /// Who else.
-    pub sharers: Vec<Sharer>,
-}
-
-impl FileStory {
-    fn sentences(&self) -> Vec<Sentence> {
-        story(&self.finding, &self.sharers)
-    }
-
-    /// What to change: nothing, where a file is held once and is there.
-    fn advice(&self) -> Vec<&'static str> {
-        let finding = &self.finding;
-        let held = finding.fds.len() + finding.closed.len();
-        if held < 2 && !finding.file.deleted {
-            return Vec::new();
-        }
-        let writes = finding.fds.iter().any(|fd| fd.access.writes());
-        let more = remedies(finding.cause, writes).iter().copied();
-        std::iter::once(finding.advice).chain(more).collect()
-    }
-
-    fn open(&self) -> Vec<u32> {
-        self.finding.fds.iter().map(|fd| fd.fd).collect()
-    }
-}
+use crate::{escape::Escaped, text};
+use fdwatch_core::{diagnose::numbers, plural::counted};
+use fdwatch_events::{Explanation, time::Clock};
 
 /// For a person.
 pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
@@ -102,8 +47,7 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     }
     for file in &explanation.files {
         let finding = &file.finding;
-        let held = finding.fds.len() + finding.closed.len();
-        let verdict = if held < 2 && !finding.file.deleted {
+        let verdict = if file.is_held_once() {
             "held once".to_owned()
         } else {
             format!("{}, {}", finding.cause.name(), finding.severity.name())
@@ -143,86 +87,4 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         );
     }
     text
-}
-
-/// As the body of a line of JSON.
-#[derive(Serialize)]
-pub struct Body {
-    process: json::Process,
-    descriptors: Descriptors,
-    pinned: json::Pinned,
-    closed_unopened: u32,
-    followed: bool,
-    files: Vec<File>,
-}
-
-#[derive(Serialize)]
-struct Descriptors {
-    open: usize,
-    limit: Option<u64>,
-    by_type: BTreeMap<&'static str, usize>,
-    by_origin: BTreeMap<&'static str, usize>,
-}
-
-#[derive(Serialize)]
-struct File {
-    file: json::File,
-    cause: &'static str,
-    severity: &'static str,
-    open: Vec<u32>,
-    story: Vec<EventKind>,
-    advice: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-struct EventKind {
-    at: Option<String>,
-    text: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    stack: Vec<json::StackFrame>,
-}
-
-impl Body {
-    pub fn of(explanation: &Explanation, clock: &Clock) -> Self {
-        let census = explanation.census.clone();
-        Self {
-            process: json::process(&explanation.process, clock),
-            descriptors: Descriptors {
-                open: census.open,
-                limit: explanation.process.fd_limit,
-                by_type: census.by_type,
-                by_origin: census.by_origin,
-            },
-            pinned: json::Pinned {
-                files: explanation.pinned.files,
-                bytes: explanation.pinned.bytes,
-            },
-            closed_unopened: explanation.closed_unopened,
-            followed: explanation.followed,
-            files: explanation
-                .files
-                .iter()
-                .map(|file| File {
-                    file: json::file(&file.finding.file),
-                    cause: file.finding.cause.name(),
-                    severity: file.finding.severity.name(),
-                    open: file.open(),
-                    story: file
-                        .sentences()
-                        .iter()
-                        .map(|told| self::told(told, clock))
-                        .collect(),
-                    advice: file.advice(),
-                })
-                .collect(),
-        }
-    }
-}
-
-fn told(sentence: &Sentence, clock: &Clock) -> EventKind {
-    EventKind {
-        at: sentence.at.map(|at: Moment| clock.rfc3339(at)),
-        text: json::lossy(&sentence.text),
-        stack: sentence.stack.iter().map(json::stack_frame).collect(),
-    }
 }

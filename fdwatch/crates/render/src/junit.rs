@@ -7,11 +7,11 @@ use anstream::adapter::strip_str;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::{
-    run::{RunReport, leak, summary},
+    run::{leak, summary},
     text,
 };
 use fdwatch_core::{leaks::Kind, model::Moment};
-use fdwatch_events::time::Clock;
+use fdwatch_events::{RunReport, time::Clock};
 
 /// The XML.
 ///

@@ -1,111 +1,21 @@
 //! What came of a command that was run: for a person, and for programs.
 
-use std::{
-    ffi::OsString,
-    fmt::Write as _,
-    io::{self, Write},
-    os::unix::ffi::OsStrExt as _,
-};
+use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
 use crate::{
-    Format, Reporter,
     escape::Escaped,
-    line,
     text::{self, DIM, MARGIN},
 };
 use fdwatch_core::{
-    diagnose::{Finding, ProcessInfo},
-    leaks::{Fold, Group, Kind},
-    model::Moment,
+    leaks::{Group, Kind},
     plural::{counted, either, noun},
 };
-use fdwatch_events::RunStats;
-use fdwatch_events::time::Clock;
+use fdwatch_events::{RunReport, time::Clock};
 
 const BOLD: Style = Style::new().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
-
-/// Everything there is to tell of a command.
-#[derive(Debug)]
-pub struct RunReport {
-    /// The command and its arguments.
-    pub command: Vec<Vec<u8>>,
-    /// How it ended, as shells tell that.
-    pub exit_code: u8,
-    /// What has leaked.
-    pub fold: Fold,
-    /// Leaks that are not in there, for there were too many.
-    pub more_leaks: u64,
-    /// What was held twice: each as it was at last.
-    pub duplicates: Vec<Finding>,
-    /// Of these too.
-    pub more_duplicates: u64,
-    /// What is left out by the rules of the user.
-    pub ignored: u64,
-    /// Processes there were.
-    pub processes: u64,
-    /// Those that have not ended.
-    pub running: Vec<ProcessInfo>,
-    /// What mappings were not told of, so that places in them have no names.
-    pub mappings_lost: u64,
-    /// The account fdwatch gives of itself.
-    pub stats: RunStats,
-}
-
-impl RunReport {
-    /// One of which nothing is known yet.
-    #[must_use]
-    pub fn new(command: &[OsString]) -> Self {
-        let words = command.iter();
-        Self {
-            command: words.map(|word| word.as_bytes().to_vec()).collect(),
-            exit_code: 0,
-            fold: Fold::default(),
-            more_leaks: 0,
-            duplicates: Vec::new(),
-            more_duplicates: 0,
-            ignored: 0,
-            processes: 0,
-            running: Vec::new(),
-            mappings_lost: 0,
-            stats: RunStats::default(),
-        }
-    }
-
-    /// Whether nothing is told.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.fold.groups().is_empty() && self.duplicates.is_empty() && self.more_leaks == 0
-    }
-}
-
-impl<W: Write> Reporter<W> {
-    /// Shows what came of a command.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be written.
-    pub fn run(&mut self, report: &RunReport, now: Moment) -> io::Result<()> {
-        for group in report.fold.groups() {
-            let text = match self.format {
-                Format::Text => leak(group, &self.clock),
-                Format::Json => line(self.json.leak(group, &self.clock))?,
-            };
-            self.output.write_all(text.as_bytes())?;
-        }
-        for finding in &report.duplicates {
-            self.finding(finding, now)?;
-        }
-        let text = match self.format {
-            Format::Text => format!("fdwatch: {}\n", summary(report)),
-            Format::Json => line(self.json.run(report, &self.clock, now))?,
-        };
-        self.output.write_all(text.as_bytes())?;
-        self.flush()
-    }
-}
 
 /// A group of leaks.
 pub fn leak(group: &Group, clock: &Clock) -> String {
