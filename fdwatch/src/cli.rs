@@ -2,24 +2,21 @@
 
 mod agent;
 mod examples;
-mod filters;
 mod fleet;
 
 pub use self::{
     agent::{Agent, Ask, History},
-    filters::Filters,
     fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
 };
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use clap::{Args, Parser, Subcommand};
+use fdwatch_core::ring::default_ring_bytes;
+use fdwatch_options::{Detail, Filters, MaxCpu, RingSize, Target, parse};
+use globset::Glob;
 
-use crate::{
-    probe::{LARGEST_RING_BYTES, default_ring_bytes},
-    report::Format,
-};
+use fdwatch_render::Format;
 
 /// Keeps a live model of every process's file descriptors, and finds duplicates: one file held on
 /// several descriptors of one process.
@@ -80,11 +77,11 @@ pub struct Watch {
     #[command(flatten)]
     pub output: Output,
     /// End after this long, such as 30s, 5m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
     /// MiB for each processor
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
+    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
     /// What fdwatch itself may use; see below.
     #[command(flatten)]
@@ -106,7 +103,7 @@ pub struct Top {
     pub all: bool,
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
     /// MiB for each processor
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
+    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
     /// What fdwatch itself may use; see below.
     #[command(flatten)]
@@ -131,48 +128,8 @@ Examples:
 pub struct Budget {
     /// Share of one processor that fdwatch itself may take, in percent, over ten seconds. Beyond that
     /// it leaves undone, and says so: detail, then audits, then following the busiest processes
-    #[arg(long, value_name = "PERCENT", value_parser = max_cpu, default_value_t = MaxCpu(1.0))]
+    #[arg(long, value_name = "PERCENT", default_value_t = MaxCpu(1.0))]
     pub max_cpu: MaxCpu,
-}
-
-/// Share of one processor, in percent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MaxCpu(pub f64);
-
-impl fmt::Display for MaxCpu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-pub(crate) fn max_cpu(text: &str) -> Result<MaxCpu, String> {
-    match text.trim_end_matches('%').parse() {
-        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(MaxCpu(percent)),
-        _ => Err("not a percentage above 0 and up to 100".to_owned()),
-    }
-}
-
-/// Of whom stacks and asked-for paths are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Detail {
-    /// Of no one.
-    Never,
-    /// Of those that something was found of, or whose descriptors become more and more.
-    Suspects,
-    /// Of all. This costs them, and fdwatch, several times as much.
-    All,
-}
-
-impl Detail {
-    /// The name users see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Never => "never",
-            Self::Suspects => "suspects",
-            Self::All => "all",
-        }
-    }
 }
 
 /// See [`Command::Run`].
@@ -180,7 +137,7 @@ impl Detail {
 #[command(after_help = RUN_HELP)]
 pub struct Run {
     /// Exit with this if anything was told, and the command itself was successful
-    #[arg(long, value_name = "N", value_parser = exit_code)]
+    #[arg(long, value_name = "N", value_parser = parse::exit_code)]
     pub error_exitcode: Option<u8>,
     /// Write what is told to this file as well, as one JSON object per line
     #[arg(long, value_name = "FILE")]
@@ -201,7 +158,7 @@ pub struct Run {
     #[arg(long)]
     pub all: bool,
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(RUN_RING))]
+    #[arg(long, value_name = "BYTES", default_value_t = RingSize(RUN_RING))]
     pub ring_size: RingSize,
     /// The command, and its arguments
     #[arg(
@@ -259,7 +216,7 @@ pub struct Scan {
 #[command(after_help = examples::FDS)]
 pub struct Fds {
     /// The process
-    #[arg(value_parser = pid)]
+    #[arg(value_parser = parse::pid)]
     pub pid: u32,
     /// How it is shown.
     #[command(flatten)]
@@ -277,14 +234,14 @@ pub struct Fds {
 #[command(after_help = examples::EXPLAIN)]
 pub struct Explain {
     /// The process
-    #[arg(value_parser = pid)]
+    #[arg(value_parser = parse::pid)]
     pub pid: u32,
     /// The descriptor or the file it is about [default: all that is held twice, or was deleted]
-    #[arg(value_name = "FD|PATH", value_parser = target)]
+    #[arg(value_name = "FD|PATH")]
     pub target: Option<Target>,
     /// Follow the process for so long first, such as 30s or 5m, or until Ctrl-C: to see what opens
     /// it, where in the program, and what becomes of it
-    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// How it is shown.
     #[command(flatten)]
@@ -302,47 +259,24 @@ pub struct Explain {
 #[command(after_help = examples::TRACE)]
 pub struct Trace {
     /// This process (may be repeated)
-    #[arg(long, value_name = "PID", value_parser = pid)]
+    #[arg(long, value_name = "PID", value_parser = parse::pid)]
     pub pid: Vec<u32>,
     /// Processes whose name matches this pattern, now or after an exec (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
     pub comm: Vec<Glob>,
     /// Not the processes that these make
     #[arg(long)]
     pub no_follow: bool,
     /// End after this long, such as 30s, 5m or 1h30m; else when all have ended
-    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
     /// MiB for each processor
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
+    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
     /// How it is shown.
     #[command(flatten)]
     pub output: Output,
-}
-
-/// What an explanation is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A descriptor.
-    Fd(u32),
-    /// A file, from the root.
-    Path(String),
-}
-
-fn target(text: &str) -> Result<Target, String> {
-    if let Ok(fd) = text.parse() {
-        return Ok(Target::Fd(fd));
-    }
-    if text.starts_with('/') {
-        return Ok(Target::Path(text.to_owned()));
-    }
-    std::path::absolute(text)
-        .ok()
-        .and_then(|path| path.into_os_string().into_string().ok())
-        .map(Target::Path)
-        .ok_or_else(|| "neither a descriptor nor a path".to_owned())
 }
 
 /// See [`Command::Record`].
@@ -352,11 +286,11 @@ pub struct Record {
     /// Where to; what is there is replaced
     pub file: PathBuf,
     /// End after this long, such as 30s, 5m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
     /// MiB for each processor
-    #[arg(long, value_name = "BYTES", value_parser = ring_size, default_value_t = RingSize(default_ring_bytes()))]
+    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
 }
 
@@ -428,104 +362,6 @@ pub struct Source {
     pub proc: bool,
 }
 
-/// The patterns together; none, if there are none.
-///
-/// # Errors
-///
-/// If they are too large together.
-pub fn globs(globs: &[Glob]) -> Result<Option<GlobSet>, globset::Error> {
-    set(globs)
-}
-
-fn set(globs: &[Glob]) -> Result<Option<GlobSet>, globset::Error> {
-    if globs.is_empty() {
-        return Ok(None);
-    }
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(glob.clone());
-    }
-    set.build().map(Some)
-}
-
-pub(crate) fn glob(pattern: &str) -> Result<Glob, String> {
-    Glob::new(pattern).map_err(|error| error.kind().to_string())
-}
-
-/// A process, by its number.
-pub(crate) fn pid(text: &str) -> Result<u32, String> {
-    let number = text.parse().ok().filter(|&number| number > 0);
-    number
-        .ok_or_else(|| "not the number of a process, such as 1234: pgrep NAME tells it".to_owned())
-}
-
-/// How many.
-pub(crate) fn count(text: &str) -> Result<usize, String> {
-    text.parse()
-        .map_err(|_| "not a number such as 20".to_owned())
-}
-
-/// An exit code that is not that of success.
-fn exit_code(text: &str) -> Result<u8, String> {
-    let code = text.parse().ok().filter(|&code| code > 0);
-    code.ok_or_else(|| "not an exit code from 1 to 255".to_owned())
-}
-
-/// A container's id, or how it begins.
-fn id(pattern: &str) -> Result<Glob, String> {
-    glob(&format!("{pattern}*"))
-}
-
-/// A time as people write it: days have 24 hours.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = jiff::Span::from_str(text)
-        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or("not a time such as 30s, 5m, 1h30m or 7d")?;
-    if duration.is_zero() {
-        return Err("there is no time in it".to_owned());
-    }
-    Ok(duration)
-}
-
-/// A number of bytes as people write it: 512K, 64M.
-pub(crate) fn size(text: &str) -> Option<u64> {
-    let split = text.len() - usize::from(text.ends_with(['K', 'k', 'M', 'm', 'G', 'g', 'T', 't']));
-    let shift = match text[split..].to_ascii_uppercase().as_str() {
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => 0,
-    };
-    let number: u64 = text[..split].parse().ok()?;
-    number.checked_mul(1 << shift)
-}
-
-/// Size of the ring, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingSize(pub u32);
-
-impl fmt::Display for RingSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes if bytes.is_multiple_of(1 << 20) => write!(f, "{}M", bytes >> 20),
-            bytes => write!(f, "{}K", bytes >> 10),
-        }
-    }
-}
-
-pub(crate) fn ring_size(text: &str) -> Result<RingSize, String> {
-    let bytes = size(text).ok_or("not a size such as 512K or 64M")?;
-    // The smallest page there is; where pages are larger the kernel says so.
-    u32::try_from(bytes)
-        .ok()
-        .filter(|bytes| bytes.is_power_of_two() && (4096..=LARGEST_RING_BYTES).contains(bytes))
-        .map(RingSize)
-        .ok_or_else(|| "not a power of two from 4K to 1G".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -543,42 +379,6 @@ mod tests {
         assert!(cli.command.is_none());
         assert_eq!(cli.watch.filters.pid, [7]);
         assert_eq!(cli.watch.duration, Some(Duration::from_secs(2)));
-    }
-
-    #[test]
-    fn durations_and_sizes_are_what_people_write() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "5", "-5s", "0s", "1mo", "9999999999999h", "soon"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(size("2T"), Some(2 << 40));
-        assert_eq!(size("16777216T"), None);
-        assert_eq!(ring_size("8M"), Ok(RingSize(8 << 20)));
-        assert_eq!(ring_size("65536"), Ok(RingSize(65_536)));
-        assert_eq!(max_cpu("0.5"), Ok(MaxCpu(0.5)));
-        assert_eq!(max_cpu("2%"), Ok(MaxCpu(2.0)));
-        for wrong in ["", "0", "-1", "101", "NaN", "inf", "some"] {
-            assert!(max_cpu(wrong).is_err(), "{wrong}");
-        }
-        for wrong in ["", "M", "3M", "2K", "8X", "4G", "-1"] {
-            assert!(ring_size(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_refused_in_words() {
-        assert_eq!(pid("1234"), Ok(1234));
-        for wrong in ["", "init", "0", "12a", "99999999999"] {
-            assert!(pid(wrong).unwrap_err().contains("process"), "{wrong}");
-        }
-        assert_eq!(count("0"), Ok(0));
-        assert!(count("few").unwrap_err().contains("number"));
-        assert_eq!(exit_code("9"), Ok(9));
-        for wrong in ["0", "256", "x"] {
-            assert!(exit_code(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -8,11 +8,13 @@ use std::{
 use clap::Args;
 use globset::Glob;
 
-use super::{Output, count, duration, examples, glob, pid};
-use crate::{
-    agent::config::{HISTORY, SOCKET},
-    diagnose::Severity,
+use fdwatch_options::{
+    parse,
+    paths::{HISTORY, SOCKET},
 };
+
+use super::{Output, examples};
+use fdwatch_core::diagnose::Severity;
 
 /// Whether an agent is asked.
 #[derive(Debug, Args)]
@@ -78,22 +80,22 @@ On SIGHUP it reads its configuration again; what is wrong in that is told, and t
 #[command(after_help = examples::HISTORY)]
 pub struct History {
     /// Only what was there in the last so much time, such as 7d, 12h or 90m [default: all there is]
-    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
     pub since: Option<Duration>,
     /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
     pub path: Vec<Glob>,
     /// Only of processes whose name matches this pattern (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
     pub comm: Vec<Glob>,
     /// Only of this process (may be repeated)
-    #[arg(long, value_name = "PID", value_parser = pid)]
+    #[arg(long, value_name = "PID", value_parser = parse::pid)]
     pub pid: Vec<u32>,
     /// Only of this severity or more: the highest each had
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub severity: Option<Severity>,
     /// Only the newest so many
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = parse::count)]
     pub limit: Option<usize>,
     /// How many descriptors processes had, hour by hour, and not what was found
     #[arg(long, conflicts_with_all = ["path", "severity"])]

@@ -5,11 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Output, count, duration, examples};
-use crate::{
-    diagnose::Severity,
-    fleet::questions::{By, LINES},
-};
+use fdwatch_options::parse;
+
+use super::{Output, examples};
+use fdwatch_core::diagnose::Severity;
+use fdwatch_fleet::questions::{By, LINES};
 
 /// See [`super::Command::Fleet`].
 #[derive(Debug, Args)]
@@ -156,7 +156,7 @@ pub struct FleetQuestion {
     #[arg(long, value_name = "FILE", requires = "agents")]
     pub token_file: Option<PathBuf>,
     /// Lines that are shown, at most; the others are counted
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = LINES)]
+    #[arg(long, value_name = "N", value_parser = parse::count, default_value_t = LINES)]
     pub limit: usize,
     /// How it is shown.
     #[command(flatten)]
@@ -191,7 +191,7 @@ fn span(text: &str) -> Result<Duration, String> {
             days => Ok(Duration::from_secs(u64::from(days) * 86_400)),
         };
     }
-    duration(text)
+    parse::duration(text)
 }
 
 /// How long ClickHouse keeps rows.

@@ -1,65 +1,17 @@
 //! A line that shows that fdwatch lives where nothing is found: what it does to begin, what it watches,
 //! and what it has found so far. On standard error, in place, if that is a terminal, and nowhere else.
 
-use std::{
-    env,
-    io::{self, IsTerminal as _, Write as _},
-};
+use std::io::{self, Write as _};
 
-use ratatui::crossterm::terminal::size;
+use terminal_size::{Width, terminal_size};
 
-use super::live::Live;
-use crate::{
+use fdwatch_core::{
     model::Moment,
-    plural::noun,
-    report::{
-        Format,
-        time::{seconds, span},
-    },
-    top::thousands,
+    plural::{noun, thousands},
 };
-
-/// What is done until there is something to watch: it may take a while where there are many
-/// descriptors, or the kernel has much to verify. In the same place.
-pub(super) struct Steps {
-    is_wanted: bool,
-    is_shown: bool,
-}
-
-impl Steps {
-    pub(super) fn new(is_wanted: bool) -> Self {
-        Self {
-            is_wanted: is_wanted && is_terminal(),
-            is_shown: false,
-        }
-    }
-
-    pub(super) fn show(&mut self, what: &str) {
-        if self.is_wanted {
-            let _ = write!(io::stderr().lock(), "\r{what} ...\x1b[K\r");
-            self.is_shown = true;
-        }
-    }
-
-    /// What was shown is done, and something else may stand there.
-    pub(super) fn clear(&mut self) {
-        if std::mem::replace(&mut self.is_shown, false) {
-            let _ = write!(io::stderr().lock(), "\r\x1b[K");
-        }
-    }
-}
-
-impl Drop for Steps {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-/// Whether standard error is a terminal on which a line can be written over.
-fn is_terminal() -> bool {
-    let is_dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
-    !is_dumb && io::stderr().is_terminal()
-}
+use fdwatch_events::time::{seconds, span};
+use fdwatch_render::Format;
+use fdwatch_tracker::Live;
 
 /// See the module.
 pub(super) struct Alive {
@@ -74,7 +26,7 @@ pub(super) struct Alive {
 impl Alive {
     pub(super) fn new(format: Format) -> Self {
         Self {
-            is_wanted: format == Format::Text && is_terminal(),
+            is_wanted: format == Format::Text && fdwatch_tracker::stderr_is_terminal(),
             is_shown: false,
             began: None,
             before: (Moment(0), 0),
@@ -116,7 +68,7 @@ impl Alive {
             span(now.since(began)),
         );
         // A line that is broken could not be written over; it is of ASCII alone.
-        let columns = size().map_or(80, |(columns, _)| usize::from(columns));
+        let columns = terminal_size().map_or(80, |(Width(columns), _)| usize::from(columns));
         line.truncate(columns.saturating_sub(1));
         // Where it cannot be shown no one looks.
         let _ = write!(io::stderr().lock(), "\r{line}\x1b[K\r");

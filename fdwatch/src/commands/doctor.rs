@@ -12,16 +12,16 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{EXIT_ERROR, WritingOutput as _};
-use crate::{
-    cli::Doctor,
+use crate::cli::Doctor;
+use fdwatch_core::{
     engine::Engine,
     model::{Drift, Moment},
     plural::{counted, either},
-    probe::{Options, Probe, ProbeError, host},
-    proc,
-    report::SCHEMA,
 };
+use fdwatch_host::proc;
 use fdwatch_host::proc_snapshot;
+use fdwatch_probe::{Options, Probe, ProbeError, host};
+use fdwatch_render::SCHEMA;
 
 /// What came of looking at one thing.
 #[derive(Serialize)]

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{WritingOutput as _, check_pid, remote::Remote, reporter, snapshot};
-use crate::{
-    cli::Fds,
-    investigate::{self, Supervisords, pipe_ends, table_report},
-};
+use super::{WritingOutput as _, check_pid, remote::Remote, reporter};
+use crate::cli::Fds;
+use fdwatch_host::investigate::{self, Supervisords, pipe_ends, table_report};
+use fdwatch_tracker::snapshot;
 
 pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
     check_pid(fds.pid)?;

@@ -12,21 +12,21 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::WritingOutput as _;
 use crate::{
     cli::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
-    diagnose::Severity,
-    fleet::{
-        agents, grants,
-        questions::{Asked, By, Found, Source},
-        schema::{self, Engine, Wanted},
-        setup,
-        store::{Address, Client},
-    },
-    plural::{counted, either},
-    proc,
-    report::{
-        fleet::{Answer, Show},
-        note,
-    },
+    report::fleet::{Answer, Show},
 };
+use fdwatch_core::{
+    diagnose::Severity,
+    plural::{counted, either},
+};
+use fdwatch_fleet::{
+    agents, grants,
+    questions::{Asked, By, Found, Source},
+    schema::{self, Engine, Wanted},
+    setup,
+    store::{Address, Client},
+};
+use fdwatch_host::proc;
+use fdwatch_render::note;
 
 /// What is printed for where no server is asked.
 const PRESENT: Engine = Engine { version: (26, 3) };
@@ -88,7 +88,7 @@ async fn answer(command: &FleetCommand) -> Result<String> {
                 Found::One(shown) => Ok(show(question, now).answer(Answer::Signature(&shown))),
                 Found::Several(names) => bail!(
                     "several signatures begin so: {}",
-                    crate::report::escaped(names.join(", ").as_bytes())
+                    fdwatch_render::escaped(names.join(", ").as_bytes())
                 ),
                 Found::None => bail!(
                     "there is no such signature in that time: see fdwatch fleet duplicates, or look \
@@ -114,7 +114,7 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             for host in hosts.iter().filter(|host| host.files_left_out > 0) {
                 note(&format!(
                     "{} writes too many files of network file systems: {} {} left out",
-                    crate::report::escaped(host.host.as_bytes()),
+                    fdwatch_render::escaped(host.host.as_bytes()),
                     counted(host.files_left_out, "descriptor"),
                     either(&host.files_left_out, "is", "are")
                 ));
@@ -194,7 +194,7 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
     for (agent, error) in &rows.errors {
         note(&format!(
             "{}: {error}",
-            crate::report::escaped(agent.as_bytes())
+            fdwatch_render::escaped(agent.as_bytes())
         ));
     }
     ensure!(

@@ -14,12 +14,14 @@ use globset::GlobSet;
 
 use super::WritingOutput as _;
 use crate::{
-    agent::history::read::{Hourly, Occurrence, ReadError, Reader},
     cli::{self, History},
-    diagnose::Severity,
-    proc,
-    report::{Format, history as shown, note, time::Clock},
+    report::history as shown,
 };
+use fdwatch_agent::history::read::{Hourly, Occurrence, ReadError, Reader};
+use fdwatch_core::diagnose::Severity;
+use fdwatch_events::time::Clock;
+use fdwatch_host::proc;
+use fdwatch_render::{Format, note};
 
 /// Which are wanted.
 struct Wanted {
@@ -49,8 +51,8 @@ fn matches(globs: Option<&GlobSet>, bytes: &[u8]) -> bool {
 pub(super) fn run(arguments: &History) -> Result<ExitCode> {
     let wanted = Wanted {
         pids: arguments.pid.clone(),
-        comm: cli::globs(&arguments.comm).context("--comm")?,
-        path: cli::globs(&arguments.path).context("--path")?,
+        comm: fdwatch_options::parse::globs(&arguments.comm).context("--comm")?,
+        path: fdwatch_options::parse::globs(&arguments.path).context("--path")?,
         severity: arguments.severity,
     };
     let reader = Reader::open(&arguments.database)?;

@@ -10,16 +10,14 @@ use anyhow::{Context as _, Result};
 use super::WritingOutput as _;
 use fdwatch_host::supervisor_host::RealHost;
 
-use crate::{
-    cli::Lint,
-    plural::counted,
-    report::{Format, lint::problem, note},
-    supervisor::{
-        self,
-        host::Host as _,
-        lint::lint,
-        logrotate::{self, Rotations},
-    },
+use crate::{cli::Lint, report::lint::problem};
+use fdwatch_core::plural::counted;
+use fdwatch_render::{Format, note};
+use fdwatch_supervisor::{
+    self,
+    host::Host as _,
+    lint::lint,
+    logrotate::{self, Rotations},
 };
 
 /// What logrotate reads by itself; the first names the second, as a rule.
@@ -31,7 +29,7 @@ pub(super) fn run(arguments: &Lint) -> Result<ExitCode> {
     let mut output = io::BufWriter::new(anstream::stdout());
     let (mut found, mut processes) = (0_usize, 0);
     for file in &arguments.files {
-        let config = supervisor::read(file, &RealHost)?;
+        let config = fdwatch_supervisor::read(file, &RealHost)?;
         let problems = lint(&config, &rotations, &RealHost);
         for one in &problems {
             problem(&mut output, format, one).writing_output()?;

@@ -9,14 +9,11 @@ mod fds;
 mod fleet;
 mod history;
 mod lint;
-mod live;
 mod record;
 mod remote;
 mod replay;
-mod rows;
 mod run;
 mod scan;
-mod snapshot;
 mod top;
 mod trace;
 mod watch;
@@ -27,11 +24,11 @@ use std::{io, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    cli::{Cli, Command, Filters},
-    proc,
-    report::{Format, Reporter, time::Clock},
-};
+use crate::cli::{Cli, Command};
+use fdwatch_events::time::Clock;
+use fdwatch_host::proc;
+use fdwatch_options::Filters;
+use fdwatch_render::{Format, Reporter};
 
 /// Exit code of all errors.
 pub const EXIT_ERROR: u8 = 2;

@@ -4,15 +4,17 @@ use std::{fs::File, io::BufWriter, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use super::live::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
-use crate::{
-    cli::{Detail, MaxCpu, Record},
+use crate::cli::Record;
+use fdwatch_core::{
+    Lost,
     plural::{counted, either},
-    probe::Lost,
-    proc,
     recording::{Frame, Preamble, Recorder},
-    report::{BudgetReport, note, say_started, say_summary},
 };
+use fdwatch_events::BudgetReport;
+use fdwatch_host::proc;
+use fdwatch_options::{Detail, MaxCpu};
+use fdwatch_render::{note, say_started, say_summary};
+use fdwatch_tracker::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
     let mut live = Live::start(Wanted {

@@ -6,30 +6,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
-use reqwest::{Client as Http, Response, StatusCode};
+use fdwatch_http::{AgentClient, add_parameter};
 use serde::Deserialize;
 use tokio::runtime::{self, Runtime};
 
-use super::{
-    WritingOutput as _,
-    live::{End as _, Stop},
-};
-use crate::{
-    agent::client::use_ring,
-    cli::{Ask, Detail, Explain, Fds, Filters, MaxCpu, Output, Target, Watch},
-    diagnose::Severity,
-    plural::counted,
-    probe::default_ring_bytes,
-    report::{Format, note},
-};
-
-/// Until when the agent must begin to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::WritingOutput as _;
+use crate::cli::{Ask, Explain, Fds, Output, Watch};
+use fdwatch_core::{diagnose::Severity, plural::counted, ring::default_ring_bytes};
+use fdwatch_options::{Detail, Filters, MaxCpu, Target};
+use fdwatch_render::{Format, note};
+use fdwatch_tracker::{End as _, Stop};
 
 /// The agent.
 pub(super) struct Remote {
-    client: Client,
+    client: AgentClient,
     runtime: Runtime,
     /// What it says of itself.
     about: About,
@@ -47,11 +37,6 @@ struct About {
 struct Follows {
     severity: String,
     all_types: bool,
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    error: String,
 }
 
 impl Remote {
@@ -80,13 +65,7 @@ impl Remote {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        use_ring();
-        let client = Http::builder()
-            .unix_socket(socket)
-            .no_proxy()
-            .build()
-            .context("cannot ask the agent")?;
-        let client = Client(client);
+        let client = AgentClient::new(socket)?;
         let about = runtime.block_on(async {
             let about = client.body("/v1/version").await?;
             Ok::<_, anyhow::Error>(serde_json::from_slice(&about)?)
@@ -122,7 +101,7 @@ impl Remote {
     }
 
     /// The way to it, the runtime that it is asked in, and its process.
-    pub(super) fn into_parts(self) -> (Client, Runtime, u32) {
+    pub(super) fn into_parts(self) -> (AgentClient, Runtime, u32) {
         (self.client, self.runtime, self.about.pid)
     }
 
@@ -159,7 +138,7 @@ impl Remote {
             Format::Json => "lines",
             Format::Text => "text",
         };
-        let query = query(&watch.filters);
+        let query = watch.filters.query();
         self.runtime.block_on(async {
             let mut stop = Stop::after(watch.duration);
             stop.begin()?;
@@ -216,7 +195,7 @@ impl Remote {
                 Target::Fd(fd) => fd.to_string(),
                 Target::Path(path) => path.clone(),
             };
-            add(&mut path, "target", &target);
+            add_parameter(&mut path, "target", &target);
         }
         if explain.duration.is_some() {
             // Who is asked about is followed in detail from then on.
@@ -241,35 +220,6 @@ const fn shape(output: &Output) -> &'static str {
     }
 }
 
-/// The way to the agent.
-pub(super) struct Client(Http);
-
-impl Client {
-    /// What it answers, as soon as it begins to.
-    pub(super) async fn response(&self, path: &str) -> Result<Response> {
-        let request = self.0.get(format!("http://agent{path}")).send();
-        let response = tokio::time::timeout(PATIENCE, request).await;
-        let response = response
-            .context("the agent does not answer")?
-            .context("the agent does not answer")?;
-        if response.status() == StatusCode::OK {
-            return Ok(response);
-        }
-        let status = response.status();
-        let body = response.bytes().await.unwrap_or_default();
-        match serde_json::from_slice::<Refused>(&body) {
-            Ok(refused) => bail!("{}", refused.error),
-            Err(_) => bail!("the agent refuses: {status}"),
-        }
-    }
-
-    /// All of what it answers.
-    pub(super) async fn body(&self, path: &str) -> Result<Bytes> {
-        let body = self.response(path).await?.bytes().await;
-        body.context("the agent has ended")
-    }
-}
-
 fn write(bytes: &[u8]) -> Result<()> {
     let mut output = anstream::stdout().lock();
     output
@@ -277,20 +227,4 @@ fn write(bytes: &[u8]) -> Result<()> {
         .and_then(|()| output.flush())
         .writing_output()?;
     Ok(())
-}
-
-/// The filters as a query, behind others.
-pub(super) fn query(filters: &Filters) -> String {
-    let mut query = String::new();
-    for (name, value) in filters.words() {
-        add(&mut query, name, &value);
-    }
-    query
-}
-
-fn add(query: &mut String, name: &str, value: &str) {
-    query.push('&');
-    let mut pair = form_urlencoded::Serializer::new(String::new());
-    pair.append_pair(name, value);
-    query.push_str(&pair.finish());
 }

@@ -10,16 +10,19 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{WritingOutput as _, reporter_of};
-use crate::{
-    cli::Replay,
+use crate::cli::Replay;
+use fdwatch_core::{
     engine::Engine,
     filter::Filter,
-    investigate::{Investigator, Source},
     model::Moment,
-    proc,
     recording::{Frame, Player},
-    report::{Reporter, RunStats, time::Clock},
 };
+use fdwatch_events::{RunStats, time::Clock};
+use fdwatch_host::{
+    investigate::{Investigator, Source},
+    proc,
+};
+use fdwatch_render::Reporter;
 
 pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
     let name = replay.file.display();

@@ -4,17 +4,20 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{WritingOutput as _, check_pids, reporter, snapshot};
-use crate::{
-    cli::Scan,
+use super::{WritingOutput as _, check_pids, reporter};
+use crate::cli::Scan;
+use fdwatch_core::{
     duplicates::SharedFile,
     engine::Engine,
-    investigate::{self, Investigator, Source},
     model::{Model, Moment},
     plural::{counted, either},
-    proc,
-    report::{Format, note},
 };
+use fdwatch_host::{
+    investigate::{self, Investigator, Source},
+    proc,
+};
+use fdwatch_render::{Format, note};
+use fdwatch_tracker::snapshot;
 
 pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     let filter = scan.filters.filter()?;

@@ -4,21 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use super::{
-    Output, WritingOutput as _, check_pid,
-    live::{Follower, Live, Stop, Wanted, now},
-    reporter,
-};
-use crate::{
-    cli::{self, Detail, MaxCpu, Trace},
-    investigate,
+use super::{Output, WritingOutput as _, check_pid, reporter};
+use crate::cli::{self, Trace};
+use fdwatch_core::{
+    Lost,
     model::Model,
     plural::counted,
-    probe::Lost,
-    proc,
-    report::{BudgetReport, Reporter, TracedCall, note, say_started},
     trace::{Call, Tracer, What},
 };
+use fdwatch_events::BudgetReport;
+use fdwatch_host::{investigate, proc};
+use fdwatch_options::{Detail, MaxCpu};
+use fdwatch_render::{Reporter, TracedCall, note, say_started};
+use fdwatch_tracker::{Follower, Live, Stop, Wanted, now};
 
 pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
     if trace.pid.is_empty() && trace.comm.is_empty() {
@@ -35,7 +33,7 @@ pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
         family: None,
         shows_steps: true,
     })?;
-    let comm = cli::globs(&trace.comm)?;
+    let comm = fdwatch_options::parse::globs(&trace.comm)?;
     live.tracer = Some(Tracer::new(&trace.pid, comm, !trace.no_follow));
     let mut shower = Shower {
         reporter: reporter(trace.output.format()),

@@ -4,21 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{
-    Output, WritingOutput as _,
-    alive::Alive,
-    check_pids,
-    live::{FindingCollector, Follower, Live, Stop, Update, Wanted, now},
-    remote::Remote,
-    reporter,
-};
-use crate::{
-    cli::Watch,
+use super::{Output, WritingOutput as _, alive::Alive, check_pids, remote::Remote, reporter};
+use crate::cli::Watch;
+use fdwatch_core::Lost;
+use fdwatch_events::BudgetReport;
+use fdwatch_host::{
     investigate::{Investigator, Source},
-    probe::Lost,
     proc,
-    report::{BudgetReport, Reporter},
 };
+use fdwatch_render::Reporter;
+use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, now};
 
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;

@@ -8,10 +8,8 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Format, escaped, json::SCHEMA};
-use crate::{
-    fleet::questions::{By, Duplicates, Host, Lines, MAX_ROWS, SharedFile, Shown},
-    plural::{counted, either, noun},
-};
+use fdwatch_core::plural::{counted, either, noun};
+use fdwatch_fleet::questions::{By, Duplicates, Host, Lines, MAX_ROWS, SharedFile, Shown};
 
 /// Columns of a name that are shown in a list.
 const WIDEST: usize = 60;

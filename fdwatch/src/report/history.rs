@@ -15,13 +15,8 @@ use super::{
     json::{SCHEMA, lossy, lost_bytes},
     time::{Clock, seconds, span},
 };
-use crate::{
-    agent::history::read::{Hourly, Occurrence},
-    device::major_minor,
-    diagnose::Severity,
-    model::Moment,
-    plural::counted,
-};
+use fdwatch_agent::history::read::{Hourly, Occurrence};
+use fdwatch_core::{device::major_minor, diagnose::Severity, model::Moment, plural::counted};
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

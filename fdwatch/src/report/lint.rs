@@ -9,10 +9,8 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::{Format, escape::Escaped, json::SCHEMA};
-use crate::{
-    diagnose::Severity,
-    supervisor::lint::{Problem, Spot},
-};
+use fdwatch_core::diagnose::Severity;
+use fdwatch_supervisor::lint::{Problem, Spot};
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

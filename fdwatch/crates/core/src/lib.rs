@@ -20,6 +20,7 @@ pub mod model;
 pub mod open_for_write;
 pub mod plural;
 pub mod recording;
+pub mod ring;
 pub mod shrink;
 pub mod suggest;
 pub mod trace;

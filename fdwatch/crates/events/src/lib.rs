@@ -14,5 +14,5 @@ pub use fdwatch_core::{
 
 pub use self::{
     event::{Event, EventKind, Key, Measure, ThresholdReport},
-    report::{BudgetReport, Explanation, FileStory, RunReport, RunStats, Started, TracedCall},
+    report::{BudgetReport, Explanation, FileStory, ProcessRow, RunReport, RunStats, Started, TracedCall},
 };

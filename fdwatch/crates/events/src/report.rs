@@ -212,3 +212,30 @@ impl FileStory {
         self.finding.fds.iter().map(|fd| fd.fd).collect()
     }
 }
+
+/// Process with counts of its descriptors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProcessRow {
+    /// Process ID.
+    pub pid: u32,
+    /// When it was started: nanoseconds since boot; 0 if unknown.
+    pub start_time: u64,
+    /// Process ID of its parent; 0 if unknown.
+    pub ppid: u32,
+    /// Name: bytes chosen by the process.
+    pub comm: Vec<u8>,
+    /// Real user ID, if readable.
+    pub uid: Option<u32>,
+    /// Innermost systemd unit.
+    pub unit: Option<String>,
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// `RLIMIT_NOFILE`, soft, if readable.
+    pub limit: Option<u64>,
+    /// Files that it holds more than once.
+    pub duplicate_files: usize,
+    /// Descriptors of these, without the first of each.
+    pub duplicate_descriptors: usize,
+    /// Open descriptors every five seconds for five minutes, oldest first.
+    pub curve: Vec<u32>,
+}

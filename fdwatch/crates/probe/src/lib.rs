@@ -17,7 +17,6 @@ mod tracepoints;
 use std::{
     fs::File,
     io::{self, ErrorKind, Read as _},
-    num::NonZero,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     process, thread,
     time::{Duration, Instant},
@@ -33,22 +32,10 @@ use aya::{
 use fdwatch_common::{
     BTF_TASK, CAST, DETAIL, Header, INHERITED, LOST_KINDS, NOT_FOLLOWED, Settings, TASK_REGISTERS,
 };
-pub use fdwatch_core::Lost;
-
-/// Default size of the ring, in bytes: one MiB for each processor, and no fewer than two, as each can
-/// write some ten in a tenth of a second. A power of two.
-#[must_use]
-pub fn default_ring_bytes() -> u32 {
-    const FEWEST: usize = 2;
-    const MAX: usize = 64;
-    let processors = thread::available_parallelism().map_or(FEWEST, NonZero::get);
-    let mebibytes = processors.clamp(FEWEST, MAX).next_power_of_two();
-    u32::try_from(mebibytes << 20).unwrap_or(LARGEST_RING_BYTES)
-}
-
-/// Largest size of the ring, in bytes: the kernel allows no more than a quarter of what 32 bits of
-/// pages count (`RINGBUF_MAX_DATA_SZ`, kernel/bpf/ringbuf.c), and no host needs more than this.
-pub const LARGEST_RING_BYTES: u32 = 1 << 30;
+pub use fdwatch_core::{
+    Lost,
+    ring::{LARGEST_RING_BYTES, default_ring_bytes},
+};
 
 /// Whether this thread may open perf events, with the capabilities that it has now: programs are attached
 /// by these. Some kernels want more for it than `CAP_PERFMON`.

@@ -16,7 +16,9 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use tokio::io::unix::AsyncFd;
 
-use super::super::{EXIT_ERROR, live::End};
+use fdwatch_tracker::End;
+
+use super::super::EXIT_ERROR;
 
 /// Signals that are passed on. Those that stop and continue are left to do so.
 const PASSED_ON: [i32; 8] = [

@@ -13,27 +13,31 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::command::{First, Outcome, exit_code};
-use super::{
-    EXIT_ERROR,
-    live::{Follower, Live, Wanted, now},
-};
-use crate::{
-    cli::{Detail as DetailOf, MaxCpu, Run},
+use fdwatch_tracker::{Follower, Live, Wanted, now};
+
+use super::EXIT_ERROR;
+use crate::cli::Run;
+use fdwatch_core::{
+    Lost,
     detail::{Detail, Frame},
     diagnose::{Descriptor, FdHistory, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
     engine::Engine,
     filter::Filter,
-    investigate::{self, Investigator, Source},
     leaks::{Fold, Kind, Leak, Leaks, Told, ignore::Ignore},
     mappings::Mappings,
     model::{Lineage, Program},
-    probe::{Lost, MemoryEvents},
+};
+use fdwatch_events::{BudgetReport, time::Clock};
+use fdwatch_host::{
+    investigate::{self, Investigator, Source},
     proc,
-    report::{BudgetReport, Format, Reporter, RunReport, junit, note, time::Clock},
     symbols::Symbols,
     unwind::Unwinder,
 };
+use fdwatch_options::{Detail as DetailOf, MaxCpu};
+use fdwatch_probe::MemoryEvents;
+use fdwatch_render::{Format, Reporter, RunReport, junit, note};
 
 /// As shells have it, if there is no such command.
 const EXIT_NOT_FOUND: u8 = 127;

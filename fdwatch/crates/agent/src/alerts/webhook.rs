@@ -1,0 +1,106 @@
+//! What a webhook and a command are told, as JSON; and the webhook.
+
+use reqwest::{Client, StatusCode, header};
+use serde::Serialize;
+
+use super::{state::Alert, worker::Sent};
+use fdwatch_events::time::rfc3339;
+
+/// An event that is larger than that stays out: bytes.
+const MAX_EVENT: usize = 256 << 10;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    status: &'static str,
+    key: String,
+    kind: &'a str,
+    summary: &'a str,
+    advice: &'a str,
+    severity: &'static str,
+    cause: &'a str,
+    host: &'a str,
+    pid: u32,
+    comm: &'a str,
+    unit: Option<&'a str>,
+    path: Option<&'a str>,
+    since: String,
+    ended: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_left_out_bytes: Option<usize>,
+}
+
+/// An alert as JSON. The event is there as it was told, but where it is too large, or not known any
+/// more.
+pub(super) fn json(alert: &Alert, host: &str) -> serde_json::Result<String> {
+    let notice = &alert.notice;
+    let event = alert.event.as_ref().map(|event| event.json.as_str());
+    let fits = event.filter(|json| json.len() <= MAX_EVENT);
+    let body = serde_json::to_string(&Body {
+        status: alert.status.name(),
+        key: notice.key.to_string(),
+        kind: &notice.kind,
+        summary: &notice.summary,
+        advice: &notice.advice,
+        severity: notice.severity.name(),
+        cause: &notice.cause,
+        host,
+        pid: notice.pid,
+        comm: &notice.comm,
+        unit: notice.unit.as_deref(),
+        path: notice.path.as_deref(),
+        since: rfc3339(notice.since),
+        ended: alert.ended.map(rfc3339),
+        event_left_out_bytes: event.filter(|_| fits.is_none()).map(str::len),
+    })?;
+    // It is JSON already.
+    let open = body.strip_suffix('}').unwrap_or(&body);
+    Ok(format!("{open},\"event\":{}}}", fits.unwrap_or("null")))
+}
+
+/// Posts JSON, and says what became of it.
+pub(super) async fn post(client: &Client, url: &str, body: String) -> Sent {
+    let request = client
+        .post(url)
+        .header(header::CONTENT_TYPE, "application/json");
+    let response = match request.body(body).send().await {
+        Ok(response) => response,
+        Err(error) => return Sent::failed(words(&error)),
+    };
+    // What it answers beyond that is not read: it may be endless.
+    let status = response.status();
+    // What a person may mend there, without a change here.
+    let may_change_its_mind = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_EARLY
+                | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND
+        );
+    if status.is_success() {
+        Sent::delivered()
+    } else if may_change_its_mind {
+        Sent::failed(format!("it answers {status}"))
+    } else {
+        Sent::refused(format!("it answers {status}"))
+    }
+}
+
+/// An error with all that led to it, without the URL, which may have a secret in it.
+fn words(error: &reqwest::Error) -> String {
+    let mut words = if error.is_timeout() {
+        "it took too long".to_owned()
+    } else if error.is_connect() {
+        "cannot connect".to_owned()
+    } else {
+        "cannot send".to_owned()
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        words.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    words
+}

@@ -1,0 +1,492 @@
+//! What can be asked for, and the answers. Who may ask is settled before; what an answer is made of
+//! comes by [`State`].
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path, RawQuery, State as Extracted},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    access::{self, Gate, Token},
+    health::{health, version},
+    page,
+    query::{self, Query, Shape},
+    stream,
+};
+use crate::{
+    config,
+    exporter::open_for_write,
+    metrics,
+    snapshot::Active,
+    state::{AgentState, LoopRequest},
+};
+use fdwatch_events::{ProcessRow, event::EventKind};
+use fdwatch_fleet::rows;
+use fdwatch_host::{investigate::Supervisords, proc};
+use fdwatch_options::Target;
+use fdwatch_render::{Format, Reporter, SCHEMA};
+
+/// Objects in one answer, if nothing else is asked for, and at the most.
+const LIMIT: usize = 200;
+const MAX: usize = 10_000;
+
+/// Processes in one answer, at the most: each is asked of /proc.
+const MAX_PROCESSES: usize = 1000;
+
+/// How long the live loop may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What answers are made of.
+#[derive(Clone)]
+pub struct State {
+    /// What the live loop hands out.
+    pub shared: Arc<AgentState>,
+    /// `[metrics]` of the configuration.
+    pub metrics: config::Metrics,
+    /// What is watched, for those who ask if it is enough for them.
+    pub watch: config::Watch,
+    /// What the host is for, as a fleet's rows have it.
+    pub(super) labels: String,
+    reporter: Arc<Mutex<Reporter<io::Sink>>>,
+    supervisords: Arc<Mutex<Supervisords>>,
+}
+
+impl State {
+    /// See the fields. `reporter` is one whose names for descriptions are those of the events.
+    #[must_use]
+    pub fn new(
+        shared: Arc<AgentState>,
+        config: &config::Config,
+        reporter: Reporter<io::Sink>,
+    ) -> Self {
+        Self {
+            shared,
+            metrics: config.metrics.clone(),
+            watch: config.watch.clone(),
+            labels: labels(config),
+            reporter: Arc::new(Mutex::new(reporter)),
+            supervisords: Arc::default(),
+        }
+    }
+
+    /// The same by another configuration.
+    #[must_use]
+    pub fn with(&self, config: &config::Config) -> Self {
+        Self {
+            metrics: config.metrics.clone(),
+            watch: config.watch.clone(),
+            labels: labels(config),
+            ..self.clone()
+        }
+    }
+
+    /// One whose clock is right.
+    pub(super) fn reporter(&self) -> MutexGuard<'_, Reporter<io::Sink>> {
+        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        reporter.clock.adjust(proc::wall_time(), proc::boottime());
+        reporter
+    }
+
+    /// What `write` shows.
+    fn show(
+        &self,
+        shape: Shape,
+        write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
+    ) -> Result<Response, Refusal> {
+        let format = if shape == Shape::Text {
+            Format::Text
+        } else {
+            Format::Json
+        };
+        let mut reporter = self.reporter().to(Vec::new(), format);
+        write(&mut reporter)
+            .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+        Ok(typed(shape, reporter.into_output()))
+    }
+}
+
+fn labels(config: &config::Config) -> String {
+    let fleet = config.fleet.as_ref();
+    fleet.map_or_else(String::new, |fleet| rows::labels(&fleet.labels))
+}
+
+pub(super) fn router(state: State, token: Option<Token>) -> Router {
+    let gate = Gate {
+        token,
+        shared: Arc::clone(&state.shared),
+        lookups: Arc::default(),
+    };
+    Router::new()
+        .route("/", get(page::index))
+        .route("/page/{name}", get(page::named))
+        .route("/metrics", get(metrics))
+        .route("/v1/findings", get(findings))
+        .route("/v1/processes", get(processes))
+        .route("/v1/processes/{pid}/fds", get(fds))
+        .route("/v1/explain/{pid}", get(explain))
+        .route("/v1/written", get(written))
+        .route("/v1/events", get(events))
+        .route("/v1/health", get(health))
+        .route("/v1/summary", get(summary))
+        .route("/v1/version", get(version))
+        .route("/v1/openapi.json", get(openapi))
+        .fallback(nothing)
+        .method_not_allowed_fallback(not_so)
+        .layer(DefaultBodyLimit::max(0))
+        .layer(middleware::from_fn_with_state(gate, access::check))
+        .with_state(state)
+}
+
+/// Why a request is not answered.
+pub(super) type Refusal = (StatusCode, Json<Value>);
+
+/// A refusal with its reason.
+pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
+    let body = json!({"schema": SCHEMA, "type": "error", "error": reason});
+    (status, Json(body))
+}
+
+use error as refusal;
+
+pub(super) fn bad(reason: impl AsRef<str>) -> Refusal {
+    refusal(StatusCode::BAD_REQUEST, reason.as_ref())
+}
+
+async fn nothing() -> Refusal {
+    refusal(
+        StatusCode::NOT_FOUND,
+        "there is nothing here: /v1/openapi.json tells what there is",
+    )
+}
+
+async fn not_so(method: Method) -> Response {
+    let words = format!("{method} is not for this: GET is");
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, &words).into_response();
+    let allowed = HeaderValue::from_static("GET, HEAD");
+    response.headers_mut().insert(header::ALLOW, allowed);
+    response
+}
+
+pub(super) fn typed(shape: Shape, bytes: impl Into<Body>) -> Response {
+    let kind = match shape {
+        Shape::Json => "application/json",
+        Shape::Lines => "application/x-ndjson",
+        Shape::Text => "text/plain; charset=utf-8",
+    };
+    let kind = HeaderValue::from_static(kind);
+    ([(header::CONTENT_TYPE, kind)], bytes.into()).into_response()
+}
+
+fn pid(text: &str) -> Result<u32, Refusal> {
+    text.parse()
+        .ok()
+        .filter(|&pid| pid > 0 && i32::try_from(pid).is_ok())
+        .ok_or_else(|| bad("the process is not a number that processes have"))
+}
+
+fn limit(query: &Query, most: usize) -> usize {
+    query.limit.unwrap_or(LIMIT).min(most)
+}
+
+fn busy() -> Refusal {
+    refusal(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the agent has other things to do: try again later",
+    )
+}
+
+async fn ask<T>(
+    state: &State,
+    question: impl FnOnce(oneshot::Sender<T>) -> LoopRequest,
+) -> Result<T, Refusal> {
+    let (sender, receiver) = oneshot::channel();
+    if !state.shared.ask(question(sender)) {
+        return Err(busy());
+    }
+    match timeout(ANSWER, receiver).await {
+        Ok(Ok(answer)) => Ok(answer),
+        _ => Err(busy()),
+    }
+}
+
+/// `/v1/findings`: what is there now.
+async fn findings(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["format", "limit"], true).map_err(bad)?;
+    let mut active = state.shared.active();
+    active.retain(|active| active.last.told.is_wanted(&query.filter));
+    active.sort_by_key(|active| std::cmp::Reverse((active.last.told.severity(), active.since)));
+    let all = active.len();
+    active.truncate(limit(&query, MAX));
+    let more = all - active.len();
+    let reporter = state.reporter().to(io::sink(), Format::Text);
+    let (before, between, after) = match query.shape {
+        Shape::Json => (
+            format!(
+                "{{\"schema\":{SCHEMA},\"type\":\"findings\",\"host\":{},\"more\":{more},\"findings\":[",
+                json!(reporter.host())
+            ),
+            ",",
+            "]}",
+        ),
+        Shape::Lines => (String::new(), "\n", "\n"),
+        Shape::Text => (String::new(), "", ""),
+    };
+    let shape = query.shape;
+    let is_empty = active.is_empty();
+    let pieces = active.into_iter().enumerate().map(move |(i, active)| {
+        let mut piece = if i == 0 { "" } else { between }.as_bytes().to_vec();
+        piece.extend(finding(&active, shape, &reporter));
+        piece
+    });
+    let after = if is_empty && shape == Shape::Lines {
+        ""
+    } else {
+        after
+    };
+    // Each is made when there is room for it: clients that take nothing cost next to nothing.
+    let pieces = std::iter::once(before.into_bytes())
+        .chain(pieces)
+        .chain(std::iter::once(after.into()));
+    let pieces = tokio_stream::iter(pieces.map(Ok::<_, Infallible>));
+    Ok(typed(shape, Body::from_stream(pieces)))
+}
+
+/// A finding that there is: the event's object, with a field more where it does not tell itself since
+/// when, as growth does.
+fn finding(active: &Active, shape: Shape, reporter: &Reporter<io::Sink>) -> Vec<u8> {
+    if shape == Shape::Text {
+        let mut reporter = reporter.to(Vec::new(), Format::Text);
+        // Writing to memory does not fail.
+        let _ = reporter.told(&active.last.told, active.last.at);
+        return reporter.into_output();
+    }
+    let json = &active.last.json;
+    if matches!(active.last.told, EventKind::Growth(_)) {
+        return json.as_bytes().to_vec();
+    }
+    let object = json.strip_suffix('}').unwrap_or(json);
+    let since = reporter.clock.rfc3339_of(active.since);
+    format!("{object},\"since\":\"{since}\"}}").into_bytes()
+}
+
+/// `/v1/processes`: those with the most descriptors.
+async fn processes(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
+    let most = limit(&query, MAX_PROCESSES);
+    let rows = ask(&state, |answer| LoopRequest::Processes { most, answer }).await?;
+    let rows = tokio::task::spawn_blocking(move || rows.into_iter().map(completed).collect());
+    let rows: Vec<ProcessRow> = rows.await.unwrap_or_default();
+    let view = state.shared.view();
+    let reporter = state.reporter();
+    let shown: Vec<Value> = rows.iter().map(|row| as_json(row, &reporter)).collect();
+    let body = json!({
+        "schema": SCHEMA,
+        "type": "processes",
+        "time": reporter.clock.rfc3339(view.at),
+        "more": view.stats.processes.saturating_sub(rows.len()),
+        "processes": shown,
+    });
+    Ok(Json(body).into_response())
+}
+
+/// The row, with what /proc says where the loop did not ask.
+fn completed(mut row: ProcessRow) -> ProcessRow {
+    if row.limit.is_none()
+        && let Some(process) = proc::process(row.pid, row.start_time)
+    {
+        row.uid = process.uid;
+        row.unit = process.workload.unit;
+        row.limit = process.fd_limit;
+    }
+    row
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share, of which three digits are shown"
+)]
+fn as_json(row: &ProcessRow, reporter: &Reporter<io::Sink>) -> Value {
+    let started = fdwatch_core::model::Moment(row.start_time);
+    let share = row.limit.filter(|&limit| limit > 0);
+    let share =
+        share.map(|limit| (row.descriptors as f64 / limit as f64 * 1000.0).round() / 1000.0);
+    json!({
+        "pid": row.pid,
+        "start_time": (row.start_time != 0).then(|| reporter.clock.rfc3339(started)),
+        "ppid": row.ppid,
+        "comm": String::from_utf8_lossy(&row.comm),
+        "uid": row.uid,
+        "unit": row.unit,
+        "descriptors": row.descriptors,
+        "limit": row.limit,
+        "limit_share": share,
+        "duplicate_files": row.duplicate_files,
+        "duplicate_descriptors": row.duplicate_descriptors,
+        "curve": row.curve,
+    })
+}
+
+/// `/v1/processes/{pid}/fds`
+async fn fds(
+    Extracted(state): Extracted<State>,
+    Path(asked): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let pid = pid(&asked)?;
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
+    let answer = ask(&state, |answer| LoopRequest::Table { pid, answer }).await?;
+    let answer = answer.ok_or_else(|| no_process(pid))?;
+    let supervisords = Arc::clone(&state.supervisords);
+    // /proc is asked for each descriptor, which takes its time.
+    let report = tokio::task::spawn_blocking(move || answer.report(&supervisords)).await;
+    let report =
+        report.map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+    let now = state.shared.view().at;
+    state.show(query.shape, |reporter| reporter.table(&report, now))
+}
+
+fn no_process(pid: u32) -> Refusal {
+    refusal(
+        StatusCode::NOT_FOUND,
+        &format!("there is no process {pid}, or the kernel hides it"),
+    )
+}
+
+/// `/v1/written`: files of network file systems that are open for writing.
+async fn written(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
+    let (mounts, found) = open_for_write::look(&state.shared).await.ok_or_else(busy)?;
+    let (time, host) = {
+        let reporter = state.reporter();
+        let time = reporter.clock.rfc3339_of(proc::wall_time());
+        (time, reporter.host().to_owned())
+    };
+    let left_out = found.left_out;
+    // /proc is asked for each process.
+    let rows = {
+        let host = host.clone();
+        tokio::task::spawn_blocking(move || open_for_write::rows(&found.open, &mounts, &host, 0))
+    };
+    let rows = rows
+        .await
+        .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+    let most = limit(&query, MAX);
+    let files = rows.iter().take(most).map(|row| {
+        json!({
+            "network": row.network,
+            "ino": row.ino,
+            "program": row.program,
+            "path": (!row.file.is_empty()).then_some(&row.file),
+            "writers": row.writers,
+        })
+    });
+    let body = json!({
+        "schema": SCHEMA,
+        "type": "written",
+        "time": time,
+        "host": host,
+        "left_out": left_out,
+        "more": rows.len().saturating_sub(most),
+        "files": files.collect::<Vec<_>>(),
+    });
+    Ok(Json(body).into_response())
+}
+
+/// `/v1/explain/{pid}`
+async fn explain(
+    Extracted(state): Extracted<State>,
+    Path(asked): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let pid = pid(&asked)?;
+    let query = query::read(query.as_deref(), &["format", "target"], false).map_err(bad)?;
+    let target = query.target.as_deref().map(absolute_target).transpose();
+    let target = target.map_err(bad)?;
+    let answer = ask(&state, |answer| LoopRequest::Explain {
+        pid,
+        target,
+        answer,
+    })
+    .await?;
+    let explanation = answer.map_err(|reason| refusal(StatusCode::NOT_FOUND, &reason))?;
+    let now = state.shared.view().at;
+    state.show(query.shape, |reporter| {
+        reporter.explanation(&explanation, now)
+    })
+}
+
+fn absolute_target(text: &str) -> Result<Target, &'static str> {
+    if let Ok(fd) = text.parse() {
+        return Ok(Target::Fd(fd));
+    }
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(Target::Path(text.to_owned()));
+    }
+    Err("target: neither a descriptor nor a path from the root")
+}
+
+/// `/v1/events`
+async fn events(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["format", "current"], true).map_err(bad)?;
+    Ok(stream::answer(&state, query))
+}
+
+/// `/v1/summary`: the account fdwatch gives of itself, as `watch` does at its end.
+async fn summary(
+    Extracted(state): Extracted<State>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
+    let view = state.shared.view();
+    if query.shape == Shape::Text {
+        let text = fdwatch_render::summary_text(&view.stats) + "\n";
+        return Ok(typed(Shape::Text, text));
+    }
+    state.show(query.shape, |reporter| {
+        reporter.summary(&view.stats, view.at)
+    })
+}
+
+/// `/v1/openapi.json`
+async fn openapi() -> Response {
+    typed(
+        Shape::Json,
+        include_str!(concat!(env!("OUT_DIR"), "/openapi.json")),
+    )
+}
+
+/// `/metrics`
+async fn metrics(Extracted(state): Extracted<State>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let format = metrics::Format::accepted(accept);
+    let text = metrics::encode_as(format, &state.shared, &state.metrics);
+    let kind = HeaderValue::from_static(format.content_type());
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}

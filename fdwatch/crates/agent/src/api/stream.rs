@@ -1,0 +1,188 @@
+//! `/v1/events`: what is told, as it is told.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{
+        IntoResponse as _, Response,
+        sse::{self, KeepAlive, Sse},
+    },
+};
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{BroadcastStream, errors::BroadcastStreamRecvError},
+};
+
+use super::{
+    query::{Query, Shape},
+    routes::{State, error},
+};
+use crate::state::AgentState;
+use fdwatch_core::filter::Filter;
+use fdwatch_events::event::Event;
+use fdwatch_render::{Format, Reporter, SCHEMA};
+
+/// Readers there may be at once.
+const MAX_READERS: u64 = 32;
+
+/// So often something is sent, for both ends to know that the other is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The answer: it does not end.
+pub(super) fn answer(state: &State, query: Query) -> Response {
+    let readers = &state.shared.api.readers;
+    if readers.fetch_add(1, Relaxed) >= MAX_READERS {
+        readers.fetch_sub(1, Relaxed);
+        let words = "too many readers of events: try again later";
+        return error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
+    }
+    let reading = Reading(Arc::clone(&state.shared));
+    // From here on nothing is missed; what is there is taken after that, and told once.
+    let live = BroadcastStream::new(state.shared.events.subscribe());
+    let current = if query.current {
+        state.shared.active()
+    } else {
+        Vec::new()
+    };
+    let newest = current.iter().map(|active| active.last.number).max();
+    let newest = newest.unwrap_or(0);
+    let current = current.into_iter().map(|active| Ok(active.last));
+    let live = live.filter(move |item| match item {
+        Ok(event) => event.number > newest || !query.current,
+        Err(_) => true,
+    });
+    let Query { shape, filter, .. } = query;
+    let reader = Reader {
+        filter,
+        reading,
+        is_dropped: false,
+    };
+    let items = tokio_stream::iter(current).chain(live);
+    let items = reader.take(items);
+    match shape {
+        Shape::Json => {
+            let events = items.map(|item| Ok::<_, Infallible>(as_sse(&item)));
+            let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+            Sse::new(events).keep_alive(keep_alive).into_response()
+        }
+        Shape::Lines | Shape::Text => {
+            let mut writer = Writer {
+                shape,
+                reporter: state.reporter().to(io::sink(), Format::Text),
+            };
+            let mut first = Vec::new();
+            if shape == Shape::Lines {
+                let view = state.shared.view();
+                let mut reporter = state.reporter().to(Vec::new(), Format::Json);
+                if reporter.started(&view.stats, view.at).is_ok() {
+                    first = reporter.into_output();
+                }
+            }
+            let bytes = items.map(move |item| writer.write(&item));
+            let bytes = tokio_stream::once(first).chain(bytes);
+            let bytes = bytes.map(Ok::<_, Infallible>);
+            let kind = if shape == Shape::Lines {
+                "application/x-ndjson"
+            } else {
+                "text/plain; charset=utf-8"
+            };
+            let mut response = Body::from_stream(bytes).into_response();
+            let kind = HeaderValue::from_static(kind);
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+    }
+}
+
+/// What a reader gets.
+enum Item {
+    Event(Arc<Event>),
+    /// It was too slow, and misses so many: there is no more to come.
+    Dropped(u64),
+}
+
+struct Reader {
+    filter: Filter,
+    reading: Reading,
+    is_dropped: bool,
+}
+
+impl Reader {
+    fn take(
+        mut self,
+        items: impl Stream<Item = Result<Arc<Event>, BroadcastStreamRecvError>>,
+    ) -> impl Stream<Item = Item> {
+        let items = items.map_while(move |item| {
+            if self.is_dropped {
+                return None;
+            }
+            Some(match item {
+                Ok(event) if event.told.is_wanted(&self.filter) => Some(Item::Event(event)),
+                Ok(_) => None,
+                Err(BroadcastStreamRecvError::Lagged(missed)) => {
+                    self.is_dropped = true;
+                    AgentState::count(&self.reading.0.api.slow_readers);
+                    Some(Item::Dropped(missed))
+                }
+            })
+        });
+        items.filter_map(|item| item)
+    }
+}
+
+/// A reader is counted for as long as it is there.
+struct Reading(Arc<AgentState>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.api.readers.fetch_sub(1, Relaxed);
+    }
+}
+
+fn as_sse(item: &Item) -> sse::Event {
+    match item {
+        Item::Event(event) => sse::Event::default()
+            .id(event.number.to_string())
+            .event(event.told.kind())
+            .data(&event.json),
+        Item::Dropped(missed) => sse::Event::default()
+            .event("dropped")
+            .data(dropped(*missed)),
+    }
+}
+
+fn dropped(missed: u64) -> String {
+    format!("{{\"schema\":{SCHEMA},\"type\":\"dropped\",\"missed\":{missed}}}")
+}
+
+struct Writer {
+    shape: Shape,
+    reporter: Reporter<io::Sink>,
+}
+
+impl Writer {
+    fn write(&mut self, item: &Item) -> Vec<u8> {
+        match (item, self.shape) {
+            (Item::Event(event), Shape::Text) => {
+                let mut reporter = self.reporter.to(Vec::new(), Format::Text);
+                reporter.clock.adjust(event.wall_time, event.at.0);
+                // Writing to memory does not fail.
+                let _ = reporter.told(&event.told, event.at);
+                reporter.into_output()
+            }
+            (Item::Event(event), _) => [event.json.as_bytes(), b"\n"].concat(),
+            (Item::Dropped(missed), Shape::Text) => format!(
+                "fdwatch: this was read too slowly: {missed} are missing here, and it ends\n"
+            )
+            .into_bytes(),
+            (Item::Dropped(missed), _) => (dropped(*missed) + "\n").into_bytes(),
+        }
+    }
+}

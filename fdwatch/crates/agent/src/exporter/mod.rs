@@ -1,0 +1,305 @@
+//! Writes what the agent tells to the fleet's server: by the spool, in order, and each finding as one.
+//!
+//! Events become rows when they come, rows a frame of the spool at every interval, and the oldest
+//! frames a request. The server may be away for as long as there is room on the disk. What had to be
+//! dropped is counted, and told in each heartbeat.
+
+pub mod open_for_write;
+mod queue;
+mod send;
+pub mod spool;
+
+use std::{collections::HashMap, fs, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use self::open_for_write::News;
+use self::{
+    queue::Queue,
+    send::{Server, send},
+};
+use crate::{config::Fleet, sink::SinkStats, state::AgentState};
+use fdwatch_core::plural::{counted, either};
+use fdwatch_events::event::{Event, EventKind};
+use fdwatch_fleet::{
+    network::Mounts,
+    rows::{EventKind as ToldFinding, HeartbeatRow, Origin, Table, add_line},
+    signature::Signature,
+};
+use fdwatch_host::proc;
+
+/// Bytes of rows that wait for the next frame.
+const MAX_WAITING: usize = 1 << 20;
+
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// By then there is something to tell: before the agent's first view all would be zero.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What is there still is told so often: each hour of the rollups has it.
+const STILL: u64 = 3600;
+
+/// Signatures of which it is remembered when an example was sent.
+const MAX_EXAMPLES: usize = 4096;
+
+/// What a trouble with the server, and with the spool, is of.
+const SERVER: &str = "fleet";
+const SPOOL: &str = "fleet.spool";
+
+/// How long what is left may take to be sent at the end.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Writes until told to stop, and then what is there still, as far as that is quick; the rest is in
+/// the spool for the next time.
+pub async fn run(
+    config: Fleet,
+    host: String,
+    mut receiver: mpsc::Receiver<Arc<Event>>,
+    counts: Arc<SinkStats>,
+    shared: Arc<AgentState>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let config = Arc::new(config);
+    let queue = Arc::new(Queue::open(
+        &config,
+        Arc::clone(&counts),
+        Arc::clone(&shared),
+    ));
+    let run = proc::wall_time();
+    let server = Server::new(Arc::clone(&config), Arc::clone(&shared));
+    let mut hours = Hours::new(&host, run / 1_000_000_000);
+    let (to, mut news) = mpsc::channel(1);
+    let following = open_for_write::follow(Arc::clone(&shared), host.clone(), hours, to);
+    let following = tokio::spawn(following);
+    let mut rows = Rows::new(Origin::new(host, &config.labels, run), shared);
+    let (end, ended) = watch::channel(false);
+    let sender = tokio::spawn(send(server, Arc::clone(&queue), ended));
+    let every = |period: Duration, first: Duration| {
+        let mut interval = interval_at(Instant::now() + first, period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    };
+    let period = config.interval.max(Duration::from_millis(100));
+    let mut frames = every(period, period);
+    let mut heartbeats = every(HEARTBEAT, FIRST_HEARTBEAT);
+    let mut still = every(Duration::from_secs(60), Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            event = receiver.recv() => match event {
+                Some(event) => rows.add(&event),
+                None => break,
+            },
+            _ = frames.tick() => {
+                rows.hand_over(&queue).await;
+                queue.sync().await;
+            }
+            _ = heartbeats.tick() => rows.heartbeat(&queue),
+            _ = still.tick() => {
+                if hours.is_another(proc::wall_time() / 1_000_000_000) {
+                    rows.add_still();
+                }
+            }
+            Some(news) = news.recv() => rows.add_files(&news),
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+        if rows.waiting() > MAX_WAITING {
+            rows.hand_over(&queue).await;
+        }
+    }
+    following.abort();
+    while let Ok(event) = receiver.try_recv() {
+        rows.add(&event);
+    }
+    rows.heartbeat(&queue);
+    rows.hand_over(&queue).await;
+    queue.sync().await;
+    let _ = end.send(true);
+    // What is not sent by then is sent after the next start.
+    let aborting = sender.abort_handle();
+    if tokio::time::timeout(LAST, sender).await.is_err() {
+        aborting.abort();
+    }
+    queue.end().await;
+}
+
+/// Nothing is written any more, and so nothing wrong with it.
+pub fn is_over(shared: &AgentState) {
+    for of in [SERVER, SPOOL] {
+        shared.set_trouble(of, None);
+    }
+}
+
+/// When what is there still is told again: not by all hosts at the same moment, but by each once in
+/// every hour.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hours {
+    told: u64,
+    minute: u64,
+}
+
+impl Hours {
+    /// Those of a host, from a time on: seconds since 1970.
+    fn new(host: &str, now: u64) -> Self {
+        Self {
+            told: now / STILL,
+            minute: u64::from(host.bytes().map(u32::from).sum::<u32>()) % 50,
+        }
+    }
+
+    /// Whether it is to be told again now. It is asked when it will be.
+    pub(super) fn is_another(&mut self, now: u64) -> bool {
+        let is_another = now / STILL > self.told && now / 60 % 60 >= self.minute;
+        if is_another {
+            self.told = now / STILL;
+        }
+        is_another
+    }
+}
+
+/// Makes rows of events.
+struct Rows {
+    origin: Origin,
+    shared: Arc<AgentState>,
+    mounts: Mounts,
+    mounts_read: u64,
+    /// By table: lines, and how many.
+    lines: [(Vec<u8>, u64); Table::ALL.len()],
+    /// In which hour an example of a signature was sent.
+    examples: HashMap<String, u64>,
+    kernel: String,
+    files_left_out: u64,
+}
+
+impl Rows {
+    fn new(origin: Origin, shared: Arc<AgentState>) -> Self {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            origin,
+            shared,
+            mounts: Mounts::default(),
+            mounts_read: 0,
+            lines: Default::default(),
+            examples: HashMap::new(),
+            kernel: kernel.trim().to_owned(),
+            files_left_out: 0,
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.lines.iter().map(|(lines, _)| lines.len()).sum()
+    }
+
+    fn push(&mut self, table: Table, row: &impl serde::Serialize) {
+        let (lines, count) = &mut self.lines[table as usize];
+        if add_line(lines, row).is_ok() {
+            *count += 1;
+        }
+    }
+
+    fn add(&mut self, event: &Event) {
+        self.add_at(event, event.wall_time / 1_000_000_000, false);
+    }
+
+    fn add_at(&mut self, event: &Event, time: u64, is_still: bool) {
+        let (EventKind::Finding(finding), Some(key)) = (&event.told, event.key) else {
+            return;
+        };
+        self.read_mounts(time);
+        let signature = Signature::of(finding, &self.origin.host);
+        let seconds = u32::try_from(time).unwrap_or(u32::MAX);
+        let told = ToldFinding {
+            finding,
+            key,
+            number: event.number,
+            time: seconds,
+            is_still,
+        };
+        let row = self.origin.finding(&told, &signature, &self.mounts);
+        self.push(Table::Findings, &row);
+        let hour = time / STILL;
+        if self.examples.get(&signature.id) != Some(&hour) {
+            if let Some(example) = self.origin.example(seconds, &signature, &event.json) {
+                self.push(Table::Examples, &example);
+            }
+            if self.examples.len() >= MAX_EXAMPLES {
+                self.examples.clear();
+            }
+            self.examples.insert(signature.id, hour);
+        }
+    }
+
+    /// Once a minute at the most.
+    fn read_mounts(&mut self, time: u64) {
+        if time.abs_diff(self.mounts_read) >= 60
+            && let Ok(text) = fs::read_to_string("/proc/self/mountinfo")
+        {
+            self.mounts = Mounts::of(&text);
+            self.mounts_read = time;
+        }
+    }
+
+    /// All that is there, as it was told last.
+    fn add_still(&mut self) {
+        let now = proc::wall_time() / 1_000_000_000;
+        for active in self.shared.active() {
+            self.add_at(&active.last, now, true);
+        }
+    }
+
+    /// Files of network file systems that are open for writing.
+    fn add_files(&mut self, news: &News) {
+        for row in &news.rows {
+            self.push(Table::SharedFiles, row);
+        }
+        if news.left_out > 0 && self.files_left_out == 0 {
+            tracing::warn!(
+                "too many files of network file systems are open for writing: {} {} left out of what \
+                 the fleet is told (fdwatch fleet shared), and {} told",
+                counted(news.left_out, "descriptor"),
+                either(&news.left_out, "is", "are"),
+                fdwatch_core::open_for_write::MAX
+            );
+        }
+        self.files_left_out = news.left_out;
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "there are not so many")]
+    fn heartbeat(&mut self, queue: &Queue) {
+        let view = self.shared.view();
+        let stats = &view.stats;
+        let drift = stats.statistics.drift;
+        let row = HeartbeatRow {
+            time: (proc::wall_time() / 1_000_000_000) as u32,
+            host: self.origin.host.clone(),
+            labels: self.origin.labels.clone(),
+            run: self.origin.run,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: self.kernel.clone(),
+            mode: stats.shedding.name().to_owned(),
+            events: stats.statistics.events(),
+            lost: stats.lost_in_all(),
+            drift: drift.missing + drift.phantom + drift.wrong_file + drift.close_on_exec,
+            not_followed: view.not_followed as u32,
+            cpu: view.used_percent,
+            memory: view.rss,
+            findings: self.shared.active().len() as u32,
+            spooled: queue.spooled(),
+            dropped: queue.dropped(),
+            files_left_out: self.files_left_out,
+        };
+        self.push(Table::Heartbeats, &row);
+    }
+
+    /// What waits becomes frames.
+    async fn hand_over(&mut self, queue: &Arc<Queue>) {
+        for table in Table::ALL {
+            let (lines, count) = std::mem::take(&mut self.lines[table as usize]);
+            if count > 0 {
+                queue.append(table, lines, count).await;
+            }
+        }
+    }
+}

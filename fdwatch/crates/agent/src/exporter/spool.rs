@@ -1,0 +1,511 @@
+//! Rows on disk until the server has them: a directory of segments, each of frames of lines.
+//!
+//! A frame is a line that says what follows (`#fdwatch-spool 1 TABLE BYTES CRC32 ROWS`) and rows as
+//! they are sent. Everything goes through here, so that the way after a failure is the way always
+//! taken. A row is safe from the end of the agent once [`Spool::append`] has returned, and from that
+//! of the machine some seconds later ([`Spool::sync`]). What was sent is not noted down but by
+//! deleting a segment that was sent whole: after a start the rest of one goes again, and is known
+//! again by the server. What is torn or wrong is passed over, and counted.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use fdwatch_fleet::rows::Table;
+
+const MARK: &str = "#fdwatch-spool 1 ";
+
+/// A segment is ended beyond this: bytes.
+const SEGMENT: u64 = 1 << 20;
+
+/// Bytes of a frame's first line.
+const MAX_HEADER_LEN: usize = 100;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Spool {
+    directory: PathBuf,
+    _lock: File,
+    most_bytes: u64,
+    /// The oldest first; the last one is written to, if `writing` is there.
+    segments: VecDeque<Segment>,
+    writing: Option<File>,
+    is_dirty: bool,
+    next_number: u64,
+    /// What there was no room for, or could not be read.
+    pub losses: Losses,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    bytes: u64,
+    /// Up to where it was sent.
+    sent: u64,
+}
+
+/// What the spool did not keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Rows of findings that were deleted to make room.
+    pub findings: u64,
+    /// Rows of the others.
+    pub others: u64,
+    /// Bytes that were torn or wrong.
+    pub damaged: u64,
+}
+
+/// Rows to be sent next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Where to.
+    pub table: Table,
+    /// Lines.
+    pub lines: Vec<u8>,
+    /// How many.
+    pub rows: u64,
+    segment: u64,
+    end: u64,
+}
+
+impl Spool {
+    /// The spool in this directory, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be used, or is used by another agent.
+    pub fn open(directory: &Path, most_bytes: u64) -> io::Result<Self> {
+        let mut make = fs::DirBuilder::new();
+        make.recursive(true).mode(0o700).create(directory)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(directory.join("lock"))?;
+        // SAFETY: the call takes a descriptor that is open.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another agent is using it",
+            ));
+        }
+        let mut segments = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".spool"));
+            if let Some(number) = number.and_then(|it| u64::from_str_radix(it, 16).ok()) {
+                segments.push(Segment {
+                    number,
+                    bytes: entry.metadata()?.len(),
+                    sent: 0,
+                });
+            }
+        }
+        segments.sort_by_key(|segment| segment.number);
+        let next_number = segments.last().map_or(0, |last| last.number + 1);
+        Ok(Self {
+            directory: directory.to_owned(),
+            _lock: lock,
+            most_bytes,
+            segments: segments.into(),
+            writing: None,
+            is_dirty: false,
+            next_number,
+            losses: Losses::default(),
+        })
+    }
+
+    /// What waits: bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let segments = self.segments.iter();
+        segments.map(|it| it.bytes - it.sent.min(it.bytes)).sum()
+    }
+
+    /// Bytes on disk.
+    fn size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Takes in rows. The oldest are deleted if there is no room otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written; nothing of them is there then.
+    pub fn append(&mut self, table: Table, lines: &[u8], rows: u64) -> io::Result<()> {
+        let header = format!(
+            "{MARK}{} {} {:08x} {rows}\n",
+            table.name(),
+            lines.len(),
+            crc32fast::hash(lines)
+        );
+        let length = (header.len() + lines.len()) as u64;
+        while self.size() + length > self.most_bytes && !self.segments.is_empty() {
+            self.drop_oldest()?;
+        }
+        let is_full = self
+            .segments
+            .back()
+            .is_some_and(|last| last.bytes >= self.segment_bytes());
+        if is_full {
+            self.end_segment()?;
+        }
+        if self.writing.is_none() {
+            self.begin_segment()?;
+        }
+        let (Some(file), Some(segment)) = (&mut self.writing, self.segments.back_mut()) else {
+            return Err(io::Error::other("there is no segment"));
+        };
+        let written = file
+            .write_all(header.as_bytes())
+            .and_then(|()| file.write_all(lines));
+        if let Err(error) = written {
+            // What is there of it is taken back; where not even that is possible, it is passed over
+            // when it is read.
+            if file.set_len(segment.bytes).is_err() || file.seek(SeekFrom::End(0)).is_err() {
+                segment.bytes = file.metadata().map_or(segment.bytes, |it| it.len());
+                self.writing = None;
+            }
+            return Err(error);
+        }
+        segment.bytes += length;
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        SEGMENT.min(self.most_bytes / 8).max(4096)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.directory.join(format!("{number:016x}.spool"))
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
+        let number = self.next_number;
+        let file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .mode(0o600)
+            .open(self.path(number))?;
+        self.next_number += 1;
+        self.segments.push_back(Segment {
+            number,
+            bytes: 0,
+            sent: 0,
+        });
+        self.writing = Some(file);
+        Ok(())
+    }
+
+    fn end_segment(&mut self) -> io::Result<()> {
+        self.sync()?;
+        self.writing = None;
+        Ok(())
+    }
+
+    /// Sees to it that what was taken in is there after the end of the machine, too.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be done.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_dirty)
+            && let Some(file) = &self.writing
+        {
+            file.sync_data()?;
+            File::open(&self.directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn drop_oldest(&mut self) -> io::Result<()> {
+        if self.segments.len() == 1 {
+            self.end_segment()?;
+        }
+        let Some(oldest) = self.segments.front() else {
+            return Ok(());
+        };
+        let (number, sent) = (oldest.number, oldest.sent);
+        let bytes = self.read(number, sent)?;
+        let mut frames = Frames::new(&bytes);
+        for frame in &mut frames {
+            match frame.table {
+                Table::Findings => self.losses.findings += frame.rows,
+                Table::Examples | Table::Heartbeats | Table::SharedFiles => {
+                    self.losses.others += frame.rows;
+                }
+            }
+        }
+        self.losses.damaged += frames.damaged;
+        self.remove_first()
+    }
+
+    fn remove_first(&mut self) -> io::Result<()> {
+        if let Some(segment) = self.segments.front() {
+            match fs::remove_file(self.path(segment.number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.segments.pop_front(),
+            };
+        }
+        if self.segments.is_empty() {
+            self.writing = None;
+        }
+        Ok(())
+    }
+
+    fn read(&self, number: u64, from: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut file = match File::open(self.path(number)) {
+            // Someone deleted it: there is nothing in it any more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(bytes),
+            opened => opened?,
+        };
+        file.seek(SeekFrom::Start(from))?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The oldest rows, of one table, if there are any: as many as come one after another, up to
+    /// about so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn next(&mut self, most_bytes: usize) -> io::Result<Option<Batch>> {
+        while let Some(segment) = self.segments.front() {
+            let (number, sent) = (segment.number, segment.sent);
+            let bytes = self.read(number, sent)?;
+            let mut frames = Frames::new(&bytes);
+            let mut batch: Option<Batch> = None;
+            for frame in &mut frames {
+                let end = sent + frame.end as u64;
+                match &mut batch {
+                    None => {
+                        batch = Some(Batch {
+                            table: frame.table,
+                            lines: frame.lines.to_vec(),
+                            rows: frame.rows,
+                            segment: number,
+                            end,
+                        });
+                    }
+                    Some(batch)
+                        if batch.table == frame.table
+                            && batch.lines.len() + frame.lines.len() <= most_bytes =>
+                    {
+                        batch.lines.extend_from_slice(frame.lines);
+                        batch.rows += frame.rows;
+                        batch.end = end;
+                    }
+                    Some(_) => break,
+                }
+            }
+            if batch.is_some() {
+                return Ok(batch);
+            }
+            self.losses.damaged += frames.damaged;
+            self.remove_first()?;
+        }
+        Ok(None)
+    }
+
+    /// A batch is with the server, or given up.
+    ///
+    /// # Errors
+    ///
+    /// If what was sent whole cannot be deleted.
+    pub fn done(&mut self, batch: &Batch) -> io::Result<()> {
+        // It may have been deleted meanwhile, to make room.
+        let Some(segment) = self.segments.front_mut() else {
+            return Ok(());
+        };
+        if segment.number == batch.segment {
+            segment.sent = batch.end;
+            if segment.sent >= segment.bytes {
+                return self.remove_first();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A frame.
+struct Frame<'a> {
+    table: Table,
+    lines: &'a [u8],
+    rows: u64,
+    end: usize,
+}
+
+/// The frames of a segment that are whole.
+struct Frames<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    damaged: u64,
+}
+
+impl<'a> Frames<'a> {
+    const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            damaged: 0,
+        }
+    }
+
+    fn frame(&self) -> Option<Frame<'a>> {
+        let rest = &self.bytes[self.at..];
+        let end = rest
+            .iter()
+            .take(MAX_HEADER_LEN)
+            .position(|it| *it == b'\n')?;
+        let header = str::from_utf8(&rest[..end]).ok()?.strip_prefix(MARK)?;
+        let mut words = header.split(' ');
+        let table = Table::named(words.next()?)?;
+        let length: usize = words.next()?.parse().ok()?;
+        let sum = u32::from_str_radix(words.next()?, 16).ok()?;
+        let rows = words.next()?.parse().ok()?;
+        let lines = rest.get(end + 1..(end + 1).checked_add(length)?)?;
+        (crc32fast::hash(lines) == sum).then_some(Frame {
+            table,
+            lines,
+            rows,
+            end: self.at + end + 1 + length,
+        })
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        while self.at < self.bytes.len() {
+            if let Some(frame) = self.frame() {
+                self.at = frame.end;
+                return Some(frame);
+            }
+            // No row begins like a header, so that the next one is one.
+            let rest = &self.bytes[self.at + 1..];
+            let next = rest
+                .windows(MARK.len())
+                .position(|it| it == MARK.as_bytes())
+                .map_or(rest.len(), |at| at);
+            self.damaged += next as u64 + 1;
+            self.at += next + 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(spool: &mut Spool) -> Vec<u8> {
+        let mut lines = Vec::new();
+        while let Some(batch) = spool.next(64).unwrap() {
+            lines.extend(&batch.lines);
+            spool.done(&batch).unwrap();
+        }
+        lines
+    }
+
+    #[test]
+    fn what_went_in_comes_out_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
+        let mut expected: Vec<u8> = Vec::new();
+        for number in 0..1000 {
+            let line = format!("{{\"n\":{number}}}\n");
+            spool.append(Table::Findings, line.as_bytes(), 1).unwrap();
+            expected.extend(line.as_bytes());
+            if number == 500 {
+                // A start in between changes nothing.
+                drop(spool);
+                spool = Spool::open(directory.path(), 1 << 20).unwrap();
+            }
+        }
+        assert_eq!(all(&mut spool), expected);
+        assert_eq!((spool.bytes(), spool.losses), (0, Losses::default()));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_not_taken_comes_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
+        spool.append(Table::Findings, b"1\n", 1).unwrap();
+        spool.append(Table::Heartbeats, b"2\n", 1).unwrap();
+        let first = spool.next(64).unwrap().unwrap();
+        assert_eq!(spool.next(64).unwrap().as_ref(), Some(&first));
+        spool.done(&first).unwrap();
+        assert_eq!(spool.next(64).unwrap().unwrap().table, Table::Heartbeats);
+    }
+
+    #[test]
+    fn the_oldest_gives_way_and_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(directory.path(), 40_000).unwrap();
+        let line = [b'x'; 999];
+        for _ in 0..100 {
+            spool
+                .append(Table::Findings, &[&line[..], b"\n"].concat(), 1)
+                .unwrap();
+        }
+        assert!(spool.size() <= 40_000);
+        let left = all(&mut spool).len() as u64 / 1000;
+        assert!(left > 20, "{left}");
+        assert_eq!(spool.losses.findings + left, 100);
+    }
+
+    #[test]
+    fn two_agents_do_not_share_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let _spool = Spool::open(directory.path(), 1 << 20).unwrap();
+        let error = Spool::open(directory.path(), 1 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "another agent is using it");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_torn_costs_itself_alone(cut in 1_usize..60, flip in proptest::option::of(0_usize..200)) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
+            for number in 0..5 {
+                spool.append(Table::Findings, format!("row {number}\n").as_bytes(), 1).unwrap();
+            }
+            drop(spool);
+            let path = directory.path().join("0000000000000000.spool");
+            let mut bytes = fs::read(&path).unwrap();
+            let frame = bytes.len() / 5;
+            bytes.truncate(bytes.len() - cut.min(frame - 1));
+            if let Some(at) = flip {
+                let at = at % bytes.len();
+                bytes[at] ^= 0x11;
+            }
+            fs::write(&path, &bytes).unwrap();
+            let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
+            spool.append(Table::Findings, b"after\n", 1).unwrap();
+            let lines = String::from_utf8(all(&mut spool)).unwrap();
+            let hit = flip.map(|at| at % bytes.len() / frame);
+            let expected: String = (0..4)
+                .filter(|number| hit != Some(*number))
+                .map(|number| format!("row {number}\n"))
+                .collect();
+            prop_assert_eq!(lines, expected + "after\n");
+            prop_assert!(spool.losses.damaged > 0);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What waits to be written: bounded by count and by bytes. Pure. Why it waits is not known here.
+
+use std::collections::VecDeque;
+
+use super::{
+    blocks::{Blocks, Place},
+    record::{Record, TEXTS},
+};
+use fdwatch_core::duplicates::Change;
+
+/// Records that may wait.
+const MAX_RECORDS: usize = 20_000;
+
+/// Ends that may wait beyond these, without what was told: so that nothing seems to be there for good.
+const MAX_ENDS: usize = 40_000;
+
+/// What records that wait may take: bytes.
+const MAX_BYTES: usize = 16 << 20;
+
+/// A record without its texts, and where these are.
+#[derive(Debug)]
+struct Waiting {
+    record: Record<'static>,
+    texts: Place<TEXTS>,
+    bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    records: VecDeque<Waiting>,
+    blocks: Blocks,
+    bytes: usize,
+}
+
+impl Backlog {
+    /// Takes a record in, or what matters of it, if there is room.
+    pub(super) fn push(&mut self, record: Record<'_>) -> bool {
+        let has_room = self.records.len() < MAX_RECORDS && self.bytes + record.bytes() <= MAX_BYTES;
+        let record = if has_room {
+            record
+        } else if record.change == Change::Gone && self.records.len() < MAX_RECORDS + MAX_ENDS {
+            record.without_json()
+        } else {
+            return false;
+        };
+        let bytes = record.bytes();
+        self.bytes += bytes;
+        self.records.push_back(Waiting {
+            record: record.with([None; TEXTS]),
+            texts: self.blocks.push(record.texts()),
+            bytes,
+        });
+        true
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// As many of the first as take no more than `bytes`, but at least one.
+    pub(super) fn first(&self, bytes: usize) -> impl Iterator<Item = Record<'_>> {
+        let mut taken = 0;
+        let first = self.records.iter().take_while(move |waiting| {
+            let is_first = taken == 0;
+            taken += waiting.bytes;
+            is_first || taken <= bytes
+        });
+        first.map(|waiting| waiting.record.with(self.blocks.get(&waiting.texts)))
+    }
+
+    /// The first `count` were written.
+    pub(super) fn written(&mut self, count: usize) {
+        for waiting in self.records.drain(..count.min(self.records.len())) {
+            self.bytes -= waiting.bytes;
+        }
+        let first = self.records.front();
+        self.blocks.keep_from(first.map(|waiting| &waiting.texts));
+        if self.records.is_empty() {
+            // Thousands may have waited, and one takes some hundred bytes.
+            self.records = VecDeque::new();
+        }
+    }
+}

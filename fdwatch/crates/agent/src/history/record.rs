@@ -1,0 +1,167 @@
+//! What is kept of an event. Pure.
+
+use fdwatch_core::{diagnose::Severity, duplicates::Change};
+use fdwatch_events::event::{Event, EventKind, Key, Measure};
+
+/// Bytes of a name or path that are kept: twice what the kernel shows of one.
+const MAX_NAME: usize = 8192;
+
+/// Bytes of JSON that are kept of one event. A finding of 100,000 descriptors has more.
+pub(super) const MAX_JSON: usize = 256 << 10;
+
+/// What a record takes besides what it points to, roughly.
+const OVERHEAD: usize = 512;
+
+/// How many texts a record has.
+pub(super) const TEXTS: usize = 5;
+
+/// That.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'a> {
+    pub(super) key: Key,
+    /// `finding`, `growth` or `threshold`.
+    pub(super) kind: &'static str,
+    pub(super) change: Change,
+    /// Of the event.
+    pub(super) number: u64,
+    /// Nanoseconds since 1970.
+    pub(super) wall_time: u64,
+    /// How long it was there, if it is gone and that is known: nanoseconds.
+    pub(super) lifetime: Option<u64>,
+    /// The cause of a finding, the measure of a threshold.
+    pub(super) cause: Option<&'static str>,
+    pub(super) severity: Option<Severity>,
+    pub(super) pid: u32,
+    pub(super) start_time: u64,
+    pub(super) comm: &'a [u8],
+    pub(super) exe: Option<&'a [u8]>,
+    pub(super) unit: Option<&'a str>,
+    pub(super) path: Option<&'a [u8]>,
+    pub(super) dev: Option<u32>,
+    pub(super) ino: Option<u64>,
+    /// Descriptors, if they are counted.
+    pub(super) fds: Option<u64>,
+    /// How often it came since it was last told.
+    pub(super) times: u32,
+    /// As it was told; none if that is more than is kept.
+    pub(super) json: Option<&'a str>,
+    /// How much it is: bytes.
+    pub(super) json_bytes: usize,
+}
+
+impl<'a> Record<'a> {
+    /// What is kept of `event`; nothing, if it does not come and go.
+    pub(super) fn of(event: &'a Event) -> Option<Self> {
+        let key = event.key?;
+        let change = event.told.change()?;
+        let process = event.told.process()?;
+        let mut record = Self {
+            key,
+            kind: event.told.kind(),
+            change,
+            number: event.number,
+            wall_time: event.wall_time,
+            lifetime: None,
+            cause: None,
+            severity: event.told.severity(),
+            pid: process.pid,
+            start_time: process.start_time,
+            comm: clipped(&process.comm),
+            exe: process.exe.as_deref().map(clipped),
+            unit: process.workload.unit.as_deref(),
+            path: None,
+            dev: None,
+            ino: None,
+            fds: None,
+            times: 1,
+            json: (event.json.len() <= MAX_JSON).then_some(event.json.as_str()),
+            json_bytes: event.json.len(),
+        };
+        match &event.told {
+            EventKind::Finding(finding) => {
+                record.lifetime = finding.lifetime;
+                record.cause = Some(finding.cause.name());
+                record.path = finding.file.path.as_deref().map(clipped);
+                record.dev = Some(finding.file.dev);
+                record.ino = Some(finding.file.ino);
+                record.fds = u64::try_from(finding.fds.len()).ok();
+                record.times = finding.times.max(1);
+            }
+            EventKind::Growth(report) => record.fds = u64::try_from(report.open).ok(),
+            EventKind::Threshold(report) => {
+                record.cause = Some(report.of.name());
+                record.fds = (report.of == Measure::Descriptors).then(|| whole(report.value));
+            }
+            EventKind::Loss(_) | EventKind::Budget(_) => return None,
+        }
+        Some(record)
+    }
+
+    /// The memory it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = self.texts();
+        OVERHEAD + texts.iter().flatten().map(|text| text.len()).sum::<usize>()
+    }
+
+    /// What of it is text.
+    pub(super) fn texts(&self) -> [Option<&'a [u8]>; TEXTS] {
+        [
+            Some(self.comm),
+            self.exe,
+            self.unit.map(str::as_bytes),
+            self.path,
+            self.json.map(str::as_bytes),
+        ]
+    }
+
+    /// The same with these texts, as [`Self::texts`] has them.
+    pub(super) fn with<'b>(&self, texts: [Option<&'b [u8]>; TEXTS]) -> Record<'b> {
+        let [comm, exe, unit, path, json] = texts;
+        let text = |bytes: Option<&'b [u8]>| str::from_utf8(bytes?).ok();
+        Record {
+            comm: comm.unwrap_or_default(),
+            exe,
+            unit: text(unit),
+            path,
+            json: text(json),
+            key: self.key,
+            kind: self.kind,
+            change: self.change,
+            number: self.number,
+            wall_time: self.wall_time,
+            lifetime: self.lifetime,
+            cause: self.cause,
+            severity: self.severity,
+            pid: self.pid,
+            start_time: self.start_time,
+            dev: self.dev,
+            ino: self.ino,
+            fds: self.fds,
+            times: self.times,
+            json_bytes: self.json_bytes,
+        }
+    }
+
+    /// What must be known of its end, and no more.
+    pub(super) fn without_json(self) -> Self {
+        Self {
+            exe: None,
+            unit: None,
+            json: None,
+            ..self
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is a count, and `as` keeps within bounds"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+fn clipped(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(MAX_NAME)]
+}

@@ -1,0 +1,565 @@
+//! What is done to the database: by one thread, in short transactions.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params,
+};
+
+use super::{
+    HourlyCounts, MAX_PROCESSES, Settings,
+    record::Record,
+    schema::{self, MIGRATIONS},
+    trouble::{self, Kind, Trouble},
+};
+use fdwatch_core::duplicates::Change;
+use fdwatch_events::ProcessRow;
+
+/// How long to wait for others that write: there should be none.
+const BUSY: Duration = Duration::from_millis(200);
+
+/// Rows that are deleted at once.
+const BATCH: i64 = 200;
+
+/// Pages that are given back at once.
+const VACUUM: i64 = 256;
+
+/// How long the bounds are seen to at a time.
+const TRIM: Duration = Duration::from_millis(300);
+
+/// What a bound is at least: an empty database takes a tenth of it.
+const MIN_BYTES: u64 = 512 << 10;
+
+/// Nanoseconds of an hour.
+const HOUR: u64 = 3_600_000_000_000;
+
+/// Seen from the code that writes, a database that is open.
+#[derive(Debug)]
+pub(super) struct Store {
+    connection: Connection,
+    file: PathBuf,
+    /// Device and inode of the file that is open.
+    identity: (u64, u64),
+    run: i64,
+    most_bytes: u64,
+    most_age: Duration,
+}
+
+impl Store {
+    /// Opens it; makes it, and its directory, where there is none. What an agent of an earlier boot left
+    /// open has ended.
+    pub(super) fn open(settings: &Settings) -> Result<Self, Trouble> {
+        let file = &settings.config.file;
+        let identity = prepare(file)?;
+        let mut connection = Connection::open_with_flags(
+            file,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(BUSY)?;
+        let most_bytes = settings.config.most_bytes.max(MIN_BYTES);
+        let checkpoint = (most_bytes / 16 / 4096).clamp(16, 256).cast_signed();
+        // The file is a stranger's until it is known to be sound. Memory is not mapped: a file that
+        // becomes shorter would end the agent.
+        connection.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;")?;
+        connection.execute_batch("PRAGMA mmap_size=0; PRAGMA cache_size=-2048;")?;
+        schema::version(&connection, &MIGRATIONS)?;
+        // Before there is anything in it, or it has no effect.
+        connection.execute_batch("PRAGMA auto_vacuum=INCREMENTAL;")?;
+        let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            let message = format!("its file system has no write-ahead log (but {mode})");
+            return Err(Trouble::new(Kind::Other, message));
+        }
+        // What was committed outlives a kill of the agent in any mode, for the kernel has it. With FULL
+        // the log is flushed at each commit, so that it outlives the loss of power, too, where NORMAL
+        // would lose what came since the last checkpoint. There are four commits in a second at most, and
+        // none while there is nothing to write: this thread alone waits for them.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", checkpoint)?;
+        connection.query_row("PRAGMA journal_size_limit=1048576", [], |_| Ok(()))?;
+        connection.pragma_update(None, "foreign_keys", "OFF")?;
+        schema::migrate(&mut connection, &MIGRATIONS)?;
+        check_tables(&connection)?;
+        let run = begin_run(&mut connection, settings)?;
+        Ok(Self {
+            connection,
+            file: file.clone(),
+            identity,
+            run,
+            most_bytes,
+            most_age: settings.config.most_age,
+        })
+    }
+
+    /// Holds that what is open is what others find there.
+    pub(super) fn check_is_there(&self) -> Result<(), Trouble> {
+        let is_there = fs::metadata(&self.file)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+            && trouble::beside(&self.file, "-wal").exists();
+        if is_there {
+            return Ok(());
+        }
+        let message = "it was removed, or another file is in its place";
+        Err(Trouble::new(Kind::Removed, message))
+    }
+
+    /// Holds that who opens it now can use it: this connection has much of it in memory, and would not
+    /// notice for long that the file is damaged. Only its beginning is looked at, for that costs little.
+    pub(super) fn check_is_sound(&self) -> Result<(), Trouble> {
+        let other = Connection::open_with_flags(
+            &self.file,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        other.busy_timeout(BUSY)?;
+        other.query_row("SELECT count(*) FROM run", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Takes in records, in order, and tells how many: all, or none if it fails.
+    pub(super) fn write<'a>(
+        &mut self,
+        records: impl Iterator<Item = Record<'a>>,
+    ) -> Result<usize, Trouble> {
+        let run = self.run;
+        let transaction = self.begin()?;
+        let mut count = 0;
+        for record in records {
+            apply(&transaction, run, &record)?;
+            count += 1;
+        }
+        transaction.commit()?;
+        Ok(count)
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
+        self.connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+    }
+
+    /// Takes in how many descriptors there were.
+    pub(super) fn hourly(&mut self, counts: &HourlyCounts) -> Result<(), Trouble> {
+        let hour = (counts.wall_time - counts.wall_time % HOUR).cast_signed();
+        let (rows, rest) = hourly_rows(counts);
+        let transaction = self.begin()?;
+        {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO hourly VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT (hour, pid, start_time) DO UPDATE SET comm = excluded.comm,
+                     unit = excluded.unit, processes = excluded.processes,
+                     fewest = min(fewest, excluded.fewest), most = max(most, excluded.most),
+                     last = excluded.last",
+            )?;
+            for row in rows {
+                let last = number(row.descriptors);
+                let curve = row.curve.iter().map(|&count| i64::from(count));
+                let fewest = curve.clone().min().unwrap_or(last).min(last);
+                let most = curve.max().unwrap_or(last).max(last);
+                statement.execute(params![
+                    hour,
+                    row.pid,
+                    row.start_time.cast_signed(),
+                    row.comm,
+                    row.unit,
+                    1,
+                    fewest,
+                    most,
+                    last
+                ])?;
+            }
+            let (processes, last) = (number(rest.0), number(rest.1));
+            if processes > 0 {
+                let nobody: Option<&str> = None;
+                statement.execute(params![
+                    hour, 0, 0, b"", nobody, processes, last, last, last
+                ])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// What earlier agents left open was not found again: it has ended by `now`.
+    pub(super) fn end_unfound(&mut self, now: u64) -> Result<(), Trouble> {
+        self.connection.execute(
+            "UPDATE occurrence SET ended = max(?1, last_change), end_seen = 0
+             WHERE ended IS NULL AND run != ?2",
+            params![now.cast_signed(), self.run],
+        )?;
+        Ok(())
+    }
+
+    /// Deletes what is too old.
+    pub(super) fn forget(&mut self, now: u64) -> Result<(), Trouble> {
+        let age = u64::try_from(self.most_age.as_nanos()).unwrap_or(u64::MAX);
+        let before = now.saturating_sub(age).cast_signed();
+        let began = Instant::now();
+        while began.elapsed() < TRIM {
+            let deleted = self.delete_ended("ended < ?1", before)?
+                + self.connection.execute(
+                    "DELETE FROM hourly WHERE (hour, pid, start_time) IN (
+                         SELECT hour, pid, start_time FROM hourly WHERE hour < ?1 LIMIT ?2)",
+                    params![before, BATCH],
+                )?;
+            if deleted == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_ended(&self, which: &str, parameter: i64) -> rusqlite::Result<usize> {
+        let sql = format!(
+            "DELETE FROM occurrence WHERE id IN (
+                 SELECT id FROM occurrence WHERE {which} ORDER BY ended LIMIT ?2)"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        statement.execute(params![parameter, BATCH])
+    }
+
+    /// Deletes the oldest, and gives back what they took, for a while, if it is too large. Whether it is
+    /// within its bound then; and how many had to go that are there still. It fails where that is not for
+    /// what is in it, but for its log.
+    pub(super) fn keep_size(&mut self) -> Result<(bool, usize), Trouble> {
+        let (high, low) = (
+            self.most_bytes - self.most_bytes / 8,
+            self.most_bytes - self.most_bytes / 4,
+        );
+        let mut there = 0;
+        if self.size()? > high {
+            let began = Instant::now();
+            loop {
+                // The log is as large as it became; what is in it goes to the file.
+                self.checkpoint()?;
+                if self.used()? <= low {
+                    break;
+                }
+                there += self.delete_oldest()?;
+                self.vacuum()?;
+                if began.elapsed() > TRIM {
+                    break;
+                }
+            }
+            self.vacuum()?;
+            self.checkpoint()?;
+        }
+        let is_within = self.size()? <= self.most_bytes;
+        if !is_within && self.used()? <= low {
+            let message = "someone reads it for so long that its log cannot be made smaller";
+            return Err(Trouble::new(Kind::Locked, message));
+        }
+        Ok((is_within, there))
+    }
+
+    /// Deletes some of the oldest. How many of these are there still.
+    fn delete_oldest(&self) -> Result<usize, Trouble> {
+        // Whatever has ended, the oldest first, be it a finding or an hour.
+        let oldest = |sql| {
+            self.connection
+                .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
+        };
+        let ended = oldest("SELECT min(ended) FROM occurrence")?;
+        let hour = oldest("SELECT min(hour) FROM hourly")?;
+        match (ended, hour) {
+            (Some(ended), Some(hour)) if hour < ended => self.delete_hour(hour)?,
+            (None, Some(hour)) => self.delete_hour(hour)?,
+            (Some(_), _) => {
+                self.delete_ended("ended IS NOT NULL AND ?1 = ?1", 0)?;
+            }
+            (None, None) => {
+                let deleted = self.connection.execute(
+                    "DELETE FROM occurrence WHERE id IN (
+                         SELECT id FROM occurrence ORDER BY since LIMIT ?1)",
+                    [BATCH],
+                )?;
+                return Ok(deleted);
+            }
+        }
+        Ok(0)
+    }
+
+    fn delete_hour(&self, hour: i64) -> rusqlite::Result<()> {
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM hourly WHERE hour = ?1")?;
+        statement.execute([hour]).map(|_| ())
+    }
+
+    /// Gives pages that are free back to the file system.
+    fn vacuum(&self) -> rusqlite::Result<()> {
+        while self.pragma("freelist_count")? > 0 {
+            let mut statement = self
+                .connection
+                .prepare(&format!("PRAGMA incremental_vacuum({VACUUM})"))?;
+            // A page for each row.
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Brings what is in the log to the file, and makes the log empty, if no one reads.
+    pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
+    fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
+        let value: i64 = self
+            .connection
+            .pragma_query_value(None, name, |row| row.get(0))?;
+        Ok(value.cast_unsigned())
+    }
+
+    /// The file and its log: bytes.
+    fn size(&self) -> Result<u64, Trouble> {
+        let log = fs::metadata(trouble::beside(&self.file, "-wal")).map_or(0, |it| it.len());
+        Ok(self.pragma("page_count")? * self.pragma("page_size")? + log)
+    }
+
+    /// What is in use of the file: bytes.
+    fn used(&self) -> rusqlite::Result<u64> {
+        let pages = self.pragma("page_count")?;
+        Ok(pages.saturating_sub(self.pragma("freelist_count")?) * self.pragma("page_size")?)
+    }
+
+    /// Closes it: the log is brought to the file.
+    pub(super) fn close(self) {
+        if let Err((_, error)) = self.connection.close() {
+            tracing::debug!("the history is not closed cleanly: {error}");
+        }
+    }
+}
+
+/// Makes directory and file where there are none, and sees to it that they are of their owner alone.
+/// The file's device and inode. It must not be open: the end of any of a process's descriptors on a file
+/// ends all of its locks on it.
+fn prepare(file: &Path) -> Result<(u64, u64), Trouble> {
+    if let Some(directory) = file.parent().filter(|it| !it.as_os_str().is_empty()) {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory);
+        made.map_err(|error| Trouble::of_io("make the directory", directory, &error))?;
+    }
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(file);
+    let opened = opened.map_err(|error| Trouble::of_io("open", file, &error))?;
+    let look = |error: io::Error| Trouble::of_io("look at", file, &error);
+    let metadata = opened.metadata().map_err(look)?;
+    if !metadata.is_file() {
+        let message = "it is no regular file: name another";
+        return Err(Trouble::new(Kind::NotOurs, message));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let owner_only = Permissions::from_mode(0o600);
+        opened.set_permissions(owner_only).map_err(look)?;
+    }
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// One that has the mark and the version, but not the tables, is damaged.
+fn check_tables(connection: &Connection) -> Result<(), Trouble> {
+    for sql in [
+        "SELECT id, boot, agent FROM run",
+        "SELECT key, since_seen, end_seen, last_number, json_bytes FROM occurrence",
+        "SELECT hour, start_time, processes, fewest, most, last FROM hourly",
+    ] {
+        connection.prepare(sql).map_err(|error| {
+            let trouble = Trouble::from(error);
+            match trouble.kind {
+                Kind::Other => Trouble::new(Kind::Corrupt, trouble.message),
+                _ => trouble,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// The number of this run; what was open when an earlier boot ended has ended with it.
+fn begin_run(connection: &mut Connection, settings: &Settings) -> rusqlite::Result<i64> {
+    let run = &settings.run;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let known: Option<i64> = transaction
+        .query_row(
+            "SELECT id FROM run WHERE boot = ?1 AND agent = ?2",
+            params![run.boot, run.agent],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    transaction.execute(
+        "INSERT INTO run (boot, agent) VALUES (?1, ?2)",
+        params![run.boot, run.agent],
+    )?;
+    let id = transaction.last_insert_rowid();
+    transaction.execute(
+        "UPDATE occurrence SET ended = max(?1, last_change), end_seen = 0
+         WHERE ended IS NULL AND run IN (SELECT id FROM run WHERE boot != ?2)",
+        params![run.booted.cast_signed(), run.boot],
+    )?;
+    // Of what is not open any more no one asks by whom it was told.
+    transaction.execute(
+        "DELETE FROM run WHERE id != ?1 AND id NOT IN
+             (SELECT run FROM occurrence WHERE ended IS NULL)",
+        [id],
+    )?;
+    transaction.commit()?;
+    Ok(id)
+}
+
+/// What the database has of the same.
+struct Known {
+    id: i64,
+    is_there: bool,
+    run: i64,
+    last_number: i64,
+}
+
+/// Takes in one record. What was taken in already, as when a commit was done that seemed to have failed,
+/// is passed over.
+fn apply(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqlite::Result<()> {
+    let known = transaction
+        .prepare_cached(
+            "SELECT id, ended IS NULL, run, last_number FROM occurrence WHERE key = ?1
+             ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row([record.key.0.to_be_bytes()], |row| {
+            Ok(Known {
+                id: row.get(0)?,
+                is_there: row.get(1)?,
+                run: row.get(2)?,
+                last_number: row.get(3)?,
+            })
+        })
+        .optional()?;
+    let number = record.number.cast_signed();
+    match known {
+        Some(known) if known.run == run && known.last_number >= number => Ok(()),
+        // Its end was not told, or was lost on the way.
+        Some(known) if known.is_there && record.change == Change::Found && known.run == run => {
+            transaction
+                .prepare_cached(
+                    "UPDATE occurrence SET ended = max(?1, last_change), end_seen = 0 WHERE id = ?2",
+                )?
+                .execute(params![record.wall_time.cast_signed(), known.id])?;
+            insert(transaction, run, record)
+        }
+        Some(known) if known.is_there => update(transaction, run, record, known.id),
+        _ => insert(transaction, run, record),
+    }
+}
+
+fn update(
+    transaction: &Transaction<'_>,
+    run: i64,
+    record: &Record<'_>,
+    id: i64,
+) -> rusqlite::Result<()> {
+    let is_gone = record.change == Change::Gone;
+    let mut statement = transaction.prepare_cached(
+        "UPDATE occurrence SET run = ?2, last_number = ?3, last_change = ?4,
+             ended = CASE WHEN ?5 THEN max(?4, since) END, end_seen = ?5,
+             severity = nullif(max(coalesce(severity, -1), coalesce(?6, -1)), -1),
+             comm = ?7, exe = coalesce(?8, exe), unit = coalesce(?9, unit),
+             path = coalesce(?10, path), cause = coalesce(?11, cause),
+             fds = CASE WHEN ?5 THEN fds ELSE ?12 END,
+             most_fds = nullif(max(coalesce(most_fds, -1), coalesce(?12, -1)), -1),
+             times = times + ?13 - 1,
+             json = CASE WHEN ?15 > 0 THEN ?14 ELSE json END,
+             json_bytes = CASE WHEN ?15 > 0 THEN ?15 ELSE json_bytes END
+         WHERE id = ?1",
+    )?;
+    // What was kept without its JSON for want of room leaves that which is there.
+    let json_bytes = match (record.json, record.json_bytes) {
+        (None, bytes) if bytes <= super::record::MAX_JSON => 0,
+        (_, bytes) => bytes,
+    };
+    statement.execute(params![
+        id,
+        run,
+        record.number.cast_signed(),
+        record.wall_time.cast_signed(),
+        is_gone,
+        record.severity.map(|it| it as i64),
+        record.comm,
+        record.exe,
+        record.unit,
+        record.path,
+        record.cause,
+        record.fds.map(u64::cast_signed),
+        record.times,
+        record.json,
+        number(json_bytes),
+    ])?;
+    Ok(())
+}
+
+fn insert(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqlite::Result<()> {
+    let is_gone = record.change == Change::Gone;
+    // Where it was not told as found, it was there before: of one that is gone it may be known since when.
+    let since = record.wall_time - record.lifetime.unwrap_or(0).min(record.wall_time);
+    let since_seen = record.change == Change::Found || record.lifetime.is_some();
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO occurrence (key, kind, since, since_seen, last_change, ended, end_seen, run,
+             last_number, cause, severity, pid, start_time, comm, exe, unit, path, dev, ino, fds,
+             most_fds, times, json, json_bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+             ?20, ?20, ?21, ?22, ?23)",
+    )?;
+    statement.execute(params![
+        record.key.0.to_be_bytes(),
+        record.kind,
+        since.cast_signed(),
+        since_seen,
+        record.wall_time.cast_signed(),
+        is_gone.then_some(record.wall_time.cast_signed()),
+        is_gone,
+        run,
+        record.number.cast_signed(),
+        record.cause,
+        record.severity.map(|it| it as i64),
+        record.pid,
+        record.start_time.cast_signed(),
+        record.comm,
+        record.exe,
+        record.unit,
+        record.path,
+        record.dev,
+        record.ino.map(u64::cast_signed),
+        record.fds.map(u64::cast_signed),
+        record.times,
+        record.json,
+        number(record.json_bytes),
+    ])?;
+    Ok(())
+}
+
+/// Those with the most, and of the others how many they are and have.
+fn hourly_rows(counts: &HourlyCounts) -> (Vec<&ProcessRow>, (usize, usize)) {
+    let mut rows: Vec<_> = counts.rows.iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.descriptors));
+    let others = rows.split_off(rows.len().min(MAX_PROCESSES));
+    let processes = others.len() + counts.more_processes;
+    let descriptors: usize = others.iter().map(|row| row.descriptors).sum();
+    (rows, (processes, descriptors + counts.more_descriptors))
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,447 @@
+//! What rules make of findings, and which processes are beyond a threshold.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::config::read;
+use fdwatch_core::{
+    diagnose::{Cause, FileInfo},
+    duplicates::Change,
+    model::FileType,
+};
+use fdwatch_events::event::ThresholdReport;
+
+fn config(text: &str) -> Config {
+    match read(text.as_bytes()) {
+        Ok(config) => config,
+        Err(mistakes) => panic!("{mistakes:?}"),
+    }
+}
+
+fn process(pid: u32, comm: &str) -> ProcessInfo {
+    let mut process = ProcessInfo {
+        pid,
+        start_time: 7,
+        comm: comm.into(),
+        exe: Some(format!("/usr/bin/{comm}").into()),
+        ..ProcessInfo::default()
+    };
+    process.workload.unit = Some(format!("{comm}.service"));
+    process
+}
+
+fn finding(id: u64, of: ProcessInfo, path: &str, fds: u32) -> Finding {
+    let descriptors = (0..fds).map(|fd| {
+        let slot = fdwatch_core::model::FdEntry::default();
+        let table = fdwatch_core::model::Lineage::default();
+        let way = fdwatch_core::diagnose::FdHistory {
+            provenance: fdwatch_core::model::Provenance::Made,
+            lineage: &table,
+            process: &of,
+        };
+        fdwatch_core::diagnose::Descriptor::new(fd, &slot, way)
+    });
+    let fds = descriptors.collect();
+    let file = FileInfo::new(Some(path.into()), 1, 2, FileType::Regular);
+    let (cause, severity) = (Cause::Reopened, Severity::Warning);
+    Finding {
+        fds,
+        ..Finding::new(id, Change::Found, of, file, cause, severity)
+    }
+}
+
+fn judged(text: &str, finding: &Finding) -> (Verdict, Severity) {
+    let mut finding = finding.clone();
+    let verdict = Rules::new(&config(text)).judge(&mut finding);
+    (verdict, finding.severity)
+}
+
+#[test]
+fn all_terms_of_a_rule_must_be_so_and_one_pattern_of_each() {
+    let found = finding(1, process(5, "server"), "/var/log/a/x.log", 2);
+    for (terms, ignored) in [
+        ("path = '/var/*'", true),
+        ("path = ['/tmp/*', '/var/log/*.log']", true),
+        ("path = '/var/log'", false),
+        ("comm = 'server'", true),
+        ("comm = 'server'\npath = '/tmp/*'", false),
+        ("exe = '/usr/bin/*'\nunit = 'server.*'", true),
+        ("unit = '*.scope'", false),
+        ("cause = 'reopened'", true),
+        ("cause = ['inherited', 'reopened']", true),
+        ("cause = 'inherited'", false),
+    ] {
+        let expected = if ignored {
+            Verdict::Ignored
+        } else {
+            Verdict::EventKind
+        };
+        let text = format!("[[ignore]]\n{terms}\n");
+        assert_eq!(judged(&text, &found).0, expected, "{terms}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_matched_by_no_pattern() {
+    let mut found = finding(1, process(5, "server"), "/x", 2);
+    found.file.path = None;
+    found.process.exe = None;
+    assert_eq!(
+        judged("[[ignore]]\npath = '*'", &found).0,
+        Verdict::EventKind
+    );
+    assert_eq!(
+        judged("[[ignore]]\nexe = '*'", &found).0,
+        Verdict::EventKind
+    );
+    found.file.process_path = Some(b"/in/container".to_vec());
+    let text = "[[ignore]]\npath = '/in/*'";
+    assert_eq!(judged(text, &found).0, Verdict::Ignored);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_matched_all_the_same() {
+    let mut found = finding(1, process(5, "server"), "/x", 2);
+    found.file.path = Some(b"/tmp/\xff\n".to_vec());
+    let text = "[[ignore]]\npath = '/tmp/*'";
+    assert_eq!(judged(text, &found).0, Verdict::Ignored);
+}
+
+#[test]
+fn the_first_rule_says_how_much_it_matters() {
+    let found = finding(1, process(5, "server"), "/var/log/x.log", 2);
+    let text = "
+        [[severity]]
+        comm = 'client'
+        severity = 'info'
+        [[severity]]
+        path = '/var/log/*'
+        severity = 'critical'
+        [[severity]]
+        comm = 'server'
+        severity = 'info'
+    ";
+    assert_eq!(
+        judged(text, &found),
+        (Verdict::EventKind, Severity::Critical)
+    );
+    let text = "[[severity]]\ncomm = 'server'\nseverity = 'info'";
+    assert_eq!(
+        judged(text, &found),
+        (Verdict::BelowSeverity, Severity::Info)
+    );
+}
+
+#[test]
+fn what_a_rule_may_raise_must_be_judged() {
+    let least = |text: &str| Rules::new(&config(text)).least_judged();
+    assert_eq!(least(""), Severity::Warning);
+    let raise = "[[severity]]\ncomm = 'x'\nseverity = 'critical'";
+    assert_eq!(least(raise), Severity::Info);
+    let lower = "[[severity]]\ncomm = 'x'\nseverity = 'info'";
+    assert_eq!(least(lower), Severity::Warning);
+}
+
+/// Answers, and counts what it was asked.
+#[derive(Default)]
+struct Host {
+    names: BTreeMap<u32, &'static str>,
+    limit: Option<u64>,
+    growth: Option<u64>,
+    pinned: u64,
+    asked: BTreeMap<&'static str, u32>,
+}
+
+impl Host {
+    fn count(&mut self, what: &'static str) {
+        *self.asked.entry(what).or_default() += 1;
+    }
+
+    fn asked(&self, what: &str) -> u32 {
+        self.asked.get(what).copied().unwrap_or(0)
+    }
+}
+
+impl Ask for Host {
+    fn limit(&mut self, _: u32) -> Option<u64> {
+        self.count("limit");
+        self.limit
+    }
+
+    fn growth_per_hour(&mut self, _: u32) -> Option<u64> {
+        self.count("growth");
+        self.growth
+    }
+
+    fn pinned_bytes(&mut self, _: u32) -> u64 {
+        self.count("pinned");
+        self.pinned
+    }
+
+    fn process(&mut self, pid: u32) -> ProcessInfo {
+        self.count("process");
+        process(pid, self.names.get(&pid).copied().unwrap_or("server"))
+    }
+}
+
+const fn numbers(pid: u32, descriptors: usize) -> Numbers {
+    Numbers {
+        pid,
+        start_time: 7,
+        descriptors,
+        holds_deleted: false,
+    }
+}
+
+fn shown(reports: &[ThresholdReport]) -> Vec<(Change, u32, f64, f64)> {
+    let reports = reports.iter();
+    reports
+        .map(|it| (it.change, it.process.pid, it.value, it.threshold))
+        .collect()
+}
+
+const MANY: &str = "[[threshold]]\nof = 'descriptors'\nabove = 1000\n";
+
+#[test]
+fn one_that_is_beyond_is_told_once_and_is_over_only_well_below() {
+    let mut host = Host::default();
+    let mut thresholds = Thresholds::new(&config(MANY));
+    for (descriptors, expected) in [
+        (1000, None),
+        (1001, Some(Change::Found)),
+        (5000, None),
+        (1000, None),
+        (900, None),
+        (899, Some(Change::Gone)),
+        (1000, None),
+        (1001, Some(Change::Found)),
+    ] {
+        let reports = thresholds.look([numbers(5, descriptors)], &mut host);
+        let expected: Vec<_> = expected
+            .map(|change| (change, 5, descriptors as f64, 1000.0))
+            .into_iter()
+            .collect();
+        assert_eq!(shown(&reports), expected, "{descriptors}");
+    }
+    assert_eq!(host.asked("process"), 2);
+}
+
+#[test]
+fn it_is_over_with_a_process_that_has_ended_or_whose_number_is_anothers() {
+    let mut host = Host::default();
+    let mut thresholds = Thresholds::new(&config(MANY));
+    thresholds.look([numbers(5, 2000), numbers(6, 2000)], &mut host);
+    let other = Numbers {
+        start_time: 8,
+        ..numbers(6, 3000)
+    };
+    let mut told = shown(&thresholds.look([other], &mut host));
+    told.sort_by_key(|told| (told.1, told.2 as u64));
+    assert_eq!(
+        told,
+        [
+            (Change::Gone, 5, 0.0, 1000.0),
+            (Change::Gone, 6, 0.0, 1000.0),
+            (Change::Found, 6, 3000.0, 1000.0),
+        ]
+    );
+    assert_eq!(thresholds.look([], &mut host).len(), 1);
+    assert_eq!(thresholds.look([], &mut host), []);
+}
+
+#[test]
+fn who_a_process_is_is_asked_only_of_those_that_are_beyond() {
+    let mut host = Host {
+        names: [(2, "client")].into(),
+        ..Host::default()
+    };
+    let text = format!("{MANY}comm = 'server'\n");
+    let mut thresholds = Thresholds::new(&config(&text));
+    let all = || (10..20_010).map(|pid| numbers(pid, 500));
+    let looked = all().chain([numbers(1, 2000), numbers(2, 2000)]);
+    let reports = thresholds.look(looked.clone(), &mut host);
+    assert_eq!(shown(&reports), [(Change::Found, 1, 2000.0, 1000.0)]);
+    assert_eq!(host.asked("process"), 2);
+    // The one that the rule is not about is asked of again only once in a while.
+    for _ in 0..12 {
+        assert_eq!(thresholds.look(looked.clone(), &mut host), []);
+    }
+    assert_eq!(host.asked("process"), 3);
+    host.names.clear();
+    let reports: Vec<_> = (0..12)
+        .flat_map(|_| thresholds.look(looked.clone(), &mut host))
+        .collect();
+    assert_eq!(shown(&reports), [(Change::Found, 2, 2000.0, 1000.0)]);
+}
+
+#[test]
+fn of_equal_thresholds_the_first_that_is_about_it_holds_and_others_are_by_themselves() {
+    let text = "
+        [[threshold]]
+        of = 'descriptors'
+        above = 1000
+        comm = 'client'
+        severity = 'info'
+        [[threshold]]
+        of = 'descriptors'
+        above = 1000
+        severity = 'critical'
+        [[threshold]]
+        of = 'descriptors'
+        above = 100
+    ";
+    let mut host = Host::default();
+    let mut thresholds = Thresholds::new(&config(text));
+    let reports = thresholds.look([numbers(5, 2000)], &mut host);
+    let told: Vec<_> = reports
+        .iter()
+        .map(|it| (it.threshold, it.severity))
+        .collect();
+    assert_eq!(
+        told,
+        [(1000.0, Severity::Critical), (100.0, Severity::Warning)]
+    );
+    let reports = thresholds.look([numbers(5, 500)], &mut host);
+    assert_eq!(shown(&reports), [(Change::Gone, 5, 500.0, 1000.0)]);
+}
+
+#[test]
+fn limits_are_asked_of_those_with_many_and_seldom() {
+    let text = "[[threshold]]\nof = 'limit-share'\nabove = 80\n";
+    let mut host = Host {
+        limit: Some(1024),
+        ..Host::default()
+    };
+    let mut thresholds = Thresholds::new(&config(text));
+    let looked = [numbers(5, 800), numbers(6, 63)];
+    for _ in 0..12 {
+        assert_eq!(thresholds.look(looked, &mut host), []);
+    }
+    assert!(host.asked("limit") <= 2, "{:?}", host.asked);
+    let reports = thresholds.look([numbers(5, 820)], &mut host);
+    let told = shown(&reports);
+    assert_eq!(told.len(), 1);
+    assert!((told[0].2 - 80.07).abs() < 0.01, "{told:?}");
+    // A higher limit is seen within a minute.
+    host.limit = Some(4096);
+    let reports: Vec<_> = (0..12)
+        .flat_map(|_| thresholds.look([numbers(5, 820)], &mut host))
+        .collect();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].change, Change::Gone);
+}
+
+#[test]
+fn a_crowd_is_not_asked_of_all_at_once() {
+    let text = "[[threshold]]\nof = 'limit-share'\nabove = 80\n";
+    let mut host = Host {
+        limit: Some(1024),
+        ..Host::default()
+    };
+    let mut thresholds = Thresholds::new(&config(text));
+    let all = || (0..12_000).map(|pid| numbers(pid, 900));
+    let told: Vec<_> = (0..12)
+        .map(|_| thresholds.look(all(), &mut host).len())
+        .collect();
+    assert_eq!(told[0], 1256);
+    // But within a minute, as far as there is room.
+    assert_eq!(told.iter().sum::<usize>(), 4096);
+    assert!(thresholds.no_room() > 0);
+}
+
+#[test]
+fn growth_and_pinned_space_are_asked_of_those_that_may_have_some() {
+    let text = "
+        [[threshold]]
+        of = 'growth-per-hour'
+        above = 1000
+        [[threshold]]
+        of = 'pinned-bytes'
+        above = '1G'
+    ";
+    let mut host = Host {
+        growth: Some(2000),
+        pinned: 2 << 30,
+        ..Host::default()
+    };
+    let mut thresholds = Thresholds::new(&config(text));
+    assert_eq!(thresholds.look([numbers(6, 10)], &mut host), []);
+    assert!(host.asked.is_empty(), "{:?}", host.asked);
+    let large = Numbers {
+        holds_deleted: true,
+        ..numbers(5, 64)
+    };
+    let reports: Vec<_> = (0..12)
+        .flat_map(|_| thresholds.look([large], &mut host))
+        .collect();
+    assert_eq!(
+        shown(&reports),
+        [
+            (Change::Found, 5, 2000.0, 1000.0),
+            (Change::Found, 5, (2u64 << 30) as f64, (1u64 << 30) as f64),
+        ]
+    );
+    assert_eq!(host.asked("pinned"), 1);
+    // What cannot be told now is as it was.
+    host.growth = None;
+    assert_eq!(thresholds.look([large], &mut host), []);
+    // It has closed them all.
+    let reports = thresholds.look([numbers(5, 10)], &mut host);
+    assert_eq!(reports.len(), 2);
+}
+
+const FILES: &str = "[[threshold]]\nof = 'duplicates-per-file'\nabove = 2\npath = '/var/*'\n";
+
+#[test]
+fn a_process_is_beyond_by_one_finding_or_several() {
+    let mut host = Host::default();
+    let mut thresholds = Thresholds::new(&config(FILES));
+    let three = |id, path| finding(id, process(5, "server"), path, 3);
+    assert_eq!(thresholds.finding(&three(1, "/tmp/x")), []);
+    let reports = thresholds.finding(&three(2, "/var/x"));
+    assert_eq!(shown(&reports), [(Change::Found, 5, 3.0, 2.0)]);
+    assert_eq!(thresholds.finding(&three(2, "/var/x")), []);
+    assert_eq!(thresholds.finding(&three(3, "/var/y")), []);
+    assert_eq!(thresholds.look([numbers(5, 100)], &mut host), []);
+    let mut gone = three(2, "/var/x");
+    gone.change = Change::Gone;
+    gone.fds.clear();
+    assert_eq!(thresholds.finding(&gone), []);
+    gone.id = 3;
+    let reports = thresholds.finding(&gone);
+    assert_eq!(shown(&reports), [(Change::Gone, 5, 0.0, 2.0)]);
+    // Or the process ends with it.
+    thresholds.finding(&three(4, "/var/x"));
+    let reports = thresholds.look([], &mut host);
+    assert_eq!(shown(&reports), [(Change::Gone, 5, 0.0, 2.0)]);
+    gone.id = 4;
+    assert_eq!(thresholds.finding(&gone), []);
+}
+
+#[test]
+fn another_configuration_tells_what_is_over_by_it() {
+    let mut host = Host::default();
+    let text = format!("{MANY}{FILES}");
+    let mut thresholds = Thresholds::new(&config(&text));
+    thresholds.look([numbers(5, 2000)], &mut host);
+    thresholds.finding(&finding(1, process(6, "server"), "/var/x", 3));
+    assert_eq!(thresholds.reload(&config(&text)), []);
+    // The order is another, and one is of others.
+    let text = format!("{FILES}{MANY}comm = 'client'\n");
+    let reports = thresholds.reload(&config(&text));
+    assert_eq!(shown(&reports), [(Change::Gone, 5, 0.0, 1000.0)]);
+    let both = [numbers(5, 2000), numbers(6, 10)];
+    assert_eq!(thresholds.look(both, &mut host), []);
+    let reports = thresholds.reload(&config(""));
+    assert_eq!(shown(&reports), [(Change::Gone, 6, 0.0, 2.0)]);
+    assert_eq!(thresholds.look(both, &mut host), []);
+}
+
+#[test]
+fn what_finds_no_room_is_counted() {
+    let mut host = Host::default();
+    let mut thresholds = Thresholds::new(&config(MANY));
+    let all = (1..=5000).map(|pid| numbers(pid, 2000));
+    assert_eq!(thresholds.look(all, &mut host).len(), 4096);
+    assert_eq!(thresholds.no_room(), 904);
+}

@@ -1,0 +1,138 @@
+//! What was told, as one sentence for a person who sees nothing else of it. Pure. Who reads it is not
+//! known here.
+
+use fdwatch_core::{
+    Lost,
+    budget::Shedding,
+    diagnose::Finding,
+    duplicates::Change,
+    plural::{counted, either},
+};
+use fdwatch_events::{
+    BudgetReport, GrowthReport,
+    event::{EventKind, ThresholdReport},
+    time::span,
+};
+use fdwatch_render::text::{path, process};
+
+/// Numbers of descriptors that are told one by one.
+const MAX_NUMBERS: usize = 8;
+
+/// The sentence, without a full stop.
+pub(crate) fn sentence(told: &EventKind) -> String {
+    match told {
+        EventKind::Finding(finding) => of_finding(finding),
+        EventKind::Growth(report) => growth(report),
+        EventKind::Threshold(report) => threshold(report),
+        EventKind::Loss(lost) => loss(lost),
+        EventKind::Budget(report) => budget(report),
+    }
+}
+
+fn of_finding(finding: &Finding) -> String {
+    let process = process(&finding.process);
+    let path = path(&finding.file);
+    let cause = finding.cause.name();
+    if finding.change == Change::Gone {
+        let lived = finding.lifetime.map(span);
+        let lived = lived.map_or_else(String::new, |lived| format!(", which lived {lived}"));
+        return format!("{process} is rid of the finding on {path} ({cause}){lived}");
+    }
+    let count = finding.fds.len();
+    let numbers = finding.fds.iter().take(MAX_NUMBERS);
+    let numbers: Vec<_> = numbers.map(|it| it.fd.to_string()).collect();
+    let more = if count > numbers.len() { " ..." } else { "" };
+    let numbers = numbers.join(" ");
+    let descriptors = counted(count, "descriptor");
+    format!("{process} holds {path} on {descriptors} ({numbers}{more}): {cause}")
+}
+
+fn growth(report: &GrowthReport) -> String {
+    let process = process(&report.process);
+    let limit = report.process.fd_limit;
+    let limit = limit.map_or_else(String::new, |most| format!(" of {most}"));
+    let open = counted(report.open, "descriptor");
+    let Some(trend) = &report.trend else {
+        return format!("{process} has {open}{limit}, and no more of them");
+    };
+    let left = trend.left.map(span);
+    let left = left.map_or_else(String::new, |left| format!(": none left in {left}"));
+    let more = trend.per_hour;
+    format!("{process} has {open}{limit}, and {more} more an hour{left}")
+}
+
+fn threshold(report: &ThresholdReport) -> String {
+    let process = process(&report.process);
+    let (of, value, most) = (report.of.name(), report.value, report.threshold);
+    if report.change == Change::Gone {
+        format!("{process} is below its threshold again: {of} is {value}, and may be {most}")
+    } else {
+        format!("{process} is beyond a threshold: {of} is {value}, and may be {most}")
+    }
+}
+
+fn loss(lost: &Lost) -> String {
+    let total = lost.total();
+    let (records, were) = (counted(total, "record"), either(&total, "was", "were"));
+    format!("{records} {were} lost since the start: tables may be wrong until they are audited")
+}
+
+fn budget(report: &BudgetReport) -> String {
+    let (used, most) = (report.percent_used, report.percent);
+    match report.shedding {
+        Shedding::Nothing => {
+            format!("fdwatch uses {used:.1} % of a processor, and leaves nothing undone any more")
+        }
+        shedding => format!(
+            "fdwatch uses {used:.1} % of a processor, more than {most} %, and leaves undone: {}",
+            shedding.name()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fdwatch_core::diagnose::{ProcessInfo, Severity};
+    use fdwatch_events::event::Measure;
+
+    #[test]
+    fn a_name_cannot_make_it_two() {
+        let report = ThresholdReport {
+            change: Change::Found,
+            process: ProcessInfo {
+                pid: 7,
+                comm: b"a\nb\x1b[2J".to_vec(),
+                ..ProcessInfo::default()
+            },
+            of: Measure::LimitShare,
+            value: 91.5,
+            threshold: 90.0,
+            severity: Severity::Critical,
+        };
+        assert_eq!(
+            sentence(&EventKind::Threshold(Box::new(report))),
+            "a\\nb\\x1b[2J[7] is beyond a threshold: limit-share is 91.5, and may be 90"
+        );
+    }
+
+    #[test]
+    fn growth_that_is_over_says_so() {
+        let report = GrowthReport {
+            change: Change::Gone,
+            process: ProcessInfo {
+                pid: 7,
+                comm: b"x".to_vec(),
+                fd_limit: Some(1024),
+                ..ProcessInfo::default()
+            },
+            open: 80,
+            pinned: fdwatch_events::Pinned::default(),
+            trend: None,
+        };
+        assert_eq!(
+            sentence(&EventKind::Growth(Box::new(report))),
+            "x[7] has 80 descriptors of 1024, and no more of them"
+        );
+    }
+}

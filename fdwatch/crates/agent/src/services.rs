@@ -1,0 +1,432 @@
+//! All that the agent does besides following events: on one thread, which never holds up the loop.
+//!
+//! Where the configuration is read again (SIGHUP), they are ended and begun anew with it; events that
+//! come meanwhile wait in their sinks. What each of them does with an event is not known here.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, mpsc as blocking},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+    task::{JoinSet, LocalSet},
+    time::{Instant, interval, timeout},
+};
+
+use super::{
+    alerts,
+    api::{Listeners, State},
+    config::{self, Config, Loaded},
+    history::{self, History},
+    logging::Logging,
+    otlp,
+    sink::{Sink, SinkStats},
+    state::AgentState,
+    systemd,
+};
+use crate::exporter;
+use fdwatch_core::plural::counted;
+use fdwatch_events::event::Event;
+use fdwatch_host::proc;
+
+/// Events that may wait for each of those who want them.
+const ROOM: usize = 16_384;
+
+/// How often the history is handed counts: their curves go back as far.
+const COUNT: Duration = Duration::from_secs(300);
+
+/// How long services may take to come to an end.
+const END: Duration = Duration::from_secs(2);
+
+/// What services are made of.
+pub struct Parts {
+    /// The configuration that holds.
+    pub config: Config,
+    /// Where it is from, if that was said.
+    pub file: Option<PathBuf>,
+    /// What the live loop hands out.
+    pub shared: Arc<AgentState>,
+    /// Where the API listens.
+    pub listeners: Listeners,
+    /// What its answers are made of.
+    pub state: State,
+    /// Takes the configurations that hold from then on.
+    pub configs: mpsc::Sender<Config>,
+    /// The log, to be looked after.
+    pub logging: Option<Logging>,
+}
+
+/// The services, as they run.
+pub struct Services {
+    end: watch::Sender<bool>,
+    first_told: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Services {
+    /// Begins them.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no thread, runtime or signals.
+    pub fn start(parts: Parts) -> Result<Self> {
+        let (end, ends) = watch::channel(false);
+        let (first_told, first) = watch::channel(false);
+        let (begun, has_begun) = blocking::channel();
+        let thread = thread::Builder::new()
+            .name("services".to_owned())
+            .spawn(move || {
+                let runtime = runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .max_blocking_threads(4)
+                    .build();
+                let runtime = match runtime.context("cannot start the runtime") {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = begun.send(Err(error));
+                        return;
+                    }
+                };
+                let local = LocalSet::new();
+                local.block_on(&runtime, async {
+                    let hangups = signal(SignalKind::hangup()).context("cannot listen for signals");
+                    match hangups {
+                        Ok(hangups) => {
+                            let _ = begun.send(Ok(()));
+                            run(parts, hangups, ends, first).await;
+                        }
+                        Err(error) => {
+                            let _ = begun.send(Err(error));
+                        }
+                    }
+                });
+                runtime.shutdown_background();
+            })
+            .context("cannot start a thread")?;
+        has_begun.recv().context("the services did not begin")??;
+        Ok(Self {
+            end,
+            first_told,
+            thread,
+        })
+    }
+
+    /// To be called when all that was found at the start has been told: what is not there then is over.
+    #[must_use]
+    pub fn first_told(&self) -> Box<dyn FnOnce() + Send> {
+        let first_told = self.first_told.clone();
+        Box::new(move || {
+            let _ = first_told.send(true);
+        })
+    }
+
+    /// Ends them, when what was told has been handed on, or after a while.
+    pub fn stop(self) {
+        let _ = self.end.send(true);
+        if self.thread.join().is_err() {
+            tracing::error!("the services ended in disorder");
+        }
+    }
+}
+
+/// Tells what is no mistake in a configuration, and yet hardly what was meant.
+pub fn warn_of(loaded: &Loaded, file: Option<&Path>) {
+    let file = file.unwrap_or(Path::new(config::FILE));
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.of_file(file));
+    }
+}
+
+/// What each sink counts, also beyond a change of the configuration.
+#[derive(Default)]
+struct AllCounts {
+    history: Arc<SinkStats>,
+    alerts: Arc<SinkStats>,
+    otlp: Arc<SinkStats>,
+    fleet: Arc<SinkStats>,
+}
+
+async fn run(
+    parts: Parts,
+    mut hangups: Signal,
+    mut end: watch::Receiver<bool>,
+    first_told: watch::Receiver<bool>,
+) {
+    let Parts {
+        mut config,
+        file,
+        shared,
+        listeners,
+        state,
+        configs,
+        logging,
+    } = parts;
+    let words = {
+        let shared = Arc::clone(&shared);
+        move || status(&shared)
+    };
+    let heartbeat = Arc::clone(&shared.heartbeat);
+    let watching = systemd::watch(heartbeat, words, logging, end.clone());
+    tokio::task::spawn_local(watching);
+    let counts = AllCounts::default();
+    let sinks = Outlets::of(&config, &counts, &shared);
+    let mut running = Running::begin(&config, sinks, listeners, &state, first_told.clone());
+    let mut told = first_told.clone();
+    let mut is_ready = false;
+    loop {
+        tokio::select! {
+            _ = end.wait_for(|end| *end) => break,
+            _ = hangups.recv() => {}
+            told = told.wait_for(|told| *told), if !is_ready => {
+                is_ready = true;
+                if told.is_ok() {
+                    systemd::ready(&status(&shared));
+                    tracing::info!("{}", status(&shared));
+                }
+                continue;
+            }
+        }
+        systemd::reloading();
+        let fresh = match config::load_default(file.as_deref()) {
+            Ok(loaded) => {
+                warn_of(&loaded, file.as_deref());
+                loaded.config
+            }
+            Err(failure) => {
+                tracing::error!("the configuration is as it was: {failure}");
+                systemd::ready(&status(&shared));
+                continue;
+            }
+        };
+        // From here on events wait for those who are to come.
+        let sinks = Outlets::of(&fresh, &counts, &shared);
+        running.end().await;
+        let mut api = fresh.api.clone();
+        let listeners = Listeners::bind(&api).or_else(|error| {
+            tracing::error!("the API is as it was: {error:#}");
+            api = config.api.clone();
+            Listeners::bind(&api)
+        });
+        let listeners = listeners.unwrap_or_else(|error| {
+            tracing::error!("there is no API: {error:#}");
+            Listeners::none()
+        });
+        let state = state.with(&fresh);
+        running = Running::begin(&fresh, sinks, listeners, &state, first_told.clone());
+        config = Config {
+            api,
+            ..fresh.clone()
+        };
+        if configs.send(fresh).await.is_err() {
+            break;
+        }
+        systemd::ready(&status(&shared));
+        tracing::info!("the configuration was read again");
+    }
+    systemd::stopping();
+    running.end().await;
+}
+
+/// What the agent is about, in one line.
+fn status(shared: &AgentState) -> String {
+    let view = shared.view();
+    let stats = &view.stats;
+    format!(
+        "watching {} of {}; {}; lost {}",
+        counted(stats.descriptors, "descriptor"),
+        counted(stats.processes, "process"),
+        counted(shared.active().len(), "finding"),
+        stats.lost.total()
+    )
+}
+
+/// Where events come out, for those who want them.
+struct Outlets {
+    history: Option<Source>,
+    alerts: Option<Source>,
+    otlp: Option<Source>,
+    fleet: Option<Source>,
+}
+
+/// Where events of an sink come out, and what is counted of them.
+type Source = (mpsc::Receiver<Arc<Event>>, Arc<SinkStats>);
+
+impl Outlets {
+    /// Those of the configuration, which events go to from here on.
+    fn of(config: &Config, counts: &AllCounts, shared: &AgentState) -> Self {
+        let mut sinks = Vec::new();
+        let mut open = |name, is_wanted: bool, room, counts: &Arc<SinkStats>| {
+            is_wanted.then(|| {
+                let (sink, receiver) = Sink::new(name, room, Arc::clone(counts));
+                sinks.push(sink);
+                (receiver, Arc::clone(counts))
+            })
+        };
+        let own = Self {
+            history: open("history", config.history.is_some(), ROOM, &counts.history),
+            alerts: open(
+                "alerts",
+                config.alerts.has_receivers(),
+                ROOM,
+                &counts.alerts,
+            ),
+            fleet: open("fleet", config.fleet.is_some(), ROOM, &counts.fleet),
+            otlp: config
+                .otlp
+                .as_ref()
+                .and_then(|otlp| open("otlp", true, otlp.queue, &counts.otlp)),
+        };
+        shared.set_sinks(sinks);
+        own
+    }
+}
+
+/// Services that run by one configuration.
+struct Running {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    history: Option<Rc<History>>,
+    otlp: Option<JoinHandle<()>>,
+}
+
+/// Hands counts to the history, and shows how it does.
+async fn look_after(
+    history: Rc<History>,
+    shared: Arc<AgentState>,
+    mut first_told: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut seconds = interval(Duration::from_secs(1));
+    let mut is_first = true;
+    let mut counted = Instant::now();
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => {}
+            told = first_told.wait_for(|told| *told), if is_first => {
+                if told.is_ok() {
+                    history.first_snapshot_told();
+                }
+                is_first = false;
+            }
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+        let reason = match history.state() {
+            history::State::Working => None,
+            history::State::Failing { reason, .. } => Some(reason),
+        };
+        shared.set_trouble("history", reason);
+        if counted.elapsed() >= COUNT {
+            counted = Instant::now();
+            history.hourly(&*shared.view());
+        }
+    }
+    history.hourly(&*shared.view());
+}
+
+impl Running {
+    fn begin(
+        config: &Config,
+        sinks: Outlets,
+        listeners: Listeners,
+        state: &State,
+        first_told: watch::Receiver<bool>,
+    ) -> Self {
+        let (stop, stops) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let serving = listeners.serve(state.clone(), stops.clone());
+        tasks.spawn_local(async {
+            if let Err(error) = serving.await {
+                tracing::error!("there is no API: {error}");
+            }
+        });
+        let mut running = Self {
+            stop,
+            tasks,
+            history: None,
+            otlp: None,
+        };
+        let shared = &state.shared;
+        if let (Some(config), Some((events, counts))) = (&config.history, sinks.history) {
+            let history = Rc::new(History::start(config.clone(), events, counts));
+            running.history = Some(Rc::clone(&history));
+            let shared = Arc::clone(shared);
+            running.tasks.spawn_local(look_after(
+                history,
+                shared,
+                first_told.clone(),
+                stops.clone(),
+            ));
+        } else {
+            shared.set_trouble("history", None);
+        }
+        if let Some((events, counts)) = sinks.alerts {
+            let mut setup = alerts::Setup::new(config.alerts.clone(), proc::hostname());
+            setup.active = shared.active();
+            let alerting = alerts::run(setup, events, counts, first_told, stops.clone());
+            let shared = Arc::clone(shared);
+            running.tasks.spawn_local(async move {
+                let trouble = alerting.await.err();
+                let trouble = trouble.map(|error| format!("{error:#}"));
+                if let Some(trouble) = &trouble {
+                    tracing::error!("no alerts are sent: {trouble}");
+                }
+                shared.set_trouble("alerts", trouble);
+            });
+        }
+        if let (Some(config_otlp), Some((events, counts))) = (&config.otlp, sinks.otlp) {
+            let export = otlp::Export {
+                config: config_otlp.clone(),
+                metrics: config.metrics.clone(),
+                pace: otlp::Pace::default(),
+                shared: Arc::clone(shared),
+                counts,
+            };
+            let exporting = export.spawn(events, stops.clone());
+            let trouble = match exporting {
+                Ok(thread) => {
+                    running.otlp = Some(thread);
+                    None
+                }
+                Err(error) => Some(format!("{error:#}")),
+            };
+            if let Some(trouble) = &trouble {
+                tracing::error!("nothing is sent to the collector: {trouble}");
+            }
+            shared.set_trouble("otlp", trouble);
+        }
+        if let (Some(config), Some((events, counts))) = (&config.fleet, sinks.fleet) {
+            let host = proc::hostname();
+            let shared = Arc::clone(shared);
+            let writing =
+                exporter::run(config.clone(), host, events, counts, shared, stops.clone());
+            running.tasks.spawn_local(writing);
+        } else {
+            exporter::is_over(shared);
+        }
+        running
+    }
+
+    /// Ends them, when what has come to them is handed on, or after a while.
+    async fn end(&mut self) {
+        let _ = self.stop.send(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(END, all).await.is_err() {
+            tracing::warn!("some services took too long to end");
+            self.tasks.shutdown().await;
+        }
+        // What has come to them is written by then, or given up.
+        if let Some(history) = self.history.take().and_then(Rc::into_inner) {
+            history.stop();
+        }
+        if let Some(otlp) = self.otlp.take() {
+            let _ = tokio::task::spawn_blocking(move || otlp.join()).await;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Client of an agent's API on its unix socket.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use reqwest::{Client, Response, StatusCode};
+use serde::Deserialize;
+
+use crate::use_ring;
+
+/// Time in which the agent must begin to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Body of an answer that is an error.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+/// A client of one agent.
+#[derive(Debug)]
+pub struct AgentClient(Client);
+
+impl AgentClient {
+    /// Makes a client of the agent at `socket`; does not connect.
+    ///
+    /// # Errors
+    ///
+    /// If TLS cannot be set up.
+    pub fn new(socket: &Path) -> Result<Self> {
+        use_ring();
+        let client = Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .build()
+            .context("cannot create an HTTP client")?;
+        Ok(Self(client))
+    }
+
+    /// Sends a request, and returns the response as soon as its head has arrived.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not answer in time, or refuses.
+    pub async fn response(&self, path: &str) -> Result<Response> {
+        let request = self.0.get(format!("http://agent{path}")).send();
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, request).await;
+        let response = response
+            .context("the agent does not answer")?
+            .context("the agent does not answer")?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        match serde_json::from_slice::<Refusal>(&body) {
+            Ok(refusal) => bail!("{}", refusal.error),
+            Err(_) => bail!("the agent refused the request: {status}"),
+        }
+    }
+
+    /// Sends a request, and returns the whole body of the response.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::response`], or if the agent ends meanwhile.
+    pub async fn body(&self, path: &str) -> Result<Bytes> {
+        let body = self.response(path).await?.bytes().await;
+        body.context("the agent has ended")
+    }
+}
+
+/// Appends `&name=value` to a query, percent-encoded.
+pub fn add_parameter(query: &mut String, name: &str, value: &str) {
+    query.push('&');
+    let mut pair = form_urlencoded::Serializer::new(String::new());
+    pair.append_pair(name, value);
+    query.push_str(&pair.finish());
+}

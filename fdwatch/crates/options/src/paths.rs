@@ -1,0 +1,7 @@
+//! Paths that the agent and the commands which query it agree on.
+
+/// Default path of the agent's unix socket.
+pub const SOCKET: &str = "/run/fdwatch/agent.sock";
+
+/// Default path of the agent's history database.
+pub const HISTORY: &str = "/var/lib/fdwatch/history.db";

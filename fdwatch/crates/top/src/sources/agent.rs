@@ -1,0 +1,196 @@
+//! What the screen shows, from an agent.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use fdwatch_http::AgentClient;
+use tokio::runtime::Runtime;
+
+use super::{
+    LOOK, LOOK_SHARE, MAX_ROWS,
+    inbox::{Ask, Inbox},
+};
+use crate::data::{Descriptors, News, Row, Status, lines_of, rows_of, time_of};
+use fdwatch_core::model::Moment;
+use fdwatch_events::time::Clock;
+use fdwatch_host::{proc, users::Users};
+use fdwatch_options::Filters;
+
+/// How often the agent is asked how things are, and how often for all of its processes.
+const STATUS: Duration = Duration::from_secs(1);
+const ROWS: u32 = 2;
+
+/// A line of events is no longer than this: bytes.
+const MAX_LEN: usize = 16 << 20;
+
+/// A story is told again after so many looks.
+const STORY: u32 = 5;
+
+/// A connection to the agent that is shown.
+#[derive(Debug)]
+pub struct AgentConnection {
+    /// Its client.
+    pub client: AgentClient,
+    /// Runtime that the client is used in.
+    pub runtime: Runtime,
+    /// PID of the agent.
+    pub pid: u32,
+}
+
+pub(crate) fn run(
+    agent: AgentConnection,
+    filters: &Filters,
+    inbox: &Arc<Inbox>,
+    begun: impl FnOnce(),
+) -> Result<()> {
+    let AgentConnection {
+        client,
+        runtime,
+        pid,
+    } = agent;
+    begun();
+    runtime.block_on(async {
+        let asker = Asker {
+            client,
+            inbox,
+            source: format!("agent {pid}"),
+            clock: Mutex::new(Clock::new(proc::wall_time(), proc::boottime())),
+        };
+        let events = format!("/v1/events?current=true&format=lines{}", filters.query());
+        tokio::select! {
+            result = asker.status() => result,
+            result = asker.events(&events) => result,
+            result = asker.process() => result,
+            () = inbox.quits() => Ok(()),
+        }
+    })
+}
+
+struct Asker<'a> {
+    client: AgentClient,
+    inbox: &'a Inbox,
+    source: String,
+    clock: Mutex<Clock>,
+}
+
+impl Asker<'_> {
+    /// The time of the day here, now or when that was: nanoseconds since 1970.
+    fn time(&self, wall_time: Option<u64>) -> String {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, boot) = (proc::wall_time(), proc::boottime());
+        clock.adjust(wall, boot);
+        let ago = wall_time.map_or(0, |then| wall.saturating_sub(then));
+        clock.time_of_day(Moment(boot.saturating_sub(ago)))
+    }
+
+    async fn object(&self, path: &str) -> Result<Value> {
+        let body = self.client.body(path).await?;
+        serde_json::from_slice(&body).context("the agent answers with what is no JSON")
+    }
+
+    /// Tells how things are, again and again.
+    async fn status(&self) -> Result<()> {
+        let users = Users::read();
+        let mut ticks = interval(STATUS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let path = format!("/v1/processes?limit={MAX_ROWS}");
+        let mut count = 0_u32;
+        loop {
+            ticks.tick().await;
+            let health = self.object("/v1/health").await?;
+            let (source, time) = (self.source.clone(), self.time(None));
+            let status = Status::of_health(&health, source, proc::boottime(), time);
+            self.inbox.status(status);
+            if count.is_multiple_of(ROWS) {
+                let (rows, more) = rows_of(&self.object(&path).await?);
+                let rows = rows.iter();
+                let rows = rows.map(|row| Row::of(row, &users.name(row.uid)));
+                self.inbox.rows(rows.collect(), more);
+            }
+            count = count.wrapping_add(1);
+        }
+    }
+
+    /// Tells what the agent tells, as it does.
+    async fn events(&self, path: &str) -> Result<()> {
+        let mut response = self.client.response(path).await?;
+        let mut line = Vec::new();
+        while let Some(chunk) = response.chunk().await.context("the agent has ended")? {
+            for part in chunk.split_inclusive(|&byte| byte == b'\n') {
+                line.extend_from_slice(part);
+                if line.len() > MAX_LEN {
+                    bail!("the agent tells too much at once");
+                }
+                if line.ends_with(b"\n") {
+                    self.tell(&line);
+                    line.clear();
+                }
+            }
+        }
+        bail!("the agent has ended");
+    }
+
+    fn tell(&self, line: &[u8]) {
+        let Ok(told) = serde_json::from_slice::<Value>(line) else {
+            return;
+        };
+        let at = time_of(&told);
+        let time = self.time((at > 0).then_some(at));
+        if let Some(news) = News::of(&told, time) {
+            self.inbox.tell(news);
+        }
+    }
+
+    /// Tells of the process that is opened.
+    async fn process(&self) -> Result<()> {
+        let mut opened = None;
+        let mut next = Instant::now();
+        let mut count = 0_u32;
+        loop {
+            tokio::select! {
+                () = self.inbox.asks() => match self.inbox.asked() {
+                    Some(Ask::Open(pid)) => {
+                        opened = Some(pid);
+                        next = Instant::now();
+                        count = 0;
+                    }
+                    Some(Ask::Close) => opened = None,
+                    None => {}
+                },
+                () = sleep_until(next), if opened.is_some() => {
+                    let Some(pid) = opened else { continue };
+                    let began = Instant::now();
+                    self.look(pid, count.is_multiple_of(STORY)).await;
+                    count = count.wrapping_add(1);
+                    next = Instant::now() + LOOK.max(began.elapsed() * LOOK_SHARE);
+                }
+            }
+        }
+    }
+
+    /// What cannot be told of a process is said in its place.
+    async fn look(&self, pid: u32, with_story: bool) {
+        match self.object(&format!("/v1/processes/{pid}/fds")).await {
+            Ok(table) => {
+                if let Some(table) = Descriptors::of(&table) {
+                    self.inbox.table(table);
+                }
+            }
+            Err(error) => self.inbox.failed(pid, format!("{error:#}")),
+        }
+        if !with_story {
+            return;
+        }
+        let path = format!("/v1/explain/{pid}?format=text");
+        if let Ok(body) = self.client.body(&path).await {
+            self.inbox
+                .story(pid, lines_of(&String::from_utf8_lossy(&body)));
+        }
+    }
+}

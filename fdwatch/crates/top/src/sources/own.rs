@@ -1,0 +1,337 @@
+//! What the screen shows, from programs of its own.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use fdwatch_tracker::{
+    End, FindingCollector, Follower, Live, Update, Wanted,
+    explain::{self, Asked, explanation},
+    now,
+    rows::{Rows, Shown, TableAnswer, table},
+};
+
+use super::{
+    LOOK, LOOK_SHARE, MAX_ROWS,
+    inbox::{Ask, Inbox},
+};
+use crate::data::{Descriptors, News, Row, Status, lines_of};
+use fdwatch_core::{Lost, diagnose::Finding, duplicates::Change, model::Moment};
+use fdwatch_events::{BudgetReport, time::Clock};
+use fdwatch_host::{
+    investigate::{Investigator, Source, Supervisords},
+    proc,
+    users::Users,
+};
+use fdwatch_options::{Detail, Filters, MaxCpu};
+use fdwatch_render::{Format, Reporter};
+
+/// Findings that are kept for stories.
+const MAX_KEPT: usize = 2048;
+
+/// A story is told again after this, if nothing new was found.
+const STORY: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(
+    ring_bytes: u32,
+    max_cpu: MaxCpu,
+    filters: &Filters,
+    inbox: &Arc<Inbox>,
+    begun: impl FnOnce(),
+) -> Result<()> {
+    let live = Live::start(Wanted {
+        ring_bytes,
+        all_types: filters.all_types(),
+        max_cpu,
+        detail: Detail::Suspects,
+        pids: Vec::new(),
+        family: None,
+        shows_steps: false,
+    })?;
+    let clock = Clock::new(proc::wall_time(), proc::boottime());
+    let mut follower = OnScreen {
+        collector: FindingCollector::new(Investigator::new(filters.filter()?, Source::Live)),
+        reporter: Reporter::new(io::sink(), Format::Json, proc::hostname(), clock),
+        rows: Rows::default(),
+        users: Users::read(),
+        kept: BTreeMap::new(),
+        inbox: Arc::clone(inbox),
+        opened: None,
+        looks: Arc::default(),
+        begun: Some(begun),
+    };
+    live.follow(&mut Quit(Arc::clone(inbox)), &mut follower)
+}
+
+/// Ends when nobody looks any more.
+struct Quit(Arc<Inbox>);
+
+impl End for Quit {
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn come(&mut self) -> Result<()> {
+        self.0.quits().await;
+        Ok(())
+    }
+}
+
+struct OnScreen<F> {
+    collector: FindingCollector,
+    reporter: Reporter<io::Sink>,
+    rows: Rows,
+    users: Users,
+    /// By number, as it was told last, with what was closed of it.
+    kept: BTreeMap<u64, Finding>,
+    inbox: Arc<Inbox>,
+    opened: Option<Opened>,
+    looks: Arc<Looks>,
+    /// Is called when the first look was taken.
+    begun: Option<F>,
+}
+
+/// A process that was opened.
+struct Opened {
+    pid: u32,
+    /// When it is looked at again.
+    look: Instant,
+    /// When its story is told again.
+    story: Instant,
+}
+
+/// What those who look at tables have in common.
+#[derive(Default)]
+struct Looks {
+    supervisords: Mutex<Supervisords>,
+    /// How long the last look took; none while one is taken.
+    took: Mutex<Option<Duration>>,
+}
+
+impl<F: FnOnce()> OnScreen<F> {
+    /// Writes an object, and reads it: there is one form of what is told.
+    fn object(
+        &self,
+        write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
+    ) -> Option<Value> {
+        object(self.reporter.to(Vec::new(), Format::Json), write)
+    }
+
+    fn tell(&self, told: Option<Value>, at: Moment) {
+        let time = self.reporter.clock.time_of_day(at);
+        if let Some(news) = told.and_then(|told| News::of(&told, time)) {
+            self.inbox.tell(news);
+        }
+    }
+
+    fn keep(&mut self, finding: Finding) {
+        explain::add(&mut self.kept, finding);
+        if self.kept.len() > MAX_KEPT {
+            let gone = self.kept.iter();
+            let gone = gone.filter(|(_, finding)| finding.change == Change::Gone);
+            let oldest = gone.map(|(&id, _)| id).next();
+            if let Some(id) = oldest.or_else(|| self.kept.keys().next().copied()) {
+                self.kept.remove(&id);
+            }
+        }
+    }
+
+    fn show(&mut self, live: &mut Live, at: Moment) {
+        live.count();
+        let stats = &live.stats;
+        self.inbox.status(Status {
+            source: "own programs".to_owned(),
+            host: self.reporter.host().to_owned(),
+            time: self.reporter.clock.time_of_day(at),
+            at: at.0,
+            processes: stats.processes as u64,
+            descriptors: stats.descriptors as u64,
+            events: stats.statistics.events(),
+            lost: stats.lost.total(),
+            drift: stats.statistics.drift.total(),
+            cpu_seconds: stats.usage.user + stats.usage.system,
+            memory: proc::resident(),
+            max_cpu: live.shed.budget.percent(),
+            sheds: stats.shedding.name().to_owned(),
+        });
+        let Shown {
+            rows,
+            more_processes,
+            ..
+        } = self.rows.show(live, MAX_ROWS, at);
+        let rows = rows.iter();
+        let rows = rows.map(|row| Row::of(row, &self.users.name(row.uid)));
+        self.inbox.rows(rows.collect(), more_processes as u64);
+    }
+
+    /// Looks at the process that is opened, if it is time.
+    fn look(&mut self, live: &mut Live) {
+        let now = Instant::now();
+        let Some(opened) = &mut self.opened else {
+            return;
+        };
+        let pid = opened.pid;
+        if now >= opened.look {
+            // One after the other.
+            if let Some(took) = self.looks.begin() {
+                opened.look = now + LOOK.max(took * LOOK_SHARE);
+                let reporter = self.reporter.to(Vec::new(), Format::Json);
+                match table(live, pid) {
+                    Some(answer) => look(answer, reporter, &self.inbox, &self.looks),
+                    None => {
+                        let reason = format!("process {pid} has ended, or the kernel hides it");
+                        self.inbox.failed(pid, reason);
+                        self.looks.done(took);
+                    }
+                }
+            }
+        }
+        if now >= opened.story {
+            opened.story = now + STORY;
+            let asked = Asked {
+                pid,
+                target: None,
+                followed: true,
+            };
+            let found = self.kept.values();
+            let found: Vec<_> = found
+                .filter(|finding| finding.process.pid == pid)
+                .cloned()
+                .collect();
+            let explained =
+                explanation(&asked, found.into_iter(), &mut self.collector, &live.engine);
+            let mut reporter = self.reporter.to(Vec::new(), Format::Text);
+            if let Ok(explained) = explained
+                && reporter.explanation(&explained, self::now()).is_ok()
+            {
+                let text = String::from_utf8_lossy(&reporter.into_output()).into_owned();
+                self.inbox.story(pid, lines_of(&text));
+            }
+        }
+    }
+}
+
+impl Looks {
+    /// Begins one, if none is taken now: how long the last one took.
+    fn begin(&self) -> Option<Duration> {
+        let mut last = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        last.take()
+    }
+
+    fn done(&self, took: Duration) {
+        let mut last = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(took);
+    }
+}
+
+/// Looks at a table, in a thread of its own: /proc is asked for each descriptor.
+fn look(answer: TableAnswer, reporter: Reporter<Vec<u8>>, inbox: &Arc<Inbox>, looks: &Arc<Looks>) {
+    let (inbox, looks) = (Arc::clone(inbox), Arc::clone(looks));
+    thread::spawn(move || {
+        let began = Instant::now();
+        let report = answer.report(&looks.supervisords);
+        let told = object(reporter, |reporter| reporter.table(&report, now()));
+        if let Some(table) = told.as_ref().and_then(Descriptors::of) {
+            inbox.table(table);
+        }
+        looks.done(began.elapsed());
+    });
+}
+
+fn object(
+    mut reporter: Reporter<Vec<u8>>,
+    write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
+) -> Option<Value> {
+    // Writing to memory does not fail.
+    write(&mut reporter).ok()?;
+    serde_json::from_slice(&reporter.into_output()).ok()
+}
+
+impl<F: FnOnce()> Follower for OnScreen<F> {
+    fn started(&mut self, _: &mut Live) -> Result<()> {
+        self.looks.done(Duration::ZERO);
+        if let Some(begun) = self.begun.take() {
+            begun();
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
+        let at = now();
+        self.reporter.clock.adjust(proc::wall_time(), at.0);
+        let mut news = Vec::new();
+        self.collector.look(live, is_slow, |it, stats| {
+            if let Update::Finding(_, finding) = &it {
+                stats.count_finding(finding);
+            }
+            news.push(it);
+        });
+        for it in news {
+            let told = self.object(|reporter| match &it {
+                Update::Finding(_, finding) => reporter.finding(finding, at),
+                Update::Growth(report) => reporter.growth(report, at),
+            });
+            self.tell(told, at);
+            if let Update::Finding(_, finding) = it {
+                if let Some(opened) = &mut self.opened
+                    && opened.pid == finding.process.pid
+                {
+                    let soon = Instant::now() + Duration::from_secs(1);
+                    opened.look = opened.look.min(soon);
+                    opened.story = opened.story.min(soon);
+                }
+                self.keep(finding);
+            }
+        }
+        if is_slow {
+            self.show(live, at);
+            self.look(live);
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self) {
+        self.inbox.asks().await;
+    }
+
+    fn act(&mut self, live: &mut Live) -> Result<()> {
+        match self.inbox.asked() {
+            Some(Ask::Open(pid)) => {
+                live.suspect(pid);
+                let now = Instant::now();
+                self.opened = Some(Opened {
+                    pid,
+                    look: now,
+                    story: now,
+                });
+                self.look(live);
+            }
+            Some(Ask::Close) => self.opened = None,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+        let at = now();
+        self.tell(self.object(|reporter| reporter.loss(lost, at)), at);
+        Ok(())
+    }
+
+    fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
+        let at = now();
+        self.tell(self.object(|reporter| reporter.budget(report, at)), at);
+        Ok(())
+    }
+
+    fn ended(&mut self, _: &mut Live) -> Result<()> {
+        Ok(())
+    }
+}

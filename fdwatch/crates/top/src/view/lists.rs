@@ -1,0 +1,262 @@
+//! The processes, and the findings.
+
+use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+
+use super::{
+    super::{
+        Column, Pane, Theme, Top,
+        data::{Happened, News, Row},
+        places::Places,
+    },
+    put, put_right, short, title,
+};
+use fdwatch_core::plural::noun;
+use fdwatch_core::plural::thousands;
+
+impl Top {
+    pub(super) fn draw_rows(&self, places: &Places, buffer: &mut Buffer) {
+        let theme = self.theme;
+        let has_focus = self.pane == Pane::Main;
+        let columns = Column::places(self.size.0);
+        let area = places.main_title;
+        if area.height > 0 {
+            title(buffer, area, "", theme.title(has_focus));
+            for &(column, x, wide) in &columns {
+                let mut words = column.title().to_owned();
+                let mut style = theme.title(has_focus);
+                if column == self.sort {
+                    style = style.patch(theme.bold());
+                    let most_first = column.is_most_first() != self.is_reversed;
+                    words.push_str(if most_first { "▼" } else { "▲" });
+                }
+                if is_number(column) {
+                    put_right(buffer, x, area.y, wide, &words, style);
+                } else {
+                    put(buffer, x, area.y, wide, &words, style);
+                }
+            }
+            let of = if self.filter.is_empty() {
+                String::new()
+            } else {
+                let (shown, all) = (self.shown.len(), self.rows.len());
+                format!(" {shown} of {all}{} ", self.filter_words())
+            };
+            let left = area.width / 2;
+            put_right(
+                buffer,
+                area.width - left,
+                area.y,
+                left,
+                &of,
+                theme.title(has_focus),
+            );
+        }
+        let seen = self.shown.iter().enumerate().skip(self.list.offset);
+        let lines = places.main.y..places.main.bottom();
+        let mut last = places.main.y;
+        for (y, (index, &row)) in lines.zip(seen) {
+            last = y + 1;
+            let Some(row) = self.rows.get(row) else {
+                continue;
+            };
+            for &(column, x, wide) in &columns {
+                cell(theme, row, column, Rect::new(x, y, wide, 1), buffer);
+            }
+            if index == self.list.chosen {
+                let line = Rect::new(0, y, self.size.0, 1);
+                buffer.set_style(line, theme.chosen(has_focus));
+            }
+        }
+        let words = match (self.rows.is_empty(), self.shown.is_empty()) {
+            (true, _) => "taking the first look...".to_owned(),
+            (_, true) => format!("no process{}; Esc drops the filter", self.filter_words()),
+            _ if self.more_rows > 0 && self.filter.is_empty() => format!(
+                "{} more {}, with fewer descriptors",
+                thousands(self.more_rows),
+                noun(&self.more_rows, "process")
+            ),
+            _ => return,
+        };
+        if last < places.main.bottom() {
+            put(buffer, 0, last, self.size.0, &words, theme.dim());
+        }
+    }
+
+    pub(super) fn draw_news(&self, places: &Places, buffer: &mut Buffer) {
+        let theme = self.theme;
+        let has_focus = self.pane == Pane::Other;
+        let area = places.other_title;
+        if area.height == 0 {
+            return;
+        }
+        let all = self.news.len() as u64 + self.more_news;
+        let mut words = format!("FINDINGS  {} told", thousands(all));
+        if !self.filter.is_empty() {
+            words.push_str(&format!(
+                ", {} shown{}",
+                self.news_shown.len(),
+                self.filter_words()
+            ));
+        }
+        if self.missed > 0 {
+            words.push_str(&format!(", {} missed", thousands(self.missed)));
+        }
+        if self.unknown_active > 0 {
+            words.push_str(", not all counted");
+        }
+        title(buffer, area, &words, theme.title(has_focus));
+        let lines = places.other.y..places.other.bottom();
+        let seen = self.news_shown.iter().enumerate();
+        for (y, (index, &news)) in lines.zip(seen.skip(self.news_at.offset)) {
+            let Some(news) = self.news.get(news) else {
+                continue;
+            };
+            self.draw_one(news, y, buffer);
+            if index == self.news_at.chosen && has_focus {
+                let line = Rect::new(0, y, self.size.0, 1);
+                buffer.set_style(line, theme.chosen(true));
+            }
+        }
+        if self.news_shown.is_empty() && places.other.height > 0 {
+            let words = if self.news.is_empty() {
+                "nothing was found so far"
+            } else {
+                "none of these"
+            };
+            put(buffer, 0, places.other.y, self.size.0, words, theme.dim());
+        }
+    }
+
+    fn draw_one(&self, news: &News, y: u16, buffer: &mut Buffer) {
+        let theme = self.theme;
+        let width = self.size.0;
+        let style = match news.happened {
+            Happened::Gone => theme.good(),
+            Happened::Once => theme.critical(),
+            _ => theme.severity(news.severity),
+        };
+        let word = match news.happened {
+            Happened::Found => "found",
+            Happened::Changed => "changed",
+            Happened::Gone => "gone",
+            Happened::Once => "!",
+        };
+        let mut x = 0;
+        let mut part = |wide: u16, text: &str, style: Style, buffer: &mut Buffer| {
+            let wide = wide.min(width.saturating_sub(x));
+            put(buffer, x, y, wide, text, style);
+            x += wide + 1;
+        };
+        part(8, &news.time, theme.dim(), buffer);
+        part(7, word, style, buffer);
+        if width >= 70 {
+            let severity = news.severity.map_or("", |severity| severity.name());
+            part(8, severity, style, buffer);
+        }
+        let who = news
+            .pid
+            .map_or_else(String::new, |pid| format!("{}[{pid}]", news.comm));
+        let wide = if width >= 112 { 24 } else { 18.min(width / 4) };
+        if !who.is_empty() {
+            part(wide, &who, theme.bold(), buffer);
+        }
+        let words = match news.why.as_str() {
+            "" => news.what.clone(),
+            why => format!("{}  ({why})", news.what),
+        };
+        part(width, &words, Style::new(), buffer);
+    }
+}
+
+const fn is_number(column: Column) -> bool {
+    matches!(
+        column,
+        Column::Pid | Column::Descriptors | Column::Duplicates | Column::Growth
+    )
+}
+
+fn cell(theme: Theme, row: &Row, column: Column, area: Rect, buffer: &mut Buffer) {
+    let Rect {
+        x, y, width: wide, ..
+    } = area;
+    let plain = Style::new();
+    let mut right = |text: &str, style| put_right(buffer, x, y, wide, text, style);
+    match column {
+        Column::Pid => right(&row.pid.to_string(), plain),
+        Column::Descriptors => right(&short(row.descriptors), theme.bold()),
+        Column::Duplicates => match row.duplicates {
+            0 => right("-", theme.dim()),
+            some => right(&short(some), theme.warning()),
+        },
+        Column::Growth => match row.per_hour() {
+            None => right("", plain),
+            Some(0) => right("0", theme.dim()),
+            Some(more) => {
+                let sign = if more < 0 { '-' } else { '+' };
+                let style = if more > 0 { theme.warning() } else { plain };
+                right(&format!("{sign}{}", short(more.unsigned_abs())), style);
+            }
+        },
+        Column::User => put(buffer, x, y, wide, &row.user, plain),
+        Column::Limit => {
+            let Some(percent) = row.percent() else {
+                return;
+            };
+            let style = theme.fill(percent);
+            put_right(
+                buffer,
+                x,
+                y,
+                4.min(wide),
+                &format!("{}%", percent.min(999)),
+                style,
+            );
+            let bar = wide.saturating_sub(5);
+            let full = percent.min(100) * u64::from(bar) / 100;
+            let full = u16::try_from(full).unwrap_or(bar);
+            let full = full.max(u16::from(percent > 0 && bar > 0));
+            for column in 0..bar {
+                let (block, style) = if column < full {
+                    ("█", style)
+                } else {
+                    ("·", theme.dim())
+                };
+                put(buffer, x + 5 + column, y, 1, block, style);
+            }
+        }
+        Column::Curve => draw_curve(theme, &row.curve, area, buffer),
+        Column::Name => {
+            put(buffer, x, y, wide, &row.comm, theme.bold());
+            let after = u16::try_from(unicode_width::UnicodeWidthStr::width(row.comm.as_str()));
+            let after = after.unwrap_or(wide).saturating_add(1);
+            // Where units have no column of their own.
+            if wide > after && area.x + wide >= buffer.area.width {
+                let style = theme.dim();
+                put(buffer, x + after, y, wide - after, &row.unit, style);
+            }
+        }
+        Column::Unit => put(buffer, x, y, wide, &row.unit, plain),
+    }
+}
+
+/// A curve, the latest at its right end: of as many counts as there are columns, from the fewest to the
+/// most of them.
+pub(super) fn draw_curve(theme: Theme, curve: &[u32], area: Rect, buffer: &mut Buffer) {
+    let from = curve.len().saturating_sub(area.width.into());
+    let curve = &curve[from..];
+    let (Some(&least), Some(&most)) = (curve.iter().min(), curve.iter().max()) else {
+        return;
+    };
+    let style = if most > least {
+        theme.accent()
+    } else {
+        theme.dim()
+    };
+    for (x, &count) in (area.x..area.right()).zip(curve) {
+        let share = f64::from(count - least) / f64::from((most - least).max(1));
+        for row in 0..area.height {
+            let block = Theme::column(share, row, area.height);
+            put(buffer, x, area.bottom() - 1 - row, 1, block, style);
+        }
+    }
+}

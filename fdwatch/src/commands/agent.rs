@@ -1,0 +1,56 @@
+//! `fdwatch agent`: runs the agent, checks a configuration, or stops the agent that runs.
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use fdwatch_agent::{
+    config::{self, EXAMPLE, Failure, load},
+    kill_switch, run as serve,
+};
+use fdwatch_render::note;
+
+use super::WritingOutput as _;
+use crate::cli::Agent;
+
+pub(super) fn run(agent: &Agent) -> Result<ExitCode> {
+    if agent.print_example {
+        io::stdout()
+            .write_all(EXAMPLE.as_bytes())
+            .writing_output()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(file) = &agent.check {
+        return check(file);
+    }
+    let loaded = config::load_default(agent.config.as_deref())?;
+    if agent.stop {
+        return kill_switch::stop(&loaded.config);
+    }
+    serve(loaded, agent.config.as_deref(), agent.log_level.as_deref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells what is wrong in a configuration, a mistake on each line.
+fn check(file: &Path) -> Result<ExitCode> {
+    let mut output = io::BufWriter::new(io::stdout());
+    match load(file) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                note(&format!("warning: {}", warning.of_file(file)));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Failure::Wrong { path, mistakes }) => {
+            for mistake in &mistakes {
+                writeln!(output, "{}", mistake.of_file(&path)).writing_output()?;
+            }
+            output.flush().writing_output()?;
+            Ok(ExitCode::from(1))
+        }
+        Err(error @ Failure::Unreadable { .. }) => Err(error.into()),
+    }
+}
