@@ -9,7 +9,6 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
-use serde::Serialize;
 
 use super::{EXIT_ERROR, WritingOutput as _};
 use crate::cli::Doctor;
@@ -21,34 +20,35 @@ use fdwatch_core::{
 use fdwatch_host::proc;
 use fdwatch_host::proc_snapshot;
 use fdwatch_probe::{Options, Probe, ProbeError, host};
-use fdwatch_render::SCHEMA;
+use fdwatch_events::wire::{self, Object};
+use fdwatch_render::json_line;
 
-/// What came of looking at one thing.
-#[derive(Serialize)]
+/// Result of a check.
 struct Check {
     name: &'static str,
     state: State,
-    /// What was seen, or what is wrong and what mends it.
+    /// What was found, or what is wrong and how to solve it.
     detail: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// State of a requirement, from good to bad.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Ok,
-    /// fdwatch works, but for this.
+    /// fdwatch works, with reduced functionality.
     Reduced,
-    /// Nothing works for want of this.
+    /// fdwatch cannot work.
     Missing,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: u32,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    verdict: State,
-    checks: &'a [Check],
+impl State {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Reduced => "reduced",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
@@ -58,20 +58,24 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
     let verdict = verdict.unwrap_or(State::Ok);
     let mut output = anstream::stdout().lock();
     if doctor.output.json {
-        let report = Report {
-            schema: SCHEMA,
-            kind: "doctor",
-            verdict,
-            checks: &checks,
-        };
-        writeln!(output, "{}", serde_json::to_string(&report)?).writing_output()?;
+        let checks = checks.into_iter().map(|check| wire::Check {
+            name: check.name.into(),
+            state: check.state.name().into(),
+            detail: check.detail,
+        });
+        let line = json_line(&Object::new(wire::Doctor {
+            verdict: verdict.name().into(),
+            checks: checks.collect(),
+        }))?;
+        output.write_all(line.as_bytes()).writing_output()?;
     } else {
         for check in &checks {
-            let (word, style) = match check.state {
-                State::Ok => ("ok", AnsiColor::Green.on_default()),
-                State::Reduced => ("reduced", AnsiColor::Yellow.on_default()),
-                State::Missing => ("missing", AnsiColor::Red.on_default().bold()),
+            let style = match check.state {
+                State::Ok => AnsiColor::Green.on_default(),
+                State::Reduced => AnsiColor::Yellow.on_default(),
+                State::Missing => AnsiColor::Red.on_default().bold(),
             };
+            let word = check.state.name();
             let Check { name, detail, .. } = check;
             writeln!(output, "{style}{word:<8}{style:#} {name:<14} {detail}").writing_output()?;
         }

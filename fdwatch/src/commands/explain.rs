@@ -17,14 +17,18 @@ use fdwatch_core::{
     plural::counted,
     ring::default_ring_bytes,
 };
-use fdwatch_events::{BudgetReport, Pinned};
+use fdwatch_events::BudgetReport;
 use fdwatch_host::{
     investigate::{self, Investigator, Source},
     proc,
 };
 use fdwatch_options::{Detail, MaxCpu, Target};
-use fdwatch_render::{Explanation, FileStory, say_started};
-use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, now, snapshot};
+use fdwatch_render::text::started;
+use fdwatch_tracker::{
+    FindingCollector, Follower, Live, Stop, Update, Wanted,
+    message::{info, warn},
+    now, snapshot,
+};
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     check_pid(explain.pid)?;
@@ -93,13 +97,16 @@ impl Explainer<'_> {
         let found = std::mem::take(&mut self.gathered).into_values();
         let explanation = explanation(&asked, found, &mut self.collector, engine)?;
         let mut reporter = reporter(self.explain.output.format());
-        reporter.explanation(&explanation, now).writing_output()
+        reporter
+            .report(&explanation, now)
+            .and_then(|()| reporter.flush())
+            .writing_output()
     }
 }
 
 impl Follower for Explainer<'_> {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        say_started(&live.stats);
+        info(&started(&live.stats));
         Ok(())
     }
 
@@ -111,7 +118,7 @@ impl Follower for Explainer<'_> {
     }
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
-        fdwatch_render::note(&format!(
+        warn(&format!(
             "{} lost: the story may have gaps",
             counted(lost.total(), "record")
         ));

@@ -25,10 +25,12 @@ use std::{io, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 use crate::cli::{Cli, Command};
-use fdwatch_events::time::Clock;
+use fdwatch_core::model::Moment;
+use fdwatch_events::{time::Clock, wire::Wire};
 use fdwatch_host::proc;
 use fdwatch_options::Filters;
-use fdwatch_render::{Format, Reporter};
+use fdwatch_render::{Format, Report, Reporter};
+use fdwatch_tracker::message::info;
 
 /// Exit code of all errors.
 pub const EXIT_ERROR: u8 = 2;
@@ -69,7 +71,20 @@ fn reporter(format: Format) -> Reporter<Output> {
 /// A reporter of another host, or another time.
 fn reporter_of(format: Format, host: String, clock: Clock) -> Reporter<Output> {
     let output = io::BufWriter::with_capacity(1 << 16, anstream::stdout());
-    Reporter::new(output, format, host, clock)
+    Reporter::new(output, format, Wire::new(host, clock))
+}
+
+/// Reports the start or the totals of a run: JSON goes to the output, text to standard error.
+fn report_run<W: io::Write>(
+    reporter: &mut Reporter<W>,
+    report: &impl Report,
+    at: Moment,
+) -> io::Result<()> {
+    match reporter.format() {
+        Format::Text => info(&report.text(&reporter.wire.clock, at)),
+        Format::Json => reporter.report(report, at)?,
+    }
+    reporter.flush()
 }
 
 /// What there is to say when output cannot be written.

@@ -13,8 +13,12 @@ use fdwatch_core::{
 use fdwatch_events::BudgetReport;
 use fdwatch_host::proc;
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::{note, say_started, say_summary};
-use fdwatch_tracker::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
+use fdwatch_render::text::{started, summary};
+use fdwatch_tracker::{
+    CANNOT_RECORD, Follower, Live, Stop, Wanted,
+    message::{info, warn},
+    now,
+};
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
     let mut live = Live::start(Wanted {
@@ -45,7 +49,7 @@ struct Recording;
 
 impl Follower for Recording {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        say_started(&live.stats);
+        info(&started(&live.stats));
         Ok(())
     }
 
@@ -62,8 +66,8 @@ impl Follower for Recording {
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         let total = lost.total();
-        note(&format!(
-            "{} {} lost: use a larger --ring-size",
+        warn(&format!(
+            "{} {} lost: increase --ring-size",
             counted(total, "record"),
             either(&total, "was", "were")
         ));
@@ -78,7 +82,7 @@ impl Follower for Recording {
         if let Some(recorder) = live.recorder.take() {
             recorder.end(now()).context(CANNOT_RECORD)?;
         }
-        say_summary(&live.stats);
+        info(&summary(&live.stats));
         Ok(())
     }
 }

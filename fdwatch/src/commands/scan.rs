@@ -16,7 +16,8 @@ use fdwatch_host::{
     investigate::{self, Investigator, Source},
     proc,
 };
-use fdwatch_render::{Format, note};
+use fdwatch_render::Format;
+use fdwatch_tracker::message::warn;
 use fdwatch_tracker::snapshot;
 
 pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
@@ -57,7 +58,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         )
     });
     for finding in &findings {
-        reporter.finding(finding, now).writing_output()?;
+        reporter.report(finding, now).writing_output()?;
     }
     reporter.flush().writing_output()?;
     if unreadable > 0 {
@@ -67,13 +68,13 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
             false => format!(": run as root to see {}", either(&unreadable, "it", "them")),
         };
         let processes = counted(unreadable, "process");
-        note(&format!("{processes} could not be read{remedy}"));
+        warn(&format!("{processes} could not be read{remedy}"));
     }
     if findings.is_empty() {
         if scan.output.format() == Format::Text {
             let descriptors = counted(engine.descriptors(), "descriptor");
             let processes = counted(engine.model.processes().count(), "process");
-            note(&format!("no duplicates among {descriptors} of {processes}"));
+            warn(&format!("no duplicates among {descriptors} of {processes}"));
         }
         return Ok(ExitCode::SUCCESS);
     }

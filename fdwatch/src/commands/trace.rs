@@ -12,11 +12,15 @@ use fdwatch_core::{
     plural::counted,
     trace::{Call, Tracer, What},
 };
-use fdwatch_events::BudgetReport;
+use fdwatch_events::{BudgetReport, TracedCall};
 use fdwatch_host::{investigate, proc};
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::{Reporter, TracedCall, note, say_started};
-use fdwatch_tracker::{Follower, Live, Stop, Wanted, now};
+use fdwatch_render::{Reporter, text::started};
+use fdwatch_tracker::{
+    Follower, Live, Stop, Wanted,
+    message::{info, warn},
+    now,
+};
 
 pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
     if trace.pid.is_empty() && trace.comm.is_empty() {
@@ -54,15 +58,16 @@ impl Shower {
             return Ok(());
         };
         let (calls, fresh, left_out) = (tracer.calls(), tracer.fresh(), tracer.left_out());
-        self.reporter.clock.adjust(proc::wall_time(), now().0);
+        self.reporter.wire.clock.adjust(proc::wall_time(), now().0);
         for call in calls {
             let path = path(&call, &live.engine.model);
+            let at = call.at;
             self.reporter
-                .call(&TracedCall { call, path })
+                .report(&TracedCall { call, path }, at)
                 .writing_output()?;
         }
         if left_out > self.left_out {
-            note(&format!(
+            warn(&format!(
                 "{} left out: they came too fast to be shown",
                 counted(left_out, "call")
             ));
@@ -98,7 +103,7 @@ impl Follower for Shower {
         if let Some(tracer) = tracer {
             tracer.search(&engine.model);
         }
-        say_started(&live.stats);
+        info(&started(&live.stats));
         Ok(())
     }
 
@@ -112,7 +117,7 @@ impl Follower for Shower {
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         self.reporter
-            .loss(lost, now())
+            .report(lost, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{Output, WritingOutput as _, alive::Alive, check_pids, remote::Remote, reporter};
+use super::{
+    Output, WritingOutput as _, alive::Alive, check_pids, remote::Remote, report_run, reporter,
+};
 use crate::cli::Watch;
 use fdwatch_core::Lost;
-use fdwatch_events::BudgetReport;
+use fdwatch_events::{BudgetReport, Started};
 use fdwatch_host::{
     investigate::{Investigator, Source},
     proc,
@@ -49,7 +51,7 @@ struct Watcher {
 
 impl Follower for Watcher {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        self.reporter.started(&live.stats, now()).writing_output()
+        report_run(&mut self.reporter, &Started(&live.stats), now()).writing_output()
     }
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
@@ -59,7 +61,7 @@ impl Follower for Watcher {
             alive,
         } = self;
         let now = now();
-        reporter.clock.adjust(proc::wall_time(), now.0);
+        reporter.wire.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
         collector.look(live, is_slow, |news, stats| {
             if let Update::Finding(_, finding) = &news {
@@ -68,8 +70,8 @@ impl Follower for Watcher {
             alive.clear();
             if result.is_ok() {
                 result = match &news {
-                    Update::Finding(_, finding) => reporter.finding(finding, now),
-                    Update::Growth(report) => reporter.growth(report, now),
+                    Update::Finding(_, finding) => reporter.report(finding, now),
+                    Update::Growth(report) => reporter.report(report, now),
                 };
             }
         });
@@ -83,7 +85,7 @@ impl Follower for Watcher {
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         self.alive.clear();
         self.reporter
-            .loss(lost, now())
+            .report(lost, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }
@@ -91,13 +93,13 @@ impl Follower for Watcher {
     fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
         self.alive.clear();
         self.reporter
-            .budget(report, now())
+            .report(report, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }
 
     fn ended(&mut self, live: &mut Live) -> Result<()> {
         self.alive.clear();
-        self.reporter.summary(&live.stats, now()).writing_output()
+        report_run(&mut self.reporter, &live.stats, now()).writing_output()
     }
 }

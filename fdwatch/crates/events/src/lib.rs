@@ -14,5 +14,7 @@ pub use fdwatch_core::{
 
 pub use self::{
     event::{Event, EventKind, Key, Measure, ThresholdReport},
-    report::{BudgetReport, Explanation, FileStory, ProcessRow, RunReport, RunStats, Started, TracedCall},
+    report::{
+        BudgetReport, Explanation, FileStory, ProcessRow, RunReport, RunStats, Started, TracedCall,
+    },
 };

@@ -31,6 +31,8 @@ pub struct RunStats {
     pub lost_when_recorded: u64,
     /// Reported duplicates that appeared.
     pub found: u64,
+    /// The same by severity, from `info` to `critical`.
+    pub severities: [u64; 3],
     /// Reported duplicates that changed.
     pub changed: u64,
     /// Reported duplicates that disappeared.
@@ -78,7 +80,10 @@ impl RunStats {
     /// Counts a reported finding.
     pub fn count_finding(&mut self, finding: &Finding) {
         match finding.change {
-            Change::Found => self.found += 1,
+            Change::Found => {
+                self.found += 1;
+                self.severities[finding.severity as usize] += 1;
+            }
             Change::Changed => self.changed += 1,
             Change::Gone => self.gone += 1,
         }

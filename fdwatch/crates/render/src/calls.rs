@@ -1,4 +1,4 @@
-//! Traced calls: as strace would show them, or as JSON.
+//! Text of traced calls, in the form of strace.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,8 @@ use crate::{escape::Escaped, text::DIM};
 use fdwatch_core::{model::Access, trace::What};
 use fdwatch_events::{TracedCall, time::Clock};
 
-pub fn as_text(traced: &TracedCall, clock: &Clock) -> String {
+/// Returns a call.
+pub(crate) fn as_text(traced: &TracedCall, clock: &Clock) -> String {
     let call = &traced.call;
     let thread = if call.tid == call.pid {
         String::new()
@@ -21,32 +22,32 @@ pub fn as_text(traced: &TracedCall, clock: &Clock) -> String {
             file_type,
             ..
         } => {
-            let mut told = (*call).to_owned();
+            let mut text = (*call).to_owned();
             match asked {
                 Some((path, is_cut)) => {
                     let more = if *is_cut { "..." } else { "" };
                     let _ = write!(
-                        told,
+                        text,
                         "(\"{}\"{more}, {})",
                         Escaped(path),
                         flags(&traced.call.what)
                     );
                 }
                 None => {
-                    let _ = write!(told, "({})", flags(&traced.call.what));
+                    let _ = write!(text, "({})", flags(&traced.call.what));
                 }
             }
-            let _ = write!(told, " = {fd}");
+            let _ = write!(text, " = {fd}");
             match &traced.path {
                 Some(path) => {
-                    let _ = write!(told, "<{}>", Escaped(path));
+                    let _ = write!(text, "<{}>", Escaped(path));
                 }
                 None if asked.is_none() => {
-                    let _ = write!(told, "<{}>", file_type.name());
+                    let _ = write!(text, "<{}>", file_type.name());
                 }
                 None => {}
             }
-            told
+            text
         }
         What::Closed { fd, was_open: true } => format!("close({fd}) = 0"),
         What::Closed {
@@ -68,7 +69,7 @@ pub fn as_text(traced: &TracedCall, clock: &Clock) -> String {
     )
 }
 
-/// The flags that the descriptor came to have.
+/// Returns the flags of a created descriptor.
 fn flags(what: &What) -> String {
     let &What::Made {
         access,

@@ -1,4 +1,4 @@
-//! Explanations: the story of what a process holds, and what to change.
+//! Text of explanations.
 
 use std::fmt::Write as _;
 
@@ -6,8 +6,8 @@ use crate::{escape::Escaped, text};
 use fdwatch_core::{diagnose::numbers, plural::counted};
 use fdwatch_events::{Explanation, time::Clock};
 
-/// For a person.
-pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
+/// Returns an explanation: the process, and for each file its story and what to change.
+pub(crate) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     let mut text = String::new();
     let process = &explanation.process;
     let exe = process.exe.as_deref().unwrap_or_default();
@@ -22,14 +22,14 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         let _ = writeln!(text, "  {belongs}");
     }
     let census = &explanation.census;
-    let limit = process.fd_limit.map_or_else(String::new, |most| {
-        let percent = (census.open as u64).saturating_mul(100) / most.max(1);
-        format!(" of {most} ({percent} %)")
+    let open = census.open as u64;
+    let percent = process.fd_limit.map_or_else(String::new, |limit| {
+        format!(" ({} %)", open.saturating_mul(100) / limit.max(1))
     });
     let _ = writeln!(
         text,
-        "  {}{limit}: {}",
-        counted(census.open, "descriptor"),
+        "  {}{percent}: {}",
+        text::open_of_limit(open, process.fd_limit),
         text::counts(&census.by_type)
     );
     if explanation.followed {
@@ -41,8 +41,8 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     if explanation.closed_unopened > 0 {
         let _ = writeln!(
             text,
-            "  closed what was not open {}, outside of loops",
-            counted(explanation.closed_unopened, "time")
+            "  {} of descriptors that were not open, outside of loops",
+            counted(explanation.closed_unopened, "close")
         );
     }
     for file in &explanation.files {
@@ -65,8 +65,8 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         }
         let still = match file.open().as_slice() {
             [] => "none is open now".to_owned(),
-            [one] => format!("{one} is open still"),
-            some => format!("{} are open still", numbers(some)),
+            [one] => format!("{one} is still open"),
+            some => format!("{} are still open", numbers(some)),
         };
         let _ = writeln!(text, "            {still}");
         let advice = file.advice();
@@ -78,12 +78,15 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         }
     }
     if explanation.files.is_empty() {
-        let _ = writeln!(text, "\n  no file is held twice, and none that was deleted");
+        let _ = writeln!(
+            text,
+            "\n  no file is held twice, and no deleted file is held"
+        );
     }
     if !explanation.followed {
         let _ = writeln!(
             text,
-            "\n  A look tells what is open. To see who opens it and where, follow it for a while: --duration 5m"
+            "\n  This is a snapshot. To see who opens the file and where, follow the process: --duration 5m"
         );
     }
     text

@@ -1,19 +1,18 @@
-//! Output of fdwatch: text for people, JSON, and JUnit's XML. Makes no decisions.
+//! Output of fdwatch: text for people, lines of JSON, and JUnit's XML.
 
 mod calls;
 pub mod escape;
 mod explanation;
+pub mod fleet;
+pub mod history;
 pub mod junit;
-mod legacy;
+pub mod lint;
 mod reporter;
 mod run;
 pub mod text;
 
-pub use fdwatch_events::{Explanation, FileStory, RunReport, TracedCall, wire::SCHEMA};
-
 pub use self::{
     escape::{Escaped, escaped},
-    legacy::{json, line, note, say_started, say_summary, summary_text},
     reporter::{Format, Report, Reporter, json_line},
     text::{path, size},
 };

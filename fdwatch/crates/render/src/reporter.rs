@@ -44,12 +44,7 @@ pub struct Reporter<W> {
 
 impl<W: Write> Reporter<W> {
     /// Creates a reporter that writes to `output`.
-    pub fn new(output: W, format: Format, host: String, clock: Clock) -> Self {
-        Self::with(output, format, Wire::new(host, clock))
-    }
-
-    /// Creates a reporter that writes to `output`.
-    pub fn with(output: W, format: Format, wire: Wire) -> Self {
+    pub fn new(output: W, format: Format, wire: Wire) -> Self {
         Self {
             output,
             format,
@@ -207,12 +202,12 @@ impl Report for RunReport {
 
 impl Report for Started<'_> {
     fn text(&self, _: &Clock, _: Moment) -> String {
-        text::started(self.0) + "\n"
+        text::started(self.0)
     }
 }
 
 impl Report for RunStats {
     fn text(&self, _: &Clock, _: Moment) -> String {
-        text::summary(self) + "\n"
+        text::summary(self)
     }
 }

@@ -4,10 +4,10 @@
 use rustc_hash::FxHashMap;
 
 use super::{Live, now};
+use crate::message::warn;
 use fdwatch_core::model::{Model, Moment, Table};
 use fdwatch_options::Detail;
 use fdwatch_probe::ProbeError;
-use fdwatch_render::note;
 
 /// Processes that are under suspicion at once, at most.
 const MAX: usize = 64;
@@ -143,7 +143,7 @@ impl Live {
         if let Err(error) = asked {
             self.suspects.wanted = Detail::Never;
             if !std::mem::replace(&mut self.suspects.has_failed, true) {
-                note(&format!("{error}; there are no stacks and paths"));
+                warn(&format!("{error}; there are no stacks and paths"));
             }
         }
     }
@@ -186,7 +186,7 @@ impl Live {
                 && let Err(error) = self.probe.detail_of(tgid, true)
                 && !std::mem::replace(&mut suspects.has_failed, true)
             {
-                note(&format!("{error}; there are no stacks and paths"));
+                warn(&format!("{error}; there are no stacks and paths"));
             }
         }
         suspects.in_detail = wanted;

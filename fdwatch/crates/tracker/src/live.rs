@@ -31,7 +31,6 @@ use fdwatch_host::proc;
 use fdwatch_host::proc_snapshot;
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_probe::{ASKED_OF_FAMILY, Options, Probe, ProbeError};
-use fdwatch_render::note;
 
 /// How often the ring is looked into and what has changed is told: what waits there longer is no
 /// longer news.
@@ -368,7 +367,7 @@ impl Live {
             return Err(error);
         }
         steps.clear();
-        note(&format!(
+        warn(&format!(
             "{error}; reading /proc instead: what was open before is known less exactly"
         ));
         let mut unreadable = 0;
@@ -424,7 +423,7 @@ impl Live {
             Err(error) => {
                 mark(recorder, Frame::BreakOffAudit)?;
                 engine.break_off_audit();
-                note(&format!("{error}; it is tried again"));
+                warn(&format!("{error}; it is tried again"));
                 None
             }
         };
@@ -509,7 +508,7 @@ impl Live {
 
     fn look_for_losses(&mut self, follower: &mut impl Follower) -> Result<()> {
         for words in self.probe.notes() {
-            note(&words);
+            warn(&words);
         }
         let lost = self.lost()?;
         let before = std::mem::replace(&mut self.stats.lost, lost);

@@ -1,5 +1,6 @@
 //! Keeps to the budget: measures what fdwatch itself uses, and leaves undone what [`Budget`] says.
 
+use crate::message::warn;
 use anyhow::Result;
 use fdwatch_common::Header;
 use rustc_hash::FxHashMap;
@@ -12,7 +13,6 @@ use fdwatch_core::{
 use fdwatch_events::BudgetReport;
 use fdwatch_host::proc;
 use fdwatch_probe::ProbeError;
-use fdwatch_render::note;
 
 /// What is left undone for the sake of the budget.
 pub struct LoadShedder {
@@ -112,7 +112,7 @@ impl Live {
             let start_time = process.start_time;
             if let Err(error) = self.probe.follow(tgid, false) {
                 // There is no room for more.
-                note(&error.to_string());
+                warn(&error.to_string());
                 break;
             }
             self.engine.model.stop_following(tgid);

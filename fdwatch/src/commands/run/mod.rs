@@ -28,7 +28,7 @@ use fdwatch_core::{
     mappings::Mappings,
     model::{Lineage, Program},
 };
-use fdwatch_events::{BudgetReport, time::Clock};
+use fdwatch_events::{BudgetReport, RunReport, time::Clock, wire::Wire};
 use fdwatch_host::{
     investigate::{self, Investigator, Source},
     proc,
@@ -37,7 +37,8 @@ use fdwatch_host::{
 };
 use fdwatch_options::{Detail as DetailOf, MaxCpu};
 use fdwatch_probe::MemoryEvents;
-use fdwatch_render::{Format, Reporter, RunReport, junit, note};
+use fdwatch_render::{Format, Reporter, junit};
+use fdwatch_tracker::message::warn;
 
 /// As shells have it, if there is no such command.
 const EXIT_NOT_FOUND: u8 = 127;
@@ -80,7 +81,7 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     };
     let followed = live.follow(&mut first, &mut runner);
     if let Err(error) = &followed {
-        note(&format!("error: {error:#}; the command goes on without"));
+        warn(&format!("error: {error:#}; the command goes on without"));
     }
     let outcome = first.outcome().context("cannot wait for the command")?;
     let status = match outcome {
@@ -109,7 +110,7 @@ fn cannot_run(program: &std::ffi::OsStr, error: &io::Error) -> ExitCode {
         io::ErrorKind::NotFound => (EXIT_NOT_FOUND, "there is no such command".to_owned()),
         _ => (EXIT_NOT_EXECUTABLE, error.to_string()),
     };
-    note(&format!("error: cannot run {program}: {reason}"));
+    warn(&format!("error: cannot run {program}: {reason}"));
     ExitCode::from(code)
 }
 
@@ -152,8 +153,8 @@ impl<'a> Outputs<'a> {
 
     fn write(self, report: &RunReport) -> Result<()> {
         let clock = Clock::new(proc::wall_time(), proc::boottime());
-        let reporter =
-            |output, format| Reporter::new(output, format, self.host.clone(), clock.clone());
+        let wire = Wire::new(self.host.clone(), clock.clone());
+        let reporter = |output, format| Reporter::new(output, format, wire.clone());
         if !self.arguments.quiet {
             let output: Box<dyn io::Write> = Box::new(BufWriter::new(anstream::stderr()));
             // Where it cannot be said, no one listens.
@@ -166,7 +167,7 @@ impl<'a> Outputs<'a> {
         }
         if let (Some(mut file), Some(path)) = (self.junit, &self.arguments.junit) {
             let xml = junit::report(report, &clock, now());
-            let written = xml.and_then(|xml| file.write_all(xml.as_bytes()));
+            let written = file.write_all(xml.as_bytes());
             written.with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
@@ -195,7 +196,7 @@ impl Places {
     fn of(pid: u32) -> Self {
         let memory = MemoryEvents::of(pid);
         if let Err(error) = &memory {
-            note(&format!(
+            warn(&format!(
                 "the kernel does not tell what programs map ({error}): stacks of those that have ended are without names"
             ));
         }

@@ -21,8 +21,8 @@ use serde::Serialize;
 use super::{
     Budget, BudgetSummary, Call, ChainLink, ClosedAgain, Container, CpuTime, Drift, Event,
     ExplainedFile, Explanation, Fd, File, Finding, FindingCounts, Growth, Leak, LeakCounts, Line,
-    Loss, Losses, MemoryUse, NearbyFd, OpenDescriptors, OtherWriter, Pinned, Process, RacingFds,
-    Run, Sentence, StackFrame, Started, Summary, Supervisor, Table, Threshold,
+    Loss, Losses, MemoryUse, NearbyFd, OpenDescriptors, OtherWriter, Pinned, Process, ProcessRow,
+    RacingFds, Run, Sentence, StackFrame, Started, Summary, Supervisor, Table, Threshold,
     line::Body,
     name::{Hexadecimal, Text, Time},
 };
@@ -116,11 +116,14 @@ impl Wire {
         }
     }
 
-    fn body<T: Body>(&self, body: T, at: Moment) -> Line<T> {
+    /// Adds the header of a line to `body`, with the time of the moment `at`.
+    pub fn body<T: Body>(&self, body: T, at: Moment) -> Line<T> {
         Line::new(self.time(at), self.host.clone(), body)
     }
 
-    fn time(&self, at: Moment) -> Time {
+    /// Returns the time of the moment `at`.
+    #[must_use]
+    pub fn time(&self, at: Moment) -> Time {
         self.clock.rfc3339(at).into()
     }
 
@@ -145,6 +148,31 @@ impl Wire {
                 .supervisor
                 .clone()
                 .map(|(group, process)| Supervisor { group, process }),
+        }
+    }
+
+    /// Returns a process with counts of its descriptors.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share, of which three digits are kept"
+    )]
+    pub fn row(&self, row: &report::ProcessRow) -> ProcessRow {
+        let limit = row.limit.filter(|&limit| limit > 0);
+        let share = limit.map(|limit| row.descriptors as f64 / limit as f64);
+        ProcessRow {
+            pid: row.pid,
+            start_time: (row.start_time != 0).then(|| self.time(Moment(row.start_time))),
+            ppid: row.ppid,
+            comm: lossy(&row.comm),
+            uid: row.uid,
+            unit: row.unit.clone(),
+            descriptors: row.descriptors,
+            limit: row.limit,
+            limit_share: share.map(|share| (share * 1000.0).round() / 1000.0),
+            duplicate_files: row.duplicate_files,
+            duplicate_descriptors: row.duplicate_descriptors,
+            curve: row.curve.clone(),
         }
     }
 
