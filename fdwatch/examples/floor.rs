@@ -1,8 +1,8 @@
-//! Attaches programs that do nothing to opens and closes, until standard input ends: for benchmarks.
+//! Attaches programs that do nothing to opens and closes, until standard input ends. For benchmarks.
 
 use std::io::{self, Read as _, Write as _};
 
-use fdwatch::probe::{Options, Probe};
+use fdwatch_probe::{Options, Probe};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut probe = Probe::load(Options::default())?;

@@ -1,13 +1,15 @@
 //! The command line. What the commands do with it is not known here.
 
+#[cfg(feature = "agent")]
 mod agent;
 mod examples;
+#[cfg(feature = "fleet")]
 mod fleet;
 
-pub use self::{
-    agent::{Agent, Ask, History},
-    fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
-};
+#[cfg(feature = "agent")]
+pub use self::agent::{Agent, Ask, History};
+#[cfg(feature = "fleet")]
+pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -36,6 +38,7 @@ pub struct Cli {
 pub enum Command {
     /// Tell of duplicates as they come and go, until Ctrl-C (the default)
     Watch(Watch),
+    #[cfg(feature = "top")]
     /// Show processes, descriptors and findings on the whole screen, as htop would
     Top(Top),
     /// Run a command, and tell what it left open, let into other programs, or held twice
@@ -56,12 +59,16 @@ pub enum Command {
     Replay(Replay),
     /// Show what this kernel and these privileges allow, by doing it
     Doctor(Doctor),
+    #[cfg(feature = "agent")]
     /// Show what the agent told earlier: what came and went, when, for how long
     History(History),
+    #[cfg(feature = "lint")]
     /// Tell what is wrong with the logs in configurations of supervisord
     Lint(Lint),
+    #[cfg(feature = "agent")]
     /// Run for as long as the host does: metrics, alerts, a history and an API
     Agent(Agent),
+    #[cfg(feature = "fleet")]
     /// Ask what is found on many hosts: which is the same bug, what is new, who reports
     Fleet(Fleet),
 }
@@ -89,11 +96,13 @@ pub struct Watch {
     /// Of whom stacks and asked-for paths are wanted, besides those of --pid
     #[arg(long, value_name = "WHOM", value_enum, default_value_t = Detail::Suspects)]
     pub detail: Detail,
+    #[cfg(feature = "agent")]
     /// Whether an agent is asked.
     #[command(flatten)]
     pub ask: Ask,
 }
 
+#[cfg(feature = "top")]
 /// See [`Command::Top`].
 #[derive(Debug, Args)]
 #[command(after_help = TOP_HELP)]
@@ -108,11 +117,13 @@ pub struct Top {
     /// What fdwatch itself may use; see below.
     #[command(flatten)]
     pub budget: Budget,
+    #[cfg(feature = "agent")]
     /// Whether an agent is asked.
     #[command(flatten)]
     pub ask: Ask,
 }
 
+#[cfg(feature = "top")]
 const TOP_HELP: &str = "\
 Keys are htop's: F1 or ? shows them all, F4 or / filters as you type, F6 sorts, Enter opens a
 process, Space freezes, Tab goes to the findings, F10 or q ends. The mouse works as well.
@@ -224,6 +235,7 @@ pub struct Fds {
     /// Where it is from.
     #[command(flatten)]
     pub source: Source,
+    #[cfg(feature = "agent")]
     /// Whether an agent is asked.
     #[command(flatten)]
     pub ask: Ask,
@@ -249,6 +261,7 @@ pub struct Explain {
     /// Where it is from, if it is a look.
     #[command(flatten)]
     pub source: Source,
+    #[cfg(feature = "agent")]
     /// Whether an agent is asked.
     #[command(flatten)]
     pub ask: Ask,
@@ -317,6 +330,7 @@ pub struct Doctor {
     pub output: Output,
 }
 
+#[cfg(feature = "lint")]
 /// See [`Command::Lint`].
 #[derive(Debug, Args)]
 #[command(after_help = examples::LINT)]

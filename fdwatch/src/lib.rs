@@ -8,4 +8,3 @@
 
 pub mod cli;
 pub mod commands;
-

@@ -11,7 +11,7 @@ use common::{
     clickhouse::{ClickHouse, ENGINES},
     fleet::{NOW, client, runtime, wanted},
 };
-use fdwatch::fleet::{
+use fdwatch_fleet::{
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     setup,
     store::Client,

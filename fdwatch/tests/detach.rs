@@ -6,8 +6,8 @@ mod common;
 use std::{fs, time::Instant};
 
 use common::{Puppet, Watch, eventually};
-use fdwatch::probe::{Options, Probe};
 use fdwatch_common::Event;
+use fdwatch_probe::{Options, Probe};
 
 /// Numbers of what BPF knows as one kind of thing.
 struct Ids {

@@ -15,17 +15,15 @@ use common::{
     clickhouse::{ClickHouse, ENGINES, Engine},
     fleet::{NOW, PROGRAM, client, event, runtime, wanted},
 };
-use fdwatch::{
-    agent::event::EventKind,
-    fleet::{
-        local_query::Rows,
-        questions::{Asked, By, Found, Source},
-        rows::{ExampleRow, FindingRow, HeartbeatRow, Table, add_line},
-        schema::Wanted,
-        setup,
-        signature::{Signature, id},
-        store::Client,
-    },
+use fdwatch_events::event::EventKind;
+use fdwatch_fleet::{
+    local_query::Rows,
+    questions::{Asked, By, Found, Source},
+    rows::{ExampleRow, FindingRow, HeartbeatRow, Table, add_line},
+    schema::Wanted,
+    setup,
+    signature::{Signature, id},
+    store::Client,
 };
 
 /// Names that break what is not careful.
@@ -143,7 +141,7 @@ fn all_engines_and_memory_give_the_same_answers() {
                 .expect("it can be set up");
             assert_eq!(done.from, 0);
             let again = setup::init(&client, &wanted()).await.expect("and again");
-            assert_eq!(again.from, fdwatch::fleet::schema::VERSION);
+            assert_eq!(again.from, fdwatch_fleet::schema::VERSION);
             let rows = rows();
             // As after a connection that was cut before the answer: it counts once.
             insert(&client, &rows).await;
@@ -167,7 +165,7 @@ fn where_the_server_does_not_delete_by_itself_setting_up_deletes_what_is_too_old
         let client = client(&server.url());
         setup::init(&client, &wanted()).await.unwrap();
         let day = 24 * 3600;
-        let now = u32::try_from(fdwatch::proc::wall_time() / 1_000_000_000).unwrap();
+        let now = u32::try_from(fdwatch_host::proc::wall_time() / 1_000_000_000).unwrap();
         let mut rows = Rows::default();
         for (number, days) in [0, 1, 29, 31, 32, 399, 440].into_iter().enumerate() {
             let time = now - days * day;

@@ -20,7 +20,7 @@ use common::{
     eventually,
     fleet::{Writer, client, config, counted, runtime},
 };
-use fdwatch::fleet::{
+use fdwatch_fleet::{
     schema::{self, VERSION, Wanted},
     setup,
 };

@@ -18,13 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::exporter::spool::Spool;
 use common::{
     Guard,
     clickhouse::Setup,
     eventually,
     fleet::{Small, Writer, config, counted, server, spooled},
 };
-use fdwatch::fleet::spool::Spool;
 
 /// Lets connections through to a port, and cuts each after a while: one in the middle of a request, the
 /// next when the server has answered and before that is passed on.

@@ -19,13 +19,11 @@ use common::{
     run,
     tls::{Authority, OPENSSL},
 };
-use fdwatch::{
-    agent::config::Fleet,
-    fleet::{
-        questions::{Asked, By, Source},
-        rows::{FindingRow, HeartbeatRow, Table, add_line},
-        store::{Address, Client, StoreError},
-    },
+use fdwatch_agent::config::Fleet;
+use fdwatch_fleet::{
+    questions::{Asked, By, Source},
+    rows::{FindingRow, HeartbeatRow, Table, add_line},
+    store::{Address, Client, StoreError},
 };
 
 /// Asks as users do.

@@ -9,7 +9,7 @@ use common::{
     clickhouse::{ClickHouse, ENGINES, Engine},
     fleet::{NOW, client, runtime, wanted},
 };
-use fdwatch::fleet::{
+use fdwatch_fleet::{
     questions::{Asked, By, Source},
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::{self, VERSION, Wanted},

@@ -12,8 +12,8 @@ use std::{
 };
 
 use common::{Finished, Guard, eventually, fdwatch, run};
-use fdwatch::supervisor::{self, Stream, Target};
 use fdwatch_host::supervisor_host::RealHost;
+use fdwatch_supervisor::{self, Stream, Target};
 use tempfile::TempDir;
 
 const SUPERVISORD: &str = "/usr/bin/supervisord";
@@ -69,10 +69,10 @@ fn what_is_wrong_is_told_with_its_line() {
     let log = case.path("x.log");
     let expected = format!(
         "supervisord.conf:5: warning: {log} is the log of stdout of a, stdout of b. Each rotates it \
-         on its own: when one has, the others go on in the renamed file, and the next rotation \
-         overwrites that [shared-log]\n    \
+         independently: after one does, the others keep writing to the renamed file, which the next \
+         rotation overwrites [shared-log]\n    \
          supervisord.conf:9: stdout_logfile of [program:b]\n    \
-         > give each program a log of its own, such as {}/%(program_name)s.log \
+         > give each program its own log, such as {}/%(program_name)s.log \
          (supervisord.conf:5, supervisord.conf:9), or pipe them to one logger\n",
         case.directory.path().display()
     );
@@ -121,7 +121,7 @@ fn what_supervisord_would_refuse_is_told() {
     let finished = case.lint(&["broken.conf"]);
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     let said = finished.stdout();
-    let refused = "broken.conf:3: critical: supervisord does not start: neither a [section] nor \
+    let refused = "broken.conf:3: critical: supervisord does not start: expected [section] or \
                    `key = value`: \"what is this\" [refused]\n";
     assert!(said.ends_with(refused), "{said}");
     assert!(said.starts_with("supervisord.conf:5: warning"), "{said}");
@@ -138,14 +138,14 @@ fn links_and_hard_links_are_seen_through() {
     symlink("real", case.path("link")).unwrap();
     // It need not be there.
     let told = case.lint(&[]).stdout();
-    assert!(told.contains("(one file, by links)"), "{told}");
+    assert!(told.contains("(same file, through links)"), "{told}");
     fs::write(case.path("real/x.log"), "").unwrap();
     fs::remove_file(case.path("link")).unwrap();
     fs::create_dir(case.path("link")).unwrap();
     assert_eq!(case.lint(&[]).code, Some(0));
     fs::hard_link(case.path("real/x.log"), case.path("link/x.log")).unwrap();
     let told = case.lint(&[]).stdout();
-    assert!(told.contains("(one file, by links)"), "{told}");
+    assert!(told.contains("(same file, through links)"), "{told}");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn logs_are_those_of_a_real_supervisord() {
         for (stream, told) in Stream::ALL.into_iter().zip(&told[&name]) {
             match &process.log(stream).target {
                 Target::None => assert_eq!(told, "", "{name}"),
-                Target::Path { told: path, .. } => assert_eq!(told, path, "{name}"),
+                Target::Path { reported: path, .. } => assert_eq!(told, path, "{name}"),
                 Target::Auto(prefix) => {
                     assert!(told.starts_with(prefix.as_str()), "{name}: {told}");
                 }
@@ -355,7 +355,7 @@ fn logs_are_those_of_a_real_supervisord() {
                 let [used] = uses[..] else {
                     panic!("not of one: {told}: {uses:?}");
                 };
-                let supervisor::User::Stream {
+                let supervisor::LogOwner::Stream {
                     process: index,
                     stream: of,
                 } = used.of
@@ -381,7 +381,7 @@ fn what_is_said_of_logs_that_cannot_be_opened_is_so() {
         ));
         fs::create_dir(case.path("directory")).unwrap();
         let told = case.lint(&[]).stdout();
-        let claim = format!("leaves {ends} ends of pipes open");
+        let claim = format!("leaves {ends} pipe descriptors open");
         assert!(told.contains(&claim), "{told}");
 
         let mut daemon = supervisord(&case);

@@ -21,16 +21,15 @@ use std::{
 
 use axum::{Router, http::header, routing::get};
 use common::{Agent, agent::free_port, bpf, eventually, program};
-use fdwatch::{
-    agent::{
-        config,
-        metrics::{self, Format, encode_as, families},
-        sink::{Sink, SinkStats},
-        snapshot::{ProcessRow, Snapshot},
-        state::AgentState,
-    },
-    model::Moment,
+use fdwatch_agent::{
+    config,
+    metrics::{self, Format, encode_as, families},
+    sink::{Sink, SinkStats},
+    snapshot::Snapshot,
+    state::AgentState,
 };
+use fdwatch_core::model::Moment;
+use fdwatch_events::ProcessRow;
 use serde_json::Value;
 
 const PROMETHEUS: &str = "/usr/bin/prometheus";

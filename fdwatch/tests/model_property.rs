@@ -12,8 +12,8 @@ mod task_iterator;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fdwatch::model::{AnonymousDevices, Model, Moment, Table};
 use fdwatch_common::Event;
+use fdwatch_core::model::{AnonymousDevices, Model, Moment, Table};
 use proptest::{prelude::*, test_runner::RngSeed};
 
 use self::{

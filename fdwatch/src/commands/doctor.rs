@@ -17,10 +17,10 @@ use fdwatch_core::{
     model::{Drift, Moment},
     plural::{counted, either},
 };
+use fdwatch_events::wire::{self, Object};
 use fdwatch_host::proc;
 use fdwatch_host::proc_snapshot;
 use fdwatch_probe::{Options, Probe, ProbeError, host};
-use fdwatch_events::wire::{self, Object};
 use fdwatch_render::json_line;
 
 /// Result of a check.

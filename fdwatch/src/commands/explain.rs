@@ -5,24 +5,22 @@ use std::{collections::BTreeMap, process::ExitCode};
 use anyhow::Result;
 use fdwatch_tracker::explain::{Asked, add, explanation};
 
-use super::{WritingOutput as _, check_pid, remote::Remote, reporter};
+#[cfg(feature = "agent")]
+use super::remote::Remote;
+use super::{WritingOutput as _, check_pid, reporter};
 use crate::cli::Explain;
 use fdwatch_core::{
     Lost,
-    diagnose::{Census, Descriptor, Finding, Severity, Sharer},
-    duplicates::{Change, Duplicate},
+    diagnose::{Finding, Severity},
     engine::Engine,
     filter::Filter,
-    model::{FileType, Model, Moment},
+    model::Moment,
     plural::counted,
     ring::default_ring_bytes,
 };
 use fdwatch_events::BudgetReport;
-use fdwatch_host::{
-    investigate::{self, Investigator, Source},
-    proc,
-};
-use fdwatch_options::{Detail, MaxCpu, Target};
+use fdwatch_host::investigate::{Investigator, Source};
+use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_render::text::started;
 use fdwatch_tracker::{
     FindingCollector, Follower, Live, Stop, Update, Wanted,
@@ -32,6 +30,7 @@ use fdwatch_tracker::{
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     check_pid(explain.pid)?;
+    #[cfg(feature = "agent")]
     if !explain.source.proc
         && let Some(agent) = Remote::find(&explain.ask)?
     {

@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{WritingOutput as _, check_pid, remote::Remote, reporter};
+#[cfg(feature = "agent")]
+use super::remote::Remote;
+use super::{WritingOutput as _, check_pid, reporter};
 use crate::cli::Fds;
 use fdwatch_host::investigate::{self, Supervisords, pipe_ends, table_report};
 use fdwatch_tracker::snapshot;
 
 pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
     check_pid(fds.pid)?;
+    #[cfg(feature = "agent")]
     if !fds.source.proc
         && let Some(agent) = Remote::find(&fds.ask)?
     {

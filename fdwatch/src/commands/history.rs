@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use globset::GlobSet;
 
 use super::WritingOutput as _;
-use crate::cli::{self, History};
+use crate::cli::History;
 use fdwatch_agent::history::read::{Hourly, Occurrence, ReadError, Reader};
 use fdwatch_core::diagnose::Severity;
 use fdwatch_events::wire::Object;

@@ -14,13 +14,13 @@ use crate::cli::Lint;
 use fdwatch_core::plural::counted;
 use fdwatch_events::wire::{self, Cause, Object, Related};
 use fdwatch_render::{Format, json_line, lint as render};
-use fdwatch_tracker::message::warn;
 use fdwatch_supervisor::{
     self,
     host::Host as _,
     lint::{Problem, lint},
     logrotate::{self, Rotations},
 };
+use fdwatch_tracker::message::warn;
 
 /// What logrotate reads by itself; the first names the second, as a rule.
 const LOGROTATE: [&str; 2] = ["/etc/logrotate.conf", "/etc/logrotate.d"];

@@ -1,19 +1,25 @@
 //! What each command does: here, and nowhere else, all parts come together. How anything is shown, and why
 //! it is told, is not decided here.
 
+#[cfg(feature = "agent")]
 mod agent;
 mod alive;
 mod doctor;
 mod explain;
 mod fds;
+#[cfg(feature = "fleet")]
 mod fleet;
+#[cfg(feature = "agent")]
 mod history;
+#[cfg(feature = "lint")]
 mod lint;
 mod record;
+#[cfg(feature = "agent")]
 mod remote;
 mod replay;
 mod run;
 mod scan;
+#[cfg(feature = "top")]
 mod top;
 mod trace;
 mod watch;
@@ -47,15 +53,20 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Run(run)) => run::run(&run),
         Some(Command::Scan(scan)) => scan::run(&scan),
         Some(Command::Fds(fds)) => fds::run(&fds),
+        #[cfg(feature = "top")]
         Some(Command::Top(top)) => top::run(&top),
         Some(Command::Trace(trace)) => trace::run(&trace),
         Some(Command::Explain(explain)) => explain::run(&explain),
         Some(Command::Record(record)) => record::run(&record),
         Some(Command::Replay(replay)) => replay::run(&replay),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
+        #[cfg(feature = "agent")]
         Some(Command::History(history)) => history::run(&history),
+        #[cfg(feature = "lint")]
         Some(Command::Lint(lint)) => lint::run(&lint),
+        #[cfg(feature = "agent")]
         Some(Command::Agent(agent)) => agent::run(&agent),
+        #[cfg(feature = "fleet")]
         Some(Command::Fleet(fleet)) => fleet::run(&fleet),
     }
 }

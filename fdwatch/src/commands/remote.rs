@@ -1,13 +1,11 @@
 //! Asks the agent of this host, where there is one, instead of loading programs once more. What the
 //! agent answers is shown as it is, and not understood here but for its type.
 
-use std::{
-    io::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode, time::Duration,
-};
+use std::{io::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use fdwatch_http::{AgentClient, add_parameter};
 use fdwatch_events::wire::Version;
+use fdwatch_http::{AgentClient, add_parameter};
 use tokio::runtime::{self, Runtime};
 
 use super::WritingOutput as _;
@@ -65,7 +63,10 @@ impl Remote {
         let follows = &self.about.follows;
         let least = filters.least_severity();
         let is_enough = (follows.all_types || !filters.all_types())
-            && follows.severity.known().is_some_and(|followed| followed <= least);
+            && follows
+                .severity
+                .known()
+                .is_some_and(|followed| followed <= least);
         if !is_enough {
             warn(&format!(
                 "the agent follows less than that ({} and up{}): watching without it",

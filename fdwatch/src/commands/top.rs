@@ -5,18 +5,23 @@ use std::process::ExitCode;
 use anyhow::Result;
 use fdwatch_core::diagnose::Severity;
 use fdwatch_options::Filters;
-use fdwatch_top::{AgentConnection, Options};
+#[cfg(feature = "agent")]
+use fdwatch_top::AgentConnection;
+use fdwatch_top::Options;
 
+#[cfg(feature = "agent")]
 use super::remote::Remote;
 use crate::cli::Top;
 
 pub(super) fn run(top: &Top) -> Result<ExitCode> {
     let filters = filters(top);
+    #[cfg(feature = "agent")]
     let remote = Remote::find(&top.ask)?.filter(|agent| !top.all || agent.follows(&filters));
     fdwatch_top::run(Options {
         filters,
         ring_bytes: top.ring_size.0,
         max_cpu: top.budget.max_cpu,
+        #[cfg(feature = "agent")]
         agent: remote.map(|remote| {
             let (client, runtime, pid) = remote.into_parts();
             AgentConnection {
@@ -25,6 +30,8 @@ pub(super) fn run(top: &Top) -> Result<ExitCode> {
                 pid,
             }
         }),
+        #[cfg(not(feature = "agent"))]
+        agent: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use super::{Output, WritingOutput as _, check_pid, reporter};
-use crate::cli::{self, Trace};
+use crate::cli::Trace;
 use fdwatch_core::{
     Lost,
     model::Model,

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{
-    Output, WritingOutput as _, alive::Alive, check_pids, remote::Remote, report_run, reporter,
-};
+#[cfg(feature = "agent")]
+use super::remote::Remote;
+use super::{Output, WritingOutput as _, alive::Alive, check_pids, report_run, reporter};
 use crate::cli::Watch;
 use fdwatch_core::Lost;
 use fdwatch_events::{BudgetReport, Started};
@@ -20,6 +20,7 @@ use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, no
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;
     check_pids(&watch.filters)?;
+    #[cfg(feature = "agent")]
     if let Some(agent) = Remote::find(&watch.ask)?
         && let Some(code) = agent.watch(watch)?
     {

@@ -7,7 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use fdwatch::{agent::config::Alerts, diagnose::Severity, duplicates::Change};
+use fdwatch_agent::config::Alerts;
+use fdwatch_core::{diagnose::Severity, duplicates::Change};
 use serde_json::{Value, json};
 
 use super::{

@@ -8,11 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use fdwatch::{
-    agent::{alerts, config::Alerts},
-    diagnose::Severity,
-    duplicates::Change,
-};
+use fdwatch_agent::{alerts, config::Alerts};
+use fdwatch_core::{diagnose::Severity, duplicates::Change};
 use serde_json::Value;
 
 use super::{

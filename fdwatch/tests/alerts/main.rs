@@ -18,18 +18,20 @@ use std::{
 };
 
 use common::eventually;
-use fdwatch::{
-    agent::{
-        alerts::{self, Pace, Setup},
-        config::{Alerts, Endpoint},
-        event::{Event, EventKind, Key, Measure, ThresholdReport},
-        sink::{Sink, SinkStats},
-        snapshot::Active,
-    },
+use fdwatch_agent::{
+    alerts::{self, Pace, Setup},
+    config::{Alerts, Endpoint},
+    sink::{Sink, SinkStats},
+    snapshot::Active,
+};
+use fdwatch_core::{
     diagnose::{ProcessInfo, Severity},
     duplicates::Change,
     model::Moment,
-    report::time::rfc3339,
+};
+use fdwatch_events::{
+    event::{Event, EventKind, Key, Measure, ThresholdReport},
+    time::rfc3339,
 };
 use hook::{HANGS, Hook};
 use serde_json::{Value, json};

@@ -10,24 +10,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fdwatch::{
-    agent::{
-        config::Fleet,
-        event::{Event, EventKind, Key},
-        sink::SinkStats,
-        state::AgentState,
-    },
+use crate::exporter;
+use fdwatch_agent::{config::Fleet, sink::SinkStats, state::AgentState};
+use fdwatch_core::{
     diagnose::{Cause, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
-    fleet::{
-        questions::{Asked, By, Source},
-        schema::Wanted,
-        setup,
-        store::{Address, Client},
-        writer,
-    },
     model::{FileType, Moment},
     workload::Workload,
+};
+use fdwatch_events::event::{Event, EventKind, Key};
+use fdwatch_fleet::{
+    questions::{Asked, By, Source},
+    schema::Wanted,
+    setup,
+    store::{Address, Client},
 };
 use tokio::{
     runtime::Runtime,

@@ -14,10 +14,9 @@ use std::{
     time::Duration,
 };
 
-use fdwatch::{
-    agent::{config, event::Key, history::read::Reader},
-    duplicates::Change,
-};
+use fdwatch_agent::{config, history::read::Reader};
+use fdwatch_core::duplicates::Change;
+use fdwatch_events::event::Key;
 
 use super::{
     Writing, all,

@@ -13,23 +13,26 @@ use std::{
 };
 
 use common::{eventually, fdwatch, run};
-use fdwatch::{
-    agent::{
-        config,
-        event::{Event, EventKind, Key},
-        history::{
-            History, HourlyCounts, State,
-            read::{Occurrence, Reader},
-        },
-        sink::{Sink, SinkStats},
-        snapshot::ProcessRow,
+use fdwatch_agent::{
+    config,
+    history::{
+        History, HourlyCounts, State,
+        read::{Occurrence, Reader},
     },
+    sink::{Sink, SinkStats},
+};
+use fdwatch_core::{
     diagnose::{Cause, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
     model::{FileType, Moment},
-    proc,
-    report::{Format, Reporter, time::Clock},
 };
+use fdwatch_events::{
+    ProcessRow,
+    event::{Event, EventKind, Key},
+    time::Clock,
+};
+use fdwatch_host::proc;
+use fdwatch_render::{Format, Reporter};
 use tempfile::TempDir;
 
 const HOUR: u64 = 3_600_000_000_000;

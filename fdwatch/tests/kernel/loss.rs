@@ -1,6 +1,6 @@
 //! What is lost is known to be lost, and the next audit makes the tables right again.
 
-use fdwatch::probe::Options;
+use fdwatch_probe::Options;
 
 use crate::{
     generator::Generator,

@@ -68,7 +68,7 @@ fn as_many_descriptors_as_a_process_may_have_are_all_there() {
         }
     }
     println!("{most} descriptors");
-    assert_eq!(watching.lost(), fdwatch::probe::Lost::default());
+    assert_eq!(watching.lost(), fdwatch_core::Lost::default());
     watching.probe.detach();
 }
 

@@ -2,7 +2,7 @@
 
 use std::{process, thread};
 
-use fdwatch::agent::privileges::give_up_in_this_thread;
+use fdwatch_agent::privileges::give_up_in_this_thread;
 
 use crate::watching::Watching;
 

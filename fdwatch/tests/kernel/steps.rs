@@ -3,7 +3,7 @@
 
 use std::{ffi::CString, fs, thread};
 
-use fdwatch::probe::Lost;
+use fdwatch_core::Lost;
 
 use crate::{
     messages::{MAX, receive, receive_into, receive_several, send},

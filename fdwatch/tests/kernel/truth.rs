@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
 };
 
-use fdwatch::model::{Access, FdEntry, Model, Table};
+use fdwatch_core::model::{Access, FdEntry, Model, Table};
 
 /// A descriptor, as far as /proc shows it.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,13 +10,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use fdwatch::{
-    engine::Engine,
-    model::Moment,
-    probe::{Lost, Options, Probe},
-    proc,
-};
 use fdwatch_common::{Event, FdClose, FdOpen, SetCloexec};
+use fdwatch_core::{Lost, engine::Engine, model::Moment};
+use fdwatch_host::proc;
+use fdwatch_probe::{Options, Probe};
 
 use crate::truth::Difference;
 

@@ -10,14 +10,12 @@ use std::{
 };
 
 use axum::body::Bytes;
-use fdwatch::{
-    agent::{
-        config,
-        event::EventKind,
-        metrics::{self, Kind, families},
-    },
-    probe::Lost,
+use fdwatch_agent::{
+    config,
+    metrics::{self, Kind, families},
 };
+use fdwatch_core::Lost;
+use fdwatch_events::event::EventKind;
 use serde_json::Value;
 
 use crate::{

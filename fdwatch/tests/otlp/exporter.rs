@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
-use fdwatch::agent::{
+use fdwatch_agent::{
     config,
     otlp::{Export, Pace},
     sink::{Sink, SinkStats},

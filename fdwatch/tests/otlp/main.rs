@@ -22,7 +22,7 @@ use std::{
 
 use axum::{http::StatusCode, response::IntoResponse as _};
 use common::{eventually, program};
-use fdwatch::agent::{
+use fdwatch_agent::{
     config,
     otlp::{Export, Pace},
     sink::Sink,

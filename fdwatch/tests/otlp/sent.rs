@@ -1,16 +1,16 @@
 //! What is told, and the numbers there are.
 
-use fdwatch::{
-    agent::{
-        event::{Event, EventKind, Key, Measure, ThresholdReport},
-        snapshot::{ProcessRow, Snapshot},
-    },
+use fdwatch_agent::snapshot::Snapshot;
+use fdwatch_core::{
     budget::Shedding,
     diagnose::{Cause, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
     growth::Trend,
     model::{FileType, Moment},
-    report::{BudgetReport, GrowthReport, Pinned},
+};
+use fdwatch_events::{
+    BudgetReport, GrowthReport, Pinned, ProcessRow,
+    event::{Event, EventKind, Key, Measure, ThresholdReport},
 };
 
 pub(crate) const WALL_TIME: u64 = 1_700_000_000_000_000_000;
@@ -69,7 +69,7 @@ pub(crate) fn growth() -> EventKind {
             per_hour: 3600,
             limit: Some(1024),
             left: Some(124_000_000_000),
-            more: fdwatch::diagnose::Census::default(),
+            more: fdwatch_core::diagnose::Census::default(),
             severity: Severity::Critical,
         }),
     }))

@@ -7,9 +7,9 @@ use fdwatch_events::{
     schema,
     wire::{
         Body, Budget, Call, Doctor, Dropped, Error, Event, Explanation, Finding, Findings,
-        FleetDuplicates, FleetHost, FleetMore, FleetShared, FleetSignature, Growth, Health, History,
-        HistoryHour, Leak, Line, Lint, Loss, Object, Processes, Run, Started, Summary, Table,
-        Threshold, Version, Written,
+        FleetDuplicates, FleetHost, FleetMore, FleetShared, FleetSignature, Growth, Health,
+        History, HistoryHour, Leak, Line, Lint, Loss, Object, Processes, Run, Started, Summary,
+        Table, Threshold, Version, Written,
     },
 };
 use jsonschema::{Registry, Validator};
@@ -52,7 +52,9 @@ fn new() -> BTreeMap<String, Value> {
 fn validators(files: &BTreeMap<String, Value>) -> BTreeMap<String, Validator> {
     let mut registry = Registry::new();
     for (name, schema) in files {
-        registry = registry.add(format!("{BASE}{name}{ENDING}"), schema).unwrap();
+        registry = registry
+            .add(format!("{BASE}{name}{ENDING}"), schema)
+            .unwrap();
     }
     let registry = registry.prepare().unwrap();
     let validator = |(name, schema): (&String, &Value)| {
@@ -67,19 +69,27 @@ fn validators(files: &BTreeMap<String, Value>) -> BTreeMap<String, Validator> {
 
 fn faults(validator: &Validator, object: &Value) -> Vec<String> {
     let errors = validator.iter_errors(object);
-    errors.map(|error| format!("{}: {error}", error.instance_path())).collect()
+    errors
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect()
 }
 
 /// Returns at least one object of each type, and all lines of the recordings.
 fn samples() -> Vec<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("tests/schema/samples.jsonl")).unwrap();
-    let mut samples: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut samples: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     for entry in fs::read_dir(root.join("../../tests/recordings")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|it| it == "jsonl") {
             let text = fs::read_to_string(path).unwrap();
-            samples.extend(text.lines().map(|line| recorded(serde_json::from_str(line).unwrap())));
+            samples.extend(
+                text.lines()
+                    .map(|line| recorded(serde_json::from_str(line).unwrap())),
+            );
         }
     }
     samples
@@ -118,8 +128,14 @@ fn docs_schema_is_current() {
 fn samples_match_former_and_current_schemas() {
     let (former, current) = (validators(&old()), validators(&new()));
     let samples = samples();
-    for name in former.keys().filter(|name| !["common", "line"].contains(&name.as_str())) {
-        assert!(samples.iter().any(|it| it["type"] == **name), "no sample of {name}");
+    for name in former
+        .keys()
+        .filter(|name| !["common", "line"].contains(&name.as_str()))
+    {
+        assert!(
+            samples.iter().any(|it| it["type"] == **name),
+            "no sample of {name}"
+        );
     }
     for sample in samples {
         let name = sample["type"].as_str().unwrap();
@@ -142,8 +158,15 @@ fn unknown_and_missing_fields_are_refused() {
                 changed(wrap(more.into()));
                 for (name, field) in fields {
                     // Counts by name have any names.
-                    if ["by_kind", "by_type", "by_origin", "more_by_type", "more_by_origin", "outlets"]
-                        .contains(&name.as_str())
+                    if [
+                        "by_kind",
+                        "by_type",
+                        "by_origin",
+                        "more_by_type",
+                        "more_by_origin",
+                        "outlets",
+                    ]
+                    .contains(&name.as_str())
                     {
                         continue;
                     }
@@ -209,14 +232,21 @@ impl Comparison<'_> {
             let mut merged = of.schema.as_object().unwrap().clone();
             for (name, value) in fields {
                 match (name.as_str(), merged.get_mut(name)) {
-                    ("properties", Some(Value::Object(own))) => own.extend(value.as_object().unwrap().clone()),
-                    ("required", Some(Value::Array(own))) => own.extend(value.as_array().unwrap().clone()),
+                    ("properties", Some(Value::Object(own))) => {
+                        own.extend(value.as_object().unwrap().clone())
+                    }
+                    ("required", Some(Value::Array(own))) => {
+                        own.extend(value.as_array().unwrap().clone())
+                    }
                     _ => {
                         merged.insert(name.clone(), value.clone());
                     }
                 }
             }
-            Place { file: of.file, schema: merged.into() }
+            Place {
+                file: of.file,
+                schema: merged.into(),
+            }
         };
         if let Some(Value::String(to)) = fields.remove("$ref") {
             let (file, pointer) = to.split_once('#').unwrap_or((&to, ""));
@@ -224,15 +254,23 @@ impl Comparison<'_> {
                 Some(file) => file.to_owned(),
                 None => place.file.clone(),
             };
-            let schema = files[&file].pointer(pointer).unwrap_or_else(|| panic!("{to}")).clone();
+            let schema = files[&file]
+                .pointer(pointer)
+                .unwrap_or_else(|| panic!("{to}"))
+                .clone();
             return Self::alternatives(files, &with(fields, Place { file, schema }));
         }
         if let Some(Value::Array(choices)) = fields.remove("anyOf") {
             let choices = choices.into_iter().map(|schema| {
-                let place = Place { file: place.file.clone(), schema };
+                let place = Place {
+                    file: place.file.clone(),
+                    schema,
+                };
                 with(fields, place)
             });
-            return choices.flat_map(|place| Self::alternatives(files, &place)).collect();
+            return choices
+                .flat_map(|place| Self::alternatives(files, &place))
+                .collect();
         }
         if let Some(Value::Array(types)) = fields.get("type").cloned() {
             return types
@@ -240,11 +278,17 @@ impl Comparison<'_> {
                 .map(|kind| {
                     let mut fields = fields.clone();
                     fields.insert("type".to_owned(), kind);
-                    Place { file: place.file.clone(), schema: fields.into() }
+                    Place {
+                        file: place.file.clone(),
+                        schema: fields.into(),
+                    }
                 })
                 .collect();
         }
-        vec![Place { file: place.file.clone(), schema }]
+        vec![Place {
+            file: place.file.clone(),
+            schema,
+        }]
     }
 
     fn compare(&self, path: &str, former: &Place, current: &Place, faults: &mut Vec<String>) {
@@ -276,11 +320,18 @@ impl Comparison<'_> {
         if minimum(new) > minimum(old) {
             fault("minimum");
         }
-        let list = |schema: &Value, name: &str| schema[name].as_array().cloned().unwrap_or_default();
-        if !list(old, "enum").iter().all(|it| list(new, "enum").contains(it)) {
+        let list =
+            |schema: &Value, name: &str| schema[name].as_array().cloned().unwrap_or_default();
+        if !list(old, "enum")
+            .iter()
+            .all(|it| list(new, "enum").contains(it))
+        {
             fault("enum");
         }
-        if !list(new, "required").iter().all(|it| list(old, "required").contains(it)) {
+        if !list(new, "required")
+            .iter()
+            .all(|it| list(old, "required").contains(it))
+        {
             fault("required");
         }
         for inner in ["items", "additionalProperties"] {
@@ -289,7 +340,14 @@ impl Comparison<'_> {
                     fault(inner);
                     continue;
                 }
-                self.inner(&format!("{path}/{inner}"), former, current, &old[inner], &new[inner], faults);
+                self.inner(
+                    &format!("{path}/{inner}"),
+                    former,
+                    current,
+                    &old[inner],
+                    &new[inner],
+                    faults,
+                );
                 return self.properties(path, former, current, faults);
             }
         }
@@ -297,17 +355,33 @@ impl Comparison<'_> {
     }
 
     fn properties(&self, path: &str, former: &Place, current: &Place, faults: &mut Vec<String>) {
-        let old = former.schema["properties"].as_object().into_iter().flatten();
+        let old = former.schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten();
         for (name, old) in old {
             match current.schema["properties"].get(name) {
-                Some(new) => self.inner(&format!("{path}/{name}"), former, current, old, new, faults),
+                Some(new) => {
+                    self.inner(&format!("{path}/{name}"), former, current, old, new, faults)
+                }
                 None => faults.push(format!("{path}/{name}: is gone")),
             }
         }
     }
 
-    fn inner(&self, path: &str, former: &Place, current: &Place, old: &Value, new: &Value, faults: &mut Vec<String>) {
-        let place = |of: &Place, schema: &Value| Place { file: of.file.clone(), schema: schema.clone() };
+    fn inner(
+        &self,
+        path: &str,
+        former: &Place,
+        current: &Place,
+        old: &Value,
+        new: &Value,
+        faults: &mut Vec<String>,
+    ) {
+        let place = |of: &Place, schema: &Value| Place {
+            file: of.file.clone(),
+            schema: schema.clone(),
+        };
         self.compare(path, &place(former, old), &place(current, new), faults);
     }
 }
@@ -316,19 +390,32 @@ impl Comparison<'_> {
 fn schemas_accept_what_former_ones_accepted() {
     let (former, current) = (old(), new());
     assert!(former.keys().eq(current.keys()));
-    let comparison = Comparison { former: &former, current: &current };
+    let comparison = Comparison {
+        former: &former,
+        current: &current,
+    };
     let mut faults = Vec::new();
     for name in former.keys().filter(|name| name.as_str() != "common") {
-        let place = |files: &BTreeMap<String, Value>| Place { file: name.clone(), schema: files[name].clone() };
+        let place = |files: &BTreeMap<String, Value>| Place {
+            file: name.clone(),
+            schema: files[name].clone(),
+        };
         comparison.compare(name, &place(&former), &place(&current), &mut faults);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     // The comparison finds differences at all.
     let mut changed = former.clone();
-    changed.get_mut("common").unwrap()["$defs"]["Fd"]["properties"]["colour"] = json!({"type": "string"});
+    changed.get_mut("common").unwrap()["$defs"]["Fd"]["properties"]["colour"] =
+        json!({"type": "string"});
     changed.get_mut("common").unwrap()["$defs"]["Cause"]["enum"] = json!(["bored"]);
-    let comparison = Comparison { former: &changed, current: &current };
-    let place = |files: &BTreeMap<String, Value>| Place { file: "finding".to_owned(), schema: files["finding"].clone() };
+    let comparison = Comparison {
+        former: &changed,
+        current: &current,
+    };
+    let place = |files: &BTreeMap<String, Value>| Place {
+        file: "finding".to_owned(),
+        schema: files["finding"].clone(),
+    };
     comparison.compare("finding", &place(&changed), &place(&current), &mut faults);
     let all = faults.join("\n");
     assert!(all.contains("finding/fds/items/colour: is gone"), "{all}");
@@ -338,7 +425,8 @@ fn schemas_accept_what_former_ones_accepted() {
 #[test]
 fn samples_survive_reading_and_writing() {
     fn of<T: DeserializeOwned + Serialize>(text: &str) -> Value {
-        let object: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let object: T =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         serde_json::to_value(&object).unwrap()
     }
     for sample in samples() {
@@ -376,7 +464,16 @@ fn samples_survive_reading_and_writing() {
             _ => panic!("unknown type: {kind}"),
         };
         assert_eq!(read, sample);
-        if [Finding::TYPE, Growth::TYPE, Threshold::TYPE, Loss::TYPE, Budget::TYPE, Dropped::TYPE].contains(&kind) {
+        if [
+            Finding::TYPE,
+            Growth::TYPE,
+            Threshold::TYPE,
+            Loss::TYPE,
+            Budget::TYPE,
+            Dropped::TYPE,
+        ]
+        .contains(&kind)
+        {
             assert_eq!(of::<Event>(&text), sample);
         }
     }

@@ -296,7 +296,10 @@ fn row(finding: &Finding, host: &str, signature: &Signature) -> FindingRow {
     FindingRow {
         host: host.to_owned(),
         key: finding.key.map_or(0, super::rows::half),
-        process: process_of(process.pid, process.start_time.as_deref().unwrap_or_default()),
+        process: process_of(
+            process.pid,
+            process.start_time.as_deref().unwrap_or_default(),
+        ),
         signature: signature.id.clone(),
         program: signature.program.to_string(),
         cause: signature.cause.clone(),

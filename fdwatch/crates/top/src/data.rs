@@ -349,7 +349,10 @@ impl Descriptors {
         let mut by_file: BTreeMap<(&str, u64), Vec<&Fd>> = BTreeMap::new();
         for fd in fds {
             let identity = fd.file.as_ref().map(|file| (&*file.dev, file.ino));
-            by_file.entry(identity.unwrap_or_default()).or_default().push(fd);
+            by_file
+                .entry(identity.unwrap_or_default())
+                .or_default()
+                .push(fd);
         }
         // Files without an identity of their own have one inode in common.
         let (mut twice, once): (Vec<_>, Vec<_>) = by_file
@@ -530,9 +533,19 @@ mod tests {
 
     #[test]
     fn incomplete_events_have_defaults_or_are_skipped() {
-        for kind in ["finding", "growth", "threshold", "loss", "budget", "dropped"] {
+        for kind in [
+            "finding",
+            "growth",
+            "threshold",
+            "loss",
+            "budget",
+            "dropped",
+        ] {
             assert!(news(json!({"type": kind})).is_some(), "{kind}");
-            assert_eq!(news(json!({"type": kind, "process": 7, "lost": 7, "cpu": "", "missed": -1})), None);
+            assert_eq!(
+                news(json!({"type": kind, "process": 7, "lost": 7, "cpu": "", "missed": -1})),
+                None
+            );
         }
         assert_eq!(news(json!({"type": "else"})), None);
         assert_eq!(news(json!(7)), None);

@@ -15,4 +15,5 @@ mod steps;
 pub use self::{
     collector::{FindingCollector, Subject, Update},
     live::{CANNOT_RECORD, End, FileRecorder, Follower, Live, Stop, Wanted, listen, now},
+    steps::stderr_is_terminal,
 };

@@ -2,23 +2,23 @@
 
 use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
 
+use super::{
+    query::{self, Shape},
+    routes::{Refusal, State, bad, typed},
+};
+use crate::{snapshot::Snapshot, state::AgentState};
 use axum::{
     Json,
     extract::{RawQuery, State as Extracted},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use super::{
-    query::{self, Shape},
-    routes::{Refusal, State, bad, typed},
-};
-use crate::{snapshot::Snapshot, state::AgentState};
 use fdwatch_core::diagnose::Severity;
-use fdwatch_host::proc;
 use fdwatch_events::wire::{
     self, ApiStats, BudgetState, EventCounts, Object, Scope, SeverityCounts, SinkCounts, Text,
     Trouble, Version, hundredths,
 };
+use fdwatch_host::proc;
 
 /// The view is as old as this, at the most, where the live loop does what it is to do: seconds.
 const STALE: f64 = 5.0;

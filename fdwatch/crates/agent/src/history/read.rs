@@ -143,7 +143,11 @@ impl From<&Occurrence> for Object<History> {
             end_seen: from.end_seen,
             lifetime: lifetime.map(|ended| seconds(ended.saturating_sub(from.since))),
             severity: from.severity.map(|severity| severity.name().into()),
-            cause: from.cause.clone().filter(|_| !is_threshold).map(Cause::from),
+            cause: from
+                .cause
+                .clone()
+                .filter(|_| !is_threshold)
+                .map(Cause::from),
             measure: from.cause.clone().filter(|_| is_threshold).map(Text::from),
             process: HistoryProcess {
                 exe: exe.map(lossy),

@@ -106,7 +106,9 @@ impl Asker<'_> {
             self.inbox.status(status);
             if count.is_multiple_of(ROWS) {
                 let answer: Object<Processes> = self.client.object(&path).await?;
-                let Processes { processes, more, .. } = answer.body;
+                let Processes {
+                    processes, more, ..
+                } = answer.body;
                 let rows = processes.into_iter().map(row_of);
                 let rows = rows.map(|row| Row::of(&row, &users.name(row.uid)));
                 self.inbox.rows(rows.collect(), more as u64);
