@@ -10,9 +10,9 @@ use tokio::runtime::{self, Runtime};
 
 use super::WritingOutput as _;
 use crate::cli::{Ask, Explain, Fds, Output, Watch};
-use fdwatch_core::{plural::thousands, ring::default_ring_bytes};
+use fdwatch_core::ring::default_ring_bytes;
 use fdwatch_options::{Detail, Filters, MaxCpu, Target};
-use fdwatch_render::Format;
+use fdwatch_render::{Format, text::large_count};
 use fdwatch_tracker::{End as _, Stop, message::warn};
 
 /// The agent.
@@ -110,10 +110,15 @@ impl Remote {
         {
             return Ok(None);
         }
+        let Version {
+            descriptors,
+            processes,
+            ..
+        } = self.about;
         self.say(&format!(
             "watching {} of {}",
-            counted(self.about.descriptors, "descriptor"),
-            counted(self.about.processes, "process")
+            large_count(descriptors as u64, "descriptor"),
+            large_count(processes as u64, "process")
         ));
         let shape = match watch.output.format() {
             Format::Json => "lines",

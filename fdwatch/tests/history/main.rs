@@ -30,9 +30,9 @@ use fdwatch_events::{
     ProcessRow,
     event::{Event, EventKind, Key},
     time::Clock,
+    wire::Wire,
 };
 use fdwatch_host::proc;
-use fdwatch_render::{Format, Reporter};
 use tempfile::TempDir;
 
 const HOUR: u64 = 3_600_000_000_000;
@@ -52,16 +52,15 @@ fn told(number: u64, key: u128, change: Change, comm: &[u8], path: &[u8]) -> Eve
     };
     let (at, wall_time) = (Moment(proc::boottime()), proc::wall_time());
     let clock = Clock::new(wall_time, at.0);
-    let mut reporter = Reporter::new(Vec::new(), Format::Json, "host".to_owned(), clock);
-    let shown = reporter.finding(&finding, at);
-    shown.expect("memory can be written");
-    let json = String::from_utf8(reporter.into_output()).expect("JSON is UTF-8");
+    let told = EventKind::Finding(Box::new(finding));
+    let line = Wire::new("host".to_owned(), clock).event(&told, at, None, None);
+    let json = serde_json::to_string(&line).expect("an event is JSON");
     Event {
         number,
         at,
         wall_time,
-        json: json.trim_end().to_owned(),
-        told: EventKind::Finding(Box::new(finding)),
+        json,
+        told,
         key: Some(Key(key)),
     }
 }

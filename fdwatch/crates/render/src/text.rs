@@ -133,7 +133,7 @@ pub(crate) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
             "{MARGIN}  {}  {:<9}  in {}",
             descriptor_column(&other.fd),
             other.fd.origin,
-            self::process(&other.process),
+            process(&other.process),
         );
     }
     if let Some(again) = &finding.closed_again {
@@ -431,7 +431,8 @@ pub(crate) fn open_of_limit(open: u64, limit: Option<u64>) -> String {
 }
 
 /// Returns a count with its noun, such as `1,232 descriptors`.
-pub(crate) fn large_count(count: u64, noun: &str) -> String {
+#[must_use]
+pub fn large_count(count: u64, noun: &str) -> String {
     format!("{} {}", thousands(count), self::noun(&count, noun))
 }
 

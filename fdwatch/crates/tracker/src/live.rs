@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use crate::{allocator, detail_targets::DetailTargets, load_shedder::LoadShedder, steps::Steps};
+use crate::{
+    allocator, detail_targets::DetailTargets, load_shedder::LoadShedder, message::warn,
+    steps::Steps,
+};
 use fdwatch_core::{
     Lost,
     engine::Engine,
