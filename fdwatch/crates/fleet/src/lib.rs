@@ -9,6 +9,7 @@
 pub mod agents;
 pub mod grants;
 mod hints;
+pub mod lines;
 pub mod local_query;
 pub mod network;
 pub mod query;

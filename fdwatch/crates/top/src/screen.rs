@@ -31,7 +31,7 @@ use crate::{
     },
     terminal::Screen,
 };
-use fdwatch_render::note;
+use fdwatch_tracker::message::info;
 
 /// Least interval between two frames that show updates.
 const FRAME: Duration = Duration::from_millis(250);
@@ -129,7 +129,7 @@ fn start(options: Options, inbox: &Arc<Inbox>) -> Result<JoinHandle<Result<()>>>
         agent,
     } = options;
     if agent.is_none() {
-        note("loading programs, and taking the first look...");
+        info("loading BPF programs and taking a snapshot...");
     }
     inbox.take_notes();
     let inbox = Arc::clone(inbox);

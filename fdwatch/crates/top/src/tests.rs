@@ -7,7 +7,7 @@ use ratatui::{
     backend::TestBackend,
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind},
 };
-use serde_json::json;
+use serde_json::{from_value, json};
 
 use super::{
     Action, Message, Theme, Top, Update,
@@ -75,7 +75,7 @@ fn table(pid: u32) -> Descriptors {
     };
     let table = json!({"time": "2026-01-01T00:00:00.000000Z", "process": {"pid": pid, "comm": "app"},
         "fds": [fd(3, 1), fd(4, 2), fd(5, 1)]});
-    Descriptors::of(&table).unwrap()
+    Descriptors::of(&from_value(table).unwrap())
 }
 
 fn filled(size: (u16, u16)) -> Top {
@@ -349,14 +349,14 @@ fn update() -> impl Strategy<Value = Update> {
         let change = ["found", "changed", "gone", "else"][kind];
         let told = json!({"type": "finding", "id": id, "change": change, "severity": "critical",
             "cause": path, "process": {"pid": pid, "comm": path}, "file": {"path": path}, "fds": []});
-        News::of(&told, "12:00:00".to_owned()).unwrap()
+        News::of(&from_value(told).unwrap(), "12:00:00".to_owned()).unwrap()
     });
     let opened = (pid(), any::<String>()).prop_map(|(pid, path)| {
         let fd = json!({"fd": 3, "access": path, "description": path, "origin": path,
             "file": {"path": path, "dev": path, "ino": 3, "type": path}});
         let table =
             json!({"process": {"pid": pid, "comm": path, "cmdline": [path]}, "fds": [fd, fd]});
-        Update::Table(Box::new(Descriptors::of(&table).unwrap()))
+        Update::Table(Box::new(Descriptors::of(&from_value(table).unwrap())))
     });
     prop_oneof![
         (0_u64..100, any::<u64>()).prop_map(|(at, events)| status(at, events)),

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use fdwatch_http::AgentClient;
@@ -16,9 +15,12 @@ use super::{
     LOOK, LOOK_SHARE, MAX_ROWS,
     inbox::{Ask, Inbox},
 };
-use crate::data::{Descriptors, News, Row, Status, lines_of, rows_of, time_of};
+use crate::data::{Descriptors, News, Row, Status, lines_of, row_of};
 use fdwatch_core::model::Moment;
-use fdwatch_events::time::Clock;
+use fdwatch_events::{
+    time::Clock,
+    wire::{Event, Object, Processes, Time},
+};
 use fdwatch_host::{proc, users::Users};
 use fdwatch_options::Filters;
 
@@ -89,11 +91,6 @@ impl Asker<'_> {
         clock.time_of_day(Moment(boot.saturating_sub(ago)))
     }
 
-    async fn object(&self, path: &str) -> Result<Value> {
-        let body = self.client.body(path).await?;
-        serde_json::from_slice(&body).context("the agent answers with what is no JSON")
-    }
-
     /// Tells how things are, again and again.
     async fn status(&self) -> Result<()> {
         let users = Users::read();
@@ -103,15 +100,18 @@ impl Asker<'_> {
         let mut count = 0_u32;
         loop {
             ticks.tick().await;
-            let health = self.object("/v1/health").await?;
+            let health = self.client.object("/v1/health").await?;
             let (source, time) = (self.source.clone(), self.time(None));
             let status = Status::of_health(&health, source, proc::boottime(), time);
             self.inbox.status(status);
             if count.is_multiple_of(ROWS) {
-                let (rows, more) = rows_of(&self.object(&path).await?);
-                let rows = rows.iter();
-                let rows = rows.map(|row| Row::of(row, &users.name(row.uid)));
-                self.inbox.rows(rows.collect(), more);
+                let answer: Object<Processes> = self.client.object(&path).await?;
+                let Processes {
+                    processes, more, ..
+                } = answer.body;
+                let rows = processes.into_iter().map(row_of);
+                let rows = rows.map(|row| Row::of(&row, &users.name(row.uid)));
+                self.inbox.rows(rows.collect(), more as u64);
             }
             count = count.wrapping_add(1);
         }
@@ -141,12 +141,11 @@ impl Asker<'_> {
     }
 
     fn tell(&self, line: &[u8]) {
-        let Ok(told) = serde_json::from_slice::<Value>(line) else {
+        let Ok(event) = serde_json::from_slice::<Event>(line) else {
             return;
         };
-        let at = time_of(&told);
-        let time = self.time((at > 0).then_some(at));
-        if let Some(news) = News::of(&told, time) {
+        let time = self.time(event.time().and_then(Time::nanoseconds));
+        if let Some(news) = News::of(&event, time) {
             self.inbox.tell(news);
         }
     }
@@ -180,12 +179,9 @@ impl Asker<'_> {
 
     /// Reads a process. An error is shown in place of its descriptors.
     async fn look(&self, pid: u32, with_story: bool) {
-        match self.object(&format!("/v1/processes/{pid}/fds")).await {
-            Ok(table) => {
-                if let Some(table) = Descriptors::of(&table) {
-                    self.inbox.table(table);
-                }
-            }
+        let path = format!("/v1/processes/{pid}/fds");
+        match self.client.object(&path).await {
+            Ok(table) => self.inbox.table(Descriptors::of(&table)),
             Err(error) => self.inbox.failed(pid, format!("{error:#}")),
         }
         if !with_story {
