@@ -368,8 +368,8 @@ impl Top {
 impl Pane {
     const fn other(self) -> Self {
         match self {
-            Self::Main => Self::Other,
-            Self::Other => Self::Main,
+            Self::Main => Self::Second,
+            Self::Second => Self::Main,
         }
     }
 }
