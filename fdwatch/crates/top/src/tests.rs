@@ -143,7 +143,7 @@ fn list_at_80_by_24() {
     let lines = screen(&filled((80, 24)));
     let expected = [
         "fdwatch  web1  12:00:00  3 processes  1,234 descriptors  0 critical  1 warning",
-        "0 info  1,200 events/s  0 lost  0 drift  CPU 0.0% of 1%  12.0 MiB",
+        "0 info  1,200 events/s  0 lost  0 drift  CPU 0.0% of 1%  12.0 MiB  own programs",
         "    PID USER        FDS▼ LIMIT        DUP     +/H 5 MIN    NAME",
         "    100 root         900  87% ████·     2    +720 ▁▁▂▃▅▆▇█ app app.service",
         "    200 root          40   3% █····     -   +1440 ▁▁▂▃▅▆▇█ größe 長い名前 app.s…",
