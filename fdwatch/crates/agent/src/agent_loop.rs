@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::Config,
-    rules::{Rules, Thresholds, Verdict},
+    rules::{self, Rules, Thresholds, Verdict},
     snapshot::Snapshot,
     state::{AgentState, LoopRequest},
     stop::StopFile,
@@ -225,7 +225,7 @@ impl AgentLoop {
         self.set_rules(&config, at);
         self.collector
             .investigator
-            .set_filter(crate::run::filter(&config));
+            .set_filter(rules::filter(&config));
         self.watches_pinned = watches_pinned(&config);
         self.config = config;
         let known = self.known.values();

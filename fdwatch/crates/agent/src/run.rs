@@ -3,11 +3,7 @@
 use std::{collections::VecDeque, io, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
-use fdwatch_core::{
-    filter::Filter,
-    model::{FileType, Moment},
-    ring::default_ring_bytes,
-};
+use fdwatch_core::{model::Moment, ring::default_ring_bytes};
 use fdwatch_events::time::Clock;
 use fdwatch_host::{
     investigate::{Investigator, Source},
@@ -22,9 +18,9 @@ use tokio::sync::mpsc;
 use crate::{
     agent_loop::{self, AgentLoop},
     api::{Listeners, State},
-    config::{Config, Loaded},
+    config::Loaded,
     logging, privileges,
-    rules::{Rules, Thresholds},
+    rules::{self, Rules, Thresholds},
     services::{Parts, Services, warn_of},
     state::AgentState,
     stop::StopFile,
@@ -52,7 +48,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
     }
     // Where another agent runs, or an address is taken, nothing is loaded.
     let listeners = Listeners::bind(&config.api)?;
-    let filter = filter(&config);
+    let filter = rules::filter(&config);
     let live = Live::start(Wanted {
         ring_bytes: config.watch.ring_bytes.unwrap_or_else(default_ring_bytes),
         all_types: config.watch.all_types,
@@ -127,18 +123,4 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
     }
     services.stop();
     result
-}
-
-/// What is looked for: what rules may make more of is looked for too.
-pub(crate) fn filter(config: &Config) -> Filter {
-    let types = if config.watch.all_types {
-        Vec::new()
-    } else {
-        vec![FileType::Regular]
-    };
-    Filter {
-        severity: Rules::new(config).least_judged(),
-        types,
-        ..Filter::default()
-    }
 }

@@ -6,10 +6,10 @@ use reqwest::Client;
 use serde::Serialize;
 
 use super::{
+    delivery::Sent,
     notice::Notice,
     state::{Alert, Status},
     webhook::post,
-    worker::Sent,
 };
 use fdwatch_events::time::rfc3339;
 

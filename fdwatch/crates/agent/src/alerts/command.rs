@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{notice::bounded, state::Alert, webhook::json, worker::Sent};
+use super::{delivery::Sent, notice::bounded, state::Alert, webhook::json};
 
 /// What of its standard error is read at most: bytes. Then that is closed.
 const MAX_READ: usize = 1 << 20;

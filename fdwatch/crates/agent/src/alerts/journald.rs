@@ -5,8 +5,8 @@ use std::{io, path::PathBuf};
 use tokio::net::UnixDatagram;
 
 use super::{
+    delivery::Sent,
     state::{Alert, Status},
-    worker::Sent,
 };
 use fdwatch_core::diagnose::Severity;
 

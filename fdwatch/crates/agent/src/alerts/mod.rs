@@ -6,6 +6,7 @@
 
 mod alertmanager;
 mod command;
+mod delivery;
 mod journald;
 mod notice;
 mod state;
@@ -29,13 +30,17 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-pub use self::journald::{FIRING_ID, RESOLVED_ID, SOCKET as JOURNAL};
+pub use self::{
+    delivery::Pace,
+    journald::{FIRING_ID, RESOLVED_ID, SOCKET as JOURNAL},
+};
 use self::{
+    delivery::Sent,
     journald::Journal,
     notice::Notice,
     state::{Alert, AlertState, MINUTE, Now, Outcome},
     store::{AlertStore, Told},
-    worker::{Done, Job, MAX_WAITING, Receiver, Sent, work},
+    worker::{Done, Job, MAX_WAITING, Receiver, work},
 };
 use super::{config, sink::SinkStats, snapshot::Active};
 use fdwatch_core::duplicates::Change;
@@ -57,46 +62,6 @@ pub struct Setup {
     pub active: Vec<Active>,
     /// How patient they are.
     pub pace: Pace,
-}
-
-/// How patient alerts are.
-#[derive(Clone, Debug)]
-pub struct Pace {
-    /// Wait after the first try that failed; twice as long after each.
-    pub first_wait: Duration,
-    /// But no longer than that.
-    pub most_wait: Duration,
-    /// Tries in a row.
-    pub tries: u32,
-    /// After these have all failed it is left alone for so long.
-    pub rest: Duration,
-    /// How often Alertmanagers are told of what is still there.
-    pub remind: Duration,
-    /// How long a command may take.
-    pub command: Duration,
-    /// After the first snapshot was told, how long what an earlier run told has to be seen again,
-    /// before it is over.
-    pub settle: Duration,
-    /// The same of what grows, which takes a while to be seen.
-    pub settle_growth: Duration,
-    /// How long what is on its way may take at the end.
-    pub leave: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            first_wait: Duration::from_secs(1),
-            most_wait: Duration::from_secs(30),
-            tries: 5,
-            rest: Duration::from_secs(60),
-            remind: Duration::from_secs(60),
-            command: Duration::from_secs(30),
-            settle: Duration::from_secs(30),
-            settle_growth: Duration::from_secs(20 * 60),
-            leave: Duration::from_secs(3),
-        }
-    }
 }
 
 impl config::Alerts {

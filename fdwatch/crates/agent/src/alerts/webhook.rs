@@ -3,7 +3,7 @@
 use reqwest::{Client, StatusCode, header};
 use serde::Serialize;
 
-use super::{state::Alert, worker::Sent};
+use super::{delivery::Sent, state::Alert};
 use fdwatch_events::time::rfc3339;
 
 /// An event that is larger than that stays out: bytes.

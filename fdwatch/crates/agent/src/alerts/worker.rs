@@ -15,9 +15,9 @@ use tokio::{
 };
 
 use super::{
-    Pace,
     alertmanager::Alertmanager,
     command,
+    delivery::{Pace, Sent},
     journald::Journal,
     notice::Notice,
     state::{Alert, Outcome},
@@ -32,14 +32,6 @@ pub(super) const MAX_WAITING: usize = 64;
 
 /// Commands that run at once.
 const MAX_COMMANDS: usize = 4;
-
-/// What came of sending.
-#[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub(super) outcome: Outcome,
-    /// Why it was not delivered.
-    pub(super) reason: String,
-}
 
 /// What there is to do.
 #[derive(Debug)]
@@ -102,33 +94,6 @@ impl Receiver {
             Self::Command(arguments) => command::run(arguments, alert, host, pace.command).await,
             Self::Journal(journal) => journal.send(alert, host).await,
         }
-    }
-}
-
-impl Sent {
-    pub(super) const fn delivered() -> Self {
-        Self {
-            outcome: Outcome::Delivered,
-            reason: String::new(),
-        }
-    }
-
-    pub(super) const fn failed(reason: String) -> Self {
-        Self {
-            outcome: Outcome::Failed,
-            reason,
-        }
-    }
-
-    pub(super) const fn refused(reason: String) -> Self {
-        Self {
-            outcome: Outcome::Refused,
-            reason,
-        }
-    }
-
-    pub(super) fn is_delivered(&self) -> bool {
-        self.outcome == Outcome::Delivered
     }
 }
 

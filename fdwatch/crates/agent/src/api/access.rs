@@ -22,7 +22,7 @@ use axum::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use subtle::ConstantTimeEq as _;
 
-use super::{page, peer::Lookups, routes};
+use super::{answer::error, page, peer::Lookups};
 use crate::state::AgentState;
 
 /// A token is at least so long: what is shorter can be guessed.
@@ -138,10 +138,10 @@ pub(super) async fn check(
     AgentState::count(&gate.shared.api.refused);
     if may.is_none() {
         let words = "too many new connections over loopback to tell whose they are: try again later, use one for all requests, or show the token";
-        return routes::error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
+        return error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
     }
     let words = "a token is needed: send `Authorization: Bearer TOKEN`, with what is in the agent's token_file; on loopback, root needs none";
-    let mut response = routes::error(StatusCode::UNAUTHORIZED, words).into_response();
+    let mut response = error(StatusCode::UNAUTHORIZED, words).into_response();
     let challenge = header::HeaderValue::from_static("Bearer");
     response
         .headers_mut()

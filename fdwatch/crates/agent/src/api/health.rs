@@ -11,8 +11,9 @@ use axum::{
 use serde_json::json;
 
 use super::{
+    answer::{Refusal, bad, typed},
     query::{self, Shape},
-    routes::{Refusal, State, bad, typed},
+    state::State,
 };
 use crate::{snapshot::Snapshot, state::AgentState};
 use fdwatch_core::diagnose::Severity;

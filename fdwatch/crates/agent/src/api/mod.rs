@@ -5,11 +5,13 @@
 //! is handed in: neither the probe nor the loop is known here.
 
 mod access;
+mod answer;
 mod health;
 mod page;
 mod peer;
 mod query;
 mod routes;
+mod state;
 mod stream;
 
 use std::{
@@ -36,7 +38,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-pub use self::{access::Token, routes::State};
+pub use self::{access::Token, state::State};
 use self::{
     access::{Ends, Peer},
     routes::router,

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::routes;
+use super::answer::error;
 
 /// A part that is a script.
 macro_rules! script {
@@ -58,7 +58,7 @@ pub(super) async fn named(Path(name): Path<String>) -> Response {
 
 fn part(path: &str) -> Response {
     let Some(&(_, kind, text)) = PARTS.iter().find(|&&(at, ..)| at == path) else {
-        return routes::error(StatusCode::NOT_FOUND, "there is nothing here").into_response();
+        return error(StatusCode::NOT_FOUND, "there is nothing here").into_response();
     };
     let headers = [
         (header::CONTENT_TYPE, kind),

@@ -1,12 +1,7 @@
 //! What can be asked for, and the answers. Who may ask is settled before; what an answer is made of
 //! comes by [`State`].
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -14,7 +9,7 @@ use axum::{
     extract::{DefaultBodyLimit, Path, RawQuery, State as Extracted},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware,
-    response::{IntoResponse, Response},
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 use serde_json::{Value, json};
@@ -22,21 +17,16 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     access::{self, Gate, Token},
+    answer::{Refusal, bad, error as refusal, typed},
     health::{health, version},
     page,
     query::{self, Query, Shape},
+    state::State,
     stream,
 };
-use crate::{
-    config,
-    exporter::open_for_write,
-    metrics,
-    snapshot::Active,
-    state::{AgentState, LoopRequest},
-};
+use crate::{exporter::open_for_write, metrics, snapshot::Active, state::LoopRequest};
 use fdwatch_events::{ProcessRow, event::EventKind};
-use fdwatch_fleet::rows;
-use fdwatch_host::{investigate::Supervisords, proc};
+use fdwatch_host::proc;
 use fdwatch_options::Target;
 use fdwatch_render::{Format, Reporter, SCHEMA};
 
@@ -49,80 +39,6 @@ const MAX_PROCESSES: usize = 1000;
 
 /// How long the live loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// What answers are made of.
-#[derive(Clone)]
-pub struct State {
-    /// What the live loop hands out.
-    pub shared: Arc<AgentState>,
-    /// `[metrics]` of the configuration.
-    pub metrics: config::Metrics,
-    /// What is watched, for those who ask if it is enough for them.
-    pub watch: config::Watch,
-    /// What the host is for, as a fleet's rows have it.
-    pub(super) labels: String,
-    reporter: Arc<Mutex<Reporter<io::Sink>>>,
-    supervisords: Arc<Mutex<Supervisords>>,
-}
-
-impl State {
-    /// See the fields. `reporter` is one whose names for descriptions are those of the events.
-    #[must_use]
-    pub fn new(
-        shared: Arc<AgentState>,
-        config: &config::Config,
-        reporter: Reporter<io::Sink>,
-    ) -> Self {
-        Self {
-            shared,
-            metrics: config.metrics.clone(),
-            watch: config.watch.clone(),
-            labels: labels(config),
-            reporter: Arc::new(Mutex::new(reporter)),
-            supervisords: Arc::default(),
-        }
-    }
-
-    /// The same by another configuration.
-    #[must_use]
-    pub fn with(&self, config: &config::Config) -> Self {
-        Self {
-            metrics: config.metrics.clone(),
-            watch: config.watch.clone(),
-            labels: labels(config),
-            ..self.clone()
-        }
-    }
-
-    /// One whose clock is right.
-    pub(super) fn reporter(&self) -> MutexGuard<'_, Reporter<io::Sink>> {
-        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
-        reporter.clock.adjust(proc::wall_time(), proc::boottime());
-        reporter
-    }
-
-    /// What `write` shows.
-    fn show(
-        &self,
-        shape: Shape,
-        write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
-    ) -> Result<Response, Refusal> {
-        let format = if shape == Shape::Text {
-            Format::Text
-        } else {
-            Format::Json
-        };
-        let mut reporter = self.reporter().to(Vec::new(), format);
-        write(&mut reporter)
-            .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
-        Ok(typed(shape, reporter.into_output()))
-    }
-}
-
-fn labels(config: &config::Config) -> String {
-    let fleet = config.fleet.as_ref();
-    fleet.map_or_else(String::new, |fleet| rows::labels(&fleet.labels))
-}
 
 pub(super) fn router(state: State, token: Option<Token>) -> Router {
     let gate = Gate {
@@ -151,21 +67,6 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
         .with_state(state)
 }
 
-/// Why a request is not answered.
-pub(super) type Refusal = (StatusCode, Json<Value>);
-
-/// A refusal with its reason.
-pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
-    let body = json!({"schema": SCHEMA, "type": "error", "error": reason});
-    (status, Json(body))
-}
-
-use error as refusal;
-
-pub(super) fn bad(reason: impl AsRef<str>) -> Refusal {
-    refusal(StatusCode::BAD_REQUEST, reason.as_ref())
-}
-
 async fn nothing() -> Refusal {
     refusal(
         StatusCode::NOT_FOUND,
@@ -179,16 +80,6 @@ async fn not_so(method: Method) -> Response {
     let allowed = HeaderValue::from_static("GET, HEAD");
     response.headers_mut().insert(header::ALLOW, allowed);
     response
-}
-
-pub(super) fn typed(shape: Shape, bytes: impl Into<Body>) -> Response {
-    let kind = match shape {
-        Shape::Json => "application/json",
-        Shape::Lines => "application/x-ndjson",
-        Shape::Text => "text/plain; charset=utf-8",
-    };
-    let kind = HeaderValue::from_static(kind);
-    ([(header::CONTENT_TYPE, kind)], bytes.into()).into_response()
 }
 
 fn pid(text: &str) -> Result<u32, Refusal> {

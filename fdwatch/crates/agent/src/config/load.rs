@@ -17,8 +17,8 @@ use rustls::{
 use thiserror::Error;
 
 use super::{
-    Config, ConfigError, FILE,
-    read::{FileKind, NamedFile, read_all},
+    read::{ConfigError, FileKind, NamedFile, read_all},
+    types::{Config, FILE},
 };
 use fdwatch_render::escape::Escaped;
 

@@ -4,6 +4,7 @@
 //! frames a request. The server may be away for as long as there is room on the disk. What had to be
 //! dropped is counted, and told in each heartbeat.
 
+mod hours;
 pub mod open_for_write;
 mod queue;
 mod send;
@@ -16,10 +17,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use self::open_for_write::News;
 use self::{
-    queue::Queue,
-    send::{Server, send},
+    hours::{HEARTBEAT, HOUR, Hours},
+    open_for_write::NewRows,
+    queue::{Queue, SPOOL},
+    send::{SERVER, Server, send},
 };
 use crate::{config::Fleet, sink::SinkStats, state::AgentState};
 use fdwatch_core::plural::{counted, either};
@@ -34,20 +36,11 @@ use fdwatch_host::proc;
 /// Bytes of rows that wait for the next frame.
 const MAX_WAITING: usize = 1 << 20;
 
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
-
 /// By then there is something to tell: before the agent's first view all would be zero.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// What is there still is told so often: each hour of the rollups has it.
-const STILL: u64 = 3600;
-
 /// Signatures of which it is remembered when an example was sent.
 const MAX_EXAMPLES: usize = 4096;
-
-/// What a trouble with the server, and with the spool, is of.
-const SERVER: &str = "fleet";
-const SPOOL: &str = "fleet.spool";
 
 /// How long what is left may take to be sent at the end.
 const LAST: Duration = Duration::from_secs(5);
@@ -132,33 +125,6 @@ pub fn is_over(shared: &AgentState) {
     }
 }
 
-/// When what is there still is told again: not by all hosts at the same moment, but by each once in
-/// every hour.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hours {
-    told: u64,
-    minute: u64,
-}
-
-impl Hours {
-    /// Those of a host, from a time on: seconds since 1970.
-    fn new(host: &str, now: u64) -> Self {
-        Self {
-            told: now / STILL,
-            minute: u64::from(host.bytes().map(u32::from).sum::<u32>()) % 50,
-        }
-    }
-
-    /// Whether it is to be told again now. It is asked when it will be.
-    pub(super) fn is_another(&mut self, now: u64) -> bool {
-        let is_another = now / STILL > self.told && now / 60 % 60 >= self.minute;
-        if is_another {
-            self.told = now / STILL;
-        }
-        is_another
-    }
-}
-
 /// Makes rows of events.
 struct Rows {
     origin: Origin,
@@ -219,7 +185,7 @@ impl Rows {
         };
         let row = self.origin.finding(&told, &signature, &self.mounts);
         self.push(Table::Findings, &row);
-        let hour = time / STILL;
+        let hour = time / HOUR;
         if self.examples.get(&signature.id) != Some(&hour) {
             if let Some(example) = self.origin.example(seconds, &signature, &event.json) {
                 self.push(Table::Examples, &example);
@@ -250,7 +216,7 @@ impl Rows {
     }
 
     /// Files of network file systems that are open for writing.
-    fn add_files(&mut self, news: &News) {
+    fn add_files(&mut self, news: &NewRows) {
         for row in &news.rows {
             self.push(Table::SharedFiles, row);
         }

@@ -24,7 +24,7 @@ use fdwatch_fleet::{
     signature::Program,
 };
 
-use super::{HEARTBEAT, Hours};
+use super::hours::{HEARTBEAT, Hours};
 use crate::state::{AgentState, LoopRequest};
 use fdwatch_core::{
     diagnose::ProcessInfo,
@@ -103,7 +103,7 @@ fn program_of(one: &Open, host: &str) -> Option<String> {
 
 /// What there is new to tell.
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct NewRows {
     pub(crate) rows: Vec<SharedFileRow>,
     pub(crate) left_out: u64,
 }
@@ -114,7 +114,7 @@ pub(super) async fn follow(
     shared: Arc<AgentState>,
     host: String,
     mut hours: Hours,
-    to: mpsc::Sender<News>,
+    to: mpsc::Sender<NewRows>,
 ) {
     let mut looks = interval(HEARTBEAT);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,7 +149,7 @@ pub(super) async fn follow(
         if told.rows.len() > MAX_TOLD {
             told.rows.clear();
         }
-        if to.send(News { rows, left_out }).await.is_err() {
+        if to.send(NewRows { rows, left_out }).await.is_err() {
             return;
         }
     }

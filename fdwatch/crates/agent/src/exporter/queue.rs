@@ -14,7 +14,6 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::SPOOL;
 use crate::{
     config::Fleet,
     exporter::spool::{Losses, Spool},
@@ -23,6 +22,9 @@ use crate::{
 };
 use fdwatch_core::plural::{counted, either};
 use fdwatch_fleet::rows::Table;
+
+/// The component that problems with the spool are reported for.
+pub(super) const SPOOL: &str = "fleet.spool";
 
 /// Bytes of rows that are kept in memory where the disk takes none.
 const MAX_IN_MEMORY: usize = 8 << 20;

@@ -7,16 +7,16 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{
-    SERVER,
-    queue::{InMemory, Queue, State},
-};
+use super::queue::{InMemory, Queue, State};
 use crate::{config::Fleet, exporter::spool::Batch, sink::SinkStats, state::AgentState};
 use fdwatch_core::plural::{counted, either};
 use fdwatch_fleet::{
     rows::Table,
     store::{Address, Client, StoreError},
 };
+
+/// The component that problems with the server are reported for.
+pub(super) const SERVER: &str = "fleet";
 
 /// Bytes of one request, before it is packed.
 const REQUEST: usize = 4 << 20;

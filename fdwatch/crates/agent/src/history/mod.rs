@@ -16,24 +16,25 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod types;
 mod writer;
 
 use std::{
-    fs,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as std_mpsc},
+    sync::{Arc, mpsc as std_mpsc},
     thread,
     time::Duration,
 };
 
 use tokio::sync::mpsc;
 
-use self::writer::{Order, Writer};
-use super::{config, sink::SinkStats, snapshot::Snapshot};
-use fdwatch_events::{ProcessRow, event::Event};
+pub use self::types::{HourlyCounts, MAX_PROCESSES, State};
+use self::{
+    types::{Run, Settings, Status},
+    writer::{Order, Writer},
+};
+use super::{config, sink::SinkStats};
+use fdwatch_events::event::Event;
 use fdwatch_host::proc;
-
-/// Processes of which counts are kept by themselves, each hour; the others are kept as one.
-pub const MAX_PROCESSES: usize = 500;
 
 /// How long an end may take.
 const STOP: Duration = Duration::from_secs(1);
@@ -43,97 +44,6 @@ const MAX_ORDERS: usize = 8;
 
 /// How long after the first snapshot what is there must have been found again.
 const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
-
-/// How it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// What is told is written.
-    Working,
-    /// It cannot be written for now, and is tried again.
-    Failing {
-        /// Since when: nanoseconds since 1970.
-        since: u64,
-        /// Why, and what to do.
-        reason: String,
-    },
-}
-
-/// What the thread and its handle have in common.
-#[derive(Debug)]
-struct Status(Mutex<State>);
-
-impl Status {
-    fn get(&self) -> State {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set(&self, state: State) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
-    }
-}
-
-/// How many descriptors processes have at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct HourlyCounts {
-    /// When: nanoseconds since 1970.
-    pub wall_time: u64,
-    /// Those with the most. Their curves count, too.
-    pub rows: Vec<ProcessRow>,
-    /// How many more processes there are.
-    pub more_processes: usize,
-    /// And how many descriptors these have.
-    pub more_descriptors: usize,
-}
-
-impl From<&Snapshot> for HourlyCounts {
-    fn from(view: &Snapshot) -> Self {
-        Self {
-            wall_time: view.wall_time,
-            rows: view.processes.clone(),
-            more_processes: view.more_processes,
-            more_descriptors: view.more_descriptors,
-        }
-    }
-}
-
-/// Which agent this is: rows that an earlier one left open are told apart by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Run {
-    /// The boot, as the kernel names it.
-    boot: String,
-    /// When that was: nanoseconds since 1970.
-    booted: u64,
-    /// The agent, of all of this boot.
-    agent: String,
-}
-
-impl Run {
-    /// This process. One that is configured anew goes on being the same.
-    fn of_this_process() -> Self {
-        static RUN: OnceLock<Run> = OnceLock::new();
-        RUN.get_or_init(|| {
-            let (now, since_boot) = (proc::wall_time(), proc::boottime());
-            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-            Run {
-                boot: boot.trim().to_owned(),
-                booted: now.saturating_sub(since_boot),
-                agent: format!("{}-{now}", std::process::id()),
-            }
-        })
-        .clone()
-    }
-}
-
-/// What is set once and for all.
-#[derive(Clone, Debug)]
-struct Settings {
-    config: config::History,
-    run: Run,
-    found_again_within: Duration,
-}
 
 /// The history while it is written.
 #[derive(Debug)]
@@ -166,7 +76,7 @@ impl History {
         receiver: mpsc::Receiver<Arc<Event>>,
         counts: Arc<SinkStats>,
     ) -> Self {
-        let status = Arc::new(Status(Mutex::new(State::Working)));
+        let status = Arc::new(Status::new());
         let (orders, ordered) = mpsc::channel(MAX_ORDERS);
         let (end, ended) = std_mpsc::sync_channel(1);
         let of_thread = (Arc::clone(&counts), Arc::clone(&status));

@@ -15,10 +15,10 @@ use rusqlite::{
 };
 
 use super::{
-    HourlyCounts, MAX_PROCESSES, Settings,
     record::Record,
     schema::{self, MIGRATIONS},
     trouble::{self, Kind, Trouble},
+    types::{HourlyCounts, MAX_PROCESSES, Settings},
 };
 use fdwatch_core::duplicates::Change;
 use fdwatch_events::ProcessRow;

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    HourlyCounts, Settings, State, Status,
     backlog::Backlog,
     record::Record,
     store::Store,
     trouble::{self, Kind, Trouble},
+    types::{HourlyCounts, Settings, State, Status},
 };
 use crate::sink::SinkStats;
 use fdwatch_core::plural::{counted, either};

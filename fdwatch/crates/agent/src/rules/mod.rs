@@ -9,7 +9,8 @@ pub use self::thresholds::{Ask, Numbers, Thresholds};
 use super::config::{Config, Rule};
 use fdwatch_core::{
     diagnose::{Finding, ProcessInfo, Severity},
-    filter::matches,
+    filter::{Filter, matches},
+    model::FileType,
 };
 
 /// What becomes of a finding.
@@ -90,6 +91,22 @@ impl Rule {
         matches(self.comm.as_ref(), Some(&process.comm))
             && matches(self.exe.as_ref(), process.exe.as_ref())
             && matches(self.unit.as_ref(), process.workload.unit.as_ref())
+    }
+}
+
+/// Returns the filter that selects findings for the rules to judge: those of sufficient severity, and those whose
+/// severity a rule may raise.
+#[must_use]
+pub fn filter(config: &Config) -> Filter {
+    let types = if config.watch.all_types {
+        Vec::new()
+    } else {
+        vec![FileType::Regular]
+    };
+    Filter {
+        severity: Rules::new(config).least_judged(),
+        types,
+        ..Filter::default()
     }
 }
 

@@ -3,16 +3,53 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
-use super::{FileKind, NamedFile, Reading};
-use crate::config::Config;
+use crate::config::types::Config;
 use fdwatch_core::plural::{either, noun};
 use fdwatch_render::escape::Escaped;
 
 /// Mistakes that are told one by one: after more, there is no sense in them.
 const MAX_MISTAKES: usize = 200;
+
+/// What a configuration says, and what of it remains to be looked at.
+#[derive(Debug)]
+pub(in crate::config) struct Reading {
+    pub(in crate::config) config: Config,
+    /// What is no mistake, and yet hardly what was meant.
+    pub(in crate::config) warnings: Vec<ConfigError>,
+    /// Files that it names.
+    pub(in crate::config) files: Vec<NamedFile>,
+}
+
+/// A file that a configuration names.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct NamedFile {
+    pub(in crate::config) path: PathBuf,
+    pub(in crate::config) kind: FileKind,
+    /// Where it is named.
+    pub(in crate::config) line: usize,
+    pub(in crate::config) column: usize,
+}
+
+/// What must be in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum FileKind {
+    /// A token that others must show to fdwatch.
+    OwnToken,
+    /// A token or password that fdwatch shows to others.
+    Secret,
+    /// Certificates that are trusted.
+    Authorities,
+    /// fdwatch's own certificate; its key is in the file named next.
+    Certificate,
+    /// The key to it.
+    Key,
+    /// A program.
+    Program,
+}
 
 /// Something in a configuration that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,4 +200,9 @@ impl Diagnostics {
             files: self.files.take(),
         })
     }
+}
+
+/// Where something begins, or the beginning of the text.
+pub(super) fn start(span: Option<Range<usize>>) -> usize {
+    span.map_or(0, |span| span.start)
 }

@@ -11,13 +11,12 @@ mod tests;
 mod value;
 mod values;
 
-use std::{ops::Range, path::PathBuf};
-
 use toml_edit::Document;
 
 pub use self::diagnostics::ConfigError;
+pub(super) use self::diagnostics::{FileKind, NamedFile, Reading};
 use self::{diagnostics::Diagnostics, section::Section};
-use super::Config;
+use super::types::Config;
 
 /// What a configuration says.
 ///
@@ -28,43 +27,6 @@ use super::Config;
 pub fn read(text: &[u8]) -> Result<Config, Vec<ConfigError>> {
     let reading = read_all(text)?;
     Ok(reading.config)
-}
-
-/// What a configuration says, and what of it remains to be looked at.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) config: Config,
-    /// What is no mistake, and yet hardly what was meant.
-    pub(super) warnings: Vec<ConfigError>,
-    /// Files that it names.
-    pub(super) files: Vec<NamedFile>,
-}
-
-/// A file that a configuration names.
-#[derive(Clone, Debug)]
-pub(super) struct NamedFile {
-    pub(super) path: PathBuf,
-    pub(super) kind: FileKind,
-    /// Where it is named.
-    pub(super) line: usize,
-    pub(super) column: usize,
-}
-
-/// What must be in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileKind {
-    /// A token that others must show to fdwatch.
-    OwnToken,
-    /// A token or password that fdwatch shows to others.
-    Secret,
-    /// Certificates that are trusted.
-    Authorities,
-    /// fdwatch's own certificate; its key is in the file named next.
-    Certificate,
-    /// The key to it.
-    Key,
-    /// A program.
-    Program,
 }
 
 pub(super) fn read_all(text: &[u8]) -> Result<Reading, Vec<ConfigError>> {
@@ -96,9 +58,4 @@ fn read_noting(text: &[u8]) -> Result<(Config, Diagnostics), Vec<ConfigError>> {
     };
     let config = sections::config(Section::root(document.as_table(), &notes));
     Ok((config, notes))
-}
-
-/// Where something begins, or the beginning of the text.
-fn start(span: Option<Range<usize>>) -> usize {
-    span.map_or(0, |span| span.start)
 }

@@ -2,7 +2,10 @@
 
 use toml_edit::{Item, TableLike, Value};
 
-use super::{diagnostics::Diagnostics, start, value::ConfigValue};
+use super::{
+    diagnostics::{Diagnostics, start},
+    value::ConfigValue,
+};
 use fdwatch_core::suggest::nearest;
 
 /// See the module. One that is not in the file has no keys.

@@ -6,18 +6,19 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum as _;
 
 use super::{
-    FileKind,
+    diagnostics::FileKind,
     section::Section,
     value::{ConfigValue, quote},
     values::{
         Follows, Terms, authorities, endpoint, is_loopback_address, rule, warn_of_clear_text,
     },
 };
-use crate::config::{
-    Alerts, Api, Config, Endpoint, Fleet, History, Metrics, Otlp, Rule, Threshold, Watch,
+use crate::config::types::{
+    Alerts, Api, Config, Fleet, History, Metrics, Otlp, Rule, Threshold, Watch,
 };
 use fdwatch_core::diagnose::Severity;
 use fdwatch_events::event::Measure;
+use fdwatch_http::Endpoint;
 use fdwatch_options::Detail;
 use fdwatch_options::{MaxCpu, RingSize};
 

@@ -4,7 +4,7 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use toml_edit::Value;
 
-use super::{FileKind, diagnostics::Diagnostics, start};
+use super::diagnostics::{Diagnostics, FileKind, start};
 use fdwatch_core::suggest::nearest;
 
 /// Characters of a value that are quoted.

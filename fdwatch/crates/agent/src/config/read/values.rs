@@ -10,12 +10,13 @@ use globset::GlobSet;
 use reqwest::Url;
 
 use super::{
-    FileKind,
+    diagnostics::FileKind,
     section::Section,
     value::{ConfigValue, quote},
 };
-use crate::config::{Endpoint, Rule};
+use crate::config::types::Rule;
 use fdwatch_core::diagnose::{Cause, Severity};
+use fdwatch_http::Endpoint;
 
 /// Bytes of a unix socket's path, without what ends it (`sockaddr_un`).
 const MAX_SOCKET_LEN: usize = 107;
