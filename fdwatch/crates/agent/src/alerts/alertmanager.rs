@@ -6,10 +6,9 @@ use reqwest::Client;
 use serde::Serialize;
 
 use super::{
-    delivery::Sent,
+    delivery::{Sent, post},
     notice::Notice,
     state::{Alert, Status},
-    webhook::post,
 };
 use fdwatch_events::time::rfc3339;
 

@@ -1,9 +1,6 @@
 //! From the spool to the server, the oldest first; and again, if that failed.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use tokio::sync::watch;
 
@@ -14,15 +11,13 @@ use fdwatch_fleet::{
     rows::Table,
     store::{Address, Client, StoreError},
 };
+use fdwatch_http::retry::Backoff;
 
 /// The component that problems with the server are reported for.
 pub(super) const SERVER: &str = "fleet";
 
 /// Bytes of one request, before it is packed.
 const REQUEST: usize = 4 << 20;
-
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const MAX_WAIT_LEN: Duration = Duration::from_secs(60);
 
 /// Rows to be sent, and where they are from.
 enum Next {
@@ -112,7 +107,7 @@ impl Server {
 
 /// Sends until `ended`, and then what is left, once.
 pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch::Receiver<bool>) {
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::default();
     loop {
         let Some(next) = next(&queue).await else {
             if *ended.borrow() {
@@ -127,7 +122,7 @@ pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch
         match server.insert(&next).await {
             Ok(()) => {
                 server.is_well();
-                wait = FIRST_WAIT;
+                backoff.reset();
                 done(&queue, next, true).await;
             }
             Err(error) if error.is_of_rows() => {
@@ -141,20 +136,12 @@ pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch
                     return;
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(jittered(wait)) => {}
+                    () = tokio::time::sleep(backoff.next_wait(None)) => {}
                     _ = ended.changed() => {}
                 }
-                wait = (wait * 2).min(MAX_WAIT_LEN);
             }
         }
     }
-}
-
-/// Not all hosts come at the same moment when the server is back.
-fn jittered(wait: Duration) -> Duration {
-    use std::hash::{BuildHasher as _, RandomState};
-    let part = u32::try_from(RandomState::new().hash_one(0) % 1000).unwrap_or_default();
-    wait / 2 + wait / 2 * part / 1000
 }
 
 fn made(config: &Fleet) -> Result<Client, StoreError> {
