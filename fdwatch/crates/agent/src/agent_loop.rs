@@ -138,7 +138,7 @@ impl AgentLoop {
             self.ignored += 1;
         }
         let is_gone = found.change == Change::Gone;
-        let is_wanted = verdict == Verdict::EventKind;
+        let is_wanted = verdict == Verdict::Reported;
         match (was_told, is_wanted) {
             (false, false) => {}
             // It matters no more, or is gone.
@@ -241,7 +241,7 @@ impl AgentLoop {
             let mut judged = finding.clone();
             let verdict = self.rules.judge(&mut judged);
             // What is told as it was is not told again.
-            if (verdict == Verdict::EventKind) != was_told {
+            if (verdict == Verdict::Reported) != was_told {
                 self.take_finding(subject, finding, live, at);
             } else if verdict != Verdict::Ignored {
                 self.measure_finding(&judged, at);

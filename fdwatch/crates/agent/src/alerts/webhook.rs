@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::state::Alert;
 use fdwatch_events::time::rfc3339;
 
-/// An event that is larger than that stays out: bytes.
+/// Size limit of an event in the object: bytes.
 const MAX_EVENT: usize = 256 << 10;
 
 #[derive(Serialize)]
@@ -28,8 +28,7 @@ struct Body<'a> {
     event_left_out_bytes: Option<usize>,
 }
 
-/// An alert as JSON. The event is there as it was told, but where it is too large, or not known any
-/// more.
+/// Encodes an alert as JSON. It contains the event, unless that is too large or no longer known.
 pub(super) fn json(alert: &Alert, host: &str) -> serde_json::Result<String> {
     let notice = &alert.notice;
     let event = alert.event.as_ref().map(|event| event.json.as_str());
@@ -51,7 +50,7 @@ pub(super) fn json(alert: &Alert, host: &str) -> serde_json::Result<String> {
         ended: alert.ended.map(rfc3339),
         event_left_out_bytes: event.filter(|_| fits.is_none()).map(str::len),
     })?;
-    // It is JSON already.
+    // The event is JSON already.
     let open = body.strip_suffix('}').unwrap_or(&body);
     Ok(format!("{open},\"event\":{}}}", fits.unwrap_or("null")))
 }

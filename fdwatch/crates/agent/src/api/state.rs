@@ -16,23 +16,23 @@ use fdwatch_fleet::rows;
 use fdwatch_host::{investigate::Supervisords, proc};
 use fdwatch_render::{Format, Reporter};
 
-/// What answers are made of.
+/// The data of answers.
 #[derive(Clone)]
 pub struct State {
-    /// What the live loop hands out.
+    /// The state of the agent.
     pub shared: Arc<AgentState>,
     /// `[metrics]` of the configuration.
     pub metrics: config::Metrics,
-    /// What is watched, for those who ask if it is enough for them.
+    /// What is watched: clients check whether it includes what they need.
     pub watch: config::Watch,
-    /// What the host is for, as a fleet's rows have it.
+    /// The labels of this host, in the form of the fleet's rows.
     pub(super) labels: String,
     reporter: Arc<Mutex<Reporter<io::Sink>>>,
     pub(super) supervisords: Arc<Mutex<Supervisords>>,
 }
 
 impl State {
-    /// See the fields. `reporter` is one whose names for descriptions are those of the events.
+    /// Creates the state. `reporter` must use the same names for open file descriptions as the events.
     #[must_use]
     pub fn new(
         shared: Arc<AgentState>,
@@ -49,7 +49,7 @@ impl State {
         }
     }
 
-    /// The same by another configuration.
+    /// Returns the same with another configuration.
     #[must_use]
     pub fn with(&self, config: &config::Config) -> Self {
         Self {
@@ -60,14 +60,14 @@ impl State {
         }
     }
 
-    /// One whose clock is right.
+    /// Returns the reporter, with its clock adjusted.
     pub(super) fn reporter(&self) -> MutexGuard<'_, Reporter<io::Sink>> {
         let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
         reporter.clock.adjust(proc::wall_time(), proc::boottime());
         reporter
     }
 
-    /// What `write` shows.
+    /// Returns an answer with what `write` prints.
     pub(super) fn show(
         &self,
         shape: Shape,

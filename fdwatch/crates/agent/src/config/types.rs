@@ -10,14 +10,14 @@ use fdwatch_events::event::Measure;
 use fdwatch_http::Endpoint;
 use fdwatch_options::Detail;
 
-/// All of it. The default is what an empty file says.
+/// The whole configuration. The default equals an empty file.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[watch]`
     pub watch: Watch,
-    /// `[[ignore]]`: a finding that any of these is about is not told.
+    /// `[[ignore]]`: findings that match any of these are not reported.
     pub ignore: Vec<Rule>,
-    /// `[[severity]]`: the first of these that a finding is about says how much it matters.
+    /// `[[severity]]`: the first rule that matches sets the severity of a finding.
     pub severity: Vec<(Rule, Severity)>,
     /// `[[threshold]]`, in the order of the file.
     pub thresholds: Vec<Threshold>,
@@ -25,129 +25,128 @@ pub struct Config {
     pub api: Api,
     /// `[metrics]`
     pub metrics: Metrics,
-    /// `[history]`; none, if `enabled = false`.
+    /// `[history]`; `None` if `enabled = false`.
     pub history: Option<History>,
     /// `[alerts]`
     pub alerts: Alerts,
-    /// `[otlp]`; none, where there is no such section.
+    /// `[otlp]`; `None` without such a section.
     pub otlp: Option<Otlp>,
-    /// `[fleet]`; none, where there is no such section.
+    /// `[fleet]`; `None` without such a section.
     pub fleet: Option<Fleet>,
 }
 
-/// What is watched.
+/// What to watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
-    /// Least severity that is told.
+    /// Minimum severity of reported findings.
     pub severity: Severity,
-    /// Files of all types, not only regular ones.
+    /// Whether to watch files of all types, not only regular ones.
     pub all_types: bool,
-    /// Size of the ring in bytes; by default one MiB for each processor.
+    /// Size of the ring: bytes. By default 1 MiB per processor.
     pub ring_bytes: Option<u32>,
-    /// What fdwatch itself may use, in percent of one processor.
+    /// CPU budget of fdwatch: percent of one processor.
     pub max_cpu: f64,
-    /// Of whom stacks and asked-for paths are wanted.
+    /// Processes for which stacks and requested paths are collected.
     pub detail: Detail,
-    /// The kill switch: as long as root has a file here, the agent does not run.
+    /// The kill switch: the agent does not run while root has a file here.
     pub stop_file: PathBuf,
 }
 
-/// What findings a rule is about: all terms that are there must match.
+/// The findings that a rule applies to: all given terms must match.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
-    /// The file's path.
+    /// The path of the file.
     pub path: Option<GlobSet>,
-    /// The program's path.
+    /// The path of the program.
     pub exe: Option<GlobSet>,
-    /// The process's name.
+    /// The name of the process.
     pub comm: Option<GlobSet>,
-    /// The unit of systemd.
+    /// The systemd unit.
     pub unit: Option<GlobSet>,
     /// The causes.
     pub cause: Vec<Cause>,
 }
 
-/// What a process may not be beyond.
+/// A limit on a process.
 #[derive(Clone, Debug)]
 pub struct Threshold {
-    /// What it is of.
+    /// The measure.
     pub of: Measure,
-    /// How much it may be.
+    /// The highest value that is not reported.
     pub above: f64,
-    /// How much it matters.
+    /// The severity of a report.
     pub severity: Severity,
-    /// Of which processes; path and cause do not matter but with `duplicates-per-file`.
+    /// The processes it applies to. Path and cause are used only with `duplicates-per-file`.
     pub rule: Rule,
 }
 
-/// Where and to whom the API is.
+/// The sockets of the API and the access to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Api {
-    /// The unix socket; none, if that is not wanted.
+    /// The unix socket, if any.
     pub socket: Option<PathBuf>,
-    /// Its permissions.
+    /// Permissions of the unix socket.
     pub socket_mode: u32,
-    /// Addresses of TCP.
+    /// TCP addresses.
     pub listen: Vec<SocketAddr>,
-    /// A file with the token that clients of TCP must show. Needed beyond loopback; there, processes
-    /// of root need none.
+    /// A file with the token that TCP clients must send. Required outside loopback; on loopback, root needs none.
     pub token_file: Option<PathBuf>,
-    /// Certificate chain and key, PEM. Needed beyond loopback.
+    /// Certificate chain and key, PEM. Required outside loopback.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
-/// What Prometheus is told.
+/// Settings of the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
-    /// Processes that are told of one by one: the others are folded into one.
+    /// Processes with series of their own. The others are folded into one.
     pub most_processes: usize,
 }
 
-/// Where the history is, and how much of it is kept.
+/// Settings of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// The database.
     pub file: PathBuf,
-    /// Older ones are deleted.
+    /// Age at which entries are deleted.
     pub most_age: Duration,
-    /// The oldest are deleted beyond this: bytes.
+    /// Size limit, above which the oldest entries are deleted: bytes.
     pub most_bytes: u64,
 }
 
-/// Who is told of what comes and goes.
+/// Settings of alerts and their receivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alerts {
-    /// Least severity.
+    /// Minimum severity.
     pub severity: Severity,
-    /// Alerts of each kind below that are sent in a minute, at most.
+    /// Limit of alerts per minute to each receiver.
     pub most_per_minute: u32,
     /// `[[alerts.webhook]]`
     pub webhooks: Vec<Endpoint>,
-    /// `[[alerts.alertmanager]]`: the URL up to where `/api/v2/alerts` follows.
+    /// `[[alerts.alertmanager]]`: URLs, to which `/api/v2/alerts` is appended.
     pub alertmanagers: Vec<Endpoint>,
     /// `[[alerts.command]]`: the program and its arguments, without a shell.
     pub commands: Vec<Vec<String>>,
     /// `journald = true`
     pub journald: bool,
-    /// Keeps what was sent.
+    /// The file that records sent alerts.
     pub state_file: PathBuf,
 }
 
-/// Where OTLP goes.
+/// Settings of the OTLP export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otlp {
-    /// The collector; `/v1/logs` and `/v1/metrics` follow.
+    /// The collector, to whose URL `/v1/logs` and `/v1/metrics` are appended.
     pub endpoint: Endpoint,
-    /// How often metrics are sent.
+    /// Interval of metrics.
     pub interval: Duration,
-    /// Findings that may wait.
+    /// Limit of findings in the queue.
     pub queue: usize,
 }
 
-/// The fleet's ClickHouse.
+/// Settings of the export to the fleet's ClickHouse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleet {
-    /// Its HTTP interface.
+    /// The URL of its HTTP interface.
     pub url: String,
     /// The database.
     pub database: String,
@@ -155,15 +154,15 @@ pub struct Fleet {
     pub user: Option<String>,
     /// A file with the password.
     pub password_file: Option<PathBuf>,
-    /// Certificates to trust besides the system's, PEM.
+    /// A PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// Where what could not be written yet is kept.
+    /// The directory for rows that are not written yet.
     pub spool: PathBuf,
-    /// How much of that: bytes.
+    /// Size limit of that directory: bytes.
     pub most_spool_bytes: u64,
-    /// How often rows are sent, at the latest.
+    /// Longest time between requests.
     pub interval: Duration,
-    /// Says what this host is for, such as `prod-eu`: a label of its rows.
+    /// Labels of this host, such as `env = prod-eu`, added to its rows.
     pub labels: Vec<(String, String)>,
 }
 
@@ -240,7 +239,7 @@ impl Default for Alerts {
 }
 
 impl Otlp {
-    /// To a collector, with what holds if nothing else is said.
+    /// Creates the default settings for a collector.
     #[must_use]
     pub const fn to(endpoint: Endpoint) -> Self {
         Self {
@@ -252,7 +251,7 @@ impl Otlp {
 }
 
 impl Fleet {
-    /// To the ClickHouse at `url`, with what holds if nothing else is said.
+    /// Creates the default settings for the ClickHouse at `url`.
     #[must_use]
     pub fn to(url: String) -> Self {
         Self {
@@ -269,20 +268,20 @@ impl Fleet {
     }
 }
 
-/// A configuration that has every key, with what holds if nothing else is said.
+/// The example configuration: every key, with its default.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
-/// Where the configuration is, if nothing else is said.
+/// The default path of the configuration.
 pub const FILE: &str = "/etc/fdwatch/agent.toml";
 
-/// Where the API's socket is, if nothing else is said.
+/// The default path of the API's socket.
 pub use fdwatch_options::paths::SOCKET;
 
-/// Where the history is, if nothing else is said.
+/// The default path of the history.
 pub use fdwatch_options::paths::HISTORY;
 
-/// Where what alerts were sent is kept, if nothing else is said.
+/// The default path of the record of sent alerts.
 pub const ALERTS: &str = "/var/lib/fdwatch/alerts.json";
 
-/// Where what the fleet could not be sent yet is, if nothing else is said.
+/// The default directory of the spool.
 pub const SPOOL: &str = "/var/lib/fdwatch/spool";

@@ -8,29 +8,28 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Interval in which everything active is reported again, so that each hour of the rollups has it: seconds.
 pub(super) const HOUR: u64 = 3600;
 
-/// When what is there still is told again: not by all hosts at the same moment, but by each once in
-/// every hour.
+/// The times of hourly reports: each host reports once per hour, at a minute that depends on its name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hours {
-    told: u64,
+    reported: u64,
     minute: u64,
 }
 
 impl Hours {
-    /// Those of a host, from a time on: seconds since 1970.
+    /// Creates the times of a host from `now` on: seconds since 1970.
     pub(super) fn new(host: &str, now: u64) -> Self {
         Self {
-            told: now / HOUR,
+            reported: now / HOUR,
             minute: u64::from(host.bytes().map(u32::from).sum::<u32>()) % 50,
         }
     }
 
-    /// Whether it is to be told again now. It is asked when it will be.
-    pub(super) fn is_another(&mut self, now: u64) -> bool {
-        let is_another = now / HOUR > self.told && now / 60 % 60 >= self.minute;
-        if is_another {
-            self.told = now / HOUR;
+    /// Returns whether the report of another hour is due at `now`, which is then taken as reported.
+    pub(super) fn is_due(&mut self, now: u64) -> bool {
+        let is_due = now / HOUR > self.reported && now / 60 % 60 >= self.minute;
+        if is_due {
+            self.reported = now / HOUR;
         }
-        is_another
+        is_due
     }
 }

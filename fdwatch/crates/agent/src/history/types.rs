@@ -10,24 +10,24 @@ use crate::{config, snapshot::Snapshot};
 use fdwatch_events::ProcessRow;
 use fdwatch_host::proc;
 
-/// Processes of which counts are kept by themselves, each hour; the others are kept as one.
+/// Processes whose counts are stored each hour. The others are stored as one row.
 pub const MAX_PROCESSES: usize = 500;
 
-/// How it goes.
+/// Whether the history can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// What is told is written.
+    /// It can.
     Working,
-    /// It cannot be written for now, and is tried again.
+    /// It cannot, and is retried.
     Failing {
-        /// Since when: nanoseconds since 1970.
+        /// When that started: nanoseconds since 1970.
         since: u64,
-        /// Why, and what to do.
+        /// The reason, and how to fix it.
         reason: String,
     },
 }
 
-/// What the thread and its handle have in common.
+/// The state that the thread and its handle share.
 #[derive(Debug)]
 pub(super) struct Status(Mutex<State>);
 
@@ -48,16 +48,16 @@ impl Status {
     }
 }
 
-/// How many descriptors processes have at one moment.
+/// The number of descriptors per process at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct HourlyCounts {
-    /// When: nanoseconds since 1970.
+    /// The time: nanoseconds since 1970.
     pub wall_time: u64,
-    /// Those with the most. Their curves count, too.
+    /// The processes with the most descriptors, with their curves.
     pub rows: Vec<ProcessRow>,
-    /// How many more processes there are.
+    /// Number of other processes.
     pub more_processes: usize,
-    /// And how many descriptors these have.
+    /// Number of their descriptors.
     pub more_descriptors: usize,
 }
 
@@ -72,19 +72,19 @@ impl From<&Snapshot> for HourlyCounts {
     }
 }
 
-/// Which agent this is: rows that an earlier one left open are told apart by it.
+/// The identity of an agent, by which active rows of an earlier one are recognized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// The boot, as the kernel names it.
+    /// The boot ID of the kernel.
     pub(super) boot: String,
-    /// When that was: nanoseconds since 1970.
+    /// The time of the boot: nanoseconds since 1970.
     pub(super) booted: u64,
-    /// The agent, of all of this boot.
+    /// The agent, unique within the boot.
     pub(super) agent: String,
 }
 
 impl Run {
-    /// This process. One that is configured anew goes on being the same.
+    /// Returns the identity of this process, which stays the same across a reload.
     pub(super) fn of_this_process() -> Self {
         static RUN: OnceLock<Run> = OnceLock::new();
         RUN.get_or_init(|| {
@@ -100,7 +100,7 @@ impl Run {
     }
 }
 
-/// What is set once and for all.
+/// The settings of the writer.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) config: config::History,
