@@ -7,7 +7,7 @@
 use std::{fs, io::Write as _, path::Path, time::Duration};
 
 use flate2::{Compression, write::GzEncoder};
-use reqwest::{Method, Url, redirect::Policy};
+use reqwest::{Method, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -120,22 +120,13 @@ pub struct Client {
 ///
 /// If the certificates are none.
 pub(super) fn http(ca: Option<&[u8]>) -> Result<reqwest::ClientBuilder, StoreError> {
-    // Another part of the program may have done so already: it is the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
+    let mut builder = fdwatch_http::builder()
         .connect_timeout(Duration::from_secs(10))
         .timeout(Duration::from_secs(120));
     if let Some(pem) = ca {
-        let wrong = |error| StoreError::Setting(format!("these are no certificates: {error}"));
-        let found = reqwest::Certificate::from_pem_bundle(pem).map_err(wrong)?;
-        if found.is_empty() {
-            return Err(StoreError::Setting(
-                "there are no certificates in the file".into(),
-            ));
-        }
-        builder = builder.tls_certs_merge(found);
+        let certificates = fdwatch_http::certificates(pem)
+            .map_err(|error| StoreError::Setting(format!("{error:#}")))?;
+        builder = builder.tls_certs_merge(certificates);
     }
     Ok(builder)
 }
