@@ -21,7 +21,7 @@ const ALL: isize = isize::MAX / 2;
 
 impl Top {
     /// Applies a message, and returns the action it requests.
-    pub fn update(&mut self, message: Message) -> Option<Action> {
+    pub(crate) fn update(&mut self, message: Message) -> Option<Action> {
         let action = match message {
             Message::Key(key) => self.key(key),
             Message::Mouse(mouse) => self.mouse(mouse),

@@ -37,7 +37,7 @@ impl Scroll {
 
 /// Column of the list of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
+pub(crate) enum Column {
     /// PID.
     Pid,
     /// User.
@@ -60,7 +60,7 @@ pub enum Column {
 
 impl Column {
     /// Columns that can be sorted by.
-    pub const SORTABLE: [Self; 8] = [
+    pub(crate) const SORTABLE: [Self; 8] = [
         Self::Pid,
         Self::User,
         Self::Descriptors,
@@ -73,7 +73,7 @@ impl Column {
 
     /// Returns the title.
     #[must_use]
-    pub const fn title(self) -> &'static str {
+    pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Pid => "PID",
             Self::User => "USER",
@@ -89,7 +89,7 @@ impl Column {
 
     /// Returns a description, and the key that sorts by the column.
     #[must_use]
-    pub const fn description(self) -> (&'static str, char) {
+    pub(crate) const fn description(self) -> (&'static str, char) {
         match self {
             Self::Pid => ("process ID", 'N'),
             Self::User => ("user", 'U'),

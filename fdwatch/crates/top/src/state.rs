@@ -29,7 +29,7 @@ pub(crate) const MAX_FILTER_LEN: usize = 100;
 
 /// An update from the source.
 #[derive(Clone, Debug)]
-pub enum Update {
+pub(crate) enum Update {
     /// The status of the source.
     Status(Box<Status>),
     /// The processes to list, and the number of others.
@@ -50,7 +50,7 @@ pub enum Update {
 
 /// Input of the screen.
 #[derive(Clone, Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// Key.
     Key(KeyEvent),
     /// Mouse event.
@@ -65,7 +65,7 @@ pub enum Message {
 
 /// Action for the owner of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Quit.
     Quit,
     /// Restore the terminal and stop the process.
@@ -134,7 +134,7 @@ pub(crate) struct ProcessView {
 
 /// The full screen.
 #[derive(Debug)]
-pub struct Top {
+pub(crate) struct Top {
     pub(crate) theme: Theme,
     pub(crate) size: (u16, u16),
     pub(crate) status: Option<Box<Status>>,
@@ -176,7 +176,7 @@ pub struct Top {
 impl Top {
     /// Creates an empty screen of `size`: columns, lines.
     #[must_use]
-    pub fn new(theme: Theme, size: (u16, u16)) -> Self {
+    pub(crate) fn new(theme: Theme, size: (u16, u16)) -> Self {
         Self {
             theme,
             size,

@@ -9,7 +9,7 @@ use fdwatch_core::diagnose::Severity;
 
 /// What the terminal supports and the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Theme {
+pub(crate) struct Theme {
     /// Use colours.
     pub colour: bool,
     /// Use characters other than ASCII.

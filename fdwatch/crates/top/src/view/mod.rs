@@ -57,7 +57,7 @@ const PROCESS_KEYS: [Label; 6] = [
 
 impl Top {
     /// Draws the screen.
-    pub fn view(&self, frame: &mut Frame<'_>) {
+    pub(crate) fn view(&self, frame: &mut Frame<'_>) {
         let area = frame.area();
         let buffer = frame.buffer_mut();
         self.draw(area, buffer);
