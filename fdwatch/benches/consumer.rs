@@ -1,5 +1,5 @@
-//! What a record takes in userspace: to be decoded, to be brought into the model, and the whole way
-//! to what is held twice. Nothing here asks the kernel for anything.
+//! The time that an event takes in user space: to decode it, to update the model, and to find duplicates. Makes no
+//! system calls.
 
 use std::{
     hint::black_box,
@@ -7,16 +7,14 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fdwatch_common::{
-    EVERY_THREAD, Event, Exit, FdClose, FdOpen, Fork, Header, Kind, ONLY_HOLDER, Payload,
-};
+use fdwatch_common::{Event, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload};
 use fdwatch_core::{
     engine::Engine,
     model::{AnonymousDevices, Model, Moment},
     recording::{Frame, Player},
 };
 
-/// Records, one after the other, aligned as in the ring.
+/// A sequence of events, aligned as in the ring buffer.
 #[derive(Default)]
 struct Records {
     words: Vec<u64>,
@@ -35,7 +33,7 @@ impl Records {
         let mut from = 0;
         for &end in &self.ends {
             let words = &self.words[from..end];
-            // SAFETY: any words are bytes.
+            // SAFETY: integers may be read as bytes.
             on_record(unsafe {
                 std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words))
             });
@@ -69,7 +67,7 @@ impl Records {
 
     fn exit(&mut self, tgid: u32) -> &mut Self {
         let header = Header {
-            flags: EVERY_THREAD | ONLY_HOLDER,
+            flags: (Exit::LAST_THREAD | Exit::LAST_HOLDER).bits(),
             ..Self::header(Kind::Exit, tgid, 0)
         };
         self.push(Exit { header }.as_bytes());
@@ -108,7 +106,7 @@ fn table(tgid: u32) -> u64 {
     0xffff_8881_0000_0000 + u64::from(tgid) * 704
 }
 
-/// Processes that hold twenty files each.
+/// Processes with twenty open files each.
 fn processes(count: u32) -> Records {
     let mut records = Records::default();
     for tgid in 1..=count {
@@ -120,7 +118,7 @@ fn processes(count: u32) -> Records {
     records
 }
 
-/// They open and close in turns, as many processors would have them do.
+/// The processes open and close in turns, as on many processors.
 fn pairs(processes: u32) -> Records {
     let mut records = Records::default();
     for i in 0..10_000 {
@@ -131,7 +129,7 @@ fn pairs(processes: u32) -> Records {
     records
 }
 
-/// A descriptor is dup'ed, and the copy closed: a duplicate that comes and goes.
+/// Duplicates a descriptor and closes the copy: a duplicate that appears and disappears.
 fn dups() -> Records {
     let mut records = Records::default();
     for _ in 0..10_000 {
@@ -140,16 +138,16 @@ fn dups() -> Records {
     records
 }
 
-/// Of a real program, without what audits saw.
+/// The events of a recording, without those of audits.
 fn recorded(bytes: &[u8]) -> Records {
     let mut records = Records::default();
-    let mut player = Player::new(bytes).expect("the recording is one");
+    let mut player = Player::new(bytes).expect("a valid recording");
     let mut is_event = true;
     loop {
-        match player.next_frame().expect("it is whole").0 {
+        match player.next_frame().expect("a complete recording").0 {
             Frame::Records if is_event => player
                 .records(|record| records.push(record))
-                .expect("it is whole"),
+                .expect("a complete recording"),
             Frame::BeginAudit => is_event = false,
             Frame::EndAudit => is_event = true,
             Frame::End => break,
@@ -165,7 +163,7 @@ fn engine(before: &Records) -> Engine {
     engine
 }
 
-/// Decoding alone, with the model, and the whole way, with what is settled ten times a second.
+/// Measures decoding, decoding with the model, and everything, with duplicates settled ten times a second.
 fn stream(criterion: &mut Criterion, name: &str, before: &Records, records: &Records) {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(records.ends.len() as u64));
@@ -202,7 +200,7 @@ fn stream(criterion: &mut Criterion, name: &str, before: &Records, records: &Rec
     group.finish();
 }
 
-/// A process with so many descriptors forks, and the child ends.
+/// A process with 1,000 descriptors forks, and the child exits.
 fn fork(criterion: &mut Criterion) {
     let mut before = processes(1);
     for fd in 20..1_000 {
@@ -212,7 +210,7 @@ fn fork(criterion: &mut Criterion) {
     records.fork(1, 2).exit(2);
     criterion.bench_function("fork of 1,000 descriptors, and exit", |bencher| {
         let mut engine = engine(&before);
-        // What was made before is settled.
+        // Settles earlier events.
         let now = Moment(10_000_000_000);
         engine.settle(now, &mut |_, _| {});
         bencher.iter_custom(|count| {
@@ -225,7 +223,7 @@ fn fork(criterion: &mut Criterion) {
             took
         });
     });
-    // One that goes on to close what it does not need: chunk by chunk the copy becomes its own.
+    // A child that closes all descriptors: its table is copied chunk by chunk.
     let mut closing = Records::default();
     closing.fork(1, 2);
     for fd in 0..1_000 {

@@ -1,13 +1,11 @@
-//! Made-up agents that write findings to a ClickHouse through the real client, and the questions over
-//! them: `fleet_sim URL ROWS [HOSTS] [HOURS] [SEED]`. The database is `fdwatch_sim`, which must not be
-//! there before.
+//! Simulates agents that write findings to ClickHouse through the real client, and times the fleet queries. Usage:
+//! `fleet_sim URL ROWS [HOSTS] [HOURS] [SEED]`. The database is `fdwatch_sim`, which must not exist.
 //!
-//! Two write at a time, as one of many agents always does while the server works for another. What they
-//! take themselves to make, serialize and pack rows is part of the time, for they are on the same
-//! machine; how much it is, is told.
+//! Two writers run at a time, so that the server is always busy. The printed time includes the CPU time that the
+//! writers need to generate, serialize and compress rows, which is also printed on its own.
 //!
-//! One deployment, two hours before the end, brings a bug on a tenth of the hosts: `fleet new` must
-//! tell that and nothing else.
+//! A deployment two hours before the end introduces a bug on a tenth of the hosts: `fleet new` must report it and
+//! nothing else.
 
 use std::{
     sync::{
@@ -35,7 +33,7 @@ const BUGS: u64 = 60;
 const WRITERS: usize = 2;
 const HOUR: u64 = 3600;
 
-/// splitmix64: the same numbers from the same seed.
+/// The splitmix64 generator.
 struct Random(u64);
 
 impl Random {
@@ -50,7 +48,7 @@ impl Random {
 
 #[expect(clippy::cast_possible_truncation, reason = "they are bounded")]
 fn row(random: &mut Random, number: u64, hosts: u64, time: u64) -> FindingRow {
-    // Few bugs are on most hosts, and most on few.
+    // Few bugs occur on most hosts, and most bugs on few hosts.
     let host = random.below(hosts);
     let is_new = time > END - 7200 && host < hosts / 10 && random.below(10) == 0;
     let bug = if is_new {
@@ -86,7 +84,7 @@ fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let url = words
         .next()
-        .context("fleet_sim URL ROWS [HOSTS] [HOURS] [SEED]")?;
+        .context("usage: fleet_sim URL ROWS [HOSTS] [HOURS] [SEED]")?;
     let mut number = |default: u64| words.next().map_or(Ok(default), |word| word.parse());
     let simulation = Simulation {
         url,
@@ -95,7 +93,7 @@ fn main() -> Result<()> {
         hours: number(24)?,
         seed: number(1)?,
         next: AtomicU64::new(0),
-        made_in: AtomicU64::new(0),
+        generation_nanos: AtomicU64::new(0),
     };
     runtime()?.block_on(setup::init(&simulation.client()?, &wanted()))?;
     let simulation = Arc::new(simulation);
@@ -110,7 +108,7 @@ fn main() -> Result<()> {
         writer.join().expect("a writer panicked")?;
     }
     let took = began.elapsed().as_secs_f64();
-    runtime()?.block_on(simulation.tell(took))
+    runtime()?.block_on(simulation.report(took))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -133,10 +131,10 @@ struct Simulation {
     hosts: u64,
     hours: u64,
     seed: u64,
-    /// The next batch to be written.
+    /// The next batch to write.
     next: AtomicU64,
-    /// Nanoseconds that making rows took, of all writers.
-    made_in: AtomicU64,
+    /// Nanoseconds that all writers spent on generating rows.
+    generation_nanos: AtomicU64,
 }
 
 impl Simulation {
@@ -148,7 +146,7 @@ impl Simulation {
         })?)
     }
 
-    /// Writes batches until there are no more.
+    /// Writes batches until all are written.
     fn write(&self) -> Result<()> {
         let (runtime, client) = (runtime()?, self.client()?);
         loop {
@@ -165,12 +163,12 @@ impl Simulation {
                 add_line(&mut lines, &row(&mut random, number, self.hosts, time))?;
             }
             let took = u64::try_from(began.elapsed().as_nanos())?;
-            self.made_in.fetch_add(took, Relaxed);
+            self.generation_nanos.fetch_add(took, Relaxed);
             runtime.block_on(client.insert(Table::Findings, &lines))?;
         }
     }
 
-    /// What all hosts tell beside findings.
+    /// Writes heartbeats, shared files and examples of all hosts.
     async fn write_rest(&self, client: &Client) -> Result<()> {
         let mut lines = [Vec::new(), Vec::new(), Vec::new()];
         let time = u32::try_from(END - 60)?;
@@ -213,15 +211,15 @@ impl Simulation {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "figures of few digits are shown"
+        reason = "the figures are printed with few digits"
     )]
-    async fn tell(&self, took: f64) -> Result<()> {
+    async fn report(&self, took: f64) -> Result<()> {
         let rows = self.rows as f64;
         println!(
-            "{} findings in {took:.1} s: {:.0} a second, of which {:.1} s of one processor to make them",
+            "{} findings in {took:.1} s: {:.0} per second; {:.1} s CPU to generate them",
             self.rows,
             rows / took,
-            self.made_in.load(Relaxed) as f64 / 1e9
+            self.generation_nanos.load(Relaxed) as f64 / 1e9
         );
         let client = self.client()?;
         self.write_rest(&client).await?;
@@ -239,18 +237,18 @@ impl Simulation {
             if let Some((table, bytes)) = line.split_once('\t') {
                 let bytes: f64 = bytes.parse()?;
                 all += bytes;
-                println!("{table}: {:.1} bytes a finding", bytes / rows);
+                println!("{table}: {:.1} bytes per finding", bytes / rows);
             }
         }
         println!(
-            "all: {:.1} bytes a finding, {:.2} GB",
+            "total: {:.1} bytes per finding, {:.2} GB",
             all / rows,
             all / 1e9
         );
-        self.ask(Source::Server(client)).await
+        self.query(Source::Server(client)).await
     }
 
-    async fn ask(&self, source: Source) -> Result<()> {
+    async fn query(&self, source: Source) -> Result<()> {
         let now = u32::try_from(END)?;
         let all_long = u32::try_from(self.hours * HOUR)?;
         let (day_long, week_long) = (86_400, 7 * 86_400);
@@ -271,7 +269,7 @@ impl Simulation {
                     lines.shown.len(),
                     lines.count
                 );
-                told(&what, began);
+                print_time(&what, began);
             }
             if day_long == all_long {
                 break;
@@ -280,11 +278,11 @@ impl Simulation {
         let began = Instant::now();
         let new = Asked::new_since(now - 7200, week_long, now, 1);
         let all = source.duplicates(&new, By::Signature, LINES).await?.shown;
-        told(&format!("new, 2 h, {} lines", all.len()), began);
+        print_time(&format!("new, 2 h, {} lines", all.len()), began);
         let named: Vec<_> = all.iter().map(|one| &one.program[..]).collect();
         ensure!(
             named == [format!("service-{BUGS}.service")],
-            "not the deployment's bug alone: {named:?}"
+            "expected only the deployment's bug: {named:?}"
         );
         let week = Asked::since(now - week_long, now, 1);
         let (program, path) = names(0);
@@ -297,22 +295,22 @@ impl Simulation {
         ] {
             let began = Instant::now();
             let Found::One(shown) = source.show(&week.clone().of(&signature)).await? else {
-                anyhow::bail!("{signature} is not found");
+                anyhow::bail!("{signature} not found");
             };
-            told(&format!("{what}, {} hosts", shown.hosts.len()), began);
+            print_time(&format!("{what}, {} hosts", shown.hosts.len()), began);
         }
         let began = Instant::now();
         let count = source.hosts(&week).await?.len();
-        told(&format!("hosts, 7 d, {count} lines"), began);
+        print_time(&format!("hosts, 7 d, {count} lines"), began);
         let began = Instant::now();
         let day = Asked::since(now - day_long, now, 1);
         let count = source.shared(&day).await?.len();
-        told(&format!("shared, 24 h, {count} lines"), began);
+        print_time(&format!("shared, 24 h, {count} lines"), began);
         Ok(())
     }
 }
 
-fn told(what: &str, began: Instant) {
+fn print_time(what: &str, began: Instant) {
     println!("{what}: {:.2} s", began.elapsed().as_secs_f64());
 }
 

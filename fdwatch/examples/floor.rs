@@ -1,4 +1,4 @@
-//! Attaches programs that do nothing to opens and closes, until standard input ends: for benchmarks.
+//! Attaches programs that do nothing to opens and closes, until standard input ends. For benchmarks.
 
 use std::io::{self, Read as _, Write as _};
 

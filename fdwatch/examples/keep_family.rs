@@ -1,7 +1,7 @@
-//! Makes of a recording one that can be given away: with what one process did, and those that
-//! descend from it, and nothing of others on the host, or of its name.
+//! Reduces a recording to one process and its descendants, so that it can be shared: other processes and the host's
+//! name are removed.
 //!
-//! `keep_family RECORDING NEW-RECORDING PID [PID-TO-LEAVE-OUT...]`
+//! Usage: `keep_family RECORDING NEW-RECORDING PID [EXCLUDED-PID...]`
 
 use std::{
     collections::HashSet,
@@ -14,13 +14,13 @@ use anyhow::{Context as _, Result};
 use fdwatch_common::Event;
 use fdwatch_core::recording::{Frame, Player, Preamble, Recorder};
 
-/// What stands in place of the host's name.
+/// Replaces the host's name.
 const HOST: &str = "example";
 
-/// Who is kept, as far as is known from what was gone through.
+/// The processes to keep, as of the last read event.
 struct Family {
     members: HashSet<u32>,
-    left_out: HashSet<u32>,
+    excluded: HashSet<u32>,
 }
 
 impl Family {
@@ -31,20 +31,20 @@ impl Family {
         let process = event.header().tgid;
         match event {
             Event::Fork(fork) if fork.parent_tgid != process => {
-                self.meet(process, fork.parent_tgid);
+                self.add(process, fork.parent_tgid);
             }
-            // In the order of their numbers: parents come before their children.
+            // In the order of PIDs: parents precede their children.
             Event::SnapshotTask(task) if self.members.contains(&task.parent) => {
-                self.meet(process, task.parent);
+                self.add(process, task.parent);
             }
             _ => {}
         }
         self.members.contains(&process)
     }
 
-    fn meet(&mut self, process: u32, parent: u32) {
-        // A number serves again.
-        if self.members.contains(&parent) && !self.left_out.contains(&process) {
+    fn add(&mut self, process: u32, parent: u32) {
+        // A reused PID may belong to another parent.
+        if self.members.contains(&parent) && !self.excluded.contains(&process) {
             self.members.insert(process);
         } else {
             self.members.remove(&process);
@@ -54,12 +54,16 @@ impl Family {
 
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
-    let mut next = || arguments.next().context("an argument is missing");
+    let mut next = || {
+        arguments
+            .next()
+            .context("usage: keep_family RECORDING NEW-RECORDING PID [EXCLUDED-PID...]")
+    };
     let (from, to, first) = (next()?, next()?, next()?.parse()?);
-    let left_out = arguments.map(|pid| pid.parse()).collect::<Result<_, _>>()?;
+    let excluded = arguments.map(|pid| pid.parse()).collect::<Result<_, _>>()?;
     let mut family = Family {
         members: HashSet::from([first]),
-        left_out,
+        excluded,
     };
     let mut player = Player::new(BufReader::new(File::open(&from).context(from)?))?;
     let preamble = Preamble {

@@ -1,8 +1,7 @@
-//! Writes the manual pages, and the completions for bash, zsh and fish, from the command line's own
-//! definition into a directory: `cargo xtask manuals`.
+//! Generates manual pages, and completions for bash, zsh and fish, from the definition of the command line; run by
+//! `cargo xtask manuals`.
 //!
-//! It is an example so that what writes them is in no binary. It must be the same on any machine:
-//! what depends on the machine is left out.
+//! It is an example, so that the generators are not part of the binary. Its output is the same on every machine.
 
 use std::{
     env, fs, io,
@@ -15,20 +14,20 @@ use clap_mangen::Man;
 use fdwatch::cli::Cli;
 use jiff::Timestamp;
 
-/// What the pages are part of, in the middle of their heads.
+/// The manual's name, in the header of each page.
 const MANUAL: &str = "fdwatch manual";
 
-/// The end of the page of a command of fdwatch.
+/// The end of each page of a subcommand.
 const SEE_ALSO: &[u8] = b".SH SEE ALSO\n\\fBfdwatch\\fR(1)\n";
 
-/// Whose completions are written.
+/// The shells to generate completions for.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 fn main() -> io::Result<()> {
-    let usage = || io::Error::other("the directory to write into is the one argument");
+    let usage = || io::Error::other("usage: manuals DIR");
     let dir = PathBuf::from(env::args_os().nth(1).ok_or_else(usage)?);
     fs::create_dir_all(&dir)?;
-    let command = same_anywhere(Cli::command());
+    let command = without_machine(Cli::command());
     for shell in SHELLS {
         clap_complete::generate_to(shell, &mut command.clone(), "fdwatch", &dir)?;
     }
@@ -37,7 +36,7 @@ fn main() -> io::Result<()> {
     pages(&documented, &dir)
 }
 
-/// A page for `command`, and one for each of its commands.
+/// Writes a page for `command` and one for each of its subcommands.
 fn pages(command: &Command, dir: &Path) -> io::Result<()> {
     for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {
         pages(below, dir)?;
@@ -51,16 +50,16 @@ fn pages(command: &Command, dir: &Path) -> io::Result<()> {
         .manual(MANUAL);
     let mut roff = Vec::new();
     page.render(&mut roff)?;
-    let mut text = as_written(&String::from_utf8_lossy(&roff)).into_bytes();
+    let mut text = with_literal_examples(&String::from_utf8_lossy(&roff)).into_bytes();
     if name != "fdwatch" {
         text.extend_from_slice(SEE_ALSO);
     }
     fs::write(dir.join(page.get_filename()), text)
 }
 
-/// Has what stands at the end of a command's help, its examples first of all, shown as it is written:
-/// filled and justified the columns in it would be lost.
-fn as_written(page: &str) -> String {
+/// Marks the end of a command's help, its examples and notes, as literal text: filled and justified, it would lose
+/// its columns.
+fn with_literal_examples(page: &str) -> String {
     const HEAD: &str = ".SH EXTRA\n";
     let Some((before, after)) = page.split_once(HEAD) else {
         return page.to_owned();
@@ -85,13 +84,13 @@ fn date() -> io::Result<String> {
     Ok(time.strftime("%Y-%m-%d").to_string())
 }
 
-/// Leaves out defaults that are told in words because they depend on the machine.
-fn same_anywhere(command: Command) -> Command {
+/// Hides default values that depend on the machine; their help describes them.
+fn without_machine(command: Command) -> Command {
     let command = command.mut_args(|argument| {
         let depends = help(&argument).contains("for each processor");
         argument.hide_default_value(depends)
     });
-    command.mut_subcommands(same_anywhere)
+    command.mut_subcommands(without_machine)
 }
 
 fn help(argument: &Arg) -> String {

@@ -1,5 +1,5 @@
-//! What the model takes of memory: bytes per descriptor, for so many in so many processes, as one
-//! object of JSON per line. For benchmarks.
+//! Prints the memory of the model for several numbers of descriptors and processes, as one JSON object per line. For
+//! benchmarks.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -13,22 +13,22 @@ use fdwatch_core::{
     model::{AnonymousDevices, Moment},
 };
 
-/// Counts what is asked for, and not what that takes beyond.
+/// Counts requested bytes, without the allocator's overhead.
 struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: all is done by the system's allocator.
+// SAFETY: delegates to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size(), Relaxed);
-        // SAFETY: as the caller ensures.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         ALLOCATED.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller ensures.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -50,7 +50,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Processes with so many descriptors each, none of them held twice.
+/// A model of processes with `each` descriptors and without duplicates.
 fn fill(processes: u32, each: u32) -> Engine {
     let mut engine = Engine::new(AnonymousDevices::default(), false);
     for tgid in 1..=processes {
@@ -85,7 +85,7 @@ fn fill(processes: u32, each: u32) -> Engine {
         }
     }
     engine.settle(Moment(1 << 40), &mut |_, _| {});
-    // Nothing more happens.
+    // Shrinks the model, as when no events arrive.
     engine.model.rest();
     engine.model.rest();
     engine

@@ -1,4 +1,4 @@
-//! Takes a snapshot of all descriptors, and tells how many seconds that took: for benchmarks.
+//! Takes a snapshot of all descriptors and prints its duration in seconds. For benchmarks.
 
 use std::{
     io::{self, Write as _},
@@ -11,7 +11,7 @@ use fdwatch_probe::{Options, Probe};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut probe = Probe::load(Options::default())?;
-    // The first loads the program.
+    // The first snapshot also loads the program.
     probe.snapshot(|_| {})?;
     let mut engine = Engine::new(proc::anonymous_devices(), false);
     let began = Instant::now();

@@ -1,10 +1,11 @@
 //! Printing of errors: `error: what failed, on what: why`, then `help: what to do` on lines of their own.
 //!
-//! An error carries its help in its message, after [`HELP`].
+//! An error carries its help in its message, after [`HELP`]; a [`ProbeError`] has a method for it.
 
 use std::{fmt::Write as _, io::Write as _};
 
 use anstyle::{AnsiColor, Style};
+use fdwatch_probe::ProbeError;
 
 /// Separates a message from its help, as in `no such process: 12\nhelp: run ...`.
 pub const HELP: &str = "\nhelp: ";
@@ -52,7 +53,8 @@ fn text(error: &anyhow::Error) -> String {
             let colon = if text.is_empty() { "" } else { ": " };
             let _ = write!(text, "{colon}{reason}");
         }
-        for help in parts {
+        let help = cause.downcast_ref().and_then(ProbeError::help);
+        for help in parts.chain(help) {
             if !helps.contains(help) {
                 let _ = write!(helps, "{HELP}{help}");
             }

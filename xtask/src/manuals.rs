@@ -1,17 +1,14 @@
-//! `cargo xtask manuals`: the manual pages and the completions.
+//! `cargo xtask manuals`: generates manual pages and completions.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
-
-use crate::{
-    setup,
-    shell::{Shell, say},
-    tasks::{cargo, target_directory},
-    toolchain::output,
+use xtask_support::{
+    cargo::{Profile, example, target_directory},
+    shell::{SHELL, info, output},
 };
 
-const SHELL: Shell = Shell { dry_run: false };
+use crate::setup;
 
 /// Writes them into `dir`, or into `manuals` in the target directory.
 pub(crate) fn manuals(dir: Option<&Path>) -> Result<()> {
@@ -21,37 +18,34 @@ pub(crate) fn manuals(dir: Option<&Path>) -> Result<()> {
     };
     write(&dir, source_date()?)?;
     let shown = dir.display();
-    say(format!(
-        "wrote manual pages and completions to {shown}; to read one: man -l {shown}/fdwatch.1"
+    info(format!(
+        "wrote manual pages and completions to {shown}; read one with: man -l {shown}/fdwatch.1"
     ));
     Ok(())
 }
 
-/// Writes them into `dir`, the pages dated `source_date`.
+/// Writes them into `dir`. The pages have the date `source_date`, in seconds since 1970.
 pub(crate) fn write(dir: &Path, source_date: u64) -> Result<()> {
     setup::setup_quietly()?;
     SHELL.run(
-        cargo()
+        example("manuals", Profile::Dev)
             .env("SOURCE_DATE_EPOCH", source_date.to_string())
-            .args(["run", "--quiet", "--locked", "--package", "fdwatch"])
-            .args(["--example", "manuals", "--"])
             .arg(dir),
     )
 }
 
-/// When the source is from, in seconds since 1970: `SOURCE_DATE_EPOCH` if that is set, or else the
-/// time of the last commit. What is made of the same source is the same then, whenever it is made.
+/// The date of the source, in seconds since 1970: `SOURCE_DATE_EPOCH` if set, or else the time of the last
+/// commit. It makes builds of the same source identical.
 pub(crate) fn source_date() -> Result<u64> {
     let time = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(time) => time,
         Err(_) => output(Command::new("git").args(["log", "-1", "--format=%ct"]))
-            .map_err(anyhow::Error::msg)
             .context(
-                "git does not tell when the last commit was; set SOURCE_DATE_EPOCH to the time of \
-                 the source, in seconds since 1970",
+                "cannot read the time of the last commit; set SOURCE_DATE_EPOCH to the date of the source, in \
+                 seconds since 1970",
             )?,
     };
     let time = time.trim();
     time.parse()
-        .with_context(|| format!("SOURCE_DATE_EPOCH is no number of seconds: {time}"))
+        .with_context(|| format!("invalid SOURCE_DATE_EPOCH {time}: expected seconds since 1970"))
 }

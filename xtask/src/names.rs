@@ -1,6 +1,5 @@
-//! Holds `ARCHITECTURE.md` to the sources: files, and members of types, that it names are to be there;
-//! where it tells the way of an event, everything is. And each source is to open with what it is for. Whether
-//! what is said is so, is not known here.
+//! Checks that the files, types and members that `ARCHITECTURE.md` names exist in the sources, and that each source
+//! starts with a module comment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,41 +8,36 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use xtask_support::{cargo::WORKSPACE, shell::info};
 
-use crate::shell::say;
+/// Directories with sources, of all crates in them.
+const SOURCES: [&str; 4] = ["fdwatch", "fdwatch-common", "fdwatch-ebpf", "xtask"];
 
-/// Where the sources are.
-const SOURCES: [&str; 4] = [
-    "fdwatch",
-    "fdwatch-common/src",
-    "fdwatch-ebpf/src",
-    "xtask/src",
-];
+/// Marks the heading of the section that follows an event through the code, in which every name in backquotes
+/// must exist.
+const STRICT: &str = "of an event";
 
-/// In this section each name is to be in the sources, whatever it is of.
-const STRICT: &str = "## The way of an event";
-
-/// What comes before the name of a type where that is made.
+/// Keywords before the name of a definition.
 const DEFINES: [&str; 5] = ["enum", "mod", "struct", "trait", "type"];
 
-/// Fails if something is named that is not there.
+/// Fails if a name or a module comment is missing.
 pub(crate) fn check() -> Result<()> {
-    say("looks for what ARCHITECTURE.md names");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    info("checking the names in ARCHITECTURE.md");
+    let root = Path::new(WORKSPACE);
     let path = root.join("ARCHITECTURE.md");
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let sources = Sources::read(&root)?;
-    if !sources.unsaid.is_empty() {
+    let sources = Sources::read(root)?;
+    if !sources.uncommented.is_empty() {
         bail!(
-            "these do not open with what they are for (//!): {}",
-            sources.unsaid.join(", ")
+            "no module comment (//!) at the start of {}",
+            sources.uncommented.join(", ")
         );
     }
     let missing = missing(&text, &sources);
     if !missing.is_empty() {
         bail!(
-            "ARCHITECTURE.md names what is not in the sources: {}",
+            "ARCHITECTURE.md names what does not exist: {}",
             missing.join(", ")
         );
     }
@@ -53,10 +47,10 @@ pub(crate) fn check() -> Result<()> {
 /// The sources.
 #[derive(Default)]
 struct Sources {
-    /// The words of each.
+    /// The words of each file.
     words: BTreeMap<PathBuf, BTreeSet<String>>,
-    /// Those that do not open with what they are for.
-    unsaid: Vec<String>,
+    /// Files that do not start with a module comment.
+    uncommented: Vec<String>,
 }
 
 impl Sources {
@@ -84,10 +78,10 @@ impl Sources {
         Ok(())
     }
 
-    /// A file, and its words: with what defines them before those that are defined.
+    /// Adds a file with its words; names of definitions also together with their keyword.
     fn add(&mut self, path: PathBuf, text: &str) {
         if !text.starts_with("//!") {
-            self.unsaid.push(path.display().to_string());
+            self.uncommented.push(path.display().to_string());
         }
         let mut words = BTreeSet::new();
         let mut before = "";
@@ -112,8 +106,8 @@ impl Sources {
         self.words.values().any(|words| words.contains(word))
     }
 
-    /// Whether a type or a module is there, and something of this name where it is defined or used
-    /// as what a file is about.
+    /// Whether the type or module `of` exists, and a file that mentions both names, or the file `of.rs` that
+    /// mentions `member`.
     fn has_member(&self, of: &str, member: &str) -> bool {
         let is_defined = self.has_file(&format!("{of}.rs"))
             || self.has_file(&format!("{of}/mod.rs"))
@@ -130,7 +124,7 @@ impl Sources {
     }
 }
 
-/// What the text has in backquotes that is to be in the sources and is not.
+/// The names in backquotes that must exist and do not.
 fn missing(text: &str, sources: &Sources) -> Vec<String> {
     let mut missing = Vec::new();
     let mut is_strict = false;
@@ -144,10 +138,10 @@ fn missing(text: &str, sources: &Sources) -> Vec<String> {
             continue;
         }
         if line.starts_with("## ") {
-            is_strict = line == STRICT;
+            is_strict = line.ends_with(STRICT);
         }
         for name in line.split('`').skip(1).step_by(2) {
-            if !is_there(name, is_strict, sources) {
+            if !exists(name, is_strict, sources) {
                 missing.push(name.to_owned());
             }
         }
@@ -155,7 +149,7 @@ fn missing(text: &str, sources: &Sources) -> Vec<String> {
     missing
 }
 
-fn is_there(name: &str, is_strict: bool, sources: &Sources) -> bool {
+fn exists(name: &str, is_strict: bool, sources: &Sources) -> bool {
     let is_word = |it: &str| it.chars().all(|it| it.is_ascii_alphanumeric() || it == '_');
     if name.ends_with(".rs") {
         return sources.has_file(name);
@@ -179,28 +173,29 @@ mod tests {
     }
 
     #[test]
-    fn what_was_renamed_is_missed() {
+    fn renamed_items_are_reported() {
         let text = "`Live::drain` `Live::empty` `Dead::drain`\n`live/mod.rs` `live/news.rs`\n";
         let expected = ["Live::empty", "Dead::drain", "live/news.rs"];
         assert_eq!(missing(text, &sources()), expected);
     }
 
     #[test]
-    fn a_source_that_does_not_say_what_it_is_for_is_told() {
+    fn source_without_module_comment_is_reported() {
         let mut sources = sources();
-        assert!(sources.unsaid.is_empty());
+        assert!(sources.uncommented.is_empty());
         sources.add("xtask/src/new.rs".into(), "use std::fs;");
-        assert_eq!(sources.unsaid, ["xtask/src/new.rs"]);
+        assert_eq!(sources.uncommented, ["xtask/src/new.rs"]);
     }
 
     #[test]
-    fn names_alone_are_looked_for_in_the_way_of_an_event() {
-        let text = format!("`fill`\n{STRICT}\n`drain` `fill` `/v1/events`\n## Rules\n`fill`\n");
+    fn plain_names_are_checked_in_strict_section() {
+        let text =
+            format!("`fill`\n## Path {STRICT}\n`drain` `fill` `/v1/events`\n## Rules\n`fill`\n");
         assert_eq!(missing(&text, &sources()), ["fill"]);
     }
 
     #[test]
-    fn what_the_project_says_of_itself_is_there() {
+    fn names_in_architecture_exist() {
         check().unwrap();
     }
 }

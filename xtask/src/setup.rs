@@ -1,8 +1,7 @@
-//! `cargo xtask setup`: gets what the BPF programs are built with.
+//! `cargo xtask setup`: installs the toolchain that builds the BPF programs.
 //!
-//! Nothing is done where a toolchain that fits is there. Otherwise the routes are tried in order,
-//! from the one that changes nothing to the one that installs packages, and the first that works
-//! is taken.
+//! Does nothing if a complete toolchain is found. Otherwise tries several routes in order, from the one that
+//! changes nothing to the one that installs packages, and takes the first that works.
 
 use std::{
     env,
@@ -12,37 +11,38 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-
-use crate::{
-    apt, linker,
-    shell::{Shell, say, which},
+use xtask_support::{
+    apt,
+    shell::{SHELL, Shell, info, which},
     toolchain::{self, Compiler, LINKED_NAME, TOOLCHAIN_VARIABLE, Unusable},
 };
 
-/// How long rustup may take for some 3 MB before it is taken to have no network.
+use crate::linker;
+
+/// Limit for rustup to download about 3 MB. Beyond it, there is probably no network.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
 
-/// The rustc, the cargo and the source that distributions package. Debian's `-web` packages
-/// follow Firefox's needs, and are far newer than its plain ones.
+/// The distribution's packages with rustc, cargo and the source. Debian's `-web` packages are built for
+/// Firefox, and far newer than the plain ones.
 const PACKAGES: [[&str; 3]; 2] = [
     ["rustc-web", "cargo-web", "rust-web-src"],
     ["rustc", "cargo", "rust-src"],
 ];
 
-/// Where the distribution's packages install.
+/// Prefix of the distribution's packages.
 const DISTRIBUTION_ROOT: &str = "/usr";
 
-/// Gets what is missing, and tells what there is then.
+/// Installs what is missing and prints the resulting toolchain.
 pub(crate) fn setup(shell: Shell) -> Result<()> {
     if let Some(found) = ensure(shell)? {
-        say(format!("BPF toolchain: {found}"));
+        info(format!("BPF toolchain: {found}"));
     }
     Ok(())
 }
 
-/// Gets what is missing; says nothing if nothing is.
+/// Installs what is missing; prints nothing if nothing is.
 pub(crate) fn setup_quietly() -> Result<()> {
-    ensure(Shell { dry_run: false }).map(drop)
+    ensure(SHELL).map(drop)
 }
 
 fn ensure(shell: Shell) -> Result<Option<toolchain::Toolchain>> {
@@ -50,20 +50,20 @@ fn ensure(shell: Shell) -> Result<Option<toolchain::Toolchain>> {
         Ok(found) => return Ok(Some(found)),
         Err(missing) => missing,
     };
-    say("nothing complete to build the BPF programs with; what there is:");
+    info("no complete toolchain for the BPF programs; found:");
     for problem in &missing.problems {
-        say(format!("- {problem}"));
+        info(format!("- {problem}"));
     }
     c_compiler(shell)?;
     let Some(compiler) = compiler(shell)? else {
-        say("then bpf-linker would be built, on the LLVM of that rustc");
+        info("then: build bpf-linker with the LLVM of that rustc");
         return Ok(None);
     };
     if !toolchain::linkers()
         .iter()
         .any(|linker| linker.reads(&compiler))
     {
-        say(format!("{compiler} has no bpf-linker yet"));
+        info(format!("building bpf-linker for {compiler}"));
         linker::install(shell, &compiler)?;
     }
     if shell.dry_run {
@@ -78,19 +78,19 @@ fn c_compiler(shell: Shell) -> Result<()> {
     if which("cc") {
         return Ok(());
     }
-    if !apt::is_here() {
-        bail!("there is no C compiler: install one that is called as `cc`");
+    if !apt::is_available() {
+        bail!("no C compiler found: install one that provides `cc`");
     }
-    say("there is no C compiler, which rustc links with");
+    info("installing a C compiler, which rustc links with");
     apt::install(shell, &["gcc", "libc6-dev"])
 }
 
-/// A compiler by the first route that leads to one; none in a dry run that cannot know.
+/// The compiler from the first route that works; `None` in a dry run that cannot know.
 fn compiler(shell: Shell) -> Result<Option<Compiler>> {
     let mut without_source = Vec::new();
     for name in toolchain::candidates() {
         match Compiler::inspect(name.clone()) {
-            Ok(compiler) if linker::is_within_reach(&compiler) => return Ok(Some(compiler)),
+            Ok(compiler) if linker::supports(&compiler) => return Ok(Some(compiler)),
             Err(Unusable::NoSource) => without_source.extend(name),
             Ok(_) | Err(_) => {}
         }
@@ -101,7 +101,7 @@ fn compiler(shell: Shell) -> Result<Option<Compiler>> {
         return Ok(found);
     }
     if named && !shell.dry_run {
-        bail!("{TOOLCHAIN_VARIABLE} names a toolchain that cannot be used");
+        bail!("{TOOLCHAIN_VARIABLE} names an unusable toolchain");
     }
     if named {
         return Ok(None);
@@ -109,28 +109,30 @@ fn compiler(shell: Shell) -> Result<Option<Compiler>> {
     distribution(shell)
 }
 
-/// The `rust-src` of a toolchain that rustup has.
+/// Adds `rust-src` to one of rustup's toolchains.
 fn component(shell: Shell, names: &[String], named: bool) -> Result<Option<Compiler>> {
     let of_a_channel =
         |name: &&String| named || ["nightly-", "stable-"].iter().any(|c| name.starts_with(c));
     for name in names.iter().filter(of_a_channel) {
         let mut add = Command::new("rustup");
         add.args(["component", "add", "rust-src", "--toolchain", name]);
-        // Without a network rustup fails as expected, which is no matter for a backtrace.
+        // Failure is expected without a network and needs no backtrace.
         add.env_remove("RUST_BACKTRACE");
         let began = Instant::now();
         let added = shell.run_within(DOWNLOAD_LIMIT, &mut add);
         if shell.dry_run {
-            say("where that fails:");
+            info("if that fails:");
             continue;
         }
         match added.map(|()| Compiler::inspect(Some(name.clone()))) {
-            Ok(Ok(compiler)) if linker::is_within_reach(&compiler) => return Ok(Some(compiler)),
-            Ok(Ok(compiler)) => say(format!("{compiler} is too new for bpf-linker; going on")),
-            Ok(Err(why)) => say(format!("{name}: {why}; going on")),
+            Ok(Ok(compiler)) if linker::supports(&compiler) => return Ok(Some(compiler)),
+            Ok(Ok(compiler)) => info(format!(
+                "{compiler} is too new for bpf-linker; trying the next"
+            )),
+            Ok(Err(why)) => info(format!("{name}: {why}; trying the next")),
             Err(error) => {
-                say(format!("{error}; going on"));
-                // What rustup cannot fetch for one toolchain in that time, it cannot for the next.
+                info(format!("{error}; trying the next"));
+                // A download that timed out for one toolchain times out for the next.
                 if began.elapsed() >= DOWNLOAD_LIMIT {
                     break;
                 }
@@ -140,7 +142,7 @@ fn component(shell: Shell, names: &[String], named: bool) -> Result<Option<Compi
     Ok(None)
 }
 
-/// The distribution's rustc and source, made known to rustup where there is one.
+/// Installs the distribution's rustc and source, and links them in rustup if there is one.
 fn distribution(shell: Shell) -> Result<Option<Compiler>> {
     let inspect = || {
         let rustc = || Command::new(Path::new(DISTRIBUTION_ROOT).join("bin/rustc"));
@@ -160,16 +162,15 @@ fn distribution(shell: Shell) -> Result<Option<Compiler>> {
     Compiler::inspect(rustup.then(|| LINKED_NAME.to_owned()))
         .map(Some)
         .map_err(|why| {
-            anyhow!("the distribution's rustc in {DISTRIBUTION_ROOT} cannot be used: {why}")
+            anyhow!("the distribution's rustc in {DISTRIBUTION_ROOT} is unusable: {why}")
         })
 }
 
 fn install_distribution(shell: Shell) -> Result<()> {
-    if !apt::is_here() {
+    if !apt::is_available() {
         bail!(
-            "this system has no apt, and rustup could not fetch rust-src; install a rustc of {} \
-             or newer with its rust-src, and name it to rustup: rustup toolchain link \
-             {LINKED_NAME} /usr",
+            "rustup failed to download rust-src, and there is no apt; install rustc {} or newer with \
+             rust-src and link it: rustup toolchain link {LINKED_NAME} /usr",
             env!("CARGO_PKG_RUST_VERSION")
         );
     }
@@ -182,10 +183,10 @@ fn install_distribution(shell: Shell) -> Result<()> {
     if packages.is_none() {
         apt::update(shell)?;
         if shell.dry_run {
-            say("then the first of these would be installed that is new enough:");
+            info("then install the first of these that is new enough:");
             PACKAGES
                 .iter()
-                .for_each(|packages| say(format!("- {}", packages.join(" "))));
+                .for_each(|packages| info(format!("- {}", packages.join(" "))));
             return Ok(());
         }
         packages = choose();
@@ -193,8 +194,8 @@ fn install_distribution(shell: Shell) -> Result<()> {
     let packages = packages.with_context(|| {
         let minimum = env!("CARGO_PKG_RUST_VERSION");
         format!(
-            "no package has a rustc of {minimum} or newer; what is needed is one toolchain with \
-             its source, as from: rustup toolchain install nightly --component rust-src"
+            "no package has rustc {minimum} or newer; install a toolchain with its source, for example: \
+             rustup toolchain install nightly --component rust-src"
         )
     })?;
     apt::install(shell, packages)

@@ -42,7 +42,6 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
                 State::Missing => ("missing", AnsiColor::Red.on_default().bold()),
             };
             let Check { name, detail, .. } = check;
-            let detail = detail.replace('\n', "\n                        ");
             writeln!(output, "{style}{word:<8}{style:#} {name:<14} {detail}").writing_output()?;
         }
         let summary = match verdict {

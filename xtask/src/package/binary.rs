@@ -1,21 +1,28 @@
-//! The binary: built against an old glibc, and checked to need no newer one.
+//! Builds the binary against an old glibc, and checks that it needs no newer one.
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use super::{GLIBC, SHELL, TARGET, tools::Tools};
-use crate::{
-    shell::{capture, say},
-    tasks::target_directory,
+use xtask_support::{
+    cargo::{Profile, WORKSPACE, target_directory},
+    shell::{SHELL, capture, info},
     toolchain::cargo_home,
 };
 
-/// Libraries that it may need, which are all of glibc.
+use super::{
+    target::{GLIBC, TARGET},
+    tools::Tools,
+};
+
+/// The profile of packages.
+const PROFILE: Profile = Profile::Dist;
+
+/// Shared libraries that it may need: those of glibc.
 const LIBRARIES: [&str; 7] = [
     "ld-linux-x86-64.so.2",
     "libc.so.6",
@@ -26,11 +33,11 @@ const LIBRARIES: [&str; 7] = [
     "libutil.so.1",
 ];
 
-/// Builds it, and returns where it is.
+/// Builds it and returns its path.
 pub(super) fn build(tools: &Tools, source_date: u64) -> Result<PathBuf> {
     let (major, minor) = GLIBC;
-    say(format!(
-        "builds fdwatch for glibc {major}.{minor}; from nothing, this takes minutes"
+    info(format!(
+        "building fdwatch for glibc {major}.{minor}; the first build takes minutes"
     ));
     let mut build = tools.zigbuild()?;
     build
@@ -38,7 +45,8 @@ pub(super) fn build(tools: &Tools, source_date: u64) -> Result<PathBuf> {
         .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths()?)
         .args([
             "--locked",
-            "--release",
+            "--profile",
+            PROFILE.name(),
             "--package",
             "fdwatch",
             "--bin",
@@ -46,20 +54,22 @@ pub(super) fn build(tools: &Tools, source_date: u64) -> Result<PathBuf> {
         ])
         .args(["--target", &format!("{TARGET}.{major}.{minor}")]);
     SHELL.run(&mut build)?;
-    let binary = target_directory()?.join(TARGET).join("release/fdwatch");
+    let binary = target_directory()?
+        .join(TARGET)
+        .join(PROFILE.directory())
+        .join("fdwatch");
     check(&binary)?;
     Ok(binary)
 }
 
-/// Flags of rustc that keep out of the binary where on this machine the sources are.
+/// rustc flags that keep the paths of this machine out of the binary.
 fn remapped_paths() -> Result<OsString> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let here = here.context("xtask is in no directory")?.to_owned();
+    let here = fs::canonicalize(WORKSPACE)?;
     let home = cargo_home().context("neither CARGO_HOME nor HOME is set")?;
     let mut flags = OsString::new();
     for (from, to) in [(here, "/fdwatch"), (home, "/cargo")] {
         if !flags.is_empty() {
-            // What cargo separates flags with.
+            // cargo's separator.
             flags.push("\u{1f}");
         }
         flags.push("--remap-path-prefix=");
@@ -70,37 +80,36 @@ fn remapped_paths() -> Result<OsString> {
     Ok(flags)
 }
 
-/// Checks that `binary` runs on the oldest glibc.
+/// Checks that `binary` runs with glibc [`GLIBC`].
 fn check(binary: &Path) -> Result<()> {
     let symbols = capture(Command::new("objdump").arg("-T").arg(binary))?;
-    let newest =
-        newest_glibc(&symbols).context("it uses no symbol of glibc: is it what it should be?")?;
+    let newest = newest_glibc(&symbols).context("the binary uses no symbol of glibc")?;
     let headers = capture(Command::new("objdump").arg("-p").arg(binary))?;
-    let strange = strange_libraries(&headers);
+    let others = other_libraries(&headers);
     let (major, minor) = newest;
     if newest > GLIBC {
         bail!(
-            "{} needs glibc {major}.{minor}, and is to run on {}.{}",
+            "{} needs glibc {major}.{minor}; packages support {}.{}",
             binary.display(),
             GLIBC.0,
             GLIBC.1
         );
     }
-    if !strange.is_empty() {
+    if !others.is_empty() {
         bail!(
-            "{} needs libraries besides glibc: {}",
+            "{} needs libraries other than glibc: {}",
             binary.display(),
-            strange.join(", ")
+            others.join(", ")
         );
     }
-    say(format!(
-        "it needs glibc {major}.{minor}, and no other library"
+    info(format!(
+        "the binary needs glibc {major}.{minor} and no other library"
     ));
     Ok(())
 }
 
-/// The newest version among the symbols that `objdump -T` shows; what only glibc itself may use
-/// counts as newest of all.
+/// The newest glibc version in the output of `objdump -T`. Private symbols, which only glibc itself may use,
+/// count as newest.
 fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
     let version = |word: &str| {
         let version = word.trim_matches(['(', ')']).strip_prefix("GLIBC_")?;
@@ -113,8 +122,8 @@ fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
     symbols.split_whitespace().filter_map(version).max()
 }
 
-/// The libraries that `objdump -p` shows to be needed, and that are not of glibc.
-fn strange_libraries(headers: &str) -> Vec<&str> {
+/// The needed libraries in the output of `objdump -p` that are not part of glibc.
+fn other_libraries(headers: &str) -> Vec<&str> {
     let needed = headers
         .lines()
         .filter_map(|line| line.trim().strip_prefix("NEEDED"));
@@ -137,7 +146,7 @@ DYNAMIC SYMBOL TABLE:
 ";
 
     #[test]
-    fn the_newest_symbol_counts_by_number() {
+    fn versions_are_compared_by_number() {
         assert_eq!(newest_glibc(SYMBOLS), Some((2, 28)));
         assert_eq!(newest_glibc("no table\n"), None);
         let private = format!("{SYMBOLS}0 DF *UND* 0 (GLIBC_PRIVATE) __x\n");
@@ -147,9 +156,9 @@ DYNAMIC SYMBOL TABLE:
     }
 
     #[test]
-    fn libraries_besides_glibc_are_seen() {
+    fn libraries_other_than_glibc_are_found() {
         let headers = "Dynamic Section:\n  NEEDED               libc.so.6\n  NEEDED               \
                        libssl.so.3\n  INIT   0x1\n";
-        assert_eq!(strange_libraries(headers), ["libssl.so.3"]);
+        assert_eq!(other_libraries(headers), ["libssl.so.3"]);
     }
 }

@@ -1,54 +1,59 @@
-//! Runs fdwatch in containers, by podman: of the image that the last stage of `packaging/docker/Dockerfile`
-//! makes, as the command in that file says, and as `packaging/kubernetes/daemonset.yaml` would.
+//! Runs fdwatch in containers with podman: with the command in `packaging/docker/Dockerfile`, and as
+//! `packaging/kubernetes/daemonset.yaml` would.
 //!
-//! Of the first stage, which builds fdwatch, there is what is in the package.
+//! The image is built from the Dockerfile's last stage. The files of the first stage, which builds fdwatch,
+//! are taken from the package.
 
 use std::{
     collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tempfile::TempDir;
-
-use super::{Packages, SHELL, SOURCES, read, roots};
-use crate::{
+use xtask_support::{
     apt,
-    shell::{capture, describe, say, which},
-    workloads::processes::{Group, eventually},
+    cargo::WORKSPACE,
+    shell::{SHELL, capture, describe, info, which},
+    temp::TempDir,
 };
+
+use super::{roots, sources::read, target::Packages};
 
 const MANIFEST: &str = "packaging/kubernetes/daemonset.yaml";
 const DOCKERFILE: &str = "packaging/docker/Dockerfile";
-/// What the image is made from, as the Dockerfile calls it.
+/// The base image, as the Dockerfile names it.
 const BASE: &str = "docker.io/library/debian:bookworm-slim";
-/// What is copied from the stage that builds, and where from.
+/// Files that are copied from the first stage: their paths in the sources and in that stage.
 const BUILT: [(&str, &str); 2] = [
     (
-        "fdwatch/src/agent/config/example.toml",
-        "fdwatch/fdwatch/src/agent/config/example.toml",
+        "fdwatch/crates/agent/src/config/example.toml",
+        "fdwatch/fdwatch/crates/agent/src/config/example.toml",
     ),
     (
         "packaging/debian/copyright",
         "fdwatch/packaging/debian/copyright",
     ),
 ];
-/// Where the binary is in that stage.
+/// The binary in the first stage.
 const BINARY: &str = "fdwatch/fdwatch-stripped";
 const NAME: &str = "fdwatch-trial";
-/// Whose process is to be seen: no one's that the container runs as.
+/// A user other than the container's, whose processes must be visible.
 const NOBODY: &str = "65534";
-/// Whose process holds this, twice.
-const HOLDER: &str = "exec 3>\"$0\" 4>\"$0\"; sleep 600";
+/// Opens a file twice.
+const HOLDER: &str = "exec 3>\"$0\" 4>\"$0\"; exec sleep 600";
+/// Limit for the agent to find the duplicate.
+const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn trial(packages: &Packages) -> Result<()> {
     let (dockerfile, manifest) = (read(DOCKERFILE)?, read(MANIFEST)?);
     let engine = Engine::new()?;
-    engine.make_image(&dockerfile, &packages.deb)?;
-    // Mounts what the container gets of the host; and says what the host itself allows.
+    engine.build_image(&dockerfile, &packages.deb)?;
+    // Mounts the file systems that the container shares with the host, and prints what the host allows.
     SHELL.run(
         Command::new("sh")
             .args(["-c", "\"$0\" doctor; test $? -le 1"])
@@ -56,27 +61,28 @@ pub(super) fn trial(packages: &Packages) -> Result<()> {
     )?;
     let mut options = options(&dockerfile)?;
     options.retain(|option| !option.contains(":/var/lib/fdwatch"));
-    if is_perf_closed() {
+    if perf_needs_sys_admin() {
         options.push("--cap-add=SYS_ADMIN".to_owned());
     }
-    engine.filter_of_its_own(&options)?;
+    engine.run_with_default_filter(&options)?;
     agent(&engine, &options)?;
-    as_the_manifest(&engine, &manifest)
+    run_like_manifest(&engine, &manifest)
 }
 
-/// The agent, as it is run for long: of the host's processes it finds what is held twice.
+/// Runs the agent, which must find a duplicate in a process of the host.
 fn agent(engine: &Engine, options: &[String]) -> Result<()> {
     let state = engine.directory.path().join("state");
     fs::create_dir(&state)?;
-    let file = engine.directory.path().join("held-twice.log");
+    let file = engine.directory.path().join("duplicate.log");
     fs::write(&file, "")?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
     fs::set_permissions(engine.directory.path(), fs::Permissions::from_mode(0o755))?;
     let mut holder = Command::new("setpriv");
     holder.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
-    let holder = Group::spawn(holder.args(["sh", "-c", HOLDER]).arg(&file))?;
+    holder.args(["--pdeathsig", "KILL", "sh", "-c", HOLDER]);
+    let holder = Killed(holder.arg(&file).spawn().context("cannot run setpriv")?);
 
-    // It stays there when it has ended, to be asked how it did.
+    // Without --rm, so that its exit code can be read.
     let options: Vec<_> = options
         .iter()
         .filter(|&option| option != "--rm")
@@ -86,64 +92,67 @@ fn agent(engine: &Engine, options: &[String]) -> Result<()> {
     run.args(["--detach", "--name", NAME, "--volume"]);
     let volume = format!("{}:/var/lib/fdwatch", state.display());
     capture(run.args([&volume, "fdwatch"]))?;
-    let of_agent = |arguments: &[&str]| capture(engine.podman().args(arguments));
-    let found = eventually(|| {
-        let found = of_agent(&[
-            "exec",
-            NAME,
-            "fdwatch",
-            "watch",
-            "--json",
-            "--duration",
-            "1s",
-        ])?;
-        let path = file.display().to_string();
-        let finding = found.lines().find(|line| line.contains(&path));
+    let podman = |arguments: &[&str]| capture(engine.podman().args(arguments));
+    let watch = [
+        "exec",
+        NAME,
+        "fdwatch",
+        "watch",
+        "--json",
+        "--duration",
+        "1s",
+    ];
+    let path = file.display().to_string();
+    let found = within_limit(|| {
+        let lines = podman(&watch)?;
+        let finding = lines.lines().find(|line| line.contains(&path));
         finding
             .map(str::to_owned)
-            .context("what is held twice is not found")
+            .context("the duplicate is not found")
     });
     let log = output(engine.podman().args(["logs", NAME]))?;
     let log = String::from_utf8_lossy(&log.stderr).into_owned();
-    say(format!("the agent says: {}", log.trim()));
+    info(format!("the agent's log: {}", log.trim()));
     let found = found?;
-    let pid = format!("\"pid\":{},", holder.pid());
+    let pid = format!("\"pid\":{},", holder.0.id());
     ensure!(
         found.contains(&pid),
-        "it is told of another process: {found}"
+        "the duplicate is attributed to another process: {found}"
     );
-    ensure!(!log.contains("WARN"), "the agent warns");
+    ensure!(!log.contains("WARN"), "the agent logs a warning");
 
-    let pid = of_agent(&["inspect", "--format", "{{.State.Pid}}", NAME])?;
-    confined(pid.trim(), &options)?;
-    let written = of_agent(&["exec", NAME, "touch", "/etc/fdwatch/written"]);
-    ensure!(written.is_err(), "the container's root can be written");
+    let pid = podman(&["inspect", "--format", "{{.State.Pid}}", NAME])?;
+    check_confinement(pid.trim(), &options)?;
+    let written = podman(&["exec", NAME, "touch", "/etc/fdwatch/written"]);
+    ensure!(written.is_err(), "the container's root is writable");
     SHELL.run(engine.podman().args(["stop", "--time", "10", NAME]))?;
-    let code = of_agent(&["inspect", "--format", "{{.State.ExitCode}}", NAME])?;
-    ensure!(code.trim() == "0", "the agent ended with {code}");
+    let code = podman(&["inspect", "--format", "{{.State.ExitCode}}", NAME])?;
+    ensure!(code.trim() == "0", "the agent exited with {code}");
     ensure!(
         state.join("history.db").is_file(),
-        "there is no history where it is to be"
+        "the agent wrote no history"
     );
-    holder.kill();
-    say("the agent does in a container what it is to");
+    info("the agent works in a container");
     Ok(())
 }
 
-/// Whether a process has the capabilities that were added, and no others, and is behind a filter.
-fn confined(pid: &str, options: &[String]) -> Result<()> {
+/// Checks that a process has a seccomp filter and no capabilities but those that were added.
+fn check_confinement(pid: &str, options: &[String]) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("the agent, {pid}, has ended"))?;
+        .with_context(|| format!("the agent (PID {pid}) has exited"))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.map(str::trim)
     };
-    ensure!(field("Seccomp:") == Some("2"), "there is no seccomp filter");
+    ensure!(
+        field("Seccomp:") == Some("2"),
+        "the agent has no seccomp filter"
+    );
     ensure!(
         field("NoNewPrivs:") == Some("1"),
-        "it may get new privileges"
+        "the agent can gain privileges"
     );
-    let bounding = field("CapBnd:").context("the kernel tells no capabilities")?;
+    let bounding = field("CapBnd:").context("no CapBnd in its status")?;
     let names = capture(Command::new("capsh").arg(format!("--decode={bounding}")))?;
     let (_, names) = names.trim().split_once('=').unwrap_or_default();
     let has: BTreeSet<String> = names
@@ -152,17 +161,17 @@ fn confined(pid: &str, options: &[String]) -> Result<()> {
         .map(|name| name.trim_start_matches("cap_").to_uppercase())
         .collect();
     let added = added(options);
-    // One that the host has not itself cannot be handed on.
+    // Capabilities that the host lacks cannot be added.
     ensure!(
         has.iter().all(|name| added.contains(name.as_str())),
-        "it may have {has:?}, of which not all were added: {added:?}"
+        "the agent has {has:?}, but only these were added: {added:?}"
     );
     Ok(())
 }
 
-/// What the first container of the manifest does, with its capabilities and its mounts; and with the filter
-/// that is shipped, as not all engines have one that would do.
-fn as_the_manifest(engine: &Engine, manifest: &str) -> Result<()> {
+/// Runs doctor with the capabilities and mounts of the manifest's first container. Uses the shipped seccomp
+/// filter, as not every engine's default allows what fdwatch needs.
+fn run_like_manifest(engine: &Engine, manifest: &str) -> Result<()> {
     let mut options: Vec<String> = ["--rm", "--pid=host", "--read-only", "--cap-drop=ALL"]
         .map(str::to_owned)
         .to_vec();
@@ -173,7 +182,7 @@ fn as_the_manifest(engine: &Engine, manifest: &str) -> Result<()> {
             .iter()
             .map(|name| format!("--cap-add={name}")),
     );
-    if is_perf_closed() {
+    if perf_needs_sys_admin() {
         options.push("--cap-add=SYS_ADMIN".to_owned());
     }
     let mounts = manifest
@@ -190,7 +199,7 @@ fn as_the_manifest(engine: &Engine, manifest: &str) -> Result<()> {
     SHELL.run(run.arg("fdwatch doctor; test $? -le 1"))
 }
 
-/// podman, with all that it keeps in a directory that is deleted in the end.
+/// podman, with its storage in a temporary directory.
 struct Engine {
     directory: TempDir,
 }
@@ -205,18 +214,18 @@ impl Engine {
         let missing = programs.iter().filter(|(program, _)| !which(program));
         let missing: Vec<_> = missing.map(|&(_, package)| package).collect();
         if !missing.is_empty() {
-            say("containers are run by podman and runc, which are not here");
+            info("installing podman and runc to run containers");
             apt::install(SHELL, &missing)?;
         }
-        let directory = tempfile::tempdir().context("cannot make a directory for containers")?;
+        let directory = TempDir::new("fdwatch-containers-").context("cannot create a directory")?;
         let place = directory.path().display();
-        // vfs works on every file system.
+        // The driver vfs works on every file system.
         let storage = format!(
             "[storage]\ndriver = \"vfs\"\nrunroot = \"{place}/run\"\ngraphroot = \"{place}/graph\"\n"
         );
         fs::write(directory.path().join("storage.conf"), storage)?;
-        // Limits that can be set by whoever may not raise his own. crun does not do on hosts with both
-        // versions of cgroups.
+        // Limits that do not exceed the caller's own. crun does not work on hosts that have both versions of
+        // cgroups.
         let engine = "[containers]\ndefault_ulimits = [\"nofile=4096:4096\", \"nproc=4096:4096\"]\n\
             [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
         fs::write(directory.path().join("containers.conf"), engine)?;
@@ -226,26 +235,26 @@ impl Engine {
     fn podman(&self) -> Command {
         let mut podman = Command::new("podman");
         let place = self.directory.path();
-        podman.current_dir(SOURCES);
+        podman.current_dir(WORKSPACE);
         podman.env("CONTAINERS_STORAGE_CONF", place.join("storage.conf"));
         podman.env("CONTAINERS_CONF", place.join("containers.conf"));
         podman
     }
 
-    /// Nothing here needs a network.
+    /// `podman run` without a network.
     fn run(&self, options: &[String]) -> Command {
         let mut run = self.podman();
         run.args(["run", "--network=none"]).args(options);
         run
     }
 
-    /// Where the binary is that the image is made of.
+    /// The binary that the image is built from.
     fn binary(&self) -> PathBuf {
         self.directory.path().join("built").join(BINARY)
     }
 
-    /// Makes the image `fdwatch` of the last stage of `dockerfile`, with the binary in `deb`.
-    fn make_image(&self, dockerfile: &str, deb: &Path) -> Result<()> {
+    /// Builds the image `fdwatch` from the last stage of `dockerfile`, with the binary in `deb`.
+    fn build_image(&self, dockerfile: &str, deb: &Path) -> Result<()> {
         let base = roots::packed(roots::CURRENT)?;
         SHELL.run(self.podman().arg("import").arg(base).arg(BASE))?;
 
@@ -257,7 +266,7 @@ impl Engine {
                 .arg(&unpacked),
         )?;
         let built = self.directory.path().join("built");
-        let copies = BUILT.map(|(from, to)| (Path::new(SOURCES).join(from), to));
+        let copies = BUILT.map(|(from, to)| (Path::new(WORKSPACE).join(from), to));
         let binary = (unpacked.join("usr/bin/fdwatch"), BINARY);
         for (from, to) in copies.into_iter().chain([binary]) {
             let to = built.join(to);
@@ -279,7 +288,7 @@ impl Engine {
         fs::create_dir(&context)?;
         fs::write(context.join("Dockerfile"), last_stage(dockerfile)?)?;
         let mut build = self.podman();
-        // Of a root of hundreds of megabytes one more copy, not one for each line.
+        // One copy of a root of hundreds of megabytes, not one per line.
         build.args([
             "build",
             "--layers=false",
@@ -289,20 +298,20 @@ impl Engine {
         SHELL.run(build.args(["--tag", "fdwatch"]).arg(&context))
     }
 
-    /// With the engine's own filter fdwatch works, or says that it is the filter that is in its way.
-    fn filter_of_its_own(&self, options: &[String]) -> Result<()> {
+    /// Checks that fdwatch works with the engine's default filter, or that doctor names the filter as the cause.
+    fn run_with_default_filter(&self, options: &[String]) -> Result<()> {
         let mut options = options.to_vec();
         options.retain(|option| !option.starts_with("--security-opt=seccomp="));
         let mut run = self.run(&options);
         run.args(["fdwatch", "doctor"]);
         let Output { status, stdout, .. } = output(&mut run)?;
-        let said = String::from_utf8_lossy(&stdout);
+        let report = String::from_utf8_lossy(&stdout);
         match status.code() {
-            Some(0 | 1) => say("the engine's own seccomp filter allows what is needed"),
-            Some(2) if said.contains("missing  seccomp") => {
-                say("the engine's own seccomp filter is too narrow, and fdwatch says so");
+            Some(0 | 1) => info("the engine's default seccomp filter allows all required calls"),
+            Some(2) if report.contains("missing  seccomp") => {
+                info("the engine's default seccomp filter is too strict, and doctor reports it");
             }
-            code => anyhow::bail!("with the engine's own filter: {code:?}: {said}"),
+            code => anyhow::bail!("doctor with the engine's default filter: {code:?}: {report}"),
         }
         Ok(())
     }
@@ -316,15 +325,37 @@ impl Drop for Engine {
     }
 }
 
-/// Runs a command to its end, whatever that is.
+/// A child process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have exited; it is reaped either way.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Retries until it succeeds. Fails with the last error after [`LIMIT`].
+fn within_limit<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(100)),
+            result => return result,
+        }
+    }
+}
+
+/// Runs a command and returns its output and status.
 fn output(command: &mut Command) -> Result<Output> {
-    say(describe(command));
+    info(describe(command));
     let output = command.stdin(Stdio::null()).output();
     output.with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
-/// Whether this host opens perf events for `CAP_SYS_ADMIN` alone, by a patch of distributions.
-fn is_perf_closed() -> bool {
+/// Whether this host requires `CAP_SYS_ADMIN` for perf events: a patch of some distributions.
+fn perf_needs_sys_admin() -> bool {
     let setting = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     setting
         .trim()
@@ -332,20 +363,20 @@ fn is_perf_closed() -> bool {
         .is_ok_and(|setting| setting > 2)
 }
 
-/// From its last `FROM` on.
+/// The Dockerfile from its last `FROM` on.
 fn last_stage(dockerfile: &str) -> Result<&str> {
     let begin = dockerfile
         .rfind("\nFROM ")
-        .context("the Dockerfile has no stages")?;
+        .context("the Dockerfile has no FROM")?;
     Ok(&dockerfile[begin + 1..])
 }
 
-/// The option for the filter that is shipped.
+/// The option for the shipped seccomp filter.
 fn profile() -> String {
     "--security-opt=seccomp=packaging/docker/seccomp.json".to_owned()
 }
 
-/// The options of the command `docker run` in the Dockerfile's first comment, each as one word.
+/// The options of `docker run` in the Dockerfile's first comment, each as one word.
 fn options(dockerfile: &str) -> Result<Vec<String>> {
     let lines = dockerfile
         .lines()
@@ -353,22 +384,22 @@ fn options(dockerfile: &str) -> Result<Vec<String>> {
     let mut lines = lines.skip_while(|line| !line.starts_with("docker run "));
     let mut words = Vec::new();
     for line in &mut lines {
-        let (line, goes_on) = line
+        let (line, continues) = line
             .strip_suffix('\\')
             .map_or((line, false), |line| (line, true));
         words.extend(line.split_whitespace());
-        if !goes_on {
+        if !continues {
             break;
         }
     }
     let words = words
         .strip_prefix(&["docker", "run"])
         .and_then(|words| words.strip_suffix(&["fdwatch"]));
-    let words = words.context("the Dockerfile does not say how it is run")?;
+    let words = words.context("no `docker run ... fdwatch` in the Dockerfile")?;
     let mut options: Vec<String> = Vec::new();
     for word in words {
         match options.last_mut() {
-            // Its value.
+            // The option's value.
             Some(option) if !word.starts_with("--") => *option = format!("{option}={word}"),
             _ => options.push((*word).to_owned()),
         }
@@ -376,7 +407,7 @@ fn options(dockerfile: &str) -> Result<Vec<String>> {
     Ok(options)
 }
 
-/// The capabilities that are added by the options of a command.
+/// The capabilities that these options add.
 fn added(options: &[String]) -> BTreeSet<&str> {
     let added = options
         .iter()
@@ -384,7 +415,7 @@ fn added(options: &[String]) -> BTreeSet<&str> {
     added.collect()
 }
 
-/// What is in the first list of the manifest that is called `add`.
+/// The items of the manifest's first list `add`.
 fn capabilities(manifest: &str) -> Vec<&str> {
     let listed = manifest
         .lines()
@@ -401,18 +432,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capabilities_are_the_manifests() {
+    fn capabilities_of_manifest_are_parsed() {
         let manifest =
             "drop: [\"ALL\"]\n  add:\n    - BPF # why\n    - PERFMON\nresources:\n  - X\n";
         assert_eq!(capabilities(manifest), ["BPF", "PERFMON"]);
         assert_eq!(capabilities("add: []\n"), [""; 0]);
         let own = read(MANIFEST).unwrap();
         let image = concat!("image: &image fdwatch:", env!("CARGO_PKG_VERSION"), "\n");
-        assert!(own.contains(image), "the manifest runs another version");
+        assert!(own.contains(image), "the manifest names another version");
     }
 
     #[test]
-    fn options_have_their_values() {
+    fn options_are_joined_with_values() {
         let text = "# x\n#     docker run --rm --pid=host \\\n#   --cap-add A --cap-add B \\\n#  fdwatch\n# y\n";
         let options = options(text).unwrap();
         assert_eq!(
@@ -423,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_and_the_unit_have_the_same_capabilities() {
+    fn containers_and_unit_have_same_capabilities() {
         let unit = read("packaging/systemd/fdwatch.service").unwrap();
         let bounding = unit
             .lines()
@@ -432,7 +463,7 @@ mod tests {
             .unwrap()
             .split(' ')
             .map(|name| name.trim_start_matches("CAP_"));
-        // The one is for some hosts alone, the other in place of LimitMEMLOCK=.
+        // SYS_ADMIN is for some hosts only; SYS_RESOURCE replaces LimitMEMLOCK=.
         let mut expected: BTreeSet<_> = names.filter(|name| *name != "SYS_ADMIN").collect();
         expected.insert("SYS_RESOURCE");
         let manifest = read(MANIFEST).unwrap();

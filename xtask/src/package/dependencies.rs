@@ -1,4 +1,7 @@
-//! The licences of the libraries that are part of the binary: most want to be named where it goes.
+//! Lists the licences of all linked libraries with their texts, which most licences require in distributions.
+//!
+//! cargo-about does this as well, but exists only as source whose build takes minutes in CI, and needs a
+//! template and a second list of accepted licences beside `deny.toml`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,11 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
+use xtask_support::{cargo::cargo, shell::capture};
 
-use super::TARGET;
-use crate::{shell::capture, tasks::cargo};
+use super::target::TARGET;
 
-/// What is linked into the binary: itself, and the programs for the kernel.
+/// The packages whose dependencies are linked into the binary: fdwatch and its BPF programs.
 const ROOTS: [&str; 2] = ["fdwatch", "fdwatch-ebpf"];
 
 /// A library.
@@ -24,7 +27,7 @@ struct Library {
     licence: String,
 }
 
-/// A text that names them all, each with its licence, then the texts of these licences.
+/// The list of libraries with their licences, followed by the texts of the licences.
 pub(super) fn licences() -> Result<String> {
     let metadata = capture(
         cargo()
@@ -35,10 +38,10 @@ pub(super) fn licences() -> Result<String> {
         serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
     let linked = linked(&metadata)?;
     let mut libraries = BTreeSet::new();
-    // Many have the same text.
+    // Many libraries share a text.
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in list(&metadata, "packages") {
-        // What has no source is of this workspace.
+        // Packages of this workspace have no source.
         if package["source"].is_null() || !linked.contains(text(package, "id")) {
             continue;
         }
@@ -58,7 +61,7 @@ pub(super) fn licences() -> Result<String> {
         libraries.insert(library);
     }
     if libraries.is_empty() {
-        bail!("cargo's metadata tell of no library");
+        bail!("no library in cargo's metadata");
     }
     Ok(report(&libraries, &texts))
 }
@@ -69,31 +72,31 @@ fn linked(metadata: &Value) -> Result<BTreeSet<&str>> {
         .map(|node| (text(node, "id"), node))
         .collect();
     let is_root = |package: &&Value| ROOTS.contains(&text(package, "name"));
-    let mut waiting: Vec<_> = list(metadata, "packages")
+    let mut pending: Vec<_> = list(metadata, "packages")
         .filter(|package| package["source"].is_null())
         .filter(is_root)
         .map(|package| text(package, "id"))
         .collect();
-    if waiting.len() != ROOTS.len() {
-        bail!("cargo's metadata do not tell of {}", ROOTS.join(" and "));
+    if pending.len() != ROOTS.len() {
+        bail!("{} missing in cargo's metadata", ROOTS.join(" and "));
     }
     let mut linked = BTreeSet::new();
-    while let Some(id) = waiting.pop() {
+    while let Some(id) = pending.pop() {
         if !linked.insert(id) {
             continue;
         }
         let node = nodes
             .get(id)
-            .with_context(|| format!("cargo's metadata do not resolve {id}"))?;
+            .with_context(|| format!("cargo's metadata does not resolve {id}"))?;
         let normal = |of: &&Value| list(of, "dep_kinds").any(|kind| kind["kind"].is_null());
-        waiting.extend(list(node, "deps").filter(normal).map(|of| text(of, "pkg")));
+        pending.extend(list(node, "deps").filter(normal).map(|of| text(of, "pkg")));
     }
     Ok(linked)
 }
 
-/// What is in files beside `manifest` that are called as licences are, in order.
+/// The texts of the licence files beside `manifest`, sorted.
 fn texts_beside(manifest: &Path) -> Result<Vec<String>> {
-    let dir = manifest.parent().context("a manifest is in no directory")?;
+    let dir = manifest.parent().context("invalid manifest path")?;
     let mut texts = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let path = entry?.path();
@@ -127,7 +130,7 @@ fn texts_beside(manifest: &Path) -> Result<Vec<String>> {
 }
 
 fn report(libraries: &BTreeSet<Library>, texts: &BTreeMap<String, BTreeSet<String>>) -> String {
-    let mut report = String::from("Libraries that are part of fdwatch, with their licences\n\n");
+    let mut report = String::from("Libraries linked into fdwatch, with their licences\n\n");
     // Writing to a string does not fail.
     for Library {
         name,
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_builds_and_tests_need_is_not_linked() {
+    fn build_and_dev_dependencies_are_not_linked() {
         let registry = Some("registry");
         let metadata = json!({
             "packages": [
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_told_once() {
+    fn shared_text_is_printed_once() {
         let library = |name: &str| Library {
             name: name.to_owned(),
             version: "1.0.0".to_owned(),

@@ -1,14 +1,13 @@
-//! Holds the seccomp filter that is shipped for containers against the filter of the unit: what the one
-//! allows, the other must.
+//! Checks that the seccomp filter for containers allows no calls beyond those of the systemd unit.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{read, roots::Root};
+use super::{roots::Root, sources::read};
 
-/// `root` is a system with systemd, which knows what its groups of calls are.
+/// Resolves groups of calls with the systemd in `root`.
 pub(super) fn compare(root: &Root) -> Result<()> {
     let profile = names(&read("packaging/docker/seccomp.json")?)?;
     let mut in_unit = BTreeSet::new();
@@ -27,21 +26,21 @@ pub(super) fn compare(root: &Root) -> Result<()> {
             }
         }
     }
-    let more: Vec<_> = profile.difference(&in_unit).collect();
+    let extra: Vec<_> = profile.difference(&in_unit).collect();
     ensure!(
-        more.is_empty(),
-        "containers may call what the unit may not: {more:?}"
+        extra.is_empty(),
+        "seccomp.json allows calls that the unit does not: {extra:?}"
     );
     Ok(())
 }
 
-/// What is set for `SystemCallFilter=`, line by line.
+/// The values of `SystemCallFilter=`.
 fn filters(unit: &str) -> impl Iterator<Item = &str> {
     unit.lines()
         .filter_map(|line| line.strip_prefix("SystemCallFilter="))
 }
 
-/// The calls that `word` stands for: one, or all of a group and of the groups in it.
+/// The calls that `word` names: one, or all of a group, including its groups.
 fn calls(root: &Root, word: &str) -> Result<BTreeSet<String>> {
     if !word.starts_with('@') {
         return Ok(BTreeSet::from([word.to_owned()]));
@@ -54,7 +53,7 @@ fn calls(root: &Root, word: &str) -> Result<BTreeSet<String>> {
     Ok(all)
 }
 
-/// What stands below the name of a group.
+/// The members of a group in the output of `systemd-analyze syscall-filter`.
 fn members(shown: &str) -> impl Iterator<Item = &str> {
     let lines = shown.lines().filter(|line| line.starts_with(' '));
     lines
@@ -62,12 +61,12 @@ fn members(shown: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// The calls that a profile allows. All else it is to refuse.
+/// The calls that a seccomp profile allows. All others must be refused.
 fn names(profile: &str) -> Result<BTreeSet<String>> {
-    let profile: Value = serde_json::from_str(profile).context("seccomp.json is no JSON")?;
+    let profile: Value = serde_json::from_str(profile).context("seccomp.json is not valid JSON")?;
     ensure!(
         profile["defaultAction"] == "SCMP_ACT_ERRNO",
-        "seccomp.json allows what it does not tell of"
+        "the defaultAction of seccomp.json is not SCMP_ACT_ERRNO"
     );
     let rules = profile["syscalls"].as_array();
     let rules = rules.context("seccomp.json has no rules")?;
@@ -81,13 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_read_as_they_are_shown() {
+    fn members_of_group_are_parsed() {
         let shown = "@timer\n    # Scheduling operations by time\n    alarm\n    @more\n";
         assert_eq!(members(shown).collect::<Vec<_>>(), ["alarm", "@more"]);
     }
 
     #[test]
-    fn a_profile_is_read_for_what_it_allows() {
+    fn allowed_calls_are_parsed() {
         let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["a"]}, {"names": ["b"]}]}"#;
         let expected = ["a", "b"].map(str::to_owned);
         assert_eq!(names(profile).unwrap(), BTreeSet::from(expected));

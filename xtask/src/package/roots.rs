@@ -1,7 +1,6 @@
-//! Clean Debian systems in directories, made by debootstrap, in which packages are tried.
+//! Clean Debian systems in directories, created by debootstrap, to test packages in.
 //!
-//! What runs there sees processes of its own only, cannot start services, and is gone when the
-//! directory is.
+//! Programs run in them see only their own processes and cannot start services.
 
 use std::{
     fs,
@@ -11,64 +10,59 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tempfile::TempDir;
-
-use super::SHELL;
-use crate::{
+use xtask_support::{
     apt, cache,
-    shell::{capture, say, which},
+    shell::{SHELL, capture, info, which},
+    temp::TempDir,
 };
 
-/// Where all of Debian's suites are that are not archived.
+/// A mirror of all Debian suites that are not archived.
 const MIRROR: &str = "http://deb.debian.org/debian";
 
-/// What keeps services from being started by who installs them.
+/// The script that keeps packages from starting services.
 pub(super) const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// What runs programs there, with nothing of xtask's own environment.
+/// The script that runs programs in the system without the environment of xtask.
 const WRAPPER: &str = "/run-clean";
 const ENVIRONMENT: &str = r#"exec env -i HOME=/root TERM=dumb LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 "#;
 
-/// A system, and what is in it besides debootstrap's least.
+/// A system: its suite, and its packages besides debootstrap's minimum.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct System {
     pub(super) suite: &'static str,
     pub(super) packages: &'static [&'static str],
 }
 
-/// With what shows pages and completes commands.
+/// Debian 12, with packages to show manual pages and complete commands.
 pub(super) const CURRENT: System = System {
     suite: "bookworm",
     packages: &["man-db", "bash-completion"],
 };
 
-/// One that may be changed; it is deleted in the end.
+/// A copy of a system that may be changed; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Root {
     dir: TempDir,
 }
 
 impl Root {
-    /// A new copy of `system`.
+    /// Unpacks a copy of `system`.
     pub(super) fn new(system: System) -> Result<Self> {
         let kept = packed(system)?;
         let cache = directory()?;
-        let dir = tempfile::Builder::new()
-            .prefix("trial-")
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir_in(&cache)
-            .context("cannot make a directory for a clean system")?;
+        let dir = TempDir::new_in(&cache, "trial-").context("cannot create a directory")?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         unpack(&kept, dir.path())?;
         let root = Self { dir };
-        // Debian's way to have no service started.
+        // Debian's policy layer: 101 forbids to start a service.
         root.program(POLICY, "exit 101\n")?;
         root.program(WRAPPER, ENVIRONMENT)?;
         Ok(root)
     }
 
-    /// Writes a script there that may be run.
+    /// Writes an executable script to `path` in the system.
     pub(super) fn program(&self, path: &str, script: &str) -> Result<()> {
         let path = self.path(path);
         fs::write(&path, format!("#!/bin/sh\n{script}"))?;
@@ -76,26 +70,26 @@ impl Root {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Where `path`, which is absolute, is seen from outside.
+    /// The path outside of the system of the absolute `path` in it.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path.trim_start_matches('/'))
     }
 
-    /// Copies a file into its /tmp, and returns where it is there.
+    /// Copies a file into the system's /tmp and returns its path there.
     pub(super) fn bring(&self, file: &Path) -> Result<String> {
-        let name = file.file_name().context("a directory is no file")?;
+        let name = file.file_name().context("not a file")?;
         let inside = format!("/tmp/{}", name.to_string_lossy());
         fs::copy(file, self.path(&inside))
             .with_context(|| format!("cannot copy {} into the clean system", file.display()))?;
         Ok(inside)
     }
 
-    /// Runs a command there; fails if it does.
+    /// Runs a command in the system.
     pub(super) fn run(&self, command: &[&str]) -> Result<()> {
         SHELL.run(&mut self.command(command))
     }
 
-    /// The same, and returns what it prints.
+    /// Runs a command in the system and returns its standard output.
     pub(super) fn capture(&self, command: &[&str]) -> Result<String> {
         capture(&mut self.command(command))
     }
@@ -112,14 +106,14 @@ impl Root {
     }
 }
 
-/// Where they are kept.
+/// The directory of packed systems.
 fn directory() -> Result<PathBuf> {
     let cache = cache::directory("fdwatch-package")?.join("roots");
-    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     Ok(cache)
 }
 
-/// A packed copy of `system`, which is to be left as it is; it is made if there is none yet.
+/// The archive of `system`, created on first use.
 pub(super) fn packed(system: System) -> Result<PathBuf> {
     let cache = directory()?;
     let mut name = system.suite.to_owned();
@@ -132,15 +126,15 @@ pub(super) fn packed(system: System) -> Result<PathBuf> {
         return Ok(kept);
     }
     if !which("debootstrap") && !Path::new("/usr/sbin/debootstrap").is_file() {
-        say("clean systems are made by debootstrap, which is not here");
+        info("installing debootstrap to create clean systems");
         apt::install(SHELL, &["debootstrap", "debian-archive-keyring"])?;
     }
-    say(format!(
-        "makes a clean Debian {}, which is kept in {}",
+    info(format!(
+        "creating a clean Debian {} in {}",
         system.suite,
         cache.display()
     ));
-    let dir = tempfile::tempdir_in(&cache).context("cannot make a directory for a clean system")?;
+    let dir = TempDir::new_in(&cache, "new-").context("cannot create a directory")?;
     let root = dir.path().join("root");
     let mut make = Command::new("debootstrap");
     make.arg("--variant=minbase");
@@ -151,11 +145,11 @@ pub(super) fn packed(system: System) -> Result<PathBuf> {
         .run(make.arg(system.suite).arg(&root).arg(MIRROR))
         .with_context(|| {
             format!(
-                "cannot make a clean Debian {}: is {MIRROR} reachable?",
+                "cannot create a clean Debian {}: is {MIRROR} reachable?",
                 system.suite
             )
         })?;
-    // Under another name first, for what is broken off must not be taken for whole.
+    // Renamed when complete: an incomplete archive must not be used.
     let packed = dir.path().join("packed.tar");
     SHELL.run(
         Command::new("tar")
@@ -170,7 +164,7 @@ pub(super) fn packed(system: System) -> Result<PathBuf> {
             .arg(&root)
             .arg("."),
     )?;
-    fs::rename(&packed, &kept).with_context(|| format!("cannot keep {}", kept.display()))?;
+    fs::rename(&packed, &kept).with_context(|| format!("cannot save {}", kept.display()))?;
     Ok(kept)
 }
 

@@ -1,39 +1,38 @@
-//! Boots a Debian 12 with the .deb in it, by its own systemd, under qemu: the unit as it is shipped, on
-//! a kernel of Debian's. What is done there is in `service.sh`.
+//! Boots a Debian 12 with the installed .deb under qemu and tests the shipped systemd unit. `service.sh` has the
+//! checks.
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
+use xtask_support::shell::{SHELL, info};
 
 use super::{
-    Packages, SHELL, filters,
+    filters,
     roots::{POLICY, Root, System},
+    target::Packages,
 };
-use crate::{
-    shell::say,
-    vm::{self, Machine},
-};
+use crate::vm::{self, Machine};
 
 const SYSTEM: System = System {
     suite: "bookworm",
     packages: &["systemd-sysv"],
 };
 
-/// What lines for this begin with.
+/// Prefix of lines that are meant for xtask.
 const MARK: &str = "fdwatch-service:";
 
-/// What is done there, and the unit that does it once all others are started.
+/// The checks, and the unit that runs them once all other units are started.
 const SCRIPT: &str = include_str!("service.sh");
 const UNIT: &str = "[Unit]\nAfter=fdwatch.service multi-user.target\n[Service]\nExecStart=/trial\n";
 
-/// All of the system is in memory twice while it is unpacked.
+/// In MiB. The system is in memory twice while it is unpacked.
 const MEMORY: u32 = 2048;
 
-/// Some times what it takes where the processors are busy.
+/// Several times the duration on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// How much of the console is shown if something fails.
-const LINES_OF_FAILURE: usize = 60;
+/// Lines of the console that are shown after a failure.
+const FAILURE_LINES: usize = 60;
 
 pub(super) fn trial(packages: &Packages) -> Result<()> {
     let (kernel, directory) = vm::newest_kernel()?;
@@ -62,45 +61,45 @@ pub(super) fn trial(packages: &Packages) -> Result<()> {
     };
     let ended = machine.run(&directory.join("service-console"))?;
     let failures = failures(&ended.text);
-    if !ended.itself || !failures.is_empty() {
+    if !ended.by_itself || !failures.is_empty() {
         let lines: Vec<_> = ended.text.lines().collect();
-        for line in &lines[lines.len().saturating_sub(LINES_OF_FAILURE)..] {
+        for line in &lines[lines.len().saturating_sub(FAILURE_LINES)..] {
             println!("{}", line.escape_debug());
         }
     }
     ensure!(
-        ended.itself,
-        "it had to be ended after {} s",
+        ended.by_itself,
+        "the system was killed after {} s",
         LIMIT.as_secs()
     );
     ensure!(failures.is_empty(), "{}", failures.join("; "));
-    say(format!(
-        "the service does under systemd what it is to, on {}: {:.0} s",
+    info(format!(
+        "the service works under systemd on Linux {}: {:.0} s",
         kernel.release,
         ended.time.as_secs_f64()
     ));
     Ok(())
 }
 
-/// What did not hold, by what the console says.
+/// The failed checks on the console.
 fn failures(console: &str) -> Vec<String> {
-    let said: Vec<_> = console
+    let results: Vec<_> = console
         .lines()
         .filter_map(|line| line.trim_end().strip_prefix(MARK))
         .map(str::trim)
         .collect();
-    let mut failures: Vec<_> = said
+    let mut failures: Vec<_> = results
         .iter()
         .filter_map(|line| line.strip_prefix("FAILED "))
-        .map(|what| format!("not so: {what}"))
+        .map(|what| format!("failed: {what}"))
         .collect();
-    if said.last() != Some(&"end") {
-        failures.push("it did not come to its end".into());
+    if results.last() != Some(&"end") {
+        failures.push("the checks did not finish".into());
     }
     failures
 }
 
-/// A file with all of a system, for a kernel to unpack; it is deleted in the end.
+/// An initramfs with a whole system; removed when dropped.
 struct Packed(PathBuf);
 
 impl Packed {
@@ -128,12 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fails_and_what_does_not_end_is_told() {
+    fn failed_and_unfinished_checks_are_reported() {
         let passed = "[ 1.0] kernel\nfdwatch-service: ok it starts\r\nfdwatch-service: end\r\n";
         assert_eq!(failures(passed), [""; 0]);
         let failed = passed.replace("ok", "FAILED");
-        assert_eq!(failures(&failed), ["not so: it starts"]);
+        assert_eq!(failures(&failed), ["failed: it starts"]);
         assert_eq!(failures(&failed[..50]).len(), 2);
-        assert_eq!(failures(""), ["it did not come to its end"]);
+        assert_eq!(failures(""), ["the checks did not finish"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The tar.gz: what the .deb installs, with a hint how to do that by hand.
+//! Builds the tar.gz: the files of the .deb, with instructions to install them.
 
 use std::{
     fs,
@@ -7,13 +7,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use xtask_support::{shell::SHELL, temp::TempDir};
 
-use super::{GLIBC, SHELL};
+use super::target::GLIBC;
 
-/// Makes it in `out`, of what is in `deb`.
-pub(super) fn make(deb: &Path, out: &Path, version: &str, source_date: u64) -> Result<PathBuf> {
+/// Builds it in `out` from the files in `deb`.
+pub(super) fn build(deb: &Path, out: &Path, version: &str, source_date: u64) -> Result<PathBuf> {
     let name = name(version);
-    let stage = tempfile::tempdir_in(out).context("cannot make a directory for the tar.gz")?;
+    let stage = TempDir::new_in(out, "tarball-").context("cannot create a directory")?;
     let root = stage.path().join(&name);
     SHELL.run(
         Command::new("dpkg-deb")
@@ -21,9 +22,9 @@ pub(super) fn make(deb: &Path, out: &Path, version: &str, source_date: u64) -> R
             .arg(deb)
             .arg(&root),
     )?;
-    fs::write(root.join("INSTALL"), hint(version)).context("cannot write INSTALL")?;
+    fs::write(root.join("INSTALL"), instructions(version)).context("cannot write INSTALL")?;
 
-    let tarball = place(out, version);
+    let tarball = path(out, version);
     SHELL.run(
         Command::new("tar")
             .args(["--create", "--sort=name", "--format=gnu", "--numeric-owner"])
@@ -38,8 +39,8 @@ pub(super) fn make(deb: &Path, out: &Path, version: &str, source_date: u64) -> R
     Ok(tarball)
 }
 
-/// Where it is made.
-pub(super) fn place(out: &Path, version: &str) -> PathBuf {
+/// The path that it is built at.
+pub(super) fn path(out: &Path, version: &str) -> PathBuf {
     out.join(format!("{}.tar.gz", name(version)))
 }
 
@@ -47,30 +48,30 @@ fn name(version: &str) -> String {
     format!("fdwatch-{version}-x86_64-linux")
 }
 
-fn hint(version: &str) -> String {
+fn instructions(version: &str) -> String {
     let (major, minor) = GLIBC;
     format!(
         "fdwatch {version}, for Linux on x86_64 with glibc {major}.{minor} or newer
 
-It runs from where it is:
-    ./usr/bin/fdwatch doctor      what this kernel and your privileges allow
-    ./usr/bin/fdwatch             tells of duplicates as they come and go; as root
+To run it in place:
+    ./usr/bin/fdwatch doctor      # check kernel and privileges
+    ./usr/bin/fdwatch             # report duplicates as they appear and disappear; as root
 
 To install it, as root, in this directory:
     cp -r --preserve=mode usr /
-    cp -rn --preserve=mode etc /  # keeps a configuration that is there
+    cp -rn --preserve=mode etc /  # keeps an existing configuration
     systemctl daemon-reload
     systemctl enable --now fdwatch
 
-To remove it again, as root, in this directory:
+To uninstall it, as root, in this directory:
     systemctl disable --now fdwatch
     find usr -type f -print0 | (cd / && xargs -0 rm -f)
     rm -r /etc/fdwatch /var/lib/fdwatch
 
-Where there is no systemd, run this as root, by what starts programs there:
+Without systemd, have your init system run this as root:
     fdwatch agent --config /etc/fdwatch/agent.toml
 
-All else is in usr/share/doc/fdwatch.
+Documentation: usr/share/doc/fdwatch
 "
     )
 }

@@ -1,5 +1,5 @@
-//! What packages are made with: zig, which links against an old glibc, cargo-zigbuild and cargo-deb.
-//! They are in a directory of their own; nothing is installed for the system or the user.
+//! Installs the tools that build packages: zig, which links against an old glibc, cargo-zigbuild and cargo-deb.
+//! They go into a directory of their own, neither into the system nor into the user's home.
 
 use std::{
     ffi::OsString,
@@ -9,21 +9,21 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use super::{SHELL, TARGET};
-use crate::{
-    apt, cache, pypi,
-    shell::{say, which},
-    tasks::cargo,
-    toolchain::output,
+use xtask_support::{
+    apt, cache,
+    cargo::{Profile, cargo},
+    pypi,
+    shell::{SHELL, info, output, which},
 };
 
-/// Releases that are known to work with each other.
+use super::target::TARGET;
+
+/// Releases that are known to work together.
 const ZIG: &str = "0.15.2";
 const CARGO_ZIGBUILD: &str = "0.24.1";
 const CARGO_DEB: &str = "3.8.0";
 
-/// All of them, installed.
+/// The installed tools.
 #[derive(Debug)]
 pub(super) struct Tools {
     dir: PathBuf,
@@ -31,11 +31,11 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// Gets what is not there.
+    /// Installs what is missing.
     pub(super) fn get() -> Result<Self> {
         let dir = cache::directory("fdwatch-package")?;
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        // The first brings objdump and strip.
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        // binutils has strip as well.
         let needed = [("objdump", "binutils"), ("git", "git")];
         let missing: Vec<_> = needed
             .iter()
@@ -51,7 +51,7 @@ impl Tools {
         Ok(Self { dir, zig })
     }
 
-    /// `cargo zigbuild`
+    /// A `cargo zigbuild` command.
     pub(super) fn zigbuild(&self) -> Result<Command> {
         let mut command = self.cargo("zigbuild")?;
         command
@@ -61,23 +61,24 @@ impl Tools {
         Ok(command)
     }
 
-    /// Makes the .deb of what is built and generated, in `out`.
+    /// Packs the built and generated files into a .deb in `out`.
     pub(super) fn deb(&self, out: &Path, source_date: u64) -> Result<PathBuf> {
-        // By the name of the file that comes to be one knows which it is.
+        // The only .deb left afterwards is the new one.
         for old in debs(out)? {
-            fs::remove_file(&old).with_context(|| format!("cannot delete {}", old.display()))?;
+            fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
         }
         let mut command = self.cargo("deb")?;
         command
             .env("SOURCE_DATE_EPOCH", source_date.to_string())
             .args(["--locked", "--package", "fdwatch", "--no-build", "--strip"])
+            .args(["--profile", Profile::Dist.name()])
             .args(["--target", TARGET, "--output"])
             .arg(out);
         SHELL.run(&mut command)?;
-        debs(out)?.pop().context("cargo-deb made no package")
+        debs(out)?.pop().context("cargo-deb built no package")
     }
 
-    /// A command of cargo that is among the tools.
+    /// A cargo command that finds the tools.
     fn cargo(&self, name: &str) -> Result<Command> {
         let mut path: OsString = self.dir.join("bin").into();
         if let Some(rest) = std::env::var_os("PATH") {
@@ -104,16 +105,13 @@ pub(super) fn debs(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Installs a program of crates.io into `dir`.
 fn cargo_program(dir: &Path, name: &str, release: &str) -> Result<()> {
-    // cargo itself knows what it installed there, and of which release.
+    // cargo keeps a list of what it installed.
     let installed = output(cargo().args(["install", "--list", "--root"]).arg(dir));
     let wanted = format!("{name} v{release}:");
     if installed.is_ok_and(|list| list.lines().any(|line| line == wanted)) {
         return Ok(());
     }
-    say(format!(
-        "{name} {release} is not here yet; it is built once, into {}",
-        dir.display()
-    ));
+    info(format!("building {name} {release} into {}", dir.display()));
     SHELL
         .run(
             cargo()
@@ -123,24 +121,24 @@ fn cargo_program(dir: &Path, name: &str, release: &str) -> Result<()> {
         .with_context(|| format!("cannot build {name} {release} from crates.io"))
 }
 
-/// Installs zig, which PyPI has as a wheel, into an environment of Python in `dir`.
+/// Installs zig from its wheel on PyPI into a Python environment in `dir`.
 fn zig(dir: &Path) -> Result<PathBuf> {
     let environment = dir.join(format!("zig-{ZIG}"));
     if let Some(zig) = zig_in(&environment) {
         return Ok(zig);
     }
-    say(format!(
-        "zig {ZIG} is not here yet; it is some 90 MB from PyPI, into {}",
+    info(format!(
+        "installing zig {ZIG} (90 MB) from PyPI into {}",
         dir.display()
     ));
-    pypi::install(SHELL, &environment, &format!("ziglang=={ZIG}"))?;
+    pypi::install(&environment, &format!("ziglang=={ZIG}"))?;
     match zig_in(&environment) {
         Some(zig) => Ok(zig),
-        None => bail!("the wheel ziglang {ZIG} has no zig in it"),
+        None => bail!("the wheel ziglang {ZIG} has no zig that runs here"),
     }
 }
 
-/// The zig in an environment of Python, whatever Python's version; none, if it does not run.
+/// The zig in a Python environment, whatever Python's version; `None` if it does not run.
 fn zig_in(environment: &Path) -> Option<PathBuf> {
     let pythons = fs::read_dir(environment.join("lib")).ok()?.flatten();
     let mut zigs = pythons.map(|python| python.path().join("site-packages/ziglang/zig"));

@@ -1,5 +1,5 @@
-//! Tries the packages in clean systems: installs, upgrades, removes and purges the .deb on Debian 12,
-//! and runs what is in both on the oldest glibc, that of Debian 11.
+//! Tests the packages in clean systems: installs, upgrades, removes and purges the .deb on Debian 12, and runs
+//! the binaries of both packages with the oldest glibc, that of Debian 11.
 
 use std::{
     collections::BTreeSet,
@@ -10,34 +10,32 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use xtask_support::shell::{SHELL, capture, info, is_root};
 
 use super::{
-    Packages, SHELL, contained,
+    contained,
     roots::{CURRENT, Root, System},
     service,
+    target::Packages,
 };
-use crate::shell::{capture, is_root, say};
 
-/// Has the oldest glibc.
+/// Debian 11, with the oldest supported glibc.
 const OLDEST: System = System {
     suite: "bullseye",
     packages: &[],
 };
 
-/// Whether the binary has the command `agent`, which checks the configuration.
-const HAS_AGENT: bool = true;
-
 const CONFIGURATION: &str = "/etc/fdwatch/agent.toml";
-/// What an administrator adds to it, and what the next version of the package does.
-const CHANGED: &str = "# as this host needs it\n";
-const CHANGED_UPSTREAM: &str = "# as the next version has it\n";
-/// The agent's, which goes when the package is purged.
+/// A change by an administrator, and a change in the package's next version.
+const CHANGED: &str = "# local change\n";
+const CHANGED_UPSTREAM: &str = "# change in the next version\n";
+/// The agent's state, which a purge removes.
 const STATE: &str = "/var/lib/fdwatch/history.db";
-/// The administrator's, which stays.
+/// The administrator's file, which stays.
 const KILL_SWITCH: &str = "/run/fdwatch.stop";
 const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/fdwatch.service";
 
-/// What must be there once it is installed, and may do what; all of root.
+/// Files that must be installed, owned by root, and their modes.
 const FILES: [(&str, u32); 15] = [
     ("/etc/fdwatch/agent.toml", 0o644),
     ("/usr/bin/fdwatch", 0o755),
@@ -56,31 +54,28 @@ const FILES: [(&str, u32); 15] = [
     ("/usr/share/zsh/vendor-completions/_fdwatch", 0o644),
 ];
 
-/// Says beforehand what would fail in the end.
+/// Fails early if the tests cannot run.
 pub(super) fn check_privileges() -> Result<()> {
-    ensure!(
-        is_root(),
-        "clean systems to try packages in are made by root: run this as root"
-    );
+    ensure!(is_root(), "testing packages needs root: run this as root");
     Ok(())
 }
 
-/// All trials.
+/// Runs all tests.
 pub(super) fn trial(packages: &Packages) -> Result<()> {
-    life(packages).context("the .deb on Debian 12")?;
-    oldest(packages).context("on Debian 11")?;
-    contained::trial(packages).context("in containers")?;
-    service::trial(packages).context("the service on Debian 12, under qemu")
+    lifecycle(packages).context("installing the .deb on Debian 12")?;
+    oldest(packages).context("running on Debian 11")?;
+    contained::trial(packages).context("running in containers")?;
+    service::trial(packages).context("running the service on Debian 12 under qemu")
 }
 
-/// From installation to purge.
-fn life(packages: &Packages) -> Result<()> {
+/// Tests the .deb from installation to purge.
+fn lifecycle(packages: &Packages) -> Result<()> {
     let root = Root::new(CURRENT)?;
     let before = listing(&root)?;
     let deb = root.bring(&packages.deb)?;
     let next = root.bring(&next_version(&packages.deb)?)?;
 
-    say("installs");
+    info("installing");
     root.run(&["dpkg", "--install", &deb])?;
     files(&root)?;
     root.run(&["dpkg", "--verify", "fdwatch"])?;
@@ -88,7 +83,7 @@ fn life(packages: &Packages) -> Result<()> {
     manual(&root)?;
     completion(&root)?;
 
-    say("upgrades, with a configuration that was changed here and there");
+    info("upgrading with a changed configuration");
     let shipped = read(&root, CONFIGURATION)?;
     fs::write(root.path(CONFIGURATION), format!("{shipped}{CHANGED}"))?;
     fs::set_permissions(root.path(CONFIGURATION), fs::Permissions::from_mode(0o640))?;
@@ -104,7 +99,7 @@ fn life(packages: &Packages) -> Result<()> {
     let offered = read(&root, &format!("{CONFIGURATION}.dpkg-dist"))?;
     ensure!(
         offered.ends_with(CHANGED_UPSTREAM),
-        "the new {CONFIGURATION} is not offered"
+        "the new {CONFIGURATION} is not installed as .dpkg-dist"
     );
     let mode = fs::metadata(root.path(CONFIGURATION))?.mode() & 0o7777;
     ensure!(
@@ -115,21 +110,21 @@ fn life(packages: &Packages) -> Result<()> {
     is_enabled(&root)?;
     works(&root, &packages.version)?;
 
-    say("removes, which keeps configuration and state");
+    info("removing; configuration and state must stay");
     root.run(&["dpkg", "--remove", "fdwatch"])?;
     for path in [CONFIGURATION, STATE, KILL_SWITCH] {
         ensure!(root.path(path).exists(), "{path} was removed");
     }
-    let gone = FILES.iter().filter(|(path, _)| *path != CONFIGURATION);
-    for (path, _) in gone {
+    let removed = FILES.iter().filter(|(path, _)| *path != CONFIGURATION);
+    for (path, _) in removed {
         ensure!(!root.path(path).exists(), "{path} was not removed");
     }
 
-    say("installs again, and purges");
+    info("reinstalling and purging");
     root.run(&["dpkg", "--install", &next])?;
     ensure!(
         read(&root, CONFIGURATION)?.ends_with(CHANGED),
-        "{CONFIGURATION} is another now"
+        "the installation changed {CONFIGURATION}"
     );
     root.run(&["dpkg", "--purge", "fdwatch"])?;
     ensure!(
@@ -138,21 +133,17 @@ fn life(packages: &Packages) -> Result<()> {
     );
     fs::remove_file(root.path(KILL_SWITCH))?;
     let left: Vec<_> = listing(&root)?.difference(&before).cloned().collect();
-    ensure!(
-        left.is_empty(),
-        "the purge left behind: {}",
-        left.join(", ")
-    );
-    say("installed, upgraded, removed and purged; nothing is left of it");
+    ensure!(left.is_empty(), "the purge left: {}", left.join(", "));
+    info("installed, upgraded, removed and purged");
     Ok(())
 }
 
-/// What is in both packages runs there.
+/// Runs the binaries of both packages with the oldest glibc.
 fn oldest(packages: &Packages) -> Result<()> {
     let root = Root::new(OLDEST)?;
     let libc = root.capture(&["ldd", "--version"])?;
-    say(format!(
-        "tries the tar.gz on: {}",
+    info(format!(
+        "testing the tar.gz with {}",
         libc.lines().next().unwrap_or_default()
     ));
     let tarball = root.bring(&packages.tarball)?;
@@ -165,7 +156,7 @@ fn oldest(packages: &Packages) -> Result<()> {
         "/tmp",
     ])?;
     let unpacked = tarball.trim_end_matches(".tar.gz").to_owned();
-    // As INSTALL says.
+    // The commands in INSTALL.
     root.run(&[
         "sh",
         "-ec",
@@ -183,25 +174,25 @@ fn oldest(packages: &Packages) -> Result<()> {
         &unpacked,
     ])?;
 
-    say("installs the .deb there");
+    info("installing the .deb");
     let deb = root.bring(&packages.deb)?;
     root.run(&["dpkg", "--install", &deb])?;
     works(&root, &packages.version)
 }
 
-/// All that is to be there is, as it is to be.
+/// Checks the installed files.
 fn files(root: &Root) -> Result<()> {
     for (path, mode) in FILES {
         has_mode(root, path, mode)?;
     }
     let installed = root.capture(&["dpkg", "--listfiles", "fdwatch"])?;
     for path in installed.lines().filter(|path| *path != "/.") {
-        let metadata = fs::symlink_metadata(root.path(path))
-            .with_context(|| format!("{path} is not there"))?;
+        let metadata =
+            fs::symlink_metadata(root.path(path)).with_context(|| format!("{path} is missing"))?;
         let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
         ensure!(
             (uid, gid) == (0, 0),
-            "{path} is of {uid}:{gid}, not of root"
+            "{path} is owned by {uid}:{gid}, not by root"
         );
         ensure!(
             mode & 0o6022 == 0 || metadata.is_symlink(),
@@ -229,13 +220,13 @@ fn files(root: &Root) -> Result<()> {
         .collect();
     ensure!(
         conffiles == [CONFIGURATION],
-        "configuration to be kept is {conffiles:?}"
+        "the conffiles are {conffiles:?}"
     );
     is_enabled(root)
 }
 
 fn has_mode(root: &Root, path: &str, expected: u32) -> Result<()> {
-    let metadata = fs::metadata(root.path(path)).with_context(|| format!("{path} is not there"))?;
+    let metadata = fs::metadata(root.path(path)).with_context(|| format!("{path} is missing"))?;
     let mode = metadata.mode() & 0o7777;
     ensure!(
         mode == expected,
@@ -245,21 +236,21 @@ fn has_mode(root: &Root, path: &str, expected: u32) -> Result<()> {
 }
 
 fn is_enabled(root: &Root) -> Result<()> {
-    // It leads nowhere outside of that system.
+    // The link's target exists only in that system.
     let enabled = fs::symlink_metadata(root.path(ENABLED)).is_ok();
     ensure!(enabled, "the service is not enabled");
     Ok(())
 }
 
-/// The binary runs, and reads descriptors.
+/// Checks that the binary runs and reads descriptors.
 fn works(root: &Root, version: &str) -> Result<()> {
-    let said = root.capture(&["fdwatch", "--version"])?;
+    let printed = root.capture(&["fdwatch", "--version"])?;
     ensure!(
-        said.trim() == format!("fdwatch {version}"),
-        "fdwatch --version says: {said}"
+        printed.trim() == format!("fdwatch {version}"),
+        "fdwatch --version prints {printed}"
     );
     root.run(&["sh", "-c", "fdwatch scan --proc; test $? -le 1"])?;
-    // Descriptors of a process that is known: the shell itself, with a file twice.
+    // The descriptors of the shell itself, which has a file open twice.
     let shown = root.capture(&[
         "sh",
         "-ec",
@@ -267,21 +258,18 @@ fn works(root: &Root, version: &str) -> Result<()> {
     ])?;
     ensure!(
         shown.contains("/etc/passwd"),
-        "fdwatch fds does not show what is open: {shown}"
+        "fdwatch fds does not list an open file: {shown}"
     );
-    if HAS_AGENT {
-        root.run(&["fdwatch", "agent", "--check", CONFIGURATION])?;
-    }
-    Ok(())
+    root.run(&["fdwatch", "agent", "--check", CONFIGURATION])
 }
 
-/// The pages are found by name, and nothing in them is unknown to man.
+/// Checks that man finds the pages and formats them without warnings.
 fn manual(root: &Root) -> Result<()> {
     for (name, word) in [("fdwatch", "SUBCOMMANDS"), ("fdwatch-scan", "--min-fds")] {
         let page = root.capture(&["sh", "-c", "man --warnings \"$0\" 2>/tmp/warned", name])?;
         ensure!(
             page.contains(word),
-            "the page {name} does not tell of {word}:\n{page}"
+            "the page {name} has no {word}:\n{page}"
         );
         let warned = read(root, "/tmp/warned")?;
         ensure!(warned.is_empty(), "the page {name}: {warned}");
@@ -289,7 +277,7 @@ fn manual(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// bash finds the completions by the command's name, and they complete commands and options.
+/// Checks that bash completes commands and options.
 fn completion(root: &Root) -> Result<()> {
     let complete = |word: &str, before: &str| {
         let script = format!(
@@ -318,15 +306,14 @@ fn read(root: &Root, path: &str) -> Result<String> {
     fs::read_to_string(root.path(path)).with_context(|| format!("cannot read {path}"))
 }
 
-/// Repacks `deb` as the version that follows it, with another configuration; no more than that is
-/// another. Returns where it is.
+/// Repacks `deb` with the next version number and a changed configuration. Returns its path.
 fn next_version(deb: &Path) -> Result<PathBuf> {
     let dir = deb.with_file_name("next");
     if dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot empty {}", dir.display()))?;
+        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     let tree = dir.join("tree");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     SHELL.run(
         Command::new("dpkg-deb")
             .arg("--raw-extract")
@@ -351,20 +338,20 @@ fn next_version(deb: &Path) -> Result<PathBuf> {
     Ok(next)
 }
 
-/// All there is in that system, but for what dpkg and others write of their own doings.
+/// All files in the system but logs, caches and dpkg's own.
 fn listing(root: &Root) -> Result<BTreeSet<String>> {
     let found = capture(
         Command::new("find")
             .arg(root.path("/"))
             .args(["-xdev", "-printf", "/%P\\n"]),
     )?;
-    let own = [
+    let ignored = [
         "/var/lib/dpkg/",
         "/var/log/",
         "/var/cache/",
         "/tmp/",
         "/proc/",
     ];
-    let is_others = |path: &&str| !own.iter().any(|own| path.starts_with(own));
-    Ok(found.lines().filter(is_others).map(str::to_owned).collect())
+    let is_kept = |path: &&str| !ignored.iter().any(|ignored| path.starts_with(ignored));
+    Ok(found.lines().filter(is_kept).map(str::to_owned).collect())
 }

@@ -1,5 +1,5 @@
-//! Debian's archive, by an apt state of its own: the system's lists, caches and sources stay as
-//! they are. All of it is in one directory, which may be deleted at any time.
+//! Debian's archive, through apt with a state of its own: the system's lists, caches and sources stay
+//! unchanged. All of it is in one directory, which may be deleted at any time.
 
 use std::{
     fs,
@@ -11,21 +11,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use super::{
-    SHELL,
-    kernels::{self, Package},
-};
-use crate::{
+use xtask_support::{
     cache,
-    shell::{describe, say},
-    toolchain::output,
+    shell::{SHELL, describe, info, output},
 };
 
-/// The keys that all of Debian's suites are signed with.
+use super::packages::{self, Package};
+
+/// The keys that sign all of Debian's suites.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where the kernels are: below `http://deb.debian.org`, and the suite.
+/// Where the kernels are: the archive below `http://deb.debian.org`, and the suite.
 const SUITES: [(&str, &str); 6] = [
     ("debian", "bullseye"),
     ("debian-security", "bullseye-security"),
@@ -35,22 +31,22 @@ const SUITES: [(&str, &str); 6] = [
     ("debian", "sid"),
 ];
 
-/// The image in a package: `boot/vmlinuz-VERSION`, or of recent ones `usr/lib/modules/VERSION/vmlinuz`.
+/// The image in a package: `boot/vmlinuz-VERSION`, in recent ones `usr/lib/modules/VERSION/vmlinuz`.
 const IMAGE: &str = "*/vmlinuz*";
 
-/// Lists that are younger than this are not fetched again.
-const LISTS_LAST: Duration = Duration::from_secs(24 * 60 * 60);
-/// Nothing that is fetched takes longer, unless it hangs.
+/// Maximum age of the package lists before they are updated.
+const MAX_LIST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Limit for one download.
 const FETCH_LIMIT: Duration = Duration::from_secs(600);
 
-/// The lists of packages, and the kernels got so far.
+/// The package lists and the downloaded kernels.
 #[derive(Debug)]
 pub(super) struct Archive {
     pub(super) dir: PathBuf,
 }
 
 impl Archive {
-    /// Makes the directory, with an apt configuration that keeps to it.
+    /// Creates the directory and its apt configuration.
     pub(super) fn open() -> Result<Self> {
         let archive = Self {
             dir: cache::directory("fdwatch-vm")?,
@@ -70,18 +66,17 @@ impl Archive {
         fs::write(self.dir.join("apt.conf"), configuration(&self.dir))
     }
 
-    /// All kernels there are, with lists that are not too old. Old lists do where no others can
-    /// be had.
+    /// All kernels in the archive. Updates the lists if they are old, and uses old lists if that fails.
     pub(super) fn kernels(&self) -> Result<Vec<Package>> {
         let updated = self.dir.join("updated");
         let age = fs::metadata(&updated).and_then(|stamp| stamp.modified());
-        let fresh = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < LISTS_LAST));
+        let fresh = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < MAX_LIST_AGE));
         if !fresh {
-            say("fetches Debian's lists of packages, into a directory of its own");
+            info("downloading Debian's package lists");
             match SHELL.run_within(FETCH_LIMIT, self.apt("apt-get").args(["-q", "update"])) {
                 Ok(()) => fs::write(&updated, "")
                     .with_context(|| format!("cannot write {}", updated.display()))?,
-                Err(error) => say(format!("{error}; goes on with the lists there are")),
+                Err(error) => info(format!("{error}; using the lists of an earlier run")),
             }
         }
         let pattern = r"^linux-(image|binary)-.*-cloud-amd64(-unsigned)?$";
@@ -90,32 +85,32 @@ impl Archive {
                 self.apt("apt-cache")
                     .args(["search", "--full", "--names-only", pattern]),
             )
-            .map_err(anyhow::Error::msg)
-            .context("cannot read the lists of packages")?;
-        let packages = kernels::parse(&found);
+            .context("cannot read the package lists")?;
+        let packages = packages::parse(&found);
         if packages.is_empty() {
             bail!(
-                "Debian's lists of packages have no kernels: is http://deb.debian.org reachable? \
-                 If so, delete {} and try again",
+                "no kernels in Debian's package lists: is http://deb.debian.org reachable? If so, delete {} and \
+                 retry",
                 self.dir.display()
             );
         }
         Ok(packages)
     }
 
-    /// Where the image of `package` is, once it is here.
+    /// The path of the image of `package`, once it is downloaded.
     pub(super) fn image(&self, package: &Package) -> PathBuf {
         let name = format!("{}_{}.vmlinuz", package.name, package.version);
         self.dir.join("kernels").join(name)
     }
 
-    /// Downloads `package`, which apt verifies, and keeps the image in it.
+    /// Downloads `package`, which apt verifies, and extracts its image.
     pub(super) fn download(&self, package: &Package) -> Result<()> {
-        // Its own, for two may be at it at once, and what one leaves must not be taken for whole.
+        // A directory per process: several may run at once, and an incomplete file must not be mistaken for a
+        // complete one.
         let dir = self.dir.join(format!("download-{}", process::id()));
-        let made = fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()));
+        let made = fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()));
         let done = made.and_then(|()| self.download_in(&dir, package));
-        // If it stays there, it is in nobody's way.
+        // A directory that stays is harmless.
         let _ = fs::remove_dir_all(&dir);
         done
     }
@@ -131,7 +126,7 @@ impl Archive {
             .context("apt-get downloaded nothing")?;
         let image = dir.join("vmlinuz");
         extract(&deb, &image)?;
-        fs::rename(&image, self.image(package)).context("cannot keep the kernel")
+        fs::rename(&image, self.image(package)).context("cannot save the kernel")
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -144,13 +139,13 @@ impl Archive {
     }
 }
 
-/// Writes the kernel's image in the package `deb` to `image`.
+/// Extracts the kernel's image from the package `deb` to `image`.
 fn extract(deb: &Path, image: &Path) -> Result<()> {
     let mut unpack = Command::new("dpkg-deb");
     unpack.arg("--fsys-tarfile").arg(deb);
     let mut pick = Command::new("tar");
     pick.args(["--extract", "--to-stdout", "--wildcards", IMAGE]);
-    say(format!("{} | {}", describe(&unpack), describe(&pick)));
+    info(format!("{} | {}", describe(&unpack), describe(&pick)));
     let mut unpack = unpack
         .stdout(Stdio::piped())
         .spawn()
@@ -159,9 +154,9 @@ fn extract(deb: &Path, image: &Path) -> Result<()> {
     let picked = pick.stdin(tar).stdout(File::create(image)?).status();
     let unpacked = unpack.wait()?;
     if !picked.context("cannot run tar")?.success() || !unpacked.success() {
-        bail!("there is no {IMAGE} in {}", deb.display());
+        bail!("no {IMAGE} in {}", deb.display());
     }
-    // As it is where only a link goes by this name.
+    // Empty if the name is only a link.
     if fs::metadata(image)?.len() == 0 {
         bail!("{IMAGE} in {} is empty", deb.display());
     }
@@ -169,8 +164,7 @@ fn extract(deb: &Path, image: &Path) -> Result<()> {
 }
 
 fn sources() -> String {
-    // Nothing but the lists of packages: no translations, and none of what the system's
-    // configuration wants besides.
+    // Package lists only: no translations, and no other targets of the system's configuration.
     let options = format!("arch=amd64 lang=none target=Packages signed-by={KEYRING}");
     let line = |(archive, suite)| {
         format!("deb [{options}] http://deb.debian.org/{archive} {suite} main\n")
@@ -178,10 +172,10 @@ fn sources() -> String {
     SUITES.map(line).concat()
 }
 
-/// Read after the system's configuration, of which it leaves the proxies.
+/// Read after the system's configuration, of which only the proxies stay in effect.
 fn configuration(dir: &Path) -> String {
     format!(
-        r#"// What others want done after an update is about the system's lists.
+        r#"// Hooks after an update are for the system's lists.
 #clear APT::Update;
 #clear DPkg;
 APT::Architecture "amd64";
@@ -189,7 +183,7 @@ APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
 APT::Get::AllowUnauthenticated "false";
 Acquire::AllowInsecureRepositories "false";
-// A user of its own, to which apt changes if it is run by root, cannot read in root's home.
+// apt's own user, which it switches to if run by root, cannot read root's home.
 APT::Sandbox::User "root";
 Dir::Etc::sourcelist "{dir}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
@@ -220,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_systems_state_is_left() {
+    fn configuration_keeps_state_in_its_directory() {
         let configuration = configuration(Path::new("/cache"));
         for place in ["Dir::State::lists", "Dir::Cache::archives", "Dir::State"] {
             assert!(configuration.contains(&format!("{place} \"/cache")));

@@ -1,4 +1,4 @@
-//! Boots a kernel under qemu.
+//! Boots kernels under qemu.
 
 use std::{
     fs::{self, File},
@@ -9,46 +9,46 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use xtask_support::shell::{describe, info};
 
-use super::{console::Reading, kernels::Kernel};
-use crate::shell::{describe, say};
+use super::{console::Report, kernels::Kernel};
 
 pub(super) const QEMU: &str = "qemu-system-x86_64";
 
-/// Some times what it takes where the processors are busy.
+/// Several times the duration on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What a virtual machine is started with.
+/// A virtual machine's configuration.
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) initramfs: &'a Path,
-    /// Mebibytes.
+    /// In MiB.
     pub(crate) memory: u32,
-    /// For the kernel's command line, besides what all have.
+    /// Appended to the kernel's command line.
     pub(crate) append: &'a str,
-    /// When it is ended, if it does not end itself.
+    /// Time after which it is killed.
     pub(crate) limit: Duration,
 }
 
-/// What came of it.
+/// The result of a virtual machine that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// From the start to the end.
+    /// From start to end.
     pub(crate) time: Duration,
-    /// Whether it powered off, or panicked, before the time was up.
-    pub(crate) itself: bool,
-    /// All that was on the console.
+    /// Whether it powered off or panicked within the limit.
+    pub(crate) by_itself: bool,
+    /// The console's output.
     pub(crate) text: String,
 }
 
 impl Machine<'_> {
-    /// Runs it to its end, or to the limit. What is on its console goes to that file, too.
+    /// Runs it until it ends or reaches the limit. Its console is also written to the file `console`.
     pub(crate) fn run(&self, console: &Path) -> Result<Ended> {
         let file = File::create(console)
             .with_context(|| format!("cannot write the console to {}", console.display()))?;
         let mut qemu = self.qemu();
-        say(describe(&qemu));
+        info(describe(&qemu));
         let began = Instant::now();
         let mut machine = qemu
             .stdin(Stdio::null())
@@ -56,30 +56,29 @@ impl Machine<'_> {
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot run {QEMU}"))?;
-        let itself = wait(&mut machine, self.limit)?;
+        let by_itself = wait(&mut machine, self.limit)?;
         let time = began.elapsed();
         let bytes = fs::read(console)
             .with_context(|| format!("cannot read the console in {}", console.display()))?;
         Ok(Ended {
             time,
-            itself,
+            by_itself,
             text: String::from_utf8_lossy(&bytes).into_owned(),
         })
     }
 
     fn qemu(&self) -> Command {
         let mut qemu = Command::new(QEMU);
-        // Emulation by name, for qemu would take a KVM that does not work. The machine by name too:
-        // `microvm` would start sooner, but hangs where the processors are busy. One thread for both
-        // processors: with a thread for each, qemu before 8.1 at times runs an instruction that the
-        // guest has patched already, and the guest dies of an `int3` where a tracepoint was enabled
-        // (bugzilla.redhat.com 2216496). They are still two, and interrupt each other.
+        // Explicit emulation, because qemu would choose a KVM that does not work. Explicit q35, because
+        // `microvm` boots faster but hangs on busy machines. One thread for both virtual processors: with one
+        // each, qemu before 8.1 sometimes executes an instruction that the guest has just patched, and the
+        // guest dies of an `int3` where a tracepoint was enabled (bugzilla.redhat.com 2216496). The two
+        // processors still interrupt each other.
         qemu.args(["-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max"])
             .args(["-smp", "2", "-nodefaults", "-display", "none"])
             .args(["-serial", "stdio", "-no-reboot"])
             .args(["-m", &self.memory.to_string()]);
-        // A panic reboots, which ends it. The emulated timer is too late for the kernel's own test
-        // where the processors are busy.
+        // A panic reboots, which ends qemu. On a busy machine the emulated timer fails the kernel's own check.
         let append = "console=ttyS0 panic=-1 quiet no_timer_check ".to_owned() + self.append;
         qemu.arg("-kernel")
             .arg(&self.kernel.image)
@@ -90,22 +89,22 @@ impl Machine<'_> {
     }
 }
 
-/// What came of a kernel.
+/// The result of a kernel.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) release: String,
     pub(super) console: PathBuf,
     pub(super) ended: Ended,
-    pub(super) reading: Reading,
+    pub(super) report: Report,
 }
 
 impl Run {
     pub(super) fn passed(&self) -> bool {
-        self.ended.itself && self.reading.passed()
+        self.ended.by_itself && self.report.passed()
     }
 }
 
-/// Runs to its end, or to the limit, what is in `initramfs`.
+/// Boots `kernel` with `initramfs` and runs it until it ends or reaches the limit.
 pub(super) fn boot(kernel: &Kernel, initramfs: &Path, consoles: &Path) -> Result<Run> {
     let console = consoles.join(&kernel.release);
     let machine = Machine {
@@ -119,12 +118,12 @@ pub(super) fn boot(kernel: &Kernel, initramfs: &Path, consoles: &Path) -> Result
     Ok(Run {
         release: kernel.release.clone(),
         console,
-        reading: Reading::new(&ended.text),
+        report: Report::new(&ended.text),
         ended,
     })
 }
 
-/// Whether it ended before the time was up.
+/// Waits until `machine` ends, or kills it after `limit`. Returns whether it ended by itself.
 fn wait(machine: &mut Child, limit: Duration) -> Result<bool> {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
@@ -133,7 +132,7 @@ fn wait(machine: &mut Child, limit: Duration) -> Result<bool> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    // It may have ended just now; either way it is reaped.
+    // It may have ended just now; it is reaped either way.
     let _ = machine.kill();
     machine.wait()?;
     Ok(false)
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_hangs_is_ended() {
+    fn hanging_machine_is_killed() {
         let limit = Duration::from_millis(100);
         let mut hangs = Command::new("sleep").arg("60").spawn().unwrap();
         assert!(!wait(&mut hangs, limit).unwrap());

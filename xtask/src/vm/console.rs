@@ -1,18 +1,18 @@
-//! What a virtual machine's console says of how it went.
+//! Parses a virtual machine's console.
 
-/// What the lines for xtask begin with.
+/// Prefix of lines that are meant for xtask.
 pub(super) const MARK: &str = "fdwatch-vm:";
 
-/// What became of the programs that were run.
+/// The results of the programs that the machine ran.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Reading {
-    /// The exit code of `fdwatch doctor`; none if it did not come to its end.
+pub(super) struct Report {
+    /// The exit code of `fdwatch doctor`; `None` if it did not finish.
     pub(super) doctor: Option<i32>,
-    /// What the doctor called less than it could be.
+    /// The capabilities that doctor reported as reduced.
     pub(super) reduced: Vec<String>,
-    /// The exit code of the tests; none if they did not come to their end.
+    /// The exit code of the tests; `None` if they did not finish.
     pub(super) status: Option<i32>,
-    /// What the tests say of themselves.
+    /// The counts that the tests printed.
     pub(super) tests: Option<Tests>,
 }
 
@@ -22,15 +22,15 @@ pub(super) struct Tests {
     pub(super) failed: u32,
 }
 
-impl Reading {
+impl Report {
     pub(super) fn new(console: &str) -> Self {
-        let mut reading = Self::default();
+        let mut report = Self::default();
         for line in console.lines() {
-            // What is not ours, the kernel's first, may be anything.
+            // The kernel and others print to the same console.
             let words: Vec<_> = line.split_whitespace().collect();
             match *words {
-                [MARK, "doctor", code] => reading.doctor = code.parse().ok(),
-                [MARK, "tests", code] => reading.status = code.parse().ok(),
+                [MARK, "doctor", code] => report.doctor = code.parse().ok(),
+                [MARK, "tests", code] => report.status = code.parse().ok(),
                 [
                     "test",
                     "result:",
@@ -41,28 +41,28 @@ impl Reading {
                     "failed;",
                     ..,
                 ] => {
-                    reading.tests = tests(passed, failed);
+                    report.tests = tests(passed, failed);
                 }
-                ["reduced", what, ..] if reading.doctor.is_none() => {
-                    reading.reduced.push(what.to_owned());
+                ["reduced", what, ..] if report.doctor.is_none() => {
+                    report.reduced.push(what.to_owned());
                 }
                 _ => {}
             }
         }
-        reading
+        report
     }
 
-    /// Whether fdwatch works there, and at least one test was run, and all passed.
+    /// Whether fdwatch works, and at least one test ran, and all passed.
     pub(super) fn passed(&self) -> bool {
         let tested = (self.tests.as_ref()).is_some_and(|tests| tests.passed > 0);
         matches!(self.doctor, Some(0 | 1)) && self.status == Some(0) && tested
     }
 
-    /// The doctor's verdict in a word or two.
+    /// doctor's verdict in a few words.
     pub(super) fn verdict(&self) -> String {
         match self.doctor {
             Some(0) => "works".to_owned(),
-            Some(1) => format!("works, but for {}", self.reduced.join(", ")),
+            Some(1) => format!("works except {}", self.reduced.join(", ")),
             Some(2) => "does not work".to_owned(),
             Some(code) => format!("exit code {code}"),
             None => "no verdict".to_owned(),
@@ -83,28 +83,28 @@ mod tests {
 
     const PASSED: &str = "ok       kernel         6.1.0-50-cloud-amd64\r\n\
         reduced  lockdown       integrity\r\n\
-        fdwatch works here, with less than it could\r\n\
+        fdwatch works here, with reduced functionality\r\n\
         fdwatch-vm: doctor 1\r\n\
         running 12 tests\r\n\
-        reduced  nothing, this is a test's own line\r\n\
+        reduced  nothing, this line is printed by a test\r\n\
         test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\r\n\
         fdwatch-vm: tests 0\r\n\
         [    6.1] reboot: Power down\r\n";
 
     #[test]
-    fn all_that_passes() {
-        let reading = Reading::new(PASSED);
-        assert_eq!(reading.verdict(), "works, but for lockdown");
+    fn passing_run_is_parsed() {
+        let report = Report::new(PASSED);
+        assert_eq!(report.verdict(), "works except lockdown");
         let tests = Tests {
             passed: 12,
             failed: 0,
         };
-        assert_eq!(reading.tests, Some(tests));
-        assert!(reading.passed());
+        assert_eq!(report.tests, Some(tests));
+        assert!(report.passed());
     }
 
     #[test]
-    fn what_fails_or_is_missing_does_not_pass() {
+    fn failed_or_missing_results_do_not_pass() {
         for (from, to) in [
             ("doctor 1", "doctor 2"),
             ("tests 0", "tests 101"),
@@ -113,9 +113,9 @@ mod tests {
             ("12 passed", "0 passed"),
             ("test result: ok", "Kernel panic"),
         ] {
-            assert!(!Reading::new(&PASSED.replace(from, to)).passed(), "{from}");
+            assert!(!Report::new(&PASSED.replace(from, to)).passed(), "{from}");
         }
-        assert_eq!(Reading::new(""), Reading::default());
-        assert_eq!(Reading::new("").verdict(), "no verdict");
+        assert_eq!(Report::new(""), Report::default());
+        assert_eq!(Report::new("").verdict(), "no verdict");
     }
 }

@@ -1,6 +1,6 @@
-//! Writes what a kernel unpacks as its first file system: a cpio archive of the `newc` form.
+//! Writes an initramfs: a cpio archive in the `newc` format.
 //!
-//! See Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's source.
+//! The format is documented in the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use std::{
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
-/// An archive in the making. Directories that a path goes through are made as needed.
+/// An archive being written. Parent directories are added as needed.
 #[derive(Debug)]
 pub(super) struct Archive<W> {
     output: W,
@@ -38,14 +38,14 @@ impl<W: Write> Archive<W> {
         self.entry(DIRECTORY, path.as_os_str().as_bytes(), b"")
     }
 
-    /// A file that may be run.
+    /// Adds an executable file.
     pub(super) fn program(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
         let path = relative(path);
         self.parent(path)?;
         self.entry(PROGRAM, path.as_os_str().as_bytes(), content)
     }
 
-    /// Ends the archive.
+    /// Writes the end of the archive.
     pub(super) fn finish(mut self) -> io::Result<W> {
         self.entry(0, b"TRAILER!!!", b"")?;
         self.output.flush()?;
@@ -58,12 +58,12 @@ impl<W: Write> Archive<W> {
     }
 
     fn entry(&mut self, mode: u32, name: &[u8], content: &[u8]) -> io::Result<()> {
-        let too_long = |_| io::Error::other("a file is too large for a cpio archive");
+        let too_long = |_| io::Error::other("file too large for a cpio archive");
         let size = u32::try_from(content.len()).map_err(too_long)?;
         let name_size = u32::try_from(name.len() + 1).map_err(too_long)?;
         self.entries += 1;
-        // Inode, mode, user, group, links, time, size; device and the device it is for, twice two
-        // numbers; size of the name; checksum, which this form has not.
+        // Inode, mode, user, group, links, time, size; major and minor of its device and of the device it
+        // represents; size of the name; checksum, which `newc` does not have.
         let links = 1;
         let fields = [
             self.entries,
@@ -116,11 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn every_part_begins_at_a_multiple_of_four() {
+    fn parts_are_aligned_to_four_bytes() {
         let mut archive = Archive::new(Vec::new());
         archive.program(Path::new("/init"), b"#!/bin/sh").unwrap();
         let bytes = archive.finish().unwrap();
-        // 110 bytes of header and 5 of the name want 1 to be a multiple of four; 9 want 3.
+        // 110 bytes of header and 5 of the name need 1 byte of padding; 9 bytes of content need 3.
         let expected = header(1, 0o100_755, 9, "init")
             + "\0#!/bin/sh\0\0\0"
             + &header(2, 0, 0, "TRAILER!!!")
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_come_first_and_once() {
+    fn directories_precede_files_and_are_unique() {
         let mut archive = Archive::new(Vec::new());
         archive.program(Path::new("/a/b/c"), b"").unwrap();
         archive.directory(Path::new("/a")).unwrap();

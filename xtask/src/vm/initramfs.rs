@@ -1,4 +1,4 @@
-//! Builds fdwatch and its kernel tests, and packs them with what they need to run.
+//! Builds fdwatch and its kernel tests, and packs them with the libraries they need.
 
 use std::{
     collections::BTreeSet,
@@ -11,23 +11,22 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-
-use super::{SHELL, console::MARK, cpio::Archive};
-use crate::{
-    shell::{self, quote, which},
-    tasks::cargo,
-    toolchain::output,
+use xtask_support::{
+    cargo::cargo,
+    shell::{SHELL, capture, output, quote, which},
 };
+
+use super::{console::MARK, cpio::Archive};
 
 pub(super) const BUSYBOX: &str = "busybox";
 
-/// The tests that are about the kernel, and need nothing but what fdwatch does.
+/// The kernel tests, which need no other programs.
 const TESTS: [&str; 2] = ["--test", "kernel"];
 
-/// Calls of the differential test there, where all is some twenty times as slow.
+/// System calls of the differential test: few, as emulation is about twenty times slower.
 const CALLS: u32 = 9_000;
 
-/// Descriptors in one process there.
+/// Descriptors of the test with many descriptors in one process.
 const MANY: u32 = 5_000;
 
 /// Writes the initramfs to `path`.
@@ -63,9 +62,9 @@ pub(super) fn build(path: &Path) -> Result<()> {
     finish().with_context(writing)
 }
 
-/// What is run first, and all that is run. `built` is where the tests were built to find fdwatch.
+/// The init script. `built` is the path at which the tests expect fdwatch.
 fn init(built: &Path) -> String {
-    // After the mounts, for it may be below /tmp.
+    // Linked after the mounts, as it may be below /tmp.
     let built = quote(built.as_os_str());
     format!(
         "#!/bin/busybox sh
@@ -96,15 +95,14 @@ fn programs() -> Result<(PathBuf, PathBuf)> {
         .args(["test", "--no-run", "--package", "fdwatch"])
         .args(TESTS)
         .arg("--message-format=json-render-diagnostics");
-    let messages = shell::capture(&mut build)?;
+    let messages = capture(&mut build)?;
     let built = |name, kind| {
-        executable(&messages, name, kind)
-            .with_context(|| format!("cargo built no {name}, which was to be run"))
+        executable(&messages, name, kind).with_context(|| format!("cargo built no {name}"))
     };
     Ok((built("fdwatch", "bin")?, built(TESTS[1], "test")?))
 }
 
-/// The executable of a target, in what cargo says in JSON.
+/// The executable of a target in cargo's JSON messages.
 fn executable(messages: &str, name: &str, kind: &str) -> Option<PathBuf> {
     messages
         .lines()
@@ -116,8 +114,8 @@ fn executable(messages: &str, name: &str, kind: &str) -> Option<PathBuf> {
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
-/// `program` without what only debuggers read, which is nine tenths of it, where there is a
-/// `strip`: the kernel has it in memory twice while it unpacks.
+/// `program` without debug information, which is nine tenths of it, if `strip` is installed: while the kernel
+/// unpacks the initramfs, it is in memory twice.
 fn strip<'a>(program: &'a Path, stripped: &'a Path) -> Result<&'a Path> {
     if !which("strip") {
         return Ok(program);
@@ -131,9 +129,9 @@ fn strip<'a>(program: &'a Path, stripped: &'a Path) -> Result<&'a Path> {
     Ok(stripped)
 }
 
-/// The libraries that `program` is loaded with, and their loader.
+/// The shared libraries that `program` needs, and their loader.
 fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
-    // It fails for a program that needs none.
+    // ldd fails for a static program.
     let listed = output(Command::new("ldd").env("LC_ALL", "C").arg(program)).unwrap_or_default();
     parse_libraries(&listed).with_context(|| format!("cannot run {}", program.display()))
 }
@@ -147,7 +145,7 @@ fn parse_libraries(listed: &str) -> Result<Vec<PathBuf>> {
             [_, "=>", path, _] | [path, _] if path.starts_with('/') => {
                 libraries.push(PathBuf::from(path));
             }
-            // The kernel's own, or words that say that there are none.
+            // The vDSO, or the message that there are none.
             _ => {}
         }
     }
@@ -168,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_and_their_loader() {
+    fn libraries_and_loader_are_parsed() {
         let listed = "\tlinux-vdso.so.1 (0x00007ffd)\n\
             \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f1c)\n\
             \t/lib64/ld-linux-x86-64.so.2 (0x00007f1d)\n";
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn executables_are_told_by_name_and_kind() {
+    fn executable_is_found_by_name_and_kind() {
         let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"fdwatch"},"executable":null}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"fdwatch"},"executable":"/t/debug/fdwatch"}
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/debug/deps/kernel-1"}

@@ -1,5 +1,4 @@
-//! Puts the document of the agent's API together: what can be asked for is in the API's own file,
-//! and the forms of the answers are those of `docs/schema`, which has them alone.
+//! Builds the OpenAPI document: adds the schemas in `docs/schema` that the API's own file refers to.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,21 +9,21 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
-/// Where a form of a name is in the document.
+/// The prefix of references to schemas in the document.
 const COMPONENTS: &str = "#/components/schemas/";
 
-/// How the names of files in `docs/schema` end.
-const ENDING: &str = ".schema.json";
+/// Suffix of files in `docs/schema`.
+const SUFFIX: &str = ".schema.json";
 
-/// The file that has what others have in common.
+/// The file with definitions that others share.
 const COMMON: &str = "common";
 
-/// The document, of the API's own file and of the directory of forms.
-pub(crate) fn document(api: &Path, forms: &Path) -> Result<String> {
+/// The document, from the API's own file and the directory of schemas.
+pub(crate) fn document(api: &Path, schemas: &Path) -> Result<String> {
     println!("cargo::rerun-if-changed={}", api.display());
-    println!("cargo::rerun-if-changed={}", forms.display());
+    println!("cargo::rerun-if-changed={}", schemas.display());
     let mut document = read(api)?;
-    let forms = read_forms(forms)?;
+    let schemas = read_schemas(schemas)?;
     let mut used = BTreeMap::new();
     let mut wanted = BTreeSet::new();
     references(&document, &mut wanted);
@@ -32,74 +31,74 @@ pub(crate) fn document(api: &Path, forms: &Path) -> Result<String> {
         if used.contains_key(&name) {
             continue;
         }
-        let Some(form) = forms.get(&name) else {
+        let Some(schema) = schemas.get(&name) else {
             bail!(
-                "{} refers to {name}, which docs/schema has not",
+                "{} refers to {name}, which is not in docs/schema",
                 api.display()
             );
         };
-        references(form, &mut wanted);
-        used.insert(name, form.clone());
+        references(schema, &mut wanted);
+        used.insert(name, schema.clone());
     }
     document["components"]["schemas"] = Value::Object(used.into_iter().collect());
     Ok(document.to_string())
 }
 
-/// All forms by the names that they have in the document: `fleet-host` is `FleetHost` there.
-fn read_forms(directory: &Path) -> Result<Map<String, Value>> {
-    let mut forms = Map::new();
+/// All schemas by their names in the document: `fleet-host` is `FleetHost` there.
+fn read_schemas(directory: &Path) -> Result<Map<String, Value>> {
+    let mut schemas = Map::new();
     let cannot = || format!("cannot read {}", directory.display());
     for entry in fs::read_dir(directory).with_context(cannot)? {
         let path = entry.with_context(cannot)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Some(name) = name.strip_suffix(ENDING) else {
+        let Some(name) = name.strip_suffix(SUFFIX) else {
             continue;
         };
-        let mut form = read(&path)?;
-        refer_within(&mut form);
-        let Value::Object(mut form) = form else {
+        let mut schema = read(&path)?;
+        make_references_local(&mut schema);
+        let Value::Object(mut schema) = schema else {
             bail!("{} is not an object", path.display());
         };
-        form.remove("$schema");
+        schema.remove("$schema");
         if name == COMMON {
-            let Some(Value::Object(common)) = form.remove("$defs") else {
+            let Some(Value::Object(common)) = schema.remove("$defs") else {
                 bail!("{} has no $defs", path.display());
             };
-            forms.extend(common);
+            schemas.extend(common);
         } else {
-            forms.insert(component(name), form.into());
+            schemas.insert(component(name), schema.into());
         }
     }
-    Ok(forms)
+    Ok(schemas)
 }
 
 fn read(path: &Path) -> Result<Value> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
+    serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", path.display()))
 }
 
-/// Has references between files lead within one document.
-fn refer_within(value: &mut Value) {
+/// Rewrites references between files to references within the document.
+fn make_references_local(value: &mut Value) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
                 match value {
-                    Value::String(to) if key == "$ref" => *to = within(to),
-                    value => refer_within(value),
+                    Value::String(to) if key == "$ref" => *to = local(to),
+                    value => make_references_local(value),
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(refer_within),
+        Value::Array(values) => values.iter_mut().for_each(make_references_local),
         _ => {}
     }
 }
 
-fn within(reference: &str) -> String {
+fn local(reference: &str) -> String {
     let (file, place) = reference.split_once('#').unwrap_or((reference, ""));
     let name = match place.strip_prefix("/$defs/") {
         Some(name) => name.to_owned(),
-        None => component(file.strip_suffix(ENDING).unwrap_or(file)),
+        None => component(file.strip_suffix(SUFFIX).unwrap_or(file)),
     };
     format!("{COMPONENTS}{name}")
 }
@@ -113,7 +112,7 @@ fn component(name: &str) -> String {
     words.collect()
 }
 
-/// Adds the names of the forms that are referred to.
+/// Adds the names of the schemas that `value` refers to.
 fn references(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {

@@ -1,26 +1,26 @@
-//! The budget: how much of a processor fdwatch may take for itself, and what it leaves undone when
-//! it takes more: first detail, then audits, then following the busiest processes, which are known
-//! from snapshots alone from then on.
+//! The CPU budget: how much of one CPU fdwatch may use, and what it sheds when it exceeds that:
+//! first detail, then audits, then events of the busiest processes, which are then only read from
+//! snapshots.
 //!
-//! Pure: what was used, and when, is handed in.
+//! Pure: CPU time and moments are passed in.
 
 use std::collections::VecDeque;
 
 use crate::model::Moment;
 
-/// Use is judged by this long.
+/// Time over which use is averaged: nanoseconds.
 const WINDOW: u64 = 10_000_000_000;
 
-/// After a step the next one down is taken no sooner than after this long, for it to tell.
-const NEXT_STEP: u64 = 5_000_000_000;
+/// Minimum time between two steps, so that the effect of the first is visible: nanoseconds.
+const STEP_INTERVAL: u64 = 5_000_000_000;
 
-/// All is taken up again after so long with less than half of the budget used.
-const CALM: u64 = 30_000_000_000;
+/// Time below half of the budget after which everything resumes: nanoseconds.
+const CALM_PERIOD: u64 = 30_000_000_000;
 
-/// Where that was too soon it takes twice as long the next time, up to this.
-const MAX_CALM_LEN: u64 = 600_000_000_000;
+/// Upper limit of that time, which doubles when resuming was too early: nanoseconds.
+const MAX_CALM_PERIOD: u64 = 600_000_000_000;
 
-/// What is left undone.
+/// What is being shed. Each level includes the ones before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shedding {
     /// Nothing.
@@ -28,17 +28,17 @@ pub enum Shedding {
     Nothing,
     /// Detail.
     Detail,
-    /// And audits, but for those that are asked for.
+    /// Audits as well, except for requested ones.
     Audits,
-    /// And following the busiest processes. There are audits again, for these.
+    /// Events of the busiest processes as well. Audits run again, for these processes.
     Busiest,
 }
 
 impl Shedding {
-    /// All there are, from the least that is left undone to the most.
+    /// All levels, from the least shed to the most.
     pub const ALL: [Self; 4] = [Self::Nothing, Self::Detail, Self::Audits, Self::Busiest];
 
-    /// The name users see.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,34 +50,34 @@ impl Shedding {
     }
 }
 
-/// What is to be done now.
+/// A change that the budget requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// What is left undone becomes this.
+    /// Shed this.
     Shed(Shedding),
-    /// More processes are not to be followed.
+    /// Shed events of further processes.
     ShedMore,
-    /// All is done again.
+    /// Resume everything.
     Resume,
 }
 
-/// The budget, and what was used of it.
+/// The budget and recent use.
 #[derive(Debug)]
 pub struct Budget {
-    /// Of one processor.
+    /// Share of one CPU, from 0.
     share: f64,
-    /// When, and how many seconds were used by then: of the last [`WINDOW`], the oldest first.
+    /// Moments and CPU seconds used by then, over the last [`WINDOW`], oldest first.
     used: VecDeque<(Moment, f64)>,
     shedding: Shedding,
     /// When the last step was taken.
     stepped: Moment,
-    /// Since when little was used.
+    /// Since when use has been below half of the budget.
     calm_since: Option<Moment>,
     calm: u64,
 }
 
 impl Budget {
-    /// One of `percent` of one processor.
+    /// Creates a budget of `percent` of one CPU.
     #[must_use]
     pub fn new(percent: f64) -> Self {
         Self {
@@ -86,11 +86,12 @@ impl Budget {
             shedding: Shedding::Nothing,
             stepped: Moment(0),
             calm_since: None,
-            calm: CALM,
+            calm: CALM_PERIOD,
         }
     }
 
-    /// By `now` so many seconds were used in all. What is to be done?
+    /// Records that `used` CPU seconds were used in total by `now`, and returns the change that
+    /// this requires.
     pub fn look(&mut self, now: Moment, used: f64) -> Option<Step> {
         while self
             .used
@@ -112,9 +113,9 @@ impl Budget {
         } else {
             self.calm_since = None;
         }
-        // A short while says nothing.
+        // A short period is not representative.
         let has_seen = self.used.front().is_some_and(|(at, _)| {
-            now.since(*at) >= NEXT_STEP && now.since(self.stepped) >= NEXT_STEP
+            now.since(*at) >= STEP_INTERVAL && now.since(self.stepped) >= STEP_INTERVAL
         });
         if share <= self.share || !has_seen {
             return None;
@@ -122,9 +123,9 @@ impl Budget {
         if self.shedding == Shedding::Nothing {
             let is_soon = self.stepped != Moment(0) && now.since(self.stepped) < self.calm * 2;
             self.calm = if is_soon {
-                (self.calm * 2).min(MAX_CALM_LEN)
+                (self.calm * 2).min(MAX_CALM_PERIOD)
             } else {
-                CALM
+                CALM_PERIOD
             };
         }
         self.stepped = now;
@@ -137,44 +138,44 @@ impl Budget {
         Some(Step::Shed(self.shedding))
     }
 
-    /// What is left undone.
+    /// Returns what is being shed.
     #[must_use]
     pub const fn shedding(&self) -> Shedding {
         self.shedding
     }
 
-    /// What there is, in percent of one processor.
+    /// Returns the budget, in percent of one CPU.
     #[must_use]
     pub fn percent(&self) -> f64 {
         self.share * 100.0
     }
 
-    /// What was used of late, in percent of one processor.
+    /// Returns the recent use, in percent of one CPU.
     #[must_use]
     pub fn percent_used(&self) -> f64 {
         self.share_used() * 100.0
     }
 
-    /// Which of the processes, with how many events each, are no longer to be followed: the busiest,
-    /// as few as are needed.
+    /// Returns the processes to shed, given the number of events of each: the busiest, as few as
+    /// suffice.
     #[must_use]
     pub fn busiest(&self, events: impl IntoIterator<Item = (u32, u64)>) -> Vec<u32> {
         let mut events: Vec<_> = events.into_iter().collect();
         events.sort_unstable_by_key(|&(tgid, count)| (std::cmp::Reverse(count), tgid));
         let all: u64 = events.iter().map(|(_, count)| count).sum();
         let used = self.share_used();
-        // To well below the budget, if all of the use were theirs.
+        // Aims well below the budget, assuming that these events cause all of the use.
         let excess = if used > 0.0 {
             1.0 - self.share * 0.7 / used
         } else {
             0.0
         };
-        #[expect(clippy::cast_precision_loss, reason = "a share is wanted, not a count")]
+        #[expect(clippy::cast_precision_loss, reason = "only a ratio is needed")]
         let share = |count: u64| count as f64 / all.max(1) as f64;
         let mut left = excess;
         let mut busiest = Vec::new();
         for (tgid, count) in events {
-            // What does next to nothing is not worth it.
+            // Nearly idle processes are not worth shedding.
             if left <= 0.0 || share(count) < 0.01 || busiest.len() >= MAX_AT_ONCE {
                 break;
             }
@@ -187,7 +188,7 @@ impl Budget {
     fn share_used(&self) -> f64 {
         match (self.used.front(), self.used.back()) {
             (Some((from, before)), Some((to, after))) if to > from => {
-                #[expect(clippy::cast_precision_loss, reason = "a few seconds")]
+                #[expect(clippy::cast_precision_loss, reason = "spans a few seconds")]
                 let seconds = to.since(*from) as f64 / 1e9;
                 (after - before) / seconds
             }
@@ -196,7 +197,7 @@ impl Budget {
     }
 }
 
-/// Processes that are shed in one step.
+/// Maximum number of processes shed in one step.
 const MAX_AT_ONCE: usize = 64;
 
 #[cfg(test)]
@@ -205,7 +206,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// Looks once a second, with so much used in each, and tells when something is to be done.
+    /// Records `each` seconds of use per second, and returns the required changes with their times.
     fn steps(
         budget: &mut Budget,
         from: u64,
@@ -223,7 +224,7 @@ mod tests {
         steps
     }
 
-    /// After how many seconds of next to no use all is done again.
+    /// Returns after how many seconds of almost no use everything resumes.
     fn resumes(budget: &mut Budget, from: u64, used: &mut f64, seconds: u64) -> u64 {
         for second in 0..seconds {
             *used += 0.001;
@@ -235,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_it_is_let_be() {
+    fn use_within_budget_sheds_nothing() {
         let mut budget = Budget::new(1.0);
         assert_eq!(steps(&mut budget, 100, &mut 0.3, 0.009, 1000), []);
     }
 
     #[test]
-    fn a_moment_of_work_is_let_be() {
+    fn short_burst_sheds_nothing() {
         let mut budget = Budget::new(1.0);
         let mut used = 0.0;
         assert_eq!(steps(&mut budget, 100, &mut used, 0.001, 10), []);
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_it_is_shed_in_order_and_taken_up_again() {
+    fn excess_sheds_in_order_and_resumes() {
         let mut budget = Budget::new(1.0);
         let mut used = 0.0;
         assert_eq!(
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_up_too_soon_waits_for_longer() {
+    fn early_resume_doubles_next_wait() {
         let mut budget = Budget::new(1.0);
         let mut used = 0.0;
         let mut waits = Vec::new();
@@ -283,10 +284,10 @@ mod tests {
     }
 
     #[test]
-    fn as_few_are_shed_as_are_needed() {
+    fn busiest_selects_as_few_as_suffice() {
         let mut budget = Budget::new(1.0);
         steps(&mut budget, 100, &mut 0.0, 0.02, 5);
-        // Twice the budget is used: some two thirds are too much.
+        // Use is twice the budget, so about two thirds are shed.
         let events = [(1, 10), (2, 500), (3, 300), (4, 1), (5, 189)];
         assert_eq!(budget.busiest(events), [2, 3]);
         assert_eq!(budget.busiest([]), [0; 0]);

@@ -1,7 +1,6 @@
-//! Model, duplicates and detail, driven by the records of a probe. Does no I/O of its own. Where the
-//! records are from, and who is told, is not known here.
+//! Model, duplicates and detail, driven by records. No I/O.
 
-use fdwatch_common::{EVERY_THREAD, Event, Header};
+use fdwatch_common::{Event, Exit, Header};
 
 use crate::{
     detail::Details,
@@ -10,42 +9,42 @@ use crate::{
     model::{AnonymousDevices, FdEntry, Model, Moment, Observer, Outcome, Table, TableId},
 };
 
-/// Snapshots taken until one is complete: another is only needed for what was made during the one
-/// before.
+/// Maximum number of snapshots until one is complete: another is only needed for tables copied
+/// during the previous one.
 const MAX_SNAPSHOTS: u32 = 4;
 
-/// Model and duplicates together.
+/// The model and its observers.
 #[derive(Debug)]
 pub struct Engine {
     /// Every process's descriptor table.
     pub model: Model,
-    /// What of it is held more than once.
+    /// Files that are open more than once.
     pub duplicates: Duplicates,
-    /// Where and how they were made, as far as that was wanted.
+    /// Stacks and requested paths, where they were collected.
     pub details: Details,
     /// The leaks of a command, if one is followed.
     pub leaks: Option<Box<Leaks>>,
     malformed: u64,
 }
 
-/// Those who are told what changes.
+/// Passes each change to all observers.
 struct Observers<'a> {
     duplicates: &'a mut Duplicates,
     leaks: Option<&'a mut Leaks>,
 }
 
 impl Observer for Observers<'_> {
-    fn born(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, replaced: Option<&FdEntry>) {
-        self.duplicates.born(table, fd, slot, replaced);
+    fn opened(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, replaced: Option<&FdEntry>) {
+        self.duplicates.opened(table, fd, entry, replaced);
         if let Some(leaks) = &mut self.leaks {
-            leaks.born(table, fd, slot, replaced);
+            leaks.opened(table, fd, entry, replaced);
         }
     }
 
-    fn died(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, at: Moment) {
-        self.duplicates.died(table, fd, slot, at);
+    fn closed(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, at: Moment) {
+        self.duplicates.closed(table, fd, entry, at);
         if let Some(leaks) = &mut self.leaks {
-            leaks.died(table, fd, slot, at);
+            leaks.closed(table, fd, entry, at);
         }
     }
 
@@ -63,20 +62,20 @@ impl Observer for Observers<'_> {
         }
     }
 
-    fn unlinked(&mut self, table: &Table, fd: u32, slot: &FdEntry) {
-        self.duplicates.unlinked(table, fd, slot);
+    fn unlinked(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+        self.duplicates.unlinked(table, fd, entry);
     }
 
-    fn gone(&mut self, table: &Table, at: Moment) {
-        self.duplicates.gone(table, at);
+    fn table_dropped(&mut self, table: &Table, at: Moment) {
+        self.duplicates.table_dropped(table, at);
         if let Some(leaks) = &mut self.leaks {
-            leaks.gone(table, at);
+            leaks.table_dropped(table, at);
         }
     }
 }
 
 impl Engine {
-    /// An empty one. See [`Model::new`] and [`Duplicates::new`].
+    /// Creates an empty engine. See [`Model::new`] and [`Duplicates::new`].
     #[must_use]
     pub fn new(anonymous: AnonymousDevices, all_types: bool) -> Self {
         Self {
@@ -88,12 +87,12 @@ impl Engine {
         }
     }
 
-    /// Takes in a record that was read at `at`.
+    /// Applies a record that was read at `at`.
     pub fn record(&mut self, record: &[u8], at: Moment) {
         match Event::parse(record) {
             Ok(event) => {
                 if let Some(leaks) = &mut self.leaks {
-                    leaks.before(&event);
+                    leaks.apply(&event);
                 }
                 let closing = self.closing_in_detail(&event);
                 let mut observers = Observers {
@@ -110,18 +109,18 @@ impl Engine {
         }
     }
 
-    /// What the event closes and whose thread does, if it is of a process that detail is wanted of.
+    /// Returns what the event closes, and the thread that does, if the process has detail.
     fn closing_in_detail(&mut self, event: &Event<'_>) -> Option<(TableId, u32, u32)> {
-        if !self.details.is_any_waiting() {
+        if !self.details.has_pending() {
             return None;
         }
         let (address, header) = match event {
-            Event::FdOpen(birth) => (birth.table, birth.header),
-            Event::FdClose(death) => (death.table, death.header),
+            Event::FdOpen(open) => (open.table, open.header),
+            Event::FdClose(close) => (close.table, close.header),
             _ => return None,
         };
         let Header { tid, fd, .. } = header;
-        if !self.details.is_waiting(tid) {
+        if !self.details.is_pending(tid) {
             return None;
         }
         let table = self.model.table(address)?;
@@ -139,28 +138,28 @@ impl Engine {
             Event::Exec(exec) => self.details.execed(exec.header.tgid),
             Event::Exit(exit) => {
                 let header = &exit.header;
-                let is_last = header.flags & EVERY_THREAD != 0;
+                let is_last = exit.has(Exit::LAST_THREAD);
                 self.details.ended(header.tid, header.tgid, is_last);
             }
-            _ if !self.details.is_any_waiting() => {}
-            Event::FdOpen(birth) => {
-                let table = self.model.table(birth.table);
-                let slot = table.and_then(|table| table.get(birth.header.fd));
-                if let Some(slot) = slot {
+            _ if !self.details.has_pending() => {}
+            Event::FdOpen(open) => {
+                let table = self.model.table(open.table);
+                let entry = table.and_then(|table| table.get(open.header.fd));
+                if let Some(entry) = entry {
                     let leaks = self.leaks.as_ref();
-                    let program = leaks.and_then(|leaks| leaks.program_of(birth.header.tgid));
-                    self.details.made(birth.header.tid, slot.born, program);
+                    let program = leaks.and_then(|leaks| leaks.program_of(open.header.tgid));
+                    self.details.opened(open.header.tid, entry.born, program);
                 }
             }
-            Event::FdClose(death) => {
-                self.details.closed(death.header.tid, self.model.now());
+            Event::FdClose(close) => {
+                self.details.closed(close.header.tid, self.model.now());
             }
             _ => {}
         }
     }
 
-    /// Takes in a snapshot. `take` is to hand over the records, and is called again if one
-    /// cannot be complete.
+    /// Takes a snapshot. `take` passes the records, and is called again if the result is
+    /// incomplete.
     ///
     /// # Errors
     ///
@@ -182,28 +181,28 @@ impl Engine {
         Ok(())
     }
 
-    /// The records that follow are of a snapshot, among those of events.
+    /// Begins a snapshot: its records arrive among those of events.
     pub fn begin_snapshot(&mut self) {
         self.model.begin_snapshot();
     }
 
-    /// The snapshot has ended.
+    /// Ends the snapshot.
     pub fn end_snapshot(&mut self) {
         self.model.end_snapshot();
         self.duplicates.search(&self.model);
     }
 
-    /// The records that follow are of a snapshot that is held against the model.
+    /// Begins an audit: its records arrive among those of events.
     pub fn begin_audit(&mut self) {
         self.model.begin_audit();
     }
 
-    /// The audit was broken off.
+    /// Abandons the audit.
     pub fn break_off_audit(&mut self) {
         self.model.break_off_audit();
     }
 
-    /// The audit has ended.
+    /// Ends the audit.
     pub fn end_audit(&mut self) -> Outcome {
         self.model.end_audit(&mut Observers {
             duplicates: &mut self.duplicates,
@@ -211,10 +210,10 @@ impl Engine {
         })
     }
 
-    /// The process is known to have ended, or to have no descriptors.
+    /// Removes a process that is known to have ended or to have no descriptors.
     pub fn forget(&mut self, tgid: u32) {
         if let Some(leaks) = &mut self.leaks {
-            leaks.has_ended(tgid);
+            leaks.mark_ended(tgid);
         }
         let mut observers = Observers {
             duplicates: &mut self.duplicates,
@@ -223,28 +222,28 @@ impl Engine {
         self.model.forget(tgid, &mut observers);
     }
 
-    /// Tells `judge` what has changed since the last time.
-    pub fn settle(&mut self, now: Moment, judge: &mut impl FnMut(&Duplicate<'_>, &Model)) {
-        self.duplicates.settle(&self.model, now, judge);
+    /// Passes what has changed since the last call to `report`.
+    pub fn settle(&mut self, now: Moment, report: &mut impl FnMut(&Duplicate<'_>, &Model)) {
+        self.duplicates.settle(&self.model, now, report);
     }
 
-    /// Tells `judge` of rotated files. See [`Duplicates::sweep`].
+    /// Passes rotated files to `report`. See [`Duplicates::sweep`].
     pub fn sweep(
         &mut self,
         now: Moment,
         path_of: &mut impl FnMut(u32, u32, &FdEntry) -> Option<Path>,
-        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+        report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
-        self.duplicates.sweep(&self.model, now, path_of, judge);
+        self.duplicates.sweep(&self.model, now, path_of, report);
     }
 
-    /// How many records could not be understood.
+    /// Returns the number of records that could not be decoded.
     #[must_use]
     pub const fn malformed(&self) -> u64 {
         self.malformed
     }
 
-    /// How many descriptors there are, each table counted once.
+    /// Returns the number of open descriptors, counting shared tables once.
     #[must_use]
     pub fn descriptors(&self) -> usize {
         self.model.tables().map(Table::len).sum()
@@ -257,8 +256,7 @@ mod tests {
 
     use super::*;
 
-    /// What no kernel tells and a made-up recording may: the last moment there is, and the last
-    /// number.
+    /// Values that no kernel produces and a forged recording can contain.
     const LATEST: Moment = Moment(u64::MAX);
     const LAST: u32 = u32::MAX;
 
@@ -276,7 +274,7 @@ mod tests {
         }
     }
 
-    fn birth(fd: u32) -> FdOpen {
+    fn open(fd: u32) -> FdOpen {
         FdOpen {
             header: header(Kind::FdOpen, fd),
             table: 1,
@@ -285,10 +283,10 @@ mod tests {
     }
 
     #[test]
-    fn time_may_come_to_its_end() {
+    fn last_moment_is_accepted() {
         let mut engine = engine();
-        engine.record(birth(0).as_bytes(), LATEST);
-        engine.record(birth(1).as_bytes(), LATEST);
+        engine.record(open(0).as_bytes(), LATEST);
+        engine.record(open(1).as_bytes(), LATEST);
         let fork = Fork {
             header: Header {
                 tid: 2,
@@ -307,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bitmap_may_begin_at_the_last_number() {
+    fn bitmap_may_start_at_last_number() {
         let mut engine = engine();
-        engine.record(birth(LAST - 1).as_bytes(), Moment(1));
+        engine.record(open(LAST - 1).as_bytes(), Moment(1));
         let bits = TableBits {
             header: header(Kind::TableBits, LAST - 1),
             table: 1,
@@ -322,9 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn an_audit_may_come_to_the_last_number() {
+    fn audit_may_reach_last_number() {
         let mut engine = engine();
-        engine.record(birth(0).as_bytes(), Moment(1));
+        engine.record(open(0).as_bytes(), Moment(1));
         let task = SnapshotTask {
             header: header(Kind::SnapshotTask, 0),
             table: 1,

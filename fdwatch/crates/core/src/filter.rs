@@ -1,5 +1,4 @@
-//! Which findings are wanted. Pure. Where findings come from, and how they are shown, is not known
-//! here.
+//! Which findings to report.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -10,42 +9,42 @@ use crate::{
     model::FileType,
 };
 
-/// What a finding must be like to be told. An empty list asks for nothing.
+/// Conditions that a finding must meet. An empty list accepts everything.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// The processes it may be about.
+    /// Accepted processes.
     pub pids: Vec<u32>,
-    /// What its process's name must match one of.
+    /// Patterns for the process's name.
     pub comm: Option<GlobSet>,
-    /// What its program's path must match one of.
+    /// Patterns for the path of its executable.
     pub exe: Option<GlobSet>,
-    /// What its control group's path must match one of.
+    /// Patterns for the path of its cgroup.
     pub cgroup: Option<GlobSet>,
-    /// What its unit must match one of.
+    /// Patterns for its systemd unit.
     pub unit: Option<GlobSet>,
-    /// What its container's id must match one of, or begin with.
+    /// Patterns for the ID of its container.
     pub container: Option<GlobSet>,
-    /// The types its file may be of.
+    /// Accepted file types.
     pub types: Vec<FileType>,
-    /// What its file's path must match one of.
+    /// Patterns for the file's path.
     pub path: Option<GlobSet>,
-    /// How many descriptors it must be about.
+    /// Minimum number of descriptors.
     pub min_fds: Option<usize>,
-    /// How much it must matter.
+    /// Minimum severity.
     pub severity: Severity,
 }
 
 impl Filter {
-    /// Whether a finding about the process may be wanted: cheap to know before all else.
+    /// Returns whether findings about the process can be accepted. Cheap, so it is checked first.
     #[must_use]
     pub fn wants_process(&self, pid: u32) -> bool {
         self.pids.is_empty() || self.pids.contains(&pid)
     }
 
-    /// Whether the finding is wanted.
+    /// Returns whether to report the finding.
     #[must_use]
     pub fn wants(&self, finding: &Finding) -> bool {
-        // One that is gone was about those that were closed as well.
+        // One that is gone was also about the closed descriptors.
         let fds = finding.fds.len() + finding.closed.len();
         self.wants_process(finding.process.pid)
             && finding.severity >= self.severity
@@ -58,7 +57,8 @@ impl Filter {
 }
 
 impl Filter {
-    /// Whether something else about a process is wanted: growth, a threshold. Filters on files match none.
+    /// Returns whether to report something else about a process, such as growth or a threshold.
+    /// With a condition on paths the answer is no.
     #[must_use]
     pub fn wants_about(&self, process: &ProcessInfo, severity: Option<Severity>) -> bool {
         self.wants_process(process.pid)
@@ -68,18 +68,18 @@ impl Filter {
             && self.path.is_none()
     }
 
-    /// Whether it is wanted by what the process runs, and belongs to.
+    /// Checks what the process runs and which workload it belongs to.
     fn wants_owner(&self, process: &ProcessInfo) -> bool {
-        let who = &process.workload;
-        let id = who.container.as_ref().map(|container| &container.id);
+        let workload = &process.workload;
+        let id = workload.container.as_ref().map(|container| &container.id);
         matches(self.exe.as_ref(), process.exe.as_ref())
             && matches(self.cgroup.as_ref(), process.cgroup.as_ref())
-            && matches(self.unit.as_ref(), who.unit.as_ref())
+            && matches(self.unit.as_ref(), workload.unit.as_ref())
             && matches(self.container.as_ref(), id)
     }
 }
 
-/// Whether a name or path is one of those asked for, if any are. What is not known is none of them.
+/// Returns whether the name matches the patterns, if there are any. An unknown name matches none.
 pub fn matches(globs: Option<&GlobSet>, name: Option<&(impl AsRef<[u8]> + ?Sized)>) -> bool {
     match (globs, name) {
         (None, _) => true,

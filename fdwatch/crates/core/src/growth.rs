@@ -1,8 +1,7 @@
-//! Tables that become larger and larger: how fast, and when nothing will be left of what the process
-//! may have.
+//! Growing tables: how fast they grow, and when they will reach the process's limit.
 //!
-//! Pure. Counts are taken at intervals, of tables that have many; a trend is told when it goes on, and
-//! not when a server takes in a crowd at once.
+//! Pure. Tables with many descriptors are counted at intervals. A trend is reported when it
+//! persists, not when a server accepts many clients at once.
 
 use std::collections::VecDeque;
 
@@ -14,87 +13,87 @@ use crate::{
     model::{Model, Moment},
 };
 
-/// What is told of a table that grows, or does no more.
+/// A report about a table that grows or has stopped growing.
 #[derive(Clone, Debug)]
 pub struct GrowthReport {
-    /// Whether it is new, matters more, or is over.
+    /// Whether it is new, more severe, or over.
     pub change: Change,
     /// The process.
     pub process: ProcessInfo,
-    /// How many descriptors it has.
+    /// Number of its open descriptors.
     pub open: usize,
     /// Deleted files among them.
     pub pinned: Pinned,
-    /// How it grows; none if it does no more.
+    /// The trend; none if it has stopped.
     pub trend: Option<Trend>,
 }
 
-/// Deleted files that are held.
+/// Deleted files that are still open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pinned {
-    /// How many.
+    /// Number of files.
     pub files: usize,
-    /// The space they take, in bytes.
+    /// The space they occupy, in bytes.
     pub bytes: u64,
 }
 
-/// Counts are taken so far apart: nanoseconds.
-const EVERY: u64 = 5_000_000_000;
+/// Interval between counts: nanoseconds.
+const INTERVAL: u64 = 5_000_000_000;
 
-/// A table with fewer descriptors is none that grows.
+/// Tables with fewer descriptors are not checked for growth.
 pub const LARGE: usize = 64;
 
-/// Counts of one process that are kept: twelve minutes of them.
+/// Counts kept per process: twelve minutes of them.
 const MAX_COUNTS: usize = 140;
 
-/// Processes whose counts are kept.
+/// Processes with counts.
 const MAX_PROCESSES: usize = 1024;
 
-/// Descriptors it must have become more by, over the counts that are looked at.
+/// Minimum growth over the observed counts.
 const MIN_MORE: usize = 32;
 
-/// A trend is so many stretches of time, the fewest descriptors of each more than of the one before.
+/// A trend consists of this many stretches of time, each with a higher minimum than the one before.
 const STRETCHES: usize = 7;
 
-/// The stretches that are looked at, in counts: half a minute of them in all, two, and twelve.
+/// Lengths of the stretches, in counts: about half a minute, two and twelve minutes in all.
 const LENGTHS: [usize; 3] = [1, 4, 20];
 
-/// What is not critical is told if it goes on in stretches of this length.
+/// Trends with stretches of at least this length are steady, and reported even when not critical.
 const STEADY: usize = 4;
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
-/// A table that grows.
+/// A growing table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trend {
     /// The process.
     pub tgid: u32,
-    /// How many descriptors it has.
+    /// Number of its open descriptors.
     pub open: usize,
-    /// How many it had when its counts begin.
+    /// Number at the first count.
     pub was: usize,
-    /// When that was.
+    /// When the first count was taken.
     pub since: Moment,
-    /// How many it becomes more by in an hour.
+    /// Growth per hour.
     pub per_hour: u64,
-    /// How many it may have, if that is known.
+    /// Its limit of open descriptors (`RLIMIT_NOFILE`), if known.
     pub limit: Option<u64>,
-    /// When it will have as many, if it goes on so: nanoseconds from now.
+    /// Nanoseconds until the limit is reached at this rate.
     pub left: Option<u64>,
-    /// How many more it has of each, by type and by origin, since it was first seen to have many.
+    /// Growth by file type and by origin, since the table was first counted.
     pub more: Census,
-    /// How much it matters.
+    /// How severe it is.
     pub severity: Severity,
 }
 
-/// What happened to a trend.
+/// A change of a trend.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// It came, or matters more than before.
+    /// It is new, or more severe than before.
     Grows(Trend),
-    /// It is over: the process, and how many descriptors it has.
+    /// It is over: the process, and its number of open descriptors.
     Ended(u32, usize),
 }
 
@@ -102,13 +101,13 @@ pub enum Event {
 struct Series {
     start_time: u64,
     counts: VecDeque<(Moment, usize)>,
-    /// When it was first seen to have many.
+    /// The census at the first count.
     first: Census,
-    /// What was told.
-    told: Option<Severity>,
+    /// The severity last reported.
+    reported: Option<Severity>,
 }
 
-/// The counts of all that have many.
+/// The counts of all large tables.
 #[derive(Debug, Default)]
 pub struct Growth {
     series: FxHashMap<u32, Series>,
@@ -116,15 +115,15 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Counts, if it is time, and tells what has changed. `limit_of` tells how many descriptors a
-    /// process may have; it is only asked of those that grow.
+    /// Counts, if the interval has passed, and returns the changes. `limit_of` returns a process's
+    /// limit of open descriptors; it is called for growing tables only.
     pub fn look(
         &mut self,
         model: &Model,
         now: Moment,
         mut limit_of: impl FnMut(u32) -> Option<u64>,
     ) -> Vec<Event> {
-        if now.since(self.counted) < EVERY {
+        if now.since(self.counted) < INTERVAL {
             return Vec::new();
         }
         self.counted = now;
@@ -133,7 +132,7 @@ impl Growth {
             model.is_there(tgid, series.start_time)
                 && model
                     .table_of(tgid)
-                    .is_some_and(|table| table.len() >= LARGE || series.told.is_some())
+                    .is_some_and(|table| table.len() >= LARGE || series.reported.is_some())
         });
         for process in model.processes() {
             let Some(table) = model.table_of(process.tgid) else {
@@ -147,15 +146,15 @@ impl Growth {
                 start_time: process.start_time,
                 counts: VecDeque::new(),
                 first: Census::of(table),
-                told: None,
+                reported: None,
             });
             if series.counts.len() >= MAX_COUNTS {
                 series.counts.pop_front();
             }
             series.counts.push_back((now, table.len()));
             let Some((per_hour, is_steady)) = series.trend() else {
-                if series.told.is_some() && series.has_stopped() {
-                    series.told = None;
+                if series.reported.is_some() && series.has_stopped() {
+                    series.reported = None;
                     events.push(Event::Ended(process.tgid, table.len()));
                 }
                 continue;
@@ -167,11 +166,11 @@ impl Growth {
                     .unwrap_or(u64::MAX)
             });
             let severity = severity(table.len(), limit, left, is_steady);
-            if series.told.is_some_and(|told| told >= severity) {
+            if series.reported.is_some_and(|reported| reported >= severity) {
                 continue;
             }
             let (since, was) = series.counts.front().copied().unwrap_or((now, 0));
-            series.told = Some(severity);
+            series.reported = Some(severity);
             events.push(Event::Grows(Trend {
                 tgid: process.tgid,
                 open: table.len(),
@@ -180,28 +179,28 @@ impl Growth {
                 per_hour,
                 limit,
                 left,
-                more: more(&series.first, &Census::of(table)),
+                more: increase(&series.first, &Census::of(table)),
                 severity,
             }));
         }
         events
     }
 
-    /// By how many descriptors the process becomes more in an hour: 0 if it does not, or has too few to
-    /// be looked at; none if that cannot be told now.
+    /// Returns the process's growth per hour: 0 if it does not grow or is not counted, none if that
+    /// is undecided.
     #[must_use]
     pub fn per_hour(&self, tgid: u32) -> Option<u64> {
         let Some(series) = self.series.get(&tgid) else {
             return Some(0);
         };
         let per_hour = series.trend().map(|(per_hour, _)| per_hour);
-        // One that goes on by leaps has not stopped between two of them.
+        // Growth in bursts has not stopped between two of them.
         per_hour.or_else(|| series.has_stopped().then_some(0))
     }
 }
 
 impl Series {
-    /// By how many it becomes more in an hour, if it does, and whether it has for long.
+    /// Returns the growth per hour, if there is a trend, and whether it is steady.
     fn trend(&self) -> Option<(u64, bool)> {
         let of_length = |&length: &usize| {
             let per_hour = self.trend_of(length)?;
@@ -226,7 +225,7 @@ impl Series {
         u64::try_from(per_hour).ok()
     }
 
-    /// Whether nothing has become more for as long as it takes to see that something does.
+    /// Returns whether there was no growth for as long as it takes to detect growth.
     fn has_stopped(&self) -> bool {
         let mut last = self
             .counts
@@ -253,10 +252,10 @@ fn severity(open: usize, limit: Option<u64>, left: Option<u64>, is_steady: bool)
     }
 }
 
-/// What there is more of.
-fn more(before: &Census, now: &Census) -> Census {
-    let more = |before: &std::collections::BTreeMap<&'static str, usize>,
-                now: &std::collections::BTreeMap<&'static str, usize>| {
+/// Returns the differences that are increases.
+fn increase(before: &Census, now: &Census) -> Census {
+    let increase = |before: &std::collections::BTreeMap<&'static str, usize>,
+                    now: &std::collections::BTreeMap<&'static str, usize>| {
         let now = now.iter();
         now.filter_map(|(&name, &count)| {
             let more = count.saturating_sub(before.get(name).copied().unwrap_or(0));
@@ -266,8 +265,8 @@ fn more(before: &Census, now: &Census) -> Census {
     };
     Census {
         open: now.open.saturating_sub(before.open),
-        by_type: more(&before.by_type, &now.by_type),
-        by_origin: more(&before.by_origin, &now.by_origin),
+        by_type: increase(&before.by_type, &now.by_type),
+        by_origin: increase(&before.by_origin, &now.by_origin),
     }
 }
 
@@ -276,7 +275,7 @@ mod tests {
     use super::*;
     use crate::simulated_host::Host;
 
-    /// A process that opens so many files between two counts.
+    /// Opens `counts[i]` files before the i-th count.
     fn opens(host: &mut Host, growth: &mut Growth, next: &mut u32, counts: &[u32]) -> Vec<Event> {
         let mut events = Vec::new();
         for &count in counts {
@@ -284,14 +283,14 @@ mod tests {
                 host.open_inode(1, *next, u64::from(*next), 0, u64::from(*next));
                 *next += 1;
             }
-            host.pass(EVERY);
+            host.pass(INTERVAL);
             events.extend(growth.look(&host.model, host.now(), |_| Some(1000)));
         }
         events
     }
 
     #[test]
-    fn what_goes_on_towards_the_limit_is_critical_and_ends() {
+    fn growth_near_limit_is_critical_and_ends() {
         let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
         let events = opens(
             &mut host,
@@ -311,7 +310,7 @@ mod tests {
         assert!(
             matches!(&events[..], [Event::Grows(trend)] if trend.severity == Severity::Critical)
         );
-        // Once.
+        // It is reported once.
         assert_eq!(opens(&mut host, &mut growth, &mut next, &[60, 60]), []);
         let per_hour = growth.per_hour(1).unwrap();
         assert!((43_000..43_300).contains(&per_hour), "{per_hour}");
@@ -324,14 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_comes_at_once_is_no_trend() {
+    fn sudden_jump_is_no_trend() {
         let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
         let counts = [70, 500, 0, 0, 0, 20, 0, 0, 0, 0, 10, 0];
         assert_eq!(opens(&mut host, &mut growth, &mut next, &counts), []);
     }
 
     #[test]
-    fn what_is_slow_is_told_when_it_goes_on_for_long() {
+    fn slow_growth_is_reported_when_steady() {
         let (mut host, mut growth, mut next) = (Host::new(), Growth::default(), 0);
         let counts = [[70].as_slice(), &[0, 0, 0, 6].repeat(STRETCHES + 1)].concat();
         let events = opens(&mut host, &mut growth, &mut next, &counts);

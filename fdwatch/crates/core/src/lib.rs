@@ -1,9 +1,10 @@
-//! The pure part of fdwatch: from records of the kernel to findings. No clock, no I/O: whatever the
-//! records do not carry, such as paths, is handed in.
+//! The pure part of fdwatch: turns kernel records into findings. No clock and no I/O; whatever the
+//! records do not contain, such as paths, is passed in.
 //!
-//! [`engine`] feeds records to the [`model`] (every descriptor table) and to its observers:
-//! [`duplicates`] (files held more than once), [`leaks`] (descriptors left open), [`detail`] (stacks and
-//! paths). [`diagnose`] turns what they detect into findings with cause, severity and advice.
+//! [`engine`] feeds records to the [`model`] (every descriptor table) and its observers:
+//! [`duplicates`] (files that are open more than once) and [`leaks`] (descriptors left open).
+//! [`detail`] stores stacks and requested paths. [`diagnose`] turns duplicates and leaks into
+//! findings with cause, severity and advice.
 
 pub mod budget;
 pub mod detail;

@@ -2,17 +2,17 @@
 
 use fdwatch_common::{Kind, LOST_KINDS};
 
-/// What happened and was not told.
+/// Counts of records that were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Records that found no room in the ring, by the number of their kind.
+    /// Records that found no room in the ring, indexed by kind.
     records: [u64; LOST_KINDS],
-    /// Runs of programs that the kernel has left out, because another one was running there.
+    /// BPF program runs that the kernel skipped, because another one was running on the same CPU.
     missed_runs: u64,
 }
 
 impl Lost {
-    /// Makes it of the counters by the number of each kind, and of the runs of programs that the kernel left out.
+    /// Creates the counts from records lost per kind, and from skipped program runs.
     #[must_use]
     pub const fn new(records: [u64; LOST_KINDS], missed_runs: u64) -> Self {
         Self {
@@ -21,13 +21,13 @@ impl Lost {
         }
     }
 
-    /// Of all kinds.
+    /// Returns all losses that affect the model: records, except those of detail, and skipped runs.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.records.iter().sum::<u64>() - self.detail_left_out() + self.missed_runs
     }
 
-    /// Records of stacks and paths that were left out, so that nothing else be lost.
+    /// Returns the stack and path records that were dropped to leave room for others.
     #[must_use]
     pub fn detail_left_out(&self) -> u64 {
         Kind::DETAIL
@@ -36,13 +36,13 @@ impl Lost {
             .sum()
     }
 
-    /// Runs of programs that the kernel has left out.
+    /// Returns the BPF program runs that the kernel skipped.
     #[must_use]
     pub const fn missed_runs(&self) -> u64 {
         self.missed_runs
     }
 
-    /// Of each kind of which there are any, by name.
+    /// Iterates over the kinds with losses, by name; detail is left out.
     pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Kind::ALL
             .into_iter()

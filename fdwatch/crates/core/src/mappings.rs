@@ -1,7 +1,7 @@
-//! Which files the programs of a command have in their memory, and where: for addresses to mean
-//! something after the process has ended.
+//! Executable mappings of a command's programs, kept so that addresses can be resolved after a
+//! process has ended.
 //!
-//! Pure: what was mapped when is handed in, in the order it was.
+//! Pure: mappings are passed in, in order.
 
 use std::sync::Arc;
 
@@ -9,54 +9,54 @@ use rustc_hash::FxHashMap;
 
 use crate::model::Program;
 
-/// A piece of a file in a process's memory, that can be executed.
+/// An executable mapping of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// Where it begins.
+    /// Its first address.
     pub start: u64,
-    /// Where it ends.
+    /// The address after its last.
     pub end: u64,
-    /// Where it begins in the file.
+    /// The file offset of its first byte.
     pub offset: u64,
-    /// The file's inode; 0 if that is not known.
+    /// The file's inode; 0 if unknown.
     pub ino: u64,
-    /// The file's path, or what the kernel calls it.
+    /// The file's path, or the kernel's name for the mapping.
     pub path: Arc<[u8]>,
 }
 
-/// What happened to a process's memory.
+/// A change of a process's mappings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A process was made, with a copy of its parent's.
+    /// A process was created, with a copy of its parent's mappings.
     Forked {
         /// The child.
         tgid: u32,
         /// Its parent.
         parent: u32,
     },
-    /// The process runs another program: nothing of what was there is there.
+    /// The process ran another program; all earlier mappings are gone.
     Execed {
         /// The process.
         tgid: u32,
     },
-    /// Something was mapped.
+    /// A file was mapped.
     Mapped {
         /// The process.
         tgid: u32,
-        /// What.
+        /// The new mapping.
         mapping: Mapping,
     },
 }
 
-/// Mappings by program: what was mapped later is further behind.
+/// Mappings by program, in order. A later mapping overrides an earlier one at the same address.
 #[derive(Debug, Default)]
 pub struct Mappings {
-    /// By process: the programs it has run, in order.
+    /// By process: the mappings of each program it has run, in order.
     of: FxHashMap<u32, Vec<Arc<Vec<Mapping>>>>,
 }
 
 impl Mappings {
-    /// Takes in what happened.
+    /// Applies a change.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Forked { tgid, parent } => {
@@ -77,7 +77,7 @@ impl Mappings {
         }
     }
 
-    /// What the program had mapped.
+    /// Returns the program's mappings.
     #[must_use]
     pub fn of(&self, program: Program) -> &[Mapping] {
         let programs = self.of.get(&program.tgid);
@@ -85,14 +85,14 @@ impl Mappings {
         program.map_or(&[], |program| program)
     }
 
-    /// The program's own file: the first that was mapped.
+    /// Returns the program's own file, which is mapped first.
     #[must_use]
     pub fn file_of(&self, program: Program) -> Option<&[u8]> {
         self.of(program).first().map(|mapping| &*mapping.path)
     }
 }
 
-/// What of `mappings` is at the address.
+/// Returns the mapping that contains the address.
 #[must_use]
 pub fn at(mappings: &[Mapping], address: u64) -> Option<&Mapping> {
     let mut latest_first = mappings.iter().rev();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_keeps_its_own_when_another_is_run() {
+    fn programs_keep_mappings_after_exec() {
         let mut mappings = Mappings::default();
         mappings.apply(Change::Execed { tgid: 1 });
         mappings.apply(mapped(1, 0x1000, "sh"));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_mapped_last_is_what_is_there() {
+    fn latest_mapping_wins() {
         let mut mappings = Mappings::default();
         mappings.apply(mapped(1, 0x1000, "old"));
         mappings.apply(mapped(1, 0x1000, "new"));

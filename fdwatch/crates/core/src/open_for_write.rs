@@ -1,43 +1,43 @@
-//! Regular files on some devices that processes have open for writing.
+//! Regular files on given devices that processes have open for writing.
 
 use fdwatch_common::COMM_LEN;
 use rustc_hash::FxHashMap;
 
 use crate::model::{FileType, Model};
 
-/// Files of processes that are told of, at the most: descriptors beyond are counted.
+/// Default limit of files listed; descriptors on further ones are only counted.
 pub const MAX: usize = 4096;
 
 /// A file that a process has open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Open {
-    /// The device, in the kernel's own encoding.
+    /// The device, in the kernel's encoding.
     pub dev: u32,
     /// The inode.
     pub ino: u64,
     /// The process.
     pub tgid: u32,
-    /// Its start: nanoseconds since boot, 0 if not known.
+    /// When it was started: nanoseconds since boot; 0 if unknown.
     pub start_time: u64,
     /// Its name.
     pub comm: [u8; COMM_LEN],
     /// One of its descriptors on the file.
     pub fd: u32,
-    /// How many there are that may write.
+    /// Number of its descriptors that can write the file.
     pub fds: u32,
 }
 
-/// What is open, and how many descriptors more there are.
+/// Files that are open for writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// What is told.
+    /// The files listed.
     pub open: Vec<Open>,
-    /// Descriptors beyond.
+    /// Descriptors on files that exceed the limit.
     pub left_out: u64,
 }
 
-/// The files on these devices that are open for writing, of each process those it has, up to `most`:
-/// by the numbers of processes, so that it is the same ones each time.
+/// Returns up to `most` files on these devices that are open for writing, once per process. Ordered
+/// by process, so that a limit selects the same ones each time.
 #[must_use]
 pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> Found {
     let mut found = Found::default();
@@ -51,22 +51,22 @@ pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> Found {
     tables.sort_unstable_by_key(|&(tgid, table)| (tgid, table.address()));
     let mut places: FxHashMap<(u32, u32, u64), usize> = FxHashMap::default();
     for (tgid, table) in tables {
-        for (fd, slot) in table.iter() {
-            if !slot.access().writes()
-                || !devices.contains(&{ slot.dev })
-                || slot.file_type() != FileType::Regular
+        for (fd, entry) in table.iter() {
+            if !entry.access().writes()
+                || !devices.contains(&{ entry.dev })
+                || entry.file_type() != FileType::Regular
             {
                 continue;
             }
-            let file = (tgid, slot.dev, slot.ino);
+            let file = (tgid, entry.dev, entry.ino);
             if let Some(&place) = places.get(&file) {
                 found.open[place].fds += 1;
             } else if found.open.len() < most {
                 places.insert(file, found.open.len());
                 let process = model.process(tgid);
                 found.open.push(Open {
-                    dev: slot.dev,
-                    ino: slot.ino,
+                    dev: entry.dev,
+                    ino: entry.ino,
                     tgid,
                     start_time: process.map_or(0, |process| process.start_time),
                     comm: process.map_or([0; COMM_LEN], |process| process.comm),
@@ -82,7 +82,7 @@ pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> Found {
 }
 
 impl Open {
-    /// The same, however many descriptors there are.
+    /// Returns the same file with `fds` cleared, for comparisons.
     #[must_use]
     pub const fn without_count(self) -> Self {
         Self { fds: 0, ..self }
@@ -95,7 +95,7 @@ mod tests {
     use crate::simulated_host::{Host, LOG, O_WRONLY};
 
     #[test]
-    fn only_what_may_be_written_on_these_devices_is_found() {
+    fn finds_writable_files_on_given_devices() {
         let mut host = Host::new();
         host.open(7, 3, 103, O_WRONLY);
         host.open(7, 4, 104, O_WRONLY);
@@ -111,7 +111,7 @@ mod tests {
             .collect();
         assert_eq!(shown, [(5, LOG, 1), (7, LOG, 2)]);
         assert_eq!(found.left_out, 0);
-        // Of what is too much as much is told, the same each time, and the rest counted.
+        // Above the limit, the selection is stable and the rest is counted.
         let found = open_for_writing(&host.model, &[device], 1);
         assert_eq!((found.open[0].tgid, found.open.len()), (5, 1));
         assert_eq!(found.left_out, 2);

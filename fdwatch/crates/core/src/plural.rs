@@ -1,14 +1,15 @@
-//! Counts with the word for what is counted, as a person reads them: `1 process`, `2 processes`. Pure.
+//! Counts with their nouns: `1 process`, `2 processes`.
 
 use std::fmt::Display;
 
-/// How many of what there are. The noun is given as it is of one, and the last word of it is changed.
+/// Formats a count with its noun. `noun` is the singular; its last word gets the plural ending.
 pub fn counted<N: Display + PartialEq + From<bool>>(count: N, noun: &str) -> String {
     let word = self::noun(&count, noun);
     format!("{count} {word}")
 }
 
-/// The noun alone, where the number is written in another way or does not stand right before it.
+/// Returns the noun for a count, for callers that format the number differently or place it
+/// elsewhere.
 pub fn noun<N: PartialEq + From<bool>>(count: &N, noun: &str) -> String {
     let is_one = *count == N::from(true);
     match noun {
@@ -18,7 +19,7 @@ pub fn noun<N: PartialEq + From<bool>>(count: &N, noun: &str) -> String {
     }
 }
 
-/// What is said of one, or what is said of several or of none: `was` or `were`.
+/// Returns `one` for a count of 1, else `several`, such as `was` and `were`.
 pub fn either<N: PartialEq + From<bool>>(
     count: &N,
     one: &'static str,
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_told_otherwise_than_none_and_several() {
+    fn nouns_are_singular_only_for_one() {
         assert_eq!(counted(0_usize, "process"), "0 processes");
         assert_eq!(counted(1_u64, "process"), "1 process");
         assert_eq!(counted(2_u32, "deleted file"), "2 deleted files");

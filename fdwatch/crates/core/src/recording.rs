@@ -1,11 +1,11 @@
-//! Recordings: the records of the ring as they were read, so that they can be gone through again
-//! elsewhere. Only the form; where the bytes go and come from is not known here.
+//! Recordings: the ring's records as they were read, for replaying elsewhere. Defines the format
+//! only.
 //!
-//! A recording is a [`Preamble`] and then frames. A frame is a header of 32 bytes (its length, its
-//! kind, a checksum of what it holds, the moment of reading) and what it holds: records, each behind
-//! its length. All numbers are little-endian but those within records, which are the machine's own;
-//! the preamble says which machine that was. The last frame is [`Frame::End`]: without it the
-//! recording was cut off.
+//! A recording is a [`Preamble`] followed by frames. A frame is a header of 32 bytes (length, kind,
+//! moment of reading, 8 reserved bytes, checksum of the contents, checksum of the header) and its
+//! contents: records, each preceded by its length. Numbers are little-endian, except inside
+//! records, which use the byte order of the recording machine; the preamble identifies it. The last
+//! frame is [`Frame::End`]; a recording without it was cut off.
 
 use std::io::{self, Read, Write};
 
@@ -15,60 +15,60 @@ use thiserror::Error;
 use crate::model::{AnonymousDevices, Moment};
 use crate::plural::counted;
 
-/// What every recording begins with.
+/// The first bytes of every recording.
 const MAGIC: [u8; 8] = *b"fdwatch\n";
 
-/// Version of the form, and of the records in it.
+/// Version of the format, and of the records in it.
 const VERSION: u32 = 2;
 
-/// Read as anything else on a machine with the other byte order.
+/// Reads as another number on a machine with the opposite byte order.
 const BYTE_ORDER: u32 = 0x0102_0304;
 
-/// Bytes that a frame may hold. The ring is drained in smaller pieces.
-const MAX_HELD: u32 = 1 << 28;
+/// Maximum size of a frame's contents, in bytes. The ring is drained in smaller pieces.
+const MAX_CONTENT_LEN: u32 = 1 << 28;
 
-const PREAMBLE: usize = 112;
+const PREAMBLE_LEN: usize = 112;
 
-/// Bytes of the host's name, NUL-padded: as many as Linux allows.
-const HOST: usize = 64;
-const HEADER: usize = 32;
+/// Size of the host name, in bytes, NUL-padded: the maximum of Linux.
+const HOST_LEN: usize = 64;
+const HEADER_LEN: usize = 32;
 
-/// What a recording begins with: all there is to know of the host.
+/// The start of a recording: facts about the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
-    /// The devices of files that are none.
+    /// Devices of anonymous files.
     pub anonymous: AnonymousDevices,
-    /// Nanoseconds since 1970, at the moment after this.
+    /// Wall-clock time at `boottime`: nanoseconds since 1970.
     pub wall_time: u64,
-    /// Nanoseconds since boot.
+    /// When the recording began: nanoseconds since boot.
     pub boottime: u64,
     /// The host's name.
     pub host: String,
 }
 
-/// A piece of a recording.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Frame {
-    /// Records, read at one moment.
+    /// Records that were read at the same moment.
     Records = 0,
-    /// A snapshot begins.
+    /// The start of a snapshot.
     BeginSnapshot = 1,
-    /// It has ended.
+    /// The end of a snapshot.
     EndSnapshot = 2,
-    /// What had changed was told.
+    /// Changes up to here were reported.
     Settle = 3,
-    /// Records were lost: how many in all, 8 bytes.
+    /// Total of lost records, 8 bytes.
     Lost = 4,
-    /// The recording has ended as it should.
+    /// The end of a complete recording.
     End = 5,
-    /// A snapshot begins that is held against the model.
+    /// The start of an audit.
     BeginAudit = 6,
-    /// It has ended.
+    /// The end of an audit.
     EndAudit = 7,
-    /// A process was found to have ended, or to have no descriptors: its number, 8 bytes.
+    /// A process that has ended or has no descriptors: its number, 8 bytes.
     Forget = 8,
-    /// What begins with [`Self::BeginAudit`] was broken off.
+    /// The audit was abandoned.
     BreakOffAudit = 9,
 }
 
@@ -87,27 +87,27 @@ impl Frame {
     ];
 }
 
-/// Why a recording cannot be read.
+/// The reason a recording cannot be read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecordingError {
-    /// The file cannot be read.
+    /// Reading the input failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is something else.
-    #[error("not a recording of fdwatch")]
+    /// It does not start like a recording.
+    #[error("not an fdwatch recording")]
     NotARecording,
-    /// It is of a newer fdwatch.
-    #[error("the recording has version {0}, and this fdwatch reads version {VERSION}")]
+    /// Its format has another version.
+    #[error("unsupported recording version {0} (expected {VERSION})")]
     Version(u32),
-    /// It is of a machine with the other byte order.
-    #[error("the recording is of a machine with another byte order")]
+    /// It was made on a machine with the opposite byte order.
+    #[error("unsupported byte order: the recording was made on another architecture")]
     ByteOrder,
-    /// It ends too early.
-    #[error("the recording is cut off after {}", counted(*.0, "byte"))]
+    /// It ends before [`Frame::End`], after this many bytes.
+    #[error("recording is truncated after {}", counted(*.0, "byte"))]
     CutOff(u64),
-    /// It is not what was written.
-    #[error("the recording is damaged at byte {0}: {1}")]
+    /// Its contents are inconsistent: the offset in bytes, and what is wrong.
+    #[error("recording is damaged at byte {0}: {1}")]
     Damaged(u64, &'static str),
 }
 
@@ -115,18 +115,18 @@ pub enum RecordingError {
 #[derive(Debug)]
 pub struct Recorder<W> {
     output: W,
-    /// The records of the frame that is being filled.
-    held: Vec<u8>,
+    /// Records of the next frame.
+    pending: Vec<u8>,
 }
 
 impl<W: Write> Recorder<W> {
-    /// Begins a recording.
+    /// Starts a recording by writing the preamble.
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// If writing fails.
     pub fn new(mut output: W, preamble: &Preamble) -> io::Result<Self> {
-        let mut bytes = Vec::with_capacity(PREAMBLE);
+        let mut bytes = Vec::with_capacity(PREAMBLE_LEN);
         bytes.put_slice(&MAGIC);
         bytes.put_u32_le(VERSION);
         bytes.put_slice(&BYTE_ORDER.to_ne_bytes());
@@ -136,7 +136,7 @@ impl<W: Write> Recorder<W> {
         bytes.put_u64_le(preamble.wall_time);
         bytes.put_u64_le(preamble.boottime);
         bytes.put_u64_le(0);
-        let mut host = [0; HOST];
+        let mut host = [0; HOST_LEN];
         for (to, &from) in host.iter_mut().zip(preamble.host.as_bytes()) {
             *to = from;
         }
@@ -144,49 +144,49 @@ impl<W: Write> Recorder<W> {
         output.write_all(&bytes)?;
         Ok(Self {
             output,
-            held: Vec::new(),
+            pending: Vec::new(),
         })
     }
 
-    /// Adds a record to those of the next [`Frame::Records`].
+    /// Adds a record to the next [`Frame::Records`].
     pub fn record(&mut self, record: &[u8]) {
-        self.held.put_u64_le(record.len() as u64);
-        self.held.put_slice(record);
+        self.pending.put_u64_le(record.len() as u64);
+        self.pending.put_slice(record);
         let padding = record.len().next_multiple_of(8) - record.len();
-        self.held.put_bytes(0, padding);
+        self.pending.put_bytes(0, padding);
     }
 
-    /// Writes the records there are, if any.
+    /// Writes the pending records, if any.
     ///
     /// # Errors
     ///
-    /// If they cannot be written.
+    /// If writing fails.
     pub fn flush_records(&mut self, at: Moment) -> io::Result<()> {
-        if self.held.is_empty() {
+        if self.pending.is_empty() {
             return Ok(());
         }
-        let held = std::mem::take(&mut self.held);
-        self.write(Frame::Records, at, &held)?;
-        self.held = held;
-        self.held.clear();
+        let pending = std::mem::take(&mut self.pending);
+        self.write(Frame::Records, at, &pending)?;
+        self.pending = pending;
+        self.pending.clear();
         Ok(())
     }
 
-    /// Writes a frame, after the records there are.
+    /// Writes a frame, after the pending records.
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// If writing fails.
     pub fn frame(&mut self, frame: Frame, at: Moment, content: &[u8]) -> io::Result<()> {
         self.flush_records(at)?;
         self.write(frame, at, content)
     }
 
-    /// Ends the recording.
+    /// Completes the recording and returns the output.
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// If writing fails.
     pub fn end(mut self, at: Moment) -> io::Result<W> {
         self.frame(Frame::End, at, &[])?;
         self.output.flush()?;
@@ -194,7 +194,7 @@ impl<W: Write> Recorder<W> {
     }
 
     fn write(&mut self, frame: Frame, at: Moment, content: &[u8]) -> io::Result<()> {
-        let mut header = Vec::with_capacity(HEADER);
+        let mut header = Vec::with_capacity(HEADER_LEN);
         let len = u32::try_from(content.len()).map_err(io::Error::other)?;
         header.put_u32_le(len);
         header.put_u32_le(frame as u32);
@@ -213,23 +213,23 @@ pub struct Player<R> {
     input: R,
     preamble: Preamble,
     at: u64,
-    /// Eight-byte words, for the records to be aligned as in the ring.
+    /// Contents of the last frame, in 8-byte words so that records are aligned as in the ring.
     words: Vec<u64>,
 }
 
 impl<R: Read> Player<R> {
-    /// Begins to read one.
+    /// Opens a recording by reading the preamble.
     ///
     /// # Errors
     ///
-    /// If it is none, or of another version.
+    /// If it is not a recording, has another version or byte order, or cannot be read.
     pub fn new(mut input: R) -> Result<Self, RecordingError> {
-        let mut bytes = [0; PREAMBLE];
+        let mut bytes = [0; PREAMBLE_LEN];
         let read = fill(&mut input, &mut bytes)?;
         if read < MAGIC.len() || !bytes.starts_with(&MAGIC) {
             return Err(RecordingError::NotARecording);
         }
-        if read < PREAMBLE {
+        if read < PREAMBLE_LEN {
             return Err(RecordingError::CutOff(read as u64));
         }
         let mut rest = &bytes[MAGIC.len()..];
@@ -252,41 +252,41 @@ impl<R: Read> Player<R> {
                 boottime,
                 host: String::from_utf8_lossy(host).into_owned(),
             },
-            at: PREAMBLE as u64,
+            at: PREAMBLE_LEN as u64,
             words: Vec::new(),
         })
     }
 
-    /// What it begins with.
+    /// Returns the preamble.
     #[must_use]
     pub const fn preamble(&self) -> &Preamble {
         &self.preamble
     }
 
-    /// Reads the next frame. After [`Frame::End`] there is none.
+    /// Reads the next frame. [`Frame::End`] is the last one.
     ///
     /// # Errors
     ///
-    /// If it is cut off or damaged.
+    /// If the recording is truncated or damaged, or cannot be read.
     pub fn next_frame(&mut self) -> Result<(Frame, Moment), RecordingError> {
         let begin = self.at;
         let damaged = |what| RecordingError::Damaged(begin, what);
-        let mut header = [0; HEADER];
+        let mut header = [0; HEADER_LEN];
         self.read(&mut header)?;
         let mut rest = &header[..];
         let (len, kind) = (rest.get_u32_le(), rest.get_u32_le());
         let at = Moment(rest.get_u64_le());
         rest.advance(8);
         let (sum, header_sum) = (rest.get_u32_le(), rest.get_u32_le());
-        if header_sum != crc32fast::hash(&header[..HEADER - 4]) {
-            return Err(damaged("the checksum of a header is wrong"));
+        if header_sum != crc32fast::hash(&header[..HEADER_LEN - 4]) {
+            return Err(damaged("wrong header checksum"));
         }
         let frame = Frame::ALL.into_iter().find(|&frame| frame as u32 == kind);
-        let frame = frame.ok_or(damaged("there is no such kind of frame"))?;
-        if len > MAX_HELD || !len.is_multiple_of(8) {
-            return Err(damaged("no frame is of this length"));
+        let frame = frame.ok_or(damaged("unknown frame type"))?;
+        if len > MAX_CONTENT_LEN || !len.is_multiple_of(8) {
+            return Err(damaged("invalid frame length"));
         }
-        // Read piece by piece, so that a length is not believed before the bytes are there.
+        // In pieces, so that a forged length allocates no more than the input contains.
         self.words.clear();
         let mut left = len as usize / 8;
         while left > 0 {
@@ -300,23 +300,23 @@ impl<R: Read> Player<R> {
             left -= piece;
         }
         if crc32fast::hash(bytes_of(&self.words)) != sum {
-            return Err(damaged("the checksum of its content is wrong"));
+            return Err(damaged("wrong content checksum"));
         }
         Ok((frame, at))
     }
 
-    /// The records of the frame that was read last.
+    /// Passes each record of the last frame to `on_record`.
     ///
     /// # Errors
     ///
-    /// If their lengths make no sense.
+    /// If the length of a record exceeds the frame.
     pub fn records(&self, mut on_record: impl FnMut(&[u8])) -> Result<(), RecordingError> {
         let mut words = self.words.as_slice();
         while let [len, rest @ ..] = words {
             let len = usize::try_from(u64::from_le(*len)).unwrap_or(usize::MAX);
             let held = len.div_ceil(8);
             if held > rest.len() {
-                return Err(RecordingError::Damaged(self.at, "a record is too long"));
+                return Err(RecordingError::Damaged(self.at, "record exceeds its frame"));
             }
             on_record(&bytes_of(&rest[..held])[..len]);
             words = &rest[held..];
@@ -324,7 +324,7 @@ impl<R: Read> Player<R> {
         Ok(())
     }
 
-    /// The number that the frame that was read last holds; 0 if it holds none.
+    /// Returns the number in the last frame; 0 if it contains none.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.words.first().map_or(0, |word| u64::from_le(*word))
@@ -340,7 +340,7 @@ impl<R: Read> Player<R> {
     }
 }
 
-/// Reads as much as there is.
+/// Reads until the buffer is full or the input ends.
 fn fill(input: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < bytes.len() {
@@ -355,12 +355,12 @@ fn fill(input: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
 }
 
 const fn bytes_of(words: &[u64]) -> &[u8] {
-    // SAFETY: integers are nothing but bytes, and the length is theirs.
+    // SAFETY: integers have no padding, and the length is that of the slice.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 const fn bytes_of_mut(words: &mut [u64]) -> &mut [u8] {
-    // SAFETY: as above, and any bytes are integers.
+    // SAFETY: as above; in addition, any bytes are valid integers.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }
 
@@ -399,7 +399,7 @@ mod tests {
         recorder.end(Moment(10)).unwrap()
     }
 
-    /// Reads to the end, and says how many records there were.
+    /// Reads to the end and returns the number of records.
     fn play(bytes: &[u8]) -> Result<usize, RecordingError> {
         let mut player = Player::new(bytes)?;
         let mut count = 0;
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_is_read_back() {
+    fn recording_round_trips() {
         let bytes = recording();
         let mut player = Player::new(bytes.as_slice()).unwrap();
         assert_eq!(*player.preamble(), preamble());
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_cut_off_says_so_wherever_it_is() {
+    fn truncated_recording_is_rejected() {
         let bytes = recording();
         for len in 0..bytes.len() {
             match play(&bytes[..len]).unwrap_err() {
@@ -445,10 +445,10 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_is_noticed() {
+    fn every_changed_bit_is_detected() {
         let bytes = recording();
-        // The preamble's numbers may be any.
-        for at in (0..16).chain(PREAMBLE..bytes.len()) {
+        // The preamble has no checksum.
+        for at in (0..16).chain(PREAMBLE_LEN..bytes.len()) {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
@@ -459,17 +459,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_an_error_or_a_recording(
+        fn arbitrary_bytes_never_panic(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
             begin in any::<bool>(),
         ) {
             if begin {
                 let mut begun = recording();
-                begun.truncate(PREAMBLE);
+                begun.truncate(PREAMBLE_LEN);
                 begun.append(&mut bytes);
                 bytes = begun;
             }
-            // No panic, and no more memory than there are bytes.
+            // No panic, and no allocation beyond the size of the input.
             let _ = play(&bytes);
         }
     }

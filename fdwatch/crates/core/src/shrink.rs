@@ -1,29 +1,29 @@
-//! Room that collections keep after a burst, and who has it back. What they hold is not known here.
+//! Returns memory that collections keep after a burst.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hash},
 };
 
-/// Room for so many elements is kept always.
-const KEPT: usize = 4096;
+/// Capacity, in elements, that is never returned.
+const MIN_CAPACITY: usize = 4096;
 
-/// Whether there is much more room than what is there needs.
-const fn is_large(room: usize, count: usize) -> bool {
-    room > KEPT && count < room / 4
+/// Returns whether the capacity is far above what the elements need.
+const fn is_sparse(capacity: usize, count: usize) -> bool {
+    capacity > MIN_CAPACITY && count < capacity / 4
 }
 
-/// Gives back what a map does not need, if that is most of it.
+/// Shrinks a map that is mostly empty.
 pub fn of_map<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
-    if is_large(map.capacity(), map.len()) {
-        map.shrink_to((map.len() * 2).max(KEPT));
+    if is_sparse(map.capacity(), map.len()) {
+        map.shrink_to((map.len() * 2).max(MIN_CAPACITY));
     }
 }
 
-/// Gives back what a queue does not need, if that is most of it.
+/// Shrinks a queue that is mostly empty.
 pub fn of_queue<T>(queue: &mut VecDeque<T>) {
-    if is_large(queue.capacity(), queue.len()) {
-        queue.shrink_to((queue.len() * 2).max(KEPT));
+    if is_sparse(queue.capacity(), queue.len()) {
+        queue.shrink_to((queue.len() * 2).max(MIN_CAPACITY));
     }
 }
 
@@ -32,18 +32,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_burst_needed_is_given_back_and_what_is_there_stays() {
+    fn shrinking_frees_excess_and_keeps_elements() {
         let mut map: HashMap<u32, u32> = (0..100_000).map(|it| (it, it)).collect();
         of_map(&mut map);
         assert!(map.capacity() >= 100_000, "it is needed");
         map.retain(|&key, _| key < 10);
         of_map(&mut map);
-        assert!(map.capacity() < 4 * KEPT, "{}", map.capacity());
+        assert!(map.capacity() < 4 * MIN_CAPACITY, "{}", map.capacity());
         assert_eq!(map.len(), 10);
         let mut queue: VecDeque<u32> = (0..100_000).collect();
         queue.truncate(10);
         of_queue(&mut queue);
-        assert!(queue.capacity() < 4 * KEPT, "{}", queue.capacity());
+        assert!(queue.capacity() < 4 * MIN_CAPACITY, "{}", queue.capacity());
         assert_eq!(queue.len(), 10);
     }
 }

@@ -1,8 +1,7 @@
-//! A host whose processes do what a test tells them: its records go through model and duplicates.
+//! A simulated host for tests: its records go through the model and duplicates.
 
 use fdwatch_common::{
-    EVERY_THREAD, Event, Exec, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload, SnapshotFile,
-    SnapshotTask,
+    Event, Exec, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload, SnapshotFile, SnapshotTask,
 };
 
 use crate::{
@@ -10,14 +9,14 @@ use crate::{
     model::{AnonymousDevices, Model, Moment},
 };
 
-/// The inode that everything opens, unless said otherwise.
+/// The inode that everything opens by default.
 pub(crate) const LOG: u64 = 77;
 pub(crate) const O_WRONLY: u32 = 1;
 pub(crate) const O_APPEND: u32 = 0o2000;
 const REGULAR: u32 = 0o100_644;
 const SOCKET: u32 = 0o140_777;
 
-/// A model with its duplicates, driven by hand. A process's table is at the address of its number.
+/// A model with its duplicates. A process's table address equals its number.
 pub(crate) struct Host {
     pub(crate) model: Model,
     pub(crate) duplicates: Duplicates,
@@ -33,7 +32,7 @@ impl Host {
         }
     }
 
-    /// Lets time pass, in nanoseconds.
+    /// Advances the time, in nanoseconds.
     pub(crate) fn pass(&mut self, nanoseconds: u64) {
         self.now += nanoseconds;
     }
@@ -42,7 +41,7 @@ impl Host {
         Moment(self.now)
     }
 
-    /// Opens [`LOG`]; `file` is the description.
+    /// Opens [`LOG`] with the description `file`.
     pub(crate) fn open(&mut self, tgid: u32, fd: u32, file: u64, flags: u32) {
         self.open_inode(tgid, fd, file, flags, LOG);
     }
@@ -59,7 +58,7 @@ impl Host {
         self.make(tgid, fd, libc::SYS_openat, payload);
     }
 
-    /// Accepts a connection; `file` is the description.
+    /// Accepts a connection with the description `file`.
     pub(crate) fn accept(&mut self, tgid: u32, fd: u32, file: u64) {
         let payload = Payload {
             file,
@@ -107,7 +106,8 @@ impl Host {
         }));
     }
 
-    /// Runs another program; of the descriptors below 64, keeps those of the bits in `open`.
+    /// Runs another program that keeps the descriptors whose bits are set in `open`, and all from
+    /// 64 on.
     pub(crate) fn exec(&mut self, tgid: u32, open: u64) {
         self.apply(&Event::Exec(&Exec {
             header: header(Kind::Exec, tgid),
@@ -119,14 +119,13 @@ impl Host {
 
     pub(crate) fn exit(&mut self, tgid: u32) {
         let header = Header {
-            flags: EVERY_THREAD,
+            flags: Exit::LAST_THREAD.bits(),
             ..header(Kind::Exit, tgid)
         };
         self.apply(&Event::Exit(&Exit { header }));
     }
 
-    /// An audit shows that the process has these, each with its description, and that [`LOG`] has no
-    /// name any more.
+    /// Audits a process with these descriptors and descriptions, and with [`LOG`] deleted.
     pub(crate) fn audit_deleted(&mut self, tgid: u32, fds: &[(u32, u64)]) {
         self.model.begin_audit();
         self.apply(&Event::SnapshotTask(&SnapshotTask {
@@ -152,11 +151,11 @@ impl Host {
         self.model.end_audit(&mut self.duplicates);
     }
 
-    /// Looks at what has changed.
-    pub(crate) fn settle(&mut self, judge: &mut impl FnMut(&Duplicate<'_>)) {
+    /// Reports what has changed.
+    pub(crate) fn settle(&mut self, report: &mut impl FnMut(&Duplicate<'_>)) {
         let now = self.now();
         self.duplicates
-            .settle(&self.model, now, &mut |duplicate, _| judge(duplicate));
+            .settle(&self.model, now, &mut |duplicate, _| report(duplicate));
     }
 
     fn apply(&mut self, event: &Event<'_>) {

@@ -1,9 +1,8 @@
-//! What someone meant who wrote a word that is none of those there are. Pure: which words there are
-//! is handed in.
+//! Suggestions for mistyped words: the nearest of the known ones.
 
-/// What belongs to the known word that is most like `word`, if any is like it.
+/// Returns the value of the known word most similar to `word`, if any is similar enough.
 pub fn nearest<'a, T>(known: impl Iterator<Item = (&'a str, T)>, word: &str) -> Option<T> {
-    // Not to be asked of words that are longer than any that are known.
+    // No known word is this long, and comparing long ones is slow.
     if word.len() > 80 {
         return None;
     }

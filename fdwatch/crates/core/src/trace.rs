@@ -1,11 +1,10 @@
-//! Calls on descriptors as they happen, of some processes and what they make.
+//! Calls on descriptors as they happen, for selected processes.
 //!
-//! Pure: made of the records, right after the model has taken them in. What /proc would add is not
-//! known here.
+//! Pure: built from records, right after the model has applied them.
 
 use std::sync::Arc;
 
-use fdwatch_common::{CLOEXEC, CLONED_THREAD, CUT, EVERY_THREAD, Event, NO_CALL};
+use fdwatch_common::{AskedPath, Event, Exit, FdOpen, Fork, NO_CALL, SetCloexec};
 use globset::GlobSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,20 +13,20 @@ use crate::{
     model::{Access, FileType, Model, Moment},
 };
 
-/// Calls that wait to be shown, at most: what is beyond is counted.
+/// Maximum number of calls that wait to be shown; further ones are counted.
 const MAX: usize = 1 << 16;
 
-/// Threads that have told what they open, and have not opened it.
+/// Maximum number of threads with a requested path and no open yet.
 const MAX_WAITING: usize = 4096;
 
-/// A call, or what happened to a process.
+/// A call on a descriptor, or an event of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// When it was read of.
+    /// When its record was read.
     pub at: Moment,
     /// The process.
     pub pid: u32,
-    /// Its name then.
+    /// Its name at that time.
     pub comm: Vec<u8>,
     /// The thread.
     pub tid: u32,
@@ -35,61 +34,61 @@ pub struct Call {
     pub what: What,
 }
 
-/// What a call did. Those that failed are not told of, but for closes.
+/// What a call did. Failed calls are not recorded, except for closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Made a descriptor.
+    /// Opened a descriptor.
     Made {
-        /// The call.
+        /// The system call.
         call: &'static str,
         /// The descriptor.
         fd: u32,
-        /// How it may be used.
+        /// The access mode.
         access: Access,
-        /// What it writes goes to the end.
+        /// Whether writes append.
         append: bool,
-        /// It closes on exec.
+        /// Whether close-on-exec is set.
         cloexec: bool,
-        /// What it is.
+        /// The file's type.
         file_type: FileType,
-        /// The path that was asked for, and whether that went on.
+        /// The requested path, and whether it was truncated.
         asked: Option<(Arc<[u8]>, bool)>,
-        /// Its description, as an address of the kernel: not to be shown.
+        /// Kernel address of its description; not for display.
         file: u64,
     },
-    /// Closed one.
+    /// Closed a descriptor.
     Closed {
         /// The descriptor.
         fd: u32,
-        /// It was one.
+        /// Whether it was open.
         was_open: bool,
     },
-    /// Closed several at once, from this one on, or marked them.
+    /// Closed or marked a range of descriptors.
     Range {
-        /// The call.
+        /// The system call.
         call: &'static str,
-        /// The first of them.
+        /// The lowest descriptor.
         from: u32,
     },
-    /// Set or cleared its close-on-exec flag.
+    /// Set or cleared a close-on-exec flag.
     ClosesOnExec {
         /// The descriptor.
         fd: u32,
-        /// Set.
+        /// Whether it was set.
         closes: bool,
     },
-    /// Made a process.
+    /// Created a process.
     Forked {
-        /// That.
+        /// The child.
         child: u32,
     },
-    /// Ran another program: the name is the new one.
+    /// Ran another program; the name is the new one.
     Execed,
     /// Ended.
     Exited,
 }
 
-/// Takes in what is to be traced.
+/// Selects the calls to trace.
 #[derive(Debug)]
 pub struct Tracer {
     pids: FxHashSet<u32>,
@@ -97,13 +96,14 @@ pub struct Tracer {
     follows_children: bool,
     paths: FxHashMap<u32, (Arc<[u8]>, bool)>,
     calls: Vec<Call>,
-    /// Processes that came to be traced.
+    /// Processes selected since the last call of [`Self::fresh`].
     fresh: Vec<u32>,
     left_out: u64,
 }
 
 impl Tracer {
-    /// One of the processes `pids`, and of those whose name `comm` matches.
+    /// Traces `pids`, processes whose name matches `comm`, and children of both if
+    /// `follows_children`.
     #[must_use]
     pub fn new(pids: &[u32], comm: Option<GlobSet>, follows_children: bool) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Tracer {
         }
     }
 
-    /// Looks who there is.
+    /// Selects running processes by name.
     pub fn search(&mut self, model: &Model) {
         for process in model.processes() {
             self.look_at(process.tgid, process.name());
@@ -131,14 +131,14 @@ impl Tracer {
         }
     }
 
-    /// Takes in a record that the model has taken in.
+    /// Processes a record that the model has just applied.
     pub fn take(&mut self, record: &[u8], model: &Model) {
         let Ok(event) = Event::parse(record) else {
             return;
         };
         let header = event.header();
         match &event {
-            Event::Fork(fork) if header.flags & CLONED_THREAD == 0 => {
+            Event::Fork(fork) if !fork.has(Fork::THREAD) => {
                 if self.pids.contains(&fork.parent_tgid) {
                     let what = What::Forked { child: header.tgid };
                     self.push(model, fork.parent_tgid, fork.parent_tid, what);
@@ -160,45 +160,45 @@ impl Tracer {
         let what = match &event {
             Event::AskedPath(path) => {
                 if self.paths.len() >= MAX_WAITING {
-                    // Of calls that failed.
+                    // These belong to failed calls.
                     self.paths.clear();
                 }
-                let asked = (path.bytes().into(), header.flags & CUT != 0);
+                let asked = (path.bytes().into(), path.has(AskedPath::TRUNCATED));
                 self.paths.insert(header.tid, asked);
                 return;
             }
-            Event::FdOpen(birth) => {
+            Event::FdOpen(open) => {
                 let asked = self.paths.remove(&header.tid);
-                let table = model.table(birth.table);
-                // A number that another has closed by now is not the model's.
-                let Some(slot) = table.and_then(|table| table.get(header.fd)) else {
+                let table = model.table(open.table);
+                // Another thread may have closed it already.
+                let Some(entry) = table.and_then(|table| table.get(header.fd)) else {
                     return;
                 };
                 What::Made {
                     call: call_name(header.call),
                     fd: header.fd,
-                    access: slot.access(),
-                    append: slot.appends(),
-                    cloexec: header.flags & CLOEXEC != 0,
-                    file_type: slot.file_type(),
+                    access: entry.access(),
+                    append: entry.appends(),
+                    cloexec: open.has(FdOpen::CLOEXEC),
+                    file_type: entry.file_type(),
                     asked: asked.filter(|(path, _)| !path.is_empty()),
-                    file: slot.file,
+                    file: entry.file,
                 }
             }
-            Event::FdClose(death) => What::Closed {
+            Event::FdClose(close) => What::Closed {
                 fd: header.fd,
-                was_open: death.file != 0,
+                was_open: close.file != 0,
             },
-            Event::SetCloexec(_) => What::ClosesOnExec {
+            Event::SetCloexec(set) => What::ClosesOnExec {
                 fd: header.fd,
-                closes: header.flags & CLOEXEC != 0,
+                closes: set.has(SetCloexec::CLOEXEC),
             },
             Event::TableBits(_) if header.call != NO_CALL => {
                 let what = What::Range {
                     call: range_name(header.call),
                     from: header.fd,
                 };
-                // One call is told in pieces.
+                // A call is recorded in several pieces.
                 let is_more = self.calls.last().is_some_and(|last| {
                     last.tid == header.tid && matches!(last.what, What::Range { .. })
                 });
@@ -208,7 +208,7 @@ impl Tracer {
                 what
             }
             Event::Exec(_) => What::Execed,
-            Event::Exit(_) if header.flags & EVERY_THREAD != 0 => What::Exited,
+            Event::Exit(exit) if exit.has(Exit::LAST_THREAD) => What::Exited,
             _ => return,
         };
         let ended = what == What::Exited;
@@ -233,23 +233,23 @@ impl Tracer {
         });
     }
 
-    /// What happened since this was last asked for, in order.
+    /// Returns the calls since the last call of this, in order.
     pub fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.calls)
     }
 
-    /// Processes that came to be traced since.
+    /// Returns the processes selected since the last call of this.
     pub fn fresh(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.fresh)
     }
 
-    /// How many calls there was no room for.
+    /// Returns the number of calls that were dropped.
     #[must_use]
     pub const fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// Whether no process is left, and none will come.
+    /// Returns whether no process is left and none can be added.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.pids.is_empty() && self.comm.is_none()
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn children_are_traced_if_that_is_wanted_and_others_are_not() {
+    fn children_are_traced_only_if_requested() {
         for follows in [true, false] {
             let mut model = Model::new(AnonymousDevices::default());
             let mut tracer = Tracer::new(&[1], None, follows);
@@ -294,7 +294,7 @@ mod tests {
                 model.apply(&event, Moment(at), &mut ());
                 tracer.take(record, &model);
             };
-            let birth = |tgid: u32| FdOpen {
+            let open = |tgid: u32| FdOpen {
                 header: header(Kind::FdOpen, tgid, 3),
                 table: tgid.into(),
                 payload: Payload {
@@ -302,7 +302,7 @@ mod tests {
                     ..Payload::default()
                 },
             };
-            apply(birth(1).as_bytes());
+            apply(open(1).as_bytes());
             let fork = Fork {
                 header: header(Kind::Fork, 2, 0),
                 table: 2,
@@ -312,17 +312,17 @@ mod tests {
                 ..Fork::default()
             };
             apply(fork.as_bytes());
-            apply(birth(9).as_bytes());
-            let death = FdClose {
+            apply(open(9).as_bytes());
+            let close = FdClose {
                 header: header(Kind::FdClose, 2, 3),
                 table: 2,
                 file: 7,
             };
-            apply(death.as_bytes());
+            apply(close.as_bytes());
             let calls = tracer.calls();
-            let told: Vec<_> = calls.iter().map(|call| (call.pid, &call.what)).collect();
+            let seen: Vec<_> = calls.iter().map(|call| (call.pid, &call.what)).collect();
             assert!(matches!(
-                told[0],
+                seen[0],
                 (
                     1,
                     What::Made {
@@ -332,13 +332,13 @@ mod tests {
                     }
                 )
             ));
-            assert_eq!(told[1], (1, &What::Forked { child: 2 }));
+            assert_eq!(seen[1], (1, &What::Forked { child: 2 }));
             let closed = What::Closed {
                 fd: 3,
                 was_open: true,
             };
             let rest: &[_] = if follows { &[(2, &closed)] } else { &[] };
-            assert_eq!(&told[2..], rest);
+            assert_eq!(&seen[2..], rest);
         }
     }
 }

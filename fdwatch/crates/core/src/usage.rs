@@ -1,12 +1,12 @@
 //! Resources that fdwatch itself has used.
 
-/// What this process has used.
+/// The resources that this process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Processor time in its own code, in seconds.
+    /// CPU time in user space, in seconds.
     pub user: f64,
-    /// Processor time in the kernel, in seconds.
+    /// CPU time in the kernel, in seconds.
     pub system: f64,
-    /// Most memory it had at once, in bytes.
+    /// Maximum resident memory, in bytes.
     pub peak_rss: u64,
 }

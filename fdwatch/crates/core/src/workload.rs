@@ -1,56 +1,57 @@
-//! Whose process it is, by the control group it is in: the unit of systemd, the container, the pod.
+//! Identity of the workload a process belongs to, derived from its cgroup: systemd unit, container,
+//! pod.
 //!
-//! Pure: paths are handed in. They are made by who runs containers, each in a way of its own, and by
-//! strangers: what does not look like one of these is none.
+//! Pure: paths are passed in. Container managers use different layouts, and anyone can create
+//! groups with any name: an unrecognized name yields nothing.
 
-/// Characters of a name that are kept.
+/// Maximum length of a name, in characters.
 const MAX_LEN: usize = 256;
 
-/// What a control group tells.
+/// Workload identity of a cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// The service or scope of systemd, the innermost.
+    /// The innermost systemd service or scope.
     pub unit: Option<String>,
     /// The container.
     pub container: Option<Container>,
-    /// The Kubernetes pod's uid, with hyphens where it has some.
+    /// The UID of the Kubernetes pod, with hyphens if it has any.
     pub pod_uid: Option<String>,
 }
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// Its id; of lxc and systemd-nspawn, its name.
+    /// Its ID; of lxc and systemd-nspawn, its name.
     pub id: String,
-    /// What runs it, if the path tells.
+    /// The container manager, if the path identifies it.
     pub runtime: Option<&'static str>,
 }
 
 impl Workload {
-    /// What the path of a control group tells.
+    /// Derives the identity from the path of a cgroup.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        let mut who = Self::default();
+        let mut workload = Self::default();
         let mut before = "";
         for part in path.split('/').filter(|part| !part.is_empty()) {
-            // systemd puts this before what the kernel has names for (`cg_escape`).
+            // systemd puts an underscore before names that the kernel reserves (`cg_escape`).
             let name = part.strip_prefix('_').unwrap_or(part);
             if name.ends_with(".service") || name.ends_with(".scope") {
-                who.unit = Some(bounded(name));
+                workload.unit = Some(bounded(name));
             }
             if let Some(container) = container(name, before) {
-                who.container = Some(container);
+                workload.container = Some(container);
             }
             if let Some(uid) = pod_uid(name) {
-                who.pod_uid = Some(uid);
+                workload.pod_uid = Some(uid);
             }
             before = name;
         }
-        who
+        workload
     }
 }
 
-/// How the names of containers' groups begin, and what makes them so.
+/// Prefixes of container cgroups, and the managers that use them.
 const PREFIXES: [(&str, &str); 5] = [
     ("docker-", "docker"),
     ("cri-containerd-", "containerd"),
@@ -59,7 +60,7 @@ const PREFIXES: [(&str, &str); 5] = [
     ("libpod-", "podman"),
 ];
 
-/// The container that a group is of, by its name and that of the one it is in.
+/// Returns the container that the cgroup `name` belongs to; `before` is the name of its parent.
 fn container(name: &str, before: &str) -> Option<Container> {
     let scope = name.strip_suffix(".scope");
     let of = |id: &str, runtime| {
@@ -70,12 +71,12 @@ fn container(name: &str, before: &str) -> Option<Container> {
     };
     let bare = scope.unwrap_or(name);
     for (prefix, runtime) in PREFIXES {
-        // That of the monitor beside it has another word there.
+        // The monitor's cgroup has another word in the place of the ID.
         if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_id(id)) {
             return of(id, Some(runtime));
         }
     }
-    // Where containerd is to use systemd and does not: slice:prefix:id.
+    // containerd without its systemd cgroup driver: slice:prefix:id.
     if let Some((rest, id)) = name.rsplit_once(':')
         && is_id(id)
     {
@@ -104,18 +105,18 @@ fn container(name: &str, before: &str) -> Option<Container> {
         .strip_prefix("systemd-nspawn@")
         .and_then(|name| name.strip_suffix(".service"))
         .or_else(|| scope?.strip_prefix("machine-"));
-    // The others of machine.slice are virtual machines.
+    // The other scopes in machine.slice are virtual machines.
     let nspawn = nspawn.filter(|name| !name.starts_with("qemu"));
     nspawn.and_then(|name| of(&name.replace("\\x2d", "-"), Some("systemd-nspawn")))
 }
 
-/// Whether it is a container's id: 64 hexadecimal digits, and before 1.0 of some 32.
+/// Returns whether it is a container ID: 64 hexadecimal digits, or 32 of some early managers.
 fn is_id(text: &str) -> bool {
     [64, 32].contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The uid of the pod whose group is called so: `pod<uid>`, or `...-pod<uid>.slice` with underscores
-/// for hyphens. Of pods that no server knows it is 32 digits.
+/// Returns the UID of the pod with this cgroup: `pod<uid>`, or `...-pod<uid>.slice` with
+/// underscores for hyphens. The UID of a static pod is 32 digits.
 fn pod_uid(name: &str) -> Option<String> {
     let uid = match name.strip_suffix(".slice") {
         Some(slice) => slice
@@ -152,7 +153,7 @@ mod tests {
     const UID: &str = "3f2c8a5e-0b1d-4c7e-9a6f-1e2d3c4b5a69";
     const STATIC: &str = "1bc5c4a7e8f94d20a3b6c7d8e9f0a1b2";
 
-    /// The unit, the runtime and whether the id is there, the pod.
+    /// Unit, container ID with runtime, and pod.
     type Told<'a> = (
         Option<&'a str>,
         Option<(&'a str, Option<&'a str>)>,
@@ -160,7 +161,7 @@ mod tests {
     );
 
     #[test]
-    fn groups_are_known_as_they_are_made_in_the_field() {
+    fn real_cgroup_paths_are_recognized() {
         let cases: &[(String, Told<'_>)] = &[
             ("/".into(), (None, None, None)),
             ("/init.scope".into(), (Some("init.scope"), None, None)),
@@ -286,29 +287,29 @@ mod tests {
                 r"/machine.slice/machine-qemu\x2d1\x2dvm.scope".into(),
                 (Some("scope"), None, None),
             ),
-            // What others may call theirs.
+            // Similar names of unrelated cgroups.
             (format!("/x/{ID}"), (None, None, None)),
             ("/docker/short".into(), (None, None, None)),
             ("/pod/podx/pod-".into(), (None, None, None)),
         ];
         for (path, (unit, container, pod)) in cases {
-            let who = Workload::of(path);
+            let workload = Workload::of(path);
             match unit {
                 Some("scope") => {
                     let last = path.split('/').rfind(|part| part.ends_with(".scope"));
-                    assert_eq!(who.unit.as_deref(), last, "{path}");
+                    assert_eq!(workload.unit.as_deref(), last, "{path}");
                 }
-                unit => assert_eq!(who.unit.as_deref(), *unit, "{path}"),
+                unit => assert_eq!(workload.unit.as_deref(), *unit, "{path}"),
             }
-            let found = who.container.as_ref();
+            let found = workload.container.as_ref();
             let found = found.map(|found| (found.id.as_str(), found.runtime));
             assert_eq!(found, *container, "{path}");
-            assert_eq!(who.pod_uid.as_deref(), *pod, "{path}");
+            assert_eq!(workload.pod_uid.as_deref(), *pod, "{path}");
         }
     }
 
     #[test]
-    fn names_are_bounded() {
+    fn names_are_truncated() {
         let long = format!("/{}.service", "ü".repeat(5000));
         let unit = Workload::of(&long).unit.unwrap();
         assert_eq!(unit.chars().count(), MAX_LEN);

@@ -1,5 +1,5 @@
-//! What the host adds to the kernel's records: /proc, symbols, stacks without frame pointers, users,
-//! and the configuration of a running supervisord. [`investigate`] completes findings with all of it.
+//! Facts from the host that complete the kernel's records: /proc, symbols, stack unwinding, users, and
+//! the configuration of a running supervisord. [`investigate`] adds them to findings.
 
 pub mod investigate;
 pub mod proc;

@@ -1,21 +1,19 @@
-//! The snapshot without BPF: what /proc shows of all processes, as the same records. Slower, and
-//! less exact: processes change while they are read, and what is not one's own is not shown.
+//! A snapshot without BPF: the same records, read from /proc. It is slower and less exact: processes
+//! change while they are read, and those of other users may be unreadable.
 
 use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
-use fdwatch_common::{
-    CLOEXEC, COMM_LEN, Header, Kind, NO_CALL, Payload, SnapshotFile, SnapshotTask,
-};
+use fdwatch_common::{COMM_LEN, Header, Kind, NO_CALL, Payload, SnapshotFile, SnapshotTask};
 use procfs::process::{Process, Stat};
 
 use fdwatch_core::device::kernel_device;
 
-/// Hands the records of all processes but this one to `on_record`. The number of those that could
-/// not be read is returned.
+/// Passes the records of all processes except this one to `on_record`, and returns the number of
+/// processes that could not be read.
 ///
 /// # Errors
 ///
-/// If there is no /proc.
+/// If /proc cannot be read.
 pub fn take(on_record: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
     let own = std::process::id();
     let mut unreadable = 0;
@@ -29,7 +27,7 @@ pub fn take(on_record: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
         };
         match take_process(pid, on_record) {
             Ok(()) => {}
-            // It has ended.
+            // The process has ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(_) => unreadable += 1,
         }
@@ -74,13 +72,13 @@ fn take_process(pid: u32, on_record: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         .as_bytes(),
     );
     let mut descriptions = Descriptions::default();
-    let mut refused = None;
+    let mut denied = None;
     for fd in fds {
         let (mut payload, closes_on_exec) = match payload(pid, fd) {
             Ok(payload) => payload,
             Err(error) => {
                 if error.kind() == io::ErrorKind::PermissionDenied {
-                    refused = Some(error);
+                    denied = Some(error);
                 }
                 continue;
             }
@@ -89,7 +87,7 @@ fn take_process(pid: u32, on_record: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         on_record(
             SnapshotFile {
                 header: Header {
-                    flags: if closes_on_exec { CLOEXEC } else { 0 },
+                    flags: SnapshotFile::CLOEXEC.when(closes_on_exec).bits(),
                     fd,
                     ..header(Kind::SnapshotFile)
                 },
@@ -99,10 +97,11 @@ fn take_process(pid: u32, on_record: &mut dyn FnMut(&[u8])) -> io::Result<()> {
             .as_bytes(),
         );
     }
-    refused.map_or(Ok(()), Err)
+    denied.map_or(Ok(()), Err)
 }
 
-/// Where no `files_struct` is: the end of the address space.
+/// Returns a substitute for the address of the `files_struct`, at the end of the address space, where
+/// there are none.
 const fn table_address(pid: u32) -> u64 {
     u64::MAX - pid as u64
 }
@@ -114,14 +113,14 @@ fn start_time(stat: &Stat) -> u64 {
 
 fn comm(stat: &Stat) -> [u8; COMM_LEN] {
     let mut comm = [0; COMM_LEN];
-    // The kernel's own ends with NUL as well.
+    // Terminated by NUL, like the kernel's.
     for (to, &from) in comm[..COMM_LEN - 1].iter_mut().zip(stat.comm.as_bytes()) {
         *to = from;
     }
     comm
 }
 
-/// What a descriptor refers to, but for the description, and whether it closes on exec.
+/// Returns the file of a descriptor, with 0 as the description, and whether it is closed on exec.
 fn payload(pid: u32, fd: u32) -> io::Result<(Payload, bool)> {
     let metadata = fs::metadata(Path::new("/proc").join(format!("{pid}/fd/{fd}")))?;
     let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))?;
@@ -142,11 +141,11 @@ fn payload(pid: u32, fd: u32) -> io::Result<(Payload, bool)> {
     Ok((payload, closes_on_exec))
 }
 
-/// Tells the descriptions of one process apart: the kernel compares two, and that is needed only
-/// where the file is the same.
+/// Numbers the open file descriptions of one process. Only descriptors of the same file are compared,
+/// by kcmp(2).
 #[derive(Default)]
 struct Descriptions {
-    /// By device and inode: a descriptor of each description, and the number it was given.
+    /// By device and inode: one descriptor of each description, and the description's number.
     known: HashMap<(u32, u64), Vec<(u32, u64)>>,
     next: u64,
 }
@@ -159,18 +158,19 @@ impl Descriptions {
             return number;
         }
         self.next += 1;
-        // No two processes' are known to be one.
+        // Descriptions are never shared between processes here.
         let number = u64::from(pid) << 32 | self.next;
         known.push((fd, number));
         number
     }
 }
 
-/// Where the kernel does not tell (`kcmp` needs CONFIG_KCMP, and rights), they are taken to differ.
+/// Whether two descriptors have the same description; false if `kcmp` fails, which requires CONFIG_KCMP
+/// and ptrace access.
 fn is_same(pid: u32, one: u32, other: u32) -> bool {
     /// include/uapi/linux/kcmp.h
     const KCMP_FILE: libc::c_int = 0;
-    // SAFETY: the call takes numbers only.
+    // SAFETY: the call only takes numbers.
     let order = unsafe {
         libc::syscall(
             libc::SYS_kcmp,
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptions_are_told_apart() {
+    fn dup_shares_description_and_open_does_not() {
         let one = File::open("/proc/self/stat").unwrap();
         let copy = one.try_clone().unwrap();
         let other = File::open("/proc/self/stat").unwrap();
@@ -202,7 +202,7 @@ mod tests {
             descriptions.of(own, fd, &Payload::default())
         });
         assert_ne!(numbers[0], numbers[2]);
-        // Where kcmp is not to be had, copies cannot be told.
+        // Without kcmp, all descriptions differ.
         let fd = one.as_raw_fd().try_into().unwrap();
         if is_same(own, fd, fd) {
             assert_eq!(numbers[0], numbers[1]);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_is_as_it_was_opened() {
+    fn payload_has_flags_and_mode_of_file() {
         let file = tempfile::tempfile().unwrap();
         let fd = file.as_raw_fd().try_into().unwrap();
         let (payload, closes_on_exec) = payload(std::process::id(), fd).unwrap();

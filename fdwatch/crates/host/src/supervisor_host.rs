@@ -1,4 +1,4 @@
-//! The host fdwatch runs on.
+//! The [`Host`] of supervisord's configurations that reads the files of this host.
 
 use std::{
     env,
@@ -17,9 +17,9 @@ use fdwatch_supervisor::{
 use crate::proc;
 
 /// The largest file that is read, in bytes.
-const LARGEST: u64 = 64 << 20;
+const MAX_FILE_SIZE: u64 = 64 << 20;
 
-/// The host fdwatch runs on.
+/// The host that fdwatch runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct RealHost;
 
@@ -27,9 +27,9 @@ impl Host for RealHost {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let file = fs::File::open(path)?;
-        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST {
-            let reason = format!("larger than {} MiB", LARGEST >> 20);
+        file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE_SIZE {
+            let reason = format!("larger than {} MiB", MAX_FILE_SIZE >> 20);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
         }
         Ok(bytes)
@@ -103,9 +103,9 @@ impl Host for RealHost {
     fn may_write(&self, path: &str, user: Option<&str>) -> Option<bool> {
         let own = proc::effective_user();
         match user {
-            // Whoever starts supervisord is root more often than not.
+            // supervisord is usually started by root; any other user is unknown.
             None => (own == 0).then(|| access(path, libc::W_OK)),
-            // Where even root may not, it is for the file system, which is read-only for all.
+            // For root, only a read-only file system could deny writing.
             Some(user) => {
                 let account = account(user)?;
                 if own == account.uid {
@@ -120,8 +120,8 @@ impl Host for RealHost {
     }
 }
 
-/// What in a directory matches a part of a pattern, as in Python's `glob`: `**` is no more than `*`,
-/// and what begins with a dot has to be asked for.
+/// Returns the entries of a directory that match a component of a pattern, as in Python's `glob`: `**`
+/// means `*`, and names with a leading dot only match explicitly.
 fn matches(directory: &str, component: &str, is_last: bool) -> Vec<String> {
     let shown = |name: &str| match directory {
         "." => name.to_owned(),
@@ -129,7 +129,7 @@ fn matches(directory: &str, component: &str, is_last: bool) -> Vec<String> {
     };
     if !is_pattern(component) {
         let path = shown(component);
-        // A dangling link matches where it is all that is left.
+        // A dangling link matches as the last component.
         let is_there = if is_last {
             fs::symlink_metadata(&path).is_ok()
         } else {
@@ -169,11 +169,11 @@ fn is_terminal(path: &str) -> bool {
     file.is_ok_and(|file| file.is_terminal())
 }
 
-/// Of a file that is not there: its directory, and its name in it. A link that leads nowhere is
-/// followed as far as it goes.
+/// Resolves the path of a missing file: its resolved directory, joined with its name. Dangling links are
+/// followed.
 fn resolve_missing(path: &str) -> Option<String> {
     let mut path = path.to_owned();
-    // As many as the kernel follows.
+    // The kernel's limit: MAXSYMLINKS, include/linux/namei.h.
     for _ in 0..40 {
         let Ok(target) = fs::read_link(&path) else {
             break;
@@ -189,11 +189,11 @@ fn access(path: &str, mode: i32) -> bool {
     let Ok(path) = CString::new(path) else {
         return false;
     };
-    // SAFETY: the path ends with a zero, and the kernel only reads it.
+    // SAFETY: the path ends with NUL, and the kernel only reads it.
     unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) == 0 }
 }
 
-/// A user, from /etc/passwd and /etc/group: users from elsewhere are not known.
+/// A user from /etc/passwd, with groups from /etc/group; other name services are not used.
 struct Account {
     uid: u32,
     groups: Vec<u32>,
@@ -225,8 +225,8 @@ fn account(user: &str) -> Option<Account> {
 }
 
 impl Account {
-    /// By the permission bits, of the path and of all directories on it; none where there are lists of
-    /// access, or something cannot be looked at.
+    /// Evaluates the permission bits of the path and its directories; none if an access control list
+    /// may apply, or a path cannot be read.
     fn may_write(&self, path: &str) -> Option<bool> {
         let path = fs::canonicalize(path).ok()?;
         let mut may = self.may(&path, 0o2)?;
@@ -249,21 +249,21 @@ impl Account {
             0
         };
         let may = metadata.mode() & (bit << shift) != 0;
-        // A list of access may say otherwise.
-        if !may && has_access_list(path) {
+        // An access control list may still grant it.
+        if !may && has_acl(path) {
             return None;
         }
         Some(may)
     }
 }
 
-fn has_access_list(path: &Path) -> bool {
+fn has_acl(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
         return false;
     };
     let name = c"system.posix_acl_access";
-    // SAFETY: both names end with a zero, and with no room nothing is written.
+    // SAFETY: both names end with NUL, and nothing is written to a buffer of size 0.
     unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) > 0 }
 }
 
@@ -272,14 +272,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_what_python_s_do() {
+    fn glob_matches_python() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_str().unwrap();
         fs::create_dir(join(root, "sub")).unwrap();
         for name in ["a.conf", "b.conf", ".c.conf", "x[", "sub/d.conf"] {
             fs::write(join(root, name), "").unwrap();
         }
-        // What glob.glob of Python 3.11 finds.
+        // Results of glob.glob of Python 3.11.
         for (pattern, expected) in [
             ("*.conf", &["a.conf", "b.conf"][..]),
             (".*.conf", &[".c.conf"]),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_where_it_would_be() {
+    fn missing_files_resolve_through_links() {
         let directory = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(directory.path()).unwrap();
         let root = root.to_str().unwrap();

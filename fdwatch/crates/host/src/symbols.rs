@@ -1,6 +1,5 @@
-//! What stands at the addresses of a stack, asked of the process while it runs: symbols of ELF and
-//! DWARF, of the vDSO, and of perf maps, which just-in-time compilers write. How a stack was found,
-//! and what it is of, is not known here.
+//! Symbolizes the addresses of stacks: with ELF symbols and DWARF, the vDSO's symbols, and perf maps,
+//! which just-in-time compilers write.
 
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -19,7 +18,7 @@ use fdwatch_core::{
     mappings::{Mapping, at},
 };
 
-/// Finds symbols, and remembers the files it has read until it is to [`forget`](Symbols::forget) them.
+/// A symbolizer that caches the files it has read until [`forget`](Symbols::forget).
 #[derive(Default)]
 pub struct Symbols {
     symbolizer: Option<Symbolizer>,
@@ -32,8 +31,8 @@ impl std::fmt::Debug for Symbols {
 }
 
 impl Symbols {
-    /// The stack's frames. Their places are found if the process runs the program still in which the
-    /// stack was taken.
+    /// Symbolizes the stack of a running process. Without `is_same_program`, the process has since
+    /// executed another program, and the frames have no places.
     pub fn frames(&mut self, pid: u32, detail: &Detail, is_same_program: bool) -> Vec<Frame> {
         let bare = || {
             let frames = detail.stack.iter();
@@ -48,7 +47,7 @@ impl Symbols {
             return bare();
         }
         let symbolizer = self.symbolizer.get_or_insert_with(Symbolizer::new);
-        // All but the first are where calls return to: what called is before that.
+        // All addresses except the first are return addresses; the call is before them.
         let mut addresses = detail.stack.to_vec();
         for address in &mut addresses[1..] {
             *address = address.saturating_sub(1);
@@ -57,8 +56,8 @@ impl Symbols {
         let Ok(found) = symbolizer.symbolize(&source, Input::AbsAddr(&addresses)) else {
             return bare();
         };
-        // Where frame pointers lead nowhere, as through a C library without them, what was read is no
-        // address of the program.
+        // Code without frame pointers, often the C library, ends a stack with addresses that are not
+        // mapped.
         let frames = detail.stack.iter().zip(found);
         let frames =
             frames.take_while(|(_, found)| !matches!(found, Symbolized::Unknown(Reason::Unmapped)));
@@ -70,13 +69,13 @@ impl Symbols {
             .collect()
     }
 
-    /// The frames of a stack in a program that had `mappings`, and may have ended. Files that have
-    /// been replaced since are not told from what they were.
+    /// Symbolizes a stack of a program that had these mappings and may have ended. A file that was
+    /// replaced since gives wrong symbols.
     pub fn frames_in(&mut self, stack: &[u64], mappings: &[Mapping]) -> Vec<Frame> {
         let symbolizer = self.symbolizer.get_or_insert_with(Symbolizer::new);
         let mut frames = Vec::new();
         for (i, &address) in stack.iter().enumerate() {
-            // All but the first are where calls return to: what called is before that.
+            // All addresses except the first are return addresses; the call is before them.
             let called = address.saturating_sub(u64::from(i > 0));
             let Some(mapping) = at(mappings, called) else {
                 break;
@@ -86,7 +85,7 @@ impl Symbols {
             let source = Source::Elf(Elf::new(path));
             let found = symbolizer.symbolize_single(&source, Input::FileOffset(offset));
             let place = found.ok().as_ref().and_then(place);
-            // Where in a file it is means something still, other than where it was in memory.
+            // The offset in the file identifies the code; the address in memory no longer does.
             let place = place.unwrap_or_else(|| Place {
                 symbol: fdwatch_core::detail::UNNAMED.to_owned(),
                 offset,
@@ -105,7 +104,7 @@ impl Symbols {
         frames
     }
 
-    /// Gives back what it remembers, which may be large.
+    /// Drops the cached files, which can be large.
     pub fn forget(&mut self) {
         self.symbolizer = None;
     }

@@ -1,16 +1,16 @@
-//! The names of users, from /etc/passwd: read once, and no other service is asked, which might take
-//! its time. What users are asked for is not known here.
+//! The names of users, read once from /etc/passwd. Other name services are not used, because they can
+//! block.
 
 use std::fs;
 
 use rustc_hash::FxHashMap;
 
-/// See the module.
+/// The names of users, by user id.
 #[derive(Debug, Default)]
 pub struct Users(FxHashMap<u32, String>);
 
 impl Users {
-    /// Those that this host has; none, where that cannot be read.
+    /// Reads the users of this host; none if /etc/passwd cannot be read.
     #[must_use]
     pub fn read() -> Self {
         let text = fs::read("/etc/passwd").unwrap_or_default();
@@ -25,13 +25,13 @@ impl Users {
         });
         let mut users = FxHashMap::default();
         for (uid, name) in lines {
-            // The first is the one that others take, too.
+            // The first entry wins, as in getpwuid(3).
             users.entry(uid).or_insert(name);
         }
         Self(users)
     }
 
-    /// The user's name, or number; nothing, if it is not known who it is.
+    /// Returns the user's name, or else the id; empty without an id.
     #[must_use]
     pub fn name(&self, uid: Option<u32>) -> String {
         uid.map_or_else(String::new, |uid| {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_name_of_a_number_is_taken() {
+    fn first_name_of_user_id_wins() {
         let users =
             Users::of("root:x:0:0::/root:/bin/sh\ntoor:x:0:0\n\nbroken\n:x:7:\nww:x:33:33:\n");
         assert_eq!(users.name(Some(0)), "root");

@@ -1,71 +1,70 @@
-//! The host a configuration is for: what supervisord would find there.
+//! The interface to the host that a configuration is for, and operations on paths.
 
 use std::io;
 
-/// What is asked of a host to read a configuration.
+/// The operations on a host that reading and checking a configuration needs.
 ///
-/// Paths are text, as all of a configuration is. What is not UTF-8 is not there, or stands there with
-/// U+FFFD in it.
+/// Paths are text, like the whole configuration. What is not UTF-8 is omitted, or contains U+FFFD.
 pub trait Host {
-    /// A file's contents.
+    /// Returns the contents of a file.
     ///
     /// # Errors
     ///
     /// If it cannot be read.
     fn read(&self, path: &str) -> io::Result<Vec<u8>>;
 
-    /// The paths that a pattern of Python's `glob` matches, in any order.
+    /// Returns the paths that a pattern of Python's `glob` matches, in any order.
     fn glob(&self, pattern: &str) -> Vec<String>;
 
-    /// The environment.
+    /// Returns the environment of supervisord.
     fn environment(&self) -> Vec<(String, String)>;
 
-    /// The host's name, as `uname -n` tells it.
+    /// Returns the host's name, as `uname -n` prints it.
     fn node_name(&self) -> String;
 
-    /// The home of a user, or that of one's own.
+    /// Returns the home of `user`, or of the current user.
     fn home(&self, user: Option<&str>) -> Option<String>;
 
-    /// The current directory: absolute.
+    /// Returns the current directory, an absolute path.
     fn current_directory(&self) -> String;
 
-    /// The directory for temporary files.
+    /// Returns the directory for temporary files.
     fn temporary_directory(&self) -> String;
 
-    /// What there is at a path, symbolic links followed.
+    /// Returns what a path refers to, following symbolic links.
     fn look(&self, path: &str) -> Found;
 
-    /// Whether `user`, or whoever asks, may write a file, or make files in a directory; none if that
-    /// cannot be said.
+    /// Whether `user`, or the current user, may write a file, or create files in a directory; none if
+    /// unknown.
     fn may_write(&self, path: &str, user: Option<&str>) -> Option<bool>;
 }
 
-/// What there is at a path.
+/// What a path refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Its type; none if there is nothing.
+    /// Its type; none if it does not exist.
     pub kind: Option<FileKind>,
-    /// Device and inode, if there is something.
+    /// Device and inode, if it exists.
     pub identity: Option<(u64, u64)>,
-    /// Its path without symbolic links and `..`; of what there is not, that of its directory with its
-    /// name. None if there is no directory either.
+    /// Its path without symbolic links and `..`. For a missing file, the resolved directory joined with
+    /// the file's name; none if the directory is missing, too.
     pub resolved: Option<String>,
 }
 
-/// A type of files.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
     Regular,
     /// A directory.
     Directory,
-    /// A terminal: it cannot be sought in.
+    /// A terminal, which is not seekable.
     Terminal,
-    /// All else: `/dev/null`, sockets, FIFOs.
+    /// Any other type: `/dev/null`, sockets, FIFOs.
     Other,
 }
 
-/// A path, seen from a directory.
+/// Joins a directory and a path; an absolute path is returned unchanged.
 #[must_use]
 pub fn join(directory: &str, path: &str) -> String {
     if path.starts_with('/') {
@@ -77,7 +76,7 @@ pub fn join(directory: &str, path: &str) -> String {
     }
 }
 
-/// What is before the last slash, as Python's `os.path.dirname` cuts it.
+/// Returns the part before the last slash, like Python's `os.path.dirname`.
 #[must_use]
 pub fn directory_of(path: &str) -> &str {
     let Some((directory, _)) = path.rsplit_once('/') else {
@@ -85,15 +84,15 @@ pub fn directory_of(path: &str) -> &str {
     };
     let trimmed = directory.trim_end_matches('/');
     if trimmed.is_empty() {
-        // Slashes only: they stay.
+        // A directory of slashes only is kept.
         &path[..=directory.len()]
     } else {
         trimmed
     }
 }
 
-/// A path without `.`, `..` and doubled slashes, as Python's `os.path.normpath` has it: without regard
-/// to symbolic links.
+/// Removes `.`, `..` and repeated slashes, like Python's `os.path.normpath`; symbolic links are
+/// ignored.
 #[must_use]
 pub fn normalized(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -116,7 +115,7 @@ pub fn normalized(path: &str) -> String {
     }
 }
 
-/// A path with `~` or `~user` at its beginning replaced by a home, if that is known.
+/// Replaces `~` or `~user` at the beginning of a path by the user's home, if known.
 #[must_use]
 pub fn expand_user(host: &dyn Host, path: &str) -> String {
     let Some(after) = path.strip_prefix('~') else {
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_cut_as_python_does() {
+    fn path_operations_match_python() {
         for (path, directory) in [
             ("/a/b", "/a"),
             ("/a", "/"),

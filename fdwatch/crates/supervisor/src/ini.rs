@@ -1,63 +1,63 @@
-//! The dialect of supervisord's configuration: that of Python's `RawConfigParser` with `strict=False`
-//! and inline comments after `;` and `#`, which supervisord reads its files with (configparser.py of
-//! CPython 3.11, `UnhosedConfigParser` in supervisor/options.py).
+//! The syntax of supervisord's configuration: Python's `RawConfigParser` with `strict=False` and inline
+//! comments after `;` and `#` (configparser.py of CPython 3.11, `UnhosedConfigParser` in
+//! supervisor/options.py).
 //!
-//! What keys mean is not known here. No published reader does: rust-ini, configparser and their like
-//! neither tell the line of a key nor know continuation lines and comments as Python has them.
+//! Published parsers such as rust-ini and configparser neither report the line of a key nor treat
+//! continuation lines and comments as Python does.
 
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-/// A line of one of the files that were read.
+/// A line of one of the files read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// Which file, as an index of those that were read.
+pub struct Location {
+    /// The file, as an index into the list of files read.
     pub file: usize,
-    /// Which line, from 1.
+    /// The line, from 1.
     pub line: usize,
 }
 
-/// What is wrong, and where.
+/// An error that keeps supervisord from starting.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{reason}")]
 pub struct Fault {
-    /// Where.
-    pub at: Place,
-    /// What.
+    /// Where it is.
+    pub at: Location,
+    /// What is wrong.
     pub reason: String,
 }
 
-/// A key's value.
+/// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The value, of all its lines.
+    /// The value; lines are separated by `\n`.
     pub value: String,
     /// Where the key is.
-    pub at: Place,
+    pub at: Location,
 }
 
-/// A section: all of that name, in all files, are one.
+/// A section: the union of all sections of that name in all files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// The name, as it is between the brackets.
+    /// The name between the brackets.
     pub name: String,
-    /// Where it is first.
-    pub at: Place,
-    /// The keys, in lower case. The last of several of one name holds.
+    /// Where the name first occurs.
+    pub at: Location,
+    /// The entries by key, in lower case. The last entry of a key wins.
     pub entries: BTreeMap<String, Entry>,
 }
 
-/// All that was read.
+/// The sections of all files read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
-    /// What stands in `[DEFAULT]`: keys of all sections that do not have them.
+    /// The entries of `[DEFAULT]`, which apply to sections without these keys.
     defaults: BTreeMap<String, Entry>,
     sections: Vec<Section>,
     by_name: FxHashMap<String, usize>,
 }
 
-/// Which section lines belong to.
+/// The section that the next lines belong to.
 #[derive(Clone, Copy)]
 enum Current {
     None,
@@ -66,27 +66,27 @@ enum Current {
 }
 
 impl Document {
-    /// The sections, in the order they were first met.
+    /// Returns the sections, in the order of their first occurrence.
     #[must_use]
     pub fn sections(&self) -> &[Section] {
         &self.sections
     }
 
-    /// The section of this name.
+    /// Returns the section of this name.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.get(*self.by_name.get(name)?)
     }
 
-    /// What a section says of a key, or the defaults do.
+    /// Returns the entry of a key in a section, or in the defaults.
     #[must_use]
     pub fn get<'a>(&'a self, section: &'a Section, key: &str) -> Option<&'a Entry> {
         let entry = section.entries.get(key);
         entry.or_else(|| self.defaults.get(key))
     }
 
-    /// Puts `here` in the place of `%(here)s`, as supervisord does after it has read a file: for good,
-    /// so that what is read next has its own.
+    /// Replaces `%(here)s` by `here`, as supervisord does after each file; so entries of the next file
+    /// get their own directory.
     pub fn expand_here(&mut self, here: &str) {
         const HERE: &str = "%(here)s";
         for section in &mut self.sections {
@@ -103,34 +103,34 @@ impl Document {
         }
     }
 
-    /// Reads one more file.
+    /// Reads another file.
     ///
     /// # Errors
     ///
-    /// What is wrong with it. As in Python, one line without a section ends the reading, and lines
-    /// that are no keys are all told.
+    /// The syntax errors. As in Python, a line before the first section ends reading, and all lines
+    /// without a key are reported.
     pub fn read(&mut self, text: &str, file: usize) -> Result<(), Vec<Fault>> {
-        let mut reader = Reader {
+        let mut parser = Parser {
             document: self,
             current: Current::None,
             key: None,
             value: String::new(),
-            key_at: Place { file, line: 0 },
+            key_at: Location { file, line: 0 },
             indent: 0,
             faults: Vec::new(),
         };
         let unified = text.replace("\r\n", "\n").replace('\r', "\n");
         for (index, line) in unified.split('\n').enumerate() {
-            let at = Place {
+            let at = Location {
                 file,
                 line: index + 1,
             };
-            if !reader.line(line, at) {
+            if !parser.line(line, at) {
                 break;
             }
         }
-        reader.end_value();
-        let faults = reader.faults;
+        parser.end_value();
+        let faults = parser.faults;
         if faults.is_empty() {
             Ok(())
         } else {
@@ -138,7 +138,7 @@ impl Document {
         }
     }
 
-    fn open(&mut self, name: &str, at: Place) -> Current {
+    fn open(&mut self, name: &str, at: Location) -> Current {
         if let Some(&index) = self.by_name.get(name) {
             return Current::Section(index);
         }
@@ -170,25 +170,25 @@ impl Document {
     }
 }
 
-/// The state between lines.
-struct Reader<'a> {
+/// The state of the parser between lines.
+struct Parser<'a> {
     document: &'a mut Document,
     current: Current,
-    /// The key that the next line may go on with, and what it has so far.
+    /// The key that the next line may continue, and its value so far.
     key: Option<String>,
     value: String,
-    key_at: Place,
+    key_at: Location,
     indent: usize,
     faults: Vec<Fault>,
 }
 
-impl Reader<'_> {
-    /// Whether there is any sense in going on.
-    fn line(&mut self, line: &str, at: Place) -> bool {
+impl Parser<'_> {
+    /// Parses a line; returns whether reading can continue.
+    fn line(&mut self, line: &str, at: Location) -> bool {
         let comment = comment(line);
         let value = trim(&line[..comment.unwrap_or(line.len())]);
         if value.is_empty() {
-            // An empty line is part of a value, unless it is the last; a comment is not.
+            // An empty line is part of a value, unless it is the last; a comment is not part of it.
             if comment.is_none() && self.key.is_some() {
                 self.value.push('\n');
             }
@@ -213,10 +213,7 @@ impl Reader<'_> {
             } else {
                 ""
             };
-            self.fault(
-                at,
-                format!("there is no [section] before this line: {shown:?}{bom}"),
-            );
+            self.fault(at, format!("no [section] before this line: {shown:?}{bom}"));
             return false;
         }
         match value.split_once(['=', ':']) {
@@ -229,14 +226,14 @@ impl Reader<'_> {
                 let shown: String = value.chars().take(80).collect();
                 self.fault(
                     at,
-                    format!("neither a [section] nor `key = value`: {shown:?}"),
+                    format!("expected [section] or `key = value`: {shown:?}"),
                 );
             }
         }
         true
     }
 
-    fn fault(&mut self, at: Place, reason: String) {
+    fn fault(&mut self, at: Location, reason: String) {
         self.faults.push(Fault { at, reason });
     }
 
@@ -248,10 +245,10 @@ impl Reader<'_> {
     }
 }
 
-/// Where the comment begins, if there is one.
+/// Returns where the comment begins, if there is one.
 ///
-/// Python looks for the first `;`, then the first `#`, then the second of each, and so on, and takes
-/// the first round in which one has white space before it: `a;b ;c #d` has its comment at `#`.
+/// Python looks at the first `;` and the first `#`, then at the second of each, and so on, until one of
+/// them follows white space: `a;b ;c #d` has its comment at `#`.
 fn comment(line: &str) -> Option<usize> {
     if trim(line).starts_with(['#', ';']) {
         return Some(0);
@@ -275,18 +272,18 @@ fn comment(line: &str) -> Option<usize> {
     None
 }
 
-/// The name between the first bracket, which the line begins with, and the last.
+/// Returns the name between the first bracket, at the start of the line, and the last.
 fn header(value: &str) -> Option<&str> {
     let (name, _) = value.strip_prefix('[')?.rsplit_once(']')?;
     (!name.is_empty()).then_some(name)
 }
 
-/// What Python takes for white space.
+/// Whether Python treats a character as white space.
 pub(super) const fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
-/// `str.strip` of Python.
+/// Trims white space like Python's `str.strip`.
 pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(is_space)
 }
@@ -311,7 +308,7 @@ mod tests {
             .collect()
     }
 
-    /// The values of `[s]`, as Python gives them.
+    /// The keys, values and lines of `[s]`.
     fn values(text: &str) -> Vec<(String, String, usize)> {
         let document = read(text);
         let entries = document.section("s").unwrap().entries.iter();
@@ -338,9 +335,9 @@ mod tests {
         assert_eq!(value("  a=1\r\n"), "1");
     }
 
-    // What configparser of CPython 3.11 with supervisord's options says of each.
+    // Results of configparser of CPython 3.11 with supervisord's options.
     #[test]
-    fn comments_are_where_python_sees_them() {
+    fn comments_match_python() {
         assert_eq!(value("a=1 ; no"), "1");
         assert_eq!(value("a=1 # no"), "1");
         assert_eq!(value("a=1;yes"), "1;yes");
@@ -353,16 +350,16 @@ mod tests {
     }
 
     #[test]
-    fn values_go_on_while_they_are_indented() {
+    fn indented_lines_continue_values() {
         assert_eq!(value("a=1\n 2\n\n 3\n\n"), "1\n2\n\n3");
         assert_eq!(value("a=\n [x]\n b=c\n"), "\n[x]\nb=c");
         assert_eq!(values("[s]\n a=1\n b=2\n").len(), 2);
-        // A section cannot begin with one.
+        // There is no value to continue at the start of a section.
         assert_eq!(values("[s]\n  a=1").len(), 1);
     }
 
     #[test]
-    fn sections_and_keys_may_come_again() {
+    fn repeated_sections_merge_and_last_key_wins() {
         let document = read("[s]\na=1\nb=1\n[t]\n[s]\na=2\n");
         let names: Vec<_> = document.sections().iter().map(|s| &s.name).collect();
         assert_eq!(names, ["s", "t"]);
@@ -374,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_of_all_sections() {
+    fn defaults_apply_to_all_sections() {
         let document = read("[DEFAULT]\na=1\nb=1\n[s]\nb=2\n");
         let s = document.section("s").unwrap();
         assert_eq!(document.get(s, "a").unwrap().value, "1");
@@ -383,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn here_is_that_of_each_file() {
+    fn here_is_expanded_per_file() {
         let mut document = read("[DEFAULT]\nd=%(here)s/d\n[s]\na=%(here)s/a\n");
         document.expand_here("/one");
         document.read("[t]\na=%(here)s/a", 1).unwrap();
@@ -399,19 +396,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_told_by_line() {
-        let told = faults("\n; x\na=1\n[s]\n");
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].0, 3);
-        assert!(told[0].1.contains("no [section]"), "{told:?}");
-        let told = faults("[s]\nwhat\na=1\n=2\n");
-        assert_eq!(told.iter().map(|t| t.0).collect::<Vec<_>>(), [2, 4]);
+    fn syntax_errors_have_lines() {
+        let early = faults("\n; x\na=1\n[s]\n");
+        assert_eq!(early.len(), 1);
+        assert_eq!(early[0].0, 3);
+        assert!(early[0].1.contains("no [section]"), "{early:?}");
+        let lines = faults("[s]\nwhat\na=1\n=2\n").into_iter();
+        assert_eq!(lines.map(|fault| fault.0).collect::<Vec<_>>(), [2, 4]);
         assert!(faults("\u{feff}[s]\n")[0].1.contains("byte order mark"));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_told(text in "[\\[\\]a-b=:;# \t\r\n%()]{0,80}") {
+        fn arbitrary_text_is_read_or_rejected(text in "[\\[\\]a-b=:;# \t\r\n%()]{0,80}") {
             let mut document = Document::default();
             let lines = text.split(['\r', '\n']).count();
             if let Err(faults) = document.read(&text, 0) {
@@ -421,7 +418,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_told(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = Document::default().read(&String::from_utf8_lossy(&bytes), 0);
         }
     }

@@ -1,114 +1,117 @@
-//! The sections and keys that supervisord knows, and what it takes as their values
-//! (supervisor/options.py of 4.2.5; 4.3.0 has the same).
+//! The sections and keys that supervisord knows, and the kinds of their values (supervisor/options.py
+//! of 4.2.5; 4.3.0 has the same).
 
-use super::values::Kind;
+use crate::values::ValueKind;
 use fdwatch_core::suggest::nearest;
 
-/// A section's keys, each with what its value must be.
-pub(super) type Keys = &'static [(&'static str, Kind)];
+/// The keys of a section, with the kinds of their values.
+pub(super) type Keys = &'static [(&'static str, ValueKind)];
 
 const SUPERVISORD: Keys = &[
-    ("childlogdir", Kind::Text),
-    ("directory", Kind::Text),
-    ("environment", Kind::Text),
-    ("identifier", Kind::Text),
-    ("logfile", Kind::Text),
-    ("logfile_backups", Kind::Integer),
-    ("logfile_maxbytes", Kind::Bytes),
-    ("loglevel", Kind::Level),
-    ("minfds", Kind::Integer),
-    ("minprocs", Kind::Integer),
-    ("nocleanup", Kind::Boolean),
-    ("nodaemon", Kind::Boolean),
-    ("pidfile", Kind::Text),
-    ("silent", Kind::Boolean),
-    ("strip_ansi", Kind::Boolean),
-    ("umask", Kind::Octal),
-    ("user", Kind::Text),
+    ("childlogdir", ValueKind::Text),
+    ("directory", ValueKind::Text),
+    ("environment", ValueKind::Text),
+    ("identifier", ValueKind::Text),
+    ("logfile", ValueKind::Text),
+    ("logfile_backups", ValueKind::Integer),
+    ("logfile_maxbytes", ValueKind::Bytes),
+    ("loglevel", ValueKind::Level),
+    ("minfds", ValueKind::Integer),
+    ("minprocs", ValueKind::Integer),
+    ("nocleanup", ValueKind::Boolean),
+    ("nodaemon", ValueKind::Boolean),
+    ("pidfile", ValueKind::Text),
+    ("silent", ValueKind::Boolean),
+    ("strip_ansi", ValueKind::Boolean),
+    ("umask", ValueKind::Octal),
+    ("user", ValueKind::Text),
 ];
 
 const PROGRAM: Keys = &[
-    ("autorestart", Kind::Restart),
-    ("autostart", Kind::Boolean),
-    ("command", Kind::Text),
-    ("directory", Kind::Text),
-    ("environment", Kind::Text),
-    ("exitcodes", Kind::ExitCodes),
-    ("killasgroup", Kind::Boolean),
-    ("numprocs", Kind::Integer),
-    ("numprocs_start", Kind::Integer),
-    ("priority", Kind::Integer),
-    ("process_name", Kind::Text),
-    ("redirect_stderr", Kind::Boolean),
-    ("serverurl", Kind::Text),
-    ("startretries", Kind::Integer),
-    ("startsecs", Kind::Integer),
-    ("stderr_capture_maxbytes", Kind::Bytes),
-    ("stderr_events_enabled", Kind::Boolean),
-    ("stderr_logfile", Kind::Text),
-    ("stderr_logfile_backups", Kind::Integer),
-    ("stderr_logfile_maxbytes", Kind::Bytes),
-    ("stderr_syslog", Kind::Boolean),
-    ("stdout_capture_maxbytes", Kind::Bytes),
-    ("stdout_events_enabled", Kind::Boolean),
-    ("stdout_logfile", Kind::Text),
-    ("stdout_logfile_backups", Kind::Integer),
-    ("stdout_logfile_maxbytes", Kind::Bytes),
-    ("stdout_syslog", Kind::Boolean),
-    ("stopasgroup", Kind::Boolean),
-    ("stopsignal", Kind::Signal),
-    ("stopwaitsecs", Kind::Integer),
-    ("umask", Kind::Octal),
-    ("user", Kind::Text),
+    ("autorestart", ValueKind::Restart),
+    ("autostart", ValueKind::Boolean),
+    ("command", ValueKind::Text),
+    ("directory", ValueKind::Text),
+    ("environment", ValueKind::Text),
+    ("exitcodes", ValueKind::ExitCodes),
+    ("killasgroup", ValueKind::Boolean),
+    ("numprocs", ValueKind::Integer),
+    ("numprocs_start", ValueKind::Integer),
+    ("priority", ValueKind::Integer),
+    ("process_name", ValueKind::Text),
+    ("redirect_stderr", ValueKind::Boolean),
+    ("serverurl", ValueKind::Text),
+    ("startretries", ValueKind::Integer),
+    ("startsecs", ValueKind::Integer),
+    ("stderr_capture_maxbytes", ValueKind::Bytes),
+    ("stderr_events_enabled", ValueKind::Boolean),
+    ("stderr_logfile", ValueKind::Text),
+    ("stderr_logfile_backups", ValueKind::Integer),
+    ("stderr_logfile_maxbytes", ValueKind::Bytes),
+    ("stderr_syslog", ValueKind::Boolean),
+    ("stdout_capture_maxbytes", ValueKind::Bytes),
+    ("stdout_events_enabled", ValueKind::Boolean),
+    ("stdout_logfile", ValueKind::Text),
+    ("stdout_logfile_backups", ValueKind::Integer),
+    ("stdout_logfile_maxbytes", ValueKind::Bytes),
+    ("stdout_syslog", ValueKind::Boolean),
+    ("stopasgroup", ValueKind::Boolean),
+    ("stopsignal", ValueKind::Signal),
+    ("stopwaitsecs", ValueKind::Integer),
+    ("umask", ValueKind::Octal),
+    ("user", ValueKind::Text),
 ];
 
 const LISTENER: Keys = &[
-    ("buffer_size", Kind::Integer),
-    ("events", Kind::Text),
-    ("result_handler", Kind::Text),
+    ("buffer_size", ValueKind::Integer),
+    ("events", ValueKind::Text),
+    ("result_handler", ValueKind::Text),
 ];
 
 const FCGI: Keys = &[
-    ("socket", Kind::Text),
-    ("socket_backlog", Kind::Integer),
-    ("socket_mode", Kind::Octal),
-    ("socket_owner", Kind::Text),
+    ("socket", ValueKind::Text),
+    ("socket_backlog", ValueKind::Integer),
+    ("socket_mode", ValueKind::Octal),
+    ("socket_owner", ValueKind::Text),
 ];
 
-const GROUP: Keys = &[("priority", Kind::Integer), ("programs", Kind::Text)];
+const GROUP: Keys = &[
+    ("priority", ValueKind::Integer),
+    ("programs", ValueKind::Text),
+];
 
-const INCLUDE: Keys = &[("files", Kind::Text)];
+const INCLUDE: Keys = &[("files", ValueKind::Text)];
 
 const UNIX_SERVER: Keys = &[
-    ("chmod", Kind::Octal),
-    ("chown", Kind::Text),
-    ("file", Kind::Text),
-    ("password", Kind::Text),
-    ("username", Kind::Text),
+    ("chmod", ValueKind::Octal),
+    ("chown", ValueKind::Text),
+    ("file", ValueKind::Text),
+    ("password", ValueKind::Text),
+    ("username", ValueKind::Text),
 ];
 
 const INET_SERVER: Keys = &[
-    ("password", Kind::Text),
-    ("port", Kind::Text),
-    ("username", Kind::Text),
+    ("password", ValueKind::Text),
+    ("port", ValueKind::Text),
+    ("username", ValueKind::Text),
 ];
 
 const CONTROL: Keys = &[
-    ("history_file", Kind::Text),
-    ("password", Kind::Text),
-    ("prompt", Kind::Text),
-    ("serverurl", Kind::Text),
-    ("username", Kind::Text),
+    ("history_file", ValueKind::Text),
+    ("password", ValueKind::Text),
+    ("prompt", ValueKind::Text),
+    ("serverurl", ValueKind::Text),
+    ("username", ValueKind::Text),
 ];
 
-/// What a section is, by its name.
+/// The kind of a section, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SectionKind {
-    /// Its keys are these.
+    /// A section with these keys; both lists together.
     Known(Keys, Keys),
-    /// A plugin's: any key may be in it.
+    /// A section of a plugin, which may have any key.
     Any,
-    /// supervisord passes over it.
+    /// A section that supervisord ignores.
     Unknown,
 }
 
@@ -129,8 +132,8 @@ impl SectionKind {
         }
     }
 
-    /// The keys, if they are known.
-    pub(super) fn keys(self) -> Option<impl Iterator<Item = (&'static str, Kind)>> {
+    /// Returns the keys, if they are known.
+    pub(super) fn keys(self) -> Option<impl Iterator<Item = (&'static str, ValueKind)>> {
         match self {
             Self::Known(keys, more) => Some(keys.iter().chain(more).copied()),
             Self::Any | Self::Unknown => None,
@@ -138,7 +141,7 @@ impl SectionKind {
     }
 }
 
-/// The known sections, or what they begin with.
+/// The known sections; the names of those with a colon continue after it.
 const SECTIONS: &[&str] = &[
     "ctlplugin:",
     "eventlistener:",
@@ -153,18 +156,18 @@ const SECTIONS: &[&str] = &[
     "unix_http_server",
 ];
 
-/// The known key of a section that is most like `key`, if any is like it.
+/// Returns the known key of a section that is most similar to `key`, if any is similar.
 pub(super) fn nearest_key(section: SectionKind, key: &str) -> Option<&'static str> {
     nearest(section.keys()?.map(|(known, _)| (known, known)), key)
 }
 
-/// The known section, or its beginning, that is most like that of this name.
+/// Returns the entry of [`SECTIONS`] that is most similar to `name`, if any is similar.
 pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
     let (kind, has_name) = match name.split_once(':') {
         Some((kind, _)) => (kind, true),
         None => (name, false),
     };
-    // A program without a name is one too.
+    // `[program]` lacks only its name.
     if let Some(known) = SECTIONS
         .iter()
         .find(|known| known.trim_end_matches(':') == kind.trim())
@@ -180,7 +183,7 @@ pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
     )
 }
 
-/// The events a listener can ask for.
+/// The events a listener can subscribe to.
 pub(super) const EVENTS: &[&str] = &[
     "EVENT",
     "PROCESS_STATE",
@@ -216,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_misspelt_is_known() {
+    fn misspelt_names_have_suggestions() {
         let program = SectionKind::of("program:x");
         for (key, known) in [
             ("stdout_logfiles", Some("stdout_logfile")),
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_there_twice() {
+    fn keys_are_unique() {
         for name in [
             "supervisord",
             "eventlistener:x",

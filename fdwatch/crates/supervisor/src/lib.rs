@@ -1,8 +1,8 @@
-//! Configurations of supervisord: what processes they make, and which logs these have.
+//! supervisord configurations: the processes they define, their logs, and problems with these.
 //!
-//! Pure: files, names of files, the environment and the host's name are handed
-//! in by a [`Host`]. How anything is shown is not known here, nor descriptors. Whatever supervisord
-//! refuses is refused here, with its line, as far as it does not need Python to know (plugins, users).
+//! Pure: a [`Host`] supplies files, file names, the environment and the host's name. Errors that keep
+//! supervisord from starting are found with their lines, except those that only Python can find
+//! (plugins, users).
 
 mod config;
 mod expand;
@@ -13,18 +13,22 @@ pub mod lint;
 pub mod logrotate;
 pub mod pattern;
 mod programs;
+mod read;
+mod reader;
 mod running;
 mod uses;
 pub mod values;
 
 pub use self::{
-    config::{Config, Daemon, ReadError, Remark, RemarkKind, Setting, read},
+    config::{
+        Config, Daemon, Log, MAX_PROCESSES, Process, Setting, Stream, Target, Warning, WarningKind,
+    },
     expand::{ExpandError, Names, Value, expand},
     host::Host,
-    ini::{Document, Entry, Fault, Place, Section},
-    programs::{Log, MAX_PROCESSES, Process, Stream, Target},
+    ini::{Document, Entry, Fault, Location, Section},
+    read::{ReadError, read},
     running::configurations,
-    uses::{Use, User, uses},
+    uses::{LogOwner, Use, uses},
 };
 
 #[cfg(test)]

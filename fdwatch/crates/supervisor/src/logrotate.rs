@@ -1,18 +1,17 @@
-//! What logrotate rotates: the little of its configuration that concerns who else writes a file. What
-//! it does not know it passes over.
+//! logrotate's configuration, as far as it concerns the files supervisord writes. Other directives are
+//! ignored.
 
 use std::io;
 
 use rustc_hash::FxHashSet;
 
-use super::{
+use crate::{
     host::{FileKind, Host, join},
-    ini::Place,
+    ini::Location,
     pattern,
 };
 
-/// Files that logrotate passes over in a directory, by the ends of their names (logrotate(8),
-/// `tabooext`).
+/// Endings of the names of files that logrotate skips in a directory (logrotate(8), `tabooext`).
 const TABOO: &[&str] = &[
     ",v",
     ".bak",
@@ -35,33 +34,33 @@ const TABOO: &[&str] = &[
     "~",
 ];
 
-/// How deep an `include` in an included file is followed.
-const DEEPEST: usize = 8;
+/// The deepest nesting of `include` that is followed.
+const MAX_DEPTH: usize = 8;
 
-/// What logrotate is told to do with some files.
+/// A block of logrotate's configuration: some files, and how to rotate them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Which files.
+    /// The patterns of the files.
     pub patterns: Vec<String>,
-    /// Where that is said.
-    pub at: Place,
-    /// Whether it copies the file and cuts it to nothing, and does not rename it.
+    /// Where the block begins.
+    pub at: Location,
+    /// Whether logrotate copies and truncates the file instead of renaming it.
     pub copytruncate: bool,
-    /// Whether its scripts have to do with supervisord.
-    pub tells_supervisord: bool,
+    /// Whether its scripts mention supervisord or SIGUSR2, and so make it reopen its logs.
+    pub notifies_supervisord: bool,
 }
 
-/// What logrotate is told.
+/// All rotations that logrotate is configured for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rotations {
-    /// The files that were read: what [`Place::file`] is an index of.
+    /// The files read; [`Location::file`] is an index into it.
     pub files: Vec<String>,
-    /// In the order it is told.
+    /// The rotations, in the order they were read.
     pub rotations: Vec<Rotation>,
 }
 
 impl Rotations {
-    /// What is said of a file by any of its paths.
+    /// Returns the first rotation of a file with any of these paths.
     #[must_use]
     pub fn of<'a>(&'a self, paths: &[&str]) -> Option<&'a Rotation> {
         self.rotations.iter().find(|rotation| {
@@ -75,11 +74,11 @@ impl Rotations {
     }
 }
 
-/// Reads a file, or all of a directory.
+/// Reads a file, or all files of a directory.
 ///
 /// # Errors
 ///
-/// If there is none, or it cannot be read. Of what is included that is passed over.
+/// If it cannot be read. Included files that cannot be read are skipped.
 pub fn read(path: &str, host: &dyn Host, rotations: &mut Rotations) -> io::Result<()> {
     let mut reader = Reader {
         rotations,
@@ -94,17 +93,17 @@ struct Reader<'a> {
     rotations: &'a mut Rotations,
     host: &'a dyn Host,
     seen: FxHashSet<String>,
-    /// What holds for all that follows.
+    /// The default for the following blocks.
     copytruncate: bool,
 }
 
-/// Where a line belongs.
+/// The part of a file that a line belongs to.
 enum State {
     Outside,
-    /// Between the files' names and the brace.
+    /// Between the file names and the brace.
     Names(Rotation),
     Inside(Rotation),
-    /// In a script of the block, or of all.
+    /// In a script of a block, or outside of blocks.
     Script(Option<Rotation>),
 }
 
@@ -112,7 +111,7 @@ impl Reader<'_> {
     fn read(&mut self, path: &str, depth: usize) -> io::Result<()> {
         let found = self.host.look(path);
         let name = found.resolved.unwrap_or_else(|| path.to_owned());
-        if depth > DEEPEST || !self.seen.insert(name) {
+        if depth > MAX_DEPTH || !self.seen.insert(name) {
             return Ok(());
         }
         if found.kind == Some(FileKind::Directory) {
@@ -120,7 +119,7 @@ impl Reader<'_> {
             paths.sort_unstable();
             paths.retain(|path| !TABOO.iter().any(|taboo| path.ends_with(taboo)));
             for path in paths {
-                // A directory in a directory is passed over, as what cannot be read is.
+                // Nested directories and unreadable files are skipped.
                 if self.host.look(&path).kind != Some(FileKind::Directory) {
                     let _ = self.read(&path, depth);
                 }
@@ -132,7 +131,7 @@ impl Reader<'_> {
         self.rotations.files.push(path.to_owned());
         let mut state = State::Outside;
         for (index, line) in String::from_utf8_lossy(&bytes).lines().enumerate() {
-            let at = Place {
+            let at = Location {
                 file,
                 line: index + 1,
             };
@@ -141,13 +140,14 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn line(&mut self, state: State, line: &str, at: Place, depth: usize) -> State {
+    fn line(&mut self, state: State, line: &str, at: Location, depth: usize) -> State {
         if let State::Script(mut rotation) = state {
             if line == "endscript" {
                 return rotation.map_or(State::Outside, State::Inside);
             }
             if let Some(rotation) = &mut rotation {
-                rotation.tells_supervisord |= line.contains("supervisor") || line.contains("USR2");
+                rotation.notifies_supervisord |=
+                    line.contains("supervisor") || line.contains("USR2");
             }
             return State::Script(rotation);
         }
@@ -162,7 +162,7 @@ impl Reader<'_> {
                     patterns: Vec::new(),
                     at,
                     copytruncate: self.copytruncate,
-                    tells_supervisord: false,
+                    notifies_supervisord: false,
                 };
                 self.names(rotation, line)
             }
@@ -199,7 +199,7 @@ impl Reader<'_> {
     }
 
     fn inside(&mut self, mut rotation: Rotation, line: &str) -> State {
-        // A block may be on one line.
+        // A whole block can be on one line.
         let (directive, closes) = match line.split_once('}') {
             Some((directive, _)) => (directive, true),
             None => (line, false),
@@ -226,7 +226,7 @@ fn is_script(word: &str) -> bool {
     )
 }
 
-/// Words, of which some may be quoted.
+/// Splits words, which may be quoted.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();

@@ -1,24 +1,24 @@
-//! Patterns of file names, as Python's `glob` and glob(3) have them: `*`, `?` and `[...]` in each part
-//! between slashes. Pure: which names there are is not known here.
+//! Patterns of file names, as in Python's `glob` and glob(3): `*`, `?` and `[...]` in each component of
+//! a path.
 
 use glob::{MatchOptions, Pattern};
 
-/// Whether a part of a pattern matches more than itself.
+/// Whether a component contains wildcards.
 pub fn is_pattern(component: &str) -> bool {
     component.contains(['*', '?', '['])
 }
 
-/// A part of a pattern between slashes; none if it is no pattern but for its characters.
+/// Compiles a component of a pattern; none if it only matches itself.
 pub fn component_pattern(component: &str) -> Option<Pattern> {
     let mut single = component.to_owned();
     while single.contains("**") {
         single = single.replace("**", "*");
     }
-    // A bracket that is not closed stands for itself.
+    // An unclosed bracket matches itself.
     Pattern::new(&single).ok()
 }
 
-/// Whether a name matches a part of a pattern.
+/// Whether a name matches a component of a pattern.
 pub fn component_matches(pattern: Option<&Pattern>, component: &str, name: &str) -> bool {
     const OPTIONS: MatchOptions = MatchOptions {
         case_sensitive: true,
@@ -31,7 +31,7 @@ pub fn component_matches(pattern: Option<&Pattern>, component: &str, name: &str)
     }
 }
 
-/// Whether a path matches a pattern.
+/// Whether a path matches a pattern, component by component.
 #[must_use]
 pub fn path_matches(pattern: &str, path: &str) -> bool {
     let parts = |path: &'_ str| path.split('/').filter(|part| !part.is_empty()).count();
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_end_at_slashes() {
+    fn wildcards_do_not_match_slashes() {
         for (pattern, path, matches) in [
             ("/var/log/*.log", "/var/log/a.log", true),
             ("/var/log/*.log", "/var/log/a/b.log", false),

@@ -1,123 +1,16 @@
-//! Programs, groups and listeners: the processes that supervisord makes of them, and their logs.
+//! Programs, groups and event listeners: creates the processes that supervisord would start.
 
-use super::{
-    config::{Reader, RemarkKind, Setting},
+use crate::{
+    config::{Log, MAX_PROCESSES, Process, Setting, Stream, Target, WarningKind},
     expand::{Names, Value, expand},
     host::{expand_user, join},
-    ini::{Entry, Place, Section},
+    ini::{Entry, Location, Section, trim},
     keys::EVENTS,
+    reader::Reader,
     values,
 };
 
-/// The most processes that are made of a configuration.
-pub const MAX_PROCESSES: usize = 20_000;
-
-/// A process that supervisord starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// What is behind the colon of its section.
-    pub program: String,
-    /// Its group: the program's name unless a `[group:x]` has it.
-    pub group: String,
-    /// Where the section is that makes the group.
-    pub group_at: Place,
-    /// Its own name.
-    pub name: String,
-    /// `process_num`.
-    pub number: i64,
-    /// How many there are of its program.
-    pub numprocs: Setting<i64>,
-    /// Name of its section.
-    pub section: String,
-    /// Where that is.
-    pub at: Place,
-    /// Whether what it writes to stderr goes to the log of stdout.
-    pub redirect_stderr: bool,
-    /// Where what it writes to stdout goes.
-    pub stdout: Log,
-    /// And to stderr.
-    pub stderr: Log,
-}
-
-impl Process {
-    /// Its name as supervisorctl has it.
-    #[must_use]
-    pub fn full_name(&self) -> String {
-        if self.group == self.name {
-            self.name.clone()
-        } else {
-            format!("{}:{}", self.group, self.name)
-        }
-    }
-
-    /// The log of a stream.
-    #[must_use]
-    pub const fn log(&self, stream: Stream) -> &Log {
-        match stream {
-            Stream::Stdout => &self.stdout,
-            Stream::Stderr => &self.stderr,
-        }
-    }
-}
-
-/// What a process writes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stream {
-    /// Its descriptor 1.
-    Stdout,
-    /// Its descriptor 2.
-    Stderr,
-}
-
-impl Stream {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
-
-    /// The name users see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-/// Where what is written to a stream goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The file.
-    pub target: Target,
-    /// Where that is said; none if it is supervisord's default.
-    pub at: Option<Place>,
-    /// Whether it goes to syslog, too.
-    pub syslog: bool,
-    /// Size at which it is rotated, in bytes; 0 if never.
-    pub maxbytes: Setting<i64>,
-    /// How many rotated ones are kept.
-    pub backups: Setting<i64>,
-    /// Most that is kept of what is between capture tags, in bytes; 0 if tags mean nothing.
-    pub capture_maxbytes: Setting<i64>,
-}
-
-/// A log's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// None.
-    None,
-    /// One with a name that supervisord makes up: this, then eight characters of `a-z0-9_`, then
-    /// `.log`.
-    Auto(String),
-    /// One that the configuration names.
-    Path {
-        /// As supervisord tells it.
-        told: String,
-        /// From the root.
-        absolute: String,
-    },
-}
-
-/// Makes the processes of all sections.
+/// Creates the processes of all sections.
 pub(super) fn resolve(reader: &mut Reader<'_>) {
     let sections = reader.config.document.sections().to_vec();
     let mut grouped = Vec::new();
@@ -135,11 +28,14 @@ pub(super) fn resolve(reader: &mut Reader<'_>) {
             "program" => program(reader, section, name),
             "fcgi-program" => {
                 let mut names = reader.names();
-                let name_value = Value::Text(super::ini::trim(name).to_owned());
+                let name_value = Value::Text(trim(name).to_owned());
                 names.insert("program_name".to_owned(), name_value);
                 let socket = reader.get(section, "socket", &names);
                 if socket.is_none_or(|socket| socket.value.is_empty()) {
-                    reader.fault(section.at, format!("[{}] without socket", section.name));
+                    reader.fault(
+                        section.at,
+                        format!("[{}]: missing key socket", section.name),
+                    );
                 }
                 program(reader, section, name);
             }
@@ -176,11 +72,11 @@ fn group(reader: &mut Reader<'_>, section: &Section, name: &str, grouped: &mut V
             }
             [None, None] => {
                 let shown: String = program.chars().take(80).collect();
-                reader.fault(at, format!("programs: there is no [program:{shown}]"));
+                reader.fault(at, format!("programs: no such section: [program:{shown}]"));
             }
             [Some(_), Some(_)] => reader.fault(
                 at,
-                format!("programs: {program} is a program and a fcgi-program"),
+                format!("programs: {program} is both a program and an fcgi-program"),
             ),
         }
     }
@@ -189,7 +85,7 @@ fn group(reader: &mut Reader<'_>, section: &Section, name: &str, grouped: &mut V
 fn program(reader: &mut Reader<'_>, section: &Section, name: &str) {
     match values::name(name) {
         Ok(name) => {
-            // Read for the group that it is a group of its own as, where less is known.
+            // supervisord reads it first for the program's own group, where fewer names are defined.
             let names = reader.names();
             if reader.get(section, "priority", &names).is_some()
                 || !section.entries.contains_key("priority")
@@ -206,36 +102,42 @@ fn listener(reader: &mut Reader<'_>, section: &Section) {
     let size = reader.get_as((section, "buffer_size"), &names, values::integer, 10);
     if size.value < 1 {
         let at = size.at.unwrap_or(section.at);
-        reader.fault(at, format!("buffer_size: less than 1: {}", size.value));
+        reader.fault(
+            at,
+            format!("buffer_size: must be at least 1: {}", size.value),
+        );
     }
     let events = reader.get(section, "events", &names);
     let at = events.as_ref().and_then(|events| events.at);
     let events = events.map(|events| events.value).unwrap_or_default();
     if events.is_empty() {
-        reader.fault(section.at, format!("[{}] without events", section.name));
+        reader.fault(
+            section.at,
+            format!("[{}]: missing key events", section.name),
+        );
     }
     for event in values::list(&events) {
         if !EVENTS.contains(&event.to_uppercase().as_str()) {
             let shown: String = event.chars().take(80).collect();
             reader.fault(
                 at.unwrap_or(section.at),
-                format!("events: no such event: {shown:?}"),
+                format!("events: unknown event: {shown:?}"),
             );
         }
     }
-    let redirects = (section, "redirect_stderr");
-    let redirects = reader.get_as(redirects, &names, values::boolean, false);
-    if redirects.value {
+    let redirect = (section, "redirect_stderr");
+    let redirect = reader.get_as(redirect, &names, values::boolean, false);
+    if redirect.value {
         reader.fault(
-            redirects.at.unwrap_or(section.at),
-            "redirect_stderr: an event listener answers on stdout, where stderr would interfere"
+            redirect.at.unwrap_or(section.at),
+            "redirect_stderr: not allowed for an event listener, which replies on stdout"
                 .to_owned(),
         );
     }
 }
 
-/// Makes the processes of a program, in a group.
-fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&str, Place)) {
+/// Creates the processes of a program, in a group.
+fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&str, Location)) {
     let faults = reader.config.faults.len();
     let name = section.name.split_once(':').map_or("", |(_, name)| name);
     let program = match values::name(name) {
@@ -250,7 +152,7 @@ fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&st
     ] {
         names.insert(name.to_owned(), Value::Text(value));
     }
-    // Those that are of no use here are looked at as well: supervisord does.
+    // Unused here, but supervisord rejects invalid values.
     for key in [
         "priority",
         "autostart",
@@ -275,19 +177,22 @@ fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&st
         let at = kill.at.unwrap_or(section.at);
         reader.fault(
             at,
-            "killasgroup: false, while stopasgroup is true".to_owned(),
+            "killasgroup: must not be false while stopasgroup is true".to_owned(),
         );
     }
     let numprocs = reader.get_as((section, "numprocs"), &names, values::integer, 1);
     let first = reader.get_as((section, "numprocs_start"), &names, values::integer, 0);
-    let redirects = reader.get_as((section, "redirect_stderr"), &names, boolean, false);
+    let redirect = reader.get_as((section, "redirect_stderr"), &names, boolean, false);
     let capture = ["stdout_capture_maxbytes", "stderr_capture_maxbytes"]
         .map(|key| reader.get_as((section, key), &names, values::bytes, 0));
     let Some(process_name) = process_name(reader, section, numprocs.value) else {
         return;
     };
     if reader.config.document.get(section, "command").is_none() {
-        reader.fault(section.at, format!("[{}] without command", section.name));
+        reader.fault(
+            section.at,
+            format!("[{}]: missing key command", section.name),
+        );
     }
     let environment = reader.config.document.get(section, "environment").cloned();
     let count = usize::try_from(numprocs.value.max(0)).unwrap_or(usize::MAX);
@@ -295,7 +200,7 @@ fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&st
         let at = numprocs.at.unwrap_or(section.at);
         return reader.fault(
             at,
-            format!("numprocs: more than {MAX_PROCESSES} processes in all are not looked at"),
+            format!("numprocs: more than {MAX_PROCESSES} processes in total are unsupported"),
         );
     }
     for index in 0..numprocs.value {
@@ -303,7 +208,7 @@ fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&st
         names.insert("process_num".to_owned(), Value::Number(number));
         names.insert("numprocs".to_owned(), Value::Number(numprocs.value));
         if let Some(entry) = &environment {
-            // What the process before has set is still there, but for these.
+            // Variables set for the previous process remain, except those that supervisord sets.
             names.extend(reader.environment.clone());
             set_environment(reader, entry, &mut names);
         }
@@ -313,11 +218,11 @@ fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&st
         let name = reader.expanded("process_name", &process_name, &names);
         let name = name.unwrap_or_default();
         let [stdout, stderr] = Stream::ALL.map(|stream| {
-            let redirects = redirects.value && stream == Stream::Stderr;
+            let redirect = redirect.value && stream == Stream::Stderr;
             let capture = capture[stream as usize];
-            log(reader, section, (stream, capture), &name, &names, redirects)
+            log(reader, section, (stream, capture), &name, &names, redirect)
         });
-        // All others would have the same.
+        // The remaining processes would repeat the same faults.
         if reader.config.faults.len() > faults {
             return;
         }
@@ -330,14 +235,14 @@ fn processes(reader: &mut Reader<'_>, section: &Section, (group, group_at): (&st
             numprocs,
             section: section.name.clone(),
             at: section.at,
-            redirect_stderr: redirects.value,
+            redirect_stderr: redirect.value,
             stdout,
             stderr,
         });
     }
 }
 
-/// The name, before its expansions are made.
+/// Returns `process_name` before its expansion.
 fn process_name(reader: &mut Reader<'_>, section: &Section, numprocs: i64) -> Option<Entry> {
     let entry = reader.config.document.get(section, "process_name").cloned();
     let entry = entry.unwrap_or_else(|| Entry {
@@ -354,7 +259,7 @@ fn process_name(reader: &mut Reader<'_>, section: &Section, numprocs: i64) -> Op
     if numprocs > 1 && !value.contains("%(process_num)") {
         reader.fault(
             entry.at,
-            format!("process_name: without %(process_num), though numprocs is {numprocs}"),
+            format!("process_name: must contain %(process_num), because numprocs is {numprocs}"),
         );
         return None;
     }
@@ -382,7 +287,7 @@ fn log(
     (stream, capture_maxbytes): (Stream, Setting<i64>),
     process: &str,
     names: &Names,
-    redirects: bool,
+    redirect: bool,
 ) -> Log {
     let [file, maxbytes, backups, syslog] = match stream {
         Stream::Stdout => [
@@ -400,7 +305,7 @@ fn log(
     };
     let written = reader.get(section, file, names);
     let at = written.as_ref().and_then(|written| written.at);
-    // Expanded twice: %%%% is one percent sign.
+    // supervisord expands this twice: %%%% is one percent sign.
     let written = written.map_or_else(
         || Some("auto".to_owned()),
         |written| match expand(&written.value, names) {
@@ -408,7 +313,7 @@ fn log(
             Err(error) => {
                 reader.fault(
                     at.unwrap_or(section.at),
-                    format!("{file}: {error} (a log's name is expanded twice: %%%% is one %)"),
+                    format!("{file}: {error} (log names are expanded twice: write %%%% for one %)"),
                 );
                 None
             }
@@ -419,13 +324,13 @@ fn log(
     let backups = reader.get_as((section, backups), names, values::integer, 10);
     let to_syslog = reader.get_as((section, syslog), names, values::boolean, false);
     let mut to_syslog = to_syslog.value;
-    let remark_at = at.unwrap_or(section.at);
+    let warning_at = at.unwrap_or(section.at);
     let mut target = match written.to_lowercase().as_str() {
         "" | "none" | "off" => Target::None,
         "auto" => {
             if maxbytes.value == 0 {
-                let at = maxbytes.at.unwrap_or(remark_at);
-                reader.remark(at, RemarkKind::AutoWithoutRotation(stream.name()));
+                let at = maxbytes.at.unwrap_or(warning_at);
+                reader.warn(at, WarningKind::AutoWithoutRotation(stream.name()));
             }
             let daemon = &reader.config.daemon;
             let directory = daemon.childlogdir.as_ref().map_or_else(
@@ -438,18 +343,18 @@ fn log(
         }
         "syslog" => {
             to_syslog = true;
-            reader.remark(remark_at, RemarkKind::SyslogAsName(syslog));
+            reader.warn(warning_at, WarningKind::SyslogAsName(syslog));
             Target::None
         }
         _ => {
-            let told = expand_user(reader.host, &written);
-            let absolute = join(&reader.config.daemon.working_directory, &told);
-            Target::Path { told, absolute }
+            let reported = expand_user(reader.host, &written);
+            let absolute = join(&reader.config.daemon.working_directory, &reported);
+            Target::Path { reported, absolute }
         }
     };
-    if redirects {
+    if redirect {
         if matches!(target, Target::Path { .. }) {
-            reader.remark(remark_at, RemarkKind::StderrIgnored);
+            reader.warn(warning_at, WarningKind::StderrIgnored);
         }
         target = Target::None;
     }

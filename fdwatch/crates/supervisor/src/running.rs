@@ -1,22 +1,22 @@
-//! Which configuration a running supervisord has, by how it was started.
+//! Finds the configuration of a running supervisord from its command line.
 
-use super::host::{directory_of, join, normalized};
+use crate::host::{directory_of, join, normalized};
 
-/// Where supervisord looks for its configuration if it is not told: beside its own program, and then
-/// in these, of which the first two are in the directory it was started in (`searchpaths`,
+/// Default paths relative to the directory of the program, tried first (`searchpaths`,
 /// supervisor/options.py, 4.2.5).
-const BESIDE: [&str; 2] = ["../etc/supervisord.conf", "../supervisord.conf"];
-const USUAL: [&str; 4] = [
+const BESIDE_PROGRAM: [&str; 2] = ["../etc/supervisord.conf", "../supervisord.conf"];
+/// Further default paths; the first two are relative to the directory supervisord was started in.
+const DEFAULT_PATHS: [&str; 4] = [
     "supervisord.conf",
     "etc/supervisord.conf",
     "/etc/supervisord.conf",
     "/etc/supervisor/supervisord.conf",
 ];
 
-/// Where the configuration may be of a process that was started so, the likeliest first; none if that
-/// is no supervisord.
+/// Returns the possible paths of the configuration, the most likely first; none if the process is not
+/// supervisord.
 ///
-/// It is one if its program, or the script that an interpreter runs, is called so.
+/// A process is supervisord if its program, or the script that its interpreter runs, has that name.
 #[must_use]
 pub fn configurations(cmdline: &[Vec<u8>], directory: &str) -> Option<Vec<String>> {
     let words: Vec<_> = cmdline
@@ -31,7 +31,7 @@ pub fn configurations(cmdline: &[Vec<u8>], directory: &str) -> Option<Vec<String
     let program = words.iter().take(2).position(|word| is_supervisord(word))?;
     let in_directory = |path: &str| normalized(&join(directory, path));
     let arguments = &words[program + 1..];
-    let told = arguments.iter().enumerate().find_map(|(i, word)| {
+    let option = arguments.iter().enumerate().find_map(|(i, word)| {
         let next = || arguments.get(i + 1).map(AsRef::as_ref);
         match word.as_ref() {
             "-c" | "--configuration" => next(),
@@ -40,12 +40,13 @@ pub fn configurations(cmdline: &[Vec<u8>], directory: &str) -> Option<Vec<String
                 .or_else(|| word.strip_prefix("-c").filter(|path| !path.is_empty())),
         }
     });
-    if let Some(told) = told {
-        return Some(vec![in_directory(told)]);
+    if let Some(path) = option {
+        return Some(vec![in_directory(path)]);
     }
     let own = in_directory(&words[program]);
-    let beside = BESIDE.map(|path| normalized(&join(directory_of(&own), path)));
-    Some(beside.into_iter().chain(USUAL.map(in_directory)).collect())
+    let beside = BESIDE_PROGRAM.map(|path| normalized(&join(directory_of(&own), path)));
+    let defaults = DEFAULT_PATHS.map(in_directory);
+    Some(beside.into_iter().chain(defaults).collect())
 }
 
 #[cfg(test)]
@@ -58,20 +59,20 @@ mod tests {
     }
 
     #[test]
-    fn what_it_was_told_is_its_configuration() {
-        for told in [
+    fn configuration_option_is_used() {
+        for cmdline in [
             "/usr/bin/python3 /usr/bin/supervisord -n -c x.conf",
             "supervisord --configuration=x.conf",
             "supervisord -cx.conf",
             "python supervisord --configuration ../srv/x.conf -n",
         ] {
-            let found = configurations_of(told);
-            assert_eq!(found, Some(vec!["/srv/x.conf".to_owned()]), "{told}");
+            let found = configurations_of(cmdline);
+            assert_eq!(found, Some(vec!["/srv/x.conf".to_owned()]), "{cmdline}");
         }
     }
 
     #[test]
-    fn one_that_was_told_nothing_looks_where_it_looks() {
+    fn default_paths_are_in_search_order() {
         let found = configurations_of("/usr/bin/python3 /opt/bin/supervisord -n").unwrap();
         assert_eq!(found[0], "/opt/etc/supervisord.conf");
         assert_eq!(found[1], "/opt/supervisord.conf");
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_none() {
+    fn other_programs_have_no_configuration() {
         for other in ["cat supervisord.conf", "vi x supervisord", "supervisorctl"] {
             assert_eq!(configurations_of(other), None, "{other}");
         }

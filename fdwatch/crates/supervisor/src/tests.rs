@@ -1,4 +1,4 @@
-//! Processes and their logs, by configurations that a host made up for this has.
+//! Processes, logs and uses of configurations on a simulated host.
 
 use std::{collections::BTreeMap, io};
 
@@ -10,15 +10,15 @@ use super::{
 mod lints;
 mod truth;
 
-/// A host of files in memory.
+/// A host with files in memory.
 #[derive(Default)]
 pub(super) struct FakeHost {
     pub(super) files: BTreeMap<String, Vec<u8>>,
-    /// Symbolic links, also of directories.
+    /// Symbolic links to files and directories, with their targets.
     pub(super) links: BTreeMap<String, String>,
     /// Files and directories that the user may not write.
     pub(super) unwritable: Vec<String>,
-    /// Directories that are not there: all others are.
+    /// Missing directories; all others exist.
     pub(super) missing: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ impl Host for FakeHost {
             (_, "/dev/null") => Some(FileKind::Other),
             (_, "/dev/tty1") => Some(FileKind::Terminal),
             (Some(_), _) => Some(FileKind::Regular),
-            // All that could be a directory is one.
+            // Every other path without a dot in its name is a directory.
             (None, path) if !path.rsplit('/').next().unwrap_or("").contains('.') => {
                 (!is_missing(path)).then_some(FileKind::Directory)
             }
@@ -123,7 +123,7 @@ fn shown(log: &Log) -> String {
     let file = match &log.target {
         Target::None => "NONE",
         Target::Auto(_) => "AUTO",
-        Target::Path { told, .. } => told,
+        Target::Path { reported, .. } => reported,
     };
     let syslog = if log.syslog { " syslog" } else { "" };
     format!(
@@ -133,7 +133,7 @@ fn shown(log: &Log) -> String {
 }
 
 #[test]
-fn processes_are_those_of_supervisord() {
+fn processes_match_supervisord() {
     for case in truth::TRUTH {
         let config = read("/etc/s.conf", &FakeHost::of(case.files)).unwrap();
         let Some(expected) = case.processes else {
@@ -155,14 +155,14 @@ fn processes_are_those_of_supervisord() {
 }
 
 #[test]
-fn what_is_refused_has_its_line() {
+fn faults_have_lines() {
     for (text, line, reason) in [
         ("[supervisord]\njunk\n", 2, "junk"),
         ("a=1\n", 1, "no [section]"),
         ("\n\n", 1, "no [supervisord]"),
         ("[supervisord]\nuser=%(nope)s\n", 2, "%(nope)"),
         ("[supervisord]\nloglevel=loud\n", 2, "loud"),
-        ("[supervisord]\n[program:a]\n", 2, "without command"),
+        ("[supervisord]\n[program:a]\n", 2, "missing key command"),
         (
             "[supervisord]\n[program:a]\ncommand=a\nstdout_logfile=\n /l/%(ENV_U)s\n",
             4,
@@ -182,7 +182,7 @@ fn what_is_refused_has_its_line() {
     ] {
         let config = config(text);
         let fault = &config.faults[0];
-        assert_eq!(fault.at, Place { file: 0, line }, "{text}: {fault}");
+        assert_eq!(fault.at, Location { file: 0, line }, "{text}: {fault}");
         assert!(fault.reason.contains(reason), "{text}: {fault}");
     }
     let host = FakeHost {
@@ -192,14 +192,14 @@ fn what_is_refused_has_its_line() {
     let faults = read("/etc/s.conf", &host).unwrap().faults;
     assert_eq!(
         (faults[0].at.line, faults[0].reason.as_str()),
-        (3, "not UTF-8")
+        (3, "invalid UTF-8")
     );
     let error = read("/etc/none.conf", &host).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /etc/none.conf");
 }
 
 #[test]
-fn settings_know_where_they_stand() {
+fn settings_have_file_and_line() {
     let host = FakeHost::of(&[
         (
             "/etc/s.conf",
@@ -213,13 +213,13 @@ fn settings_know_where_they_stand() {
     let config = read("/etc/s.conf", &host).unwrap();
     assert_eq!(config.files, ["/etc/s.conf", "/etc/inc/a.conf"]);
     let log = &config.processes[0].stdout;
-    assert_eq!(log.at, Some(Place { file: 0, line: 6 }));
-    assert_eq!(log.maxbytes.at, Some(Place { file: 1, line: 3 }));
+    assert_eq!(log.at, Some(Location { file: 0, line: 6 }));
+    assert_eq!(log.maxbytes.at, Some(Location { file: 1, line: 3 }));
     assert_eq!(log.backups.at, None);
 }
 
 #[test]
-fn logs_are_where_supervisord_runs() {
+fn relative_logs_are_in_working_directory() {
     let paths = |daemon: &str| {
         let text = format!("[supervisord]\n{daemon}\n[program:a]\ncommand=a\nstdout_logfile=l/a\n");
         let config = config(&text);
@@ -227,7 +227,7 @@ fn logs_are_where_supervisord_runs() {
             panic!("no path");
         };
         let Target::Auto(prefix) = &config.processes[0].stderr.target else {
-            panic!("not made up");
+            panic!("not generated");
         };
         let logfile = config.daemon.logfile.clone();
         (
@@ -252,18 +252,18 @@ fn logs_are_where_supervisord_runs() {
 }
 
 #[test]
-fn descriptors_have_a_role_by_their_path() {
+fn uses_are_found_by_path() {
     let config = config(
         "[supervisord]\nlogfile=/l/s.log\n[program:a]\ncommand=a\nstdout_logfile=/l/x/../a.log\n\
          [program:b]\ncommand=b\nstdout_logfile=/link/a.log\nchildlogdir=/tmp\n",
     );
     let resolve = |path: &str| path.replace("/link", "/l").replace("/tmp", "/var/tmp");
-    let told = |path: &str| -> Vec<(String, Option<u32>)> {
+    let owners = |path: &str| -> Vec<(String, Option<u32>)> {
         let used = uses(&config, path, resolve).into_iter();
         let used = used.map(|used| {
             let of = match used.of {
-                User::Daemon => "supervisord".to_owned(),
-                User::Stream { process, stream } => {
+                LogOwner::Daemon => "supervisord".to_owned(),
+                LogOwner::Stream { process, stream } => {
                     format!("{} {}", config.processes[process].name, stream.name())
                 }
             };
@@ -272,21 +272,21 @@ fn descriptors_have_a_role_by_their_path() {
         used.collect()
     };
     let of = |name: &str, rotated| (name.to_owned(), rotated);
-    assert_eq!(told("/l/s.log"), [of("supervisord", None)]);
-    assert_eq!(told("/l/s.log.2"), [of("supervisord", Some(2))]);
+    assert_eq!(owners("/l/s.log"), [of("supervisord", None)]);
+    assert_eq!(owners("/l/s.log.2"), [of("supervisord", Some(2))]);
     assert_eq!(
-        told("/l/a.log"),
+        owners("/l/a.log"),
         [of("a stdout", None), of("b stdout", None)]
     );
-    assert_eq!(told("/l/a.log.10")[0], of("a stdout", Some(10)));
+    assert_eq!(owners("/l/a.log.10")[0], of("a stdout", Some(10)));
     for path in [
         "/tmp/a-stderr---supervisor-ab_c1234.log",
         "/var/tmp/a-stderr---supervisor-ab_c1234.log",
     ] {
-        assert_eq!(told(path), [of("a stderr", None)], "{path}");
+        assert_eq!(owners(path), [of("a stderr", None)], "{path}");
     }
     assert_eq!(
-        told("/tmp/b-stderr---supervisor-abcdefgh.log.1"),
+        owners("/tmp/b-stderr---supervisor-abcdefgh.log.1"),
         [of("b stderr", Some(1))]
     );
     for path in [
@@ -297,13 +297,13 @@ fn descriptors_have_a_role_by_their_path() {
         "",
         "/",
     ] {
-        assert_eq!(told(path), [], "{path}");
+        assert_eq!(owners(path), [], "{path}");
     }
 }
 
 proptest::proptest! {
     #[test]
-    fn any_bytes_are_a_configuration_or_told(bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
         let files = [("/etc/s.conf".to_owned(), bytes)].into();
         let host = FakeHost { files, ..FakeHost::default() };
         let config = read("/etc/s.conf", &host).unwrap();
@@ -311,7 +311,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn any_values_are_taken_or_told(
+    fn arbitrary_values_do_not_panic(
         keys in proptest::collection::vec(
             ("(numprocs|process_name|stdout_logfile|stderr_logfile|environment|stdout_logfile_maxbytes|\
               redirect_stderr|numprocs_start|user|files|[a-z]{1,4})",

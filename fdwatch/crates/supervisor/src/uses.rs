@@ -1,39 +1,38 @@
-//! Who uses a file: which streams of which processes have it as their log, by the configuration. So
-//! what a supervisord's descriptor is for can be said from its path.
+//! The uses of a file: the streams whose log it is, by the configuration. They give the purpose of a
+//! descriptor of supervisord from its path.
 
-use super::{
-    config::Config,
-    host::normalized,
-    programs::{Stream, Target},
+use crate::{
+    config::{Config, Stream, Target},
+    host::{join, normalized},
 };
 
-/// What a file is to a supervisord.
+/// A use of a file by supervisord.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
     /// Whose log it is.
-    pub of: User,
-    /// Which of the rotated ones it is, from 1; none if it is the one that is written.
+    pub of: LogOwner,
+    /// The number of a rotated log, from 1; none for the current log.
     pub rotated: Option<u32>,
 }
 
-/// Whose log a file is.
+/// The owner of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum User {
-    /// supervisord's own.
+pub enum LogOwner {
+    /// supervisord itself.
     Daemon,
     /// A process's.
     Stream {
-        /// Which, as an index of [`Config::processes`].
+        /// The process, as an index into [`Config::processes`].
         process: usize,
-        /// Which of its two.
+        /// Its stream.
         stream: Stream,
     },
 }
 
-/// What the file at `path` is, by the configuration.
+/// Returns the uses of the file at `path`.
 ///
-/// `resolve` gives the path that a path of the configuration leads to, as the kernel would show it;
-/// where links are of no matter, its argument.
+/// `resolve` returns the path that a configured path refers to, as the kernel would show it, or its
+/// argument where links do not matter.
 pub fn uses(config: &Config, path: &str, resolve: impl Fn(&str) -> String) -> Vec<Use> {
     let mut uses = Vec::new();
     let mut add = |of, rotated| uses.push(Use { of, rotated });
@@ -46,51 +45,51 @@ pub fn uses(config: &Config, path: &str, resolve: impl Fn(&str) -> String) -> Ve
         same(log, base).then_some(Some(number))
     };
     if let Some(rotated) = config.daemon.logfile.as_deref().and_then(matches) {
-        add(User::Daemon, rotated);
+        add(LogOwner::Daemon, rotated);
     }
     for (process, settings) in config.processes.iter().enumerate() {
         for stream in Stream::ALL {
             let found = match &settings.log(stream).target {
                 Target::None => None,
-                Target::Auto(prefix) => made_up(&normalized(prefix), path)
-                    .or_else(|| made_up(&resolve_prefix(prefix, &resolve), path)),
+                Target::Auto(prefix) => generated(&normalized(prefix), path)
+                    .or_else(|| generated(&resolve_prefix(prefix, &resolve), path)),
                 Target::Path { absolute, .. } => matches(absolute),
             };
             if let Some(rotated) = found {
-                add(User::Stream { process, stream }, rotated);
+                add(LogOwner::Stream { process, stream }, rotated);
             }
         }
     }
     uses
 }
 
-/// The directory resolved, with what the name begins with.
+/// Resolves the directory of a prefix of generated names.
 fn resolve_prefix(prefix: &str, resolve: impl Fn(&str) -> String) -> String {
     let (directory, name) = prefix.rsplit_once('/').unwrap_or((".", prefix));
-    super::host::join(&resolve(directory), name)
+    join(&resolve(directory), name)
 }
 
-/// `log.3` is the third rotated one of `log`.
+/// Splits the path of a rotated log: `log.3` is the third of `log`.
 fn rotated(path: &str) -> Option<(&str, u32)> {
     let (base, number) = path.rsplit_once('.')?;
     let number = number.parse().ok().filter(|&number| number > 0)?;
     Some((base, number))
 }
 
-/// Whether a name is one that supervisord makes up from `prefix`.
-fn made_up(prefix: &str, path: &str) -> Option<Option<u32>> {
+/// Whether supervisord generates a name from `prefix`; if so, returns the number of a rotated log.
+fn generated(prefix: &str, path: &str) -> Option<Option<u32>> {
     let rest = path.strip_prefix(prefix)?;
-    let is_made_up = |rest: &str| {
+    let is_generated = |rest: &str| {
         let random = rest.strip_suffix(".log");
         random.is_some_and(|random| {
-            let is_of_it =
+            let is_allowed =
                 |byte: u8| byte == b'_' || byte.is_ascii_digit() || byte.is_ascii_lowercase();
-            random.len() == 8 && random.bytes().all(is_of_it)
+            random.len() == 8 && random.bytes().all(is_allowed)
         })
     };
-    if is_made_up(rest) {
+    if is_generated(rest) {
         return Some(None);
     }
     let (base, number) = rotated(rest)?;
-    is_made_up(base).then_some(Some(number))
+    is_generated(base).then_some(Some(number))
 }

@@ -1,36 +1,36 @@
-//! Values: what supervisor/datatypes.py takes for numbers, sizes, truth and lists.
+//! Conversions of values: the numbers, sizes, booleans and lists of supervisor/datatypes.py.
 
-use super::ini::{is_space, trim};
+use crate::ini::{is_space, trim};
 
-/// Why a value is not what it is to be.
+/// Why a value is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// A number.
-    #[error("not a whole number: {0:?}")]
+    /// Not an integer.
+    #[error("invalid value {0:?}: expected an integer")]
     Integer(String),
-    /// Truth.
-    #[error("neither true, yes, on, 1 nor false, no, off, 0: {0:?}")]
+    /// Not a boolean.
+    #[error("invalid value {0:?}: expected true, yes, on, 1, false, no, off or 0")]
     Boolean(String),
-    /// A size.
-    #[error("not a size in bytes, or with KB, MB or GB: {0:?}")]
+    /// Not a size.
+    #[error("invalid value {0:?}: expected a size in bytes, or with KB, MB or GB")]
     Bytes(String),
-    /// An octal number.
-    #[error("not an octal number: {0:?}")]
+    /// Not an octal number.
+    #[error("invalid value {0:?}: expected an octal number")]
     Octal(String),
-    /// A name, and what must not be in it.
-    #[error("{1:?} must not be in a name: {0:?}")]
+    /// A name with a character that is not allowed in names.
+    #[error("invalid name {0:?}: must not contain {1:?}")]
     Name(String, char),
-    /// An environment.
-    #[error("not of the form KEY=value,KEY2=\"value 2\": {0:?}")]
+    /// Not a list of variables.
+    #[error("invalid value {0:?}: expected KEY=value,KEY2=\"value 2\"")]
     Pairs(String),
-    /// Anything else, and what it was to be.
-    #[error("not {1}: {0:?}")]
+    /// Any other value, and what is expected.
+    #[error("invalid value {0:?}: expected {1}")]
     Other(String, &'static str),
 }
 
-/// What a key's value must be.
+/// The kind of value that a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Text,
     Integer,
     Boolean,
@@ -42,32 +42,32 @@ pub(super) enum Kind {
     Level,
 }
 
-/// Whether a value is of a kind.
-pub(super) fn check(kind: Kind, value: &str) -> Result<(), ValueError> {
+/// Checks that a value is of a kind.
+pub(super) fn check(kind: ValueKind, value: &str) -> Result<(), ValueError> {
     let other = |what| ValueError::Other(shown(value), what);
     match kind {
-        Kind::Text => Ok(()),
-        Kind::Integer => integer(value).map(drop),
-        Kind::Boolean => boolean(value).map(drop),
-        Kind::Bytes => bytes(value).map(drop),
-        Kind::Octal => octal(value),
-        Kind::Signal => signal(value).then_some(()).ok_or_else(|| other("a signal")),
-        Kind::ExitCodes => {
+        ValueKind::Text => Ok(()),
+        ValueKind::Integer => integer(value).map(drop),
+        ValueKind::Boolean => boolean(value).map(drop),
+        ValueKind::Bytes => bytes(value).map(drop),
+        ValueKind::Octal => octal(value),
+        ValueKind::Signal => signal(value).then_some(()).ok_or_else(|| other("a signal")),
+        ValueKind::ExitCodes => {
             let are_codes = value.is_empty()
                 || value
                     .split(',')
                     .all(|code| integer(code).is_ok_and(|code| (0..=255).contains(&code)));
             are_codes
                 .then_some(())
-                .ok_or_else(|| other("exit codes from 0 to 255, with commas"))
+                .ok_or_else(|| other("exit codes from 0 to 255, separated by commas"))
         }
-        Kind::Restart => {
+        ValueKind::Restart => {
             let is_known = boolean(value).is_ok() || value.eq_ignore_ascii_case("unexpected");
             is_known
                 .then_some(())
                 .ok_or_else(|| other("true, false or unexpected"))
         }
-        Kind::Level => {
+        ValueKind::Level => {
             const LEVELS: [&str; 7] = [
                 "critical", "error", "warn", "info", "debug", "trace", "blather",
             ];
@@ -78,16 +78,16 @@ pub(super) fn check(kind: Kind, value: &str) -> Result<(), ValueError> {
     }
 }
 
-/// A value in a message: not longer than a line.
+/// Truncates a value for a message.
 fn shown(value: &str) -> String {
     value.chars().take(80).collect()
 }
 
-/// `int()` of Python. What is beyond 64 bits is taken for the most there is.
+/// Converts like Python's `int()`. A value outside of 64 bits becomes the largest or smallest one.
 ///
 /// # Errors
 ///
-/// If it is not one.
+/// If it is not an integer.
 pub fn integer(text: &str) -> Result<i64, ValueError> {
     let wrong = || ValueError::Integer(shown(text));
     let trimmed = trim(text);
@@ -109,11 +109,11 @@ pub fn integer(text: &str) -> Result<i64, ValueError> {
     Ok(sign * value)
 }
 
-/// Truth.
+/// Converts a boolean.
 ///
 /// # Errors
 ///
-/// If it is neither.
+/// If it is not a boolean.
 pub fn boolean(text: &str) -> Result<bool, ValueError> {
     match text.to_lowercase().as_str() {
         "yes" | "true" | "on" | "1" => Ok(true),
@@ -122,11 +122,11 @@ pub fn boolean(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// A size, in bytes.
+/// Converts a size to bytes.
 ///
 /// # Errors
 ///
-/// If it is not one: `50M` is none, `50MB` is.
+/// If it is not a size. `50MB` is one, `50M` is not.
 pub fn bytes(text: &str) -> Result<i64, ValueError> {
     let lower = text.to_lowercase();
     let (digits, unit) = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30)]
@@ -158,7 +158,7 @@ fn signal(text: &str) -> bool {
         "RTMIN", "RTMAX",
     ];
     if let Ok(number) = integer(text) {
-        // 32 and 33 are the C library's; 34 and 64 have names.
+        // Python has no names for other real-time signals; the C library uses 32 and 33 itself.
         return (0..=31).contains(&number) || number == 34 || number == 64;
     }
     let upper = trim(text).to_uppercase();
@@ -166,11 +166,11 @@ fn signal(text: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// A program's, group's or process's name.
+/// Converts the name of a program, group or process.
 ///
 /// # Errors
 ///
-/// If there is a character in it that supervisord does not bear.
+/// If it contains a character that supervisord does not allow.
 pub fn name(text: &str) -> Result<String, ValueError> {
     let trimmed = trim(text);
     match [' ', ':', '/'].into_iter().find(|&c| trimmed.contains(c)) {
@@ -179,17 +179,17 @@ pub fn name(text: &str) -> Result<String, ValueError> {
     }
 }
 
-/// `environment`: `KEY=value,KEY2="value 2"`, as `shlex` of Python cuts it, with `/.+-():` in words
-/// and comments after `#`.
+/// Converts `environment`: `KEY=value,KEY2="value 2"`, split like Python's `shlex` does, with
+/// `/.+-():` in words and comments after `#`.
 ///
 /// # Errors
 ///
-/// If it is not of the form.
+/// If it does not have this form.
 pub fn pairs(text: &str) -> Result<Vec<(String, String)>, ValueError> {
     let wrong = || ValueError::Pairs(shown(text));
     let tokens = tokens(text).ok_or_else(wrong)?;
     let mut pairs = Vec::new();
-    // What is between two pairs is not looked at.
+    // supervisord ignores what separates two pairs.
     for pair in tokens.chunks(4) {
         match pair {
             [key, equals, value, ..] if equals == "=" => {
@@ -202,9 +202,9 @@ pub fn pairs(text: &str) -> Result<Vec<(String, String)>, ValueError> {
     Ok(pairs)
 }
 
-/// None if a quote is not closed.
+/// Splits text into words, quoted strings and other characters; none if a quote is not closed.
 fn tokens(text: &str) -> Option<Vec<String>> {
-    // Of shlex; the letters beyond ASCII that it adds for POSIX shells are not among them.
+    // As in shlex without its POSIX mode, which would add letters outside of ASCII.
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_/.+-():".contains(c);
     let is_quote = |c| matches!(c, '"' | '\'');
     let mut tokens = Vec::new();
@@ -217,7 +217,7 @@ fn tokens(text: &str) -> Option<Vec<String>> {
         if first == '#' {
             rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
         } else if is_word(first) {
-            // A quote inside of a word is part of it, and a comment is not, but does not end it.
+            // A quote inside a word is part of it. A comment is not, but does not end the word.
             let mut word = String::new();
             loop {
                 let more = |c: char| is_word(c) || is_quote(c);
@@ -242,7 +242,7 @@ fn tokens(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// `list_of_strings`: with commas between.
+/// Splits a list at commas: `list_of_strings`.
 #[must_use]
 pub fn list(text: &str) -> Vec<&str> {
     if text.is_empty() {
@@ -251,7 +251,7 @@ pub fn list(text: &str) -> Vec<&str> {
     text.split(',').map(trim).collect()
 }
 
-/// The words of `files`.
+/// Splits `files` at white space.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
@@ -260,9 +260,9 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    // Each as supervisor/datatypes.py of 4.2.5 says.
+    // Results of supervisor/datatypes.py of 4.2.5.
     #[test]
-    fn numbers_and_sizes_are_those_of_python() {
+    fn numbers_and_sizes_match_supervisord() {
         for (text, value) in [
             ("1", Some(1)),
             (" 12 ", Some(12)),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_no_separators() {
+    fn names_with_separators_are_rejected() {
         assert_eq!(name(" a.b-%(x)s ").unwrap(), "a.b-%(x)s");
         assert!(name("a b").is_err());
         assert!(name("a:b").is_err());
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_those_of_shlex() {
+    fn environment_is_split_like_shlex() {
         for (text, expected) in [
             ("", Some(&[][..])),
             ("A=b", Some(&[("A", "b")])),
@@ -344,16 +344,16 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_checked() {
+    fn invalid_values_are_rejected_by_kind() {
         for (kind, right, wrong) in [
-            (Kind::Signal, "TERM", "BOOM"),
-            (Kind::Signal, "sigusr1", "99"),
-            (Kind::ExitCodes, "0,2", "0,256"),
-            (Kind::ExitCodes, "", "a"),
-            (Kind::Restart, "Unexpected", "sometimes"),
-            (Kind::Level, "Debug", "loud"),
-            (Kind::Octal, "022", "9"),
-            (Kind::Octal, "0o17", ""),
+            (ValueKind::Signal, "TERM", "BOOM"),
+            (ValueKind::Signal, "sigusr1", "99"),
+            (ValueKind::ExitCodes, "0,2", "0,256"),
+            (ValueKind::ExitCodes, "", "a"),
+            (ValueKind::Restart, "Unexpected", "sometimes"),
+            (ValueKind::Level, "Debug", "loud"),
+            (ValueKind::Octal, "022", "9"),
+            (ValueKind::Octal, "0o17", ""),
         ] {
             assert_eq!(check(kind, right), Ok(()), "{right}");
             assert!(check(kind, wrong).is_err(), "{wrong}");
@@ -362,10 +362,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_makes_it_panic(text: String, other in "[a-c='\", #\n]{0,20}") {
+        fn arbitrary_text_does_not_panic(text: String, other in "[a-c='\", #\n]{0,20}") {
             for text in [text, other] {
                 let _ = (integer(&text), bytes(&text), name(&text), pairs(&text));
-                let _ = check(Kind::Octal, &text);
+                let _ = check(ValueKind::Octal, &text);
             }
         }
     }

@@ -215,7 +215,10 @@ fn check(name: &'static str, result: Result<String, ProbeError>) -> Check {
         Err(error) => Check {
             name,
             state: State::Missing,
-            detail: error.to_string(),
+            detail: match error.help() {
+                Some(help) => format!("{error}: {help}"),
+                None => error.to_string(),
+            },
         },
     }
 }

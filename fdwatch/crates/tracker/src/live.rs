@@ -432,7 +432,7 @@ impl Live {
     fn lost(&self) -> Result<Lost> {
         self.probe.lost().map_err(|error| {
             ProbeError::Refused {
-                what: "to show its counters of lost records".to_owned(),
+                what: "read the counters of lost records".to_owned(),
                 reason: error.to_string(),
             }
             .into()

@@ -1,6 +1,6 @@
-//! Which kernels are asked for, found in Debian's lists, and taken.
+//! Requests for kernels, and the choice among Debian's packages.
 
-use super::*;
+use super::{super::packages::parse, *};
 
 fn record(name: &str, version: &str, size: u64) -> String {
     format!("Package: {name}\nSource: linux\nVersion: {version}\nDepends: kmod\nSize: {size}\n\n")
@@ -46,19 +46,19 @@ fn series(text: &str) -> Vec<u32> {
     numbers(text).unwrap()
 }
 
-/// What is taken of a series, if `gone` cannot be downloaded.
-fn taken(series: &[u32], gone: &[&str]) -> Option<String> {
-    let here = |package: &Package| {
-        if gone.contains(&package.name.as_str()) {
+/// The package chosen for a series, if `missing` cannot be downloaded.
+fn choose(series: &[u32], missing: &[&str]) -> Option<String> {
+    let get = |package: &Package| {
+        if missing.contains(&package.name.as_str()) {
             bail!("404");
         }
         Ok(PathBuf::from(&package.name))
     };
-    newest(&packages(), series, here).map(|kernel| kernel.image.display().to_string())
+    newest(&packages(), series, get).map(|kernel| kernel.image.display().to_string())
 }
 
 #[test]
-fn requests() {
+fn requests_are_parsed() {
     let parse = |text: &str| text.parse::<Request>().ok();
     assert_eq!(parse("all"), Some(Request::All));
     assert_eq!(parse("6.1"), Some(Request::Series(vec![6, 1])));
@@ -66,11 +66,11 @@ fn requests() {
     assert_eq!(parse("6.12.107"), Some(Request::Series(vec![6, 12, 107])));
     assert_eq!(parse("newest"), None);
     assert_eq!(parse(""), None);
-    assert_eq!(wanted(&[Request::All]).len(), SERIES.len());
+    assert_eq!(requested(&[Request::All]).len(), SERIES.len());
 }
 
 #[test]
-fn only_images_of_releases_are_kernels() {
+fn packages_without_release_image_are_ignored() {
     let packages = packages();
     let names: Vec<_> = packages.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(
@@ -88,35 +88,35 @@ fn only_images_of_releases_are_kernels() {
 }
 
 #[test]
-fn the_newest_of_a_series_is_taken() {
-    let take = |version| taken(&series(version), &[]);
+fn newest_kernel_of_series_is_chosen() {
+    let chosen = |version| choose(&series(version), &[]);
     assert_eq!(
-        take("6.1").as_deref(),
+        chosen("6.1").as_deref(),
         Some("linux-image-6.1.0-0.deb11.52-cloud-amd64")
     );
     assert_eq!(
-        take("6").as_deref(),
+        chosen("6").as_deref(),
         Some("linux-binary-6.19.14+deb13-cloud-amd64")
     );
     assert_eq!(
-        take("5.10.218").as_deref(),
+        chosen("5.10.218").as_deref(),
         Some("linux-image-5.10.0-30-cloud-amd64")
     );
-    assert_eq!(take("6.18"), None);
+    assert_eq!(chosen("6.18"), None);
 }
 
 #[test]
-fn what_is_gone_is_passed_over() {
+fn next_kernel_is_chosen_if_download_fails() {
     let signed = "linux-image-5.10.0-46-cloud-amd64";
     let unsigned = "linux-image-5.10.0-46-cloud-amd64-unsigned";
-    let take = |gone: &[&str]| taken(&[5, 10], gone);
-    assert_eq!(take(&[signed]).as_deref(), Some(unsigned));
+    let chosen = |missing: &[&str]| choose(&[5, 10], missing);
+    assert_eq!(chosen(&[signed]).as_deref(), Some(unsigned));
     assert_eq!(
-        take(&[signed, unsigned]).as_deref(),
+        chosen(&[signed, unsigned]).as_deref(),
         Some("linux-image-5.10.0-30-cloud-amd64")
     );
     assert_eq!(
-        take(&[signed, unsigned, "linux-image-5.10.0-30-cloud-amd64"]),
+        chosen(&[signed, unsigned, "linux-image-5.10.0-30-cloud-amd64"]),
         None
     );
 }

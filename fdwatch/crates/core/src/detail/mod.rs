@@ -1,8 +1,8 @@
-//! Detail: where in the program a descriptor was made or closed, and by which path it was asked for. Of
-//! processes that it was wanted of at that time; bounded, and the oldest is forgotten first.
+//! Detail: the stack where a descriptor was opened or closed, and the requested path. Collected for
+//! processes that were selected at that time; bounded, and the oldest is dropped first.
 //!
-//! Pure. Addresses are as they were in the process's memory: what stands there is not known here. Who
-//! can find the way out of a stack from what a thread told of it is an [`Unwind`].
+//! Pure. Addresses are those of the process's memory. An [`Unwind`] finds the frames of a raw
+//! stack.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use fdwatch_common::{AskedPath, CUT, MAX_PIECES, PIECE, Registers, Stack, StackPiece};
+use fdwatch_common::{AskedPath, MAX_PIECES, PIECE, Registers, Stack, StackPiece};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Moment, Program};
@@ -21,51 +21,50 @@ use crate::model::{Moment, Program};
 /// Symbol of a function without a name, at an offset in its file.
 pub const UNNAMED: &str = "??";
 
-/// Descriptors that detail is kept of. What is copied by fork has that of the original. With the places of
-/// those that went, there is room for it in a list of 65,536.
+/// Descriptors with detail. Copies made by fork share that of the original. Together with the gaps,
+/// this fits into a queue with a capacity of 65,536.
 const MAX: usize = 57_000;
 
-/// Of descriptors that are closed, those that the detail of their making is kept of where many are
-/// made: of a command that is followed.
+/// Closed descriptors whose detail is kept, for a followed command that opens many.
 const MAX_CLOSED: usize = 4096;
 
-/// Closes that detail is kept of: it is asked for soon, or not at all.
+/// Closes with detail, which is requested soon or never.
 const MAX_CLOSES: usize = 14_000;
 
-/// Threads that have told where they are, and have not told yet what they do.
-const MAX_WAITING: usize = 4096;
+/// Threads that have sent detail but not yet the event it belongs to.
+const MAX_PENDING: usize = 4096;
 
-/// Of how many of these the stack is kept: one megabyte in all. It comes right before what the thread
-/// does, so that there are hardly more than processors.
+/// Raw stacks kept for these threads: one megabyte in all. They are sent right before the event, so
+/// that there are few more than CPUs.
 const MAX_RAW: usize = 64;
 
-/// What is known of a descriptor's making, or of its end.
+/// Detail of the opening or closing of a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
-    /// Where the thread was, from the inside out: the first address is where it entered the kernel.
-    /// Empty if that is not known.
+    /// Return addresses, innermost first; the first one is where the thread entered the kernel.
+    /// Empty if unknown.
     pub stack: Arc<[u64]>,
-    /// The path that was asked for, as the program gave it.
+    /// The path as the program passed it.
     pub path: Option<Arc<[u8]>>,
-    /// That path went on.
+    /// Whether the path was truncated.
     pub is_cut: bool,
-    /// The program it was made in, of a command that is followed.
+    /// The program that opened it, for a followed command.
     pub program: Option<Program>,
-    /// What the stack can be unwound from, of such a command: later, for its programs are known after
-    /// they have ended.
+    /// What the stack can be unwound from, for a followed command. Unwinding happens later, because
+    /// the mappings of its programs are kept after they end.
     pub raw: Option<Arc<RawStack>>,
 }
 
-/// A stack as the thread told it: what it can be unwound from.
+/// A stack as captured in the kernel, not yet unwound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawStack {
-    /// The thread's registers, and whose they are.
+    /// The thread's registers.
     pub registers: Registers,
-    /// Where frame pointers lead to.
+    /// The frames found by following frame pointers.
     pub by_frame_pointers: Vec<u64>,
-    /// Where `bytes` begin in the process's memory.
+    /// Address of the first of `bytes` in the process's memory.
     begin: u64,
-    /// What stands there.
+    /// Contents of the stack.
     bytes: Vec<u8>,
 }
 
@@ -79,7 +78,7 @@ impl RawStack {
         }
     }
 
-    /// A stack whose top bytes, from the stack pointer up, are `bytes`.
+    /// Creates a stack whose contents start at the stack pointer.
     #[must_use]
     pub fn of(registers: Registers, by_frame_pointers: Vec<u64>, bytes: Vec<u8>) -> Self {
         Self {
@@ -89,7 +88,7 @@ impl RawStack {
         }
     }
 
-    /// Takes in a piece, if it is the next.
+    /// Appends a piece, if it is the next one.
     fn add(&mut self, piece: &StackPiece) {
         let next = self.begin.checked_add(self.bytes.len() as u64);
         if next == Some(piece.address) && self.bytes.len() < MAX_PIECES * PIECE {
@@ -97,7 +96,7 @@ impl RawStack {
         }
     }
 
-    /// The word at that address of the process's memory, if it was told.
+    /// Returns the word at an address of the process's memory, if it was captured.
     #[must_use]
     pub fn word(&self, address: u64) -> Option<u64> {
         let at = usize::try_from(address.checked_sub(self.begin)?).ok()?;
@@ -106,75 +105,73 @@ impl RawStack {
     }
 }
 
-/// Finds the way out of a stack. That takes a look at the process, which may be another by then or
-/// none at all.
+/// Unwinds stacks. This reads the process, which may have ended or run another program since.
 pub trait Unwind: Debug {
-    /// The frames of `stack`, which was told not long before `now`, from the inside out.
+    /// Returns the frames of `stack`, captured shortly before `now`, innermost first.
     fn frames(&mut self, stack: &RawStack, now: Moment) -> Vec<u64>;
 
-    /// The process runs another program, or has ended.
+    /// Drops what is cached for a process that runs another program or has ended.
     fn forget(&mut self, tgid: u32);
 
-    /// Gives back what was not needed lately. To be called once a second or so.
+    /// Frees caches that were not used recently. To be called about once a second.
     fn rest(&mut self, now: Moment);
 }
 
 /// A frame of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// In the process's memory.
+    /// The address in the process's memory.
     pub address: u64,
-    /// What stands there, if that is known.
+    /// The code at that address, if it was resolved.
     pub place: Option<Place>,
 }
 
-/// A place in a program.
+/// A location in a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The function's name.
     pub symbol: String,
-    /// How far from its beginning, in bytes.
+    /// Offset from the function's start, in bytes.
     pub offset: u64,
-    /// The program or library.
+    /// The executable or library.
     pub module: Option<Vec<u8>>,
-    /// The source file, where there is debug information.
+    /// The source file, if there is debug information.
     pub file: Option<Vec<u8>>,
-    /// The line in that.
+    /// The source line.
     pub line: Option<u32>,
 }
 
-/// What a thread has told of what it is about to do.
+/// Detail of a thread whose next event it belongs to.
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingDetail {
     by_frame_pointers: Vec<u64>,
     path: Option<Arc<[u8]>>,
     is_cut: bool,
 }
 
-/// Detail by moments, which no two were at once. It comes in the order of the moments but for a few, and goes
-/// in that order but for a few: a map would have twice the room that it needs, for the places of those that
-/// went.
+/// Detail by moment. Entries arrive and are dropped nearly in order, so that a sorted queue with
+/// gaps takes half the memory of a map.
 #[derive(Debug, Default)]
-struct Kept {
-    /// In order, with the places of those that were forgotten before older ones.
-    oldest_first: VecDeque<(Moment, Option<Detail>)>,
+struct DetailQueue {
+    /// Sorted by moment. Entries dropped out of order leave a gap (`None`).
+    entries: VecDeque<(Moment, Option<Detail>)>,
     count: usize,
 }
 
-/// The detail there is.
+/// All stored detail.
 #[derive(Default)]
 pub struct Details {
     /// By thread.
-    waiting: FxHashMap<u32, Waiting>,
-    /// By thread: of those that wait.
+    pending: FxHashMap<u32, PendingDetail>,
+    /// By thread; always one that is in `pending`.
     raw: FxHashMap<u32, RawStack>,
-    /// By when the descriptor was made.
-    made: Kept,
-    /// By when it was closed.
-    closed: Kept,
-    /// Of what was made, that which was closed: the first to be at the front.
-    made_and_closed: VecDeque<Moment>,
-    /// Each is kept once.
+    /// By the moment of opening.
+    opened: DetailQueue,
+    /// By the moment of closing.
+    closed: DetailQueue,
+    /// Moments of opening of closed descriptors, oldest first.
+    opened_and_closed: VecDeque<Moment>,
+    /// All stacks, each stored once.
     stacks: FxHashSet<Arc<[u64]>>,
     unwind: Option<Box<dyn Unwind>>,
 }
@@ -182,7 +179,7 @@ pub struct Details {
 impl Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Details")
-            .field("made", &self.made.count)
+            .field("opened", &self.opened.count)
             .field("closed", &self.closed.count)
             .field("stacks", &self.stacks.len())
             .finish_non_exhaustive()
@@ -190,164 +187,165 @@ impl Debug for Details {
 }
 
 impl Details {
-    /// Stacks are to be unwound by this. Without, they are as long as frame pointers lead.
+    /// Unwinds stacks with `unwind`. Without it, only frame pointers are followed.
     pub fn unwind_by(&mut self, unwind: Box<dyn Unwind>) {
         self.unwind = Some(unwind);
     }
 
-    /// A thread has told where it is.
+    /// Stores the frames that a thread sent.
     pub fn stack(&mut self, stack: &Stack) {
         self.raw.remove(&stack.header.tid);
-        self.waiting(stack.header.tid).by_frame_pointers = stack.frames().to_vec();
+        self.pending(stack.header.tid).by_frame_pointers = stack.frames().to_vec();
     }
 
-    /// And its registers.
+    /// Stores the registers that a thread sent.
     pub fn registers(&mut self, registers: &Registers) {
         if self.unwind.is_none() {
             return;
         }
         let tid = registers.header.tid;
         if self.raw.len() >= MAX_RAW && !self.raw.contains_key(&tid) {
-            // Those that are under way are as long as frame pointers lead.
+            // Their stacks fall back to frame pointers.
             self.raw.clear();
         }
-        let by_frame_pointers = std::mem::take(&mut self.waiting(tid).by_frame_pointers);
+        let by_frame_pointers = std::mem::take(&mut self.pending(tid).by_frame_pointers);
         let raw = RawStack::new(registers, by_frame_pointers);
         self.raw.insert(tid, raw);
     }
 
-    /// And a piece of its stack.
+    /// Appends a piece of the stack that a thread sent.
     pub fn piece(&mut self, piece: &StackPiece) {
         if let Some(raw) = self.raw.get_mut(&piece.header.tid) {
             raw.add(piece);
         }
     }
 
-    /// A thread has told what it opens.
+    /// Stores the path that a thread requests.
     pub fn path(&mut self, path: &AskedPath) {
-        let waiting = self.waiting(path.header.tid);
-        // None, if it was not in memory.
-        waiting.path = Some(path.bytes())
+        let pending = self.pending(path.header.tid);
+        // Empty if its page was not in memory.
+        pending.path = Some(path.bytes())
             .filter(|path| !path.is_empty())
             .map(Into::into);
-        waiting.is_cut = path.header.flags & CUT != 0;
+        pending.is_cut = path.has(AskedPath::TRUNCATED);
     }
 
-    /// Whether any thread has told something that is yet to be taken.
+    /// Returns whether any thread has sent detail whose event is still to come.
     #[must_use]
-    pub fn is_any_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// The thread has made a descriptor, at that moment, in that program of a command.
-    pub fn made(&mut self, tid: u32, at: Moment, program: Option<Program>) {
-        let Some(waiting) = self.waiting.remove(&tid) else {
+    /// Attaches the thread's detail to the descriptor it opened at that moment; `program` is set
+    /// for a followed command.
+    pub fn opened(&mut self, tid: u32, at: Moment, program: Option<Program>) {
+        let Some(pending) = self.pending.remove(&tid) else {
             return;
         };
         let raw = program.and_then(|_| self.raw.remove(&tid));
         let by_frame_pointers = match &raw {
             Some(raw) => raw.by_frame_pointers.clone(),
-            None => waiting.by_frame_pointers,
+            None => pending.by_frame_pointers,
         };
         let detail = Detail {
             stack: self.take_stack(tid, by_frame_pointers, at),
-            path: waiting.path,
-            is_cut: waiting.is_cut,
+            path: pending.path,
+            is_cut: pending.is_cut,
             program,
             raw: raw.map(Arc::new),
         };
-        self.made.keep(at, detail, MAX, &mut self.stacks);
+        self.opened.insert(at, detail, MAX, &mut self.stacks);
     }
 
-    /// The descriptor that was made at that moment was closed by who made it. Copies of it may be
-    /// there for a while yet.
-    pub fn made_was_closed(&mut self, made: Moment) {
-        if self.made.get(made).is_none() {
+    /// Records that the descriptor opened at that moment was closed by its opener. Copies of it may
+    /// still be open.
+    pub fn made_was_closed(&mut self, opened: Moment) {
+        if self.opened.get(opened).is_none() {
             return;
         }
-        self.made_and_closed.push_back(made);
-        if self.made_and_closed.len() > MAX_CLOSED
-            && let Some(first) = self.made_and_closed.pop_front()
+        self.opened_and_closed.push_back(opened);
+        if self.opened_and_closed.len() > MAX_CLOSED
+            && let Some(first) = self.opened_and_closed.pop_front()
         {
-            forget(self.made.remove(first), &mut self.stacks);
+            forget(self.opened.remove(first), &mut self.stacks);
         }
     }
 
-    /// The thread has closed a descriptor, at that moment.
+    /// Attaches the thread's detail to the close at that moment.
     pub fn closed(&mut self, tid: u32, at: Moment) {
-        let Some(waiting) = self.waiting.remove(&tid) else {
+        let Some(pending) = self.pending.remove(&tid) else {
             return;
         };
-        let stack = self.take_stack(tid, waiting.by_frame_pointers, at);
+        let stack = self.take_stack(tid, pending.by_frame_pointers, at);
         if !stack.is_empty() {
-            // A path is of an open that failed.
+            // A path belongs to an open that failed.
             let detail = Detail {
                 stack,
                 ..Detail::default()
             };
-            self.closed.keep(at, detail, MAX_CLOSES, &mut self.stacks);
+            self.closed.insert(at, detail, MAX_CLOSES, &mut self.stacks);
         }
     }
 
-    /// The thread has ended: the last of its process, or one of several.
+    /// Drops the detail of a thread that has ended. `is_last`: so has its process.
     pub fn ended(&mut self, tid: u32, tgid: u32, is_last: bool) {
-        self.waiting.remove(&tid);
+        self.pending.remove(&tid);
         self.raw.remove(&tid);
         if is_last && let Some(unwind) = &mut self.unwind {
             unwind.forget(tgid);
         }
     }
 
-    /// The process runs another program.
+    /// Drops what is cached for a process that runs another program.
     pub fn execed(&mut self, tgid: u32) {
         if let Some(unwind) = &mut self.unwind {
             unwind.forget(tgid);
         }
     }
 
-    /// Gives back what is only kept to be fast. To be called once a second or so.
+    /// Frees caches. To be called about once a second.
     pub fn rest(&mut self, now: Moment) {
         if let Some(unwind) = &mut self.unwind {
             unwind.rest(now);
         }
     }
 
-    /// Whether the thread has told where it is, and not yet what it does.
+    /// Returns whether the thread has sent detail whose event is still to come.
     #[must_use]
-    pub fn is_waiting(&self, tid: u32) -> bool {
-        self.waiting.contains_key(&tid)
+    pub fn is_pending(&self, tid: u32) -> bool {
+        self.pending.contains_key(&tid)
     }
 
-    /// What is known of the descriptor that was made at that moment.
+    /// Returns the detail of the descriptor opened at that moment.
     #[must_use]
-    pub fn of(&self, made: Moment) -> Option<&Detail> {
-        self.made.get(made)
+    pub fn of(&self, opened: Moment) -> Option<&Detail> {
+        self.opened.get(opened)
     }
 
-    /// What is known of the close at that moment: where the thread was, and nothing else. Where another
-    /// descriptor was made in the place of the one that was closed, as by dup2, that is where it was.
+    /// Returns the detail of the close at that moment. If another descriptor replaced the closed
+    /// one, as with dup2, that is the detail of its opening.
     #[must_use]
     pub fn of_close(&self, closed: Moment) -> Option<&Detail> {
         let of_close = self.closed.get(closed);
         of_close.or_else(|| self.of(closed))
     }
 
-    /// Stacks that are kept.
+    /// Returns the number of distinct stacks.
     #[must_use]
     pub fn stacks(&self) -> usize {
         self.stacks.len()
     }
 
-    fn waiting(&mut self, tid: u32) -> &mut Waiting {
-        if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&tid) {
-            // Calls that failed leave theirs; those that are under way lose it.
-            self.waiting.clear();
+    fn pending(&mut self, tid: u32) -> &mut PendingDetail {
+        if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&tid) {
+            // Failed calls never take theirs; pending calls lose it.
+            self.pending.clear();
             self.raw.clear();
         }
-        self.waiting.entry(tid).or_default()
+        self.pending.entry(tid).or_default()
     }
 
-    /// The stack that the thread has told, unwound; what that took is given back.
+    /// Takes the thread's stack, unwound, and frees the raw one.
     fn take_stack(&mut self, tid: u32, by_frame_pointers: Vec<u64>, now: Moment) -> Arc<[u64]> {
         let frames = match (self.raw.remove(&tid), &mut self.unwind) {
             (Some(raw), Some(unwind)) => unwind.frames(&raw, now),
@@ -367,36 +365,36 @@ impl Details {
     }
 }
 
-impl Kept {
+impl DetailQueue {
     fn get(&self, at: Moment) -> Option<&Detail> {
-        let (_, detail) = &self.oldest_first[self.place(at).ok()?];
+        let (_, detail) = &self.entries[self.place(at).ok()?];
         detail.as_ref()
     }
 
-    /// Where it is, or would be.
+    /// Returns its position, or where to insert it.
     fn place(&self, at: Moment) -> Result<usize, usize> {
-        self.oldest_first.binary_search_by_key(&at, |&(at, _)| at)
+        self.entries.binary_search_by_key(&at, |&(at, _)| at)
     }
 
-    /// Keeps no more than `most`, and forgets the stacks of the others.
-    fn keep(
+    /// Adds an entry and drops the oldest ones above `most`, with their stacks.
+    fn insert(
         &mut self,
         at: Moment,
         detail: Detail,
-        most: usize,
+        max: usize,
         stacks: &mut FxHashSet<Arc<[u64]>>,
     ) {
-        while self.count >= most
-            && let Some((_, oldest)) = self.oldest_first.pop_front()
+        while self.count >= max
+            && let Some((_, oldest)) = self.entries.pop_front()
         {
             self.count -= usize::from(oldest.is_some());
             forget(oldest, stacks);
         }
-        self.make_room();
+        self.remove_gaps();
         let replaced = match self.place(at) {
-            Ok(place) => self.oldest_first[place].1.replace(detail),
+            Ok(place) => self.entries[place].1.replace(detail),
             Err(place) => {
-                self.oldest_first.insert(place, (at, Some(detail)));
+                self.entries.insert(place, (at, Some(detail)));
                 None
             }
         };
@@ -406,25 +404,24 @@ impl Kept {
 
     fn remove(&mut self, at: Moment) -> Option<Detail> {
         let place = self.place(at).ok()?;
-        let detail = self.oldest_first[place].1.take();
+        let detail = self.entries[place].1.take();
         self.count -= usize::from(detail.is_some());
         detail
     }
 
-    /// Where the list would have to grow, the places of those that went are taken first, if they are worth
-    /// going through all of it.
-    fn make_room(&mut self) {
-        let (places, room) = (self.oldest_first.len(), self.oldest_first.capacity());
+    /// Removes the gaps before the queue would grow, if there are enough to make that worthwhile.
+    fn remove_gaps(&mut self) {
+        let (places, room) = (self.entries.len(), self.entries.capacity());
         if places == room && places - self.count > places / 8 {
-            self.oldest_first.retain(|(_, detail)| detail.is_some());
+            self.entries.retain(|(_, detail)| detail.is_some());
         }
     }
 }
 
-/// Forgets the stack with the last that is of it.
+/// Drops the stack of a removed entry, if no other entry has it.
 fn forget(detail: Option<Detail>, stacks: &mut FxHashSet<Arc<[u64]>>) {
     if let Some(detail) = detail
-        // It, and the set.
+        // One reference each in the entry and the set.
         && Arc::strong_count(&detail.stack) <= 2
     {
         stacks.remove(&detail.stack);

@@ -1,4 +1,4 @@
-//! What is kept of the way in which descriptors were made and closed, and for how long.
+//! What detail is kept, and for how long.
 
 use fdwatch_common::{Header, Kind, MAX_FRAMES, MAX_PATH};
 use proptest::prelude::*;
@@ -51,7 +51,7 @@ fn piece(tid: u32, address: u64, byte: u8) -> StackPiece {
     }
 }
 
-/// Takes the words that the stack begins with for its frames.
+/// Treats the first words of the stack as its frames.
 #[derive(Debug)]
 struct Words;
 
@@ -69,24 +69,24 @@ impl Unwind for Words {
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 #[test]
-fn a_stack_is_put_together_of_its_pieces_and_unwound() {
+fn stack_pieces_are_joined_and_unwound() {
     let mut details = Details::default();
     details.unwind_by(Box::new(Words));
     details.stack(&stack(1, &[10]));
     details.registers(&registers(1, 0x7010));
     details.piece(&piece(1, 0x7000, 1));
-    // Of another thread, and then one that is not the next.
+    // A piece of another thread, and one out of order.
     details.piece(&piece(2, 0x7800, 9));
     details.piece(&piece(1, 0x8800, 9));
     details.piece(&piece(1, 0x7800, 2));
-    details.made(1, Moment(5), None);
+    details.opened(1, Moment(5), None);
     let detail = details.of(Moment(5)).unwrap();
     assert_eq!(*detail.stack, [ONES, 2 * ONES, 10]);
     assert!(details.raw.is_empty());
 }
 
 #[test]
-fn no_more_stacks_wait_than_there_is_room_for() {
+fn pending_raw_stacks_are_bounded() {
     let mut details = Details::default();
     details.unwind_by(Box::new(Words));
     for tid in 0..MAX_RAW as u32 * 3 {
@@ -102,12 +102,12 @@ fn no_more_stacks_wait_than_there_is_room_for() {
 }
 
 #[test]
-fn closes_are_known_by_their_moment_and_those_by_making_another_too() {
+fn closes_and_replacements_are_found_by_moment() {
     let mut details = Details::default();
     details.stack(&stack(1, &[10]));
     details.closed(1, Moment(5));
     details.stack(&stack(1, &[20]));
-    details.made(1, Moment(6), None);
+    details.opened(1, Moment(6), None);
     let stack_of = |at| {
         details
             .of_close(Moment(at))
@@ -120,7 +120,7 @@ fn closes_are_known_by_their_moment_and_those_by_making_another_too() {
 }
 
 #[test]
-fn of_closes_the_oldest_is_forgotten_too() {
+fn oldest_close_is_dropped() {
     let mut details = Details::default();
     for at in 0..MAX_CLOSES as u64 + 10 {
         details.stack(&stack(1, &[at]));
@@ -132,7 +132,7 @@ fn of_closes_the_oldest_is_forgotten_too() {
 
 proptest! {
     #[test]
-    fn words_are_what_was_told(sp: u64, pieces in prop::collection::vec(any::<(u64, u8)>(), 0..10), at: u64) {
+    fn captured_words_are_readable(sp: u64, pieces in prop::collection::vec(any::<(u64, u8)>(), 0..10), at: u64) {
         let mut raw = RawStack::new(&registers(1, sp), Vec::new());
         for (address, byte) in pieces {
             raw.add(&piece(1, address, byte));
@@ -146,43 +146,43 @@ proptest! {
 }
 
 #[test]
-fn what_a_thread_tells_is_of_what_it_makes_next() {
+fn detail_belongs_to_next_event_of_thread() {
     let mut details = Details::default();
     details.path(&path(1, b"log"));
     details.stack(&stack(1, &[10, 11]));
     details.stack(&stack(2, &[20]));
-    details.made(1, Moment(5), None);
-    details.made(1, Moment(6), None);
+    details.opened(1, Moment(5), None);
+    details.opened(1, Moment(6), None);
     details.closed(2, Moment(8));
-    details.made(2, Moment(7), None);
+    details.opened(2, Moment(7), None);
     let detail = details.of(Moment(5)).unwrap();
     assert_eq!(*detail.stack, [10, 11]);
     assert_eq!(detail.path.as_deref(), Some(&b"log"[..]));
     assert_eq!(details.of(Moment(6)), None);
     assert_eq!(details.of(Moment(7)), None);
     assert_eq!(*details.of_close(Moment(8)).unwrap().stack, [20]);
-    assert!(!details.is_any_waiting());
+    assert!(!details.has_pending());
 }
 
 #[test]
-fn the_oldest_is_forgotten_and_stacks_with_the_last_of_theirs() {
+fn oldest_detail_is_dropped_with_unused_stack() {
     let mut details = Details::default();
     for at in 0..MAX as u64 + 10 {
         details.stack(&stack(1, if at < 5 { &[1] } else { &[2] }));
-        details.made(1, Moment(at), None);
+        details.opened(1, Moment(at), None);
     }
-    assert_eq!(details.made.count, MAX);
+    assert_eq!(details.opened.count, MAX);
     assert_eq!(details.of(Moment(9)), None);
     assert!(details.of(Moment(10)).is_some());
     assert_eq!(details.stacks(), 1);
 }
 
 #[test]
-fn what_is_closed_makes_room_for_what_is_open() {
+fn closed_descriptors_lose_detail_first() {
     let mut details = Details::default();
     let make = |details: &mut Details, at| {
         details.path(&path(1, b"log"));
-        details.made(1, Moment(at), None);
+        details.opened(1, Moment(at), None);
     };
     make(&mut details, 0);
     for at in 1..MAX as u64 * 4 {
@@ -190,29 +190,29 @@ fn what_is_closed_makes_room_for_what_is_open() {
         details.made_was_closed(Moment(at));
     }
     assert!(details.of(Moment(0)).is_some());
-    assert_eq!(details.made.count, MAX_CLOSED + 1);
-    assert!(details.made.oldest_first.len() <= 2 * MAX_CLOSED);
+    assert_eq!(details.opened.count, MAX_CLOSED + 1);
+    assert!(details.opened.entries.len() <= 2 * MAX_CLOSED);
 }
 
 #[test]
-fn threads_that_never_make_anything_take_no_more_room_than_there_is() {
+fn pending_threads_are_bounded() {
     let mut details = Details::default();
-    for tid in 0..MAX_WAITING as u32 * 3 {
+    for tid in 0..MAX_PENDING as u32 * 3 {
         details.stack(&stack(tid, &[1]));
     }
-    assert!(details.waiting.len() <= MAX_WAITING);
+    assert!(details.pending.len() <= MAX_PENDING);
 }
 
 proptest! {
-    /// In whatever order it comes and goes: what is kept is that of the latest moments, and there is no
-    /// more room taken than that needs.
+    /// Entries come and go in any order: the latest are kept, and take no more memory than they
+    /// need.
     #[test]
-    fn what_is_kept_is_what_a_map_would_have(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
+    fn detail_queue_matches_a_map(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
         const FEW: usize = 8;
-        let (mut kept, mut stacks) = (Kept::default(), FxHashSet::default());
+        let (mut queue, mut stacks) = (DetailQueue::default(), FxHashSet::default());
         let mut map = std::collections::BTreeMap::new();
         for (number, (is_kept, at)) in steps.into_iter().enumerate() {
-            // Mostly later and later.
+            // Mostly in order.
             let at = Moment(number as u64 + at);
             if is_kept {
                 while map.len() >= FEW {
@@ -221,17 +221,17 @@ proptest! {
                 let path: Arc<[u8]> = number.to_le_bytes().into();
                 map.insert(at, path.clone());
                 let detail = Detail { path: Some(path), ..Detail::default() };
-                kept.keep(at, detail, FEW, &mut stacks);
+                queue.insert(at, detail, FEW, &mut stacks);
             } else {
-                let removed = kept.remove(at).and_then(|detail| detail.path);
+                let removed = queue.remove(at).and_then(|detail| detail.path);
                 prop_assert_eq!(removed, map.remove(&at));
             }
-            prop_assert_eq!(kept.count, map.len());
+            prop_assert_eq!(queue.count, map.len());
             for at in number as u64..number as u64 + 40 {
-                let detail = kept.get(Moment(at));
+                let detail = queue.get(Moment(at));
                 prop_assert_eq!(detail.and_then(|detail| detail.path.as_ref()), map.get(&Moment(at)));
             }
-            prop_assert!(kept.oldest_first.capacity() <= 4 * FEW);
+            prop_assert!(queue.entries.capacity() <= 4 * FEW);
         }
     }
 }

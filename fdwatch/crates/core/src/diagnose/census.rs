@@ -1,32 +1,32 @@
-//! How many descriptors a table has, by type and by origin.
+//! Number of descriptors of a table, by type and by origin.
 
 use std::collections::BTreeMap;
 
-use super::origin;
+use super::origin::origin;
 use crate::model::Table;
 
-/// A count of descriptors.
+/// Counts of open descriptors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// All of them.
+    /// All open descriptors.
     pub open: usize,
-    /// By the file's type.
+    /// By file type.
     pub by_type: BTreeMap<&'static str, usize>,
-    /// By how they came to be in the table.
+    /// By origin.
     pub by_origin: BTreeMap<&'static str, usize>,
 }
 
 impl Census {
-    /// Counts a table's.
+    /// Counts the descriptors of a table.
     #[must_use]
     pub fn of(table: &Table) -> Self {
         let mut census = Self {
             open: table.len(),
             ..Self::default()
         };
-        for (_, slot) in table.iter() {
-            *census.by_type.entry(slot.file_type().name()).or_default() += 1;
-            let origin = origin(slot, table.provenance(slot));
+        for (_, entry) in table.iter() {
+            *census.by_type.entry(entry.file_type().name()).or_default() += 1;
+            let origin = origin(entry, table.provenance(entry));
             *census.by_origin.entry(origin).or_default() += 1;
         }
         census

@@ -1,30 +1,31 @@
-//! The way of a descriptor: who made it, and through which forks and execs it came to who has it.
+//! How a descriptor came to its process: who opened it, and the forks and execs since.
 
-use super::{ProcessInfo, origin::made_by};
+use super::{origin::made_by, process::ProcessInfo};
 use crate::model::{FdEntry, Lineage, LineageEvent, LineageStep, Moment};
 
-/// A step on a descriptor's way, and who had it from then on.
+/// A step of a descriptor, and the process that had it from then on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The call that made it, or how it was passed on.
+    /// The call that opened it, or how it was passed on: `fork` or `exec`.
     pub how: &'static str,
-    /// When, if that was seen.
+    /// When, if it was seen.
     pub at: Option<Moment>,
     /// The process that had it then.
     pub pid: u32,
-    /// The name of that, as it was then.
+    /// The name of that process at that time.
     pub comm: Vec<u8>,
 }
 
-/// The way of a descriptor to `process`; nothing, if that made it itself and runs the same program.
-pub(super) fn chain(slot: &FdEntry, lineage: &Lineage, process: &ProcessInfo) -> Vec<Link> {
-    let steps = lineage.since(slot.born);
+/// Returns the steps of a descriptor to `process`; none if that process opened it and still runs
+/// the same program.
+pub(super) fn chain(entry: &FdEntry, lineage: &Lineage, process: &ProcessInfo) -> Vec<Link> {
+    let steps = lineage.since(entry.born);
     let Some(first) = steps.first() else {
         return Vec::new();
     };
     let made = Link {
-        how: made_by(slot),
-        at: (!slot.is_from_snapshot()).then_some(slot.born),
+        how: made_by(entry),
+        at: (!entry.is_from_snapshot()).then_some(entry.born),
         pid: first.tgid,
         comm: first.name().to_vec(),
     };

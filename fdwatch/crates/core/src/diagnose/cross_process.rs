@@ -1,17 +1,22 @@
-//! Findings that are no duplicates of one table: files that were rotated under who has them, that
-//! several processes write, and descriptors that were closed twice.
+//! Diagnoses findings other than duplicates: files that were rotated while open, files that several
+//! processes write, and double closes.
 
 use super::{
-    Cause, ClosedAgain, Context, Descriptor, FdHistory, FileInfo, Finding, Name, Other,
-    ProcessInfo, Severity, advice,
+    cause::Cause,
+    descriptor::{Descriptor, FdHistory},
+    duplicate::Context,
+    facts::Facts,
+    file::{FileInfo, Name},
+    finding::{ClosedAgain, Finding, Other},
+    process::ProcessInfo,
 };
 use crate::{
     duplicates::{Change, Closing, DoubleClose, Rotation, SharedFile},
     model::{Access, FileType, Identity, Lineage, Model, Provenance},
 };
 
-/// The finding that a rotated file is: about what was rotated, and beside it what is at its path
-/// now. `context` is about the first, `new` is the path of the second.
+/// Diagnoses a rotation. `context` is about the rotated file; `new` is the path of the file in its
+/// place, whose descriptors are listed as well.
 #[must_use]
 pub fn diagnose_rotation(
     rotation: &Rotation<'_>,
@@ -23,10 +28,10 @@ pub fn diagnose_rotation(
         let Some(table) = table else {
             return Vec::new();
         };
-        let slots = table.iter();
-        slots
-            .filter(|(_, slot)| slot.identity() == identity && slot.access().writes())
-            .map(|(fd, slot)| Descriptor::of(table, fd, slot, &context.process))
+        let entries = table.iter();
+        entries
+            .filter(|(_, entry)| entry.identity() == identity && entry.access().writes())
+            .map(|(fd, entry)| Descriptor::of(table, fd, entry, &context.process))
             .collect()
     };
     let file = |identity: Identity, path, deleted, pinned| FileInfo {
@@ -46,24 +51,30 @@ pub fn diagnose_rotation(
     });
     let mut file = file(rotation.old, path, deleted, pinned);
     file.add_views(&context.process);
-    let (cause, severity) = (Cause::Rotated, Severity::Warning);
+    let cause = Cause::Rotated;
+    let facts = Facts {
+        count: 2,
+        is_written: true,
+        has_two_descriptions: true,
+        ..Facts::new(&[], &file)
+    };
     Finding {
         fds: old.chain(new).collect(),
-        advice: advice::advice(cause, &[], &file, false),
+        advice: cause.advice(&facts),
         ..Finding::new(
             rotation.id,
             rotation.change,
             context.process,
             file,
             cause,
-            severity,
+            cause.severity(&facts),
         )
     }
 }
 
-/// The finding that a file is that several processes write; `are_related` tells whether two of them,
-/// with descriptions of their own, belong to one service. `processes` is about the writers, in their
-/// order; none of one that cannot be found. Only of what is found: what is gone is told as it was.
+/// Diagnoses a file that several processes write. `are_related` is whether two writers with
+/// descriptions of their own belong to the same service. `processes` are the writers in order; none
+/// for a process that could not be read. Returns none if no writer is left.
 #[must_use]
 pub fn diagnose_shared(
     shared: &SharedFile<'_>,
@@ -76,9 +87,9 @@ pub fn diagnose_shared(
     for (writer, process) in shared.writers.iter().zip(processes) {
         let Some(process) = process else { continue };
         let table = model.table(writer.table);
-        let slot = table.and_then(|table| table.get(writer.fd));
-        let fd = match table.zip(slot.filter(|slot| slot.file == writer.file)) {
-            Some((table, slot)) => Descriptor::of(table, writer.fd, slot, &process),
+        let entry = table.and_then(|table| table.get(writer.fd));
+        let fd = match table.zip(entry.filter(|entry| entry.file == writer.file)) {
+            Some((table, entry)) => Descriptor::of(table, writer.fd, entry, &process),
             None => continue,
         };
         all.push(Other { process, fd });
@@ -93,15 +104,15 @@ pub fn diagnose_shared(
         pinned: name.as_ref().and_then(|name| name.pinned),
         ..FileInfo::new(name.map(|name| name.path), dev, number, FileType::Regular)
     };
-    let severity = if are_related && is_overwritten {
-        Severity::Warning
-    } else {
-        Severity::Info
-    };
     let cause = Cause::SharedFile;
+    let facts = Facts {
+        is_overwritten,
+        is_one_service: are_related,
+        ..Facts::new(&[], &file)
+    };
     Some(Finding {
         fds: vec![first.fd],
-        advice: advice::advice(cause, &[], &file, false),
+        advice: cause.advice(&facts),
         others: all.collect(),
         ..Finding::new(
             shared.id,
@@ -109,13 +120,13 @@ pub fn diagnose_shared(
             first.process,
             file,
             cause,
-            severity,
+            cause.severity(&facts),
         )
     })
 }
 
-/// The finding that a double close is, in `process`; `is_elsewhere` tells whether the code that closed
-/// it first is known to be other than what closed it again.
+/// Diagnoses a double close in `process`. `is_elsewhere` is whether different code is known to have
+/// closed the descriptor first.
 #[must_use]
 pub fn diagnose_double_close(
     double: &DoubleClose,
@@ -124,7 +135,7 @@ pub fn diagnose_double_close(
     is_elsewhere: bool,
 ) -> Finding {
     let closed = |closing: &Closing| {
-        let way = FdHistory {
+        let history = FdHistory {
             provenance: Provenance::Made,
             lineage,
             process: &process,
@@ -133,23 +144,23 @@ pub fn diagnose_double_close(
             closed: Some(closing.at),
             closed_by: closing.tid,
             is_closed_by_program: true,
-            ..Descriptor::new(double.again.fd, &closing.slot, way)
+            ..Descriptor::new(double.again.fd, &closing.slot, history)
         }
     };
-    let slot = &double.first.slot;
-    let file = FileInfo::new(None, slot.dev, slot.ino, slot.file_type());
+    let entry = &double.first.slot;
+    let file = FileInfo::new(None, entry.dev, entry.ino, entry.file_type());
     let before = double.before.iter().chain([&double.first]);
     let closed = before.map(closed).collect();
     let is_other_thread = double.first.tid.is_some_and(|tid| tid != double.again.tid);
-    let severity = if is_other_thread || is_elsewhere {
-        Severity::Warning
-    } else {
-        Severity::Info
-    };
     let cause = Cause::DoubleClose;
+    let facts = Facts {
+        has_two_closers: is_other_thread || is_elsewhere,
+        ..Facts::new(&[entry], &file)
+    };
+    let severity = cause.severity(&facts);
     Finding {
         closed,
-        advice: advice::advice(cause, &[slot], &file, false),
+        advice: cause.advice(&facts),
         closed_again: Some(ClosedAgain {
             at: double.again.at,
             tid: double.again.tid,

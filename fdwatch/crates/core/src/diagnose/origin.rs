@@ -1,42 +1,42 @@
-//! How a descriptor came to be, in a word: the name of the syscall that made it in its table, or
-//! how it came there from another.
+//! The origin of a descriptor: the system call that opened it in its table, or how it came there
+//! from another table.
 
 use crate::model::{FdEntry, Provenance};
 
-/// The origin of a descriptor.
+/// Returns the origin of a descriptor.
 #[must_use]
-pub fn origin(slot: &FdEntry, provenance: Provenance) -> &'static str {
+pub fn origin(entry: &FdEntry, provenance: Provenance) -> &'static str {
     match provenance {
         Provenance::Inherited => "fork",
-        Provenance::KeptOverExec { .. } => "exec-kept",
+        Provenance::KeptAcrossExec { .. } => "exec-kept",
         Provenance::Unknown => "unknown",
-        Provenance::Made => call_name(slot.call),
+        Provenance::Made => call_name(entry.call),
     }
 }
 
-/// The call that made a descriptor, in whichever table.
-pub(super) fn made_by(slot: &FdEntry) -> &'static str {
-    if slot.is_from_snapshot() {
+/// Returns the call that opened the descriptor, in whichever table.
+pub(super) fn made_by(entry: &FdEntry) -> &'static str {
+    if entry.is_from_snapshot() {
         return "unknown";
     }
-    call_name(slot.call)
+    call_name(entry.call)
 }
 
-/// Whether it came from another process through a call.
-pub(super) fn was_received(slot: &FdEntry) -> bool {
+/// Returns whether a call received it from another process.
+pub(super) fn was_received(entry: &FdEntry) -> bool {
     let calls = [libc::SYS_recvmsg, libc::SYS_recvmmsg, libc::SYS_pidfd_getfd];
-    !slot.is_from_snapshot() && calls.contains(&i64::from(slot.call))
+    !entry.is_from_snapshot() && calls.contains(&i64::from(entry.call))
 }
 
-/// Whether it is a connection that was accepted.
-pub(super) fn was_accepted(slot: &FdEntry) -> bool {
-    !slot.is_from_snapshot()
-        && [libc::SYS_accept, libc::SYS_accept4].contains(&i64::from(slot.call))
+/// Returns whether it is an accepted connection.
+pub(super) fn was_accepted(entry: &FdEntry) -> bool {
+    !entry.is_from_snapshot()
+        && [libc::SYS_accept, libc::SYS_accept4].contains(&i64::from(entry.call))
 }
 
 macro_rules! calls {
     ($($(#[$cfg:meta])* $number:ident $name:literal,)*) => {
-        /// The name of the syscall that `number` is on this machine.
+        /// Returns the name of a system call of this architecture.
         pub(crate) fn call_name(number: u16) -> &'static str {
             match i64::from(number) {
                 $($(#[$cfg])* libc::$number => $name,)*

@@ -1,20 +1,20 @@
-//! What a supervisord's descriptor is for, in words, by the configuration it has.
+//! The role of supervisord's descriptors according to its configuration.
 
 use rustc_hash::FxHashSet;
 
-use super::{Cause, Descriptor, Finding, advice};
+use super::{cause::Cause, descriptor::Descriptor, facts::Facts, finding::Finding};
 
-/// Whose log a file is, by a supervisord's configuration.
+/// A process whose log is a given file, according to the configuration of supervisord.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogUse {
     /// The process and its stream, or supervisord itself.
     pub of: String,
-    /// Which of the rotated ones it is, from 1; none if it is the one that is written.
+    /// Number of the rotated log, from 1; none for the current log.
     pub rotated: Option<u32>,
 }
 
 impl Descriptor {
-    /// Says what it is for, if the configuration tells.
+    /// Sets the role, if the configuration mentions the file.
     pub fn set_role(&mut self, uses: &[LogUse], deleted: bool) {
         if !uses.is_empty() {
             self.role = Some(role(self, uses, deleted));
@@ -23,8 +23,8 @@ impl Descriptor {
 }
 
 impl Finding {
-    /// Adds what the descriptors are for. Several that write what is the log of several processes are
-    /// so by the configuration.
+    /// Sets the roles of the descriptors. If the file is the log of several processes, the
+    /// configuration is the cause of several writers.
     pub fn add_uses(&mut self, uses: &[LogUse]) {
         if uses.is_empty() {
             return;
@@ -36,17 +36,17 @@ impl Finding {
         let descriptions: FxHashSet<u64> = writers.map(|fd| fd.description).collect();
         if self.cause == Cause::Reopened && uses.len() > 1 && descriptions.len() > 1 {
             self.cause = Cause::SharedConfig;
-            self.advice = advice::SHARED_CONFIG;
+            self.advice = self.cause.advice(&Facts::new(&[], &self.file));
         }
         self.shared_by = uses.iter().map(|found| found.of.clone()).collect();
         self.shared_by.truncate(MAX_SHARING);
     }
 }
 
-/// Processes that are named of those that share a file, at most.
+/// Maximum number of processes listed that share a file.
 const MAX_SHARING: usize = 64;
 
-/// Processes that are named for one descriptor.
+/// Maximum number of processes named in a role.
 const MAX_NAMED: usize = 4;
 
 fn role(descriptor: &Descriptor, uses: &[LogUse], deleted: bool) -> String {

@@ -1,44 +1,43 @@
-//! The story of a file in a process: what happened to its descriptors, in order. Facts that were seen,
-//! each a sentence; what was not seen is said to be so.
+//! The story of a finding: what happened to its descriptors, in order, one sentence each.
 
-use super::{Descriptor, Finding, Link};
+use super::{chain::Link, descriptor::Descriptor, finding::Finding};
 use crate::{
     detail::Frame,
     model::{Access, Moment},
 };
 
-/// Something that happened.
+/// An event in the story.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
-    /// When; none if it was before anything could be seen.
+    /// When; none if it happened before fdwatch saw events.
     pub at: Option<Moment>,
-    /// What. Names in it are as they were, unescaped.
+    /// What happened. Contains unescaped names.
     pub text: Vec<u8>,
-    /// Where in the program: from the inside out.
+    /// The stack, innermost first.
     pub stack: Vec<Frame>,
 }
 
-/// A descriptor of another process on the same description.
+/// A descriptor of another process with the same description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sharer {
-    /// Its number here.
+    /// The descriptor of the finding.
     pub fd: u32,
     /// The other process.
     pub pid: u32,
-    /// The name of that.
+    /// Its name.
     pub comm: Vec<u8>,
-    /// Its number there.
+    /// Its descriptor.
     pub their_fd: u32,
-    /// That is the process's parent.
+    /// Whether it is the parent of the finding's process.
     pub is_parent: bool,
 }
 
-/// What happened to the descriptors of `finding`, in order.
+/// Returns what happened to the descriptors of `finding`, in order.
 #[must_use]
 pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
     let mut story = Vec::new();
     for descriptor in finding.fds.iter().chain(&finding.closed) {
-        tell(descriptor, finding, &mut story);
+        add_descriptor(descriptor, finding, &mut story);
     }
     for descriptor in &finding.fds {
         let own = sharers.iter().filter(|sharer| sharer.fd == descriptor.fd);
@@ -47,7 +46,7 @@ pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
     if let Some(again) = &finding.closed_again {
         let fd = finding.closed.last().map_or(0, |last| last.fd);
         let text = format!(
-            "{fd} was closed again by thread {}, though it was not open",
+            "{fd} was closed again by thread {}, although it was not open",
             again.tid
         );
         let again = Sentence {
@@ -56,42 +55,46 @@ pub fn story(finding: &Finding, sharers: &[Sharer]) -> Vec<Sentence> {
         };
         story.push((None, again));
     }
-    // What was before is first; of what was at once, the order is that of the making.
+    // The sort is stable: sentences of the same moment stay in order of descriptors.
     story.sort_by_key(|(_, sentence)| sentence.at);
     story.dedup();
-    fold(story)
+    fold_similar(story)
 }
 
-/// A sentence, and where it is that a descriptor came, its number: the text begins with that.
-type Told = (Option<u32>, Sentence);
+/// A sentence; if it is about the opening of a descriptor, with the number that its text begins
+/// with.
+type Part = (Option<u32>, Sentence);
 
-/// So many descriptors that came in the same way, one after the other, are told of each by itself.
-const MAX_ALIKE: usize = 3;
+/// Number of similar sentences in a row that are not folded.
+const MAX_SIMILAR: usize = 3;
 
-/// A leak is one sentence many times: the first is told, and then which others came in the same way, by
-/// when.
-fn fold(story: Vec<Told>) -> Vec<Sentence> {
+/// Folds similar sentences, of which a leak has many, into the first and a list of the others.
+fn fold_similar(story: Vec<Part>) -> Vec<Sentence> {
     let mut folded = Vec::new();
-    for alike in story.chunk_by(are_alike) {
-        let [(Some(_), first), .., (_, last)] = alike else {
-            folded.extend(alike.iter().map(|(_, sentence)| sentence.clone()));
+    for similar in story.chunk_by(are_similar) {
+        let [(Some(_), first), .., (_, last)] = similar else {
+            folded.extend(similar.iter().map(|(_, sentence)| sentence.clone()));
             continue;
         };
-        if alike.len() <= MAX_ALIKE {
-            folded.extend(alike.iter().map(|(_, sentence)| sentence.clone()));
+        if similar.len() <= MAX_SIMILAR {
+            folded.extend(similar.iter().map(|(_, sentence)| sentence.clone()));
             continue;
         }
         folded.push(first.clone());
-        let others: Vec<_> = alike.iter().skip(1).filter_map(|(fd, _)| *fd).collect();
-        let when = if last.at.is_some() { ", by then" } else { "" };
-        let text = format!("{} in the same way{when}", numbers(&others));
+        let others: Vec<_> = similar.iter().skip(1).filter_map(|(fd, _)| *fd).collect();
+        let when = if last.at.is_some() {
+            ", until then"
+        } else {
+            ""
+        };
+        let text = format!("{} likewise{when}", numbers(&others));
         folded.push(sentence(last.at, text.into_bytes()));
     }
     folded
 }
 
-/// They tell the same of two numbers.
-fn are_alike((one, first): &Told, (other, second): &Told) -> bool {
+/// Returns whether two sentences differ only in the descriptor and the time.
+fn are_similar((one, first): &Part, (other, second): &Part) -> bool {
     let (Some(one), Some(other)) = (one, other) else {
         return false;
     };
@@ -104,10 +107,10 @@ fn are_alike((one, first): &Told, (other, second): &Told) -> bool {
         && first.stack == second.stack
 }
 
-/// Pieces of a list of numbers that are told.
+/// Maximum number of items in a list of descriptors.
 const MAX_PIECES: usize = 16;
 
-/// Numbers of descriptors, four and more in a row as the first and the last: `3, 4, 7-131`.
+/// Lists descriptors, with ranges for four and more in a row: `3, 4, 7-131`.
 #[must_use]
 pub fn numbers(fds: &[u32]) -> String {
     let mut fds = fds.to_vec();
@@ -121,34 +124,33 @@ pub fn numbers(fds: &[u32]) -> String {
     }
     let more: usize = pieces.iter().skip(MAX_PIECES).map(|(count, _)| count).sum();
     pieces.truncate(MAX_PIECES);
-    let told: Vec<_> = pieces.into_iter().map(|(_, piece)| piece).collect();
-    let told = told.join(", ");
+    let pieces: Vec<_> = pieces.into_iter().map(|(_, piece)| piece).collect();
+    let list = pieces.join(", ");
     if more > 0 {
-        format!("{told} and {more} more")
+        format!("{list} and {more} more")
     } else {
-        told
+        list
     }
 }
 
-fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Told>) {
+fn add_descriptor(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Part>) {
     let fd = descriptor.fd;
     let kind = access(descriptor);
     for near in descriptor.around.iter().rev() {
-        let what = if near.is_connection {
-            "a connection was accepted on".to_owned()
-        } else {
-            format!("{} made", near.origin)
-        };
         let tid = descriptor.tid.unwrap_or_default();
+        let text = if near.is_connection {
+            format!("a connection was accepted on {} by thread {tid}", near.fd)
+        } else {
+            format!("{} opened by {}, thread {tid}", near.fd, near.origin)
+        };
         let made = descriptor
             .opened
             .map(|opened| Moment(opened.0.saturating_sub(near.before)));
-        let text = format!("{what} {} by thread {tid}", near.fd);
         story.push((None, sentence(made, text.into_bytes())));
         if let Some(closed) = near.closed {
             let stays = descriptor.closed.is_none_or(|own| own > closed);
             let text = if stays {
-                format!("{} was closed, and {fd} was not", near.fd)
+                format!("{} was closed, but {fd} stayed open", near.fd)
             } else {
                 format!("{} was closed", near.fd)
             };
@@ -156,21 +158,25 @@ fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Told>) {
         }
     }
     let mut text = match (descriptor.opened, descriptor.chain.first()) {
-        (None, None) => format!("{fd} ({kind}) was open before fdwatch looked").into_bytes(),
+        (None, None) => format!("{fd} ({kind}) was open before fdwatch started").into_bytes(),
         (None, Some(had)) => by(
-            format!("{fd} ({kind}) was open before fdwatch looked, in "),
+            format!("{fd} ({kind}) was open before fdwatch started, in "),
             had,
         ),
-        (Some(_), Some(made)) => by(format!("{fd} ({kind}) made by {} in ", made.how), made),
+        (Some(_), Some(made)) => by(format!("{fd} ({kind}) opened by {} in ", made.how), made),
         (Some(_), None) => {
             let tid = descriptor.tid.unwrap_or_default();
-            format!("{fd} ({kind}) made by {}, thread {tid}", descriptor.origin).into_bytes()
+            format!(
+                "{fd} ({kind}) opened by {}, thread {tid}",
+                descriptor.origin
+            )
+            .into_bytes()
         }
     };
     if let Some(path) = &descriptor.asked_path
         && Some(path) != finding.file.path.as_ref()
     {
-        text.extend(b", as ");
+        text.extend(b", requested as ");
         text.extend(path);
     }
     if let Some(role) = &descriptor.role {
@@ -184,8 +190,8 @@ fn tell(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Told>) {
     story.push((Some(fd), came));
     for link in descriptor.chain.iter().skip(1) {
         let text = match link.how {
-            "fork" => by(format!("{fd} came over fork to "), link),
-            _ => by(format!("{fd} was kept over exec, by "), link),
+            "fork" => by(format!("{fd} was inherited across fork by "), link),
+            _ => by(format!("{fd} was kept across exec by "), link),
         };
         story.push((None, sentence(link.at, text)));
     }
@@ -219,7 +225,7 @@ fn by(text: String, link: &Link) -> Vec<u8> {
 fn shared(sharer: &Sharer) -> Vec<u8> {
     let whose = if sharer.is_parent { "its parent " } else { "" };
     let mut text = format!(
-        "{} is one description with {} of {whose}",
+        "{} shares its description with {} of {whose}",
         sharer.fd, sharer.their_fd
     )
     .into_bytes();
@@ -234,6 +240,6 @@ fn access(descriptor: &Descriptor) -> &'static str {
         (Access::Write | Access::ReadWrite, true) => "appending",
         (Access::Write, false) => "writing",
         (Access::ReadWrite, false) => "reading and writing",
-        (Access::Path, _) => "as a path",
+        (Access::Path, _) => "path only",
     }
 }

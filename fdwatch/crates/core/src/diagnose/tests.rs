@@ -1,9 +1,9 @@
-//! Cause and severity, by what is held.
+//! Cause and severity of duplicates.
 
 use super::*;
 use crate::simulated_host::{Host, O_APPEND, O_WRONLY};
 
-/// What is found, as cause and severity.
+/// Cause and severity of each finding, by process.
 fn found(host: &mut Host, context: &Context) -> Vec<(u32, Cause, Severity)> {
     let mut found = Vec::new();
     host.pass(2_000_000_000);
@@ -30,7 +30,7 @@ fn context() -> Context {
 }
 
 #[test]
-fn a_writer_and_a_reader_of_their_own_are_a_warning() {
+fn separate_writer_and_reader_are_a_warning() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY | O_APPEND);
     host.open(1, 4, 101, 0);
@@ -39,7 +39,7 @@ fn a_writer_and_a_reader_of_their_own_are_a_warning() {
 }
 
 #[test]
-fn readers_only_are_no_more_than_an_information() {
+fn readers_only_are_info() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
@@ -48,7 +48,7 @@ fn readers_only_are_no_more_than_an_information() {
 }
 
 #[test]
-fn one_description_is_duplicated() {
+fn single_description_is_duplicated() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY);
     host.open(1, 4, 100, O_WRONLY);
@@ -57,7 +57,7 @@ fn one_description_is_duplicated() {
 }
 
 #[test]
-fn what_a_child_opens_again_is_inherited() {
+fn reopen_by_child_is_inherited() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY);
     host.fork(1, 2);
@@ -67,7 +67,7 @@ fn what_a_child_opens_again_is_inherited() {
 }
 
 #[test]
-fn standard_output_that_is_inherited_stays_so_over_exec() {
+fn inherited_stdout_is_not_an_exec_leak() {
     let mut host = Host::new();
     host.open(1, 1, 100, O_WRONLY);
     host.fork(1, 2);
@@ -78,7 +78,7 @@ fn standard_output_that_is_inherited_stays_so_over_exec() {
 }
 
 #[test]
-fn what_another_program_has_left_is_leaked_over_exec() {
+fn fd_kept_across_exec_is_exec_leak() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY);
     host.fork(1, 2);
@@ -89,7 +89,7 @@ fn what_another_program_has_left_is_leaked_over_exec() {
 }
 
 #[test]
-fn the_way_of_a_descriptor_is_told_from_its_making_on() {
+fn chain_starts_at_open() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY);
     host.fork(1, 2);
@@ -103,13 +103,13 @@ fn the_way_of_a_descriptor_is_told_from_its_making_on() {
         let chain = |fd: &Descriptor| fd.chain.iter().map(|link| (link.how, link.pid)).collect();
         chains.extend(finding.fds.iter().map(chain));
     });
-    // The process itself is not known here.
+    // The context does not name the process.
     let inherited: Vec<(&str, u32)> = vec![("openat", 1), ("fork", 2), ("fork", 3), ("exec", 0)];
     assert_eq!(chains, [inherited, Vec::new()]);
 }
 
 #[test]
-fn a_reader_that_outlives_its_connection_is_told_again() {
+fn reader_outliving_connection_is_reported_again() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY);
     host.accept(1, 4, 200);
@@ -135,7 +135,7 @@ fn a_reader_that_outlives_its_connection_is_told_again() {
 }
 
 #[test]
-fn a_parents_duplicate_is_an_information_in_its_children() {
+fn duplicate_of_parent_is_info_in_child() {
     let mut host = Host::new();
     host.open(1, 3, 100, O_WRONLY);
     host.open(1, 4, 101, 0);
@@ -150,7 +150,7 @@ fn a_parents_duplicate_is_an_information_in_its_children() {
 }
 
 #[test]
-fn a_deleted_file_is_a_warning_even_to_readers() {
+fn deleted_file_is_a_warning_for_readers() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 100, 0);
@@ -167,7 +167,7 @@ fn a_deleted_file_is_a_warning_even_to_readers() {
 }
 
 #[test]
-fn growing_towards_the_limit_is_critical() {
+fn duplicates_near_limit_are_critical() {
     let mut host = Host::new();
     for fd in 0..80 {
         host.open(1, fd, 100 + u64::from(fd), 0);
@@ -181,7 +181,7 @@ fn growing_towards_the_limit_is_critical() {
 }
 
 #[test]
-fn what_came_in_the_same_way_again_and_again_is_told_at_once() {
+fn story_folds_similar_opens() {
     let mut host = Host::new();
     host.open(1, 3, 99, O_WRONLY);
     for fd in 4..200 {
@@ -197,15 +197,15 @@ fn what_came_in_the_same_way_again_and_again_is_told_at_once() {
     assert_eq!(
         told,
         [
-            "3 (writing) made by openat, thread 1",
-            "4 (reading) made by openat, thread 1",
-            "5-199 in the same way, by then",
+            "3 (writing) opened by openat, thread 1",
+            "4 (reading) opened by openat, thread 1",
+            "5-199 likewise, until then",
         ]
     );
 }
 
 #[test]
-fn numbers_in_a_row_are_told_as_the_first_and_the_last() {
+fn consecutive_numbers_are_ranges() {
     assert_eq!(numbers(&[]), "");
     assert_eq!(numbers(&[5, 3, 4]), "3, 4, 5");
     assert_eq!(numbers(&[3, 4, 5, 6, 8, u32::MAX]), "3-6, 8, 4294967295");
@@ -215,4 +215,16 @@ fn numbers_in_a_row_are_told_as_the_first_and_the_last() {
         "{}",
         numbers(&apart)
     );
+}
+
+#[test]
+fn causes_have_distinct_names_and_remedies() {
+    let names: std::collections::BTreeSet<_> =
+        Cause::ALL.iter().map(|cause| cause.name()).collect();
+    assert_eq!(names.len(), Cause::ALL.len());
+    for cause in Cause::ALL {
+        for is_written in [false, true] {
+            assert!(!remedies(cause, is_written).is_empty(), "{cause:?}");
+        }
+    }
 }

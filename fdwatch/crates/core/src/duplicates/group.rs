@@ -1,59 +1,59 @@
-//! The descriptors of one table that are on one file, and what is still to be told of them.
+//! The descriptors of one table on the same file, and their changes since the last report.
 
-use super::Change;
+use super::change::Change;
 use crate::model::{FdEntry, Identity, Lineage, Moment, Provenance, Table, TableId};
 
-/// Ended descriptors that are remembered until they are told; of more than these the number.
+/// Closed descriptors remembered until the next report; further ones are counted.
 const MAX_CLOSED: usize = 16;
 
-/// What a group is known by.
+/// The key of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) table: TableId,
     pub(super) identity: Identity,
 }
 
-/// A descriptor that is no more.
+/// A closed descriptor.
 #[derive(Clone, Debug)]
 pub struct Closed {
     /// Its number.
     pub fd: u32,
-    /// What it was.
+    /// Its entry.
     pub slot: FdEntry,
-    /// How it came to be in its table.
+    /// How it came into its table.
     pub provenance: Provenance,
-    /// The way of its table up to then.
+    /// The lineage of its table at that time.
     pub lineage: Lineage,
-    /// When it ended.
+    /// When it was closed.
     pub at: Moment,
 }
 
-/// See the module.
+/// The descriptors of one table on the same file.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) id: u64,
     pub(super) address: u64,
-    /// The process that has held the table the longest.
+    /// The longest-standing holder of the table.
     pub(super) tgid: u32,
-    /// In no order.
+    /// In no particular order.
     pub(super) members: Vec<u32>,
-    /// How many there are to be for it to be told: one, of a file that was deleted.
+    /// Number of members that makes it a duplicate: 2, or 1 if the file was deleted.
     pub(super) least: usize,
-    /// When there came to be two.
+    /// When it became a duplicate.
     pub(super) since: Moment,
-    /// When there were less than two again.
+    /// When it ceased to be one.
     pub(super) ended: Option<Moment>,
     pub(super) closed: Vec<Closed>,
     pub(super) more_closed: u32,
-    /// How often there came to be two, since that was last told.
+    /// How often it became a duplicate since the last report.
     pub(super) times: u32,
     pub(super) is_dirty: bool,
     pub(super) changed: bool,
-    /// As it was last told; nothing, if there is nothing to take back.
-    pub(super) is_told: bool,
-    /// Since when it is counted how often it is told.
+    /// Whether the last report said that it exists.
+    pub(super) is_reported: bool,
+    /// Start of the period in which its reports are counted.
     pub(super) counted_since: Moment,
-    pub(super) told: u32,
+    pub(super) reports: u32,
 }
 
 impl Group {
@@ -71,9 +71,9 @@ impl Group {
             times: 1,
             is_dirty: false,
             changed: true,
-            is_told: false,
+            is_reported: false,
             counted_since: at,
-            told: 0,
+            reports: 0,
         }
     }
 
@@ -94,14 +94,14 @@ impl Group {
         }
     }
 
-    pub(super) fn leave(&mut self, table: &Table, fd: u32, slot: &FdEntry, at: Moment) {
+    pub(super) fn leave(&mut self, table: &Table, fd: u32, entry: &FdEntry, at: Moment) {
         let Some(i) = self.members.iter().position(|&member| member == fd) else {
             return;
         };
         let was_duplicate = self.is_duplicate();
         self.members.swap_remove(i);
-        if !was_duplicate && !self.is_told && self.times == 0 {
-            // One alone: no part of what is to be told.
+        if !was_duplicate && !self.is_reported && self.times == 0 {
+            // A single descriptor is not part of any report.
             return;
         }
         self.changed = true;
@@ -111,8 +111,8 @@ impl Group {
         if self.closed.len() < MAX_CLOSED {
             self.closed.push(Closed {
                 fd,
-                slot: *slot,
-                provenance: table.provenance(slot),
+                slot: *entry,
+                provenance: table.provenance(entry),
                 lineage: table.lineage().clone(),
                 at,
             });
@@ -121,29 +121,29 @@ impl Group {
         }
     }
 
-    /// What is to be told, if it has changed.
+    /// Returns what to report, if anything has changed.
     pub(super) fn change(&self) -> Option<Change> {
-        match (self.is_told, self.is_duplicate()) {
+        match (self.is_reported, self.is_duplicate()) {
             (false, true) => Some(Change::Found),
             (true, true) => Some(Change::Changed),
             (true, false) => Some(Change::Gone),
-            // It came and went unseen.
+            // It appeared and disappeared between two reports.
             (false, false) => (self.times > 0).then_some(Change::Gone),
         }
     }
 
-    /// What was closed up to now is not to be told.
+    /// Drops the closed descriptors without a report.
     pub(super) fn forget_closed(&mut self) {
         self.closed.clear();
         self.more_closed = 0;
     }
 
-    /// Everything up to now was told.
+    /// Marks everything so far as reported.
     pub(super) fn settle(&mut self) {
         self.forget_closed();
         self.times = 0;
         self.changed = false;
-        self.is_told = self.is_duplicate();
-        self.told += 1;
+        self.is_reported = self.is_duplicate();
+        self.reports += 1;
     }
 }

@@ -1,10 +1,10 @@
-//! Finds duplicates: two or more descriptors of one table on one file; or one, if the file was
-//! deleted since.
+//! Detects duplicates: two or more descriptors of one table on the same file; or a single one, if
+//! the file was deleted while open.
 //!
-//! Pure, as the model is. Follows the model as its [`Observer`], remembers which files are held
-//! more than once, and says at intervals what has changed of that. Whether it matters, and why it
-//! is so, is not known here.
+//! Pure. Follows the model as its [`Observer`], remembers which files are open more than once, and
+//! reports at intervals what has changed.
 
+mod change;
 mod double_close;
 mod group;
 mod recent_opens;
@@ -15,6 +15,14 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub use self::{
+    change::Change,
+    double_close::{Closing, DoubleClose},
+    group::Closed,
+    recent_opens::RecentOpen,
+    rotation::{Path, Rotation},
+    shared::{SharedFile, Writer},
+};
 use self::{
     double_close::Closings,
     group::{Group, Key},
@@ -22,95 +30,78 @@ use self::{
     rotation::Rotations,
     shared::SharedFiles,
 };
-pub use self::{
-    double_close::{Closing, DoubleClose},
-    group::Closed,
-    recent_opens::RecentOpen,
-    rotation::{Path, Rotation},
-    shared::{SharedFile, Writer},
-};
 use crate::model::{
     FdEntry, FileType, Identity, InvalidClose, Model, Moment, Observer, Provenance, Table, TableId,
 };
 
-/// How long a child that has not run another program is given to do so, before it is judged by what
-/// it holds: nanoseconds.
+/// Time that a child gets to run another program before its own duplicates are reported:
+/// nanoseconds.
 const FORK_TO_EXEC: u64 = 1_000_000_000;
 
-/// A file that is told of this often in [`QUIET_AFTER`] is not told of again before that is over.
-const MAX_TOLD: u32 = 10;
+/// Reports of one file per [`QUIET_AFTER`]; further ones wait until that time is over.
+const MAX_REPORTS: u32 = 10;
 
-/// Nanoseconds.
+/// Period in which reports of a file are limited: nanoseconds.
 const QUIET_AFTER: u64 = 10_000_000_000;
 
-/// Duplicates that are gone and yet remembered, for them not to be told again and again: up to when
-/// there are this many of all.
+/// Total number of duplicates up to which ended ones are remembered, so that a recurring one is not
+/// reported as new each time.
 const MAX_REMEMBERED: usize = 4096;
 
-/// Descriptors of a new duplicate whose surroundings are looked at.
-const MAX_AROUND: usize = 8;
+/// Descriptors of a new duplicate for which recent opens are looked up.
+const MAX_LOOKUPS: usize = 8;
 
-/// What happened to a duplicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It was not there before.
-    Found,
-    /// Descriptors were added or closed, and two are left.
-    Changed,
-    /// Less than two descriptors are left, or none of a deleted file. It may have come only since it was last looked for.
-    Gone,
-}
-
-/// A duplicate, as it is now.
+/// The state of a duplicate.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplicate<'a> {
-    /// Number of it, to know it again by: the same for as long as it is told of.
+    /// Its ID, constant for as long as it is remembered.
     pub id: u64,
     /// What happened to it.
     pub change: Change,
-    /// The process that has held the table the longest.
+    /// The longest-standing holder of the table.
     pub tgid: u32,
     /// The table; none if the process has ended.
     pub table: Option<&'a Table>,
     /// The file.
     pub identity: Identity,
-    /// The descriptors, in order; one or none if it is gone.
+    /// The open descriptors, in order; at most one if it is gone.
     pub fds: &'a [u32],
-    /// Those that were closed since it was last told, in the order they were.
+    /// Descriptors closed since the last report, in order of closing.
     pub closed: &'a [Closed],
-    /// How many more were closed, of which nothing is known.
+    /// Number of further closed descriptors.
     pub more_closed: u32,
-    /// When there came to be two.
+    /// When a second descriptor was opened.
     pub since: Moment,
-    /// When there came to be less than two.
+    /// When fewer than two were left.
     pub ended: Option<Moment>,
-    /// How often there came to be two since it was last told.
+    /// How often it appeared since the last report.
     pub times: u32,
-    /// What the threads that made the descriptors had made shortly before.
+    /// Descriptors that the same threads opened shortly before those of the duplicate.
     pub around: &'a [RecentOpen],
 }
 
-/// All duplicates there are.
+/// All duplicates.
 #[derive(Debug)]
 pub struct Duplicates {
     groups: FxHashMap<Key, Group>,
     by_table: FxHashMap<TableId, Vec<Identity>>,
-    /// Of which something is to be told.
+    /// Groups with changes to report.
     dirty: Vec<Key>,
-    /// Children that have not run another program, and when they will be judged without.
+    /// Children that have not run another program yet: when their duplicates are reported anyway,
+    /// their table and its address.
     children: VecDeque<(Moment, TableId, u64)>,
-    /// Those of them that are waited for.
+    /// Tables of these children.
     waiting: FxHashSet<TableId>,
     rotations: Rotations,
     shared: SharedFiles,
-    around: RecentOpens,
+    recent_opens: RecentOpens,
     closings: Closings,
     next_id: u64,
     all_types: bool,
 }
 
 impl Duplicates {
-    /// Finds duplicates on regular files, or on `all_types` of files.
+    /// Detects duplicates of regular files, or of `all_types` of files.
     #[must_use]
     pub fn new(all_types: bool) -> Self {
         Self {
@@ -121,58 +112,58 @@ impl Duplicates {
             waiting: FxHashSet::default(),
             rotations: Rotations::default(),
             shared: SharedFiles::default(),
-            around: RecentOpens::default(),
+            recent_opens: RecentOpens::default(),
             closings: Closings::default(),
             next_id: 0,
             all_types,
         }
     }
 
-    /// Looks through all of `model`, as after a snapshot, of which an observer is not told.
+    /// Searches the whole model. Needed after a snapshot, which does not notify observers.
     pub fn search(&mut self, model: &Model) {
         let now = model.now();
         for table in model.tables() {
             self.search_table(table, now);
-            for (fd, slot) in table.iter() {
-                self.rotations.born(table, fd, slot);
+            for (fd, entry) in table.iter() {
+                self.rotations.opened(table, fd, entry);
             }
         }
     }
 
     fn search_table(&mut self, table: &Table, now: Moment) {
-        for (fd, slot) in table.iter() {
-            // What came over fork or exec was told of who had it before.
-            if slot.was_unlinked()
+        for (fd, entry) in table.iter() {
+            // Copies made by fork or exec were reported for the previous holder.
+            if entry.was_unlinked()
                 && matches!(
-                    table.provenance(slot),
+                    table.provenance(entry),
                     Provenance::Made | Provenance::Unknown
                 )
             {
-                self.unlinked(table, fd, slot);
+                self.unlinked(table, fd, entry);
             }
         }
         let mut seen = FxHashMap::default();
-        let mut twice = Vec::new();
-        for (_, slot) in table.iter().filter(|(_, slot)| self.is_of_interest(slot)) {
-            let identity = slot.identity();
+        let mut duplicated = Vec::new();
+        for (_, entry) in table.iter().filter(|(_, entry)| self.is_of_interest(entry)) {
+            let identity = entry.identity();
             let count = seen.entry(identity).or_insert(0u32);
             *count += 1;
             if *count == 2 {
-                twice.push(identity);
+                duplicated.push(identity);
             }
         }
-        for identity in twice {
+        for identity in duplicated {
             self.watch(table, identity, now);
         }
     }
 
-    /// Tells `judge` what has changed since the last time. No more often than once in a while of
-    /// any one file.
+    /// Passes what has changed since the last call to `report`. Reports of one file are
+    /// rate-limited.
     pub fn settle(
         &mut self,
         model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(&Duplicate<'_>, &Model),
+        report: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) {
         while let Some(&(due, table, address)) = self.children.front() {
             if due > now {
@@ -187,18 +178,19 @@ impl Duplicates {
             }
         }
         for key in std::mem::take(&mut self.dirty) {
-            if self.settle_group(key, model, now, judge) {
+            if self.settle_group(key, model, now, report) {
                 self.dirty.push(key);
             }
         }
     }
 
-    /// Files that each process holds more than once, and descriptors on them beyond the first on each.
+    /// Returns for each process how many files it has open more than once, and how many extra
+    /// descriptors on them.
     #[must_use]
     pub fn by_process(&self) -> FxHashMap<u32, (usize, usize)> {
         let mut by_process = FxHashMap::default();
-        let twice = self.groups.values().filter(|it| it.members.len() > 1);
-        for group in twice {
+        let duplicated = self.groups.values().filter(|it| it.members.len() > 1);
+        for group in duplicated {
             let (files, more) = by_process.entry(group.tgid).or_insert((0, 0));
             *files += 1;
             *more += group.members.len() - 1;
@@ -206,19 +198,20 @@ impl Duplicates {
         by_process
     }
 
-    /// What is closed in the table is remembered from here on: detail is wanted of its process.
+    /// Remembers closes in the table from now on: detail is collected for its process.
     pub fn remember_closings(&mut self, table: TableId) {
         self.closings.remember(table);
     }
 
-    /// Whose thread the last close of the number was.
+    /// Sets the thread of the last close of the number.
     pub fn set_closer(&mut self, table: TableId, fd: u32, tid: u32) {
         self.closings.set_closer(table, fd, tid);
     }
 
-    /// What a close of a number that was not open has closed again, if that is known.
+    /// Returns the double close that the invalid close `again` completes, if the first close is
+    /// known.
     pub fn closed_twice(&mut self, again: InvalidClose, model: &Model) -> Option<DoubleClose> {
-        let (first, before) = self.closings.of(&again, model)?;
+        let (first, before) = self.closings.last_two(&again, model)?;
         self.next_id += 1;
         Some(DoubleClose {
             id: self.next_id,
@@ -228,39 +221,39 @@ impl Duplicates {
         })
     }
 
-    /// Tells `judge` of files that were rotated under those who hold them, after asking `path_of`
-    /// for paths: of a process's descriptor.
+    /// Passes files that were rotated while open to `report`. `path_of` returns the path of a
+    /// descriptor, given the process, the number and the entry.
     pub fn sweep(
         &mut self,
         model: &Model,
         now: Moment,
         path_of: &mut impl FnMut(u32, u32, &FdEntry) -> Option<Path>,
-        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+        report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
         let next_id = &mut self.next_id;
         let shared = &mut self.shared;
         let mut written = |identity| shared.written(identity);
         self.rotations
-            .sweep(model, now, next_id, path_of, &mut written, judge);
+            .sweep(model, now, next_id, path_of, &mut written, report);
     }
 
-    /// Tells `judge` of files that several processes write, if it is time to look for them.
+    /// Passes files that several processes write to `report`, if it is time to search for them.
     pub fn look_for_shared(
         &mut self,
         model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(&SharedFile<'_>, &Model),
+        report: &mut impl FnMut(&SharedFile<'_>, &Model),
     ) {
-        self.shared.look(model, now, &mut self.next_id, judge);
+        self.shared.search(model, now, &mut self.next_id, report);
     }
 
-    /// Whether there is more to be told of it later.
+    /// Reports a group, and returns whether it has more to report later.
     fn settle_group(
         &mut self,
         key: Key,
         model: &Model,
         now: Moment,
-        judge: &mut impl FnMut(&Duplicate<'_>, &Model),
+        report: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) -> bool {
         let Some(group) = self.groups.get_mut(&key) else {
             return false;
@@ -272,15 +265,15 @@ impl Duplicates {
         let table = table.filter(|table| table.id() == key.table);
         if now.since(group.counted_since) >= QUIET_AFTER {
             group.counted_since = now;
-            group.told = 0;
+            group.reports = 0;
         }
         if group.changed {
-            if group.told >= MAX_TOLD && table.is_some() {
+            if group.reports >= MAX_REPORTS && table.is_some() {
                 return true;
             }
             group.members.sort_unstable();
             if let Some(change) = group.change() {
-                let around = self.around.of(key.table, key.identity);
+                let recent_opens = self.recent_opens.of(key.table, key.identity);
                 let duplicate = Duplicate {
                     id: group.id,
                     change,
@@ -293,21 +286,21 @@ impl Duplicates {
                     since: group.since,
                     ended: group.ended,
                     times: group.times,
-                    around: &around,
+                    around: &recent_opens,
                 };
-                judge(&duplicate, model);
+                report(&duplicate, model);
             }
             group.settle();
             if let Some(table) = table {
-                self.around.keep_open(table);
+                self.recent_opens.keep_open(table);
             }
         }
         if group.is_duplicate() {
             group.is_dirty = false;
             return false;
         }
-        // One that may be about to come again is remembered, for it not to be told each time.
-        if table.is_some() && group.told > 0 && self.groups.len() < MAX_REMEMBERED {
+        // It may come back: remembered, so that it is not reported as new each time.
+        if table.is_some() && group.reports > 0 && self.groups.len() < MAX_REMEMBERED {
             return true;
         }
         self.forget(key);
@@ -324,7 +317,7 @@ impl Duplicates {
         }
     }
 
-    /// What a child closed before it ran another program was never its own.
+    /// Drops what a child closed before it ran another program, which it never used.
     fn forget_history(&mut self, table: TableId) {
         for identity in self.by_table.get(&table).cloned().unwrap_or_default() {
             let key = Key { table, identity };
@@ -335,11 +328,11 @@ impl Duplicates {
         }
     }
 
-    fn is_of_interest(&self, slot: &FdEntry) -> bool {
-        self.all_types || slot.file_type() == FileType::Regular
+    fn is_of_interest(&self, entry: &FdEntry) -> bool {
+        self.all_types || entry.file_type() == FileType::Regular
     }
 
-    /// Begins to follow a file that `table` holds more than once, or was deleted.
+    /// Starts to follow a file that `table` has open more than once, or that was deleted.
     fn watch(&mut self, table: &Table, identity: Identity, at: Moment) {
         let key = Key {
             table: table.id(),
@@ -353,26 +346,26 @@ impl Duplicates {
         let tgid = table.holders().first().map_or(0, |holder| holder.tgid);
         let mut group = Group::new(self.next_id, table.address(), tgid, members, at);
         mark(&mut self.dirty, key, &mut group);
-        for &fd in group.members.iter().take(MAX_AROUND) {
-            if let Some(slot) = table.get(fd) {
-                self.around.note(table, fd, slot);
+        for &fd in group.members.iter().take(MAX_LOOKUPS) {
+            if let Some(entry) = table.get(fd) {
+                self.recent_opens.note(table, fd, entry);
             }
         }
         self.groups.insert(key, group);
         self.by_table.entry(key.table).or_default().push(identity);
     }
 
-    fn leave(&mut self, table: &Table, fd: u32, slot: &FdEntry, at: Moment) {
-        self.closings.closed(table.id(), fd, slot, at);
+    fn leave(&mut self, table: &Table, fd: u32, entry: &FdEntry, at: Moment) {
+        self.closings.closed(table.id(), fd, entry, at);
         let key = Key {
             table: table.id(),
-            identity: slot.identity(),
+            identity: entry.identity(),
         };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.leave(table, fd, slot, at);
+            group.leave(table, fd, entry, at);
             mark(&mut self.dirty, key, group);
         }
-        for identity in self.around.closed(key.table, fd, slot, at) {
+        for identity in self.recent_opens.closed(key.table, fd, entry, at) {
             let key = Key { identity, ..key };
             if let Some(group) = self.groups.get_mut(&key) {
                 group.changed |= group.is_duplicate();
@@ -390,30 +383,30 @@ fn mark(dirty: &mut Vec<Key>, key: Key, group: &mut Group) {
 }
 
 impl Observer for Duplicates {
-    fn born(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, replaced: Option<&FdEntry>) {
+    fn opened(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, replaced: Option<&FdEntry>) {
         if let Some(replaced) = replaced {
-            self.leave(table, fd, replaced, slot.born);
+            self.leave(table, fd, replaced, entry.born);
         }
-        if !self.is_of_interest(slot) {
+        if !self.is_of_interest(entry) {
             return;
         }
-        self.rotations.born(table, fd, slot);
-        let identity = slot.identity();
+        self.rotations.opened(table, fd, entry);
+        let identity = entry.identity();
         let key = Key {
             table: table.id(),
             identity,
         };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.join(fd, slot.born);
+            group.join(fd, entry.born);
             mark(&mut self.dirty, key, group);
-            self.around.note(table, fd, slot);
+            self.recent_opens.note(table, fd, entry);
         } else if table.has_other(fd, identity) {
-            self.watch(table, identity, slot.born);
+            self.watch(table, identity, entry.born);
         }
     }
 
-    fn died(&mut self, table: &mut Table, fd: u32, slot: &FdEntry, at: Moment) {
-        self.leave(table, fd, slot, at);
+    fn closed(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, at: Moment) {
+        self.leave(table, fd, entry, at);
     }
 
     fn forked(&mut self, table: &Table, at: Moment) {
@@ -430,12 +423,12 @@ impl Observer for Duplicates {
         self.search_table(table, at);
     }
 
-    fn unlinked(&mut self, table: &Table, _fd: u32, slot: &FdEntry) {
-        if slot.file_type() != FileType::Regular || slot.is_temporary() {
+    fn unlinked(&mut self, table: &Table, _fd: u32, entry: &FdEntry) {
+        if entry.file_type() != FileType::Regular || entry.is_temporary() {
             return;
         }
-        let identity = slot.identity();
-        self.watch(table, identity, slot.born);
+        let identity = entry.identity();
+        self.watch(table, identity, entry.born);
         let key = Key {
             table: table.id(),
             identity,
@@ -449,9 +442,9 @@ impl Observer for Duplicates {
         }
     }
 
-    fn gone(&mut self, table: &Table, at: Moment) {
-        self.rotations.gone(table);
-        self.around.gone(table.id());
+    fn table_dropped(&mut self, table: &Table, at: Moment) {
+        self.rotations.table_dropped(table);
+        self.recent_opens.gone(table.id());
         self.closings.forget(table.id());
         let waited_for = self.waiting.remove(&table.id());
         let Some(identities) = self.by_table.remove(&table.id()) else {
@@ -463,14 +456,14 @@ impl Observer for Duplicates {
                 identity,
             };
             if waited_for {
-                // It ended before it could be judged.
+                // It ended before its duplicates were reported.
                 self.groups.remove(&key);
                 continue;
             }
             if let Some(group) = self.groups.get_mut(&key) {
                 for fd in group.members.clone() {
-                    if let Some(slot) = table.get(fd) {
-                        group.leave(table, fd, slot, at);
+                    if let Some(entry) = table.get(fd) {
+                        group.leave(table, fd, entry, at);
                     }
                 }
                 mark(&mut self.dirty, key, group);

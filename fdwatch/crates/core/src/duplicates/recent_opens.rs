@@ -1,64 +1,64 @@
-//! What is around a descriptor's birth: what the same thread had made shortly before, and whether
-//! that is closed while this one is not.
+//! Recent opens: what the same thread opened shortly before a descriptor of a duplicate, and
+//! whether that is closed while the duplicate stays open.
 //!
-//! Nothing is noted with each event for this: it is read from the table when a duplicate comes up.
+//! Costs nothing per event: the table is searched when a duplicate appears.
 
 use rustc_hash::FxHashMap;
 
 use crate::model::{FdEntry, Identity, Moment, Table, TableId};
 
-/// What was made longer before is not around: nanoseconds.
+/// How long before counts as shortly: nanoseconds.
 const SHORTLY: u64 = 10_000_000_000;
 
-/// Of what one thread made shortly before, the last.
+/// Recent opens kept per descriptor, the latest ones.
 const MAX_NEARBY: usize = 2;
 
-/// Numbers are looked through on both sides, so far.
+/// How far numbers on both sides are searched.
 const REACH: u32 = 2048;
 
-/// And so far in a table of more descriptors than that: where so many are open, numbers that one thread
-/// gets shortly after each other are close, and each birth would take thousands of steps.
+/// The same for tables with more descriptors than [`REACH`]. There, numbers that a thread gets in
+/// succession are close, and each open would cost thousands of steps.
 const REACH_OF_MANY: u32 = 128;
 
-/// What is followed in one table, at most.
+/// Recent opens followed per table.
 const MAX_FOLLOWED: usize = 64;
 
-/// A descriptor of a duplicate, and one that the same thread had made shortly before it.
+/// A descriptor of a duplicate, and one that the same thread opened shortly before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecentOpen {
-    /// The one of the duplicate.
+    /// The descriptor of the duplicate.
     pub of: u32,
-    /// When that was made.
-    pub of_born: Moment,
-    /// The other's number.
+    /// When it was opened.
+    pub of_opened: Moment,
+    /// The number of the other one.
     pub fd: u32,
-    /// What it was.
+    /// Its entry.
     pub slot: FdEntry,
-    /// When it was closed, if it is.
+    /// When it was closed, if it was.
     pub closed: Option<Moment>,
 }
 
-/// All that is followed.
+/// All recent opens that are followed.
 #[derive(Debug, Default)]
 pub(super) struct RecentOpens {
     by_table: FxHashMap<TableId, Vec<(Identity, RecentOpen)>>,
 }
 
 impl RecentOpens {
-    /// The descriptor has become one of a duplicate.
-    pub(super) fn note(&mut self, table: &Table, fd: u32, slot: &FdEntry) {
-        if slot.is_from_snapshot() {
+    /// Looks up recent opens for a descriptor that has become part of a duplicate.
+    pub(super) fn note(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+        if entry.is_from_snapshot() {
             return;
         }
-        let identity = slot.identity();
-        let noted = self
+        let identity = entry.identity();
+        let known = self
             .by_table
             .get(&table.id())
             .map_or(&[][..], Vec::as_slice);
-        if noted.len() + MAX_NEARBY > MAX_FOLLOWED
-            || noted
+        if known.len() + MAX_NEARBY > MAX_FOLLOWED
+            || known
                 .iter()
-                .any(|(_, near)| (near.of, near.of_born) == (fd, slot.born))
+                .any(|(_, near)| (near.of, near.of_opened) == (fd, entry.born))
         {
             return;
         }
@@ -70,8 +70,8 @@ impl RecentOpens {
         let mut nearby: Vec<_> = table
             .range(fd.saturating_sub(reach), fd.saturating_add(reach))
             .filter(|(_, other)| {
-                let (born, of) = (other.born, slot.born);
-                other.tid == slot.tid
+                let (born, of) = (other.born, entry.born);
+                other.tid == entry.tid
                     && !other.is_from_snapshot()
                     && born < of
                     && of.since(born) < SHORTLY
@@ -79,7 +79,7 @@ impl RecentOpens {
             })
             .map(|(other, near)| RecentOpen {
                 of: fd,
-                of_born: slot.born,
+                of_opened: entry.born,
                 fd: other,
                 slot: *near,
                 closed: None,
@@ -90,27 +90,27 @@ impl RecentOpens {
         }
         nearby.sort_unstable_by_key(|near| std::cmp::Reverse(near.slot.born));
         nearby.truncate(MAX_NEARBY);
-        let noted = self.by_table.entry(table.id()).or_default();
-        noted.extend(nearby.into_iter().map(|near| (identity, near)));
+        let known = self.by_table.entry(table.id()).or_default();
+        known.extend(nearby.into_iter().map(|near| (identity, near)));
     }
 
-    /// A descriptor was closed: the files of duplicates that it was around of.
+    /// Records a close, and returns the files of the duplicates it is a recent open of.
     pub(super) fn closed(
         &mut self,
         table: TableId,
         fd: u32,
-        slot: &FdEntry,
+        entry: &FdEntry,
         at: Moment,
     ) -> Vec<Identity> {
         if self.by_table.is_empty() {
             return Vec::new();
         }
-        let Some(noted) = self.by_table.get_mut(&table) else {
+        let Some(known) = self.by_table.get_mut(&table) else {
             return Vec::new();
         };
-        let born = slot.born;
+        let born = entry.born;
         let mut touched = Vec::new();
-        for (identity, near) in &mut *noted {
+        for (identity, near) in &mut *known {
             if near.fd == fd && { near.slot.born } == born && near.closed.is_none() {
                 near.closed = Some(at);
                 touched.push(*identity);
@@ -119,23 +119,23 @@ impl RecentOpens {
         touched
     }
 
-    /// What is around the duplicate's descriptors.
+    /// Returns the recent opens of the duplicate's descriptors.
     pub(super) fn of(&self, table: TableId, identity: Identity) -> Vec<RecentOpen> {
-        let noted = self.by_table.get(&table).into_iter().flatten();
-        let own = noted.filter(|(of, _)| *of == identity);
+        let known = self.by_table.get(&table).into_iter().flatten();
+        let own = known.filter(|(of, _)| *of == identity);
         own.map(|&(_, near)| near).collect()
     }
 
-    /// Of descriptors that are closed and told nothing more is to be told.
+    /// Forgets recent opens of descriptors that are closed, after the close was reported.
     pub(super) fn keep_open(&mut self, table: &Table) {
-        let Some(noted) = self.by_table.get_mut(&table.id()) else {
+        let Some(known) = self.by_table.get_mut(&table.id()) else {
             return;
         };
-        noted.retain(|(_, near)| {
+        known.retain(|(_, near)| {
             let of = table.get(near.of);
-            of.is_some_and(|of| { of.born } == near.of_born)
+            of.is_some_and(|of| { of.born } == near.of_opened)
         });
-        if noted.is_empty() {
+        if known.is_empty() {
             self.by_table.remove(&table.id());
         }
     }

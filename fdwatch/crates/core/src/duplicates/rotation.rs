@@ -1,60 +1,61 @@
-//! Finds files that were rotated under a process that still holds them: it has one open for writing
-//! that has been renamed or deleted, and what is at its path now as well.
+//! Detects files that were rotated while a process has them open: it has a file open for writing
+//! that was renamed or deleted, and also the file that is at its path now.
 //!
-//! Events carry no paths, so that they are asked for, but only those of files that are open for
-//! writing and stay so. Who is asked is handed in: this does no I/O.
+//! Events carry no paths. They are looked up through a callback, and only for files that stay open
+//! for writing.
 
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::Change;
+use super::change::Change;
 use crate::{
     model::{FdEntry, FileType, Identity, Model, Moment, Table, TableId},
     shrink,
 };
 
-/// How long a descriptor must be open for its path to be asked for: nanoseconds. Most are not.
+/// Minimum time a descriptor is open before its path is looked up, which excludes most:
+/// nanoseconds.
 const SETTLED_AFTER: u64 = 200_000_000;
 
-/// Paths asked for at once.
+/// Maximum number of lookups per sweep.
 const MAX_ASKED: usize = 512;
 
-/// Descriptors that wait to be looked at; more than these are passed over.
+/// Maximum number of descriptors waiting for a lookup; further ones are skipped.
 const MAX_WAITING: usize = 1 << 17;
 
-/// Files open for writing in one table that are looked at; more than these are passed over.
+/// Maximum number of files per table; further ones are skipped.
 const MAX_HELD: usize = 1024;
 
-/// The path of a file, as it is now.
+/// The current path of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// Bytes of it.
+    /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Whether it leads nowhere any more.
+    /// Whether the file is no longer at that path.
     pub deleted: bool,
 }
 
-/// A file that was rotated, and what is at its path now.
+/// A rotated file, and the file at its path now.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation<'a> {
-    /// Number of it, to know it again by.
+    /// Its ID.
     pub id: u64,
     /// What happened to it.
     pub change: Change,
-    /// The process that has held the table the longest.
+    /// The longest-standing holder of the table.
     pub tgid: u32,
     /// The table; none if the process has ended.
     pub table: Option<&'a Table>,
-    /// The file that was rotated.
+    /// The rotated file.
     pub old: Identity,
-    /// The file that is at its path now.
+    /// The file at its path now.
     pub new: Identity,
-    /// When that was seen.
+    /// When the rotation was detected.
     pub since: Moment,
 }
 
-/// A descriptor whose path is to be asked for.
+/// A descriptor whose path is to be looked up.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     table: TableId,
@@ -64,15 +65,15 @@ struct Waiting {
     born: Moment,
 }
 
-/// A descriptor that is open for writing, and the path it was opened by.
+/// A descriptor that is open for writing, with the path it was opened by.
 #[derive(Clone, Debug)]
 struct Held {
     fd: u32,
     file: u64,
     identity: Identity,
     path: Path,
-    /// Whether it was there before its opening could be seen, so that it may have been renamed
-    /// before.
+    /// Whether it was open before fdwatch saw events; then it may have been renamed before the
+    /// lookup.
     is_old: bool,
 }
 
@@ -87,7 +88,7 @@ struct Pair {
     since: Moment,
 }
 
-/// See the module.
+/// State of the detection.
 #[derive(Debug, Default)]
 pub(super) struct Rotations {
     waiting: VecDeque<Waiting>,
@@ -96,11 +97,11 @@ pub(super) struct Rotations {
 }
 
 impl Rotations {
-    /// A descriptor was made, or is there.
-    pub(super) fn born(&mut self, table: &Table, fd: u32, slot: &FdEntry) {
-        if slot.file_type() != FileType::Regular
-            || !slot.access().writes()
-            || slot.is_temporary()
+    /// Queues a descriptor that was opened or found.
+    pub(super) fn opened(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+        if entry.file_type() != FileType::Regular
+            || !entry.access().writes()
+            || entry.is_temporary()
             || self.waiting.len() >= MAX_WAITING
         {
             return;
@@ -109,17 +110,17 @@ impl Rotations {
             table: table.id(),
             address: table.address(),
             fd,
-            file: slot.file,
-            born: slot.born,
+            file: entry.file,
+            born: entry.born,
         });
     }
 
-    pub(super) fn gone(&mut self, table: &Table) {
+    pub(super) fn table_dropped(&mut self, table: &Table) {
         self.held.remove(&table.id());
     }
 
-    /// Tells `judge` what has changed since the last time, after asking `path_of` for the paths of
-    /// what is new: of the descriptor of a process. `written` is told what stays open for writing.
+    /// Passes changes since the last call to `report`. `path_of` looks up the path of a process's
+    /// descriptor. `written` receives files that stay open for writing.
     pub(super) fn sweep(
         &mut self,
         model: &Model,
@@ -127,14 +128,14 @@ impl Rotations {
         next_id: &mut u64,
         path_of: &mut impl FnMut(u32, u32, &FdEntry) -> Option<Path>,
         written: &mut impl FnMut(Identity),
-        judge: &mut impl FnMut(&Rotation<'_>, &Model),
+        report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
         self.pairs.retain(|pair| {
             let table = table(model, pair.address, pair.table);
             let is_open = |identity| table.is_some_and(|table| is_written(table, identity));
             let stays = is_open(pair.old) && is_open(pair.new);
             if !stays {
-                judge(&pair.rotation(Change::Gone, table), model);
+                report(&pair.rotation(Change::Gone, table), model);
             }
             stays
         });
@@ -148,29 +149,29 @@ impl Rotations {
             let Some(table) = table(model, waiting.address, waiting.table) else {
                 continue;
             };
-            let slot = table.get(waiting.fd);
-            let Some(slot) = slot.filter(|slot| slot.file == waiting.file) else {
+            let entry = table.get(waiting.fd);
+            let Some(entry) = entry.filter(|entry| entry.file == waiting.file) else {
                 continue;
             };
-            written(slot.identity());
-            // One alone has nothing to be compared with, but will have.
+            written(entry.identity());
+            // A single file has nothing to be compared with yet, but is kept for later ones.
             let holder = table.holders().first().copied();
             let Some(holder) = holder else { continue };
             asked += 1;
-            let Some(path) = path_of(holder.tid, waiting.fd, slot) else {
+            let Some(path) = path_of(holder.tid, waiting.fd, entry) else {
                 continue;
             };
             let held = self.held.entry(waiting.table).or_default();
             held.retain(|held| is_still_open(table, held));
-            if held.len() >= MAX_HELD || held.iter().any(|held| held.file == slot.file) {
+            if held.len() >= MAX_HELD || held.iter().any(|held| held.file == entry.file) {
                 continue;
             }
             let new = Held {
                 fd: waiting.fd,
-                file: slot.file,
-                identity: slot.identity(),
+                file: entry.file,
+                identity: entry.identity(),
                 path,
-                is_old: slot.is_from_snapshot(),
+                is_old: entry.is_from_snapshot(),
             };
             let rotated = held.iter().find_map(|other| rotated(other, &new));
             if let Some((old, new)) = rotated {
@@ -187,7 +188,7 @@ impl Rotations {
                         new,
                         since: now,
                     };
-                    judge(&pair.rotation(Change::Found, Some(table)), model);
+                    report(&pair.rotation(Change::Found, Some(table)), model);
                     self.pairs.push(pair);
                 }
             }
@@ -217,31 +218,31 @@ fn table(model: &Model, address: u64, id: TableId) -> Option<&Table> {
 fn is_still_open(table: &Table, held: &Held) -> bool {
     table
         .get(held.fd)
-        .is_some_and(|slot| slot.file == held.file)
+        .is_some_and(|entry| entry.file == held.file)
 }
 
 fn is_written(table: &Table, identity: Identity) -> bool {
     table
         .iter()
-        .any(|(_, slot)| slot.identity() == identity && slot.access().writes())
+        .any(|(_, entry)| entry.identity() == identity && entry.access().writes())
 }
 
-/// The older and the newer of both, if one is what the other was before it was rotated.
+/// Returns the older and the newer file, if one was rotated and replaced by the other.
 fn rotated(one: &Held, other: &Held) -> Option<(Identity, Identity)> {
     if one.identity == other.identity {
         return None;
     }
     let (first, second) = (one.identity, other.identity);
     if one.path.bytes == other.path.bytes {
-        // Opened by one path, which leads to the one that was opened last, unless that is told to
-        // be deleted.
+        // Both were opened by the same path, which leads to the one opened last, unless that is the
+        // deleted one.
         return Some(if other.path.deleted && !one.path.deleted {
             (second, first)
         } else {
             (first, second)
         });
     }
-    // What was there before may have been renamed before: a rotated file's name tells.
+    // A file that was open before may have been renamed before; its name shows that.
     if one.is_old && is_rotated_name(&one.path.bytes, &other.path.bytes) {
         return Some((first, second));
     }
@@ -251,7 +252,8 @@ fn rotated(one: &Held, other: &Held) -> Option<(Identity, Identity)> {
     None
 }
 
-/// Whether `old` is `new` with what rotation appends: a number, a date, or a word for old.
+/// Returns whether `old` is `new` with a suffix that rotation appends: a number, a date, or a word
+/// such as `old`.
 fn is_rotated_name(old: &[u8], new: &[u8]) -> bool {
     let Some(rest) = old.strip_prefix(new) else {
         return false;
@@ -275,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rotated_names_are_known() {
+    fn rotation_suffixes_are_recognized() {
         let is_rotated = |old: &str| is_rotated_name(old.as_bytes(), b"/var/log/x.log");
         for old in [
             "x.log.1",
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deleted_one_of_two_is_the_old_one() {
+    fn deleted_file_is_the_old_one() {
         let held = |number, deleted| Held {
             fd: 3,
             file: number,

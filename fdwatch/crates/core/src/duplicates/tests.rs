@@ -1,56 +1,59 @@
-//! What is told of duplicates, and when.
+//! Which duplicates are reported, and when.
 
 use super::*;
 use crate::simulated_host::{Host, LOG};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What was told: of which process, the change, the descriptors left and those closed.
-type Told = (u32, Change, Vec<u32>, Vec<u32>);
+/// A report: process, change, open descriptors and closed ones.
+type Report = (u32, Change, Vec<u32>, Vec<u32>);
 
-fn told(host: &mut Host) -> Vec<Told> {
-    let mut told = Vec::new();
+fn reports(host: &mut Host) -> Vec<Report> {
+    let mut reports = Vec::new();
     host.pass(SECOND / 10);
     host.settle(&mut |duplicate| {
         let closed = duplicate.closed.iter().map(|closed| closed.fd);
-        told.push((
+        reports.push((
             duplicate.tgid,
             duplicate.change,
             duplicate.fds.to_vec(),
             closed.collect(),
         ));
     });
-    told
+    reports
 }
 
 #[test]
-fn a_duplicate_is_found_changed_and_gone() {
+fn duplicate_is_found_changed_and_gone() {
     let mut host = Host::new();
     host.open(1, 15, 100, 0);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.open(1, 17, 101, 1);
-    assert_eq!(told(&mut host), [(1, Change::Found, vec![15, 17], vec![])]);
+    assert_eq!(
+        reports(&mut host),
+        [(1, Change::Found, vec![15, 17], vec![])]
+    );
     host.open(1, 83, 102, 0);
     assert_eq!(
-        told(&mut host),
+        reports(&mut host),
         [(1, Change::Changed, vec![15, 17, 83], vec![])]
     );
     host.close(1, 83);
     assert_eq!(
-        told(&mut host),
+        reports(&mut host),
         [(1, Change::Changed, vec![15, 17], vec![83])]
     );
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.close(1, 15);
-    assert_eq!(told(&mut host), [(1, Change::Gone, vec![17], vec![15])]);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), [(1, Change::Gone, vec![17], vec![15])]);
+    assert_eq!(reports(&mut host), []);
 }
 
 #[test]
-fn one_that_came_and_went_is_told_with_its_lifetime() {
+fn brief_duplicate_is_reported_with_lifetime() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
-    told(&mut host);
+    reports(&mut host);
     host.open(1, 4, 101, 0);
     host.pass(5_000_000);
     host.close(1, 4);
@@ -64,7 +67,7 @@ fn one_that_came_and_went_is_told_with_its_lifetime() {
 }
 
 #[test]
-fn a_flood_is_folded_and_nothing_of_it_is_lost() {
+fn frequent_changes_are_rate_limited_and_counted() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     let (mut lines, mut times) = (0, 0);
@@ -82,106 +85,110 @@ fn a_flood_is_folded_and_nothing_of_it_is_lost() {
     }
     host.pass(11 * SECOND);
     count(&mut host);
-    assert_eq!((lines, times), (MAX_TOLD + 1, 80));
+    assert_eq!((lines, times), (MAX_REPORTS + 1, 80));
 }
 
 #[test]
-fn a_child_is_not_judged_before_it_runs_another_program() {
+fn child_duplicate_before_exec_is_not_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.fork(1, 2);
     host.open(2, 5, 102, 0);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.exec(2, 1 << 3);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
 }
 
 #[test]
-fn what_a_program_is_left_with_is_judged() {
+fn duplicate_kept_across_exec_is_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.fork(1, 2);
     host.exec(2, u64::MAX);
-    assert_eq!(told(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
+    assert_eq!(reports(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
 }
 
 #[test]
-fn a_child_that_runs_no_program_is_judged_in_the_end() {
+fn child_without_exec_is_reported_after_delay() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.fork(1, 2);
     host.pass(SECOND);
-    assert_eq!(told(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
+    assert_eq!(reports(&mut host), [(2, Change::Found, vec![3, 4], vec![])]);
 }
 
 #[test]
-fn a_child_that_ends_before_that_is_not_told_of() {
+fn child_that_ends_early_is_not_reported() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.fork(1, 2);
     host.open(2, 5, 102, 0);
     host.exit(2);
     host.pass(2 * SECOND);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
 }
 
 #[test]
-fn the_end_of_a_process_ends_its_duplicates() {
+fn exit_ends_duplicates() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.exit(1);
-    let told = told(&mut host);
-    let [(1, Change::Gone, left, closed)] = told.as_slice() else {
-        panic!("{told:?}");
+    let reports = reports(&mut host);
+    let [(1, Change::Gone, left, closed)] = reports.as_slice() else {
+        panic!("{reports:?}");
     };
     assert_eq!((left.len(), closed.len()), (0, 2));
 }
 
 #[test]
-fn dup2_onto_one_of_two_ends_the_duplicate() {
+fn dup2_onto_member_ends_duplicate() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.open_inode(1, 4, 200, 0, LOG + 1);
-    assert_eq!(told(&mut host), [(1, Change::Gone, vec![3], vec![4])]);
+    assert_eq!(reports(&mut host), [(1, Change::Gone, vec![3], vec![4])]);
 }
 
 #[test]
-fn a_number_that_serves_again_is_another_descriptor() {
+fn reused_number_is_another_descriptor() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
-    told(&mut host);
+    reports(&mut host);
     host.close(1, 4);
     host.open(1, 4, 102, 0);
-    assert_eq!(told(&mut host), [(1, Change::Changed, vec![3, 4], vec![4])]);
+    assert_eq!(
+        reports(&mut host),
+        [(1, Change::Changed, vec![3, 4], vec![4])]
+    );
 }
 
 #[test]
-fn what_there_was_before_is_found_by_looking() {
+fn search_finds_existing_duplicates() {
     let mut host = Host::new();
     host.open(1, 3, 100, 0);
     host.open(1, 4, 101, 0);
     host.duplicates = Duplicates::new(false);
     host.duplicates.search(&host.model);
-    assert_eq!(told(&mut host), [(1, Change::Found, vec![3, 4], vec![])]);
+    assert_eq!(reports(&mut host), [(1, Change::Found, vec![3, 4], vec![])]);
 }
 
 mod rotation {
     use super::{super::Path, *};
 
-    /// What is told, if descriptor 3 shows one path and all others another.
+    /// Sweeps and returns what is reported, with one path for descriptor 3 and another for all
+    /// others.
     fn swept(host: &mut Host, third: (&str, bool), others: &str) -> Vec<(Change, u64, u64)> {
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         host.pass(SECOND);
         let now = host.now();
         let mut path_of = |_, fd, _: &FdEntry| {
@@ -193,28 +200,28 @@ mod rotation {
         };
         host.duplicates
             .sweep(&host.model, now, &mut path_of, &mut |rotation, _| {
-                told.push((rotation.change, rotation.old.number, rotation.new.number));
+                reports.push((rotation.change, rotation.old.number, rotation.new.number));
             });
-        told
+        reports
     }
 
     #[test]
-    fn a_path_that_is_opened_anew_is_a_rotation() {
+    fn reopened_path_is_a_rotation() {
         let mut host = Host::new();
         host.open_inode(1, 3, 100, 1, 7);
         assert_eq!(swept(&mut host, ("/x", false), "/x"), []);
         host.open_inode(1, 4, 101, 1, 8);
-        // The old one is called otherwise by now, but was opened by this path.
-        let told = swept(&mut host, ("/x.1", false), "/x");
-        assert_eq!(told, [(Change::Found, 7, 8)]);
+        // The old file has been renamed, but was opened by this path.
+        let reports = swept(&mut host, ("/x.1", false), "/x");
+        assert_eq!(reports, [(Change::Found, 7, 8)]);
         assert_eq!(swept(&mut host, ("/x.1", false), "/x"), []);
         host.close(1, 3);
-        let told = swept(&mut host, ("/x.1", false), "/x");
-        assert_eq!(told, [(Change::Gone, 7, 8)]);
+        let reports = swept(&mut host, ("/x.1", false), "/x");
+        assert_eq!(reports, [(Change::Gone, 7, 8)]);
     }
 
     #[test]
-    fn readers_and_short_lived_writers_are_not_asked_about() {
+    fn readers_and_brief_writers_are_not_looked_up() {
         let mut host = Host::new();
         host.open_inode(1, 3, 100, 0, 7);
         host.open_inode(1, 4, 101, 1, 8);
@@ -223,25 +230,30 @@ mod rotation {
         host.pass(SECOND);
         let mut path_of = |_, _, _: &FdEntry| panic!("asked");
         host.duplicates
-            .sweep(&host.model, now, &mut path_of, &mut |_, _| panic!("told"));
+            .sweep(&host.model, now, &mut path_of, &mut |_, _| {
+                panic!("reports")
+            });
     }
 }
 
 #[test]
-fn one_descriptor_of_a_file_that_was_deleted_is_told() {
+fn single_fd_on_deleted_file_is_reported() {
     let mut host = Host::new();
     host.open(1, 15, 100, 0);
     host.open(1, 16, 101, 0);
-    assert_eq!(told(&mut host), [(1, Change::Found, vec![15, 16], vec![])]);
+    assert_eq!(
+        reports(&mut host),
+        [(1, Change::Found, vec![15, 16], vec![])]
+    );
     host.audit_deleted(1, &[(15, 100), (16, 101)]);
     let change = (1, Change::Changed, vec![15, 16], vec![]);
-    assert_eq!(told(&mut host), [change]);
+    assert_eq!(reports(&mut host), [change]);
     host.close(1, 16);
     let change = (1, Change::Changed, vec![15], vec![16]);
-    assert_eq!(told(&mut host), [change]);
+    assert_eq!(reports(&mut host), [change]);
     host.audit_deleted(1, &[(15, 100)]);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), []);
     host.close(1, 15);
-    assert_eq!(told(&mut host), [(1, Change::Gone, vec![], vec![15])]);
-    assert_eq!(told(&mut host), []);
+    assert_eq!(reports(&mut host), [(1, Change::Gone, vec![], vec![15])]);
+    assert_eq!(reports(&mut host), []);
 }

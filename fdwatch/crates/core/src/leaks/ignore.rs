@@ -1,18 +1,18 @@
-//! Files that say which leaks and duplicates are not to be told: a rule on each line.
+//! Ignore files: rules for leaks and duplicates that are not reported, one per line.
 //!
-//! A rule is a few terms that must all be so, separated by blanks. `comm:`, `exe:`, `type:` and
-//! `path:` are followed by a pattern of the process's name, its program's path, the file's type and
-//! the file's path; `kind:` by `exit`, `exec` or `duplicate`; and a term that begins with none of
-//! these is a pattern of the file's path. In patterns `*` also matches `/`.
+//! A rule consists of terms separated by blanks, all of which must match. `comm:`, `exe:`, `type:`
+//! and `path:` are followed by a pattern for the process's name, its executable, the file's type
+//! and the file's path; `kind:` by `exit`, `exec` or `duplicate`. A term without such a prefix is a
+//! pattern for the path. In patterns, `*` also matches `/`.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use globset::{Glob, GlobMatcher};
 
-use super::{Kind, fold::Told};
+use super::{groups::Told, leak::Kind};
 use crate::diagnose::{FileInfo, Finding, ProcessInfo};
 
-/// Rules by which some are not told.
+/// Rules for what is not reported.
 #[derive(Clone, Debug, Default)]
 pub struct Ignore {
     rules: Vec<Rule>,
@@ -24,12 +24,12 @@ struct Rule {
     comm: Option<GlobMatcher>,
     exe: Option<GlobMatcher>,
     file_type: Option<GlobMatcher>,
-    kind: Option<Sort>,
+    kind: Option<Subject>,
 }
 
-/// What a rule may be about.
+/// What a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
+enum Subject {
     Leak(Kind),
     Duplicate,
 }
@@ -39,7 +39,7 @@ impl Ignore {
     ///
     /// # Errors
     ///
-    /// The number of the first line that is none, from 1, and what is wrong with it.
+    /// The number of the first invalid line, from 1, and the reason.
     pub fn read(&mut self, text: &str) -> Result<(), (usize, String)> {
         for (i, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -52,39 +52,39 @@ impl Ignore {
         Ok(())
     }
 
-    /// Whether the leak is not to be told.
+    /// Returns whether to ignore the leak.
     #[must_use]
-    pub fn leak(&self, told: &Told) -> bool {
-        let sort = Sort::Leak(told.kind);
-        // Either of the two may be the one to blame.
-        let into = told.into.as_ref();
+    pub fn leak(&self, leak: &Told) -> bool {
+        let subject = Subject::Leak(leak.kind);
+        // Either of the two programs can be the faulty one.
+        let into = leak.into.as_ref();
         let paths = [
-            told.file.path.as_deref(),
-            told.descriptor.asked_path.as_deref(),
+            leak.file.path.as_deref(),
+            leak.descriptor.asked_path.as_deref(),
         ];
-        self.matches(sort, [Some(&told.process), into], &told.file, &paths)
+        self.matches(subject, [Some(&leak.process), into], &leak.file, &paths)
     }
 
-    /// Whether the duplicate is not to be told.
+    /// Returns whether to ignore the duplicate.
     #[must_use]
     pub fn duplicate(&self, finding: &Finding) -> bool {
         let descriptors = finding.fds.iter().chain(&finding.closed);
         let asked = descriptors.map(|descriptor| descriptor.asked_path.as_deref());
         let paths: Vec<_> = asked.chain([finding.file.path.as_deref()]).collect();
         let processes = [Some(&finding.process), None];
-        self.matches(Sort::Duplicate, processes, &finding.file, &paths)
+        self.matches(Subject::Duplicate, processes, &finding.file, &paths)
     }
 
     fn matches(
         &self,
-        sort: Sort,
+        subject: Subject,
         processes: [Option<&ProcessInfo>; 2],
         file: &FileInfo,
         paths: &[Option<&[u8]>],
     ) -> bool {
         self.rules.iter().any(|rule| {
             let mut processes = processes.iter().flatten();
-            rule.kind.is_none_or(|kind| kind == sort)
+            rule.kind.is_none_or(|kind| kind == subject)
                 && is_match(rule.path.as_ref(), paths.iter().copied())
                 && is_match(
                     rule.file_type.as_ref(),
@@ -114,24 +114,28 @@ fn rule(line: &str) -> Result<Rule, String> {
             Some((prefix @ ("path" | "comm" | "exe" | "type" | "kind"), value)) => (prefix, value),
             Some((prefix, _)) if is_word(prefix) => {
                 return Err(format!(
-                    "there is no {prefix}: (but path:, comm:, exe:, type: and kind:)"
+                    "unknown term: {prefix}: (expected path:, comm:, exe:, type: or kind:)"
                 ));
             }
             _ => ("path", term),
         };
         if value.is_empty() {
-            return Err(format!("nothing follows {prefix}:"));
+            return Err(format!("missing value: {prefix}:"));
         }
         let place = match prefix {
             "kind" => {
                 let kind = match value {
-                    "exit" => Sort::Leak(Kind::AtExit),
-                    "exec" => Sort::Leak(Kind::OverExec),
-                    "duplicate" => Sort::Duplicate,
-                    _ => return Err(format!("{value:?} is not one of exit, exec, duplicate")),
+                    "exit" => Subject::Leak(Kind::AtExit),
+                    "exec" => Subject::Leak(Kind::OverExec),
+                    "duplicate" => Subject::Duplicate,
+                    _ => {
+                        return Err(format!(
+                            "invalid value: {value:?} (expected exit, exec or duplicate)"
+                        ));
+                    }
                 };
                 if rule.kind.replace(kind).is_some() {
-                    return Err("kind: is there twice".to_owned());
+                    return Err("duplicate term: kind:".to_owned());
                 }
                 continue;
             }
@@ -140,15 +144,16 @@ fn rule(line: &str) -> Result<Rule, String> {
             "type" => &mut rule.file_type,
             _ => &mut rule.path,
         };
-        let glob = Glob::new(value).map_err(|error| format!("{value}: {}", error.kind()))?;
+        let glob = Glob::new(value)
+            .map_err(|error| format!("invalid pattern: {value}: {}", error.kind()))?;
         if place.replace(glob.compile_matcher()).is_some() {
-            return Err(format!("{prefix}: is there twice"));
+            return Err(format!("duplicate term: {prefix}:"));
         }
     }
     Ok(rule)
 }
 
-/// Whether what is before a colon was meant as a prefix.
+/// Returns whether the text before a colon looks like a prefix.
 fn is_word(prefix: &str) -> bool {
     !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_lowercase())
 }
@@ -156,17 +161,17 @@ fn is_word(prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaks::tests::told;
+    use crate::leaks::tests::leak;
 
-    fn ignores(rules: &str, told: &Told) -> bool {
+    fn ignores(rules: &str, leak: &Told) -> bool {
         let mut ignore = Ignore::default();
         ignore.read(rules).unwrap();
-        ignore.leak(told)
+        ignore.leak(leak)
     }
 
     #[test]
-    fn all_terms_of_a_rule_must_be_so() {
-        let leak = told(Kind::AtExit, "server", Some("/srv/log/x.log"));
+    fn rule_requires_all_terms() {
+        let leak = leak(Kind::AtExit, "server", Some("/srv/log/x.log"));
         for (rules, expected) in [
             ("", false),
             ("# /srv/*\n\n", false),
@@ -188,17 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_told_with_its_line() {
+    fn invalid_rule_is_reported_with_line() {
         for (rules, line, reason) in [
             ("/tmp/*\n[x", 2, "[x"),
-            ("kind:leak", 1, "exit, exec, duplicate"),
+            ("kind:leak", 1, "exit, exec or duplicate"),
             ("#\ncom:sh", 2, "comm:"),
-            ("comm:", 1, "nothing follows comm:"),
-            ("/a /b", 1, "path: is there twice"),
+            ("comm:", 1, "missing value: comm:"),
+            ("/a /b", 1, "duplicate term: path:"),
         ] {
-            let (at, said) = Ignore::default().read(rules).unwrap_err();
+            let (at, message) = Ignore::default().read(rules).unwrap_err();
             assert_eq!(at, line, "{rules}");
-            assert!(said.contains(reason), "{said}");
+            assert!(message.contains(reason), "{message}");
         }
     }
 }

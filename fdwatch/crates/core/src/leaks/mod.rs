@@ -1,67 +1,32 @@
-//! Leaks of a command: descriptors that its processes left open when they ended, and that they let
-//! pass into other programs.
+//! Leaks of a command: descriptors that its processes left open when they ended, or passed to other
+//! programs.
 //!
-//! Pure. Follows the model as an [`Observer`], beside what is held twice, and knows by the records of
-//! forks who has come of the command. Where a descriptor was made, and how a leak is shown, is not
-//! known here.
+//! Pure. Follows the model as an [`Observer`], and identifies the command's processes by fork
+//! records.
 
-mod fold;
+mod groups;
 pub mod ignore;
+mod leak;
 
-use fdwatch_common::{COMM_LEN, EVERY_THREAD, Event};
+use fdwatch_common::{COMM_LEN, Event, Exit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use self::fold::{Fold, Group, Told};
+pub use self::{
+    groups::{Fold, Group, Told},
+    leak::{Kind, Leak},
+};
 use crate::{
     diagnose::ProcessInfo,
     model::{FdEntry, Model, Moment, Observer, Program, Provenance, Table, TableId},
 };
 
-/// Leaks that wait to be taken; of more the number.
-const MAX_WAITING: usize = 1 << 16;
+/// Maximum number of leaks that wait to be taken; further ones are counted.
+const MAX_PENDING: usize = 1 << 16;
 
-/// Numbers below this are standard input, output and error: whoever makes them means to pass them on.
+/// Numbers below this are standard input, output and error, which are passed on deliberately.
 const STREAMS: u32 = 3;
 
-/// What kind of leak it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// The process that made it ended, and had it open still.
-    AtExit,
-    /// It was made without close-on-exec, and another program was run that has it now, beyond its
-    /// standard streams.
-    OverExec,
-}
-
-impl Kind {
-    /// The name users see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AtExit => "exit",
-            Self::OverExec => "exec",
-        }
-    }
-}
-
-/// A descriptor that has leaked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leak {
-    /// How.
-    pub kind: Kind,
-    /// The process that had it.
-    pub tgid: u32,
-    /// Its number there.
-    pub fd: u32,
-    /// What it was.
-    pub slot: FdEntry,
-    /// How it came to be in the process's table.
-    pub provenance: Provenance,
-    /// When it leaked.
-    pub at: Moment,
-}
-
-/// A process that has come of the command.
+/// A process of the command.
 #[derive(Clone, Copy, Debug)]
 struct Member {
     start_time: u64,
@@ -74,24 +39,27 @@ struct Member {
 /// The leaks of a command.
 #[derive(Debug)]
 pub struct Leaks {
-    /// By number; those that have ended too, until others have their number.
+    /// Processes by number. Those that have ended stay until their number is reused.
     members: FxHashMap<u32, Member>,
     running: usize,
     processes: u64,
-    /// Whose they are.
+    /// The processes that own these tables.
     tables: FxHashMap<TableId, u32>,
-    /// Made before this it was not by the command.
+    /// Descriptors opened before this are not the command's.
     began: Moment,
-    waiting: Vec<Leak>,
+    pending: Vec<Leak>,
     more: u64,
-    /// Those that were told, by their making: a table that a thread took along has the same.
-    told: FxHashSet<Moment>,
-    /// Those that were made here and closed since these were last taken.
+    /// Descriptors reported at exit, by when they were opened: a table that a thread took along
+    /// contains the same ones.
+    reported: FxHashSet<Moment>,
+    /// Moments of opening of descriptors that were closed since the last call of
+    /// [`Self::take_closed`].
     closed: Vec<Moment>,
 }
 
 impl Leaks {
-    /// Of the process `tgid` and all that will come of it. What it has now is not of its making.
+    /// Follows the process `tgid` and all its descendants. Descriptors that it has now are not
+    /// leaks.
     #[must_use]
     pub fn of(tgid: u32, model: &Model) -> Self {
         let first = model.process(tgid);
@@ -109,15 +77,15 @@ impl Leaks {
             processes: 1,
             tables: table.into_iter().collect(),
             began: model.now(),
-            waiting: Vec::new(),
+            pending: Vec::new(),
             more: 0,
-            told: FxHashSet::default(),
+            reported: FxHashSet::default(),
             closed: Vec::new(),
         }
     }
 
-    /// Takes in what a record says of processes: before the model does.
-    pub fn before(&mut self, event: &Event<'_>) {
+    /// Processes a record before the model does.
+    pub fn apply(&mut self, event: &Event<'_>) {
         match event {
             Event::Fork(fork) => {
                 let (tgid, parent) = (fork.header.tgid, fork.parent_tgid);
@@ -125,7 +93,7 @@ impl Leaks {
                     return;
                 }
                 let Some(&of) = self.members.get(&parent).filter(|of| !of.has_ended) else {
-                    // Another has the number now.
+                    // The number belongs to another process now.
                     self.members.remove(&tgid);
                     return;
                 };
@@ -145,7 +113,7 @@ impl Leaks {
                     member.comm = exec.comm;
                 }
             }
-            Event::Exit(exit) if exit.header.flags & EVERY_THREAD != 0 => {
+            Event::Exit(exit) if exit.has(Exit::LAST_THREAD) => {
                 if let Some(member) = self.members.get_mut(&exit.header.tgid)
                     && !member.has_ended
                 {
@@ -157,20 +125,20 @@ impl Leaks {
         }
     }
 
-    /// Whether the process has come of the command.
+    /// Returns whether the process belongs to the command.
     #[must_use]
     pub fn is_member(&self, tgid: u32) -> bool {
         self.members.contains_key(&tgid)
     }
 
-    /// The program that the process runs, if it has come of the command.
+    /// Returns the program that the process runs, if it belongs to the command.
     #[must_use]
     pub fn program_of(&self, tgid: u32) -> Option<Program> {
         let execs = self.members.get(&tgid)?.execs;
         Some(Program { tgid, execs })
     }
 
-    /// What is known of the process.
+    /// Returns what is known of the process.
     #[must_use]
     pub fn process(&self, tgid: u32) -> ProcessInfo {
         let Some(member) = self.members.get(&tgid) else {
@@ -189,7 +157,7 @@ impl Leaks {
         }
     }
 
-    /// The processes that have not ended, in the order of their numbers.
+    /// Returns the running processes, in order of their numbers.
     #[must_use]
     pub fn running(&self) -> Vec<u32> {
         let running = self.members.iter().filter(|(_, of)| !of.has_ended);
@@ -198,14 +166,14 @@ impl Leaks {
         running
     }
 
-    /// Whether none has not ended.
+    /// Returns whether all processes have ended.
     #[must_use]
     pub const fn have_all_ended(&self) -> bool {
         self.running == 0
     }
 
-    /// The process is known to have ended, though that was not told.
-    pub fn has_ended(&mut self, tgid: u32) {
+    /// Records that the process has ended, although there was no event.
+    pub fn mark_ended(&mut self, tgid: u32) {
         if let Some(member) = self.members.get_mut(&tgid)
             && !member.has_ended
         {
@@ -214,29 +182,29 @@ impl Leaks {
         }
     }
 
-    /// How many processes there were.
+    /// Returns the number of processes so far.
     #[must_use]
     pub const fn processes(&self) -> u64 {
         self.processes
     }
 
-    /// The leaks since the last time.
+    /// Returns the leaks since the last call.
     pub fn take(&mut self) -> Vec<Leak> {
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.pending)
     }
 
-    /// How many more there were, of which nothing is known.
+    /// Returns the number of leaks that were only counted.
     #[must_use]
     pub const fn more(&self) -> u64 {
         self.more
     }
 
-    /// When the descriptors were made that were closed since the last time by those who made them.
+    /// Returns when descriptors were opened that their openers have closed since the last call.
     pub fn take_closed(&mut self) -> Vec<Moment> {
         std::mem::take(&mut self.closed)
     }
 
-    /// Whose the table is, if it is of one that has come of the command.
+    /// Returns the process that owns the table, if it belongs to the command.
     fn owner(&mut self, table: &Table) -> Option<u32> {
         if let Some(&owner) = self.tables.get(&table.id()) {
             return Some(owner);
@@ -250,20 +218,20 @@ impl Leaks {
     }
 
     fn leak(&mut self, leak: Leak) {
-        if self.waiting.len() < MAX_WAITING {
-            self.waiting.push(leak);
+        if self.pending.len() < MAX_PENDING {
+            self.pending.push(leak);
         } else {
             self.more += 1;
         }
     }
 
-    fn is_made_by_command(&self, slot: &FdEntry) -> bool {
-        !slot.is_from_snapshot() && { slot.born } > self.began
+    fn is_made_by_command(&self, entry: &FdEntry) -> bool {
+        !entry.is_from_snapshot() && { entry.born } > self.began
     }
 }
 
 impl Observer for Leaks {
-    fn born(&mut self, table: &mut Table, _: u32, _: &FdEntry, replaced: Option<&FdEntry>) {
+    fn opened(&mut self, table: &mut Table, _: u32, _: &FdEntry, replaced: Option<&FdEntry>) {
         if let Some(replaced) = replaced
             && table.provenance(replaced) == Provenance::Made
             && self.owner(table).is_some()
@@ -272,9 +240,9 @@ impl Observer for Leaks {
         }
     }
 
-    fn died(&mut self, table: &mut Table, _: u32, slot: &FdEntry, _: Moment) {
-        if !table.provenance(slot).came_over_fork() && self.owner(table).is_some() {
-            self.closed.push(slot.born);
+    fn closed(&mut self, table: &mut Table, _: u32, entry: &FdEntry, _: Moment) {
+        if !table.provenance(entry).came_over_fork() && self.owner(table).is_some() {
+            self.closed.push(entry.born);
         }
     }
 
@@ -287,43 +255,43 @@ impl Observer for Leaks {
             return;
         };
         let streams = (0..STREAMS).filter_map(|fd| table.get(fd));
-        let streams: Vec<u64> = streams.map(|slot| slot.file).collect();
-        for (fd, slot) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
-            if self.is_made_by_command(slot) && !streams.contains(&{ slot.file }) {
+        let streams: Vec<u64> = streams.map(|entry| entry.file).collect();
+        for (fd, entry) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
+            if self.is_made_by_command(entry) && !streams.contains(&{ entry.file }) {
                 self.leak(Leak {
                     kind: Kind::OverExec,
                     tgid,
                     fd,
-                    slot: *slot,
-                    provenance: table.provenance(slot),
+                    slot: *entry,
+                    provenance: table.provenance(entry),
                     at,
                 });
             }
         }
     }
 
-    fn gone(&mut self, table: &Table, at: Moment) {
+    fn table_dropped(&mut self, table: &Table, at: Moment) {
         let Some(tgid) = self.tables.remove(&table.id()) else {
             return;
         };
-        for (fd, slot) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
-            let provenance = table.provenance(slot);
+        for (fd, entry) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
+            let provenance = table.provenance(entry);
             if provenance == Provenance::Made
-                && self.is_made_by_command(slot)
-                && self.told.insert(slot.born)
+                && self.is_made_by_command(entry)
+                && self.reported.insert(entry.born)
             {
                 self.leak(Leak {
                     kind: Kind::AtExit,
                     tgid,
                     fd,
-                    slot: *slot,
+                    slot: *entry,
                     provenance,
                     at,
                 });
             }
         }
-        if self.told.len() > MAX_WAITING {
-            self.told.clear();
+        if self.reported.len() > MAX_PENDING {
+            self.reported.clear();
         }
     }
 }

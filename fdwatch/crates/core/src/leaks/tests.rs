@@ -1,18 +1,17 @@
-//! The records of a command's processes, and what leaks.
+//! Leaks found in the records of a command's processes.
 
 use fdwatch_common::{
-    CLOEXEC, EVERY_THREAD, Exec, Exit, FdClose, FdOpen, Fork, Header, ONLY_HOLDER, Payload,
-    SnapshotFile, SnapshotTask,
+    Exec, Exit, FdClose, FdOpen, Fork, Header, Payload, SnapshotFile, SnapshotTask,
 };
 
-use super::{fold::Told, *};
+use super::{groups::Told, *};
 use crate::{
     diagnose::{Descriptor, FdHistory, FileInfo},
     engine::Engine,
     model::{AnonymousDevices, FileType, Lineage},
 };
 
-/// The command's first process, and what is not of it.
+/// The command's first process, and one that does not belong to it.
 const FIRST: u32 = 10;
 const OTHER: u32 = 90;
 
@@ -22,7 +21,7 @@ struct Host {
 }
 
 impl Host {
-    /// Two processes, each with three descriptors and one more that are none of the command's.
+    /// Two processes, each with four descriptors from before the command.
     fn new() -> Self {
         let mut host = Self {
             engine: Engine::new(AnonymousDevices::default(), true),
@@ -36,14 +35,14 @@ impl Host {
                 start_time: 1,
                 ..SnapshotTask::default()
             };
-            host.tell(task.as_bytes());
+            host.record(task.as_bytes());
             for fd in 0..4 {
                 let file = SnapshotFile {
                     header: header(fdwatch_common::Kind::SnapshotFile, tgid, fd),
                     table: u64::from(tgid),
                     payload: payload(u64::from(fd)),
                 };
-                host.tell(file.as_bytes());
+                host.record(file.as_bytes());
             }
         }
         host.engine.end_snapshot();
@@ -51,30 +50,30 @@ impl Host {
         host
     }
 
-    fn tell(&mut self, record: &[u8]) {
+    fn record(&mut self, record: &[u8]) {
         self.now += 1;
         self.engine.record(record, Moment(self.now));
     }
 
     fn open(&mut self, tgid: u32, fd: u32, file: u64, closes_on_exec: bool) {
-        let birth = FdOpen {
+        let open = FdOpen {
             header: Header {
-                flags: if closes_on_exec { CLOEXEC } else { 0 },
+                flags: FdOpen::CLOEXEC.when(closes_on_exec).bits(),
                 ..header(fdwatch_common::Kind::FdOpen, tgid, fd)
             },
             table: u64::from(tgid),
             payload: payload(file),
         };
-        self.tell(birth.as_bytes());
+        self.record(open.as_bytes());
     }
 
     fn close(&mut self, tgid: u32, fd: u32, file: u64) {
-        let death = FdClose {
+        let close = FdClose {
             header: header(fdwatch_common::Kind::FdClose, tgid, fd),
             table: u64::from(tgid),
             file: payload(file).file,
         };
-        self.tell(death.as_bytes());
+        self.record(close.as_bytes());
     }
 
     fn fork(&mut self, parent: u32, child: u32) {
@@ -86,7 +85,7 @@ impl Host {
             parent_tid: parent,
             parent_tgid: parent,
         };
-        self.tell(fork.as_bytes());
+        self.record(fork.as_bytes());
     }
 
     fn exec(&mut self, tgid: u32, comm: &str, open: &[u32]) {
@@ -97,25 +96,25 @@ impl Host {
         };
         exec.comm[..comm.len()].copy_from_slice(comm.as_bytes());
         exec.open[0] = open.iter().fold(0, |bits, fd| bits | 1 << fd);
-        self.tell(exec.as_bytes());
+        self.record(exec.as_bytes());
     }
 
     fn exit(&mut self, tgid: u32) {
         let exit = Exit {
             header: Header {
-                flags: EVERY_THREAD | ONLY_HOLDER,
+                flags: (Exit::LAST_THREAD | Exit::LAST_HOLDER).bits(),
                 ..header(fdwatch_common::Kind::Exit, tgid, 0)
             },
         };
-        self.tell(exit.as_bytes());
+        self.record(exit.as_bytes());
     }
 
     fn leaks(&mut self) -> &mut Leaks {
         self.engine.leaks.as_mut().unwrap()
     }
 
-    /// What has leaked, how and of whom, since the last time.
-    fn told(&mut self) -> Vec<(Kind, u32, u32)> {
+    /// Returns kind, process and number of the leaks since the last call.
+    fn take(&mut self) -> Vec<(Kind, u32, u32)> {
         let leaks = self.leaks().take().into_iter();
         leaks.map(|leak| (leak.kind, leak.tgid, leak.fd)).collect()
     }
@@ -142,19 +141,19 @@ fn payload(file: u64) -> Payload {
     }
 }
 
-/// A leak as it is told.
-pub(super) fn told(kind: Kind, comm: &str, path: Option<&str>) -> Told {
+/// A leak with everything known about it.
+pub(super) fn leak(kind: Kind, comm: &str, path: Option<&str>) -> Told {
     let process = ProcessInfo {
         pid: FIRST,
         comm: comm.as_bytes().to_vec(),
         ..ProcessInfo::default()
     };
-    let way = FdHistory {
+    let history = FdHistory {
         provenance: Provenance::Made,
         lineage: &Lineage::default(),
         process: &process,
     };
-    let descriptor = Descriptor::new(3, &FdEntry::default(), way);
+    let descriptor = Descriptor::new(3, &FdEntry::default(), history);
     Told {
         kind,
         process,
@@ -171,7 +170,7 @@ pub(super) fn told(kind: Kind, comm: &str, path: Option<&str>) -> Told {
 }
 
 #[test]
-fn what_a_process_made_and_did_not_close_leaks_when_it_ends() {
+fn open_fd_at_exit_is_a_leak() {
     let mut host = Host::new();
     host.exec(FIRST, "first", &[0, 1, 2, 3]);
     host.open(FIRST, 4, 40, true);
@@ -179,36 +178,36 @@ fn what_a_process_made_and_did_not_close_leaks_when_it_ends() {
     host.close(FIRST, 4, 40);
     host.open(OTHER, 6, 60, false);
     host.exit(OTHER);
-    assert_eq!(host.told(), []);
+    assert_eq!(host.take(), []);
     host.exit(FIRST);
-    assert_eq!(host.told(), [(Kind::AtExit, FIRST, 5)]);
+    assert_eq!(host.take(), [(Kind::AtExit, FIRST, 5)]);
     assert_eq!(host.leaks().process(FIRST).comm, b"first");
     assert!(host.leaks().have_all_ended());
 }
 
 #[test]
-fn what_it_had_at_its_start_and_its_standard_streams_are_none() {
+fn initial_fds_and_streams_are_no_leaks() {
     let mut host = Host::new();
     host.exec(FIRST, "first", &[0, 1, 2, 3]);
     host.open(FIRST, 1, 10, false);
     host.exit(FIRST);
-    assert_eq!(host.told(), []);
+    assert_eq!(host.take(), []);
 }
 
 #[test]
-fn what_a_child_inherits_leaks_at_its_maker_alone() {
+fn inherited_fd_leaks_only_in_opener() {
     let mut host = Host::new();
     host.open(FIRST, 4, 40, true);
     host.fork(FIRST, 11);
     host.open(11, 5, 50, true);
     host.exit(11);
-    assert_eq!(host.told(), [(Kind::AtExit, 11, 5)]);
+    assert_eq!(host.take(), [(Kind::AtExit, 11, 5)]);
     host.exit(FIRST);
-    assert_eq!(host.told(), [(Kind::AtExit, FIRST, 4)]);
+    assert_eq!(host.take(), [(Kind::AtExit, FIRST, 4)]);
 }
 
 #[test]
-fn what_is_kept_over_exec_leaks_unless_it_is_a_standard_stream() {
+fn fd_kept_across_exec_leaks_unless_stream() {
     let mut host = Host::new();
     host.open(FIRST, 4, 40, false);
     host.open(FIRST, 5, 50, true);
@@ -216,31 +215,31 @@ fn what_is_kept_over_exec_leaks_unless_it_is_a_standard_stream() {
     host.fork(FIRST, 11);
     host.open(11, 1, 60, false);
     host.exec(11, "other", &[0, 1, 2, 3, 4, 6]);
-    assert_eq!(host.told(), [(Kind::OverExec, 11, 4)]);
+    assert_eq!(host.take(), [(Kind::OverExec, 11, 4)]);
     host.exit(11);
-    assert_eq!(host.told(), []);
-    // And it is open still where it was made.
+    assert_eq!(host.take(), []);
+    // It is still open in the process that opened it.
     host.exit(FIRST);
     let at_exit = [4, 5, 6].map(|fd| (Kind::AtExit, FIRST, fd));
-    assert_eq!(host.told(), at_exit);
+    assert_eq!(host.take(), at_exit);
 }
 
 #[test]
-fn who_outlives_the_first_is_running_and_has_leaked_nothing() {
+fn surviving_descendant_has_not_leaked() {
     let mut host = Host::new();
     host.fork(FIRST, 11);
     host.fork(11, 12);
     host.open(12, 5, 50, true);
     host.exit(11);
     host.exit(FIRST);
-    assert_eq!(host.told(), []);
+    assert_eq!(host.take(), []);
     assert_eq!(host.leaks().running(), [12]);
     assert_eq!(host.leaks().processes(), 3);
     assert!(!host.leaks().have_all_ended());
 }
 
 #[test]
-fn programs_are_counted_by_process() {
+fn execs_are_counted_by_process() {
     let mut host = Host::new();
     let program = |tgid, execs| Some(Program { tgid, execs });
     assert_eq!(host.leaks().program_of(FIRST), program(FIRST, 0));
@@ -253,7 +252,7 @@ fn programs_are_counted_by_process() {
 }
 
 #[test]
-fn a_number_that_another_has_is_no_member_any_more() {
+fn reused_pid_is_not_a_member() {
     let mut host = Host::new();
     host.fork(FIRST, 11);
     host.exit(11);
@@ -262,19 +261,19 @@ fn a_number_that_another_has_is_no_member_any_more() {
     assert!(!host.leaks().is_member(11));
     host.open(11, 5, 50, true);
     host.exit(11);
-    assert_eq!(host.told(), []);
+    assert_eq!(host.take(), []);
 }
 
 #[test]
-fn leaks_that_are_alike_are_one() {
+fn similar_leaks_are_grouped() {
     let mut fold = Fold::default();
     for pid in 1..=300 {
-        let mut one = told(Kind::AtExit, "worker", Some("/srv/x"));
-        one.process.pid = pid;
-        fold.add(one);
+        let mut similar = leak(Kind::AtExit, "worker", Some("/srv/x"));
+        similar.process.pid = pid;
+        fold.add(similar);
     }
-    fold.add(told(Kind::AtExit, "worker", Some("/srv/y")));
-    fold.add(told(Kind::OverExec, "worker", Some("/srv/x")));
+    fold.add(leak(Kind::AtExit, "worker", Some("/srv/y")));
+    fold.add(leak(Kind::OverExec, "worker", Some("/srv/x")));
     let groups: Vec<_> = fold
         .groups()
         .iter()
@@ -283,7 +282,7 @@ fn leaks_that_are_alike_are_one() {
     assert_eq!(groups, [(300, 300), (1, 1), (1, 1)]);
     assert_eq!(fold.count(Kind::AtExit), 301);
     for i in 0..2000 {
-        fold.add(told(Kind::AtExit, "worker", Some(&i.to_string())));
+        fold.add(leak(Kind::AtExit, "worker", Some(&i.to_string())));
     }
     assert_eq!(fold.more(), 2000 + 3 - 1000);
 }

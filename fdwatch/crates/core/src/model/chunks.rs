@@ -1,40 +1,40 @@
-//! The slots of a table, in chunks. Copies share the chunks that neither side has changed since.
+//! The entries of a table, in chunks. Copies share the chunks that neither side has changed since.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::fd_entry::FdEntry;
 
-/// Descriptors that are shared, and copied, at once.
+/// Descriptors per chunk, the unit of sharing and copying.
 pub(super) const CHUNK: u32 = 16;
 
-/// So many chunks lie in a row: 131,072 descriptors. What is beyond is in a tree, for a record can
-/// name any number, and a row up to that may take a gigabyte.
-const IN_ROW: u32 = 1 << 13;
+/// Chunks kept in a vector: those of 131,072 descriptors. Higher ones are in a tree, because a
+/// record can name any number and a vector up to that could take a gigabyte.
+const MAX_LOW: u32 = 1 << 13;
 
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
-    /// One bit for each that is open.
+    /// One bit per open descriptor.
     pub(super) open: u16,
-    pub(super) slots: [FdEntry; CHUNK as usize],
+    pub(super) entries: [FdEntry; CHUNK as usize],
 }
 
 impl Chunk {
     const EMPTY: Self = Self {
         open: 0,
-        slots: [FdEntry::EMPTY; CHUNK as usize],
+        entries: [FdEntry::EMPTY; CHUNK as usize],
     };
 
-    /// What is open in it, where it is at `place`.
+    /// Iterates over the open entries of the chunk at `place`.
     pub(super) fn open(&self, place: u32) -> impl Iterator<Item = (u32, &FdEntry)> {
-        Bits(self.open).map(move |i| (place * CHUNK + i, &self.slots[i as usize]))
+        Bits(self.open).map(move |i| (place * CHUNK + i, &self.entries[i as usize]))
     }
 }
 
-/// All chunks of a table, each by its place: the number of its first descriptor in chunks.
+/// All chunks of a table, by place: the number of the first descriptor, divided by the chunk size.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunks {
-    row: Vec<Option<Arc<Chunk>>>,
-    beyond: BTreeMap<u32, Arc<Chunk>>,
+    low: Vec<Option<Arc<Chunk>>>,
+    high: BTreeMap<u32, Arc<Chunk>>,
 }
 
 impl Chunks {
@@ -42,49 +42,49 @@ impl Chunks {
         self.shared(place).map(Arc::as_ref)
     }
 
-    /// The chunk, for it to be changed.
+    /// Returns the chunk for writing, copied first if it is shared.
     pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut Chunk> {
-        let chunk = if place < IN_ROW {
-            self.row.get_mut(place as usize)?.as_mut()?
+        let chunk = if place < MAX_LOW {
+            self.low.get_mut(place as usize)?.as_mut()?
         } else {
-            self.beyond.get_mut(&place)?
+            self.high.get_mut(&place)?
         };
         Some(Arc::make_mut(chunk))
     }
 
-    /// The same, made if it is not there.
-    pub(super) fn get_or_make(&mut self, place: u32) -> &mut Chunk {
+    /// Returns the chunk for writing, created if missing.
+    pub(super) fn get_or_insert(&mut self, place: u32) -> &mut Chunk {
         let make = || Arc::new(Chunk::EMPTY);
-        let chunk = if place < IN_ROW {
+        let chunk = if place < MAX_LOW {
             let place = place as usize;
-            if self.row.len() <= place {
-                self.row.resize(place + 1, None);
+            if self.low.len() <= place {
+                self.low.resize(place + 1, None);
             }
-            self.row[place].get_or_insert_with(make)
+            self.low[place].get_or_insert_with(make)
         } else {
-            self.beyond.entry(place).or_insert_with(make)
+            self.high.entry(place).or_insert_with(make)
         };
         Arc::make_mut(chunk)
     }
 
-    /// Those there are from the place `first` on, in order.
+    /// Iterates over the chunks from the place `first` on, in order.
     pub(super) fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, &Chunk)> {
-        let row = self.row.iter().zip(0..).skip(first as usize);
-        let row = row.filter_map(|(chunk, place)| Some((place, chunk.as_deref()?)));
-        let beyond = self.beyond.range(first..);
-        row.chain(beyond.map(|(&place, chunk)| (place, chunk.as_ref())))
+        let low = self.low.iter().zip(0..).skip(first as usize);
+        let low = low.filter_map(|(chunk, place)| Some((place, chunk.as_deref()?)));
+        let high = self.high.range(first..);
+        low.chain(high.map(|(&place, chunk)| (place, chunk.as_ref())))
     }
 
     pub(super) fn shared(&self, place: u32) -> Option<&Arc<Chunk>> {
-        if place < IN_ROW {
-            self.row.get(place as usize)?.as_ref()
+        if place < MAX_LOW {
+            self.low.get(place as usize)?.as_ref()
         } else {
-            self.beyond.get(&place)
+            self.high.get(&place)
         }
     }
 }
 
-/// The numbers of the bits that are set.
+/// The indexes of set bits.
 struct Bits(u16);
 
 impl Iterator for Bits {
@@ -105,16 +105,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_far_chunk_takes_no_room_for_those_before_it() {
+    fn high_chunk_needs_no_room_below() {
         let mut chunks = Chunks::default();
-        let places = [0, IN_ROW - 1, IN_ROW, u32::MAX / CHUNK];
+        let places = [0, MAX_LOW - 1, MAX_LOW, u32::MAX / CHUNK];
         for place in places {
             assert!(chunks.get(place).is_none());
             assert!(chunks.get_mut(place).is_none());
-            chunks.get_or_make(place).open = place as u16;
+            chunks.get_or_insert(place).open = place as u16;
         }
-        assert_eq!(chunks.row.len(), IN_ROW as usize);
-        assert_eq!(chunks.beyond.len(), 2);
+        assert_eq!(chunks.low.len(), MAX_LOW as usize);
+        assert_eq!(chunks.high.len(), 2);
         for place in places {
             assert_eq!(
                 chunks.get_mut(place).map(|chunk| chunk.open),

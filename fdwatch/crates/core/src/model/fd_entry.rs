@@ -1,38 +1,20 @@
-//! One descriptor, as the model holds it.
+//! The entry of one descriptor in a table.
 
-use fdwatch_common::{CLOEXEC, Header, NO_CALL, Payload};
+use fdwatch_common::{FdOpen, Header, NO_CALL, Payload, SnapshotFile};
 
-/// A moment: nanoseconds since boot, as `CLOCK_BOOTTIME`. No two changes of a model happen at the
-/// same moment, so that moments also order what happened: but for the last moment there is, which
-/// only a made-up recording comes to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(pub u64);
+use super::moment::Moment;
 
-impl Moment {
-    /// Nanoseconds from `earlier` to this; none if it is not earlier.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// So many nanoseconds later; the last moment there is, if that is before.
-    #[must_use]
-    pub const fn after(self, nanoseconds: u64) -> Self {
-        Self(self.0.saturating_add(nanoseconds))
-    }
-}
-
-/// What two descriptors have in common when they are on one file.
+/// What descriptors on the same file have in common.
 ///
-/// Both ends of a pipe are one inode, and all anonymous files share one: these are told apart by
-/// what else there is.
+/// Both ends of a pipe share one inode, and all anonymous files do: the access mode and the
+/// description tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
-    /// The inode, or the description of an anonymous file.
+    /// The inode; of an anonymous file, its description.
     pub number: u64,
-    /// The device.
+    /// The device, in the kernel's encoding.
     pub dev: u32,
-    /// Which end, of a pipe: its access mode.
+    /// The access mode of a pipe's end; 0 otherwise.
     pub end: u8,
 }
 
@@ -40,26 +22,26 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum FileType {
-    /// Also memory files.
+    /// A regular file, including memory files.
     Regular,
     /// A directory.
     Directory,
-    /// A symbolic link, which only `O_PATH` opens.
+    /// A symbolic link, opened with `O_PATH`.
     Link,
     /// A pipe, named or not.
     Pipe,
     /// A socket.
     Socket,
-    /// A character device: terminals, `/dev/null`.
+    /// A character device, such as a terminal or `/dev/null`.
     Character,
     /// A block device.
     Block,
-    /// No file at all: an eventfd, an epoll instance and the like.
+    /// A kernel object without a file, such as an eventfd or an epoll instance.
     Anonymous,
 }
 
 impl FileType {
-    /// The name users see.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,8 +57,8 @@ impl FileType {
     }
 }
 
-/// Devices of files that are none: of the kernel's anonymous files, which share one inode, and of
-/// pidfds (since 6.9). In the kernel's own encoding, in which 0 is none.
+/// Devices of anonymous files: the kernel's own, which share one inode, and pidfds (since 6.9). In
+/// the kernel's encoding; 0 means none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnonymousDevices(pub [u32; 2]);
 
@@ -86,21 +68,21 @@ impl AnonymousDevices {
     }
 }
 
-/// How a description may be used.
+/// The access mode of a description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// For reading.
+    /// `O_RDONLY`.
     Read,
-    /// For writing.
+    /// `O_WRONLY`.
     Write,
-    /// For both.
+    /// `O_RDWR`.
     ReadWrite,
-    /// For neither: `O_PATH`.
+    /// Neither: `O_PATH`.
     Path,
 }
 
 impl Access {
-    /// The name users see.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -111,43 +93,44 @@ impl Access {
         }
     }
 
-    /// Whether one may write.
+    /// Returns whether writing is allowed.
     #[must_use]
     pub const fn writes(self) -> bool {
         matches!(self, Self::Write | Self::ReadWrite)
     }
 }
 
-/// include/uapi/asm-generic/fcntl.h; `O_PATH` is the same wherever there is BPF.
+/// From include/uapi/asm-generic/fcntl.h; `O_PATH` has the same value on all architectures with
+/// BPF.
 const O_ACCMODE: u32 = 0o3;
 const O_APPEND: u32 = 0o2000;
 const O_PATH: u32 = 0o10_000_000;
-/// The kernel's own bit of it, `__O_TMPFILE`.
+/// `__O_TMPFILE`, the bit that distinguishes `O_TMPFILE` from `O_DIRECTORY`.
 const O_TMPFILE: u32 = 0o20_000_000;
 
-/// A descriptor: what it refers to, and how it came to be. Of these there may be millions: packed,
-/// for four bytes less, and nothing is kept that is not asked for.
+/// The entry of a descriptor: what it refers to and how it was opened. There can be millions, so it
+/// is packed (four bytes less) and holds only what is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, packed(4))]
 pub struct FdEntry {
-    /// The open file description.
+    /// Address of the open file description.
     pub file: u64,
     /// The inode.
     pub ino: u64,
-    /// When it was made, or first seen by a snapshot.
+    /// When it was opened, or first seen by a snapshot.
     pub born: Moment,
     /// The device, in the kernel's encoding.
     pub dev: u32,
-    /// The thread that made it; 0 if that is not known.
+    /// The thread that opened it; 0 if unknown.
     pub tid: u32,
-    /// The syscall that made it, or [`NO_CALL`].
+    /// The system call that opened it, or [`NO_CALL`].
     pub call: u16,
     bits: u16,
 }
 
 const _: () = assert!(size_of::<FdEntry>() == 36);
 
-/// In a slot's bits.
+/// Flags in an entry's `bits`.
 const CLOSES_ON_EXEC: u16 = 1;
 const FROM_SNAPSHOT: u16 = 2;
 const UNLINKED: u16 = 4;
@@ -155,9 +138,9 @@ const ANONYMOUS: u16 = 8;
 const APPENDS: u16 = 16;
 const TEMPORARY: u16 = 32;
 const ONLY_A_PATH: u16 = 64;
-/// From here on, the access mode, as in `O_ACCMODE`.
+/// Position of the access mode (`O_ACCMODE`) in `bits`.
 const ACCESS_SHIFT: u32 = 8;
-/// And the type, as in `S_IFMT`.
+/// Position of the file type (`S_IFMT`) in `bits`; the mode is stored unshifted.
 const TYPE_SHIFT: u32 = 12;
 
 impl FdEntry {
@@ -171,7 +154,7 @@ impl FdEntry {
         bits: 0,
     };
 
-    /// The descriptor of a record.
+    /// Creates the entry that a record describes.
     pub(super) fn new(
         header: &Header,
         payload: &Payload,
@@ -179,6 +162,8 @@ impl FdEntry {
         from_snapshot: bool,
         anonymous: AnonymousDevices,
     ) -> Self {
+        const CLOEXEC: u8 = FdOpen::CLOEXEC.bits();
+        const _: () = assert!(CLOEXEC == SnapshotFile::CLOEXEC.bits());
         let bits = [
             (CLOSES_ON_EXEC, header.flags & CLOEXEC != 0),
             (FROM_SNAPSHOT, from_snapshot),
@@ -205,13 +190,14 @@ impl FdEntry {
         }
     }
 
-    /// Whether both are one description, as far as can be seen: its other flags may change.
-    pub(super) fn is_on_the_same(&self, other: &Self) -> bool {
+    /// Returns whether both refer to the same description. Its other flags can change, and are not
+    /// compared.
+    pub(super) fn has_same_description(&self, other: &Self) -> bool {
         (self.file, self.ino, self.dev, self.access())
             == (other.file, other.ino, other.dev, other.access())
     }
 
-    /// Whether it closes on exec.
+    /// Returns whether close-on-exec is set.
     #[must_use]
     pub const fn closes_on_exec(&self) -> bool {
         self.bits & CLOSES_ON_EXEC != 0
@@ -225,14 +211,13 @@ impl FdEntry {
         };
     }
 
-    /// Whether it was there before it could be seen being made.
+    /// Returns whether it was open before fdwatch saw events.
     #[must_use]
     pub const fn is_from_snapshot(&self) -> bool {
         self.bits & FROM_SNAPSHOT != 0
     }
 
-    /// Whether the file had no name any more, or never had one, when the descriptor was made or
-    /// last looked at.
+    /// Returns whether the file had no name when the descriptor was opened or last audited.
     #[must_use]
     pub const fn was_unlinked(&self) -> bool {
         self.bits & UNLINKED != 0
@@ -242,17 +227,17 @@ impl FdEntry {
         self.bits |= UNLINKED;
     }
 
-    /// Whether the file was made without a name, to be gone when it is closed.
+    /// Returns whether the file was created without a name (`O_TMPFILE`).
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         self.bits & TEMPORARY != 0
     }
 
-    /// The file's type.
+    /// Returns the file's type.
     #[must_use]
     pub const fn file_type(&self) -> FileType {
         if self.bits & ANONYMOUS != 0 {
-            // From 6.16 on these say they are regular files.
+            // Since Linux 6.16 their mode is that of regular files.
             return FileType::Anonymous;
         }
         match (self.bits >> TYPE_SHIFT << TYPE_SHIFT) as u32 {
@@ -267,7 +252,7 @@ impl FdEntry {
         }
     }
 
-    /// How it may be used.
+    /// Returns the access mode.
     #[must_use]
     pub const fn access(&self) -> Access {
         if self.bits & ONLY_A_PATH != 0 {
@@ -280,18 +265,18 @@ impl FdEntry {
         }
     }
 
-    /// As in `O_ACCMODE`.
+    /// Returns the access mode as in `O_ACCMODE`.
     const fn access_mode(&self) -> u8 {
         (self.bits >> ACCESS_SHIFT & 3) as u8
     }
 
-    /// Whether what it writes goes to the end.
+    /// Returns whether writes append (`O_APPEND`).
     #[must_use]
     pub const fn appends(&self) -> bool {
         self.bits & APPENDS != 0
     }
 
-    /// What it has in common with others on the same file.
+    /// Returns what it has in common with other descriptors on the same file.
     #[must_use]
     pub const fn identity(&self) -> Identity {
         let (number, end) = match self.file_type() {
@@ -307,7 +292,7 @@ impl FdEntry {
     }
 }
 
-/// include/uapi/linux/stat.h, the same everywhere.
+/// From include/uapi/linux/stat.h, the same on all architectures.
 mod mode_bits {
     pub(super) const S_IFMT: u32 = 0o170_000;
     pub(super) const S_IFSOCK: u32 = 0o140_000;
@@ -323,7 +308,7 @@ mod mode_bits {
 mod tests {
     use super::*;
 
-    fn slot(mode: u32, flags: u32, file: u64) -> FdEntry {
+    fn entry(mode: u32, flags: u32, file: u64) -> FdEntry {
         let payload = Payload {
             file,
             ino: 7,
@@ -342,40 +327,40 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_a_pipe_are_two_files() {
-        let (read, write) = (slot(0o010_600, 0, 1), slot(0o010_600, 1, 2));
+    fn pipe_ends_are_distinct_files() {
+        let (read, write) = (entry(0o010_600, 0, 1), entry(0o010_600, 1, 2));
         assert_ne!(read.identity(), write.identity());
-        assert_eq!(read.identity(), slot(0o010_600, 0, 3).identity());
+        assert_eq!(read.identity(), entry(0o010_600, 0, 3).identity());
     }
 
     #[test]
-    fn anonymous_files_are_one_only_if_their_description_is() {
-        assert_eq!(slot(0o600, 2, 1).file_type(), FileType::Anonymous);
-        assert_ne!(slot(0o600, 2, 1).identity(), slot(0o600, 2, 2).identity());
-        assert_eq!(slot(0o600, 2, 1).identity(), slot(0o600, 2, 1).identity());
+    fn anonymous_files_differ_by_description() {
+        assert_eq!(entry(0o600, 2, 1).file_type(), FileType::Anonymous);
+        assert_ne!(entry(0o600, 2, 1).identity(), entry(0o600, 2, 2).identity());
+        assert_eq!(entry(0o600, 2, 1).identity(), entry(0o600, 2, 1).identity());
     }
 
     #[test]
-    fn the_device_tells_an_anonymous_file_that_says_it_is_regular() {
+    fn anonymous_device_overrides_regular_mode() {
         let payload = Payload {
             dev: 14,
             mode: 0o100_600,
             ..Payload::default()
         };
-        let slot = FdEntry::new(
+        let entry = FdEntry::new(
             &Header::default(),
             &payload,
             Moment(1),
             false,
             AnonymousDevices([14, 0]),
         );
-        assert_eq!(slot.file_type(), FileType::Anonymous);
+        assert_eq!(entry.file_type(), FileType::Anonymous);
     }
 
     #[test]
-    fn access_is_from_the_flags() {
-        assert_eq!(slot(0o100_644, 0o102_001, 1).access(), Access::Write);
-        assert!(slot(0o100_644, 0o102_001, 1).appends());
-        assert_eq!(slot(0o100_644, 0o10_000_000, 1).access(), Access::Path);
+    fn access_follows_open_flags() {
+        assert_eq!(entry(0o100_644, 0o102_001, 1).access(), Access::Write);
+        assert!(entry(0o100_644, 0o102_001, 1).appends());
+        assert_eq!(entry(0o100_644, 0o10_000_000, 1).access(), Access::Path);
     }
 }

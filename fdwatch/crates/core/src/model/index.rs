@@ -1,6 +1,6 @@
-//! How many descriptors of a large table are on each file: by a fingerprint of the file, for what is
-//! asked is only whether there may be another. Two files of one fingerprint (one pair in four billion)
-//! make a table's owner look once where there is nothing.
+//! Number of descriptors per file of a large table, keyed by a fingerprint of the file: the only
+//! question is whether there may be another one. Two files with the same fingerprint (one pair in
+//! four billion) cost one search in vain.
 
 use std::hash::{Hash as _, Hasher as _};
 
@@ -8,19 +8,19 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::fd_entry::{FdEntry, Identity};
 
-/// See the module.
+/// Counts of descriptors by fingerprint.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     counts: FxHashMap<u32, u32>,
-    /// Whether it was asked, or changed, since it was last looked at whether it is needed.
+    /// Whether the index was used since [`Self::take_use`] was last called.
     is_used: bool,
 }
 
 impl Index {
-    pub(super) fn of<'a>(slots: impl Iterator<Item = &'a FdEntry>) -> Self {
+    pub(super) fn of<'a>(entries: impl Iterator<Item = &'a FdEntry>) -> Self {
         let mut index = Self::default();
-        for slot in slots {
-            index.add(slot.identity());
+        for entry in entries {
+            index.add(entry.identity());
         }
         index
     }
@@ -47,7 +47,7 @@ impl Index {
         count.copied().unwrap_or(0)
     }
 
-    /// Whether it was used since this was last asked.
+    /// Returns whether the index was used since the last call.
     pub(super) fn take_use(&mut self) -> bool {
         std::mem::take(&mut self.is_used)
     }

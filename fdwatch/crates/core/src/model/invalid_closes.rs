@@ -1,15 +1,14 @@
-//! Closes of numbers that were not open, but for those of loops that close all there could be: the
-//! mark of code that closes what it has closed before, and may close another's next time.
+//! Closes of numbers that were not open, except by loops that close every possible number. They
+//! come from code that closes a descriptor twice, and that may hit another owner's the next time.
 
-use fdwatch_common::IN_A_ROW;
 use rustc_hash::FxHashMap;
 
-use super::Moment;
+use super::moment::Moment;
 
-/// After this long it is known that no loop followed: nanoseconds.
+/// Time after which a close is known not to start a loop: nanoseconds.
 const SETTLED_AFTER: u64 = 200_000_000;
 
-/// Threads that are waited for, at most.
+/// Threads with a pending close.
 const MAX: usize = 1024;
 
 /// A close of a number that was not open.
@@ -19,40 +18,40 @@ pub struct InvalidClose {
     pub tgid: u32,
     /// The thread.
     pub tid: u32,
-    /// Address of its table.
+    /// Address of its table in the kernel.
     pub table: u64,
     /// The number.
     pub fd: u32,
-    /// When.
+    /// When it was closed.
     pub at: Moment,
 }
 
-/// Of each thread the last.
+/// The last invalid close of each thread, until it is known whether a loop follows.
 #[derive(Debug, Default)]
 pub(super) struct InvalidCloses {
-    /// And whether it was the first of a loop.
+    /// By thread; `true` if it was the first close of a loop.
     last: FxHashMap<u32, (InvalidClose, bool)>,
     settled: Vec<InvalidClose>,
 }
 
 impl InvalidCloses {
-    /// One was told; `flags` are the record's.
-    pub(super) fn add(&mut self, stray: InvalidClose, flags: u8) {
-        if flags & IN_A_ROW != 0 {
-            if let Some((_, is_loop)) = self.last.get_mut(&stray.tid) {
+    /// Adds a close; `is_consecutive` is [`FdClose::CONSECUTIVE`](fdwatch_common::FdClose::CONSECUTIVE).
+    pub(super) fn add(&mut self, close: InvalidClose, is_consecutive: bool) {
+        if is_consecutive {
+            if let Some((_, is_loop)) = self.last.get_mut(&close.tid) {
                 *is_loop = true;
             }
             return;
         }
-        if self.last.len() >= MAX && !self.last.contains_key(&stray.tid) {
+        if self.last.len() >= MAX && !self.last.contains_key(&close.tid) {
             self.settle(Moment(u64::MAX));
         }
-        if let Some((before, false)) = self.last.insert(stray.tid, (stray, false)) {
+        if let Some((before, false)) = self.last.insert(close.tid, (close, false)) {
             self.settled.push(before);
         }
     }
 
-    /// Those that are known to be no part of a loop, since they were last asked for.
+    /// Returns the closes that have turned out not to belong to a loop, since the last call.
     pub(super) fn take(&mut self, now: Moment) -> Vec<InvalidClose> {
         if !self.last.is_empty() {
             self.settle(now);
@@ -62,10 +61,10 @@ impl InvalidCloses {
 
     fn settle(&mut self, now: Moment) {
         let Self { last, settled } = self;
-        last.retain(|_, &mut (stray, is_loop)| {
-            let is_over = now.since(stray.at) >= SETTLED_AFTER;
+        last.retain(|_, &mut (close, is_loop)| {
+            let is_over = now.since(close.at) >= SETTLED_AFTER;
             if is_over && !is_loop {
-                settled.push(stray);
+                settled.push(close);
             }
             !is_over
         });
@@ -76,7 +75,7 @@ impl InvalidCloses {
 mod tests {
     use super::*;
 
-    fn stray(tid: u32, fd: u32, at: u64) -> InvalidClose {
+    fn close(tid: u32, fd: u32, at: u64) -> InvalidClose {
         InvalidClose {
             tgid: 1,
             tid,
@@ -87,23 +86,23 @@ mod tests {
     }
 
     #[test]
-    fn loops_are_none() {
+    fn loops_are_ignored() {
         let mut invalid_closes = InvalidCloses::default();
-        invalid_closes.add(stray(1, 3, 10), 0);
-        invalid_closes.add(stray(1, 4, 11), IN_A_ROW);
-        invalid_closes.add(stray(2, 7, 12), 0);
-        invalid_closes.add(stray(2, 99, 13), 0);
-        assert_eq!(invalid_closes.take(Moment(14)), [stray(2, 7, 12)]);
+        invalid_closes.add(close(1, 3, 10), false);
+        invalid_closes.add(close(1, 4, 11), true);
+        invalid_closes.add(close(2, 7, 12), false);
+        invalid_closes.add(close(2, 99, 13), false);
+        assert_eq!(invalid_closes.take(Moment(14)), [close(2, 7, 12)]);
         let later = Moment(14 + SETTLED_AFTER);
-        assert_eq!(invalid_closes.take(later), [stray(2, 99, 13)]);
+        assert_eq!(invalid_closes.take(later), [close(2, 99, 13)]);
         assert_eq!(invalid_closes.take(later), []);
     }
 
     #[test]
-    fn threads_that_are_waited_for_are_bounded() {
+    fn pending_threads_are_bounded() {
         let mut invalid_closes = InvalidCloses::default();
         for tid in 0..3 * MAX as u32 {
-            invalid_closes.add(stray(tid, 3, 10), 0);
+            invalid_closes.add(close(tid, 3, 10), false);
         }
         assert!(invalid_closes.last.len() <= MAX);
         assert_eq!(invalid_closes.take(Moment(u64::MAX)).len(), 3 * MAX);

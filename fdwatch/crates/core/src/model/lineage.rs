@@ -1,41 +1,40 @@
-//! How a table came to be what it is: the forks and execs it has behind it. What is older than one of
-//! these came through it, so that nothing has to be noted of each descriptor; and it is kept after
-//! those who made them are gone.
+//! The forks and execs behind a table. Descriptors older than a step passed through it, so that
+//! nothing has to be stored per descriptor. The steps outlive the processes that took them.
 
 use std::sync::Arc;
 
 use fdwatch_common::COMM_LEN;
 
-use super::{Moment, Process};
+use super::{moment::Moment, process::Process};
 
-/// Steps that are kept of a table: the last.
+/// Steps kept per table, the latest ones.
 const MAX: usize = 16;
 
-/// What happened to a table as a whole.
+/// An event that concerns a table as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineageEvent {
-    /// It was copied for a child.
+    /// The table was copied for a child.
     Fork,
-    /// Its process ran another program, and what does not close on exec was kept.
+    /// The process ran another program, keeping descriptors without close-on-exec.
     Exec,
 }
 
-/// A step on the way of a table.
+/// A step in the lineage of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineageStep {
-    /// What it was.
+    /// What happened.
     pub event: LineageEvent,
-    /// When.
+    /// When it happened.
     pub at: Moment,
-    /// The process that had the table before: the parent, at a fork.
+    /// The process that had the table before; for a fork, the parent.
     pub tgid: u32,
-    /// When that was started: nanoseconds since boot; 0 if that was not seen.
+    /// When that process was started: nanoseconds since boot; 0 if unknown.
     pub start_time: u64,
-    /// Its name before.
+    /// The name of that process before the step.
     pub comm: [u8; COMM_LEN],
 }
 
-/// The steps of a table, which copies share.
+/// The steps of a table. Copies share them.
 #[derive(Clone, Debug, Default)]
 pub struct Lineage {
     last: Option<Arc<Link>>,
@@ -44,13 +43,14 @@ pub struct Lineage {
 #[derive(Debug)]
 struct Link {
     step: LineageStep,
-    /// With this one.
+    /// Number of links up to and including this one.
     len: usize,
     before: Option<Arc<Link>>,
 }
 
 impl Lineage {
-    /// The steps, the last first. Of those before the sixteenth it is not known that there were any.
+    /// Iterates over the steps, latest first. At least the latest 16 are kept; earlier ones may be
+    /// missing.
     pub fn steps(&self) -> impl Iterator<Item = &LineageStep> {
         let mut link = self.last.as_deref();
         std::iter::from_fn(move || {
@@ -60,7 +60,7 @@ impl Lineage {
         })
     }
 
-    /// The steps that what was made at `born` has come through, the first first.
+    /// Returns the steps that a descriptor opened at `born` passed through, earliest first.
     #[must_use]
     pub fn since(&self, born: Moment) -> Vec<LineageStep> {
         let passed = self.steps().take_while(|step| born <= step.at);
@@ -78,7 +78,7 @@ impl Lineage {
             comm: before.comm,
         };
         if self.last.as_ref().is_some_and(|last| last.len >= 2 * MAX) {
-            // Not with each step: in the mean one is copied.
+            // Only after another `MAX` steps, so that a step copies one link on average.
             let last: Vec<_> = self.steps().take(MAX).copied().collect();
             self.last = None;
             for &step in last.iter().rev() {
@@ -96,7 +96,7 @@ impl Lineage {
 }
 
 impl LineageStep {
-    /// The name, without what follows it.
+    /// Returns the name of the process, without padding.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         super::process::name(&self.comm)
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_came_through_what_followed() {
+    fn fd_passes_through_later_steps() {
         let mut lineage = Lineage::default();
         lineage.add(LineageEvent::Fork, Moment(10), &Process::new(1, 1));
         let other = lineage.clone();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_way_is_kept_from_its_end() {
+    fn long_lineage_keeps_latest_steps() {
         let mut lineage = Lineage::default();
         for at in 1..1000 {
             lineage.add(LineageEvent::Fork, Moment(at), &Process::new(at as u32, 1));

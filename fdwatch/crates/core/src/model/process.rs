@@ -1,39 +1,39 @@
-//! A process, as the model knows it.
+//! A process in the model.
 
 use fdwatch_common::COMM_LEN;
 
-/// A program that a process runs: the addresses of one mean nothing in another.
+/// A program run by a process. Addresses are meaningful only within one program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
     /// The process.
     pub tgid: u32,
-    /// How many programs it has run before.
+    /// Number of execs before it.
     pub execs: u32,
 }
 
-/// A name, without what follows it.
+/// Returns a name without its padding.
 pub(super) fn name(comm: &[u8; COMM_LEN]) -> &[u8] {
     let end = comm.iter().position(|&byte| byte == 0);
     &comm[..end.unwrap_or(COMM_LEN)]
 }
 
-/// A process: its number, and when it was started, which together are never used again.
+/// A process. Its number and start time together are never reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its number, in the initial pid namespace.
+    /// Its number in the initial PID namespace.
     pub tgid: u32,
-    /// When it was started: nanoseconds since boot, as `CLOCK_BOOTTIME`; 0 if that was not seen.
+    /// When it was started: nanoseconds since boot (`CLOCK_BOOTTIME`); 0 if unknown.
     pub start_time: u64,
-    /// The process that made it, or that it was a child of when it was first seen; 0 if unknown.
+    /// Its parent when it was created or first seen; 0 if unknown.
     pub parent: u32,
-    /// Its name when it was made or last ran a program, NUL-terminated within. It may have changed
-    /// it since.
+    /// Its name after its creation or last exec, NUL-padded. It may have changed its name since.
     pub comm: [u8; COMM_LEN],
-    /// How often it closed a number that was not open, outside of loops that close all numbers.
+    /// Closes of numbers that were not open, not counting loops that close all numbers.
     pub closed_unopened: u32,
-    /// Address of the table that its threads share; 0 while only threads of it are known.
+    /// Address of the table that its threads share; 0 as long as only some of its threads are
+    /// known.
     pub(super) table: u64,
-    /// Threads with tables of their own.
+    /// Threads with tables of their own, and the addresses of these.
     pub(super) threads: Vec<(u32, u64)>,
 }
 
@@ -50,18 +50,17 @@ impl Process {
         }
     }
 
-    /// Its name, without what follows it.
+    /// Returns its name, without padding.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         name(&self.comm)
     }
 
-    /// In the place of a thread's number: all threads that have no table of their own, but the
-    /// leader does.
+    /// Stands for all threads without a table of their own, when the leader has one.
     pub(super) const OTHER_THREADS: u32 = 0;
 
-    /// Whether the table at `address` is the leader's, if `tid` is that, or is known to be that
-    /// thread's and not the leader's.
+    /// Returns whether the thread is known to use the table at `address` for itself. For the
+    /// leader: whether it is the shared table.
     pub(super) fn has_own(&self, tid: u32, address: u64) -> bool {
         if tid == self.tgid {
             return self.table == address;
@@ -70,7 +69,7 @@ impl Process {
         threads.any(|&(of, table)| [tid, Self::OTHER_THREADS].contains(&of) && table == address)
     }
 
-    /// Address of the table that the thread `tid` uses.
+    /// Returns the address of the table that the thread `tid` uses.
     pub(super) fn table_of(&self, tid: u32) -> u64 {
         let table_of = |tid| {
             let own = self.threads.iter().find(|(thread, _)| *thread == tid);

@@ -1,23 +1,27 @@
-//! How the records of a snapshot are taken in, among those of events.
+//! Applies the records of a snapshot, which arrive among those of events.
 
 use fdwatch_common::{Header, SnapshotFile, SnapshotTask};
 
-use super::{FdEntry, Holder, Model, Observer, Process, window::Window};
+use super::{
+    fd_entry::FdEntry, observer::Observer, process::Process, state::Model, table::Holder,
+    window::Window,
+};
 
 impl Model {
-    /// A snapshot begins: its records come among those of the events. The events must be attached.
+    /// Begins a snapshot: its records arrive among those of the events. The events must be
+    /// attached.
     pub fn begin_snapshot(&mut self) {
         self.window = Some(Window::new(self.incomplete.take()));
     }
 
-    /// The snapshot has ended. Whether another one is needed for all tables to be complete: if
-    /// tables were copied while it was taken from such as were not complete then.
+    /// Ends the snapshot and returns whether another one is needed: tables were copied, during this
+    /// one, from tables that were not complete then.
     pub fn end_snapshot(&mut self) -> bool {
-        let made = self
+        let copied = self
             .window
             .take()
-            .map_or_else(Default::default, |window| window.made);
-        let incomplete = self.incomplete.insert(made);
+            .map_or_else(Default::default, |window| window.copied);
+        let incomplete = self.incomplete.insert(copied);
         incomplete.retain(|table| self.tables.contains_key(table));
         !incomplete.is_empty()
     }
@@ -34,7 +38,7 @@ impl Model {
             .processes
             .get(&tgid)
             .map_or(0, |known| known.start_time);
-        // One that has ended may have been looked at before, and its number serve again already.
+        // It may have been read before it ended, and its number may have been reused already.
         window.at_live_task = address != 0 && !window.has_exited(tid, tgid) && known <= start_time;
         if !window.at_live_task {
             return;
@@ -47,10 +51,10 @@ impl Model {
                 window.forget(address);
             }
         }
-        self.meet(task, observer);
+        self.record_task(task, observer);
     }
 
-    /// A process of this number that was started at another time has ended unseen.
+    /// Removes a process of this number with another start time: it has ended unnoticed.
     fn remove_earlier(&mut self, tgid: u32, start_time: u64, observer: &mut impl Observer) {
         let known = self.processes.get(&tgid);
         if known.is_some_and(|known| ![0, start_time].contains(&known.start_time)) {
@@ -58,8 +62,8 @@ impl Model {
         }
     }
 
-    /// The task is there, and has this table.
-    pub(super) fn meet(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
+    /// Records that the task exists and uses this table.
+    pub(super) fn record_task(&mut self, task: &SnapshotTask, observer: &mut impl Observer) {
         let &SnapshotTask {
             header: Header { tid, tgid, .. },
             table: address,
@@ -79,14 +83,14 @@ impl Model {
         if tid == tgid {
             process.comm = comm;
             process.table = address;
-            // They were heard of before it was known whose table they use.
+            // These were seen before it was known whose table they use.
             sharing.extend(process.threads.extract_if(.., |(_, own)| *own == address));
         } else {
             process.threads.retain(|(own, _)| *own != tid);
             process.threads.push((tid, address));
         }
         let holder = Holder { tgid, tid };
-        self.hold(address, holder);
+        self.hold_table(address, holder);
         for (tid, table) in sharing {
             self.release(table, Holder { tgid, tid }, observer);
         }
@@ -106,7 +110,7 @@ impl Model {
         if !window.at_live_task || address == 0 || window.has_exited(header.tid, header.tgid) {
             return;
         }
-        // It may have ceased to share its table since the task was come to.
+        // The task may have stopped sharing its table since it was read.
         self.table_for(header, address, observer);
         let window = self.window.get_or_insert_default();
         if window.was_closed(address, header.fd) {
@@ -115,9 +119,9 @@ impl Model {
         let closes = window.closes_on_exec(address, header.fd);
         let table = self.table_for(header, address, observer);
         if table.get(header.fd).is_none() {
-            let mut slot = FdEntry::new(header, payload, now, true, anonymous);
-            slot.set_closes_on_exec(closes.unwrap_or(slot.closes_on_exec()));
-            table.insert(header.fd, slot);
+            let mut entry = FdEntry::new(header, payload, now, true, anonymous);
+            entry.set_closes_on_exec(closes.unwrap_or(entry.closes_on_exec()));
+            table.insert(header.fd, entry);
         }
     }
 }

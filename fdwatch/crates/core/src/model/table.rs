@@ -4,25 +4,26 @@ use std::sync::Arc;
 
 use super::{
     chunks::{CHUNK, Chunks},
-    fd_entry::{FdEntry, Identity, Moment},
+    fd_entry::{FdEntry, Identity},
     index::Index,
     lineage::Lineage,
+    moment::Moment,
 };
 
-/// A table with more descriptors than this keeps an index of what is on the same file; in a smaller
-/// one looking at all is as fast.
+/// Tables with more descriptors than this get an index by file. In smaller ones a linear search is
+/// as fast.
 const INDEXED_FROM: usize = 64;
 
-/// Identity of a table, in the model. An address may serve again; this does not.
+/// Identity of a table in the model. Unlike its address, it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u64);
 
-/// A thread that holds a table for itself, or a process whose threads do.
+/// A thread with a table of its own, or a process whose threads share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The process.
     pub tgid: u32,
-    /// The thread: the process's own number unless the table is one thread's alone.
+    /// The thread; equal to `tgid` unless the table is a single thread's own.
     pub tid: u32,
 }
 
@@ -34,11 +35,11 @@ pub struct Table {
     holders: Vec<Holder>,
     chunks: Arc<Chunks>,
     open: usize,
-    /// How many descriptors there are on each file, in a large table.
+    /// Number of descriptors per file, in large tables.
     index: Option<Index>,
-    /// When it was copied from another; what is older came from there.
+    /// When it was copied from another table. Older descriptors came from there.
     pub(super) forked: Moment,
-    /// When its process last ran another program; what is older was kept.
+    /// When its process last ran another program. Older descriptors were kept across exec.
     pub(super) execed: Moment,
     pub(super) lineage: Lineage,
 }
@@ -58,7 +59,7 @@ impl Table {
         }
     }
 
-    /// A copy for `holder`, which costs nothing until one of both is changed.
+    /// Returns a copy for `holder`. It shares all chunks until either side changes one.
     pub(super) fn fork(&self, id: TableId, address: u64, holder: Holder, at: Moment) -> Self {
         Self {
             id,
@@ -73,31 +74,31 @@ impl Table {
         }
     }
 
-    /// A copy for `holder`, whose process stops sharing this one. What is in it was not inherited
-    /// by that.
+    /// Returns a copy for `holder`, whose process stops sharing this table. Its descriptors do not
+    /// become inherited by that.
     pub(super) fn unshare(&self, id: TableId, address: u64, holder: Holder) -> Self {
         self.fork(id, address, holder, self.forked)
     }
 
-    /// Its identity.
+    /// Returns its identity.
     #[must_use]
     pub const fn id(&self) -> TableId {
         self.id
     }
 
-    /// The kernel's address of it.
+    /// Returns its address in the kernel.
     #[must_use]
     pub const fn address(&self) -> u64 {
         self.address
     }
 
-    /// The forks and execs it has behind it.
+    /// Returns the forks and execs that led to this table.
     #[must_use]
     pub const fn lineage(&self) -> &Lineage {
         &self.lineage
     }
 
-    /// Who holds it; the first has held it the longest.
+    /// Returns its holders, the longest-standing first.
     #[must_use]
     pub fn holders(&self) -> &[Holder] {
         &self.holders
@@ -109,39 +110,39 @@ impl Table {
         }
     }
 
-    /// Whether anyone still holds it.
+    /// Removes a holder and returns whether any is left.
     pub(super) fn remove_holder(&mut self, holder: Holder) -> bool {
         self.holders.retain(|&held| held != holder);
         !self.holders.is_empty()
     }
 
-    /// How many descriptors are open.
+    /// Returns the number of open descriptors.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.open
     }
 
-    /// Whether none is open.
+    /// Returns whether no descriptor is open.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.open == 0
     }
 
-    /// The descriptor `fd`, if it is open.
+    /// Returns the entry of `fd`, if it is open.
     #[must_use]
     pub fn get(&self, fd: u32) -> Option<&FdEntry> {
         let (chunk, i) = place(fd);
         let chunk = self.chunks.get(chunk)?;
-        (chunk.open >> i & 1 != 0).then(|| &chunk.slots[i])
+        (chunk.open >> i & 1 != 0).then(|| &chunk.entries[i])
     }
 
-    /// All that are open, in order.
+    /// Iterates over the open descriptors, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &FdEntry)> {
         let chunks = self.chunks.iter_from(0);
         chunks.flat_map(|(place, chunk)| chunk.open(place))
     }
 
-    /// Those that are open from `first` on and below `end`, in order.
+    /// Iterates over the open descriptors from `first` to below `end`, in order.
     pub(crate) fn range(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, &FdEntry)> {
         let chunks = self.chunks.iter_from(first / CHUNK);
         chunks
@@ -150,13 +151,13 @@ impl Table {
             .filter(move |&(fd, _)| fd >= first && fd < end)
     }
 
-    /// Makes `fd`, and returns what it was before.
-    pub(super) fn insert(&mut self, fd: u32, slot: FdEntry) -> Option<FdEntry> {
+    /// Opens `fd` and returns the entry it replaces.
+    pub(super) fn insert(&mut self, fd: u32, entry: FdEntry) -> Option<FdEntry> {
         let (place, i) = place(fd);
-        let chunk = Arc::make_mut(&mut self.chunks).get_or_make(place);
-        let before = (chunk.open >> i & 1 != 0).then(|| chunk.slots[i]);
+        let chunk = Arc::make_mut(&mut self.chunks).get_or_insert(place);
+        let before = (chunk.open >> i & 1 != 0).then(|| chunk.entries[i]);
         chunk.open |= 1 << i;
-        chunk.slots[i] = slot;
+        chunk.entries[i] = entry;
         if before.is_none() {
             self.open += 1;
         }
@@ -164,64 +165,65 @@ impl Table {
             if let Some(before) = before {
                 index.remove(before.identity());
             }
-            index.add(slot.identity());
+            index.add(entry.identity());
         }
         before
     }
 
-    /// Ends `fd`, and returns what it was.
+    /// Closes `fd` and returns its entry.
     pub(super) fn remove(&mut self, fd: u32) -> Option<FdEntry> {
         self.get(fd)?;
         let (place, i) = place(fd);
         let chunk = Arc::make_mut(&mut self.chunks).get_mut(place)?;
         chunk.open &= !(1 << i);
         self.open -= 1;
-        let slot = chunk.slots[i];
+        let entry = chunk.entries[i];
         if let Some(index) = &mut self.index {
-            index.remove(slot.identity());
+            index.remove(entry.identity());
         }
-        Some(slot)
+        Some(entry)
     }
 
-    /// Notes who has closed `fd`, which is not open.
+    /// Records which thread closed `fd`, in the unused entry.
     pub(super) fn set_closer(&mut self, fd: u32, tid: u32, at: Moment) {
         let (place, i) = place(fd);
         if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-            let slot = &mut chunk.slots[i];
-            (slot.file, slot.tid, slot.born) = (0, tid, at);
+            let entry = &mut chunk.entries[i];
+            (entry.file, entry.tid, entry.born) = (0, tid, at);
         }
     }
 
-    /// Who has closed `fd` in this table, which others could use, and when, if it is not open.
+    /// Returns which thread closed `fd` and when, if `fd` is closed and others could use the table
+    /// then.
     pub(super) fn closer(&self, fd: u32) -> Option<(u32, Moment)> {
         let (chunk, i) = place(fd);
         let chunk = self.chunks.get(chunk)?;
-        let slot = &chunk.slots[i];
-        let is_noted = chunk.open >> i & 1 == 0 && slot.file == 0 && { slot.born } > self.forked;
-        is_noted.then_some((slot.tid, slot.born))
+        let entry = &chunk.entries[i];
+        let is_noted = chunk.open >> i & 1 == 0 && entry.file == 0 && { entry.born } > self.forked;
+        is_noted.then_some((entry.tid, entry.born))
     }
 
-    /// The file of `fd` has no name any more.
+    /// Marks the file of `fd` as having no name.
     pub(super) fn set_unlinked(&mut self, fd: u32) {
         let (place, i) = place(fd);
         if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-            chunk.slots[i].set_unlinked();
+            chunk.entries[i].set_unlinked();
         }
     }
 
     pub(super) fn set_closes_on_exec(&mut self, fd: u32, closes: bool) {
         if self
             .get(fd)
-            .is_some_and(|slot| slot.closes_on_exec() != closes)
+            .is_some_and(|entry| entry.closes_on_exec() != closes)
         {
             let (place, i) = place(fd);
             if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
-                chunk.slots[i].set_closes_on_exec(closes);
+                chunk.entries[i].set_closes_on_exec(closes);
             }
         }
     }
 
-    /// The open numbers from `first` on that are not among `bits`, as far as these go.
+    /// Returns the open numbers from `first` on whose bit in `bits` is clear.
     pub(super) fn missing_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
         let len = u32::try_from(bits.len() * 64).unwrap_or(u32::MAX);
         let open = self.range(first, first.saturating_add(len));
@@ -232,8 +234,9 @@ impl Table {
         missing.map(|(fd, _)| fd).collect()
     }
 
-    /// The numbers among `bits`, of which the first is for `first`, that are not open here.
-    pub(super) fn unseen_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
+    /// Returns the numbers whose bit in `bits`, which starts at `first`, is set and which are not
+    /// open here.
+    pub(super) fn unknown_from(&self, first: u32, bits: &[u64]) -> Vec<u32> {
         let words = bits.iter().zip((0u32..).step_by(64));
         let numbers = words
             .filter(|&(&word, _)| word != 0)
@@ -244,52 +247,54 @@ impl Table {
         numbers.filter(|&fd| self.get(fd).is_none()).collect()
     }
 
-    /// Whether any other descriptor than `fd` is on the file. Large tables make an index for this
-    /// at first, and keep it.
+    /// Returns whether another descriptor than `fd` is on the file. Builds the index of a large
+    /// table on first use.
     pub(crate) fn has_other(&mut self, fd: u32, identity: Identity) -> bool {
         if self.open > INDEXED_FROM && self.index.is_none() {
-            self.index = Some(Index::of(self.iter().map(|(_, slot)| slot)));
+            self.index = Some(Index::of(self.iter().map(|(_, entry)| entry)));
         }
-        let own = self.get(fd).is_some_and(|slot| slot.identity() == identity);
+        let own = self
+            .get(fd)
+            .is_some_and(|entry| entry.identity() == identity);
         match &mut self.index {
             Some(index) => index.count(identity) > u32::from(own),
             None => self
                 .iter()
-                .any(|(other, slot)| other != fd && slot.identity() == identity),
+                .any(|(other, entry)| other != fd && entry.identity() == identity),
         }
     }
 
-    /// Gives back the index if it was not used since the last time.
-    pub(super) fn rest(&mut self) {
+    /// Drops the index if it was not used since the last call.
+    pub(super) fn drop_idle_index(&mut self) {
         if self.index.as_mut().is_some_and(|index| !index.take_use()) {
             self.index = None;
         }
     }
 
-    /// All descriptors on the file.
+    /// Iterates over all descriptors on the file.
     pub fn on_file(&self, identity: Identity) -> impl Iterator<Item = u32> {
         self.iter()
-            .filter(move |(_, slot)| slot.identity() == identity)
+            .filter(move |(_, entry)| entry.identity() == identity)
             .map(|(fd, _)| fd)
     }
 
-    /// Whether its process has run no other program since that moment.
+    /// Returns whether its process still runs the program it ran at that moment.
     #[must_use]
     pub fn is_same_program_since(&self, at: Moment) -> bool {
         at > self.execed
     }
 
-    /// How `slot` came to be in this table.
+    /// Returns how the descriptor came into this table.
     #[must_use]
-    pub fn provenance(&self, slot: &FdEntry) -> Provenance {
-        let born = slot.born;
+    pub fn provenance(&self, entry: &FdEntry) -> Provenance {
+        let born = entry.born;
         if born <= self.execed {
-            Provenance::KeptOverExec {
+            Provenance::KeptAcrossExec {
                 inherited: born <= self.forked,
             }
         } else if born <= self.forked {
             Provenance::Inherited
-        } else if slot.is_from_snapshot() {
+        } else if entry.is_from_snapshot() {
             Provenance::Unknown
         } else {
             Provenance::Made
@@ -297,34 +302,34 @@ impl Table {
     }
 }
 
-/// How a descriptor came to be in its table.
+/// How a descriptor came into its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provenance {
-    /// The process made it, by the slot's call.
+    /// The process opened it, by the entry's system call.
     Made,
-    /// It came over fork.
+    /// It was copied by fork.
     Inherited,
-    /// It was there before the program that runs now.
-    KeptOverExec {
-        /// Whether it came over fork before that.
+    /// It was opened before the current program, and kept across exec.
+    KeptAcrossExec {
+        /// Whether it was copied by fork before that.
         inherited: bool,
     },
-    /// It was there before anything could be seen.
+    /// It was open before fdwatch saw events.
     Unknown,
 }
 
 impl Provenance {
-    /// Whether another process made it.
+    /// Returns whether it came from the parent process.
     #[must_use]
     pub const fn came_over_fork(self) -> bool {
         matches!(
             self,
-            Self::Inherited | Self::KeptOverExec { inherited: true }
+            Self::Inherited | Self::KeptAcrossExec { inherited: true }
         )
     }
 }
 
-/// In which chunk a descriptor is, and where there.
+/// Returns the chunk of a descriptor and its position in it.
 const fn place(fd: u32) -> (u32, usize) {
     (fd / CHUNK, (fd % CHUNK) as usize)
 }
@@ -340,12 +345,12 @@ mod tests {
     fn table(fds: impl IntoIterator<Item = u32>) -> Table {
         let mut table = Table::new(TableId(1), 1, HOLDER);
         for fd in fds {
-            table.insert(fd, slot(fd.into()));
+            table.insert(fd, entry(fd.into()));
         }
         table
     }
 
-    fn slot(ino: u64) -> FdEntry {
+    fn entry(ino: u64) -> FdEntry {
         let payload = Payload {
             ino,
             mode: 0o100_644,
@@ -360,19 +365,19 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_and_its_origin_go_separate_ways() {
+    fn copy_and_original_change_separately() {
         let mut parent = table([0, 1, 40]);
         let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
         child.remove(1);
-        parent.insert(90, slot(90));
-        child.insert(33, slot(33));
+        parent.insert(90, entry(90));
+        child.insert(33, entry(33));
         assert_eq!(fds(&parent), [0, 1, 40, 90]);
         assert_eq!(fds(&child), [0, 33, 40]);
         assert_eq!((parent.len(), child.len()), (4, 3));
     }
 
     #[test]
-    fn descriptors_may_be_of_any_number() {
+    fn any_number_is_accepted() {
         let all = [0, 131_071, 131_072, 1 << 30, u32::MAX];
         let mut table = table(all);
         assert_eq!(fds(&table), all);
@@ -390,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_shares_until_it_is_changed() {
+    fn copy_shares_chunks_until_changed() {
         let parent = table(0..1000);
         let mut child = parent.fork(TableId(2), 2, HOLDER, Moment(1));
         assert!(Arc::ptr_eq(&parent.chunks, &child.chunks));
@@ -403,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_from_a_bitmap_is_found() {
+    fn missing_numbers_are_found() {
         let table = table([0, 3, 31, 32, 63, 64, 130]);
         assert_eq!(
             table.missing_from(0, &[1 << 3 | 1 << 32, 0]),
@@ -411,26 +416,26 @@ mod tests {
         );
         assert_eq!(table.missing_from(128, &[0]), [130]);
         assert!(table.missing_from(4096, &[0]).is_empty());
-        // One that begins anywhere, or would go beyond the last number there is.
+        // An unaligned start, and one that exceeds the highest number.
         assert_eq!(table.missing_from(31, &[1 << 1]), [31, 63, 64]);
         assert!(table.missing_from(u32::MAX - 1, &[0, 0]).is_empty());
     }
 
     #[test]
-    fn others_on_the_file_are_found_in_small_and_large_tables() {
+    fn has_other_works_in_small_and_large_tables() {
         for size in [10, INDEXED_FROM as u32 + 100] {
             let mut table = table(0..size);
-            assert!(!table.has_other(3, slot(3).identity()));
-            table.insert(size, slot(3));
-            assert!(table.has_other(size, slot(3).identity()));
+            assert!(!table.has_other(3, entry(3).identity()));
+            table.insert(size, entry(3));
+            assert!(table.has_other(size, entry(3).identity()));
             assert_eq!(
-                table.on_file(slot(3).identity()).collect::<Vec<_>>(),
+                table.on_file(entry(3).identity()).collect::<Vec<_>>(),
                 [3, size]
             );
-            table.insert(3, slot(4000));
-            assert!(!table.has_other(size, slot(3).identity()));
+            table.insert(3, entry(4000));
+            assert!(!table.has_other(size, entry(3).identity()));
             table.remove(size);
-            assert!(!table.has_other(0, slot(3).identity()));
+            assert!(!table.has_other(0, entry(3).identity()));
         }
     }
 }

@@ -1,345 +1,382 @@
-//! What the model makes of records, one behaviour a test.
+//! How records change the model, one behaviour per test.
 
 mod audit;
 mod racing_fds;
-mod told;
+mod scenario;
 
-use fdwatch_common::{CLOEXEC, OTHER_THREADS, SHARED_TABLE};
+use fdwatch_common::{Exit, FdClose, FdOpen, Fork, TableBits};
 use proptest::prelude::*;
 
-use self::told::{Told, header, payload};
-use super::*;
+use self::scenario::{Scenario, header, payload};
+use super::{events::EXEC_BITMAP_FDS, *};
 
 /// Addresses of tables.
 const A: u64 = 0xa000;
 const B: u64 = 0xb000;
 const C: u64 = 0xc000;
 
+/// Flags of the records in these tests, by the kind that has them first.
+const CLOEXEC: u8 = FdOpen::CLOEXEC.bits();
+const SHARED_TABLE: u8 = FdClose::SHARED_TABLE.bits();
+const CLONED_THREAD: u8 = Fork::THREAD.bits();
+const EVERY_THREAD: u8 = Exit::LAST_THREAD.bits();
+const ONLY_HOLDER: u8 = Exit::LAST_HOLDER.bits();
+const OTHER_THREADS: u8 = TableBits::MULTITHREADED.bits();
+
 #[test]
-fn what_is_made_is_there_until_it_is_closed() {
-    let mut told = Told::with(&[(0, 10), (1, 11)]);
-    assert_eq!(told.death(1, 1, A, 0, 10).files(A), [(1, 11)]);
+fn open_and_close_change_table() {
+    let mut scenario = Scenario::with(&[(0, 10), (1, 11)]);
+    assert_eq!(scenario.close(1, 1, A, 0, 10).files(A), [(1, 11)]);
 }
 
 #[test]
-fn what_is_made_on_an_open_number_replaces_it() {
-    let mut told = Told::with(&[(0, 10), (1, 11)]);
-    assert_eq!(told.birth(1, A, 1, 10, 0).files(A), [(0, 10), (1, 10)]);
+fn open_on_open_number_replaces_it() {
+    let mut scenario = Scenario::with(&[(0, 10), (1, 11)]);
+    assert_eq!(scenario.open(1, A, 1, 10, 0).files(A), [(0, 10), (1, 10)]);
 }
 
 #[test]
-fn a_description_that_is_told_again_takes_its_new_flag() {
-    let mut told = Told::with(&[(0, 10)]);
-    let before = told.model.table(A).unwrap().get(0).unwrap().born;
-    told.birth(1, A, 0, 10, CLOEXEC);
-    assert!(told.closes_on_exec(A, 0));
-    let after = told.model.table(A).unwrap().get(0).unwrap().born;
+fn same_description_again_updates_flag() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    let before = scenario.model.table(A).unwrap().get(0).unwrap().born;
+    scenario.open(1, A, 0, 10, CLOEXEC);
+    assert!(scenario.closes_on_exec(A, 0));
+    let after = scenario.model.table(A).unwrap().get(0).unwrap().born;
     assert_eq!(after, before, "it is the same descriptor");
 }
 
 #[test]
-fn a_late_birth_after_another_threads_close_is_dropped() {
-    let mut told = Told::with(&[]);
-    told.death(2, 1, A, 0, 10).birth_by(1, 1, A, 0, 10, 0);
-    assert!(told.files(A).is_empty());
-    assert_eq!(told.birth_by(1, 1, A, 0, 10, 0).files(A), [(0, 10)]);
+fn late_open_after_other_threads_close_is_dropped() {
+    let mut scenario = Scenario::with(&[]);
+    scenario.close(2, 1, A, 0, 10).open_by(1, 1, A, 0, 10, 0);
+    assert!(scenario.files(A).is_empty());
+    assert_eq!(scenario.open_by(1, 1, A, 0, 10, 0).files(A), [(0, 10)]);
 }
 
 #[test]
-fn a_birth_after_the_same_threads_close_is_none_too_late() {
-    let mut told = Told::with(&[]);
-    told.death(1, 1, A, 0, 10).birth(1, A, 0, 10, 0);
-    assert_eq!(told.files(A), [(0, 10)]);
-    assert_eq!(told.model.statistics().unknown_closed, 1);
+fn open_after_own_close_is_kept() {
+    let mut scenario = Scenario::with(&[]);
+    scenario.close(1, 1, A, 0, 10).open(1, A, 0, 10, 0);
+    assert_eq!(scenario.files(A), [(0, 10)]);
+    assert_eq!(scenario.model.statistics().unknown_closed, 1);
 }
 
 #[test]
-fn the_flag_is_set_and_cleared() {
-    let mut told = Told::with(&[(0, 10)]);
-    assert!(told.set_cloexec(1, A, 0, CLOEXEC).closes_on_exec(A, 0));
-    assert!(!told.set_cloexec(1, A, 0, 0).closes_on_exec(A, 0));
-    told.set_cloexec(1, A, 5, CLOEXEC);
-    assert_eq!(told.files(A), [(0, 10)]);
+fn cloexec_is_set_and_cleared() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    assert!(scenario.set_cloexec(1, A, 0, CLOEXEC).closes_on_exec(A, 0));
+    assert!(!scenario.set_cloexec(1, A, 0, 0).closes_on_exec(A, 0));
+    scenario.set_cloexec(1, A, 5, CLOEXEC);
+    assert_eq!(scenario.files(A), [(0, 10)]);
 }
 
 #[test]
-fn a_forked_table_is_a_copy() {
-    let mut told = Told::with(&[(0, 10), (1, 11)]);
-    told.fork(2, 1, A, B).death(2, 2, B, 0, 10);
-    assert_eq!(told.files(A), [(0, 10), (1, 11)]);
-    assert_eq!(told.files(B), [(1, 11)]);
-    let table = told.model.table_of(2).unwrap();
-    let slot = table.get(1).unwrap();
-    assert_eq!(table.provenance(slot), Provenance::Inherited);
+fn fork_copies_table() {
+    let mut scenario = Scenario::with(&[(0, 10), (1, 11)]);
+    scenario.fork(2, 1, A, B).close(2, 2, B, 0, 10);
+    assert_eq!(scenario.files(A), [(0, 10), (1, 11)]);
+    assert_eq!(scenario.files(B), [(1, 11)]);
+    let table = scenario.model.table_of(2).unwrap();
+    let entry = table.get(1).unwrap();
+    assert_eq!(table.provenance(entry), Provenance::Inherited);
 }
 
 #[test]
-fn a_child_has_not_what_was_made_too_late_for_it() {
-    let mut told = Told::with(&[(0, 10), (1, 11)]);
-    told.fork_with((2, 2), 1, A, B, SHARED_TABLE);
-    assert_eq!(told.bits(2, B, 0, 0, &[0b01]).files(B), [(0, 10)]);
-    assert_eq!(told.files(A).len(), 2);
+fn child_lacks_fds_opened_after_copy() {
+    let mut scenario = Scenario::with(&[(0, 10), (1, 11)]);
+    scenario.fork_with((2, 2), 1, A, B, SHARED_TABLE);
+    assert_eq!(scenario.bits(2, B, 0, 0, &[0b01]).files(B), [(0, 10)]);
+    assert_eq!(scenario.files(A).len(), 2);
 }
 
 #[test]
-fn a_shared_table_is_there_as_long_as_one_has_it() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork(2, 1, A, A).birth(2, A, 1, 11, 0);
-    assert_eq!(told.holders(A), [(1, 1), (2, 2)]);
-    told.exit(1, 1, EVERY_THREAD);
-    assert_eq!(told.files(A), [(0, 10), (1, 11)]);
-    told.exit(2, 2, EVERY_THREAD);
-    assert_eq!((told.model.tables().count(), told.gone), (0, vec![A]));
-}
-
-#[test]
-fn a_thread_with_its_own_table_holds_it_until_it_ends() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork_with((2, 1), 1, A, B, CLONED_THREAD);
+fn shared_table_lives_until_last_exit() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork(2, 1, A, A).open(2, A, 1, 11, 0);
+    assert_eq!(scenario.holders(A), [(1, 1), (2, 2)]);
+    scenario.exit(1, 1, EVERY_THREAD);
+    assert_eq!(scenario.files(A), [(0, 10), (1, 11)]);
+    scenario.exit(2, 2, EVERY_THREAD);
     assert_eq!(
-        (told.holders(A), told.holders(B)),
+        (scenario.model.tables().count(), scenario.dropped),
+        (0, vec![A])
+    );
+}
+
+#[test]
+fn thread_holds_own_table_until_exit() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork_with((2, 1), 1, A, B, CLONED_THREAD);
+    assert_eq!(
+        (scenario.holders(A), scenario.holders(B)),
         (vec![(1, 1)], vec![(1, 2)])
     );
-    told.exit(2, 1, 0);
-    assert_eq!((told.files(A), told.gone), (vec![(0, 10)], vec![B]));
-}
-
-#[test]
-fn the_end_of_a_process_ends_its_threads_tables() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork_with((2, 1), 1, A, B, CLONED_THREAD);
-    told.exit(1, 1, EVERY_THREAD);
-    assert_eq!(told.gone, [A, B]);
-    assert_eq!(told.model.processes().count(), 0);
-}
-
-#[test]
-fn a_table_that_nothing_told_of_is_a_copy_of_the_threads_own() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.birth_by(2, 1, B, 1, 11, 0);
-    assert_eq!(told.files(A), [(0, 10)]);
-    assert_eq!(told.files(B), [(0, 10), (1, 11)]);
-    assert_eq!(told.holders(B), [(1, 2)]);
-    assert_eq!(told.model.statistics().unknown_tables, 1);
-}
-
-#[test]
-fn a_process_that_leaves_a_shared_table_holds_it_no_longer() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork(2, 1, A, A).death(2, 2, B, 0, 10);
+    scenario.exit(2, 1, 0);
     assert_eq!(
-        (told.holders(A), told.holders(B)),
+        (scenario.files(A), scenario.dropped),
+        (vec![(0, 10)], vec![B])
+    );
+}
+
+#[test]
+fn process_exit_drops_thread_tables() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork_with((2, 1), 1, A, B, CLONED_THREAD);
+    scenario.exit(1, 1, EVERY_THREAD);
+    assert_eq!(scenario.dropped, [A, B]);
+    assert_eq!(scenario.model.processes().count(), 0);
+}
+
+#[test]
+fn unknown_table_is_copy_of_threads_table() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.open_by(2, 1, B, 1, 11, 0);
+    assert_eq!(scenario.files(A), [(0, 10)]);
+    assert_eq!(scenario.files(B), [(0, 10), (1, 11)]);
+    assert_eq!(scenario.holders(B), [(1, 2)]);
+    assert_eq!(scenario.model.statistics().unknown_tables, 1);
+}
+
+#[test]
+fn process_that_unshares_releases_table() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork(2, 1, A, A).close(2, 2, B, 0, 10);
+    assert_eq!(
+        (scenario.holders(A), scenario.holders(B)),
         (vec![(1, 1)], vec![(2, 2)])
     );
-    assert_eq!((told.files(A), told.files(B)), (vec![(0, 10)], vec![]));
+    assert_eq!(
+        (scenario.files(A), scenario.files(B)),
+        (vec![(0, 10)], vec![])
+    );
 }
 
 #[test]
-fn a_fork_from_a_table_that_nothing_told_of_has_what_is_in_it() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork(2, 1, A, A).fork(3, 2, B, C);
+fn fork_from_unknown_table_copies_its_fds() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork(2, 1, A, A).fork(3, 2, B, C);
     assert_eq!(
-        (told.files(B), told.files(C)),
+        (scenario.files(B), scenario.files(C)),
         (vec![(0, 10)], vec![(0, 10)])
     );
-    assert_eq!(told.holders(B), [(2, 2)]);
+    assert_eq!(scenario.holders(B), [(2, 2)]);
 }
 
 #[test]
-fn exec_keeps_what_the_kernel_kept() {
-    let mut told = Told::with(&[(0, 10), (1, 11), (300, 12), (301, 13)]);
-    told.bits(1, A, 256, 0, &[1 << (300 - 256)])
+fn exec_keeps_fds_of_bitmap() {
+    let mut scenario = Scenario::with(&[(0, 10), (1, 11), (300, 12), (301, 13)]);
+    scenario
+        .bits(1, A, 256, 0, &[1 << (300 - 256)])
         .exec(1, 1, A, 0b10);
-    assert_eq!(told.files(A), [(1, 11), (300, 12)]);
-    let table = told.model.table_of(1).unwrap();
-    let slot = table.get(1).unwrap();
+    assert_eq!(scenario.files(A), [(1, 11), (300, 12)]);
+    let table = scenario.model.table_of(1).unwrap();
+    let entry = table.get(1).unwrap();
     let inherited = false;
     assert_eq!(
-        table.provenance(slot),
-        Provenance::KeptOverExec { inherited }
+        table.provenance(entry),
+        Provenance::KeptAcrossExec { inherited }
     );
-    assert_eq!(told.model.process(1).unwrap().name(), b"new");
+    assert_eq!(scenario.model.process(1).unwrap().name(), b"new");
 }
 
 #[test]
-fn exec_ends_the_sharing() {
-    let mut told = Told::with(&[(0, 10), (1, 11)]);
-    told.fork(2, 1, A, A).exec(2, 2, B, 0b01);
+fn exec_ends_sharing() {
+    let mut scenario = Scenario::with(&[(0, 10), (1, 11)]);
+    scenario.fork(2, 1, A, A).exec(2, 2, B, 0b01);
     assert_eq!(
-        (told.holders(A), told.holders(B)),
+        (scenario.holders(A), scenario.holders(B)),
         (vec![(1, 1)], vec![(2, 2)])
     );
-    assert_eq!((told.files(A).len(), told.files(B)), (2, vec![(0, 10)]));
+    assert_eq!(
+        (scenario.files(A).len(), scenario.files(B)),
+        (2, vec![(0, 10)])
+    );
 }
 
 #[test]
-fn a_thread_that_execs_becomes_the_process() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork_with((2, 1), 1, A, B, CLONED_THREAD);
-    told.birth_by(2, 1, B, 1, 11, 0).exec(2, 1, B, 0b11);
+fn execing_thread_becomes_process() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork_with((2, 1), 1, A, B, CLONED_THREAD);
+    scenario.open_by(2, 1, B, 1, 11, 0).exec(2, 1, B, 0b11);
     assert_eq!(
-        (told.holders(B), told.gone.clone()),
+        (scenario.holders(B), scenario.dropped.clone()),
         (vec![(1, 1)], vec![A])
     );
-    assert_eq!(told.model.table_of(1).unwrap().address(), B);
+    assert_eq!(scenario.model.table_of(1).unwrap().address(), B);
 }
 
 #[test]
-fn an_exec_table_where_the_leaders_was_is_not_the_leaders() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork_with((2, 1), 1, A, B, CLONED_THREAD);
-    told.fork_with((3, 3), 1, B, B, 0);
-    told.birth_by(2, 1, B, 1, 11, 0).exec(2, 1, A, 0b11);
-    assert_eq!(told.files(A), [(0, 10), (1, 11)]);
+fn exec_table_at_leaders_address_is_new() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork_with((2, 1), 1, A, B, CLONED_THREAD);
+    scenario.fork_with((3, 3), 1, B, B, 0);
+    scenario.open_by(2, 1, B, 1, 11, 0).exec(2, 1, A, 0b11);
+    assert_eq!(scenario.files(A), [(0, 10), (1, 11)]);
     assert_eq!(
-        (told.holders(A), told.holders(B)),
+        (scenario.holders(A), scenario.holders(B)),
         (vec![(1, 1)], vec![(3, 3)])
     );
 }
 
 #[test]
-fn a_reused_process_id_is_another_process() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork(2, 1, A, B);
-    let before = told.model.process(2).unwrap().start_time;
-    told.fork(2, 1, A, C);
-    assert_eq!(told.gone, [B], "that it ended was not seen");
-    assert!(told.model.process(2).unwrap().start_time > before);
-    assert_eq!(told.model.table_of(2).unwrap().address(), C);
+fn reused_pid_is_another_process() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork(2, 1, A, B);
+    let before = scenario.model.process(2).unwrap().start_time;
+    scenario.fork(2, 1, A, C);
+    assert_eq!(scenario.dropped, [B], "that it ended was not seen");
+    assert!(scenario.model.process(2).unwrap().start_time > before);
+    assert_eq!(scenario.model.table_of(2).unwrap().address(), C);
 }
 
 #[test]
-fn a_reused_table_address_is_another_table() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork(2, 1, A, B).birth(2, B, 1, 11, 0);
-    let before = told.model.table(B).unwrap().id();
-    told.exit(2, 2, EVERY_THREAD).fork(3, 1, A, B);
+fn reused_table_address_is_another_table() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork(2, 1, A, B).open(2, B, 1, 11, 0);
+    let before = scenario.model.table(B).unwrap().id();
+    scenario.exit(2, 2, EVERY_THREAD).fork(3, 1, A, B);
     assert_eq!(
-        (told.files(B), told.holders(B)),
+        (scenario.files(B), scenario.holders(B)),
         (vec![(0, 10)], vec![(3, 3)])
     );
-    assert_ne!(told.model.table(B).unwrap().id(), before);
+    assert_ne!(scenario.model.table(B).unwrap().id(), before);
 }
 
 #[test]
-fn close_range_leaves_what_its_bits_show() {
-    let mut told = Told::with(&[(0, 10), (3, 13), (4, 14)]);
-    told.bits(1, A, 0, 0, &[0b1001])
+fn close_range_keeps_fds_of_bitmap() {
+    let mut scenario = Scenario::with(&[(0, 10), (3, 13), (4, 14)]);
+    scenario
+        .bits(1, A, 0, 0, &[0b1001])
         .bits(1, A, 0, CLOEXEC, &[0b1000]);
-    assert_eq!(told.files(A), [(0, 10), (3, 13)]);
+    assert_eq!(scenario.files(A), [(0, 10), (3, 13)]);
     assert_eq!(
-        (told.closes_on_exec(A, 0), told.closes_on_exec(A, 3)),
+        (scenario.closes_on_exec(A, 0), scenario.closes_on_exec(A, 3)),
         (false, true)
     );
 }
 
 #[test]
-fn a_table_ends_where_its_bits_do() {
-    let mut told = Told::with(&[(0, 10), (70, 11)]);
-    told.fork(2, 1, A, A).bits(2, B, 0, 0, &[1]);
-    assert_eq!((told.files(A).len(), told.files(B)), (2, vec![(0, 10)]));
+fn bitmap_capacity_closes_higher_fds() {
+    let mut scenario = Scenario::with(&[(0, 10), (70, 11)]);
+    scenario.fork(2, 1, A, A).bits(2, B, 0, 0, &[1]);
+    assert_eq!(
+        (scenario.files(A).len(), scenario.files(B)),
+        (2, vec![(0, 10)])
+    );
 }
 
 #[test]
-fn a_snapshot_adds_what_is_not_known() {
-    let mut told = Told::default();
-    told.begin().birth(1, A, 1, 11, 0).task(1, 1, A, 5);
-    told.found(1, 1, A, 0, 10).found(1, 1, A, 1, 99);
-    assert!(!told.end());
-    assert_eq!(told.files(A), [(0, 10), (1, 11)]);
-    assert_eq!(told.model.process(1).unwrap().start_time, 5);
-    let table = told.model.table(A).unwrap();
+fn snapshot_adds_unknown_fds() {
+    let mut scenario = Scenario::default();
+    scenario.begin().open(1, A, 1, 11, 0).task(1, 1, A, 5);
+    scenario.found(1, 1, A, 0, 10).found(1, 1, A, 1, 99);
+    assert!(!scenario.end());
+    assert_eq!(scenario.files(A), [(0, 10), (1, 11)]);
+    assert_eq!(scenario.model.process(1).unwrap().start_time, 5);
+    let table = scenario.model.table(A).unwrap();
     assert_eq!(table.provenance(table.get(0).unwrap()), Provenance::Unknown);
 }
 
 #[test]
-fn a_snapshot_does_not_bring_back_what_was_closed() {
-    let mut told = Told::default();
-    told.begin().task(1, 1, A, 5).death(1, 1, A, 0, 10);
-    told.found(1, 1, A, 0, 10)
+fn snapshot_does_not_restore_closed_fds() {
+    let mut scenario = Scenario::default();
+    scenario.begin().task(1, 1, A, 5).close(1, 1, A, 0, 10);
+    scenario
+        .found(1, 1, A, 0, 10)
         .exec(1, 1, A, 0)
         .found(1, 1, A, 1, 11);
-    assert!(told.files(A).is_empty());
+    assert!(scenario.files(A).is_empty());
 }
 
 #[test]
-fn a_close_of_what_the_snapshot_has_not_come_to_makes_no_birth_late() {
-    let mut told = Told::default();
-    told.begin().death(2, 1, A, 0, 10).birth(1, A, 0, 10, 0);
-    assert_eq!(told.files(A), [(0, 10)]);
+fn close_before_snapshot_keeps_later_open() {
+    let mut scenario = Scenario::default();
+    scenario.begin().close(2, 1, A, 0, 10).open(1, A, 0, 10, 0);
+    assert_eq!(scenario.files(A), [(0, 10)]);
 }
 
 #[test]
-fn a_snapshot_does_not_undo_a_flag_that_was_set() {
-    let mut told = Told::default();
-    told.begin().task(1, 1, A, 5).set_cloexec(1, A, 0, CLOEXEC);
-    assert!(told.found(1, 1, A, 0, 10).closes_on_exec(A, 0));
+fn snapshot_keeps_flag_set_by_event() {
+    let mut scenario = Scenario::default();
+    scenario
+        .begin()
+        .task(1, 1, A, 5)
+        .set_cloexec(1, A, 0, CLOEXEC);
+    assert!(scenario.found(1, 1, A, 0, 10).closes_on_exec(A, 0));
 }
 
 #[test]
-fn a_snapshot_does_not_bring_back_who_has_ended() {
-    let mut told = Told::default();
-    told.begin()
+fn snapshot_does_not_restore_ended_tasks() {
+    let mut scenario = Scenario::default();
+    scenario
+        .begin()
         .exit(1, 1, EVERY_THREAD)
         .task(1, 1, A, 5)
         .found(1, 1, A, 0, 10);
-    told.task(2, 2, B, 6)
+    scenario
+        .task(2, 2, B, 6)
         .exit(2, 2, EVERY_THREAD)
         .found(2, 2, B, 0, 10);
-    told.task(3, 3, 0, 7).found(3, 3, 0, 0, 10);
+    scenario.task(3, 3, 0, 7).found(3, 3, 0, 0, 10);
     assert_eq!(
-        (told.model.tables().count(), told.model.processes().count()),
+        (
+            scenario.model.tables().count(),
+            scenario.model.processes().count()
+        ),
         (0, 0)
     );
 }
 
 #[test]
-fn an_old_look_at_a_reused_process_id_is_passed_over() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.begin().fork(2, 1, A, B);
-    let start_time = told.model.process(2).unwrap().start_time;
-    told.task(2, 2, C, start_time - 1).found(2, 2, C, 5, 15);
-    assert_eq!((told.files(B), told.files(C)), (vec![(0, 10)], vec![]));
-}
-
-#[test]
-fn a_fork_while_the_first_snapshot_is_taken_asks_for_another() {
-    let mut told = Told::default();
-    told.begin().task(5, 5, A, 1).fork(2, 5, A, B);
-    assert!(told.end());
-    told.begin().fork(3, 5, A, C);
-    assert!(!told.end(), "its parent was complete");
-}
-
-#[test]
-fn a_fork_from_who_was_made_meanwhile_asks_for_one_more() {
-    let mut told = Told::default();
-    told.begin().task(5, 5, A, 1).fork(2, 5, A, B);
-    assert!(told.end());
-    told.begin().fork(3, 2, B, C);
-    assert!(told.end());
-    assert!(!told.begin().end());
-}
-
-#[test]
-fn a_threads_table_is_its_own_whoever_the_snapshot_comes_to_first() {
-    let mut told = Told::default();
-    told.begin().birth_by(2, 9, B, 1, 11, 0);
-    told.task(2, 9, B, 5).found(2, 9, B, 0, 10);
-    told.task(9, 9, A, 5).found(9, 9, A, 0, 20);
+fn stale_snapshot_of_reused_pid_is_ignored() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.begin().fork(2, 1, A, B);
+    let start_time = scenario.model.process(2).unwrap().start_time;
+    scenario.task(2, 2, C, start_time - 1).found(2, 2, C, 5, 15);
     assert_eq!(
-        (told.holders(A), told.holders(B)),
+        (scenario.files(B), scenario.files(C)),
+        (vec![(0, 10)], vec![])
+    );
+}
+
+#[test]
+fn fork_during_first_snapshot_needs_another() {
+    let mut scenario = Scenario::default();
+    scenario.begin().task(5, 5, A, 1).fork(2, 5, A, B);
+    assert!(scenario.end());
+    scenario.begin().fork(3, 5, A, C);
+    assert!(!scenario.end(), "its parent was complete");
+}
+
+#[test]
+fn fork_from_incomplete_copy_needs_another() {
+    let mut scenario = Scenario::default();
+    scenario.begin().task(5, 5, A, 1).fork(2, 5, A, B);
+    assert!(scenario.end());
+    scenario.begin().fork(3, 2, B, C);
+    assert!(scenario.end());
+    assert!(!scenario.begin().end());
+}
+
+#[test]
+fn snapshot_order_of_threads_does_not_matter() {
+    let mut scenario = Scenario::default();
+    scenario.begin().open_by(2, 9, B, 1, 11, 0);
+    scenario.task(2, 9, B, 5).found(2, 9, B, 0, 10);
+    scenario.task(9, 9, A, 5).found(9, 9, A, 0, 20);
+    assert_eq!(
+        (scenario.holders(A), scenario.holders(B)),
         (vec![(9, 9)], vec![(9, 2)])
     );
     assert_eq!(
-        (told.files(A), told.files(B)),
+        (scenario.files(A), scenario.files(B)),
         (vec![(0, 20)], vec![(0, 10), (1, 11)])
     );
-    told.exit(9, 9, EVERY_THREAD);
-    assert_eq!(told.model.tables().count(), 0);
+    scenario.exit(9, 9, EVERY_THREAD);
+    assert_eq!(scenario.model.tables().count(), 0);
 }
 
-/// On which of the tables there are, and what.
+/// A change of one of the tables, by index.
 #[derive(Clone, Debug)]
 enum Change {
     Fork(usize),
@@ -366,7 +403,7 @@ proptest! {
     })]
 
     #[test]
-    fn copies_of_tables_are_as_copies_of_maps(changes in prop::collection::vec(change(), 0..200)) {
+    fn table_copies_match_map_copies(changes in prop::collection::vec(change(), 0..200)) {
         let holder = Holder { tgid: 1, tid: 1 };
         let mut tables = vec![Table::new(TableId(1), 1, holder)];
         let mut maps = vec![std::collections::BTreeMap::<u32, FdEntry>::new()];
@@ -379,8 +416,8 @@ proptest! {
                 }
                 Change::Insert(i, fd, ino) => {
                     let i = i % tables.len();
-                    let slot = FdEntry::new(&header(1, 1, fd, 0), &payload(ino), Moment(1), false, AnonymousDevices::default());
-                    prop_assert_eq!(tables[i].insert(fd, slot), maps[i].insert(fd, slot));
+                    let entry = FdEntry::new(&header(1, 1, fd, 0), &payload(ino), Moment(1), false, AnonymousDevices::default());
+                    prop_assert_eq!(tables[i].insert(fd, entry), maps[i].insert(fd, entry));
                 }
                 Change::Remove(i, fd) => {
                     let i = i % tables.len();
@@ -389,76 +426,79 @@ proptest! {
                 Change::Mark(i, fd, on) => {
                     let i = i % tables.len();
                     tables[i].set_closes_on_exec(fd, on);
-                    if let Some(slot) = maps[i].get_mut(&fd) {
-                        slot.set_closes_on_exec(on);
+                    if let Some(entry) = maps[i].get_mut(&fd) {
+                        entry.set_closes_on_exec(on);
                     }
                 }
             }
         }
         for (table, map) in tables.iter_mut().zip(&maps) {
-            prop_assert!(table.iter().eq(map.iter().map(|(&fd, slot)| (fd, slot))));
+            prop_assert!(table.iter().eq(map.iter().map(|(&fd, entry)| (fd, entry))));
             prop_assert_eq!(table.len(), map.len());
-            for (&fd, slot) in map {
-                let others = map.iter().filter(|&(_, other)| other.identity() == slot.identity());
-                prop_assert_eq!(table.has_other(fd, slot.identity()), others.count() > 1);
+            for (&fd, entry) in map {
+                let others = map.iter().filter(|&(_, other)| other.identity() == entry.identity());
+                prop_assert_eq!(table.has_other(fd, entry.identity()), others.count() > 1);
             }
         }
     }
 }
 
 #[test]
-fn threads_keep_the_table_that_their_leader_leaves() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.bits(1, B, 0, OTHER_THREADS, &[1]);
-    told.birth_by(1, 1, B, 1, 11, 0).birth_by(5, 1, A, 2, 12, 0);
-    assert_eq!(told.files(A), [(0, 10), (2, 12)]);
-    assert_eq!(told.files(B), [(0, 10), (1, 11)]);
-    let of_thread = |told: &Told, tid| told.model.table_of_thread(1, tid).unwrap().address();
-    assert_eq!((of_thread(&told, 1), of_thread(&told, 5)), (B, A));
-    // One of them comes to a table of its own, and the last ends.
-    told.bits_by(5, 1, C, 0, OTHER_THREADS, &[0b101]);
-    assert_eq!(told.files(C), [(0, 10), (2, 12)]);
-    told.exit(6, 1, ONLY_HOLDER);
-    assert_eq!(told.gone, [A]);
-    told.exit(1, 1, EVERY_THREAD);
-    assert_eq!(told.model.tables().count(), 0);
+fn threads_keep_table_that_leader_leaves() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.bits(1, B, 0, OTHER_THREADS, &[1]);
+    scenario
+        .open_by(1, 1, B, 1, 11, 0)
+        .open_by(5, 1, A, 2, 12, 0);
+    assert_eq!(scenario.files(A), [(0, 10), (2, 12)]);
+    assert_eq!(scenario.files(B), [(0, 10), (1, 11)]);
+    let of_thread =
+        |scenario: &Scenario, tid| scenario.model.table_of_thread(1, tid).unwrap().address();
+    assert_eq!((of_thread(&scenario, 1), of_thread(&scenario, 5)), (B, A));
+    // One of them gets its own table, and the last one ends.
+    scenario.bits_by(5, 1, C, 0, OTHER_THREADS, &[0b101]);
+    assert_eq!(scenario.files(C), [(0, 10), (2, 12)]);
+    scenario.exit(6, 1, ONLY_HOLDER);
+    assert_eq!(scenario.dropped, [A]);
+    scenario.exit(1, 1, EVERY_THREAD);
+    assert_eq!(scenario.model.tables().count(), 0);
 }
 
 #[test]
-fn a_leader_may_end_before_its_threads() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.bits_by(5, 1, B, 0, OTHER_THREADS, &[1]);
-    told.exit(1, 1, ONLY_HOLDER);
-    assert_eq!(told.gone, [A]);
-    assert_eq!(told.files(B), [(0, 10)]);
-    told.exit(5, 1, EVERY_THREAD);
-    assert_eq!(told.model.tables().count(), 0);
+fn leader_may_exit_before_threads() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.bits_by(5, 1, B, 0, OTHER_THREADS, &[1]);
+    scenario.exit(1, 1, ONLY_HOLDER);
+    assert_eq!(scenario.dropped, [A]);
+    assert_eq!(scenario.files(B), [(0, 10)]);
+    scenario.exit(5, 1, EVERY_THREAD);
+    assert_eq!(scenario.model.tables().count(), 0);
 }
 
 #[test]
-fn a_table_at_the_address_of_one_that_ended_unseen_is_new() {
-    let mut told = Told::with(&[(0, 10)]);
-    told.fork(2, 1, A, B).birth(2, B, 1, 11, 0);
-    // Process 2's table has ended before its last thread, and process 1 shared its own.
-    told.bits(1, B, 0, 0, &[1]);
-    assert_eq!(told.files(B), [(0, 10)]);
-    assert_eq!(told.holders(B), [(1, 1)]);
-    told.exit(2, 2, EVERY_THREAD);
-    assert_eq!(told.files(B), [(0, 10)]);
+fn table_at_address_of_lost_table_is_new() {
+    let mut scenario = Scenario::with(&[(0, 10)]);
+    scenario.fork(2, 1, A, B).open(2, B, 1, 11, 0);
+    // Process 2's table has ended before its last thread, and process 1 stopped sharing its own.
+    scenario.bits(1, B, 0, 0, &[1]);
+    assert_eq!(scenario.files(B), [(0, 10)]);
+    assert_eq!(scenario.holders(B), [(1, 1)]);
+    scenario.exit(2, 2, EVERY_THREAD);
+    assert_eq!(scenario.files(B), [(0, 10)]);
 }
 
 #[test]
-fn what_is_kept_over_exec_does_not_close_on_exec() {
-    let mut told = Told::with(&[(0, 10), (1, 11)]);
-    told.set_cloexec(1, A, 0, CLOEXEC).exec(1, 1, A, 0b01);
-    assert_eq!(told.files(A), [(0, 10)]);
-    assert!(!told.closes_on_exec(A, 0));
+fn exec_clears_cloexec_of_kept_fds() {
+    let mut scenario = Scenario::with(&[(0, 10), (1, 11)]);
+    scenario.set_cloexec(1, A, 0, CLOEXEC).exec(1, 1, A, 0b01);
+    assert_eq!(scenario.files(A), [(0, 10)]);
+    assert!(!scenario.closes_on_exec(A, 0));
 }
 
 #[test]
-fn beyond_what_is_told_of_exec_the_flags_tell() {
-    let far = TOLD_OF_EXEC + 100;
-    let mut told = Told::with(&[(far, 10), (far + 1, 11)]);
-    told.set_cloexec(1, A, far, CLOEXEC).exec(1, 1, A, 0);
-    assert_eq!(told.files(A), [(far + 1, 11)]);
+fn exec_uses_flags_above_bitmap() {
+    let far = EXEC_BITMAP_FDS + 100;
+    let mut scenario = Scenario::with(&[(far, 10), (far + 1, 11)]);
+    scenario.set_cloexec(1, A, far, CLOEXEC).exec(1, 1, A, 0);
+    assert_eq!(scenario.files(A), [(far + 1, 11)]);
 }

@@ -1,8 +1,8 @@
-//! What happens while a snapshot is taken, and makes parts of it old news.
+//! Events during a snapshot that make parts of it obsolete.
 //!
-//! The snapshot and the events share the ring, but a descriptor is looked at a moment before its
-//! record is written, and an event may come in between. Since every event is seen, a number that an
-//! event was about is known better from that: a snapshot's record of it is passed over.
+//! The snapshot and the events share the ring, but a descriptor is read a moment before its record
+//! is written, and an event can come in between. Every event is seen, so an event always overrides
+//! the snapshot's record of the same number.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -10,14 +10,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 #[derive(Debug, Default)]
 pub(super) struct Window {
     tables: FxHashMap<u64, Seen>,
-    /// Processes, and threads with tables of their own.
+    /// Processes, and threads with tables of their own, that have exited.
     exited: FxHashSet<u32>,
-    /// Tables that are not complete when it begins; all, if it is the first.
+    /// Tables that were incomplete when it began; all, if it is the first.
     incomplete: Option<FxHashSet<u64>>,
-    /// Tables that were copied from such as were not complete, and that tasks may have whose
-    /// numbers the snapshot has passed already.
-    pub(super) made: FxHashSet<u64>,
-    /// Whether the task that the snapshot is at is one to listen to.
+    /// Tables that were copied from incomplete ones. Their tasks may have numbers that the snapshot
+    /// has already passed.
+    pub(super) copied: FxHashSet<u64>,
+    /// Whether the records of the current task are valid.
     pub(super) at_live_task: bool,
 }
 
@@ -25,9 +25,9 @@ pub(super) struct Window {
 #[derive(Clone, Debug, Default)]
 struct Seen {
     closed: FxHashSet<u32>,
-    /// From which number on, and which of those that follow were open.
+    /// Bitmaps of open descriptors, each with the number of its first bit.
     bitmaps: Vec<(u32, Vec<u64>)>,
-    /// From which number on none was open.
+    /// No descriptor from this number on was open.
     end: Option<u32>,
     cloexec: FxHashMap<u32, bool>,
 }
@@ -40,20 +40,20 @@ impl Window {
         }
     }
 
-    /// Whether nothing was there to be known before.
+    /// Returns whether this is the first snapshot.
     pub(super) const fn is_first(&self) -> bool {
         self.incomplete.is_none()
     }
 
-    /// A table has what another had.
+    /// Notes that the table `to` was copied from `from`.
     pub(super) fn derive(&mut self, from: u64, to: u64) {
         let incomplete = self.incomplete.as_ref();
         if incomplete.is_none_or(|incomplete| incomplete.contains(&from))
-            || self.made.contains(&from)
+            || self.copied.contains(&from)
         {
-            self.made.insert(to);
+            self.copied.insert(to);
         } else {
-            self.made.remove(&to);
+            self.copied.remove(&to);
         }
     }
 
@@ -66,7 +66,7 @@ impl Window {
         seen.bitmaps.push((first, open.to_vec()));
     }
 
-    pub(super) fn end_at(&mut self, table: u64, end: u32) {
+    pub(super) fn close_from(&mut self, table: u64, end: u32) {
         self.tables.entry(table).or_default().end = Some(end);
     }
 
@@ -75,14 +75,15 @@ impl Window {
         seen.cloexec.insert(fd, closes);
     }
 
-    /// All flags of the table are told anew.
+    /// Drops the flags seen so far: all flags of the table follow.
     pub(super) fn forget_cloexec(&mut self, table: u64) {
         if let Some(seen) = self.tables.get_mut(&table) {
             seen.cloexec.clear();
         }
     }
 
-    /// What is open below `end` is told anew, and none of it closes on exec.
+    /// Drops what was seen of descriptors below `end`, which the exec event covers; none of them
+    /// closes on exec.
     pub(super) fn exec(&mut self, table: u64, end: u32) {
         if let Some(seen) = self.tables.get_mut(&table) {
             seen.closed.retain(|&fd| fd >= end);
@@ -90,12 +91,12 @@ impl Window {
         }
     }
 
-    /// Another table is at the address of one that was there.
+    /// Drops what was seen of the table: another one is at its address now.
     pub(super) fn forget(&mut self, table: u64) {
         self.tables.remove(&table);
     }
 
-    /// A table is a copy of another, from the same task.
+    /// Copies what was seen of a table to a copy of it, copied by the same task.
     pub(super) fn copy(&mut self, from: u64, to: u64) {
         match self.tables.get(&from).cloned() {
             Some(seen) => drop(self.tables.insert(to, seen)),
@@ -103,7 +104,7 @@ impl Window {
         }
     }
 
-    pub(super) fn make(&mut self, number: u32) {
+    pub(super) fn created(&mut self, number: u32) {
         self.exited.remove(&number);
     }
 
@@ -115,12 +116,12 @@ impl Window {
         self.exited.contains(&tid) || self.exited.contains(&tgid)
     }
 
-    /// What the descriptor's flag was set to, if it was.
+    /// Returns the flag's value, if an event has set it.
     pub(super) fn closes_on_exec(&self, table: u64, fd: u32) -> Option<bool> {
         self.tables.get(&table)?.cloexec.get(&fd).copied()
     }
 
-    /// Whether an event has ended the descriptor.
+    /// Returns whether an event has closed the descriptor.
     pub(super) fn was_closed(&self, table: u64, fd: u32) -> bool {
         let Some(seen) = self.tables.get(&table) else {
             return false;

@@ -1,8 +1,11 @@
-//! Findings that are no duplicates of one table, and tables that grow: what /proc adds to them.
+//! Findings about several processes, double closes, and growing tables.
 
 use rustc_hash::FxHashSet;
 
-use super::{Investigator, Source, known_process, name_of, process};
+use super::{
+    investigator::{Investigator, Source},
+    lookup::{name_of, process, recorded_process},
+};
 use crate::proc;
 use fdwatch_core::{
     detail::Details,
@@ -14,7 +17,7 @@ use fdwatch_core::{
 };
 
 impl Investigator {
-    /// What is to be told of `shared`, if anything.
+    /// Returns the finding to report for `shared`, if any.
     pub fn shared(&mut self, shared: &SharedFile<'_>, model: &Model) -> Option<Finding> {
         if shared.change == Change::Gone {
             let known = self.shared.remove(&shared.id)?;
@@ -33,7 +36,7 @@ impl Investigator {
             .clone()
             .map(|writer| match self.source {
                 Source::Live => Some(process(writer.tgid, model)),
-                Source::Recording => Some(known_process(writer.tgid, model)),
+                Source::Recording => Some(recorded_process(writer.tgid, model)),
             })
             .collect();
         let name = writers.clone().find_map(|writer| {
@@ -54,7 +57,7 @@ impl Investigator {
         Some(finding)
     }
 
-    /// What is to be told of a table that grows, or does no more.
+    /// Returns the report of a table that grows or has stopped growing, if it is to be reported.
     pub fn growth(&mut self, event: growth::Event, model: &Model) -> Option<GrowthReport> {
         let (tgid, trend, open) = match event {
             growth::Event::Grows(trend) => (trend.tgid, Some(trend.clone()), trend.open),
@@ -63,11 +66,11 @@ impl Investigator {
         let is_wanted = trend
             .as_ref()
             .is_none_or(|trend| trend.severity >= self.filter.severity);
-        let was_told = self.growing.contains(&tgid);
-        if !self.filter.wants_process(tgid) || !is_wanted || (trend.is_none() && !was_told) {
+        let was_reported = self.growing.contains(&tgid);
+        if !self.filter.wants_process(tgid) || !is_wanted || (trend.is_none() && !was_reported) {
             return None;
         }
-        let change = match (&trend, was_told) {
+        let change = match (&trend, was_reported) {
             (None, _) => {
                 self.growing.remove(&tgid);
                 Change::Gone
@@ -89,7 +92,7 @@ impl Investigator {
         })
     }
 
-    /// What is to be told of `double`, if anything.
+    /// Returns the finding to report for `double`, if any.
     pub fn double_close(
         &self,
         double: &DoubleClose,
@@ -105,7 +108,7 @@ impl Investigator {
         let is_elsewhere = stacks.is_some_and(|(first, again)| first != again);
         let process = match self.source {
             Source::Live => process(tgid, model),
-            Source::Recording => known_process(tgid, model),
+            Source::Recording => recorded_process(tgid, model),
         };
         let table = model.table(double.again.table)?;
         let mut finding = diagnose_double_close(double, process, table.lineage(), is_elsewhere);
@@ -118,14 +121,17 @@ impl Investigator {
     }
 }
 
-/// Deleted files of one process that are looked at.
+/// The most deleted files of one process that are examined.
 const MAX_PINNED: usize = 1024;
 
-/// The deleted files that a process holds, and the space they take: each counted once.
+/// Returns the number of deleted files that a process holds open, and the disk space they use; each
+/// counts once.
 pub fn pinned(pid: u32, table: &Table) -> Pinned {
     let mut seen = FxHashSet::default();
-    let deleted = table.iter().filter(|(_, slot)| {
-        slot.was_unlinked() && slot.file_type() == FileType::Regular && seen.insert(slot.identity())
+    let deleted = table.iter().filter(|(_, entry)| {
+        entry.was_unlinked()
+            && entry.file_type() == FileType::Regular
+            && seen.insert(entry.identity())
     });
     let mut pinned = Pinned::default();
     for (fd, _) in deleted.take(MAX_PINNED) {
@@ -138,8 +144,8 @@ pub fn pinned(pid: u32, table: &Table) -> Pinned {
     pinned
 }
 
-/// Whether two processes belong to one service, by what is known: one is made by the other, or both by
-/// one that is not the first of all, or they are in one control group that is not all processes'.
+/// Whether two processes belong to one service: parent and child, children of one parent other than
+/// process 1, or in one control group other than the root.
 fn related(one: u32, other: u32, model: &Model) -> bool {
     let parent = |tgid| {
         let process = model.process(tgid);
@@ -150,5 +156,6 @@ fn related(one: u32, other: u32, model: &Model) -> bool {
         && (parent_of_one == other
             || parent_of_other == one
             || (parent_of_one > 1 && parent_of_one == parent_of_other)
-            || proc::own_cgroup(one).is_some_and(|group| Some(group) == proc::own_cgroup(other)))
+            || proc::non_root_cgroup(one)
+                .is_some_and(|group| Some(group) == proc::non_root_cgroup(other)))
 }

@@ -1,41 +1,43 @@
-//! What the files of a running supervisord are to it, by the configuration it was started with.
+//! The purposes of files and pipes of a running supervisord, by the configuration it was started with.
 
 use std::{collections::VecDeque, fs, os::unix::fs::MetadataExt as _};
 
 use crate::{proc, supervisor_host::RealHost};
 use fdwatch_core::diagnose::{LogUse, ProcessInfo};
 use fdwatch_supervisor::{
-    Config, User,
+    Config, LogOwner,
     host::{Found, Host},
 };
 
-/// Running ones whose configurations are remembered.
-const MAX: usize = 16;
+/// The most configurations in the cache.
+const MAX_KNOWN: usize = 16;
 
-/// A configuration is read again after this long, for supervisord may have: nanoseconds.
-const LONG: u64 = 10_000_000_000;
+/// The age at which a configuration is read again, as supervisord may have reloaded it: nanoseconds.
+const MAX_AGE: u64 = 10_000_000_000;
 
-/// The running ones whose files were asked for.
+/// A cache of the configurations of running supervisord processes.
 #[derive(Debug, Default)]
 pub struct Supervisords {
-    /// The oldest first.
-    known: VecDeque<Known>,
+    /// The oldest entry first.
+    known: VecDeque<KnownConfig>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownConfig {
     pid: u32,
     start_time: u64,
+    /// When it was read: nanoseconds since boot.
     read: u64,
+    /// None if it cannot be read, or the process has another root directory.
     config: Option<Config>,
 }
 
 impl Supervisords {
-    /// Whose log the file at `path` is to the process: nothing, if that is no supervisord, or runs
-    /// where other files have these names.
+    /// Returns the uses of the file at `path` as a log; empty if the process is not supervisord, or has
+    /// another root directory.
     pub fn uses(&mut self, process: &ProcessInfo, path: &[u8]) -> Vec<LogUse> {
         let Ok(path) = str::from_utf8(path) else {
-            // Nothing in a configuration is called so.
+            // A configuration only has paths in UTF-8.
             return Vec::new();
         };
         let Some(config) = self.config(process) else {
@@ -45,8 +47,8 @@ impl Supervisords {
         let uses = fdwatch_supervisor::uses(config, path, resolve).into_iter();
         uses.map(|found| LogUse {
             of: match found.of {
-                User::Daemon => "supervisord itself".to_owned(),
-                User::Stream { process, stream } => {
+                LogOwner::Daemon => "supervisord itself".to_owned(),
+                LogOwner::Stream { process, stream } => {
                     let name = config.processes[process].full_name();
                     format!("{name} ({})", stream.name())
                 }
@@ -56,8 +58,8 @@ impl Supervisords {
         .collect()
     }
 
-    /// What a pipe is to the process, if that is a supervisord: `ends` are all there are of it, each the
-    /// process and the number.
+    /// Returns the purpose of a pipe of the process, if that is supervisord. `ends` returns all open ends
+    /// of the pipe, as process and descriptor.
     pub fn pipe(
         &mut self,
         process: &ProcessInfo,
@@ -87,13 +89,13 @@ impl Supervisords {
         let now = proc::boottime();
         let (pid, start_time) = (process.pid, process.start_time);
         self.known
-            .retain(|known| known.pid != pid || now.saturating_sub(known.read) < LONG);
-        let is_known = |known: &Known| (known.pid, known.start_time) == (pid, start_time);
+            .retain(|known| known.pid != pid || now.saturating_sub(known.read) < MAX_AGE);
+        let is_known = |known: &KnownConfig| (known.pid, known.start_time) == (pid, start_time);
         if !self.known.iter().any(is_known) {
-            if self.known.len() >= MAX {
+            if self.known.len() >= MAX_KNOWN {
                 self.known.pop_front();
             }
-            self.known.push_back(Known {
+            self.known.push_back(KnownConfig {
                 pid,
                 start_time,
                 read: now,
@@ -106,7 +108,7 @@ impl Supervisords {
 }
 
 fn read(pid: u32, cmdline: &[Vec<u8>]) -> Option<Config> {
-    // Its paths are ours only where its root is.
+    // Its paths are valid here only if it has the same root directory.
     let root = |path: String| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.dev(), metadata.ino()))
@@ -126,7 +128,7 @@ fn read(pid: u32, cmdline: &[Vec<u8>]) -> Option<Config> {
     fdwatch_supervisor::read(path, &host).ok()
 }
 
-/// The host as a process was given it.
+/// The host with the environment and directory of a process.
 struct ProcessHost {
     environment: Vec<(String, String)>,
     directory: String,

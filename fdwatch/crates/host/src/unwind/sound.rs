@@ -1,5 +1,5 @@
-//! Whether what a file says of its frames can be followed without going on for ever. A file may be
-//! anyone's, and its expressions are programs: with a jump back they need not come to an end.
+//! Checks that evaluating a file's unwind tables always terminates. Files are untrusted, and DWARF
+//! expressions are programs: with backward jumps, they can loop.
 
 use std::ops::Range;
 
@@ -8,15 +8,15 @@ use gimli::{
     EndianSlice, Error, LittleEndian, Operation, Reader as _, UnwindExpression, UnwindSection as _,
 };
 
-/// Instructions of a function's entry, at most.
+/// The most instructions of an entry.
 const MAX_INSTRUCTIONS: usize = 1 << 16;
 
-/// Bytes of an expression, at most: those of compilers have some ten.
+/// The longest expression, in bytes. Compilers write about ten bytes.
 const MAX_BYTES: usize = 256;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// Whether all of `.eh_frame`, which is at that address, can be followed.
+/// Whether evaluating any part of `.eh_frame`, which is at `address`, terminates.
 pub(super) fn is_sound(
     bytes: &[u8],
     address: u64,
@@ -32,12 +32,13 @@ pub(super) fn is_sound(
     check(&section, &bases).is_ok_and(|is_sound| is_sound)
 }
 
+/// Checks all entries of a section.
 fn check(section: &EhFrame<Slice<'_>>, bases: &BaseAddresses) -> Result<bool, Error> {
     let mut entries = section.entries(bases);
     let mut last_cie = None;
     while let Some(entry) = entries.next()? {
         let CieOrFde::Fde(entry) = entry else {
-            // Looked at with those it is for.
+            // Common entries are checked with the entries that use them.
             continue;
         };
         let entry = entry.parse(EhFrame::cie_from_offset)?;
@@ -55,6 +56,7 @@ fn check(section: &EhFrame<Slice<'_>>, bases: &BaseAddresses) -> Result<bool, Er
     Ok(true)
 }
 
+/// Checks the instructions of an entry.
 fn check_all<'a>(
     mut instructions: CallFrameInstructionIter<'a, Slice<'a>>,
     section: &EhFrame<Slice<'a>>,
@@ -67,7 +69,7 @@ fn check_all<'a>(
         if let CallFrameInstruction::DefCfaExpression { expression }
         | CallFrameInstruction::Expression { expression, .. }
         | CallFrameInstruction::ValExpression { expression, .. } = instruction
-            && !only_goes_on(&expression, section, encoding)?
+            && !has_no_backward_jump(&expression, section, encoding)?
         {
             return Ok(false);
         }
@@ -75,7 +77,7 @@ fn check_all<'a>(
     Ok(false)
 }
 
-fn only_goes_on(
+fn has_no_backward_jump(
     expression: &UnwindExpression<usize>,
     section: &EhFrame<Slice<'_>>,
     encoding: Encoding,

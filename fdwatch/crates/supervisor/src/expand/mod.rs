@@ -1,41 +1,44 @@
-//! Expansions: `%(name)s` and all that Python's `%` does with names (`unicode_format_arg_parse` and
-//! `PyNumber` formatting, Objects/unicodeobject.c). Pure: which names there are is handed in.
+//! Expansions: `%(name)s` and everything else that Python's `%` does with names
+//! (`unicode_format_arg_parse` and `PyNumber` formatting, Objects/unicodeobject.c). Pure: the caller
+//! supplies the names.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-/// What a name stands for.
+/// The value of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// Text.
     Text(String),
-    /// A number: `process_num` and `numprocs`.
+    /// A number: `process_num` or `numprocs`.
     Number(i64),
 }
 
-/// Names, and what they stand for.
+/// The values of names.
 pub type Names = BTreeMap<String, Value>;
 
-/// Why an expansion cannot be made.
+/// Why an expansion fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
-    /// No such name.
-    #[error("%({0}) stands for nothing here")]
+    /// The name is not defined.
+    #[error("unknown name %({0})")]
     Unknown(String),
-    /// Not of the form.
-    #[error("`{0}` is no expansion such as %(program_name)s; a % sign itself is written %%")]
+    /// The text after a percent sign is not an expansion.
+    #[error(
+        "invalid expansion `{0}`: expected one such as %(program_name)s, or %% for a percent sign"
+    )]
     Malformed(String),
-    /// A number is asked of what is text.
-    #[error("%({0}) is text: its expansion ends with s, not {1}")]
+    /// A conversion for numbers is applied to text.
+    #[error("%({0}) is text: use %({0})s, not %({0}){1}")]
     NotNumber(String, char),
-    /// A width or a precision that no path has.
-    #[error("{0} characters is wider than any path")]
+    /// The width or precision exceeds the length of any path.
+    #[error("a field of {0} characters is wider than any path")]
     TooWide(u64),
 }
 
-/// The widest field that is made. Python would go on to all of the memory.
-const MAX_WIDE: u64 = 4096;
+/// The largest width or precision. Python would use all of the memory.
+const MAX_WIDTH: u64 = 4096;
 
-/// A conversion, between `%` and its letter.
+/// The flags, width and precision of a conversion: the part between its name and its letter.
 #[derive(Default)]
 struct Spec {
     alternate: bool,
@@ -47,12 +50,11 @@ struct Spec {
     precision: Option<usize>,
 }
 
-/// Makes the expansions in `text`.
+/// Expands `text`.
 ///
 /// # Errors
 ///
-/// Why one cannot be made. `%s` without a name, which in Python stands for all names at once, is an
-/// error here.
+/// If an expansion is invalid. So is `%s` without a name, which in Python formats all names at once.
 pub fn expand(text: &str, names: &Names) -> Result<String, ExpandError> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -66,7 +68,7 @@ pub fn expand(text: &str, names: &Names) -> Result<String, ExpandError> {
     Ok(result)
 }
 
-/// Makes the expansion that `text` begins with, and gives how long it is there.
+/// Expands the conversion that `text` begins with into `result`, and returns its length in `text`.
 fn conversion(text: &str, names: &Names, result: &mut String) -> Result<usize, ExpandError> {
     if text.starts_with("%%") {
         result.push('%');
@@ -87,7 +89,7 @@ fn conversion(text: &str, names: &Names, result: &mut String) -> Result<usize, E
         });
         name = Some(&text[start + 1..end.ok_or_else(malformed)?]);
     }
-    // Python looks for the name before it looks any further.
+    // Python looks up the name before it parses the rest.
     let unknown = || ExpandError::Unknown(name.unwrap_or_default().chars().take(80).collect());
     let value = name.map(|name| names.get(name).ok_or_else(unknown));
     let value = value.transpose()?;
@@ -145,7 +147,7 @@ fn number(
     while let Some((_, digit)) = characters.next_if(|(_, c)| c.is_ascii_digit()) {
         let value = u64::from(digit) - u64::from('0');
         let wide = number.unwrap_or(0_u64) * 10 + value;
-        if wide > MAX_WIDE {
+        if wide > MAX_WIDTH {
             return Err(ExpandError::TooWide(wide));
         }
         number = Some(wide);
@@ -186,7 +188,7 @@ fn integer(number: i64, letter: char, spec: &Spec) -> Parts {
 fn real(number: i64, letter: char, spec: &Spec) -> Parts {
     #[expect(
         clippy::cast_precision_loss,
-        reason = "as Python does it: its floats are of 64 bits too"
+        reason = "Python converts to a float of 64 bits, too"
     )]
     let magnitude = number.unsigned_abs() as f64;
     let precision = spec.precision.unwrap_or(6);
@@ -201,7 +203,7 @@ fn real(number: i64, letter: char, spec: &Spec) -> Parts {
         }
         'e' => scientific(magnitude, precision, spec.alternate),
         _ => {
-            // As short as it gets: at most `precision` digits, with an exponent where it is large.
+            // The shortest form: at most `precision` digits, with an exponent for large numbers.
             let digits = precision.max(1);
             let rounded = format!("{magnitude:.*e}", digits - 1);
             let exponent = rounded.rsplit_once('e').and_then(|(_, e)| e.parse().ok());
@@ -224,7 +226,7 @@ fn real(number: i64, letter: char, spec: &Spec) -> Parts {
     (sign(number < 0, spec), "", body)
 }
 
-/// With an exponent of two digits or more, as C has it.
+/// Formats with an exponent of at least two digits, as C does.
 fn scientific(magnitude: f64, precision: usize, alternate: bool) -> String {
     let text = format!("{magnitude:.precision$e}");
     let (mantissa, exponent) = text.rsplit_once('e').unwrap_or((&text, "0"));
@@ -232,7 +234,7 @@ fn scientific(magnitude: f64, precision: usize, alternate: bool) -> String {
     format!("{mantissa}{point}e+{exponent:0>2}")
 }
 
-/// Without the zeros at the end of the fraction.
+/// Removes trailing zeros of the fraction.
 fn shortest(text: &str) -> String {
     let (mantissa, exponent) = text.split_at(text.find('e').unwrap_or(text.len()));
     let mantissa = if mantissa.contains('.') {
@@ -243,7 +245,7 @@ fn shortest(text: &str) -> String {
     format!("{mantissa}{exponent}")
 }
 
-/// As Python's `repr` shows text, or `ascii`.
+/// Quotes text as Python's `repr` does, or as its `ascii`.
 fn quoted(text: &str, ascii_only: bool) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
@@ -252,7 +254,7 @@ fn quoted(text: &str, ascii_only: bool) -> String {
     };
     let mut result = String::from(quote);
     for character in text.chars() {
-        // To a string nothing fails.
+        // Writing to a string cannot fail.
         let _ = match (character, character as u32) {
             ('\\', _) => result.write_str("\\\\"),
             ('\n', _) => result.write_str("\\n"),

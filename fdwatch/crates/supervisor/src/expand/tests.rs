@@ -1,4 +1,4 @@
-//! Expansions, as supervisord's own Python makes them; and that no text makes them panic.
+//! Compares expansions with those of supervisord, and tries arbitrary text.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn names() -> Names {
 }
 
 #[test]
-fn expansions_are_those_of_supervisord() {
+fn expansions_match_supervisord() {
     let names = names();
     for (text, expected) in TRUTH {
         let result = expand(text, &names);
@@ -29,7 +29,7 @@ fn expansions_are_those_of_supervisord() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_invalid_expansion() {
     let error = |text| expand(text, &names()).unwrap_err().to_string();
     assert!(error("a %(nope)s").contains("%(nope)"));
     assert!(error("%(program_name)d").contains("%(program_name) is text"));
@@ -40,14 +40,14 @@ fn what_is_wrong_is_named() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_makes_it_panic(text in "[%()a-z0-9#+. \\-*$ü]{0,40}", any: String) {
+    fn arbitrary_text_does_not_panic(text in "[%()a-z0-9#+. \\-*$ü]{0,40}", any: String) {
         let _ = expand(&text, &names());
         let _ = expand(&any, &names());
         let _ = expand(&format!("%(process_num){text}"), &names());
     }
 }
 
-// What supervisor/options.py `expand` of supervisor 4.2.5 answers, with the names of the test.
+// Results of `expand` in supervisor/options.py, supervisor 4.2.5, with the names of the test.
 const TRUTH: &[(&str, Option<&str>)] = &[
     ("%(process_num)d", Some("7")),
     ("%(process_num)02d", Some("07")),

@@ -1,31 +1,28 @@
-//! What there is where a log is to be: directories that are missing, files that cannot be written,
-//! pipes that cannot be sought in.
+//! Rules about the paths of logs: missing directories, files that cannot be written, files that are not
+//! seekable.
 
-use super::{Linter, LogFile, Owner, Rule, Writer, is_of_the_reader, size, some_of};
+use super::{
+    linter::{Linter, LogFile, LogSource, Writer, abbreviated, is_per_process, size},
+    rule::Rule,
+};
 use crate::{
-    config::Setting,
+    config::{Setting, Target},
     host::{FileKind, directory_of, join},
-    programs::Target,
 };
 
 pub(super) fn check(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
     directories(linter);
     for log in logs {
         unseekable(linter, log);
-        if is_of_the_reader(log.path()) {
+        if is_per_process(log.path()) {
             continue;
         }
         let directory = directory_of(log.path());
         if log.found.kind.is_none() && linter.host.look(directory).kind != Some(FileKind::Directory)
         {
-            let message = format!("supervisord does not start: there is no directory {directory}");
-            tell(
-                linter,
-                log,
-                Rule::MissingDirectory,
-                message,
-                "make it".to_owned(),
-            );
+            let message = format!("supervisord does not start: no such directory: {directory}");
+            let advice = "create it".to_owned();
+            report(linter, log, Rule::MissingDirectory, message, advice);
             continue;
         }
         if !unwritable(linter, log, directory) {
@@ -35,14 +32,14 @@ pub(super) fn check(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
     relative(linter, logs);
 }
 
-/// Says something of a log once, where its first writer has it.
-fn tell(linter: &mut Linter<'_>, log: &LogFile<'_>, rule: Rule, message: String, advice: String) {
+/// Reports a problem of a log once, at its first writer.
+fn report(linter: &mut Linter<'_>, log: &LogFile<'_>, rule: Rule, message: String, advice: String) {
     if let Some(first) = log.writers.first() {
-        linter.tell_of(Some(first.path), rule, first.at, message, advice);
+        linter.report_path(Some(first.path), rule, first.at, message, advice);
     }
 }
 
-/// Those that supervisord looks for before it starts.
+/// Checks the directories that must exist when supervisord starts.
 fn directories(linter: &mut Linter<'_>) {
     let daemon = &linter.config.daemon;
     let start = linter.host.current_directory();
@@ -58,32 +55,32 @@ fn directories(linter: &mut Linter<'_>) {
             continue;
         };
         if linter.host.look(&join(&start, value)).kind != Some(FileKind::Directory) {
-            let message = format!("supervisord does not start: {key} is no directory: {value}");
+            let message = format!("supervisord does not start: {key} is not a directory: {value}");
             let rule = Rule::MissingDirectory;
-            linter.tell_of(Some(value), rule, *at, message, "make it".to_owned());
+            linter.report_path(Some(value), rule, *at, message, "create it".to_owned());
         }
     }
 }
 
 fn unwritable(linter: &mut Linter<'_>, log: &LogFile<'_>, directory: &str) -> bool {
     let user = linter.user();
-    let by = user.map_or_else(
+    let subject = user.map_or_else(
         || "supervisord".to_owned(),
-        |user| format!("{user}, as whom supervisord runs,"),
+        |user| format!("supervisord, running as {user},"),
     );
     let reason = match log.found.kind {
         Some(FileKind::Directory) => format!("{} is a directory", log.path()),
         Some(_) if linter.host.may_write(log.path(), user) == Some(false) => {
-            format!("{by} may not write {}", log.path())
+            format!("{subject} may not write {}", log.path())
         }
         None if linter.host.may_write(directory, user) == Some(false) => {
-            format!("{by} may not make {} in {directory}", log.path())
+            format!("{subject} may not create {}", log.path())
         }
         _ => return false,
     };
-    let processes = log.writers.iter().filter_map(|writer| match writer.by {
-        Owner::Daemon => None,
-        Owner::Process(process, _) => Some(process),
+    let processes = log.writers.iter().filter_map(|writer| match writer.source {
+        LogSource::Daemon => None,
+        LogSource::Process(process, _) => Some(process),
     });
     let processes: Vec<_> = processes.collect();
     let mut names: Vec<_> = processes
@@ -91,19 +88,23 @@ fn unwritable(linter: &mut Linter<'_>, log: &LogFile<'_>, directory: &str) -> bo
         .map(|process| process.full_name())
         .collect();
     names.dedup();
-    let message = if log.writers.iter().any(|writer| writer.by == Owner::Daemon) {
+    let message = if log
+        .writers
+        .iter()
+        .any(|writer| writer.source == LogSource::Daemon)
+    {
         format!("{reason}: supervisord does not start")
     } else {
-        // make_dispatchers opens the log after it has made the pipes, and nothing closes these.
+        // make_dispatchers opens the log after the pipes were created, and nothing closes them.
         let is_redirected = processes.iter().all(|process| process.redirect_stderr);
         let ends = if is_redirected { 4 } else { 6 };
         format!(
-            "{reason}: {} does not start, and each attempt leaves {ends} ends of pipes open in supervisord",
-            some_of(&names)
+            "{reason}: {} cannot start, and each attempt leaves {ends} pipe descriptors open in supervisord",
+            abbreviated(&names)
         )
     };
-    let advice = "let it be written, or give the log another place".to_owned();
-    tell(linter, log, Rule::UnwritableLog, message, advice);
+    let advice = "make it writable, or choose another file".to_owned();
+    report(linter, log, Rule::UnwritableLog, message, advice);
     true
 }
 
@@ -119,72 +120,72 @@ fn unrotatable(linter: &mut Linter<'_>, log: &LogFile<'_>, directory: &str) {
         return;
     }
     let message = format!(
-        "at {} supervisord is to rename {}, which it may not in {directory}: all that {} writes after that is lost",
-        size(writer.maxbytes),
+        "supervisord cannot rotate {} at {}, because it may not rename files in {directory}: everything that {} writes after that is lost",
         log.path(),
+        size(writer.maxbytes),
         writer.name(),
     );
     let advice = format!(
-        "let it write the directory, or set {}_maxbytes=0 in [{}]",
+        "make the directory writable, or set {}_maxbytes=0 in [{}]",
         writer.key(),
         writer.section()
     );
-    tell(linter, log, Rule::UnrotatableLog, message, advice);
+    report(linter, log, Rule::UnrotatableLog, message, advice);
 }
 
 fn unseekable(linter: &mut Linter<'_>, log: &LogFile<'_>) {
-    let is_stream = is_of_the_reader(log.path());
+    let is_stream = is_per_process(log.path());
     if !is_stream && log.found.kind != Some(FileKind::Terminal) {
         return;
     }
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for writer in log.writers.iter().filter(|writer| writer.maxbytes > 0) {
-        // All processes of a program have it from the same line.
-        if told.contains(&(writer.at, writer.key())) {
+        // All processes of a program share the same line.
+        if reported.contains(&(writer.at, writer.key())) {
             continue;
         }
-        told.push((writer.at, writer.key()));
+        reported.push((writer.at, writer.key()));
         let (path, key) = (writer.path, writer.key());
         let limit = size(writer.maxbytes);
         let limit = match writer.maxbytes_at {
             Some(at) => format!("{limit} ({})", linter.place(at)),
             None => format!("{limit} (the default)"),
         };
-        let what = if is_stream {
-            "if that is a pipe or a terminal, each line makes"
+        let condition = if is_stream {
+            "if it is a pipe or a terminal, "
         } else {
-            "each line makes"
+            ""
         };
         let message = format!(
-            "{path} is to be rotated at {limit}: {what} an error (Illegal seek) in supervisord's own log"
+            "{path} is rotated at {limit}: {condition}each line causes an error (Illegal seek) in supervisord's own log"
         );
         let advice = format!("set {key}_maxbytes=0 in [{}]", writer.section());
         let at = writer.at;
-        linter.tell_of(Some(path), Rule::UnseekableLog, at, message, advice);
+        linter.report_path(Some(path), Rule::UnseekableLog, at, message, advice);
     }
 }
 
 fn relative(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for writer in logs.iter().flat_map(|log| &log.writers) {
-        let Owner::Process(process, stream) = writer.by else {
+        let LogSource::Process(process, stream) = writer.source else {
             continue;
         };
-        let Target::Path { told: path, .. } = &process.log(stream).target else {
+        let Target::Path { reported: path, .. } = &process.log(stream).target else {
             continue;
         };
-        if path.starts_with('/') || told.contains(&writer.at) {
+        if path.starts_with('/') || reported.contains(&writer.at) {
             continue;
         }
-        told.push(writer.at);
+        reported.push(writer.at);
         let message = format!(
-            "{path} lies wherever supervisord is started, or in its own directory as a daemon; the program's directory has no part in it"
+            "{path} is relative to the directory where supervisord is started, or as a daemon to its own directory; the program's directory does not matter"
         );
         let advice = format!(
-            "set {}=%(here)s/{path}, or a path from the root",
+            "set {}=%(here)s/{path}, or use an absolute path",
             writer.key()
         );
         let at = writer.at;
-        linter.tell_of(Some(writer.path), Rule::RelativeLog, at, message, advice);
+        linter.report_path(Some(writer.path), Rule::RelativeLog, at, message, advice);
     }
 }

@@ -1,11 +1,15 @@
-//! Logs that logrotate has to do with as well.
+//! Rules about logs that logrotate rotates.
 
-use super::{Linter, LogFile, Rule, Spot, is_of_the_reader, size};
+use super::{
+    linter::{Linter, LogFile, is_per_process, size},
+    problem::Spot,
+    rule::Rule,
+};
 use crate::{
+    config::{Stream, Target},
     host::FileKind,
-    ini::Place,
+    ini::Location,
     logrotate::Rotation,
-    programs::{Stream, Target},
 };
 
 pub(super) fn check(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
@@ -15,7 +19,7 @@ pub(super) fn check(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
     }
     for log in logs {
         let is_file = matches!(log.found.kind, None | Some(FileKind::Regular));
-        if !is_file || is_of_the_reader(log.path()) {
+        if !is_file || is_per_process(log.path()) {
             continue;
         }
         let mut paths = log.paths();
@@ -23,22 +27,22 @@ pub(super) fn check(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
         let Some(rotation) = rotations.of(&paths) else {
             continue;
         };
-        let mut told: Vec<Place> = Vec::new();
+        let mut reported: Vec<Location> = Vec::new();
         for writer in &log.writers {
-            if !told.contains(&writer.at) {
-                told.push(writer.at);
+            if !reported.contains(&writer.at) {
+                reported.push(writer.at);
                 let key = writer.key();
                 let limit = (writer.maxbytes, key, writer.section());
-                tell(linter, log.path(), writer.at, limit, rotation);
+                report(linter, log.path(), writer.at, limit, rotation);
             }
         }
     }
-    made_up(linter);
+    generated(linter);
 }
 
-/// Logs whose names supervisord makes up: any name of the kind will do.
-fn made_up(linter: &mut Linter<'_>) {
-    let mut told: Vec<(Place, Stream)> = Vec::new();
+/// Checks logs with generated names, by an example of such a name.
+fn generated(linter: &mut Linter<'_>) {
+    let mut reported: Vec<(Location, Stream)> = Vec::new();
     for process in &linter.config.processes {
         for stream in Stream::ALL {
             let log = process.log(stream);
@@ -50,73 +54,73 @@ fn made_up(linter: &mut Linter<'_>) {
                 continue;
             };
             let at = log.at.unwrap_or(process.at);
-            if !told.contains(&(at, stream)) {
-                told.push((at, stream));
+            if !reported.contains(&(at, stream)) {
+                reported.push((at, stream));
                 let key = match stream {
                     Stream::Stdout => "stdout_logfile",
                     Stream::Stderr => "stderr_logfile",
                 };
                 let shown = format!("{prefix}*.log");
                 let limit = (log.maxbytes.value, key, process.section.as_str());
-                tell(linter, &shown, at, limit, rotation);
+                report(linter, &shown, at, limit, rotation);
             }
         }
     }
 }
 
-fn tell(
+fn report(
     linter: &mut Linter<'_>,
     path: &str,
-    at: Place,
+    at: Location,
     (maxbytes, key, section): (i64, &str, &str),
     rotation: &Rotation,
 ) {
     let files = &linter.rotations.files;
-    let spot = Spot {
+    let file_line = Spot {
         file: files.get(rotation.at.file).cloned().unwrap_or_default(),
         line: rotation.at.line,
     };
-    let place = format!("{}:{}", spot.file, spot.line);
+    let place = format!("{}:{}", file_line.file, file_line.line);
     let renames = !rotation.copytruncate;
     let (rule, message, advice) = if maxbytes > 0 {
         let what = if renames {
-            "it renames the file under supervisord, which writes on into the renamed one"
+            "logrotate renames the file, and supervisord keeps writing to the renamed one"
         } else {
-            // After a rotation of its own supervisord opens the file without O_APPEND.
-            "it cuts the file, and supervisord, which does not append after a rotation of its own, \
-             leaves a hole of zeros where it was"
+            // After a rotation of its own, supervisord opens the file without O_APPEND.
+            "logrotate truncates the file, and supervisord, which does not append after a rotation of \
+             its own, leaves a hole of zeros at the beginning"
         };
-        let mend = match (renames, rotation.tells_supervisord) {
-            (true, false) => ", and say copytruncate there",
+        let remedy = match (renames, rotation.notifies_supervisord) {
+            (true, false) => " and use copytruncate in logrotate's configuration",
             _ => "",
         };
         (
             Rule::RotatedTwice,
             format!(
-                "supervisord rotates {path} at {}, and so does logrotate ({place}): {what}",
+                "supervisord rotates {path} at {}, and logrotate rotates it, too ({place}): {what}",
                 size(maxbytes)
             ),
             format!(
-                "set {key}_maxbytes=0 in [{section}]{mend}; or take the log out of logrotate's"
+                "set {key}_maxbytes=0 in [{section}]{remedy}; or remove the log from logrotate's configuration"
             ),
         )
-    } else if renames && !rotation.tells_supervisord {
+    } else if renames && !rotation.notifies_supervisord {
         (
             Rule::NotReopened,
             format!(
-                "logrotate renames {path} ({place}), and supervisord writes on into the renamed file"
+                "logrotate renames {path} ({place}), and supervisord keeps writing to the renamed file"
             ),
-            "say copytruncate there, or send supervisord SIGUSR2 after it (postrotate): it opens \
-             its logs anew then"
+            "use copytruncate in logrotate's configuration, or send SIGUSR2 to supervisord in \
+             postrotate: it then reopens its logs"
                 .to_owned(),
         )
     } else {
         return;
     };
-    linter.tell_of(Some(path), rule, at, message, advice);
+    linter.report_path(Some(path), rule, at, message, advice);
     if let Some(problem) = linter.problems.last_mut() {
         problem
             .related
-            .push((spot, "rotated by logrotate".to_owned()));
+            .push((file_line, "rotated by logrotate".to_owned()));
     }
 }

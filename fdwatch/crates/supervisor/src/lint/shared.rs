@@ -1,20 +1,23 @@
-//! Logs that several write: the file is open on several descriptors of supervisord, which are
-//! duplicates.
+//! Rules about logs with several writers: supervisord opens the file once for each, and these
+//! descriptors are duplicates.
 
-use super::{Linter, LogFile, Owner, Rule, Writer, is_of_the_reader, some_of};
+use super::{
+    linter::{Linter, LogFile, LogSource, Writer, abbreviated, is_per_process},
+    rule::Rule,
+};
 use crate::{
+    config::Process,
     host::{FileKind, directory_of, normalized},
-    ini::Place,
-    programs::Process,
+    ini::Location,
 };
 
-/// How many other places are named.
+/// The most related lines of a problem.
 const MAX_RELATED: usize = 20;
 
 pub(super) fn check(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
     for log in logs {
         let is_file = matches!(log.found.kind, None | Some(FileKind::Regular));
-        if log.writers.len() > 1 && is_file && !is_of_the_reader(log.path()) {
+        if log.writers.len() > 1 && is_file && !is_per_process(log.path()) {
             shared(linter, log);
         }
     }
@@ -24,31 +27,31 @@ fn shared(linter: &mut Linter<'_>, log: &LogFile<'_>) {
     let (own, processes): (Vec<&Writer<'_>>, Vec<_>) = log
         .writers
         .iter()
-        .partition(|writer| writer.by == Owner::Daemon);
+        .partition(|writer| writer.source == LogSource::Daemon);
     let rule = if own.is_empty() {
         Rule::SharedLog
     } else {
         Rule::OwnLog
     };
     let names: Vec<_> = log.writers.iter().map(Writer::name).collect();
-    let mut message = format!("{} is the log of {}", log.path(), some_of(&names));
+    let mut message = format!("{} is the log of {}", log.path(), abbreviated(&names));
     message += &other_names(log);
     let rotating = log.writers.iter().filter(|writer| writer.maxbytes > 0);
     let rotating = rotating.count();
     message += if rotating == 0 {
-        ". None rotates it, so that lines only mix; but clearing the log of one deletes the file \
-         under the others"
+        ". None rotates it, so lines are only interleaved; but clearing the log of one deletes the \
+         file that the others write"
     } else if rotating == log.writers.len() {
-        ". Each rotates it on its own: when one has, the others go on in the renamed file, and the \
-         next rotation overwrites that"
+        ". Each rotates it independently: after one does, the others keep writing to the renamed \
+         file, which the next rotation overwrites"
     } else {
-        ". Some rotate it: when one has, the others go on in the renamed file"
+        ". Some rotate it: after one does, the others keep writing to the renamed file"
     };
     let advice = if own.is_empty() {
         advice(linter, &processes)
     } else {
         let places = places(linter, &processes);
-        format!("give the programs logs of their own ({places}): this one is supervisord's")
+        format!("give each program its own log ({places}); this one belongs to supervisord")
     };
     let Some(first) = processes.first() else {
         return;
@@ -68,14 +71,16 @@ fn shared(linter: &mut Linter<'_>, log: &LogFile<'_>) {
     related.dedup();
     related.truncate(MAX_RELATED);
     let related = related.into_iter();
-    let related = related.map(|(at, what)| (linter.spot(at), what)).collect();
-    linter.tell_of(Some(log.path()), rule, first.at, message, advice);
+    let related = related
+        .map(|(at, what)| (linter.file_line(at), what))
+        .collect();
+    linter.report_path(Some(log.path()), rule, first.at, message, advice);
     if let Some(problem) = linter.problems.last_mut() {
         problem.related = related;
     }
 }
 
-/// How it is one file, where that cannot be seen.
+/// Lists the other paths of a log, and says why they are the same file.
 fn other_names(log: &LogFile<'_>) -> String {
     let paths = log.paths();
     let mut normal: Vec<_> = paths.iter().map(|path| normalized(path)).collect();
@@ -87,19 +92,19 @@ fn other_names(log: &LogFile<'_>) -> String {
     let others = paths.iter().filter(|&&path| path != log.path());
     let others: Vec<_> = others.map(|&path| path.to_owned()).collect();
     let why = if normal.len() == 1 {
-        "the same path"
+        "same path"
     } else {
-        "one file, by links"
+        "same file, through links"
     };
-    format!(", also as {} ({why})", some_of(&others))
+    format!(", also as {} ({why})", abbreviated(&others))
 }
 
-/// What to change where, by what the writers have in common.
+/// Returns what to change, depending on what the writers have in common.
 fn advice(linter: &Linter<'_>, writers: &[&Writer<'_>]) -> String {
     let mut advice = Vec::new();
-    let processes = writers.iter().filter_map(|writer| match writer.by {
-        Owner::Process(process, stream) => Some((process, stream)),
-        Owner::Daemon => None,
+    let processes = writers.iter().filter_map(|writer| match writer.source {
+        LogSource::Process(process, stream) => Some((process, stream)),
+        LogSource::Daemon => None,
     });
     let processes: Vec<(&Process, _)> = processes.collect();
     let pairs = processes.windows(2);
@@ -123,37 +128,39 @@ fn advice(linter: &Linter<'_>, writers: &[&Writer<'_>]) -> String {
             .collect();
         let places = self::places(linter, &its);
         advice.push(if section.starts_with("eventlistener:") {
-            // Which may not redirect: stdout is for its answers.
-            format!("give stderr of [{section}] a log of its own ({places})")
+            // A listener may not redirect stderr: it replies on stdout.
+            format!("give stderr of [{section}] its own log ({places})")
         } else {
-            format!("set redirect_stderr=true in [{section}], and take out its stderr_logfile ({places})")
+            format!(
+                "set redirect_stderr=true in [{section}] and remove its stderr_logfile ({places})"
+            )
         });
     }
     if several {
         advice.push(format!(
-            "put %(process_num)d into the name: each of numprocs has a log then ({places})"
+            "add %(process_num)d to the file name, so that each process has its own log ({places})"
         ));
     }
     if groups {
-        advice.push(format!("put %(group_name)s into the name ({places})"));
+        advice.push(format!("add %(group_name)s to the file name ({places})"));
     }
     if sections {
         let directory = writers
             .first()
             .map_or("", |writer| directory_of(writer.path));
         advice.push(format!(
-            "give each program a log of its own, such as {}/%(program_name)s.log ({places}), or pipe them to one logger",
+            "give each program its own log, such as {}/%(program_name)s.log ({places}), or pipe them to one logger",
             directory.trim_end_matches('/')
         ));
     }
     advice.join("; ")
 }
 
-/// Where the file is named, each place once.
+/// Lists the places that set the file, each once.
 fn places(linter: &Linter<'_>, writers: &[&Writer<'_>]) -> String {
-    let mut places: Vec<Place> = writers.iter().map(|writer| writer.at).collect();
+    let mut places: Vec<Location> = writers.iter().map(|writer| writer.at).collect();
     places.sort_unstable();
     places.dedup();
     let places: Vec<_> = places.into_iter().map(|at| linter.place(at)).collect();
-    some_of(&places)
+    abbreviated(&places)
 }

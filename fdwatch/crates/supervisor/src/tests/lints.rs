@@ -1,4 +1,4 @@
-//! The rules, each by what it says of small configurations.
+//! Each rule with small configurations.
 
 use super::FakeHost;
 use crate::{
@@ -28,7 +28,7 @@ fn problems(programs: &[String]) -> Vec<Problem> {
     problems_of(programs, FakeHost::default(), "")
 }
 
-/// The one problem there is.
+/// Returns the only problem.
 fn one(programs: &[String], host: FakeHost, rotate: &str) -> Problem {
     let mut problems = problems_of(programs, host, rotate);
     assert_eq!(problems.len(), 1, "{problems:#?}");
@@ -36,7 +36,7 @@ fn one(programs: &[String], host: FakeHost, rotate: &str) -> Problem {
 }
 
 #[test]
-fn what_is_right_is_not_told() {
+fn valid_configuration_has_no_problems() {
     let right = [
         program("a", "stdout_logfile=/l/a.log"),
         program(
@@ -58,66 +58,76 @@ fn what_is_right_is_not_told() {
 }
 
 #[test]
-fn two_programs_on_one_log_are_told() {
+fn log_of_two_programs_is_reported() {
     let two = [
         program("a", "stdout_logfile=/l/x.log"),
         program("b", "stdout_logfile=/l/./x.log"),
     ];
-    let told = one(&two, FakeHost::default(), "");
-    assert_eq!(told.rule, Rule::SharedLog);
-    assert_eq!(told.rule.severity().name(), "warning");
-    assert_eq!(told.rule.cause(), Some("shared-config"));
-    assert_eq!((told.at.file.as_str(), told.at.line), ("/etc/s.conf", 6));
-    assert!(
-        told.message.contains("stdout of a, stdout of b"),
-        "{told:?}"
+    let problem = one(&two, FakeHost::default(), "");
+    assert_eq!(problem.rule, Rule::SharedLog);
+    assert_eq!(problem.rule.severity().name(), "warning");
+    assert_eq!(problem.rule.cause(), Some("shared-config"));
+    assert_eq!(
+        (problem.at.file.as_str(), problem.at.line),
+        ("/etc/s.conf", 6)
     );
     assert!(
-        told.message.contains("also as /l/./x.log (the same path)"),
-        "{told:?}"
+        problem.message.contains("stdout of a, stdout of b"),
+        "{problem:?}"
     );
-    assert!(told.message.contains("Each rotates it"), "{told:?}");
     assert!(
-        told.advice
+        problem.message.contains("also as /l/./x.log (same path)"),
+        "{problem:?}"
+    );
+    assert!(problem.message.contains("Each rotates it"), "{problem:?}");
+    assert!(
+        problem
+            .advice
             .contains("/l/%(program_name)s.log (/etc/s.conf:6, /etc/s.conf:10)"),
-        "{told:?}"
+        "{problem:?}"
     );
-    assert_eq!(told.related.len(), 1);
-    assert_eq!(told.related[0].0.line, 10);
+    assert_eq!(problem.related.len(), 1);
+    assert_eq!(problem.related[0].0.line, 10);
 
     let unlimited =
         ["a", "b"].map(|name| program(name, "stdout_logfile=/l/x.log\nstdout_logfile_maxbytes=0"));
-    let told = one(&unlimited, FakeHost::default(), "");
-    assert!(told.message.contains("None rotates it"), "{told:?}");
+    let problem = one(&unlimited, FakeHost::default(), "");
+    assert!(problem.message.contains("None rotates it"), "{problem:?}");
     let [a, _] = unlimited;
     let mixed = [a, program("b", "stdout_logfile=/l/x.log")];
-    let told = one(&mixed, FakeHost::default(), "");
-    assert!(told.message.contains("Some rotate it"), "{told:?}");
+    let problem = one(&mixed, FakeHost::default(), "");
+    assert!(problem.message.contains("Some rotate it"), "{problem:?}");
 }
 
 #[test]
-fn numprocs_on_one_log_are_told() {
+fn log_of_all_numprocs_is_reported() {
     let settings = "numprocs=9\nprocess_name=%(process_num)s\nstdout_logfile=/l/x.log";
-    let told = one(&[program("a", settings)], FakeHost::default(), "");
-    assert_eq!((told.rule, told.at.line), (Rule::SharedLog, 8));
+    let problem = one(&[program("a", settings)], FakeHost::default(), "");
+    assert_eq!((problem.rule, problem.at.line), (Rule::SharedLog, 8));
     assert!(
-        told.message
+        problem
+            .message
             .contains("stdout of a:0, stdout of a:1, stdout of a:2 and 6 more"),
-        "{told:?}"
+        "{problem:?}"
     );
-    assert!(told.advice.starts_with("put %(process_num)d"), "{told:?}");
-    assert!(!told.advice.contains("program_name"), "{told:?}");
-    assert_eq!(told.related, []);
+    assert!(
+        problem.advice.starts_with("add %(process_num)d"),
+        "{problem:?}"
+    );
+    assert!(!problem.advice.contains("program_name"), "{problem:?}");
+    assert_eq!(problem.related, []);
 }
 
 #[test]
-fn both_streams_on_one_log_are_told() {
+fn log_of_both_streams_is_reported() {
     let both = "[program:a]\ncommand=a\nstdout_logfile=/l/x.log\nstderr_logfile=/l/x.log\n";
-    let told = one(&[both.to_owned()], FakeHost::default(), "");
-    assert_eq!(told.rule, Rule::SharedLog);
+    let problem = one(&[both.to_owned()], FakeHost::default(), "");
+    assert_eq!(problem.rule, Rule::SharedLog);
     assert!(
-        told.advice.contains("redirect_stderr=true in [program:a]"),
-        "{told:?}"
+        problem
+            .advice
+            .contains("redirect_stderr=true in [program:a]"),
+        "{problem:?}"
     );
     let redirected = format!("{both}redirect_stderr=true\n");
     assert_eq!(
@@ -127,19 +137,25 @@ fn both_streams_on_one_log_are_told() {
 }
 
 #[test]
-fn a_program_in_two_groups_is_told() {
+fn log_of_program_in_two_groups_is_reported() {
     let groups = "[group:g]\nprograms=a\n[group:h]\nprograms=a\n".to_owned();
-    let told = one(
+    let problem = one(
         &[program("a", "stdout_logfile=/l/x.log"), groups],
         FakeHost::default(),
         "",
     );
-    assert!(told.message.contains("g:a, stdout of h:a"), "{told:?}");
-    assert!(told.advice.starts_with("put %(group_name)s"), "{told:?}");
+    assert!(
+        problem.message.contains("g:a, stdout of h:a"),
+        "{problem:?}"
+    );
+    assert!(
+        problem.advice.starts_with("add %(group_name)s"),
+        "{problem:?}"
+    );
 }
 
 #[test]
-fn links_to_one_log_are_told() {
+fn linked_logs_are_reported() {
     let host = FakeHost {
         links: [("/link".to_owned(), "/l".to_owned())].into(),
         ..FakeHost::default()
@@ -148,70 +164,78 @@ fn links_to_one_log_are_told() {
         program("a", "stdout_logfile=/l/x.log"),
         program("b", "stdout_logfile=/link/x.log"),
     ];
-    let told = one(&two, host, "");
+    let problem = one(&two, host, "");
     assert!(
-        told.message
-            .contains("also as /link/x.log (one file, by links)"),
-        "{told:?}"
+        problem
+            .message
+            .contains("also as /link/x.log (same file, through links)"),
+        "{problem:?}"
     );
 }
 
 #[test]
-fn supervisord_s_own_log_is_told() {
-    let told = one(
+fn program_on_supervisords_log_is_reported() {
+    let problem = one(
         &[program("a", "stdout_logfile=/l/s.log")],
         FakeHost::default(),
         "",
     );
-    assert_eq!((told.rule, told.at.line), (Rule::OwnLog, 6));
-    assert_eq!(told.related[0].0.line, 2);
+    assert_eq!((problem.rule, problem.at.line), (Rule::OwnLog, 6));
+    assert_eq!(problem.related[0].0.line, 2);
 }
 
 #[test]
-fn what_cannot_be_sought_in_is_told() {
+fn size_limit_of_unseekable_log_is_reported() {
     for (settings, place) in [
         ("stdout_logfile=/dev/stdout", "50MB (the default)"),
         (
             "stdout_logfile=/dev/fd/2\nstdout_logfile_maxbytes=1KB",
             "1KB (/etc/s.conf:7)",
         ),
-        ("stdout_logfile=/dev/tty1", "each line makes an error"),
+        ("stdout_logfile=/dev/tty1", ": each line causes an error"),
     ] {
-        let told = one(&[program("a", settings)], FakeHost::default(), "");
-        assert_eq!(told.rule, Rule::UnseekableLog, "{told:?}");
-        assert!(told.message.contains(place), "{told:?}");
+        let problem = one(&[program("a", settings)], FakeHost::default(), "");
+        assert_eq!(problem.rule, Rule::UnseekableLog, "{problem:?}");
+        assert!(problem.message.contains(place), "{problem:?}");
         assert!(
-            told.advice
+            problem
+                .advice
                 .contains("stdout_logfile_maxbytes=0 in [program:a]"),
-            "{told:?}"
+            "{problem:?}"
         );
     }
 }
 
 #[test]
-fn what_cannot_be_written_is_told() {
+fn unwritable_logs_are_reported() {
     let unwritable = |path: &str| FakeHost {
         unwritable: vec![path.to_owned()],
         ..FakeHost::of(&[("/l/there.log", "")])
     };
-    let told = |settings: &str, host| one(&[program("a", settings)], host, "");
+    let lint_one = |settings: &str, host| one(&[program("a", settings)], host, "");
     let missing = FakeHost {
         missing: vec!["/none".to_owned()],
         ..FakeHost::default()
     };
-    let problem = told("stdout_logfile=/none/a.log", missing);
+    let problem = lint_one("stdout_logfile=/none/a.log", missing);
     assert_eq!(problem.rule, Rule::MissingDirectory);
     assert_eq!(problem.rule.severity().name(), "critical");
-    let problem = told("stdout_logfile=/w/a.log", unwritable("/w"));
+    let problem = lint_one("stdout_logfile=/w/a.log", unwritable("/w"));
     assert_eq!(problem.rule, Rule::UnwritableLog);
-    assert!(problem.message.contains("leaves 6 ends"), "{problem:?}");
-    let problem = told(
+    assert!(
+        problem.message.contains("leaves 6 pipe descriptors"),
+        "{problem:?}"
+    );
+    let problem = lint_one(
         "stdout_logfile=/l/there.log\nredirect_stderr=true",
         unwritable("/l/there.log"),
     );
     assert_eq!(problem.rule, Rule::UnwritableLog);
-    assert!(problem.message.contains("leaves 4 ends"), "{problem:?}");
-    let problem = told("stdout_logfile=/l/dir", FakeHost::default());
+    assert!(
+        problem.message.contains("leaves 4 pipe descriptors"),
+        "{problem:?}"
+    );
+    let problem = lint_one("stdout_logfile=/l/dir", FakeHost::default());
     assert!(problem.message.contains("is a directory"), "{problem:?}");
     let problems = problems_of(
         &[program("a", "stdout_logfile=/l/there.log")],
@@ -219,16 +243,16 @@ fn what_cannot_be_written_is_told() {
         "",
     );
     let rules: Vec<_> = problems.iter().map(|problem| problem.rule).collect();
-    // Its own log cannot be made there either.
+    // supervisord's own log cannot be created there either.
     assert_eq!(rules, [Rule::UnwritableLog, Rule::UnrotatableLog]);
 }
 
 #[test]
-fn logrotate_is_held_against_it() {
+fn logs_rotated_by_logrotate_are_reported() {
     let rotate =
         |script: &str| format!("# all\n\"/l/a*.log\" /l/b.log\n{{\n weekly\n {script}\n}}\n");
     let [cut, renamed] = ["copytruncate", ""].map(rotate);
-    let told = rotate("postrotate\n kill -USR2 `cat /run/supervisord.pid`\n endscript");
+    let notified = rotate("postrotate\n kill -USR2 `cat /run/supervisord.pid`\n endscript");
     let limited = [program("a", "stdout_logfile=/l/a1.log")];
     let unlimited = [program(
         "a",
@@ -239,17 +263,17 @@ fn logrotate_is_held_against_it() {
     assert_eq!((problem.rule, problem.at.line), (Rule::RotatedTwice, 6));
     assert!(problem.message.contains("(/etc/r.conf:2)"), "{problem:?}");
     assert!(problem.message.contains("hole of zeros"), "{problem:?}");
-    assert!(!problem.advice.contains("say copytruncate"), "{problem:?}");
+    assert!(!problem.advice.contains("use copytruncate"), "{problem:?}");
     let problem = one(&limited, FakeHost::default(), &renamed);
     assert!(problem.message.contains("renames"), "{problem:?}");
-    assert!(problem.advice.contains("say copytruncate"), "{problem:?}");
+    assert!(problem.advice.contains("use copytruncate"), "{problem:?}");
     assert_eq!(
-        one(&limited, FakeHost::default(), &told).rule,
+        one(&limited, FakeHost::default(), &notified).rule,
         Rule::RotatedTwice
     );
 
     assert_eq!(problems_of(&unlimited, FakeHost::default(), &cut), []);
-    assert_eq!(problems_of(&unlimited, FakeHost::default(), &told), []);
+    assert_eq!(problems_of(&unlimited, FakeHost::default(), &notified), []);
     let problem = one(&unlimited, FakeHost::default(), &renamed);
     assert_eq!(problem.rule, Rule::NotReopened);
     let all = format!("copytruncate\n{renamed}");
@@ -263,20 +287,20 @@ fn logrotate_is_held_against_it() {
 }
 
 #[test]
-fn what_is_passed_over_is_told() {
+fn ignored_settings_are_reported() {
     let rule = |settings: &str| {
-        let told = one(&[program("a", settings)], FakeHost::default(), "");
-        (told.rule, told.advice)
+        let problem = one(&[program("a", settings)], FakeHost::default(), "");
+        (problem.rule, problem.advice)
     };
     let meant = |advice: &str| advice.to_owned();
     assert_eq!(
         rule("stdout_logfil=/x"),
-        (Rule::UnknownKey, meant("is stdout_logfile meant?"))
+        (Rule::UnknownKey, meant("did you mean stdout_logfile?"))
     );
     assert_eq!(rule("weather=fair"), (Rule::UnknownKey, meant("")));
     assert_eq!(
         rule("[programs:b]"),
-        (Rule::UnknownSection, meant("is [program:NAME] meant?"))
+        (Rule::UnknownSection, meant("did you mean [program:NAME]?"))
     );
     assert_eq!(
         rule("[include]\nfiles=/none/*.conf").0,
@@ -289,52 +313,59 @@ fn what_is_passed_over_is_told() {
     );
     assert_eq!(rule("stdout_logfile_maxbytes=0").0, Rule::NoEffect);
     assert_eq!(rule("stdout_logfile=a.log").0, Rule::RelativeLog);
-    let told = one(
+    let problem = one(
         &[program("a", "stdout_logfile=/l/%(nope)s")],
         FakeHost::default(),
         "",
     );
-    assert_eq!((told.rule, told.at.line), (Rule::Refused, 6));
+    assert_eq!((problem.rule, problem.at.line), (Rule::Refused, 6));
 }
 
 #[test]
-fn includes_that_are_not_followed_are_told() {
+fn nested_include_is_reported() {
     let host = FakeHost::of(&[("/etc/i.conf", "[include]\nfiles=/etc/j.conf\n")]);
-    let told = one(&["[include]\nfiles=/etc/i.conf\n".to_owned()], host, "");
-    assert_eq!(told.rule, Rule::NotIncluded);
-    assert_eq!((told.at.file.as_str(), told.at.line), ("/etc/i.conf", 2));
+    let problem = one(&["[include]\nfiles=/etc/i.conf\n".to_owned()], host, "");
+    assert_eq!(problem.rule, Rule::NotIncluded);
+    assert_eq!(
+        (problem.at.file.as_str(), problem.at.line),
+        ("/etc/i.conf", 2)
+    );
 }
 
 #[test]
-fn names_that_are_there_twice_are_told() {
+fn duplicate_names_are_reported() {
     let named = "process_name=same\nstdout_logfile=/l/%(program_name)s.log";
     let two = [program("a", named), program("b", named)];
     let group = "[group:g]\nprograms=a,b\n".to_owned();
     let [a, b] = two;
-    let told = one(&[a.clone(), b.clone(), group], FakeHost::default(), "");
-    assert_eq!((told.rule, told.at.line), (Rule::SameName, 8));
+    let problem = one(&[a.clone(), b.clone(), group], FakeHost::default(), "");
+    assert_eq!((problem.rule, problem.at.line), (Rule::SameName, 8));
     assert!(
-        told.message.contains("processes are called g:same"),
-        "{told:?}"
+        problem.message.contains("processes are named g:same"),
+        "{problem:?}"
     );
-    assert_eq!(told.related[0].0.line, 3);
+    assert_eq!(problem.related[0].0.line, 3);
     assert_eq!(problems(&[a.clone(), b.clone()]), []);
-    let told = one(
+    let problem = one(
         &[a, b, "[group:b]\nprograms=a\n".to_owned()],
         FakeHost::default(),
         "",
     );
-    assert!(told.message.contains("two groups are called b"), "{told:?}");
+    assert!(
+        problem.message.contains("two groups are named b"),
+        "{problem:?}"
+    );
 }
 
 #[test]
-fn a_listener_is_not_told_to_redirect() {
+fn listener_is_not_advised_to_redirect() {
     let listener = "[eventlistener:e]\ncommand=e\nevents=TICK_5\nstdout_logfile=/l/e.log\n\
                     stderr_logfile=/l/e.log\n";
-    let told = one(&[listener.to_owned()], FakeHost::default(), "");
+    let problem = one(&[listener.to_owned()], FakeHost::default(), "");
     assert!(
-        told.advice
-            .starts_with("give stderr of [eventlistener:e] a log"),
-        "{told:?}"
+        problem
+            .advice
+            .starts_with("give stderr of [eventlistener:e] its own log"),
+        "{problem:?}"
     );
 }

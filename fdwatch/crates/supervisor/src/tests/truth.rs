@@ -1,15 +1,15 @@
-//! What supervisord itself makes of configurations.
+//! Configurations, with the processes that supervisord creates from them.
 
-/// A configuration, and what becomes of it.
+/// A configuration, and its processes.
 pub(super) struct Case {
-    /// Paths, and what is in the files. The first file is `/etc/s.conf`.
+    /// Paths and contents of the files. The first file is `/etc/s.conf`.
     pub(super) files: &'static [(&'static str, &'static str)],
-    /// Group, name, and both logs with their limits; none if it is refused.
+    /// Group, name, and both logs with their limits; none if supervisord rejects the configuration.
     pub(super) processes: Option<&'static [[&'static str; 4]]>,
 }
 
-// By ServerOptions of supervisor 4.2.5; directories are taken to be there.
-/// See [`Case`]. A case is as long as its configuration, which no formatting makes clearer.
+/// Results of `ServerOptions` of supervisor 4.2.5, where all directories exist. Comments are its error
+/// messages. Unformatted: one line per file is the most readable.
 #[rustfmt::skip]
 pub(super) const TRUTH: &[Case] = &[
     Case {

@@ -1,0 +1,41 @@
+//! A leaked descriptor.
+
+use crate::model::{FdEntry, Moment, Provenance};
+
+/// The kind of a leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// The process that opened it ended without closing it.
+    AtExit,
+    /// It was opened without close-on-exec, and another program has it now, as none of its standard
+    /// streams.
+    OverExec,
+}
+
+impl Kind {
+    /// Returns the name that users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AtExit => "exit",
+            Self::OverExec => "exec",
+        }
+    }
+}
+
+/// A leaked descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// How it leaked.
+    pub kind: Kind,
+    /// The process that had it.
+    pub tgid: u32,
+    /// Its number there.
+    pub fd: u32,
+    /// Its entry.
+    pub slot: FdEntry,
+    /// How it came into the process's table.
+    pub provenance: Provenance,
+    /// When it leaked.
+    pub at: Moment,
+}

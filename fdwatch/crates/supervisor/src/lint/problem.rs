@@ -1,0 +1,29 @@
+//! A problem: a violation of a rule, with its place.
+
+use super::rule::Rule;
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    /// The path of the file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+/// A problem in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule that is violated.
+    pub rule: Rule,
+    /// Where it is.
+    pub at: Spot,
+    /// What is wrong.
+    pub message: String,
+    /// What to change; empty if that is obvious from the message.
+    pub advice: String,
+    /// The log or directory concerned, if any.
+    pub path: Option<String>,
+    /// Related lines, each with a description.
+    pub related: Vec<(Spot, String)>,
+}

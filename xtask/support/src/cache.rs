@@ -1,0 +1,19 @@
+//! Where downloads and built tools are kept between runs. All of it may be deleted at any time.
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// The directory `name` in the user's cache directory; it may not exist yet.
+///
+/// # Errors
+///
+/// If the user has no home directory.
+pub fn directory(name: &str) -> Result<PathBuf> {
+    env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| env::home_dir().map(|home| home.join(".cache")))
+        .map(|cache| cache.join(name))
+        .with_context(|| format!("no home directory to keep {name} in: set XDG_CACHE_HOME"))
+}
