@@ -1,6 +1,6 @@
 //! Printing of errors: `error: what failed, on what: why`, then `help: what to do` on lines of their own.
 //!
-//! An error carries its help in its message, after [`HELP`]; a [`ProbeError`] has a method for it.
+//! An error carries its help in its message, after [`HELP`]; errors of the probe have a method for it.
 
 use std::{fmt::Write as _, io::Write as _};
 
@@ -53,8 +53,8 @@ fn text(error: &anyhow::Error) -> String {
             let colon = if text.is_empty() { "" } else { ": " };
             let _ = write!(text, "{colon}{reason}");
         }
-        let help = cause.downcast_ref().and_then(ProbeError::help);
-        for help in parts.chain(help) {
+        let probe = cause.downcast_ref::<ProbeError>();
+        for help in parts.chain(probe.and_then(ProbeError::help)) {
             if !helps.contains(help) {
                 let _ = write!(helps, "{HELP}{help}");
             }

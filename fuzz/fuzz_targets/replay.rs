@@ -9,7 +9,7 @@ use std::io;
 
 use fdwatch::commands;
 use fdwatch_core::{diagnose::Severity, filter::Filter, recording::Player};
-use fdwatch_events::time::Clock;
+use fdwatch_events::{time::Clock, wire::Wire};
 use fdwatch_render::{Format, Reporter};
 use libfuzzer_sys::fuzz_target;
 
@@ -34,7 +34,7 @@ fn play(bytes: &[u8]) {
     let preamble = player.preamble();
     let clock = Clock::new(preamble.wall_time, preamble.boottime);
     let host = preamble.host.clone();
-    let mut reporter = Reporter::new(io::sink(), Format::Json, host, clock);
+    let mut reporter = Reporter::new(io::sink(), Format::Json, Wire::new(host, clock));
     // Reports everything.
     let filter = Filter {
         severity: Severity::Info,

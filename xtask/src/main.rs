@@ -148,6 +148,9 @@ fn commands() -> Command {
                 ),
         )
         .subcommand(
+            Command::new("schema").about("Generate docs/schema from the types of the crate `events`"),
+        )
+        .subcommand(
             Command::new("lint")
                 .about("Check format, lints, documentation, dependencies and import cycles")
                 .long_about(
@@ -207,6 +210,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
         "manuals" => manuals::manuals(matches.get_one::<PathBuf>("dir").map(PathBuf::as_path)),
         "package" if matches.get_flag("made") => package::test_built(),
         "package" => package::package(matches.get_flag("test")),
+        "schema" => tasks::schema(),
         "lint" => lint::lint(),
         trial => tasks::trial(trial, &arguments()),
     }

@@ -28,6 +28,14 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     become_(fdwatch.args(arguments))
 }
 
+/// `cargo xtask schema`
+pub(crate) fn schema() -> Result<()> {
+    let mut run = cargo();
+    run.args(["run", "--quiet", "--package", "fdwatch-events"]);
+    run.args(["--example", "schema"]);
+    SHELL.run(&mut run)
+}
+
 /// Runs a trial: becomes `fdwatch-trials`, which cleans up when it is interrupted.
 pub(crate) fn trial(name: &str, arguments: &[OsString]) -> Result<()> {
     setup::setup_quietly()?;

@@ -11,7 +11,7 @@ use fdwatch_agent::{
     config::{self, EXAMPLE, Failure, load},
     kill_switch, run as serve,
 };
-use fdwatch_render::note;
+use fdwatch_tracker::message::warn;
 
 use super::output::WritingOutput as _;
 use crate::cli::Agent;
@@ -40,7 +40,7 @@ fn check(file: &Path) -> Result<ExitCode> {
     match load(file) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                note(&format!("warning: {}", warning.of_file(file)));
+                warn(&format!("warning: {}", warning.of_file(file)));
             }
             Ok(ExitCode::SUCCESS)
         }

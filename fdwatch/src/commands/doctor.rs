@@ -4,22 +4,12 @@ use std::{io::Write as _, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
-use fdwatch_render::SCHEMA;
+use fdwatch_events::wire::{self, Object};
+use fdwatch_render::json_line;
 use fdwatch_tracker::checks::{Check, State, run_all};
-use serde::Serialize;
 
 use super::output::{EXIT_ERROR, WritingOutput as _};
 use crate::cli::Doctor;
-
-/// The JSON form.
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: u32,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    verdict: State,
-    checks: &'a [Check],
-}
 
 pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
     let checks = run_all();
@@ -27,20 +17,24 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
     let verdict = verdict.unwrap_or(State::Ok);
     let mut output = anstream::stdout().lock();
     if doctor.output.json {
-        let report = Report {
-            schema: SCHEMA,
-            kind: "doctor",
-            verdict,
-            checks: &checks,
-        };
-        writeln!(output, "{}", serde_json::to_string(&report)?).writing_output()?;
+        let checks = checks.into_iter().map(|check| wire::Check {
+            name: check.name.into(),
+            state: check.state.name().into(),
+            detail: check.detail,
+        });
+        let line = json_line(&Object::new(wire::Doctor {
+            verdict: verdict.name().into(),
+            checks: checks.collect(),
+        }))?;
+        output.write_all(line.as_bytes()).writing_output()?;
     } else {
         for check in &checks {
-            let (word, style) = match check.state {
-                State::Ok => ("ok", AnsiColor::Green.on_default()),
-                State::Reduced => ("reduced", AnsiColor::Yellow.on_default()),
-                State::Missing => ("missing", AnsiColor::Red.on_default().bold()),
+            let style = match check.state {
+                State::Ok => AnsiColor::Green.on_default(),
+                State::Reduced => AnsiColor::Yellow.on_default(),
+                State::Missing => AnsiColor::Red.on_default().bold(),
             };
+            let word = check.state.name();
             let Check { name, detail, .. } = check;
             writeln!(output, "{style}{word:<8}{style:#} {name:<14} {detail}").writing_output()?;
         }

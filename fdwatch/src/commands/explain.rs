@@ -24,7 +24,7 @@ use fdwatch_core::{
 use fdwatch_events::BudgetReport;
 use fdwatch_host::investigate::{Investigator, Source};
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::say_started;
+use fdwatch_tracker::message::info;
 use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, now, snapshot};
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
@@ -96,13 +96,13 @@ impl Explainer<'_> {
         let found = std::mem::take(&mut self.gathered).into_values();
         let explanation = explanation(&request, found, &mut self.collector, engine)?;
         let mut reporter = reporter(self.explain.output.format());
-        reporter.explanation(&explanation, now).writing_output()
+        reporter.report(&explanation, now).writing_output()
     }
 }
 
 impl Follower for Explainer<'_> {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        say_started(&live.stats);
+        info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Follower for Explainer<'_> {
     }
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
-        fdwatch_render::note(&format!(
+        fdwatch_tracker::message::warn(&format!(
             "{} lost: the explanation may have gaps",
             counted(lost.total(), "record")
         ));

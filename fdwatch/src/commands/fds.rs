@@ -34,6 +34,9 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
         pipe_ends(model, pipe)
     });
     let mut reporter = reporter(fds.output.format());
-    reporter.table(&report, model.now()).writing_output()?;
+    reporter
+        .report(&report, model.now())
+        .and_then(|()| reporter.flush())
+        .writing_output()?;
     Ok(ExitCode::SUCCESS)
 }

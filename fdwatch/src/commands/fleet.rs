@@ -13,18 +13,21 @@ use super::output::WritingOutput as _;
 use crate::{
     cli::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
     error::HELP,
-    report::fleet::{Answer, Show},
 };
 use fdwatch_core::{diagnose::Severity, plural::counted};
+use fdwatch_events::wire::{Body, FleetMore, Object};
 use fdwatch_fleet::{
     agents, grants,
-    questions::{Asked, By, Found, Source},
+    lines::{duplicates_line, host_line, shared_line, signature_line},
+    questions::{Asked, By, Duplicates, Found, Lines, MAX_ROWS, Source},
     schema::{self, Engine, Wanted},
     setup,
     store::{Address, Client},
 };
 use fdwatch_host::proc;
-use fdwatch_render::note;
+use fdwatch_render::{Format, fleet, json_line};
+use fdwatch_tracker::message::warn;
+use serde::Serialize;
 
 /// ClickHouse that `init --print` without a server assumes.
 const CURRENT: Engine = Engine { version: (26, 3) };
@@ -57,7 +60,7 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let asked = window(*since, now, *severity);
             let source = source(question, now).await?;
             let all = source.duplicates(&asked, *by, question.limit).await?;
-            Ok(show(question, now).answer(Answer::Duplicates(&all, *by)))
+            show_duplicates(question, all, now)
         }
         FleetCommand::New {
             since,
@@ -72,7 +75,7 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let all = source
                 .duplicates(&asked, By::Signature, question.limit)
                 .await?;
-            Ok(show(question, now).answer(Answer::Duplicates(&all, By::Signature)))
+            show_duplicates(question, all, now)
         }
         FleetCommand::Show {
             signature,
@@ -83,7 +86,13 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             ensure!(!signature.is_empty(), "the signature is empty");
             let asked = window(*since, now, *severity).of(signature);
             match source(question, now).await?.show(&asked).await? {
-                Found::One(shown) => Ok(show(question, now).answer(Answer::Signature(&shown))),
+                Found::One(shown) => {
+                    let line = signature_line(*shown);
+                    Ok(match question.output.format() {
+                        Format::Text => fleet::signature(&line, now, question.limit),
+                        Format::Json => json_line(&Object::new(line))?,
+                    })
+                }
                 Found::Several(names) => bail!(
                     "ambiguous signature: {signature}{HELP}give more of one of these: {}",
                     fdwatch_render::escaped(names.join(", ").as_bytes())
@@ -102,7 +111,9 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let asked = window(*since, now, Severity::Info);
             let all = source(question, now).await?.hosts(&asked).await?;
             let silent = u32::try_from(silent_after.as_secs()).unwrap_or(u32::MAX);
-            Ok(show(question, now).answer(Answer::Hosts(&all, silent)))
+            let count = all.len();
+            let all = all.into_iter().map(|host| host_line(host, now, silent));
+            show(question, all, count, |all| fleet::hosts(all, now))
         }
         FleetCommand::Shared { since, question } => {
             let asked = window(*since, now, Severity::Info);
@@ -110,13 +121,14 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let all = source.shared(&asked).await?;
             let hosts = source.hosts(&asked).await?;
             for host in hosts.iter().filter(|host| host.files_left_out > 0) {
-                note(&format!(
+                warn(&format!(
                     "{} has too many network files open: {} skipped",
                     fdwatch_render::escaped(host.host.as_bytes()),
                     counted(host.files_left_out, "descriptor")
                 ));
             }
-            Ok(show(question, now).answer(Answer::Shared(&all)))
+            let (count, all) = (all.len(), all.into_iter().map(shared_line));
+            show(question, all, count, |all| fleet::shared(all, now))
         }
     }
 }
@@ -129,11 +141,32 @@ const fn level(severity: Severity) -> u8 {
     severity as u8 + 1
 }
 
-const fn show(question: &FleetQuestion, now: u32) -> Show {
-    Show {
-        format: question.output.format(),
-        now,
-        limit: question.limit,
+fn show_duplicates(question: &FleetQuestion, all: Lines<Duplicates>, now: u32) -> Result<String> {
+    let lines = all.shown.into_iter().map(duplicates_line);
+    show(question, lines, all.count, |all| {
+        fleet::duplicates(all, now)
+    })
+}
+
+/// Returns the output of an answer: the first lines of `count`, and how many were left out.
+fn show<T: Body + Serialize>(
+    question: &FleetQuestion,
+    lines: impl Iterator<Item = T>,
+    count: usize,
+    text: impl FnOnce(&[T]) -> String,
+) -> Result<String> {
+    let lines: Vec<T> = lines.take(question.limit).collect();
+    let more = (count > question.limit).then(|| FleetMore {
+        more: count - question.limit,
+        exact: count <= MAX_ROWS,
+    });
+    match question.output.format() {
+        Format::Text => Ok(text(&lines) + &more.map_or_else(String::new, |it| fleet::more(&it))),
+        Format::Json => {
+            let lines = lines.into_iter().map(|line| json_line(&Object::new(line)));
+            let more = more.map(|more| json_line(&Object::new(more)));
+            Ok(lines.chain(more).collect::<io::Result<String>>()?)
+        }
     }
 }
 
@@ -191,7 +224,7 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
     };
     let rows = agents::ask(&names, &access, what, now).await?;
     for (agent, error) in &rows.errors {
-        note(&format!(
+        warn(&format!(
             "{}: {error}",
             fdwatch_render::escaped(agent.as_bytes())
         ));

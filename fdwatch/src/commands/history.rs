@@ -13,12 +13,13 @@ use anyhow::{Context as _, Result};
 use globset::GlobSet;
 
 use super::output::WritingOutput as _;
-use crate::{cli::History, report::history as shown};
+use crate::cli::History;
 use fdwatch_agent::history::read::{Hourly, Occurrence, ReadError, Reader};
 use fdwatch_core::diagnose::Severity;
-use fdwatch_events::time::Clock;
+use fdwatch_events::wire::Object;
 use fdwatch_host::proc;
-use fdwatch_render::{Format, note};
+use fdwatch_render::{Format, history, json_line};
+use fdwatch_tracker::message::warn;
 
 /// Filter of the history's rows.
 struct RowFilter {
@@ -59,13 +60,19 @@ pub(super) fn run(arguments: &History) -> Result<ExitCode> {
     });
     let format = arguments.output.format();
     let mut output = io::BufWriter::new(anstream::stdout());
-    let clock = Clock::of_wall_time();
     let shown = if arguments.processes {
         show(
             arguments.limit,
             |after: Option<&Hourly>, backwards| reader.hourly(since, after, backwards),
             |row| filter.process(row.pid, &row.comm),
-            |row| shown::hourly(&mut output, format, row, &clock),
+            |row| {
+                let line = Object::from(row);
+                let text = match format {
+                    Format::Text => history::hour(&line.body),
+                    Format::Json => json_line(&line)?,
+                };
+                output.write_all(text.as_bytes())
+            },
         )?
     } else {
         show(
@@ -75,12 +82,19 @@ pub(super) fn run(arguments: &History) -> Result<ExitCode> {
                 reader.occurrences(since, after, backwards)
             },
             |row| filter.occurrence(row),
-            |row| shown::occurrence(&mut output, format, row, &clock, now),
+            |row| {
+                let line = Object::from(row);
+                let text = match format {
+                    Format::Text => history::entry(&line.body, now),
+                    Format::Json => json_line(&line)?,
+                };
+                output.write_all(text.as_bytes())
+            },
         )?
     };
     output.flush().writing_output()?;
     if shown == 0 && format == Format::Text {
-        note("no matching entries in the history");
+        warn("no matching entries in the history");
     }
     Ok(ExitCode::SUCCESS)
 }

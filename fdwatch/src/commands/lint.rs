@@ -10,15 +10,17 @@ use anyhow::{Context as _, Result};
 use super::output::WritingOutput as _;
 use fdwatch_host::supervisor_host::RealHost;
 
-use crate::{cli::Lint, report::lint::problem};
+use crate::cli::Lint;
 use fdwatch_core::plural::counted;
-use fdwatch_render::{Format, note};
+use fdwatch_events::wire::{self, Cause, Object, Related};
+use fdwatch_render::{Format, json_line, lint as render};
 use fdwatch_supervisor::{
     self,
     host::Host as _,
-    lint::lint,
+    lint::{Problem, lint},
     logrotate::{self, Rotations},
 };
+use fdwatch_tracker::message::warn;
 
 /// Default configurations of logrotate. The first usually includes the second.
 const LOGROTATE: [&str; 2] = ["/etc/logrotate.conf", "/etc/logrotate.d"];
@@ -32,7 +34,12 @@ pub(super) fn run(arguments: &Lint) -> Result<ExitCode> {
         let config = fdwatch_supervisor::read(file, &RealHost)?;
         let problems = lint(&config, &rotations, &RealHost);
         for found in &problems {
-            problem(&mut output, format, found).writing_output()?;
+            let line = line(found);
+            let text = match format {
+                Format::Text => render::text(&line.body),
+                Format::Json => json_line(&line)?,
+            };
+            output.write_all(text.as_bytes()).writing_output()?;
         }
         count += problems.len();
         processes += config.processes.len();
@@ -42,12 +49,32 @@ pub(super) fn run(arguments: &Lint) -> Result<ExitCode> {
         return Ok(ExitCode::from(1));
     }
     if format == Format::Text {
-        note(&format!(
+        warn(&format!(
             "no problems in the log settings of {}",
             counted(processes, "process")
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the form of a problem in the output.
+fn line(problem: &Problem) -> Object<wire::Lint> {
+    let related = problem.related.iter().map(|(spot, what)| Related {
+        file: spot.file.to_string(),
+        line: spot.line,
+        what: what.clone(),
+    });
+    Object::new(wire::Lint {
+        rule: problem.rule.name().into(),
+        severity: problem.rule.severity().name().into(),
+        cause: problem.rule.cause().map(Cause::from),
+        file: problem.at.file.to_string(),
+        line: problem.at.line,
+        path: problem.path.clone(),
+        message: problem.message.clone(),
+        advice: problem.advice.clone(),
+        related: related.collect(),
+    })
 }
 
 /// Reads which files logrotate rotates.
@@ -63,7 +90,7 @@ fn rotations(arguments: &Lint) -> Result<Rotations> {
     if let Some(path) = LOGROTATE.into_iter().find(exists)
         && let Err(error) = logrotate::read(path, &RealHost, &mut rotations)
     {
-        note(&format!("cannot read {path}: {error}"));
+        warn(&format!("cannot read {path}: {error}"));
     }
     Ok(rotations)
 }

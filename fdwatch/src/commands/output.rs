@@ -3,9 +3,11 @@
 use std::io;
 
 use anyhow::{Context as _, Result};
-use fdwatch_events::time::Clock;
+use fdwatch_core::model::Moment;
+use fdwatch_events::{time::Clock, wire::Wire};
 use fdwatch_host::proc;
-use fdwatch_render::{Format, Reporter};
+use fdwatch_render::{Format, Report, Reporter};
+use fdwatch_tracker::message::info;
 use thiserror::Error;
 
 /// Exit code of all errors.
@@ -23,7 +25,20 @@ pub(super) fn reporter(format: Format) -> Reporter<Output> {
 /// Returns a reporter of another host's events, or of another time.
 pub(super) fn reporter_of(format: Format, host: String, clock: Clock) -> Reporter<Output> {
     let output = io::BufWriter::with_capacity(1 << 16, anstream::stdout());
-    Reporter::new(output, format, host, clock)
+    Reporter::new(output, format, Wire::new(host, clock))
+}
+
+/// Reports the start or the totals of a run: JSON goes to the output, text to standard error.
+pub(super) fn report_run<W: io::Write>(
+    reporter: &mut Reporter<W>,
+    report: &impl Report,
+    at: Moment,
+) -> io::Result<()> {
+    match reporter.format() {
+        Format::Text => info(&report.text(&reporter.wire.clock, at)),
+        Format::Json => reporter.report(report, at)?,
+    }
+    reporter.flush()
 }
 
 /// The reader of standard output has closed it, as `head` does: the command ends without a message.

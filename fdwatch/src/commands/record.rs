@@ -13,7 +13,7 @@ use fdwatch_core::{
 use fdwatch_events::BudgetReport;
 use fdwatch_host::proc;
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::{note, say_started, say_summary};
+use fdwatch_tracker::message::{info, warn};
 use fdwatch_tracker::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
@@ -46,7 +46,7 @@ struct Recording;
 
 impl Follower for Recording {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        say_started(&live.stats);
+        info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl Follower for Recording {
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         let total = lost.total();
-        note(&format!(
+        warn(&format!(
             "{} {} lost; use a larger --ring-size",
             counted(total, "record"),
             either(&total, "was", "were")
@@ -79,7 +79,7 @@ impl Follower for Recording {
         if let Some(recorder) = live.recorder.take() {
             recorder.end(now()).context(CANNOT_RECORD)?;
         }
-        say_summary(&live.stats);
+        info(&fdwatch_render::text::summary(&live.stats));
         Ok(())
     }
 }

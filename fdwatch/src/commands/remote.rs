@@ -4,37 +4,23 @@
 use std::{io::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
+use fdwatch_events::wire::Version;
 use fdwatch_http::{AgentClient, add_parameter};
-use serde::Deserialize;
 use tokio::runtime::{self, Runtime};
 
 use super::output::WritingOutput as _;
 use crate::cli::{Ask, Explain, Fds, Output, Watch};
-use fdwatch_core::{diagnose::Severity, plural::counted, ring::default_ring_bytes};
+use fdwatch_core::ring::default_ring_bytes;
 use fdwatch_options::{Detail, Filters, MaxCpu, Target};
-use fdwatch_render::{Format, note};
-use fdwatch_tracker::{End as _, Stop};
+use fdwatch_render::{Format, text::large_count};
+use fdwatch_tracker::{End as _, Stop, message::warn};
 
 /// The agent.
 pub(super) struct Remote {
     client: AgentClient,
     runtime: Runtime,
     /// What it says of itself.
-    about: About,
-}
-
-#[derive(Deserialize)]
-struct About {
-    pid: u32,
-    follows: Follows,
-    processes: u64,
-    descriptors: u64,
-}
-
-#[derive(Deserialize)]
-struct Follows {
-    severity: String,
-    all_types: bool,
+    about: Version,
 }
 
 impl Remote {
@@ -64,10 +50,7 @@ impl Remote {
             .build()
             .context("cannot start the runtime")?;
         let client = AgentClient::new(socket)?;
-        let about = runtime.block_on(async {
-            let about = client.body("/v1/version").await?;
-            Ok::<_, anyhow::Error>(serde_json::from_slice(&about)?)
-        })?;
+        let about = runtime.block_on(client.object("/v1/version"))?;
         Ok(Self {
             client,
             runtime,
@@ -80,12 +63,12 @@ impl Remote {
         let follows = &self.about.follows;
         let least = filters.least_severity();
         let is_enough = (follows.all_types || !filters.all_types())
-            && [Severity::Info, Severity::Warning, Severity::Critical]
-                .iter()
-                .find(|severity| severity.name() == follows.severity)
-                .is_some_and(|&followed| followed <= least);
+            && follows
+                .severity
+                .known()
+                .is_some_and(|followed| followed <= least);
         if !is_enough {
-            note(&format!(
+            warn(&format!(
                 "the agent follows less than that ({} and up{}): watching without it",
                 follows.severity,
                 if follows.all_types {
@@ -104,7 +87,7 @@ impl Remote {
     }
 
     fn say(&self, what: &str) {
-        note(&format!(
+        warn(&format!(
             "{what} through the agent (process {}); Ctrl-C ends",
             self.about.pid
         ));
@@ -127,10 +110,15 @@ impl Remote {
         {
             return Ok(None);
         }
+        let Version {
+            descriptors,
+            processes,
+            ..
+        } = self.about;
         self.say(&format!(
             "watching {} of {}",
-            counted(self.about.descriptors, "descriptor"),
-            counted(self.about.processes, "process")
+            large_count(descriptors as u64, "descriptor"),
+            large_count(processes as u64, "process")
         ));
         let shape = match watch.output.format() {
             Format::Json => "lines",
@@ -160,7 +148,7 @@ impl Remote {
             match watch.output.format() {
                 Format::Json => write(&summary),
                 Format::Text => {
-                    note(&format!(
+                    warn(&format!(
                         "of the agent, since it began: {}",
                         String::from_utf8_lossy(&summary).trim_end()
                     ));

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::output::{WritingOutput as _, reporter_of};
+use super::output::{WritingOutput as _, report_run, reporter_of};
 use crate::cli::Replay;
 use fdwatch_core::{
     engine::Engine,
@@ -86,7 +86,7 @@ pub fn play<R: Read, W: Write>(
                     if let Some(finding) = investigator.finding(duplicate, model) {
                         stats.count_finding(&finding);
                         if result.is_ok() {
-                            result = reporter.finding(&finding, now);
+                            result = reporter.report(&finding, now);
                         }
                     }
                 });
@@ -99,5 +99,5 @@ pub fn play<R: Read, W: Write>(
     stats.duration = now.since(began);
     stats.take_from(&engine);
     stats.usage = proc::usage();
-    reporter.summary(&stats, now).writing_output()
+    report_run(reporter, &stats, now).writing_output()
 }

@@ -19,7 +19,8 @@ use fdwatch_host::{
     investigate::{self, Investigator, Source},
     proc,
 };
-use fdwatch_render::{Format, note};
+use fdwatch_render::Format;
+use fdwatch_tracker::message::warn;
 use fdwatch_tracker::snapshot;
 
 pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
@@ -60,7 +61,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         )
     });
     for finding in &findings {
-        reporter.finding(finding, now).writing_output()?;
+        reporter.report(finding, now).writing_output()?;
     }
     reporter.flush().writing_output()?;
     if unreadable > 0 {
@@ -70,13 +71,13 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         } else {
             "; run as root to read them all"
         };
-        note(&format!("cannot read {processes}{advice}"));
+        warn(&format!("cannot read {processes}{advice}"));
     }
     if findings.is_empty() {
         if scan.output.format() == Format::Text {
             let descriptors = counted(engine.descriptors(), "descriptor");
             let processes = counted(engine.model.processes().count(), "process");
-            note(&format!("no duplicates: {descriptors} in {processes}"));
+            warn(&format!("no duplicates: {descriptors} in {processes}"));
         }
         return Ok(ExitCode::SUCCESS);
     }

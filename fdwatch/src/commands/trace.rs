@@ -16,9 +16,11 @@ use fdwatch_core::{
     trace::{Call, Tracer, What},
 };
 use fdwatch_events::BudgetReport;
+use fdwatch_events::TracedCall;
 use fdwatch_host::{investigate, proc};
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::{Reporter, TracedCall, note, say_started};
+use fdwatch_render::Reporter;
+use fdwatch_tracker::message::{info, warn};
 use fdwatch_tracker::{Follower, Live, Stop, Wanted, now};
 
 pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
@@ -59,15 +61,16 @@ impl Printer {
             return Ok(());
         };
         let (calls, fresh, left_out) = (tracer.calls(), tracer.fresh(), tracer.left_out());
-        self.reporter.clock.adjust(proc::wall_time(), now().0);
+        self.reporter.wire.clock.adjust(proc::wall_time(), now().0);
         for call in calls {
             let path = path(&call, &live.engine.model);
+            let at = call.at;
             self.reporter
-                .call(&TracedCall { call, path })
+                .report(&TracedCall { call, path }, at)
                 .writing_output()?;
         }
         if left_out > self.left_out {
-            note(&format!(
+            warn(&format!(
                 "{} skipped: output is too slow",
                 counted(left_out, "call")
             ));
@@ -103,7 +106,7 @@ impl Follower for Printer {
         if let Some(tracer) = tracer {
             tracer.search(&engine.model);
         }
-        say_started(&live.stats);
+        info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
@@ -117,7 +120,7 @@ impl Follower for Printer {
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         self.reporter
-            .loss(lost, now())
+            .report(lost, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }

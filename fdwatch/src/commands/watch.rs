@@ -8,12 +8,12 @@ use anyhow::Result;
 use super::remote::Remote;
 use super::{
     live_line::LiveLine,
-    output::{Output, WritingOutput as _, reporter},
+    output::{Output, WritingOutput as _, report_run, reporter},
     pid,
 };
 use crate::cli::Watch;
 use fdwatch_core::Lost;
-use fdwatch_events::BudgetReport;
+use fdwatch_events::{BudgetReport, Started};
 use fdwatch_host::{
     investigate::{Investigator, Source},
     proc,
@@ -57,7 +57,7 @@ struct Watcher {
 
 impl Follower for Watcher {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        self.reporter.started(&live.stats, now()).writing_output()
+        report_run(&mut self.reporter, &Started(&live.stats), now()).writing_output()
     }
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
@@ -67,7 +67,7 @@ impl Follower for Watcher {
             live_line,
         } = self;
         let now = now();
-        reporter.clock.adjust(proc::wall_time(), now.0);
+        reporter.wire.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
         collector.look(live, is_slow, |update, stats| {
             if let Update::Finding(_, finding) = &update {
@@ -76,8 +76,8 @@ impl Follower for Watcher {
             live_line.clear();
             if result.is_ok() {
                 result = match &update {
-                    Update::Finding(_, finding) => reporter.finding(finding, now),
-                    Update::Growth(report) => reporter.growth(report, now),
+                    Update::Finding(_, finding) => reporter.report(finding, now),
+                    Update::Growth(report) => reporter.report(report, now),
                 };
             }
         });
@@ -91,7 +91,7 @@ impl Follower for Watcher {
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         self.live_line.clear();
         self.reporter
-            .loss(lost, now())
+            .report(lost, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }
@@ -99,13 +99,13 @@ impl Follower for Watcher {
     fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
         self.live_line.clear();
         self.reporter
-            .budget(report, now())
+            .report(report, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }
 
     fn ended(&mut self, live: &mut Live) -> Result<()> {
         self.live_line.clear();
-        self.reporter.summary(&live.stats, now()).writing_output()
+        report_run(&mut self.reporter, &live.stats, now()).writing_output()
     }
 }

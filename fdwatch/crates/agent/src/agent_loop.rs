@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    io,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -28,9 +27,9 @@ use fdwatch_core::{
 use fdwatch_events::{
     BudgetReport, GrowthReport,
     event::{Event, EventKind, Key, Measure},
+    wire::Wire,
 };
 use fdwatch_host::proc;
-use fdwatch_render::{Format, Reporter};
 use fdwatch_tracker::{
     FindingCollector, Follower, Live, Subject, Update,
     explain::{Asked, explanation},
@@ -60,7 +59,7 @@ pub(super) struct AgentLoop {
     /// When all processes were held against the thresholds.
     pub(super) measured: Moment,
     pub(super) collector: FindingCollector,
-    pub(super) reporter: Reporter<io::Sink>,
+    pub(super) wire: Wire,
     pub(super) shared: Arc<AgentState>,
     pub(super) questions: mpsc::Receiver<LoopRequest>,
     /// Configurations that hold from now on.
@@ -100,22 +99,14 @@ pub(super) struct Known {
 impl AgentLoop {
     pub(super) fn tell(&mut self, told: EventKind, key: Option<Key>, at: Moment) {
         self.number += 1;
-        let mut reporter = self.reporter.to(Vec::new(), Format::Json);
-        // Writing to memory does not fail.
-        let _ = reporter.told(&told, at);
-        let mut json = String::from_utf8(reporter.into_output()).unwrap_or_default();
-        json.truncate(json.trim_end().len());
-        if let Some(key) = key
-            && json.pop().is_some()
-        {
-            json.push_str(&format!(",\"key\":\"{key}\"}}"));
-        }
+        // All keys of its maps are strings: this cannot fail.
+        let json = serde_json::to_string(&self.wire.event(&told, at, key, None));
         self.shared.tell(Event {
             number: self.number,
             at,
             wall_time: proc::wall_time(),
             told,
-            json,
+            json: json.unwrap_or_default(),
             key,
         });
     }
@@ -345,7 +336,7 @@ impl Follower for AgentLoop {
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
         let at = now();
-        self.reporter.clock.adjust(proc::wall_time(), at.0);
+        self.wire.clock.adjust(proc::wall_time(), at.0);
         let mut news = Vec::new();
         self.collector.look(live, is_slow, |it, _| news.push(it));
         for it in news {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{config::Config, stop::StopFile};
-use fdwatch_render::note;
+use fdwatch_tracker::message::warn;
 
 /// How long the agent may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ pub fn stop(config: &Config) -> Result<ExitCode> {
     } else {
         "no agent answered".to_owned()
     };
-    note(&format!(
+    warn(&format!(
         "{outcome}; it does not begin again until {path} is removed"
     ));
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! Starts the agent: the live loop in this thread, and the services in theirs.
 
-use std::{collections::VecDeque, io, path::Path, sync::Arc};
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use fdwatch_core::{
@@ -8,13 +8,12 @@ use fdwatch_core::{
     model::{FileType, Moment},
     ring::default_ring_bytes,
 };
-use fdwatch_events::time::Clock;
+use fdwatch_events::{time::Clock, wire::Wire};
 use fdwatch_host::{
     investigate::{Investigator, Source},
     proc,
 };
 use fdwatch_options::MaxCpu;
-use fdwatch_render::{Format, Reporter};
 use fdwatch_tracker::{FindingCollector, Live, Stop, Wanted, rows::Rows};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
@@ -79,12 +78,8 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
     let (shared, questions) = AgentState::new();
     let (sender, configs) = mpsc::channel(CONFIGS);
     let clock = Clock::new(proc::wall_time(), proc::boottime());
-    let reporter = Reporter::new(io::sink(), Format::Json, proc::hostname(), clock);
-    let state = State::new(
-        Arc::clone(&shared),
-        &config,
-        reporter.to(io::sink(), Format::Json),
-    );
+    let wire = Wire::new(proc::hostname(), clock);
+    let state = State::new(Arc::clone(&shared), &config, wire.clone());
     let services = Services::start(Parts {
         config: config.clone(),
         file: file.map(Path::to_owned),
@@ -102,7 +97,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         measured: Moment(0),
         config,
         collector: FindingCollector::new(Investigator::new(filter, Source::Live)),
-        reporter,
+        wire,
         shared,
         questions,
         configs,

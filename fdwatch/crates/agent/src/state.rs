@@ -16,9 +16,11 @@ use super::{
     snapshot::{Active, Snapshot},
 };
 use fdwatch_core::open_for_write;
-use fdwatch_events::event::{Event, Key};
+use fdwatch_events::{
+    Explanation,
+    event::{Event, Key},
+};
 use fdwatch_options::Target;
-use fdwatch_render::Explanation;
 use fdwatch_tracker::rows::TableAnswer;
 
 /// Events that a client of the API may be behind by.

@@ -1,8 +1,8 @@
-//! What the agent tells, once, in the form that all of its sinks take. Who takes it, and how it is
-//! sent, is not known here.
+//! Events that the agent reports, in the form that all of its sinks take.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::report::BudgetReport;
@@ -15,46 +15,46 @@ use fdwatch_core::{
     model::Moment,
 };
 
-/// Something that was told.
+/// Event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Counts from 1 in each run of the agent.
+    /// Number in this run of the agent, from 1.
     pub number: u64,
-    /// When: nanoseconds since boot.
+    /// When it was reported: nanoseconds since boot.
     pub at: Moment,
-    /// The same: nanoseconds since 1970.
+    /// The same in nanoseconds since 1970.
     pub wall_time: u64,
-    /// That.
+    /// What happened.
     pub told: EventKind,
-    /// It as a line of JSON, as `watch --json` has it, without the line's end.
+    /// Its line of `/v1/events`, without the line end.
     pub json: String,
-    /// What it is about, if that comes and goes.
+    /// Key, for events that end some time.
     pub key: Option<Key>,
 }
 
-/// What was told.
+/// What happened.
 #[derive(Clone, Debug)]
 pub enum EventKind {
-    /// A finding that came, changed or went.
+    /// A finding appeared, changed or disappeared.
     Finding(Box<Finding>),
-    /// A table that grows.
+    /// A table grows, or stopped growing.
     Growth(Box<GrowthReport>),
-    /// A process that is beyond a threshold of the configuration.
+    /// A process exceeds a threshold of the configuration, or is within it again.
     Threshold(Box<ThresholdReport>),
-    /// Records were lost: how many in all.
+    /// Records were lost: all since the start.
     Loss(Lost),
-    /// Something else is left undone than before.
+    /// Other work than before is skipped.
     Budget(BudgetReport),
 }
 
-/// Names what comes and goes, on this host and beyond the end of the agent: the same process, the
-/// same file, the same kind. 128 bits of a hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Identity of a finding, growth or exceeded threshold on this host, also in later runs of the
+/// agent: 128 bits of a hash of process, file and kind. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u128);
 
 impl Key {
-    /// The key of what is about `subject`, of a process that is known by `process`, and of what else
-    /// tells it from others.
+    /// Returns the key of `subject`, such as `growth`, for a process; `parts` are the numbers that
+    /// tell several of that subject in one process apart.
     #[must_use]
     pub fn of(boot_id: &str, subject: &str, process: &ProcessInfo, parts: &[u64]) -> Self {
         let mut hash = Sha256::new();
@@ -63,7 +63,7 @@ impl Key {
         hash.update(subject.as_bytes());
         hash.update([0]);
         hash.update(process.pid.to_le_bytes());
-        // /proc shows it to the hundredth of a second alone.
+        // /proc shows it in hundredths of a second.
         hash.update((process.start_time / 10_000_000).to_le_bytes());
         for part in parts {
             hash.update(part.to_le_bytes());
@@ -80,40 +80,61 @@ impl fmt::Display for Key {
     }
 }
 
-/// A process that is beyond a threshold, or is so no more.
+impl FromStr for Key {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u128::from_str_radix(text, 16).map(Self)
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Process that exceeds a threshold, or is within it again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ThresholdReport {
-    /// Whether it is new, or over.
+    /// `Gone` when it is within the threshold again.
     pub change: Change,
-    /// The process.
+    /// Process.
     pub process: ProcessInfo,
-    /// What it is that is beyond.
+    /// Measured quantity.
     pub of: Measure,
-    /// How much it is, in the measure's unit.
+    /// Value, in the unit of the quantity.
     pub value: f64,
-    /// How much it may be.
+    /// Threshold, in the same unit.
     pub threshold: f64,
-    /// How much it matters.
+    /// Severity.
     pub severity: Severity,
 }
 
-/// What thresholds are of.
+/// Quantity that a threshold is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Measure {
     /// Descriptors of one process on one file.
     DuplicatesPerFile,
     /// Descriptors of one process.
     Descriptors,
-    /// Share of `RLIMIT_NOFILE` that is used, in percent.
+    /// Used share of `RLIMIT_NOFILE`, in percent.
     LimitShare,
-    /// By how many descriptors it grows in an hour.
+    /// Growth in descriptors per hour.
     GrowthPerHour,
-    /// Space that deleted files take which it holds, in bytes.
+    /// Bytes of deleted files that the process holds.
     PinnedBytes,
 }
 
 impl Measure {
-    /// All there are.
+    /// All quantities.
     pub const ALL: [Self; 5] = [
         Self::DuplicatesPerFile,
         Self::Descriptors,
@@ -122,7 +143,7 @@ impl Measure {
         Self::PinnedBytes,
     ];
 
-    /// The name users see, which is also the configuration's.
+    /// Returns its name in the output and in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -136,7 +157,7 @@ impl Measure {
 }
 
 impl EventKind {
-    /// The name of its kind: `type` in JSON.
+    /// Returns the `type` of its line.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -148,7 +169,7 @@ impl EventKind {
         }
     }
 
-    /// What happened to what comes and goes.
+    /// Returns whether it appeared, changed or disappeared; `None` for what does not end.
     #[must_use]
     pub fn change(&self) -> Option<Change> {
         match self {
@@ -159,7 +180,7 @@ impl EventKind {
         }
     }
 
-    /// How much it matters; of growth that is over, nothing is known.
+    /// Returns its severity; a growth that ended has none.
     #[must_use]
     pub fn severity(&self) -> Option<Severity> {
         match self {
@@ -170,7 +191,7 @@ impl EventKind {
         }
     }
 
-    /// The process it is about.
+    /// Returns the process it is about.
     #[must_use]
     pub fn process(&self) -> Option<&ProcessInfo> {
         match self {
@@ -181,7 +202,7 @@ impl EventKind {
         }
     }
 
-    /// Whether the filter selects it. What is about fdwatch itself always is.
+    /// Returns whether the filter selects it. Events about fdwatch itself always match.
     #[must_use]
     pub fn is_wanted(&self, filter: &Filter) -> bool {
         if let Self::Finding(finding) = self {

@@ -1,8 +1,11 @@
-//! What fdwatch reports: events, reports, and their times. Every one of them has one type here.
+//! Everything that fdwatch reports, each as one type, and the JSON of it.
 
 pub mod event;
 pub mod report;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod time;
+pub mod wire;
 
 pub use fdwatch_core::{
     diagnose::TableReport,
@@ -11,5 +14,7 @@ pub use fdwatch_core::{
 
 pub use self::{
     event::{Event, EventKind, Key, Measure, ThresholdReport},
-    report::{BudgetReport, ProcessRow, RunStats},
+    report::{
+        BudgetReport, Explanation, FileStory, ProcessRow, RunReport, RunStats, Started, TracedCall,
+    },
 };

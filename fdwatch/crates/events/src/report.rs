@@ -1,60 +1,75 @@
-//! Reports of fdwatch about itself.
+//! Reports of a run, an explanation, a traced call, and of fdwatch about itself.
+
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
 
 use fdwatch_core::{
-    Lost, Usage, budget::Shedding, diagnose::Finding, duplicates::Change, engine::Engine,
+    Lost, Usage,
+    budget::Shedding,
+    diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, remedies, story},
+    duplicates::Change,
+    engine::Engine,
+    growth::Pinned,
+    leaks::Fold,
     model::Statistics,
+    trace,
 };
 
-/// The account fdwatch gives of itself.
+/// Totals of a run of fdwatch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunStats {
-    /// How long it ran, in nanoseconds.
+    /// Nanoseconds that it ran.
     pub duration: u64,
-    /// What the model has seen.
+    /// Statistics of the model.
     pub statistics: Statistics,
-    /// What never came to it.
+    /// Records that did not reach the model.
     pub lost: Lost,
-    /// Records that could not be understood.
+    /// Records that could not be decoded.
     pub malformed: u64,
     /// Processes whose descriptors could not be read.
     pub unreadable_processes: u64,
-    /// What was lost when what is replayed was recorded.
+    /// In a replay: records that were lost during the recording.
     pub lost_when_recorded: u64,
-    /// Duplicates told as found.
+    /// Reported duplicates that appeared.
     pub found: u64,
-    /// As changed.
+    /// The same by severity, from `info` to `critical`.
+    pub severities: [u64; 3],
+    /// Reported duplicates that changed.
     pub changed: u64,
-    /// As gone.
+    /// Reported duplicates that disappeared.
     pub gone: u64,
-    /// Processes there are.
+    /// Current processes.
     pub processes: usize,
-    /// Descriptors there are, each table counted once.
+    /// Open descriptors, each table counted once.
     pub descriptors: usize,
-    /// Size of the ring, if there is one.
+    /// Size of the ring buffer in bytes; `None` in a replay.
     pub ring_bytes: Option<u32>,
-    /// What fdwatch itself has used.
+    /// CPU time and memory that fdwatch used.
     pub usage: Usage,
-    /// What is left undone for the sake of the budget.
+    /// Work that is skipped to stay within the CPU budget.
     pub shedding: Shedding,
-    /// How many processes were not followed for its sake, at the most.
+    /// Most processes that were covered by snapshots only, at one time.
     pub most_not_followed: usize,
 }
 
-/// What is left undone for the sake of the budget, from now on.
+/// Report at the start of a run: [`RunStats`] by themselves are the report at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Started<'a>(pub &'a RunStats);
+
+/// Change of the work that is skipped to stay within the CPU budget.
 #[derive(Clone, Debug)]
 pub struct BudgetReport {
-    /// That.
+    /// Skipped work.
     pub shedding: Shedding,
-    /// What the budget is, in percent of one processor.
+    /// Budget in percent of one CPU.
     pub percent: f64,
-    /// What was used of late.
+    /// Recent use in percent of one CPU.
     pub percent_used: f64,
-    /// Processes that are not followed.
+    /// Processes that are covered by snapshots only.
     pub not_followed: Vec<u32>,
 }
 
 impl RunStats {
-    /// Takes in what the engine has come to.
+    /// Takes over the counts of the engine.
     pub fn take_from(&mut self, engine: &Engine) {
         self.statistics = engine.model.statistics();
         self.malformed = engine.malformed();
@@ -62,45 +77,170 @@ impl RunStats {
         self.descriptors = engine.descriptors();
     }
 
-    /// Takes in that `finding` was told.
+    /// Counts a reported finding.
     pub fn count_finding(&mut self, finding: &Finding) {
         match finding.change {
-            Change::Found => self.found += 1,
+            Change::Found => {
+                self.found += 1;
+                self.severities[finding.severity as usize] += 1;
+            }
             Change::Changed => self.changed += 1,
             Change::Gone => self.gone += 1,
         }
     }
 
-    /// Records that never came to the model.
+    /// Returns the records that did not reach the model, in this run or in the recording.
     #[must_use]
     pub fn lost_in_all(&self) -> u64 {
         self.lost.total() + self.lost_when_recorded
     }
 }
 
-/// A process, as lists of them show it.
+/// Result of a command that was run.
+#[derive(Debug)]
+pub struct RunReport {
+    /// Command and its arguments.
+    pub command: Vec<Vec<u8>>,
+    /// Exit code, as a shell reports it.
+    pub exit_code: u8,
+    /// Leaks, by kind.
+    pub fold: Fold,
+    /// Leaks that are not in `fold` because there were too many.
+    pub more_leaks: u64,
+    /// Files held more than once, each in its last state.
+    pub duplicates: Vec<Finding>,
+    /// Duplicates that are not in `duplicates` because there were too many.
+    pub more_duplicates: u64,
+    /// Leaks and duplicates that the user's options ignored.
+    pub ignored: u64,
+    /// Processes that the command consisted of.
+    pub processes: u64,
+    /// Those that still run.
+    pub running: Vec<ProcessInfo>,
+    /// Lost records of memory mappings: functions in these have no name.
+    pub mappings_lost: u64,
+    /// Totals of fdwatch.
+    pub stats: RunStats,
+}
+
+impl RunReport {
+    /// Creates an empty report.
+    #[must_use]
+    pub fn new(command: &[OsString]) -> Self {
+        let words = command.iter();
+        Self {
+            command: words.map(|word| word.as_bytes().to_vec()).collect(),
+            exit_code: 0,
+            fold: Fold::default(),
+            more_leaks: 0,
+            duplicates: Vec::new(),
+            more_duplicates: 0,
+            ignored: 0,
+            processes: 0,
+            running: Vec::new(),
+            mappings_lost: 0,
+            stats: RunStats::default(),
+        }
+    }
+
+    /// Returns whether there is nothing to report.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.fold.groups().is_empty() && self.duplicates.is_empty() && self.more_leaks == 0
+    }
+}
+
+/// Traced call, with what /proc adds.
+#[derive(Clone, Debug)]
+pub struct TracedCall {
+    /// Call.
+    pub call: trace::Call,
+    /// File that the descriptor refers to, by /proc, if the call had no path.
+    pub path: Option<Vec<u8>>,
+}
+
+/// How a process came to hold its descriptors.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// Process.
+    pub process: ProcessInfo,
+    /// Counts of its descriptors.
+    pub census: Census,
+    /// Deleted files that it holds.
+    pub pinned: Pinned,
+    /// Closes of numbers that were not open, outside of loops.
+    pub closed_unopened: u32,
+    /// Whether its events were followed, instead of one look at its state.
+    pub followed: bool,
+    /// Files with something to explain.
+    pub files: Vec<FileStory>,
+}
+
+/// File of an explanation, with the processes that share its descriptions.
+#[derive(Clone, Debug)]
+pub struct FileStory {
+    /// Finding of the file.
+    pub finding: Finding,
+    /// Descriptors of other processes on the same descriptions.
+    pub sharers: Vec<Sharer>,
+}
+
+impl FileStory {
+    /// Returns what happened, oldest first.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<Sentence> {
+        story(&self.finding, &self.sharers)
+    }
+
+    /// Returns whether the file is held once and was not deleted: nothing is wrong with it.
+    #[must_use]
+    pub fn is_held_once(&self) -> bool {
+        let finding = &self.finding;
+        finding.fds.len() + finding.closed.len() < 2 && !finding.file.deleted
+    }
+
+    /// Returns what to change, most effective first.
+    #[must_use]
+    pub fn advice(&self) -> Vec<&'static str> {
+        if self.is_held_once() {
+            return Vec::new();
+        }
+        let finding = &self.finding;
+        let writes = finding.fds.iter().any(|fd| fd.access.writes());
+        let more = remedies(finding.cause, writes).iter().copied();
+        std::iter::once(finding.advice).chain(more).collect()
+    }
+
+    /// Returns the descriptors that are still open.
+    #[must_use]
+    pub fn open(&self) -> Vec<u32> {
+        self.finding.fds.iter().map(|fd| fd.fd).collect()
+    }
+}
+
+/// Process with counts of its descriptors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessRow {
-    /// Its number.
+    /// Process ID.
     pub pid: u32,
-    /// When it was started: nanoseconds since boot.
+    /// When it was started: nanoseconds since boot; 0 if unknown.
     pub start_time: u64,
-    /// The process it is a child of.
+    /// Process ID of its parent; 0 if unknown.
     pub ppid: u32,
-    /// Its name: bytes of its own choice.
+    /// Name: bytes chosen by the process.
     pub comm: Vec<u8>,
-    /// Its user, if that is known.
+    /// Real user ID, if readable.
     pub uid: Option<u32>,
-    /// Its unit, if it has one.
+    /// Innermost systemd unit.
     pub unit: Option<String>,
-    /// How many descriptors it has.
+    /// Open descriptors.
     pub descriptors: usize,
-    /// How many it may have (`RLIMIT_NOFILE`, soft), if that is known.
+    /// `RLIMIT_NOFILE`, soft, if readable.
     pub limit: Option<u64>,
-    /// Files it holds more than once.
+    /// Files that it holds more than once.
     pub duplicate_files: usize,
-    /// Descriptors on these, beyond the first on each.
+    /// Descriptors of these, without the first of each.
     pub duplicate_descriptors: usize,
-    /// How many descriptors it had, the latest last: one number every five seconds, for five minutes.
+    /// Open descriptors every five seconds for five minutes, oldest first.
     pub curve: Vec<u32>,
 }

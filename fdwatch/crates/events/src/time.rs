@@ -1,19 +1,19 @@
-//! Moments of the model as times of day.
+//! Moments of the model as times of day, and spans of time.
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use fdwatch_core::model::Moment;
 
-/// How the clock that moments are of and the time of day hang together, at one time.
+/// Clock that converts moments (nanoseconds since boot) to the time of day.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    /// Nanoseconds from the boot's beginning back to 1970.
+    /// Time of the boot: nanoseconds since 1970.
     offset: u64,
     zone: TimeZone,
 }
 
 impl Clock {
-    /// A clock, from what both show now: nanoseconds since 1970, and since boot.
+    /// Creates a clock from the current time, in nanoseconds since 1970 and since boot.
     #[must_use]
     pub fn new(wall_time: u64, boottime: u64) -> Self {
         Self {
@@ -22,8 +22,8 @@ impl Clock {
         }
     }
 
-    /// The clock may have been set since. What comes of reading both one after the other is not
-    /// followed: the same moment is to stay the same time.
+    /// Follows a clock that was set since. Smaller differences are those of two reads, and ignored: a
+    /// moment keeps its time.
     pub const fn adjust(&mut self, wall_time: u64, boottime: u64) {
         const STEP: u64 = 100_000_000;
         let offset = wall_time.saturating_sub(boottime);
@@ -36,32 +36,32 @@ impl Clock {
         timestamp(moment.0.saturating_add(self.offset))
     }
 
-    /// As RFC 3339 has it, in UTC, to the microsecond.
+    /// Returns the time of a moment as of RFC 3339, in UTC, to the microsecond.
     #[must_use]
     pub fn rfc3339(&self, moment: Moment) -> String {
         rfc3339(moment.0.saturating_add(self.offset))
     }
 
-    /// A clock of moments that are nanoseconds since 1970.
+    /// Creates a clock of moments that are nanoseconds since 1970.
     #[must_use]
     pub fn of_wall_time() -> Self {
         Self::new(0, 0)
     }
 
-    /// Date and time of the day here, to the second.
+    /// Returns local date and time, to the second.
     #[must_use]
     pub fn date_and_time(&self, moment: Moment) -> String {
         let zoned = self.timestamp(moment).to_zoned(self.zone.clone());
         zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
-    /// The same of a time of day: nanoseconds since 1970.
+    /// Returns nanoseconds since 1970 as [`Self::rfc3339`], with the offset of this clock.
     #[must_use]
     pub fn rfc3339_of(&self, wall_time: u64) -> String {
         self.rfc3339(Moment(wall_time.saturating_sub(self.offset)))
     }
 
-    /// Hours, minutes and seconds of the day here.
+    /// Returns the local time of day, to the second.
     #[must_use]
     pub fn time_of_day(&self, moment: Moment) -> String {
         let zoned = self.timestamp(moment).to_zoned(self.zone.clone());
@@ -73,27 +73,27 @@ fn timestamp(nanoseconds: u64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::MAX)
 }
 
-/// Nanoseconds since 1970 as RFC 3339 has them, in UTC, to the microsecond.
+/// Returns nanoseconds since 1970 as of RFC 3339, in UTC, to the microsecond.
 #[must_use]
 pub fn rfc3339(wall_time: u64) -> String {
     format!("{:.6}", timestamp(wall_time))
 }
 
-/// Nanoseconds as seconds.
+/// Converts nanoseconds to seconds.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "nine digits are enough")]
 pub fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-/// Nanoseconds between two moments as seconds, to the tenth: moments are those of reading, which is
-/// no more exact than that.
+/// Converts nanoseconds between two moments to seconds, to the tenth: moments are those of reading,
+/// which is no more exact.
 #[must_use]
 pub fn tenths(nanoseconds: u64) -> f64 {
     (seconds(nanoseconds) * 10.0).round() / 10.0
 }
 
-/// Time between two moments, for a person: `less than 0.1 s`, `19.2 s`, `5 min 12 s`, `3 h 4 min`,
+/// Returns a span of time for people: `less than 0.1 s`, `19.2 s`, `5 min 12 s`, `3 h 4 min`,
 /// `2 d 5 h`.
 #[must_use]
 pub fn span(nanoseconds: u64) -> String {
@@ -112,14 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_a_time_of_day() {
+    fn moment_has_time_of_day() {
         let clock = Clock::new(1_700_000_000_000_000_000, 1_000_000_000);
         let moment = Moment(1_500_000_000);
         assert_eq!(clock.rfc3339(moment), "2023-11-14T22:13:20.500000Z");
     }
 
     #[test]
-    fn spans_are_for_people() {
+    fn spans_have_one_or_two_units() {
         const SECOND: u64 = 1_000_000_000;
         assert_eq!(span(999), "less than 0.1 s");
         assert_eq!(span(340_000_000), "0.3 s");

@@ -5,9 +5,9 @@
 
 use std::{collections::HashSet, net::IpAddr, path::Path};
 
-use jiff::Timestamp;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use fdwatch_events::wire::{Event, Finding, Health, Line, Written};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
     local_query::Rows,
@@ -94,8 +94,11 @@ fn client(agent: &str, access: &Access) -> Result<reqwest::Client, StoreError> {
 
 /// What an agent said.
 enum Answers {
-    Findings { findings: String, health: Health },
-    Files(Files),
+    Findings {
+        findings: String,
+        health: Box<Line<Health>>,
+    },
+    Files(Line<Written>),
 }
 
 async fn answers(
@@ -149,120 +152,8 @@ fn is_loopback(agent: &str) -> bool {
     host == "localhost" || address.is_ok_and(|it| it.is_loopback())
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Odd(error.to_string()))
-}
-
-fn of<T: DeserializeOwned>(value: &Value) -> Result<T, StoreError> {
-    T::deserialize(value).map_err(|error| StoreError::Odd(error.to_string()))
-}
-
-/// What is used of an agent's health. Fields that are not there are not known.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Health {
-    host: String,
-    labels: String,
-    time: Option<String>,
-    version: String,
-    kernel: String,
-    events: u64,
-    lost: Value,
-    drift: Value,
-    not_followed: u32,
-    budget: Budget,
-    rss_bytes: u64,
-}
-
-/// An agent's answer about files of network file systems.
-#[derive(Deserialize)]
-struct Files {
-    host: String,
-    left_out: u64,
-    more: u64,
-    files: Vec<WrittenFile>,
-}
-
-#[derive(Deserialize)]
-struct WrittenFile {
-    network: String,
-    ino: u64,
-    program: String,
-    path: Option<String>,
-    writers: u32,
-}
-
-/// What an agent uses of a processor, in percent, and what it leaves undone for that.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Budget {
-    cpu: f64,
-    sheds: String,
-}
-
-/// A number, or the total of an object.
-fn total(value: &Value) -> u64 {
-    let value = value.get("total").unwrap_or(value);
-    value.as_u64().unwrap_or_default()
-}
-
-#[derive(Deserialize)]
-struct Told {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    host: String,
-    #[serde(default)]
-    key: String,
-    since: Option<String>,
-    time: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Finding {
-    process: Process,
-    file: File,
-    fds: Vec<Fd>,
-    cause: String,
-    severity: String,
-    #[serde(default)]
-    network: String,
-}
-
-#[derive(Deserialize)]
-struct Process {
-    pid: u32,
-    start_time: Option<String>,
-    comm: String,
-    exe: Option<String>,
-    unit: Option<String>,
-    container: Option<Value>,
-    supervisor: Option<Supervisor>,
-}
-
-#[derive(Deserialize)]
-struct Supervisor {
-    group: String,
-}
-
-#[derive(Deserialize)]
-struct File {
-    path: Option<String>,
-    process_path: Option<String>,
-    ino: u64,
-}
-
-#[derive(Deserialize)]
-struct Fd {
-    access: String,
-    #[serde(default)]
-    stack: Vec<Frame>,
-}
-
-#[derive(Deserialize)]
-struct Frame {
-    symbol: Option<String>,
-    module: Option<String>,
 }
 
 /// Adds what an agent said, and gives its host.
@@ -273,27 +164,22 @@ fn add(rows: &mut Rows, answers: Answers, now: u32) -> Result<String, StoreError
     }
 }
 
-fn add_files(rows: &mut Rows, files: Files, now: u32) -> String {
-    let Files {
-        host,
-        left_out,
-        more,
-        files,
-    } = files;
-    rows.files
-        .extend(files.into_iter().map(|file| SharedFileRow {
-            time: now,
-            network: file.network,
-            ino: file.ino,
-            host: host.clone(),
-            program: file.program,
-            file: file.path.unwrap_or_default(),
-            writers: file.writers,
-        }));
+fn add_files(rows: &mut Rows, files: Line<Written>, now: u32) -> String {
+    let Line { host, body, .. } = files;
+    let files = body.files.into_iter();
+    rows.files.extend(files.map(|file| SharedFileRow {
+        time: now,
+        network: file.network,
+        ino: file.ino,
+        host: host.clone(),
+        program: file.program,
+        file: file.path.unwrap_or_default(),
+        writers: file.writers,
+    }));
     rows.heartbeats.push(HeartbeatRow {
         time: now,
         host: host.clone(),
-        files_left_out: left_out.saturating_add(more),
+        files_left_out: body.left_out.saturating_add(body.more as u64),
         ..HeartbeatRow::default()
     });
     host
@@ -302,35 +188,43 @@ fn add_files(rows: &mut Rows, files: Files, now: u32) -> String {
 fn add_findings(
     rows: &mut Rows,
     findings: &str,
-    health: &Health,
+    health: &Line<Health>,
     now: u32,
 ) -> Result<String, StoreError> {
     let text = findings.trim();
     // An array, or an object on each line.
-    let told: Vec<Value> = if text.starts_with('[') {
+    let lines: Vec<&RawValue> = if text.starts_with('[') {
         parse(text)?
     } else {
         text.lines().map(parse).collect::<Result<_, _>>()?
     };
     let mut host = health.host.clone();
     let mut count = 0;
-    for one in &told {
-        let head: Told = of(one)?;
-        if head.kind != "finding" {
+    for line in lines {
+        let Event::Finding(finding) = parse(line.get())? else {
             continue;
+        };
+        let Line {
+            time,
+            host: of,
+            body: finding,
+            ..
+        } = *finding;
+        if finding.process.pid == 0 || finding.cause.is_empty() {
+            let reason = "a finding has no process or no cause";
+            return Err(StoreError::Odd(reason.to_owned()));
         }
         count += 1;
         if host.is_empty() {
-            host.clone_from(&head.host);
+            host.clone_from(&of);
         }
-        let finding: Finding = of(one)?;
-        let signature = signature(&finding, &head.host);
+        let signature = signature(&finding, &of);
         let row = FindingRow {
-            labels: health.labels.clone(),
-            ..row(&finding, &head, &signature)
+            labels: health.body.labels.clone(),
+            ..row(&finding, &of, &signature)
         };
-        let since = seconds(head.since.as_ref().or(head.time.as_ref())).unwrap_or(now);
-        // It came then, and is there now.
+        let since = finding.since.unwrap_or(time).seconds().unwrap_or(now);
+        // It appeared then, and exists now.
         for (time, change) in [(since, 1), (now, 4)] {
             rows.findings.push(FindingRow {
                 time,
@@ -340,35 +234,36 @@ fn add_findings(
         }
         rows.examples.push(ExampleRow {
             time: now,
-            host: head.host,
+            host: of,
             signature: signature.id,
             frames: signature.frames.join("\n"),
-            finding: one.to_string(),
+            finding: line.get().to_owned(),
         });
     }
+    let Health {
+        ref labels,
+        ref version,
+        ref kernel,
+        ref budget,
+        ..
+    } = health.body;
     rows.heartbeats.push(HeartbeatRow {
-        time: seconds(health.time.as_ref()).unwrap_or(now),
+        time: health.time.seconds().unwrap_or(now),
         host: host.clone(),
-        labels: health.labels.clone(),
+        labels: labels.clone(),
         run: 0,
-        version: health.version.clone(),
-        kernel: health.kernel.clone(),
-        mode: health.budget.sheds.clone(),
-        events: health.events,
-        lost: total(&health.lost),
-        drift: total(&health.drift),
-        not_followed: health.not_followed,
-        cpu: health.budget.cpu,
-        memory: health.rss_bytes,
+        version: version.to_string(),
+        kernel: kernel.clone(),
+        mode: budget.sheds.to_string(),
+        events: health.body.events,
+        lost: health.body.lost,
+        drift: health.body.drift,
+        cpu: budget.cpu,
+        memory: health.body.rss_bytes,
         findings: count,
         ..HeartbeatRow::default()
     });
     Ok(host)
-}
-
-fn seconds(time: Option<&String>) -> Option<u32> {
-    let time: Timestamp = time?.parse().ok()?;
-    u32::try_from(time.as_second()).ok()
 }
 
 fn signature(finding: &Finding, host: &str) -> Signature {
@@ -395,13 +290,12 @@ fn signature(finding: &Finding, host: &str) -> Signature {
     }
 }
 
-fn row(finding: &Finding, head: &Told, signature: &Signature) -> FindingRow {
+fn row(finding: &Finding, host: &str, signature: &Signature) -> FindingRow {
     let process = &finding.process;
-    let key = u128::from_str_radix(&head.key, 16).map(fdwatch_events::event::Key);
-    let writers = finding.fds.iter().filter(|fd| fd.access != "r").count();
+    let writers = finding.fds.iter().filter(|fd| &*fd.access != "r").count();
     FindingRow {
-        host: head.host.clone(),
-        key: key.map_or(0, super::rows::half),
+        host: host.to_owned(),
+        key: finding.key.map_or(0, super::rows::half),
         process: process_of(
             process.pid,
             process.start_time.as_deref().unwrap_or_default(),
@@ -410,21 +304,11 @@ fn row(finding: &Finding, head: &Told, signature: &Signature) -> FindingRow {
         program: signature.program.to_string(),
         cause: signature.cause.clone(),
         path: signature.path.clone(),
-        severity: match &finding.severity[..] {
-            "critical" => 3,
-            "warning" => 2,
-            _ => 1,
-        },
+        severity: finding.severity.known().map_or(1, |it| it as u8 + 1),
         fds: u32::try_from(finding.fds.len()).unwrap_or(u32::MAX),
         pid: process.pid,
         comm: process.comm.clone(),
         file: finding.file.path.clone().unwrap_or_default(),
-        ino: if finding.network.is_empty() {
-            0
-        } else {
-            finding.file.ino
-        },
-        network: finding.network.clone(),
         writers: u32::try_from(writers).unwrap_or(u32::MAX),
         ..FindingRow::default()
     }

@@ -4,19 +4,15 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+use fdwatch_events::wire::Error;
 use reqwest::{Client, Response, StatusCode};
-use serde::Deserialize;
+
+use serde::de::DeserializeOwned;
 
 use crate::use_ring;
 
 /// Time in which the agent must begin to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Body of an answer that is an error.
-#[derive(Deserialize)]
-struct Refusal {
-    error: String,
-}
 
 /// A client of one agent.
 #[derive(Debug)]
@@ -54,9 +50,9 @@ impl AgentClient {
         }
         let status = response.status();
         let body = response.bytes().await.unwrap_or_default();
-        match serde_json::from_slice::<Refusal>(&body) {
-            Ok(refusal) => bail!("{}", refusal.error),
-            Err(_) => bail!("the agent refused the request: {status}"),
+        match serde_json::from_slice::<Error>(&body) {
+            Ok(refusal) if !refusal.error.is_empty() => bail!("{}", refusal.error),
+            _ => bail!("the agent refused the request: {status}"),
         }
     }
 
@@ -68,6 +64,16 @@ impl AgentClient {
     pub async fn body(&self, path: &str) -> Result<Bytes> {
         let body = self.response(path).await?.bytes().await;
         body.context("the agent has ended")
+    }
+
+    /// Sends a request, and parses the body of the response.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::body`], or if the body is not such an object.
+    pub async fn object<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let body = self.body(path).await?;
+        serde_json::from_slice(&body).with_context(|| format!("invalid answer to {path}"))
     }
 }
 

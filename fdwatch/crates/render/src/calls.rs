@@ -1,26 +1,13 @@
-//! Traced calls: as strace would show them, or as JSON.
+//! Text of traced calls, in the form of strace.
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use crate::{escape::Escaped, text::DIM};
+use fdwatch_core::{model::Access, trace::What};
+use fdwatch_events::{TracedCall, time::Clock};
 
-use crate::{escape::Escaped, json::lossy, text::DIM};
-use fdwatch_core::{
-    model::Access,
-    trace::{Call, What},
-};
-use fdwatch_events::time::Clock;
-
-/// A call, with what /proc adds.
-#[derive(Clone, Debug)]
-pub struct TracedCall {
-    /// The call.
-    pub call: Call,
-    /// What /proc shows that the descriptor leads to, where the path that was asked for is not known.
-    pub path: Option<Vec<u8>>,
-}
-
-pub fn as_text(traced: &TracedCall, clock: &Clock) -> String {
+/// Returns a call.
+pub(crate) fn as_text(traced: &TracedCall, clock: &Clock) -> String {
     let call = &traced.call;
     let thread = if call.tid == call.pid {
         String::new()
@@ -35,32 +22,32 @@ pub fn as_text(traced: &TracedCall, clock: &Clock) -> String {
             file_type,
             ..
         } => {
-            let mut told = (*call).to_owned();
+            let mut text = (*call).to_owned();
             match asked {
                 Some((path, is_cut)) => {
                     let more = if *is_cut { "..." } else { "" };
                     let _ = write!(
-                        told,
+                        text,
                         "(\"{}\"{more}, {})",
                         Escaped(path),
                         flags(&traced.call.what)
                     );
                 }
                 None => {
-                    let _ = write!(told, "({})", flags(&traced.call.what));
+                    let _ = write!(text, "({})", flags(&traced.call.what));
                 }
             }
-            let _ = write!(told, " = {fd}");
+            let _ = write!(text, " = {fd}");
             match &traced.path {
                 Some(path) => {
-                    let _ = write!(told, "<{}>", Escaped(path));
+                    let _ = write!(text, "<{}>", Escaped(path));
                 }
                 None if asked.is_none() => {
-                    let _ = write!(told, "<{}>", file_type.name());
+                    let _ = write!(text, "<{}>", file_type.name());
                 }
                 None => {}
             }
-            told
+            text
         }
         What::Closed { fd, was_open: true } => format!("close({fd}) = 0"),
         What::Closed {
@@ -82,7 +69,7 @@ pub fn as_text(traced: &TracedCall, clock: &Clock) -> String {
     )
 }
 
-/// The flags that the descriptor came to have.
+/// Returns the flags of a created descriptor.
 fn flags(what: &What) -> String {
     let &What::Made {
         access,
@@ -107,95 +94,4 @@ fn flags(what: &What) -> String {
         flags.push_str("|O_CLOEXEC");
     }
     flags
-}
-
-/// The body of a line of JSON.
-#[derive(Default, Serialize)]
-pub struct Body {
-    pid: u32,
-    tid: u32,
-    comm: String,
-    call: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fd: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    append: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cloexec: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked_path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    child: Option<u32>,
-}
-
-impl Body {
-    pub fn of(traced: &TracedCall) -> Self {
-        let call = &traced.call;
-        let body = Self {
-            pid: call.pid,
-            tid: call.tid,
-            comm: lossy(&call.comm),
-            path: traced.path.as_deref().map(lossy),
-            ..Self::default()
-        };
-        match &call.what {
-            What::Made {
-                call,
-                fd,
-                access,
-                append,
-                cloexec,
-                file_type,
-                asked,
-                ..
-            } => Self {
-                call,
-                fd: Some(*fd),
-                access: Some(access.name()),
-                append: Some(*append),
-                cloexec: Some(*cloexec),
-                file_type: Some(file_type.name()),
-                asked_path: asked.as_ref().map(|(path, _)| lossy(path)),
-                ..body
-            },
-            What::Closed { fd, was_open } => Self {
-                call: "close",
-                fd: Some(*fd),
-                error: (!was_open).then_some("EBADF"),
-                ..body
-            },
-            What::Range { call, from } => Self {
-                call,
-                fd: Some(*from),
-                ..body
-            },
-            What::ClosesOnExec { fd, closes } => Self {
-                call: "fcntl",
-                fd: Some(*fd),
-                cloexec: Some(*closes),
-                ..body
-            },
-            What::Forked { child } => Self {
-                call: "fork",
-                child: Some(*child),
-                ..body
-            },
-            What::Execed => Self {
-                call: "exec",
-                ..body
-            },
-            What::Exited => Self {
-                call: "exit",
-                ..body
-            },
-        }
-    }
 }

@@ -1,12 +1,12 @@
-//! Names and paths are bytes chosen by strangers: what they do to a terminal is not left to them.
-//! What the bytes are is not known here.
+//! Names and paths for a terminal: they are bytes that strangers chose, and may contain control
+//! sequences.
 
 use std::fmt::{self, Write as _};
 
-/// Characters of a name that are shown; of a longer one, its beginning and its end.
+/// Bytes of a name that are shown; a longer one is shown without its middle.
 const MAX_SHOWN: usize = 4096;
 
-/// Shows bytes on a terminal: what is UTF-8 and printable as it is, all else escaped.
+/// Bytes for a terminal: printable UTF-8 as it is, everything else escaped.
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -23,6 +23,12 @@ impl fmt::Display for Escaped<'_> {
         }
         escape(f, bytes)
     }
+}
+
+/// Returns bytes as a terminal may show them.
+#[must_use]
+pub fn escaped(bytes: &[u8]) -> String {
+    Escaped(bytes).to_string()
 }
 
 fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
@@ -47,8 +53,8 @@ fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-/// Characters that cannot be seen, or change how others are shown: they can make one path look like
-/// another.
+/// Returns whether a character is invisible or changes how others are shown: it can make one path
+/// look like another.
 const fn is_deceptive(character: char) -> bool {
     matches!(
         character,
@@ -67,18 +73,18 @@ const fn is_deceptive(character: char) -> bool {
     )
 }
 
-/// Cuts a text to so many bytes, between two characters, the last of them dots. Whether it had more.
-pub fn shorten(text: &mut String, most: usize) -> bool {
+/// Truncates a text to `max` bytes, which end with dots. Returns whether it was longer.
+pub fn shorten(text: &mut String, max: usize) -> bool {
     const CUT: &str = "...";
-    if text.len() <= most {
+    if text.len() <= max {
         return false;
     }
-    let mut end = most.saturating_sub(CUT.len());
+    let mut end = max.saturating_sub(CUT.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text.truncate(end);
-    text.push_str(&CUT[..most.min(CUT.len())]);
+    text.push_str(&CUT[..max.min(CUT.len())]);
     true
 }
 
@@ -87,8 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
-        for (text, most, cut) in [
+    fn text_is_truncated_between_characters() {
+        for (text, max, cut) in [
             ("abcdef", 6, None),
             ("abcdefg", 6, Some("abc...")),
             ("üüüü", 6, Some("ü...")),
@@ -96,17 +102,13 @@ mod tests {
             ("abc", 0, Some("")),
         ] {
             let mut shortened = text.to_owned();
-            assert_eq!(shorten(&mut shortened, most), cut.is_some());
+            assert_eq!(shorten(&mut shortened, max), cut.is_some());
             assert_eq!(shortened, cut.unwrap_or(text));
         }
     }
 
-    fn escaped(bytes: &[u8]) -> String {
-        Escaped(bytes).to_string()
-    }
-
     #[test]
-    fn what_is_printable_stays() {
+    fn printable_text_is_unchanged() {
         assert_eq!(
             escaped("/var/log/größe x.log".as_bytes()),
             "/var/log/größe x.log"
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_sequences_are_escaped() {
         assert_eq!(escaped(b"a\x1b[2Jb\nc\\d\x7f"), "a\\x1b[2Jb\\nc\\\\d\\x7f");
         assert_eq!(escaped("\u{9b}31m".as_bytes()), "\\u{9b}31m");
         assert_eq!(escaped("a\u{202e}b".as_bytes()), "a\\u{202e}b");
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_shortened() {
+    fn long_names_lose_their_middle() {
         assert_eq!(escaped(&[b'a'; 10_000]).len(), MAX_SHOWN + 3);
     }
 }

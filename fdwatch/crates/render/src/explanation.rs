@@ -1,68 +1,13 @@
-//! Explanations: the story of what a process holds, and what to change.
+//! Text of explanations.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
-use serde::Serialize;
+use crate::{escape::Escaped, text};
+use fdwatch_core::{diagnose::numbers, plural::counted};
+use fdwatch_events::{Explanation, time::Clock};
 
-use crate::{escape::Escaped, json, text};
-use fdwatch_core::growth::Pinned;
-use fdwatch_core::{
-    diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, numbers, remedies, story},
-    model::Moment,
-    plural::counted,
-};
-use fdwatch_events::time::Clock;
-
-/// What there is to say of a process.
-#[derive(Clone, Debug)]
-pub struct Explanation {
-    /// The process.
-    pub process: ProcessInfo,
-    /// Its descriptors, counted.
-    pub census: Census,
-    /// Deleted files that it holds.
-    pub pinned: Pinned,
-    /// How often it closed what was not open.
-    pub closed_unopened: u32,
-    /// Its calls were followed for a while, and not looked at once.
-    pub followed: bool,
-    /// The files there is a story of.
-    pub files: Vec<FileStory>,
-}
-
-/// A file, and who else has it by the same descriptions.
-#[derive(Clone, Debug)]
-pub struct FileStory {
-    /// What was found of it.
-    pub finding: Finding,
-    /// Who else.
-    pub sharers: Vec<Sharer>,
-}
-
-impl FileStory {
-    fn sentences(&self) -> Vec<Sentence> {
-        story(&self.finding, &self.sharers)
-    }
-
-    /// What to change: nothing, where a file is held once and is there.
-    fn advice(&self) -> Vec<&'static str> {
-        let finding = &self.finding;
-        let held = finding.fds.len() + finding.closed.len();
-        if held < 2 && !finding.file.deleted {
-            return Vec::new();
-        }
-        let writes = finding.fds.iter().any(|fd| fd.access.writes());
-        let more = remedies(finding.cause, writes).iter().copied();
-        std::iter::once(finding.advice).chain(more).collect()
-    }
-
-    fn open(&self) -> Vec<u32> {
-        self.finding.fds.iter().map(|fd| fd.fd).collect()
-    }
-}
-
-/// For a person.
-pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
+/// Returns an explanation: the process, and for each file its story and what to change.
+pub(crate) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     let mut text = String::new();
     let process = &explanation.process;
     let exe = process.exe.as_deref().unwrap_or_default();
@@ -77,14 +22,14 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         let _ = writeln!(text, "  {belongs}");
     }
     let census = &explanation.census;
-    let limit = process.fd_limit.map_or_else(String::new, |most| {
-        let percent = (census.open as u64).saturating_mul(100) / most.max(1);
-        format!(" of {most} ({percent} %)")
+    let open = census.open as u64;
+    let percent = process.fd_limit.map_or_else(String::new, |limit| {
+        format!(" ({} %)", open.saturating_mul(100) / limit.max(1))
     });
     let _ = writeln!(
         text,
-        "  {}{limit}: {}",
-        counted(census.open, "descriptor"),
+        "  {}{percent}: {}",
+        text::open_of_limit(open, process.fd_limit),
         text::counts(&census.by_type)
     );
     if explanation.followed {
@@ -96,14 +41,13 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     if explanation.closed_unopened > 0 {
         let _ = writeln!(
             text,
-            "  closed what was not open {}, outside of loops",
-            counted(explanation.closed_unopened, "time")
+            "  {} of descriptors that were not open, outside of loops",
+            counted(explanation.closed_unopened, "close")
         );
     }
     for file in &explanation.files {
         let finding = &file.finding;
-        let held = finding.fds.len() + finding.closed.len();
-        let verdict = if held < 2 && !finding.file.deleted {
+        let verdict = if file.is_held_once() {
             "held once".to_owned()
         } else {
             format!("{}, {}", finding.cause.name(), finding.severity.name())
@@ -121,8 +65,8 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         }
         let still = match file.open().as_slice() {
             [] => "none is open now".to_owned(),
-            [one] => format!("{one} is open still"),
-            some => format!("{} are open still", numbers(some)),
+            [one] => format!("{one} is still open"),
+            some => format!("{} are still open", numbers(some)),
         };
         let _ = writeln!(text, "            {still}");
         let advice = file.advice();
@@ -134,95 +78,16 @@ pub fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         }
     }
     if explanation.files.is_empty() {
-        let _ = writeln!(text, "\n  no file is held twice, and none that was deleted");
+        let _ = writeln!(
+            text,
+            "\n  no file is held twice, and no deleted file is held"
+        );
     }
     if !explanation.followed {
         let _ = writeln!(
             text,
-            "\n  A look tells what is open. To see who opens it and where, follow it for a while: --duration 5m"
+            "\n  This is a snapshot. To see who opens the file and where, follow the process: --duration 5m"
         );
     }
     text
-}
-
-/// As the body of a line of JSON.
-#[derive(Serialize)]
-pub struct Body {
-    process: json::Process,
-    descriptors: Descriptors,
-    pinned: json::Pinned,
-    closed_unopened: u32,
-    followed: bool,
-    files: Vec<File>,
-}
-
-#[derive(Serialize)]
-struct Descriptors {
-    open: usize,
-    limit: Option<u64>,
-    by_type: BTreeMap<&'static str, usize>,
-    by_origin: BTreeMap<&'static str, usize>,
-}
-
-#[derive(Serialize)]
-struct File {
-    file: json::File,
-    cause: &'static str,
-    severity: &'static str,
-    open: Vec<u32>,
-    story: Vec<EventKind>,
-    advice: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-struct EventKind {
-    at: Option<String>,
-    text: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    stack: Vec<json::StackFrame>,
-}
-
-impl Body {
-    pub fn of(explanation: &Explanation, clock: &Clock) -> Self {
-        let census = explanation.census.clone();
-        Self {
-            process: json::process(&explanation.process, clock),
-            descriptors: Descriptors {
-                open: census.open,
-                limit: explanation.process.fd_limit,
-                by_type: census.by_type,
-                by_origin: census.by_origin,
-            },
-            pinned: json::Pinned {
-                files: explanation.pinned.files,
-                bytes: explanation.pinned.bytes,
-            },
-            closed_unopened: explanation.closed_unopened,
-            followed: explanation.followed,
-            files: explanation
-                .files
-                .iter()
-                .map(|file| File {
-                    file: json::file(&file.finding.file),
-                    cause: file.finding.cause.name(),
-                    severity: file.finding.severity.name(),
-                    open: file.open(),
-                    story: file
-                        .sentences()
-                        .iter()
-                        .map(|told| self::told(told, clock))
-                        .collect(),
-                    advice: file.advice(),
-                })
-                .collect(),
-        }
-    }
-}
-
-fn told(sentence: &Sentence, clock: &Clock) -> EventKind {
-    EventKind {
-        at: sentence.at.map(|at: Moment| clock.rfc3339(at)),
-        text: json::lossy(&sentence.text),
-        stack: sentence.stack.iter().map(json::stack_frame).collect(),
-    }
 }

@@ -1,62 +1,127 @@
-//! What came of a command as JUnit's XML, for continuous integration: a test for each kind of finding,
+//! Results of a command as JUnit's XML, for continuous integration: a test for each kind of finding,
 //! which fails if there are any.
+//!
+//! The elements are few and fixed, and a library for them has twenty dependencies.
 
-use std::io;
+use std::fmt::Write as _;
 
 use anstream::adapter::strip_str;
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use fdwatch_core::{leaks::Kind, model::Moment};
+use fdwatch_events::{RunReport, time::Clock};
 
 use crate::{
-    run::{RunReport, leak, summary},
+    escape::Escaped,
+    run::{leak, summary},
     text,
 };
-use fdwatch_core::{leaks::Kind, model::Moment};
-use fdwatch_events::time::Clock;
 
-/// The XML.
-///
-/// # Errors
-///
-/// If it cannot be made.
-pub fn report(report: &RunReport, clock: &Clock, now: Moment) -> io::Result<String> {
-    let words = report.command.iter();
-    let words: Vec<_> = words.map(|word| String::from_utf8_lossy(word)).collect();
-    let command = words.join(" ");
-    let mut suite = TestSuite::new(command.as_str());
-    for (kind, name) in [
-        (Kind::AtExit, "descriptors left open at exit"),
-        (Kind::OverExec, "descriptors let into other programs"),
-    ] {
+/// Returns the XML of a report that was made at the moment `at`.
+#[must_use]
+pub fn report(report: &RunReport, clock: &Clock, at: Moment) -> String {
+    let leaks = |kind: Kind| {
         let groups = report.fold.groups().iter();
         let groups = groups.filter(|group| group.first.kind == kind);
-        let texts: Vec<_> = groups.map(|group| leak(group, clock)).collect();
-        suite.add_test_case(case(name, kind.name(), report.fold.count(kind), &texts));
-    }
+        groups.map(|group| leak(group, clock)).collect::<String>()
+    };
     let duplicates = report.duplicates.iter();
-    let texts: Vec<_> = duplicates
-        .map(|one| text::finding(one, clock, now))
+    let duplicates: String = duplicates
+        .map(|finding| text::finding(finding, clock, at))
         .collect();
-    let count = report.duplicates.len() as u64;
-    suite.add_test_case(case("files held twice", "duplicate", count, &texts));
-    suite.set_system_out(summary(report));
-    let mut all = Report::new("fdwatch");
-    all.add_test_suite(suite);
-    all.to_string().map_err(io::Error::other)
+    let (exit, exec) = (Kind::AtExit, Kind::OverExec);
+    let cases = [
+        (
+            "descriptors left open at exit",
+            exit.name(),
+            report.fold.count(exit),
+            leaks(exit),
+        ),
+        (
+            "descriptors passed to other programs",
+            exec.name(),
+            report.fold.count(exec),
+            leaks(exec),
+        ),
+        (
+            "files open twice",
+            "duplicate",
+            report.duplicates.len() as u64,
+            duplicates,
+        ),
+    ];
+    let words = report.command.iter();
+    let words: Vec<_> = words.map(|word| Escaped(word).to_string()).collect();
+    let failures = cases.iter().filter(|(.., text)| !text.is_empty()).count();
+    let counts = format!(
+        "tests=\"{}\" failures=\"{failures}\" errors=\"0\"",
+        cases.len()
+    );
+    let mut xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"fdwatch\" {counts}>\n  \
+         <testsuite name=\"{}\" {counts}>\n",
+        escaped(&words.join(" "))
+    );
+    for (name, kind, count, text) in cases {
+        // Writing to a string does not fail.
+        let _ = write!(
+            xml,
+            "    <testcase name=\"{name}\" classname=\"fdwatch.{kind}\""
+        );
+        if text.is_empty() {
+            xml.push_str("/>\n");
+            continue;
+        }
+        let text = escaped(&strip_str(&text).to_string());
+        let _ = write!(
+            xml,
+            ">\n      <failure message=\"{name}: {count}\" type=\"{kind}\">{text}</failure>\n    </testcase>\n"
+        );
+    }
+    let summary = escaped(&summary(report));
+    let _ = write!(
+        xml,
+        "    <system-out>{summary}</system-out>\n  </testsuite>\n</testsuites>\n"
+    );
+    xml
 }
 
-fn case(name: &str, kind: &str, count: u64, texts: &[String]) -> TestCase {
-    let status = if texts.is_empty() {
-        TestCaseStatus::success()
-    } else {
-        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-        let text = texts.concat();
-        status
-            .set_type(kind)
-            .set_message(format!("{name}: {count}"))
-            .set_description(strip_str(&text).to_string());
-        status
-    };
-    let mut case = TestCase::new(name, status);
-    case.set_classname(format!("fdwatch.{kind}"));
-    case
+/// Returns a text for an element or an attribute. XML cannot contain all characters.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\n' | '\t' => escaped.push(character),
+            '\0'..' ' | '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn names_of_commands_cannot_end_the_attribute() {
+        let command = [OsStr::new("a\"<&>\u{ffff}\n").to_owned()];
+        let xml = report(
+            &RunReport::new(&command),
+            &Clock::of_wall_time(),
+            Moment::default(),
+        );
+        assert!(
+            xml.contains(
+                "<testsuite name=\"a&quot;&lt;&amp;&gt;\u{fffd}\\n\" tests=\"3\" failures=\"0\""
+            ),
+            "{xml}"
+        );
+        assert_eq!(xml.matches("<testcase").count(), 3);
+        assert!(!xml.contains("<failure"), "{xml}");
+    }
 }

@@ -1,122 +1,32 @@
-//! What came of a command that was run: for a person, and for programs.
+//! Text of the results of a command.
 
-use std::{
-    ffi::OsString,
-    fmt::Write as _,
-    io::{self, Write},
-    os::unix::ffi::OsStrExt as _,
-};
+use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
 use crate::{
-    Format, Reporter,
     escape::Escaped,
-    line,
-    text::{self, DIM, MARGIN},
+    text::{self, BOLD, DIM, MARGIN},
 };
 use fdwatch_core::{
-    diagnose::{Finding, ProcessInfo},
-    leaks::{Fold, Group, Kind},
-    model::Moment,
-    plural::{counted, either, noun},
+    diagnose::ProcessInfo,
+    leaks::{Group, Kind},
+    plural::{either, thousands},
 };
-use fdwatch_events::RunStats;
-use fdwatch_events::time::Clock;
+use fdwatch_events::{RunReport, time::Clock};
 
-const BOLD: Style = Style::new().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Everything there is to tell of a command.
-#[derive(Debug)]
-pub struct RunReport {
-    /// The command and its arguments.
-    pub command: Vec<Vec<u8>>,
-    /// How it ended, as shells tell that.
-    pub exit_code: u8,
-    /// What has leaked.
-    pub fold: Fold,
-    /// Leaks that are not in there, for there were too many.
-    pub more_leaks: u64,
-    /// What was held twice: each as it was at last.
-    pub duplicates: Vec<Finding>,
-    /// Of these too.
-    pub more_duplicates: u64,
-    /// What is left out by the rules of the user.
-    pub ignored: u64,
-    /// Processes there were.
-    pub processes: u64,
-    /// Those that have not ended.
-    pub running: Vec<ProcessInfo>,
-    /// What mappings were not told of, so that places in them have no names.
-    pub mappings_lost: u64,
-    /// The account fdwatch gives of itself.
-    pub stats: RunStats,
-}
-
-impl RunReport {
-    /// One of which nothing is known yet.
-    #[must_use]
-    pub fn new(command: &[OsString]) -> Self {
-        let words = command.iter();
-        Self {
-            command: words.map(|word| word.as_bytes().to_vec()).collect(),
-            exit_code: 0,
-            fold: Fold::default(),
-            more_leaks: 0,
-            duplicates: Vec::new(),
-            more_duplicates: 0,
-            ignored: 0,
-            processes: 0,
-            running: Vec::new(),
-            mappings_lost: 0,
-            stats: RunStats::default(),
-        }
-    }
-
-    /// Whether nothing is told.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.fold.groups().is_empty() && self.duplicates.is_empty() && self.more_leaks == 0
-    }
-}
-
-impl<W: Write> Reporter<W> {
-    /// Shows what came of a command.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be written.
-    pub fn run(&mut self, report: &RunReport, now: Moment) -> io::Result<()> {
-        for group in report.fold.groups() {
-            let text = match self.format {
-                Format::Text => leak(group, &self.clock),
-                Format::Json => line(self.json.leak(group, &self.clock))?,
-            };
-            self.output.write_all(text.as_bytes())?;
-        }
-        for finding in &report.duplicates {
-            self.finding(finding, now)?;
-        }
-        let text = match self.format {
-            Format::Text => format!("fdwatch: {}\n", summary(report)),
-            Format::Json => line(self.json.run(report, &self.clock, now))?,
-        };
-        self.output.write_all(text.as_bytes())?;
-        self.flush()
-    }
-}
-
-/// A group of leaks.
-pub fn leak(group: &Group, clock: &Clock) -> String {
-    let told = &group.first;
+/// Returns a leak: a line for it, one or more for the descriptor, and one of advice.
+pub(crate) fn leak(group: &Group, clock: &Clock) -> String {
+    let first = &group.first;
     let mut text = String::new();
-    let time = clock.time_of_day(told.at);
-    let process = text::process(&told.process);
-    let name = text::path_or_type(&told.file);
-    let kind = told.kind.name();
+    let time = clock.time_of_day(first.at);
+    let process = text::process(&first.process);
+    let name = text::path_or_type(&first.file);
+    let kind = first.kind.name();
     let into: Vec<_> = group.into.iter().map(text::process).collect();
-    let into = match told.kind {
+    let into = match first.kind {
         Kind::AtExit => String::new(),
         Kind::OverExec => format!("  into {}", into.join(", ")),
     };
@@ -125,11 +35,11 @@ pub fn leak(group: &Group, clock: &Clock) -> String {
         "{DIM}{time}{DIM:#}  {YELLOW}LEAKED {YELLOW:#}  {kind:<8}  {process}  {BOLD}{name}{BOLD:#}{into}{}",
         times(group)
     );
-    let descriptor = &told.descriptor;
+    let descriptor = &first.descriptor;
     let opened = descriptor.opened.map_or_else(String::new, |opened| {
         format!("at {}", clock.time_of_day(opened))
     });
-    let thread = descriptor.tid.filter(|&tid| tid != told.process.pid);
+    let thread = descriptor.tid.filter(|&tid| tid != first.process.pid);
     let thread = thread.map_or_else(String::new, |tid| format!(", thread {tid}"));
     let _ = writeln!(
         text,
@@ -150,9 +60,9 @@ pub fn leak(group: &Group, clock: &Clock) -> String {
             paths.join(", ")
         );
     }
-    let advice = match told.kind {
+    let advice = match first.kind {
         Kind::AtExit => "close it where it is no longer needed",
-        Kind::OverExec => "open it with O_CLOEXEC, or close it before another program is run",
+        Kind::OverExec => "open it with O_CLOEXEC, or close it before running another program",
     };
     let _ = writeln!(text, "{MARGIN}{DIM}> {advice}{DIM:#}");
     text
@@ -166,52 +76,82 @@ fn times(group: &Group) -> String {
     }
 }
 
-/// All of it in one line.
-pub fn summary(report: &RunReport) -> String {
+/// Returns the totals in one line.
+pub(crate) fn summary(report: &RunReport) -> String {
+    let mut sentences = vec![text::large_count(report.processes, "process")];
+    let results = results(report);
+    sentences.push(if results.is_empty() {
+        "Nothing leaked".to_owned()
+    } else {
+        results.join(", ")
+    });
+    if report.ignored > 0 {
+        sentences.push(format!("{} ignored", thousands(report.ignored)));
+    }
+    let more = report.more_leaks + report.more_duplicates;
+    if more > 0 {
+        sentences.push(format!("{} more not listed", thousands(more)));
+    }
+    let lost = report.stats.lost_in_all();
+    if lost > 0 {
+        let events = text::large_count(lost, "event");
+        sentences.push(format!(
+            "{events} lost, the result may be wrong: increase --ring-size"
+        ));
+    }
+    if report.stats.lost.detail_left_out() > 0 {
+        sentences.push(text::dropped_detail(&report.stats));
+    }
+    if report.mappings_lost > 0 {
+        let mappings = text::large_count(report.mappings_lost, "mapping");
+        sentences.push(format!("{mappings} lost, some functions have no name"));
+    }
+    if report.stats.malformed > 0 {
+        let malformed = text::large_count(report.stats.malformed, "malformed record");
+        sentences.push(malformed);
+    }
+    if !report.running.is_empty() {
+        sentences.push(running(&report.running));
+    }
+    sentences.join(". ") + "."
+}
+
+/// Returns the number of leaks and duplicates, by kind.
+fn results(report: &RunReport) -> Vec<String> {
     let at_exit = report.fold.count(Kind::AtExit);
     let over_exec = report.fold.count(Kind::OverExec);
-    let mut text = format!(
-        "{}; descriptors left open at exit: {at_exit}, let into other programs: {over_exec}, files held twice: {}",
-        counted(report.processes, "process"),
-        report.duplicates.len(),
+    let duplicates = report.duplicates.len() as u64;
+    let mut results = Vec::new();
+    let mut add = |count: u64, noun: &str, what: &str| {
+        if count > 0 {
+            // The noun is named once.
+            let count = if noun == "descriptor" && !results.is_empty() {
+                thousands(count)
+            } else {
+                text::large_count(count, noun)
+            };
+            results.push(format!("{count} {what}"));
+        }
+    };
+    add(at_exit, "descriptor", "left open at exit");
+    let programs = either(
+        &over_exec,
+        "passed to another program",
+        "passed to other programs",
     );
-    if !report.running.is_empty() {
-        /// Of so many the names.
-        const MAX: usize = 8;
-        let names: Vec<_> = report.running.iter().take(MAX).map(text::process).collect();
-        let more = report.running.len().saturating_sub(MAX);
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
-        let _ = write!(text, "; still running: {}{more}", names.join(", "));
-    }
-    let stats = &report.stats;
-    let (lost, mappings) = (stats.lost_in_all(), report.mappings_lost);
-    let more = report.more_leaks + report.more_duplicates;
-    let others = [
-        (report.ignored, "ignored".to_owned()),
-        (
-            more,
-            format!("more that {} not told", either(&more, "is", "are")),
-        ),
-        (
-            lost,
-            format!(
-                "{} lost, so that this may be wrong: use a larger --ring-size",
-                either(&lost, "event was", "events were")
-            ),
-        ),
-        text::left_out(stats),
-        (
-            mappings,
-            noun(&mappings, "mapping") + " lost, so that names are missing",
-        ),
-        (stats.malformed, noun(&stats.malformed, "malformed record")),
-    ];
-    for (count, what) in others.into_iter().filter(|&(count, _)| count > 0) {
-        let _ = write!(text, "; {count} {what}");
-    }
-    text
+    add(over_exec, "descriptor", programs);
+    add(duplicates, "file", "open twice");
+    results
+}
+
+/// Returns the processes that still run.
+fn running(running: &[ProcessInfo]) -> String {
+    /// Processes with their name.
+    const MAX: usize = 8;
+    let names: Vec<_> = running.iter().take(MAX).map(text::process).collect();
+    let more = match running.len().saturating_sub(MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("Still running: {}{more}", names.join(", "))
 }

@@ -1,39 +1,54 @@
-//! Findings for a person's eye. Colours are stripped later where there is no terminal.
+//! Text for people. Colours are removed later where the output is not a terminal.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use anstyle::{AnsiColor, Style};
-
-use crate::escape::Escaped;
-use fdwatch_core::diagnose::TableReport;
-use fdwatch_core::growth::GrowthReport;
-use fdwatch_core::growth::Pinned;
 use fdwatch_core::{
     Lost,
     budget::Shedding,
     detail::{Frame, UNNAMED},
     device::major_minor,
-    diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity, numbers},
+    diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity, TableReport, numbers},
     duplicates::Change,
-    model::{Moment, Statistics},
-    plural::{counted, either, noun},
+    growth::{GrowthReport, Pinned},
+    model::Moment,
+    plural::{counted, either, noun, thousands},
 };
-use fdwatch_events::BudgetReport;
-use fdwatch_events::RunStats;
-use fdwatch_events::ThresholdReport;
-use fdwatch_events::time::{Clock, span};
+use fdwatch_events::{
+    BudgetReport, RunStats, ThresholdReport,
+    time::{Clock, span},
+};
 
-const BOLD: Style = Style::new().bold();
-pub const DIM: Style = Style::new().dimmed();
+use crate::escape::Escaped;
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const GREEN: Style = AnsiColor::Green.on_default();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 
-/// Width of the time in front of each line.
-pub const MARGIN: &str = "          ";
+/// Returns the colour of a severity.
+pub(crate) const fn severity_style(severity: Option<Severity>) -> Style {
+    match severity {
+        Some(Severity::Critical) => RED,
+        Some(Severity::Warning) => YELLOW,
+        Some(Severity::Info) => CYAN,
+        None => Style::new(),
+    }
+}
 
-pub fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
+/// Returns the start of each line of text: when, what happened, the severity, and the process.
+fn head(at: &str, style: Style, word: &str, severity: &str, process: &ProcessInfo) -> String {
+    let process = self::process(process);
+    format!("{DIM}{at}{DIM:#}  {style}{word:<7}{style:#}  {severity:<8}  {process}")
+}
+
+/// Indentation by the width of the time.
+pub(crate) const MARGIN: &str = "          ";
+
+/// Returns a finding: a line for it, one or more for each descriptor, and one of advice.
+pub(crate) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     let mut text = String::new();
     let (word, style) = match (finding.change, finding.severity) {
         (Change::Gone, _) => ("GONE", GREEN),
@@ -42,14 +57,18 @@ pub fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         (Change::Changed, Severity::Critical) => ("CHANGED", RED),
         (Change::Changed, _) => ("CHANGED", CYAN),
     };
-    let time = clock.time_of_day(now);
-    let severity = finding.severity.name();
-    let process = process(&finding.process);
-    let name = path(&finding.file);
-    let cause = finding.cause.name();
+    let head = head(
+        &clock.time_of_day(now),
+        style,
+        word,
+        finding.severity.name(),
+        &finding.process,
+    );
+    let (name, cause) = (path(&finding.file), finding.cause.name());
+    // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{DIM}{time}{DIM:#}  {style}{word:<7}{style:#}  {severity:<8}  {process}  {BOLD}{name}{BOLD:#}  ({cause}{})",
+        "{head}  {BOLD}{name}{BOLD:#}  ({cause}{})",
         history(finding),
     );
     if finding.change == Change::Found
@@ -91,7 +110,7 @@ pub fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
                 .map_or_else(String::new, |file| format!("  {}", path(file))),
         );
         text.push_str(&detail(descriptor));
-        text.push_str(&way(descriptor, clock));
+        text.push_str(&lineage(descriptor, clock));
     }
     for descriptor in &finding.closed {
         let lived = descriptor.closed.zip(descriptor.opened);
@@ -114,13 +133,13 @@ pub fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
             "{MARGIN}  {}  {:<9}  in {}",
             descriptor_column(&other.fd),
             other.fd.origin,
-            self::process(&other.process),
+            process(&other.process),
         );
     }
     if let Some(again) = &finding.closed_again {
         let _ = writeln!(
             text,
-            "{MARGIN}{DIM}! not open, and closed again at {}, by thread {}{DIM:#}",
+            "{MARGIN}{DIM}! closed again at {} by thread {}, although it was not open{DIM:#}",
             clock.time_of_day(again.at),
             again.tid,
         );
@@ -129,9 +148,8 @@ pub fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     if finding.more_closed > 0 {
         let _ = writeln!(
             text,
-            "{MARGIN}{DIM}- {} more {} closed{DIM:#}",
+            "{MARGIN}{DIM}- {} more closed{DIM:#}",
             finding.more_closed,
-            either(&finding.more_closed, "was", "were"),
         );
     }
     if finding.change == Change::Found {
@@ -140,11 +158,11 @@ pub fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
     text
 }
 
-/// Descriptors of a finding that are shown at its beginning and at its end, where it has very many.
+/// Descriptors shown at each end of a long list.
 const SHOWN: usize = 4;
 
-/// Whether this one is told by its number alone: with so many, of those that may be used as the one before.
-/// A leak has hundreds of them, and is told again with each.
+/// Returns whether the descriptor is shown by its number alone: in the middle of a long list, with the
+/// same mode as the one before. A leak has hundreds of descriptors, and changes with each.
 fn is_left_out(fds: &[Descriptor], at: usize) -> bool {
     let last = fds.len().saturating_sub(SHOWN);
     let how = |fd: &Descriptor| (fd.access, fd.append);
@@ -154,8 +172,7 @@ fn is_left_out(fds: &[Descriptor], at: usize) -> bool {
         && fds.get(at).map(how) == fds.get(at - 1).map(how)
 }
 
-/// How the descriptor was made and closed, if that is known: a line for the path and one for each
-/// stack.
+/// Returns the detail of a descriptor: a line for the path, and one for each stack.
 fn detail(descriptor: &Descriptor) -> String {
     let mut text = String::new();
     if let Some(path) = &descriptor.asked_path {
@@ -166,9 +183,9 @@ fn detail(descriptor: &Descriptor) -> String {
     text
 }
 
-/// A stack, as a line; nothing, if there is none.
-pub fn stack(what: &str, frames: &[Frame]) -> String {
-    /// Frames that are shown; JSON has all.
+/// Returns a stack as a line, or an empty string for an empty stack.
+pub(crate) fn stack(what: &str, frames: &[Frame]) -> String {
+    /// Frames shown; JSON has all.
     const MAX: usize = 8;
     if frames.is_empty() {
         return String::new();
@@ -186,8 +203,9 @@ pub fn stack(what: &str, frames: &[Frame]) -> String {
     )
 }
 
-/// How the descriptor came to the process, and what it outlives: a line each.
-fn way(descriptor: &Descriptor, clock: &Clock) -> String {
+/// Returns how a descriptor reached its process, its role, and the closed connection it was opened
+/// for: a line each.
+fn lineage(descriptor: &Descriptor, clock: &Clock) -> String {
     let mut text = String::new();
     if !descriptor.chain.is_empty() {
         let links: Vec<_> = descriptor
@@ -208,7 +226,7 @@ fn way(descriptor: &Descriptor, clock: &Clock) -> String {
         let closed = connection.closed.unwrap_or_default();
         let _ = writeln!(
             text,
-            "{MARGIN}{DIM}        outlives the connection it was opened for: {}, accepted just before by the same thread, closed at {}{DIM:#}",
+            "{MARGIN}{DIM}        still open although its connection (fd {}, accepted by the same thread) was closed at {}{DIM:#}",
             connection.fd,
             clock.time_of_day(closed),
         );
@@ -230,7 +248,8 @@ fn link(link: &Link, clock: &Clock) -> String {
     }
 }
 
-pub fn frame(frame: &Frame) -> String {
+/// Returns a frame of a stack: the function and where it is from.
+pub(crate) fn frame(frame: &Frame) -> String {
     let Some(place) = &frame.place else {
         return format!("{:#x}", frame.address);
     };
@@ -261,23 +280,27 @@ fn history(finding: &Finding) -> String {
         let _ = write!(history, ", lived {}", span(lifetime));
     }
     if finding.times > 1 {
-        let _ = write!(history, ", {} times since last told", finding.times);
+        let _ = write!(history, ", {} times", finding.times);
     }
     history
 }
 
+/// Returns the name and ID of a process.
+#[must_use]
 pub fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", Escaped(&process.comm), process.pid)
 }
 
-/// The path, or what it is that has none.
-pub fn path_or_type(file: &FileInfo) -> String {
+/// Returns the path of a file, or its type if it has none.
+pub(crate) fn path_or_type(file: &FileInfo) -> String {
     match &file.path {
         Some(_) => path(file),
         None => format!("{} ({})", file.file_type.name(), path(file)),
     }
 }
 
+/// Returns the path of a file, or its identity if the path is unknown.
+#[must_use]
 pub fn path(file: &FileInfo) -> String {
     let (major, minor) = major_minor(file.dev);
     let name = match &file.path {
@@ -285,21 +308,21 @@ pub fn path(file: &FileInfo) -> String {
         None => format!("inode {} on {major}:{minor}", file.ino),
     };
     let deleted = match file.pinned {
-        Some(bytes) => format!(" (deleted, {} held)", size(bytes)),
+        Some(bytes) => format!(" (deleted, occupies {})", size(bytes)),
         None if file.deleted => " (deleted)".to_owned(),
         None => String::new(),
     };
     format!("{name}{deleted}")
 }
 
-/// What a process belongs to, if anything is known of that.
-pub fn belongs(process: &ProcessInfo) -> Option<String> {
-    /// Digits of an id that tell it from others.
+/// Returns what a process belongs to: supervisord program, container, pod or unit.
+pub(crate) fn belongs(process: &ProcessInfo) -> Option<String> {
+    /// Digits of an ID that are shown.
     const MAX_ID: usize = 12;
     let mut parts = Vec::new();
     if let Some((group, name)) = &process.supervisor {
         let name = format!("{group}:{name}");
-        parts.push(format!("{} of supervisord", Escaped(name.as_bytes())));
+        parts.push(format!("supervisord {}", Escaped(name.as_bytes())));
     }
     if let Some(container) = &process.workload.container {
         let id: String = container.id.chars().take(MAX_ID).collect();
@@ -320,7 +343,8 @@ pub fn belongs(process: &ProcessInfo) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// A size, for a person.
+/// Returns a size in its largest unit.
+#[must_use]
 pub fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
@@ -333,64 +357,58 @@ pub fn size(bytes: u64) -> String {
     )
 }
 
-pub fn descriptor_column(descriptor: &Descriptor) -> String {
+/// Returns the number and mode of a descriptor.
+pub(crate) fn descriptor_column(descriptor: &Descriptor) -> String {
     let append = if descriptor.append { "a" } else { "" };
     let access = format!("{}{append}", descriptor.access.name());
     let cloexec = if descriptor.cloexec { "cloexec" } else { "" };
     format!("{:>5} {access:<4} {cloexec:<7}", descriptor.fd)
 }
 
+/// Returns the line at the start of a watch.
+#[must_use]
 pub fn started(stats: &RunStats) -> String {
     format!(
-        "watching {} of {}; Ctrl-C ends",
-        counted(stats.descriptors, "descriptor"),
-        counted(stats.processes, "process")
+        "watching {} of {}; press Ctrl-C to stop\n",
+        large_count(stats.descriptors as u64, "descriptor"),
+        large_count(stats.processes as u64, "process")
     )
 }
 
-pub fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
+/// Returns a line for lost records.
+pub(crate) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let kinds: Vec<_> = lost
         .by_kind()
         .map(|(kind, lost)| format!("{kind} {lost}"))
         .collect();
     format!(
-        "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} since the start ({}): tables may be wrong until they are audited; \
-         use a larger --ring-size\n",
-        counted(lost.total(), "record"),
+        "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} since the start ({}); tables may be wrong until the next audit: \
+         increase --ring-size\n",
+        large_count(lost.total(), "record"),
         kinds.join(", "),
     )
 }
 
-pub fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> String {
+/// Returns a growth: a line for it, one for what was added, and one for deleted files.
+pub(crate) fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
-    let process = process(&report.process);
-    let limit = report
-        .process
-        .fd_limit
-        .map_or_else(String::new, |most| format!(" of {most}"));
-    let open = counted(report.open, "descriptor");
+    let open = open_of_limit(report.open as u64, report.process.fd_limit);
     let Some(trend) = &report.trend else {
-        return format!(
-            "{DIM}{time}{DIM:#}  {GREEN}STEADY {GREEN:#}            {process}  {open}{limit}, and no more of them\n"
-        );
+        let head = head(&time, GREEN, "STEADY", "", &report.process);
+        return format!("{head}  {open}, no longer growing\n");
     };
-    let style = if trend.severity == Severity::Critical {
-        RED
-    } else {
-        YELLOW
-    };
-    let left = trend
-        .left
-        .map_or_else(String::new, |left| format!(": none left in {}", span(left)));
-    let mut text = format!(
-        "{DIM}{time}{DIM:#}  {style}GROWS  {style:#}  {:<8}  {process}  {open}{limit}, {} more an hour{left}\n",
-        trend.severity.name(),
-        trend.per_hour,
-    );
+    let style = urgency_style(trend.severity);
+    let severity = trend.severity.name();
+    let head = head(&time, style, "GROWING", severity, &report.process);
+    let left = trend.left.map_or_else(String::new, |left| {
+        format!(", limit reached in {}", rounded(left))
+    });
+    let mut text = format!("{head}  {open}, +{}/h{left}\n", thousands(trend.per_hour));
+    // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{MARGIN}  {DIM}more: {}; by origin {}{DIM:#}",
+        "{MARGIN}  {DIM}new: {}; by origin {}{DIM:#}",
         counts(&trend.more.by_type),
         counts(&trend.more.by_origin),
     );
@@ -400,35 +418,61 @@ pub fn growth(report: &GrowthReport, clock: &Clock, now: Moment) -> String {
     text
 }
 
-/// The space that deleted files take.
-pub fn pinned(Pinned { files, bytes }: Pinned) -> String {
-    let hold = either(&files, "holds", "hold");
-    format!("{} {hold} {}", counted(files, "deleted file"), size(bytes))
-}
-
-pub fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
-    let time = clock.time_of_day(now);
-    let process = process(&report.process);
-    let of = report.of.name();
-    let (value, most) = (report.value, report.threshold);
-    let severity = report.severity.name();
-    if report.change == Change::Gone {
-        return format!(
-            "{DIM}{time}{DIM:#}  {GREEN}WITHIN {GREEN:#}  {severity:<8}  {process}  {of} {value}, of {most}\n"
-        );
+/// Returns how many descriptors are open, and the limit if it is known.
+pub(crate) fn open_of_limit(open: u64, limit: Option<u64>) -> String {
+    match limit {
+        Some(limit) => format!(
+            "{} of {}",
+            thousands(open),
+            large_count(limit, "descriptor")
+        ),
+        None => large_count(open, "descriptor"),
     }
-    let style = if report.severity == Severity::Critical {
-        RED
-    } else {
-        YELLOW
-    };
-    format!(
-        "{DIM}{time}{DIM:#}  {style}BEYOND {style:#}  {severity:<8}  {process}  {of} {value}, more than {most}\n"
-    )
 }
 
-/// Counts by name, the most first.
-pub fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
+/// Returns a count with its noun, such as `1,232 descriptors`.
+#[must_use]
+pub fn large_count(count: u64, noun: &str) -> String {
+    format!("{} {}", thousands(count), self::noun(&count, noun))
+}
+
+/// Returns a span of time for an estimate: seconds below a minute have no fraction.
+#[must_use]
+pub fn rounded(nanoseconds: u64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    match nanoseconds.saturating_add(SECOND / 2) / SECOND {
+        seconds @ 0..60 => format!("{seconds} s"),
+        _ => span(nanoseconds),
+    }
+}
+
+const fn urgency_style(severity: Severity) -> Style {
+    match severity {
+        Severity::Critical => RED,
+        Severity::Warning | Severity::Info => YELLOW,
+    }
+}
+
+/// Returns the space that deleted files occupy.
+pub(crate) fn pinned(Pinned { files, bytes }: Pinned) -> String {
+    let verb = either(&files, "occupies", "occupy");
+    format!("{} {verb} {}", counted(files, "deleted file"), size(bytes))
+}
+
+/// Returns a line for an exceeded threshold, or one that is not exceeded any more.
+pub(crate) fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
+    let (word, style) = match report.change {
+        Change::Gone => ("NORMAL", GREEN),
+        Change::Found | Change::Changed => ("ABOVE", urgency_style(report.severity)),
+    };
+    let time = clock.time_of_day(now);
+    let head = head(&time, style, word, report.severity.name(), &report.process);
+    let (of, value, threshold) = (report.of.name(), report.value, report.threshold);
+    format!("{head}  {of} {value} (threshold {threshold})\n")
+}
+
+/// Returns counts by name, largest first.
+pub(crate) fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
     let mut sorted: Vec<_> = counts.iter().collect();
     sorted.sort_by_key(|&(name, &count)| (std::cmp::Reverse(count), *name));
     let words: Vec<_> = sorted
@@ -438,7 +482,8 @@ pub fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
     words.join(", ")
 }
 
-pub fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
+/// Returns a line for the work that is skipped from now on.
+pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let &BudgetReport {
         shedding,
@@ -446,45 +491,42 @@ pub fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
         percent_used,
         ref not_followed,
     } = report;
-    let what = match shedding {
+    let skipped = match shedding {
         Shedding::Nothing => {
             return format!(
-                "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   {percent_used:.1} % of a processor used: all is done again\n"
+                "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   used {percent_used:.1} % of a CPU: nothing is skipped any more\n"
             );
         }
-        Shedding::Detail => "no more stacks and paths".to_owned(),
-        Shedding::Audits => "no more audits".to_owned(),
+        Shedding::Detail => "skipping stacks and paths".to_owned(),
+        Shedding::Audits => "skipping stacks, paths and audits".to_owned(),
         Shedding::Busiest => {
             let pids: Vec<_> = not_followed.iter().map(u32::to_string).collect();
-            let whom = if pids.is_empty() {
-                "no process stands out".to_owned()
+            let which = if pids.is_empty() {
+                "none stands out".to_owned()
             } else {
-                format!(
-                    "of these there are only snapshots, which are not exact: {}",
-                    pids.join(" ")
-                )
+                pids.join(" ")
             };
-            format!("audits again, and the busiest processes are not followed; {whom}")
+            format!(
+                "skipping stacks and paths; the busiest processes are covered by audits only: {which}"
+            )
         }
     };
     format!(
-        "{DIM}{time}{DIM:#}  {RED}BUDGET{RED:#}   {percent_used:.1} % of a processor used, more than {percent} (--max-cpu): {what}\n"
+        "{DIM}{time}{DIM:#}  {RED}BUDGET{RED:#}   used {percent_used:.1} % of a CPU, limit {percent} % (--max-cpu): {skipped}\n"
     )
 }
 
-pub fn table(table: &TableReport) -> String {
+/// Returns a table: a line for the process, and one for each descriptor.
+pub(crate) fn table(table: &TableReport) -> String {
     let mut text = format!(
-        "{BOLD}{}{BOLD:#}  {}{}\n",
+        "{BOLD}{}{BOLD:#}  {}\n",
         process(&table.process),
-        counted(table.fds.len(), "descriptor"),
-        table
-            .process
-            .fd_limit
-            .map_or_else(String::new, |most| format!(" of {most}")),
+        open_of_limit(table.fds.len() as u64, table.process.fd_limit),
     );
     if table.fds.is_empty() {
         return text;
     }
+    // Writing to a string does not fail.
     let _ = writeln!(
         text,
         "{DIM}{:>5} {:<4} {:<7}  {:<9}  {:<9}  file{DIM:#}",
@@ -507,67 +549,88 @@ pub fn table(table: &TableReport) -> String {
     text
 }
 
+/// Returns the totals of a run: a line of results and cost, and one for each problem.
+#[must_use]
 pub fn summary(stats: &RunStats) -> String {
+    let lost = match stats.lost_in_all() {
+        0 => "none lost".to_owned(),
+        lost => format!("{} lost (increase --ring-size)", thousands(lost)),
+    };
     let usage = stats.usage;
-    #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
-    let megabytes = usage.peak_rss as f64 / f64::from(1 << 20);
-    let lost = stats.lost_in_all();
     let mut text = format!(
-        "{}, lost {lost}, in {}; {} found, {} changed, {} gone; {} of {}; \
-         own cost: {:.2} s CPU, {megabytes:.1} MiB",
-        counted(stats.statistics.events(), "event"),
-        span(stats.duration),
-        stats.found,
-        stats.changed,
-        stats.gone,
-        counted(stats.descriptors, "descriptor"),
-        counted(stats.processes, "process"),
+        "{}, {lost}. {}. Used {:.2} s CPU, {}.\n",
+        large_count(stats.statistics.events(), "event"),
+        findings(stats),
         usage.user + usage.system,
+        size(usage.peak_rss),
     );
+    let mut problem = |words: String| {
+        text.push_str(&words);
+        text.push('\n');
+    };
+    let skipped = skipped(stats);
+    if !skipped.is_empty() {
+        problem(format!("budget exceeded: {}", skipped.join(", ")));
+    } else if stats.lost.detail_left_out() > 0 {
+        problem(dropped_detail(stats));
+    }
     let drift = stats.statistics.drift;
-    let _ = write!(
-        text,
-        "; drift {} in {}",
-        drift.total(),
-        counted(drift.audits, "audit")
-    );
-    let Statistics {
-        contested,
-        contested_otherwise,
-        ..
-    } = stats.statistics;
-    if contested > 0 {
-        let _ = write!(
-            text,
-            "; contested {contested}, {contested_otherwise} otherwise"
-        );
+    if drift.total() > 0 {
+        problem(format!(
+            "drift: {} in {}",
+            large_count(drift.total(), "descriptor"),
+            large_count(drift.audits, "audit")
+        ));
     }
-    if stats.shedding != Shedding::Nothing || stats.most_not_followed > 0 {
-        let _ = write!(
-            text,
-            "; left undone at the end: {}; not followed at once, at the most: {}",
-            stats.shedding.name(),
-            counted(stats.most_not_followed, "process")
-        );
+    if stats.unreadable_processes > 0 {
+        let processes = large_count(stats.unreadable_processes, "process");
+        problem(format!("{processes} could not be read"));
     }
-    let unreadable = stats.unreadable_processes;
-    let unfitting = [
-        (
-            unreadable,
-            noun(&unreadable, "process") + " could not be read",
-        ),
-        (stats.malformed, noun(&stats.malformed, "malformed record")),
-        left_out(stats),
-    ];
-    for (count, what) in unfitting.into_iter().filter(|&(count, _)| count > 0) {
-        let _ = write!(text, "; {count} {what}");
+    if stats.malformed > 0 {
+        problem(large_count(stats.malformed, "malformed record"));
     }
     text
 }
 
-/// How much of detail there was no room for, and what it is called.
-pub fn left_out(stats: &RunStats) -> (u64, String) {
+/// Returns how many findings appeared, by severity.
+fn findings(stats: &RunStats) -> String {
+    if stats.found == 0 {
+        return "No findings".to_owned();
+    }
+    let severities = [Severity::Critical, Severity::Warning, Severity::Info];
+    let counts = severities.map(|severity| (stats.severities[severity as usize], severity.name()));
+    let counts = counts.into_iter().filter(|&(count, _)| count > 0);
+    let counts: Vec<_> = counts
+        .map(|(count, name)| format!("{} {name}", thousands(count)))
+        .collect();
+    let findings = large_count(stats.found, "finding");
+    format!("{findings} ({})", counts.join(", "))
+}
+
+/// Returns the work that was skipped to stay within the budget.
+fn skipped(stats: &RunStats) -> Vec<String> {
+    let mut skipped = Vec::new();
+    match stats.shedding {
+        Shedding::Nothing => {}
+        Shedding::Detail => skipped.push("stacks and paths skipped".to_owned()),
+        Shedding::Audits => skipped.push("audits skipped".to_owned()),
+        Shedding::Busiest => skipped.push("busiest processes skipped".to_owned()),
+    }
+    if stats.most_not_followed > 0 {
+        skipped.push(format!(
+            "up to {} covered by audits only",
+            large_count(stats.most_not_followed as u64, "process")
+        ));
+    }
+    if !skipped.is_empty() && stats.lost.detail_left_out() > 0 {
+        skipped.push(dropped_detail(stats));
+    }
+    skipped
+}
+
+/// Returns how many stacks and paths found no room.
+pub(crate) fn dropped_detail(stats: &RunStats) -> String {
     let count = stats.lost.detail_left_out();
     let what = either(&count, "stack or path", "stacks and paths");
-    (count, format!("{what} left out"))
+    format!("{} {what} dropped", thousands(count))
 }

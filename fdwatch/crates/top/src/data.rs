@@ -1,19 +1,19 @@
-//! What is shown, in the form it is shown in: made of the objects that fdwatch's JSON has, whether its
-//! own programs or an agent tell them. Names and paths are escaped here, once.
-//!
-//! Knows nothing of where that is from, and nothing of the screen.
+//! Rows of the screen, made of the lines that fdwatch's own programs and an agent have in common.
+//! Names and paths are escaped here, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use fdwatch_core::{
-    diagnose::Severity,
-    plural::{counted, either},
+    diagnose,
+    plural::{counted, thousands},
 };
-use fdwatch_events::ProcessRow;
-use fdwatch_render::Escaped;
+use fdwatch_events::{
+    ProcessRow,
+    wire::{
+        self, Change, Event, Fd, File, Health, Hexadecimal, Line, Process, Severity, Table, Time,
+    },
+};
+use fdwatch_render::{Escaped, text::rounded};
 
 /// Characters of a name or a path that are kept.
 const MAX_LEN: usize = 1024;
@@ -56,24 +56,24 @@ pub struct Status {
 }
 
 impl Status {
-    /// Of what an agent answers on its health. `at` and `time` are the caller's.
+    /// Returns the status of an agent. `at` and `time` are the caller's.
     #[must_use]
-    pub fn of_health(health: &Value, source: String, at: u64, time: String) -> Self {
-        let number = |name: &str| health[name].as_u64().unwrap_or(0);
+    pub fn of_health(health: &Line<Health>, source: String, at: u64, time: String) -> Self {
+        let Line { host, body, .. } = health;
         Self {
             source,
-            host: clean(text_of(&health["host"]).as_bytes()),
+            host: clean(host.as_bytes()),
             time,
             at,
-            processes: number("processes"),
-            descriptors: number("descriptors"),
-            events: number("events"),
-            lost: number("lost"),
-            drift: number("drift"),
-            cpu_seconds: health["cpu_seconds"].as_f64().unwrap_or(0.0),
-            memory: number("rss_bytes"),
-            max_cpu: health["budget"]["max_cpu"].as_f64().unwrap_or(0.0),
-            sheds: clean(text_of(&health["budget"]["sheds"]).as_bytes()),
+            processes: body.processes as u64,
+            descriptors: body.descriptors as u64,
+            events: body.events,
+            lost: body.lost,
+            drift: body.drift,
+            cpu_seconds: body.cpu_seconds,
+            memory: body.rss_bytes,
+            max_cpu: body.budget.max_cpu,
+            sheds: clean(body.budget.sheds.as_bytes()),
         }
     }
 }
@@ -143,33 +143,23 @@ impl Row {
     }
 }
 
-/// Processes of an agent's answer.
+/// Returns a process of an agent's answer.
 #[must_use]
-pub fn rows_of(answer: &Value) -> (Vec<ProcessRow>, u64) {
-    let rows = answer["processes"].as_array().into_iter().flatten();
-    let rows = rows.filter_map(|row| {
-        let number = |name: &str| row[name].as_u64().unwrap_or(0);
-        let start = row["start_time"].as_str().and_then(nanoseconds);
-        Some(ProcessRow {
-            pid: u32::try_from(row["pid"].as_u64()?).ok()?,
-            start_time: start.unwrap_or(0),
-            comm: text_of(&row["comm"]).into_bytes(),
-            uid: row["uid"].as_u64().and_then(|uid| u32::try_from(uid).ok()),
-            unit: row["unit"].as_str().map(str::to_owned),
-            descriptors: usize::try_from(number("descriptors")).unwrap_or(0),
-            limit: row["limit"].as_u64(),
-            duplicate_descriptors: usize::try_from(number("duplicate_descriptors")).unwrap_or(0),
-            curve: numbers(&row["curve"]),
-            ..ProcessRow::default()
-        })
-    });
-    (rows.collect(), answer["more"].as_u64().unwrap_or(0))
-}
-
-fn numbers(list: &Value) -> Vec<u32> {
-    let list = list.as_array().into_iter().flatten();
-    let number = |number: &Value| u32::try_from(number.as_u64()?).ok();
-    list.filter_map(number).collect()
+pub fn row_of(row: wire::ProcessRow) -> ProcessRow {
+    let start = row.start_time.and_then(|time| time.nanoseconds());
+    ProcessRow {
+        pid: row.pid,
+        start_time: start.unwrap_or(0),
+        ppid: row.ppid,
+        comm: row.comm.into_bytes(),
+        uid: row.uid,
+        unit: row.unit,
+        descriptors: row.descriptors,
+        limit: row.limit,
+        duplicate_files: row.duplicate_files,
+        duplicate_descriptors: row.duplicate_descriptors,
+        curve: row.curve,
+    }
 }
 
 /// What happened to what is told.
@@ -195,7 +185,7 @@ pub struct News {
     /// What happened.
     pub happened: Happened,
     /// How much it matters.
-    pub severity: Option<Severity>,
+    pub severity: Option<diagnose::Severity>,
     /// The process it is about.
     pub pid: Option<u32>,
     /// Its name.
@@ -207,86 +197,100 @@ pub struct News {
 }
 
 impl News {
-    /// Of an object of those that `watch --json` writes. `time` is when that was, here.
+    /// Returns the row of an event, or `None` for a type that this version does not have. `time` is
+    /// the local time of day of the event.
     #[must_use]
-    pub fn of(told: &Value, time: String) -> Option<Self> {
-        let process = &told["process"];
-        let pid = process["pid"].as_u64();
-        let pid = pid.and_then(|pid| u32::try_from(pid).ok());
-        let kind = told["type"].as_str()?;
-        let severity = severity(&told["severity"]);
-        let happened = match told["change"].as_str() {
-            Some("found") => Happened::Found,
-            Some("changed") => Happened::Changed,
-            Some("gone") => Happened::Gone,
-            _ => Happened::Once,
+    pub fn of(event: &Event, time: String) -> Option<Self> {
+        let about = |change: &Change, severity: Option<&Severity>, process: &Process| Self {
+            key: String::new(),
+            time: String::new(),
+            happened: match &**change {
+                "found" => Happened::Found,
+                "changed" => Happened::Changed,
+                "gone" => Happened::Gone,
+                _ => Happened::Once,
+            },
+            severity: severity.and_then(|severity| severity.known()),
+            pid: Some(process.pid),
+            comm: clean(process.comm.as_bytes()),
+            what: String::new(),
+            why: String::new(),
         };
-        let (key, what, why) = match kind {
-            "finding" => {
-                let id = told["id"].as_u64()?;
-                let fds = told["fds"].as_array().map_or(0, Vec::len);
-                let why = match told["cause"].as_str().unwrap_or_default() {
-                    cause if fds > 1 => format!("{cause}, {fds} descriptors"),
-                    cause => cause.to_owned(),
-                };
-                (format!("finding {id}"), path_of(&told["file"]), why)
-            }
-            "growth" => {
-                let open = counted(told["open"].as_u64().unwrap_or(0), "descriptor");
-                let what = match told["per_hour"].as_u64() {
-                    Some(more) => format!("{open}, {more} more an hour"),
-                    None => format!("{open}, and no more of them"),
-                };
-                let left = told["seconds_left"].as_f64();
-                let left = left.filter(|left| *left < 1e9);
-                let why = left.map_or_else(String::new, |left| {
-                    let left = fdwatch_events::time::span(nanos(left));
-                    format!("none left in {left}")
-                });
-                (format!("growth {}", pid.unwrap_or(0)), what, why)
-            }
-            "threshold" => {
-                let of = clean(text_of(&told["of"]).as_bytes());
-                let (value, most) = (told["value"].as_f64()?, told["threshold"].as_f64()?);
-                let key = format!("threshold {of} {most} {}", pid.unwrap_or(0));
-                (key, format!("{of} {value}"), format!("threshold {most}"))
-            }
-            "loss" => {
-                let lost = told["lost"]["total"].as_u64().unwrap_or(0);
-                let what = format!("{} lost since the start", counted(lost, "record"));
-                (String::new(), what, "a larger --ring-size helps".to_owned())
-            }
-            "budget" => {
-                let sheds = clean(text_of(&told["sheds"]).as_bytes());
-                let cpu = told["cpu"].as_f64().unwrap_or(0.0);
-                let what = format!("{cpu:.1} % of a processor used");
-                (String::new(), what, format!("left undone: {sheds}"))
-            }
-            "dropped" => {
-                let missed = told["missed"].as_u64().unwrap_or(0);
-                let findings = counted(missed, "finding");
-                let what = format!("{findings} {} missed here", either(&missed, "was", "were"));
-                (String::new(), what, String::new())
-            }
-            _ => return None,
-        };
-        Some(Self {
-            key,
-            time,
-            happened,
-            severity,
-            pid,
-            comm: clean(text_of(&process["comm"]).as_bytes()),
+        let once = |what: String, why: String| Self {
+            key: String::new(),
+            time: String::new(),
+            happened: Happened::Once,
+            severity: None,
+            pid: None,
+            comm: String::new(),
             what,
             why,
-        })
+        };
+        let news = match event {
+            Event::Finding(line) => {
+                let finding = &line.body;
+                let cause = clean(finding.cause.as_bytes());
+                Self {
+                    key: format!("finding {}", finding.id),
+                    what: path_of(&finding.file),
+                    why: match finding.fds.len() {
+                        0 | 1 => cause,
+                        fds => format!("{cause}, {fds} descriptors"),
+                    },
+                    ..about(&finding.change, Some(&finding.severity), &finding.process)
+                }
+            }
+            Event::Growth(line) => {
+                let growth = &line.body;
+                let open = counted(growth.open, "descriptor");
+                let left = growth.seconds_left.filter(|left| *left < 1e9);
+                Self {
+                    key: format!("growth {}", growth.process.pid),
+                    what: match growth.per_hour {
+                        Some(more) => format!("{open}, +{}/h", thousands(more)),
+                        None => format!("{open}, no longer growing"),
+                    },
+                    why: left.map_or_else(String::new, |left| {
+                        format!("limit reached in {}", rounded(nanos(left)))
+                    }),
+                    ..about(&growth.change, growth.severity.as_ref(), &growth.process)
+                }
+            }
+            Event::Threshold(line) => {
+                let threshold = &line.body;
+                let of = clean(threshold.of.as_bytes());
+                let (value, limit, pid) =
+                    (threshold.value, threshold.threshold, threshold.process.pid);
+                Self {
+                    key: format!("threshold {of} {limit} {pid}"),
+                    what: format!("{of} {value}"),
+                    why: format!("threshold {limit}"),
+                    ..about(
+                        &threshold.change,
+                        Some(&threshold.severity),
+                        &threshold.process,
+                    )
+                }
+            }
+            Event::Loss(line) => {
+                let records = counted(line.body.lost.total, "record");
+                once(
+                    format!("{records} lost since the start"),
+                    "increase --ring-size".to_owned(),
+                )
+            }
+            Event::Budget(line) => once(
+                format!("used {:.1} % of a CPU", line.body.cpu),
+                format!("skips {}", clean(line.body.sheds.as_bytes())),
+            ),
+            Event::Dropped(object) => {
+                let events = counted(object.body.missed, "event");
+                once(format!("{events} missed here"), String::new())
+            }
+            Event::Unknown(_) => return None,
+        };
+        Some(Self { time, ..news })
     }
-}
-
-fn severity(name: &Value) -> Option<Severity> {
-    let all = [Severity::Info, Severity::Warning, Severity::Critical];
-    let name = name.as_str()?;
-    all.into_iter().find(|severity| severity.name() == name)
 }
 
 /// Whether a descriptor is one of several on a file.
@@ -337,26 +341,24 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Of an object of type `table`.
+    /// Returns the table of a process.
     #[must_use]
-    pub fn of(table: &Value) -> Option<Self> {
-        let process = &table["process"];
-        let now = table["time"].as_str().and_then(nanoseconds);
-        let fds = table["fds"].as_array()?;
-        let mut by_file: BTreeMap<(String, u64), Vec<&Value>> = BTreeMap::new();
+    pub fn of(table: &Line<Table>) -> Self {
+        let now = table.time.nanoseconds();
+        let Table { process, fds } = &table.body;
+        let mut by_file: BTreeMap<(&str, u64), Vec<&Fd>> = BTreeMap::new();
         for fd in fds {
-            let file = &fd["file"];
-            let identity = (text_of(&file["dev"]), file["ino"].as_u64().unwrap_or(0));
-            by_file.entry(identity).or_default().push(fd);
+            let identity = fd.file.as_ref().map(|file| (&*file.dev, file.ino));
+            by_file
+                .entry(identity.unwrap_or_default())
+                .or_default()
+                .push(fd);
         }
-        // What has no identity of its own has one inode for all there are.
-        let (mut twice, once): (Vec<_>, Vec<_>) = by_file.into_values().partition(|on_file| {
-            on_file.len() > 1 && text_of(&on_file[0]["file"]["type"]) != "anonymous"
-        });
-        twice.sort_by_key(|on_file| {
-            let file = &on_file[0]["file"];
-            (file["type"] != "regular", on_file[0]["fd"].as_u64())
-        });
+        // Files without an identity of their own have one inode in common.
+        let (mut twice, once): (Vec<_>, Vec<_>) = by_file
+            .into_values()
+            .partition(|on_file| on_file.len() > 1 && kind(on_file[0]) != "anonymous");
+        twice.sort_by_key(|on_file| (kind(on_file[0]) != "regular", on_file[0].fd));
         let mut rows = Vec::with_capacity(fds.len());
         for on_file in &twice {
             let mut descriptions = BTreeSet::new();
@@ -364,73 +366,70 @@ impl Descriptors {
                 let mark = Twice {
                     is_first: index == 0,
                     is_last: index + 1 == on_file.len(),
-                    is_shared: !descriptions.insert(text_of(&fd["description"])),
-                    matters: fd["file"]["type"] == "regular",
+                    is_shared: !descriptions.insert(&fd.description),
+                    matters: kind(fd) == "regular",
                 };
                 rows.push(descriptor(fd, now, Some(mark)));
             }
         }
         let mut once: Vec<_> = once.into_iter().flatten().collect();
-        once.sort_by_key(|fd| fd["fd"].as_u64());
+        once.sort_by_key(|fd| fd.fd);
         rows.extend(once.into_iter().map(|fd| descriptor(fd, now, None)));
-        let words = process["cmdline"].as_array().into_iter().flatten();
-        let words: Vec<_> = words.map(text_of).collect();
-        Some(Self {
-            pid: u32::try_from(process["pid"].as_u64()?).ok()?,
-            comm: clean(text_of(&process["comm"]).as_bytes()),
+        let words = process.cmdline.as_deref().unwrap_or_default();
+        Self {
+            pid: process.pid,
+            comm: clean(process.comm.as_bytes()),
             command: clean(words.join(" ").as_bytes()),
-            unit: clean(text_of(&process["unit"]).as_bytes()),
+            unit: clean(process.unit.as_deref().unwrap_or_default().as_bytes()),
             rows,
-        })
+        }
     }
 }
 
-fn descriptor(fd: &Value, now: Option<u64>, twice: Option<Twice>) -> Descriptor {
-    let mut mode = text_of(&fd["access"]);
-    for (name, mark) in [("append", 'a'), ("cloexec", 'x')] {
-        if fd[name] == true {
+/// Returns the type of a descriptor's file.
+fn kind(fd: &Fd) -> &str {
+    fd.file.as_ref().map_or("", |file| &file.kind)
+}
+
+fn descriptor(fd: &Fd, now: Option<u64>, twice: Option<Twice>) -> Descriptor {
+    let mut mode = fd.access.to_string();
+    for (is_set, mark) in [(fd.append, 'a'), (fd.cloexec, 'x')] {
+        if is_set {
             mode.push(mark);
         }
     }
-    let opened = fd["opened_at"].as_str().and_then(nanoseconds);
+    let opened = fd.opened_at.as_ref().and_then(Time::nanoseconds);
     let age = opened.zip(now);
     let age = age.map(|(opened, now)| now.saturating_sub(opened) / 1_000_000_000);
-    let mut path = path_of(&fd["file"]);
-    if let Some(role) = fd["role"].as_str() {
+    let file = fd.file.as_ref();
+    let mut path = path_of(file.unwrap_or(&File::default()));
+    if let Some(role) = &fd.role {
         path = format!("{path}  ({})", clean(role.as_bytes()));
     }
     Descriptor {
-        fd: fd["fd"].as_u64().unwrap_or(0),
+        fd: fd.fd.into(),
         mode: clean(mode.as_bytes()),
-        kind: clean(text_of(&fd["file"]["type"]).as_bytes()),
-        origin: clean(text_of(&fd["origin"]).as_bytes()),
+        kind: clean(kind(fd).as_bytes()),
+        origin: clean(fd.origin.as_bytes()),
         age,
         path,
         twice,
     }
 }
 
-/// The path of a file as JSON has it: all of its bytes, where these are no text.
-fn path_of(file: &Value) -> String {
-    let bytes = file["path_bytes"].as_str().and_then(from_hexadecimal);
-    let path = match (bytes, file["path"].as_str()) {
+/// Returns the path of a file: all of its bytes, where they are not UTF-8.
+fn path_of(file: &File) -> String {
+    let bytes = file.path_bytes.as_ref().and_then(Hexadecimal::bytes);
+    let path = match (bytes, &file.path) {
         (Some(bytes), _) => clean(&bytes),
         (None, Some(path)) => clean(path.as_bytes()),
-        (None, None) => {
-            let ino = file["ino"].as_u64().unwrap_or(0);
-            format!("inode {ino} on {}", clean(text_of(&file["dev"]).as_bytes()))
-        }
+        (None, None) => format!("inode {} on {}", file.ino, clean(file.dev.as_bytes())),
     };
-    match file["deleted"].as_bool() {
-        Some(true) => format!("{path} (deleted)"),
-        _ => path,
+    if file.deleted {
+        format!("{path} (deleted)")
+    } else {
+        path
     }
-}
-
-fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.map(byte).collect()
 }
 
 /// The lines of a story, as text: without colours, and with nothing that a terminal would obey.
@@ -454,22 +453,6 @@ pub fn clean(bytes: &[u8]) -> String {
     }
 }
 
-fn text_of(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-/// A time of RFC 3339: nanoseconds since 1970.
-fn nanoseconds(time: &str) -> Option<u64> {
-    let time: Timestamp = time.parse().ok()?;
-    u64::try_from(time.as_nanosecond()).ok()
-}
-
-/// The time of an object: nanoseconds since 1970.
-#[must_use]
-pub fn time_of(told: &Value) -> u64 {
-    told["time"].as_str().and_then(nanoseconds).unwrap_or(0)
-}
-
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -479,15 +462,10 @@ fn nanos(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
 }
 
-/// For tests: a time as JSON has it.
-#[cfg(test)]
-pub(super) fn as_time(nanoseconds: u64) -> String {
-    fdwatch_events::time::rfc3339(nanoseconds)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use fdwatch_events::time::rfc3339;
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 
@@ -512,10 +490,10 @@ mod tests {
         let fd = |fd: u32, description: &str, ino: u64, kind: &str, opened: Option<u64>| {
             json!({"fd": fd, "access": "rw", "append": fd == 5, "cloexec": false,
                 "description": description, "origin": "openat",
-                "opened_at": opened.map(|at| as_time(at * 1_000_000_000)),
+                "opened_at": opened.map(|at| rfc3339(at * 1_000_000_000)),
                 "file": {"path": format!("/x/{ino}"), "dev": "8:1", "ino": ino, "type": kind, "deleted": ino == 9}})
         };
-        let table = json!({"time": as_time(100_000_000_000), "process": {"pid": 7, "comm": "a\u{202e}b"}, "fds": [
+        let table = json!({"time": rfc3339(100_000_000_000), "process": {"pid": 7, "comm": "a\u{202e}b"}, "fds": [
             fd(0, "t", 1, "character", None),
             fd(1, "t", 1, "character", None),
             fd(3, "x", 2, "regular", Some(40)),
@@ -526,7 +504,7 @@ mod tests {
             fd(7, "y", 3, "anonymous", None),
             fd(8, "z", 3, "anonymous", None),
         ]});
-        let table = Descriptors::of(&table).unwrap();
+        let table = Descriptors::of(&from_value(table).unwrap());
         assert_eq!(table.comm, "a\\u{202e}b");
         let fds: Vec<_> = table.rows.iter().map(|row| row.fd).collect();
         assert_eq!(fds, [4, 5, 6, 9, 0, 1, 3, 7, 8]);
@@ -544,12 +522,17 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_shown_as_what_they_are() {
         let file = json!({"path": "/tmp/\u{fffd}", "path_bytes": "2f746d702fff1b"});
-        assert_eq!(path_of(&file), "/tmp/\\xff\\x1b");
+        assert_eq!(path_of(&from_value(file).unwrap()), "/tmp/\\xff\\x1b");
         assert_eq!(lines_of("a\x1b[1mb\x1b[0m\nc\x07d  \n"), ["ab", "cd"]);
     }
 
+    fn news(event: Value) -> Option<News> {
+        let event = from_value(event).ok()?;
+        News::of(&event, "12:00:00".to_owned())
+    }
+
     #[test]
-    fn all_that_an_agent_tells_is_understood_or_left_alone() {
+    fn incomplete_events_have_defaults_or_are_skipped() {
         for kind in [
             "finding",
             "growth",
@@ -557,18 +540,18 @@ mod tests {
             "loss",
             "budget",
             "dropped",
-            "else",
         ] {
-            let _ = News::of(&json!({"type": kind}), String::new());
-            let _ = News::of(
-                &json!({"type": kind, "id": 1, "process": [], "file": 7}),
-                String::new(),
+            assert!(news(json!({"type": kind})).is_some(), "{kind}");
+            assert_eq!(
+                news(json!({"type": kind, "process": 7, "lost": 7, "cpu": "", "missed": -1})),
+                None
             );
         }
-        assert_eq!(News::of(&json!([]), String::new()), None);
+        assert_eq!(news(json!({"type": "else"})), None);
+        assert_eq!(news(json!(7)), None);
         let told = json!({"type": "finding", "change": "found", "id": 3, "severity": "warning",
             "cause": "reopened", "process": {"pid": 7, "comm": "x"}, "file": {"path": "/a"}, "fds": [{}, {}]});
-        let news = News::of(&told, "12:00:00".to_owned()).unwrap();
+        let news = news(told).unwrap();
         assert_eq!(
             (news.what.as_str(), news.why.as_str()),
             ("/a", "reopened, 2 descriptors")

@@ -12,10 +12,9 @@ use fdwatch_core::{
 };
 use fdwatch_host::{proc, proc_snapshot};
 use fdwatch_probe::{Options, Probe, ProbeError, host};
-use serde::Serialize;
 
 /// Result of one check.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Check {
     /// What was checked, such as `kernel`.
     pub name: &'static str,
@@ -26,8 +25,7 @@ pub struct Check {
 }
 
 /// State of what was checked, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// It works.
     Ok,
@@ -35,6 +33,18 @@ pub enum State {
     Reduced,
     /// fdwatch cannot work without it.
     Missing,
+}
+
+impl State {
+    /// Returns the name users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Reduced => "reduced",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 /// Runs all checks. Those that load programs run only if the others pass.

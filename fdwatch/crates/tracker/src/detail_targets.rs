@@ -1,10 +1,10 @@
 //! Processes whose stacks and requested paths are collected: those that the user named and, for a while,
 //! those with findings or a growing number of descriptors.
 
+use crate::message::warn;
 use fdwatch_core::model::{Model, Moment, Table};
 use fdwatch_options::Detail;
 use fdwatch_probe::{Probe, ProbeError};
-use fdwatch_render::note;
 use rustc_hash::FxHashMap;
 
 use crate::clock::now;
@@ -143,7 +143,7 @@ impl DetailTargets {
     /// Reports the first failure.
     fn note_failure(&mut self, error: &ProbeError) {
         if !std::mem::replace(&mut self.has_failed, true) {
-            note(&format!(
+            warn(&format!(
                 "{error}; findings lack stacks and requested paths"
             ));
         }

@@ -11,10 +11,9 @@ use fdwatch_core::{
     engine::Engine,
     model::{FileType, Model},
 };
-use fdwatch_events::Pinned;
+use fdwatch_events::{Explanation, FileStory, Pinned};
 use fdwatch_host::investigate;
 use fdwatch_options::Target;
-use fdwatch_render::{Explanation, FileStory};
 
 /// Closed descriptors of one file that are reported, at most: the latest.
 const MAX_CLOSED: usize = 64;

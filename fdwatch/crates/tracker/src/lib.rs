@@ -10,6 +10,7 @@ mod detail_targets;
 pub mod explain;
 mod live;
 mod load_shedder;
+pub mod message;
 pub mod rows;
 pub mod snapshot;
 mod steps;

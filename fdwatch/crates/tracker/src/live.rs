@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use crate::message::warn;
 use anyhow::{Context as _, Result};
 use fdwatch_core::{
     Lost,
@@ -21,7 +22,6 @@ use fdwatch_events::{BudgetReport, RunStats};
 use fdwatch_host::{proc, proc_snapshot};
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_probe::{ASKED_OF_FAMILY, Options, Probe, ProbeError};
-use fdwatch_render::note;
 use tokio::{
     io::unix::AsyncFd,
     runtime,
@@ -298,7 +298,7 @@ impl Live {
             return Err(error);
         }
         steps.clear();
-        note(&format!(
+        warn(&format!(
             "{error}; reading /proc instead, which is less exact for descriptors already open"
         ));
         let mut unreadable = 0;
@@ -348,7 +348,7 @@ impl Live {
             Err(error) => {
                 mark(recorder, Frame::BreakOffAudit)?;
                 engine.break_off_audit();
-                note(&format!("{error}; retrying later"));
+                warn(&format!("{error}; retrying later"));
                 None
             }
         };
@@ -411,7 +411,7 @@ impl Live {
     /// Reports records that were lost since the last call.
     fn check_loss(&mut self, follower: &mut impl Follower) -> Result<()> {
         for text in self.probe.notes() {
-            note(&text);
+            warn(&text);
         }
         let lost = self.lost()?;
         let previous = std::mem::replace(&mut self.stats.lost, lost);

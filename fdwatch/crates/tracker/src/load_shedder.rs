@@ -1,5 +1,6 @@
 //! Keeps the CPU budget: measures what fdwatch uses, and drops work as [`Budget`] decides.
 
+use crate::message::warn;
 use fdwatch_common::Header;
 use fdwatch_core::{
     budget::{Budget, Shedding, Step},
@@ -8,7 +9,6 @@ use fdwatch_core::{
 use fdwatch_events::BudgetReport;
 use fdwatch_host::proc;
 use fdwatch_probe::{Probe, ProbeError};
-use fdwatch_render::note;
 use rustc_hash::FxHashMap;
 
 use crate::clock::now;
@@ -119,7 +119,7 @@ impl LoadShedder {
             let start_time = process.start_time;
             if let Err(error) = probe.follow(tgid, false) {
                 // The kernel's map is full.
-                note(&error.to_string());
+                warn(&error.to_string());
                 break;
             }
             engine.model.stop_following(tgid);

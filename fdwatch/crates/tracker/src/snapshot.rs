@@ -4,10 +4,10 @@ use std::{fs, io};
 
 use anyhow::{Result, bail};
 
+use crate::message::warn;
 use fdwatch_core::{engine::Engine, model::Moment};
 use fdwatch_host::{proc, proc_snapshot};
 use fdwatch_probe::{Options, Probe};
-use fdwatch_render::note;
 
 /// Tables of all processes at one moment.
 pub struct Snapshot {
@@ -50,7 +50,7 @@ pub fn take(from_proc: bool, all_types: bool) -> Result<Snapshot> {
                     unreadable: 0,
                 });
             }
-            Err(error) => note(&format!("{error}; reading /proc instead")),
+            Err(error) => warn(&format!("{error}; reading /proc instead")),
         }
         engine = Engine::new(proc::anonymous_devices(), all_types);
     }

@@ -7,7 +7,7 @@ use fdwatch_core::{
 };
 use fdwatch_host::{symbols::Symbols, unwind::Unwinder};
 use fdwatch_probe::MemoryEvents;
-use fdwatch_render::note;
+use fdwatch_tracker::message::warn;
 use fdwatch_tracker::now;
 
 /// Resolves stacks of the command's processes, including those that have exited.
@@ -23,7 +23,7 @@ impl CallSites {
     pub(super) fn new(pid: u32) -> Self {
         let memory = MemoryEvents::of(pid);
         if let Err(error) = &memory {
-            note(&format!(
+            warn(&format!(
                 "cannot follow memory mappings ({error}): stacks of exited processes lack names"
             ));
         }

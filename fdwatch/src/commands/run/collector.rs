@@ -12,11 +12,11 @@ use fdwatch_core::{
     model::{Lineage, Program},
 };
 use fdwatch_events::BudgetReport;
+use fdwatch_events::RunReport;
 use fdwatch_host::{
     investigate::{self, Investigator, Source},
     proc,
 };
-use fdwatch_render::RunReport;
 use fdwatch_tracker::{Follower, Live, now};
 
 use super::call_sites::CallSites;

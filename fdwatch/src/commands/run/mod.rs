@@ -14,9 +14,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use fdwatch_core::leaks::ignore::Ignore;
 use fdwatch_events::time::Clock;
+use fdwatch_events::{RunReport, wire::Wire};
 use fdwatch_host::proc;
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::{Format, Reporter, RunReport, junit, note};
+use fdwatch_render::{Format, Reporter, junit};
+use fdwatch_tracker::message::warn;
 use fdwatch_tracker::{Live, Wanted, now};
 
 use self::{
@@ -50,7 +52,7 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     let followed = live.follow(&mut child, &mut collector);
     if let Err(error) = &followed {
         error::print(error);
-        note("the command continues without fdwatch");
+        warn("the command continues without fdwatch");
     }
     let outcome = child.outcome().context("cannot wait for the command")?;
     let status = match outcome {
@@ -119,8 +121,8 @@ impl<'a> Outputs<'a> {
 
     fn write(self, report: &RunReport) -> Result<()> {
         let clock = Clock::new(proc::wall_time(), proc::boottime());
-        let reporter =
-            |output, format| Reporter::new(output, format, self.host.clone(), clock.clone());
+        let wire = Wire::new(self.host.clone(), clock.clone());
+        let reporter = |output, format| Reporter::new(output, format, wire.clone());
         if !self.arguments.quiet {
             let output: Box<dyn io::Write> = Box::new(BufWriter::new(anstream::stderr()));
             // If standard error is closed, the files and the exit code remain.
@@ -133,7 +135,7 @@ impl<'a> Outputs<'a> {
         }
         if let (Some(mut file), Some(path)) = (self.junit, &self.arguments.junit) {
             let xml = junit::report(report, &clock, now());
-            let written = xml.and_then(|xml| file.write_all(xml.as_bytes()));
+            let written = file.write_all(xml.as_bytes());
             written.with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())

@@ -50,8 +50,12 @@ fn finding_event(number: u64, key: u128, change: Change, comm: &[u8], path: &[u8
     };
     let (at, wall_time) = (Moment(proc::boottime()), proc::wall_time());
     let clock = Clock::new(wall_time, at.0);
-    let mut reporter = Reporter::new(Vec::new(), Format::Json, "host".to_owned(), clock);
-    let shown = reporter.finding(&finding, at);
+    let mut reporter = Reporter::new(
+        Vec::new(),
+        Format::Json,
+        fdwatch_events::wire::Wire::new("host".to_owned(), clock),
+    );
+    let shown = reporter.report(&finding, at);
     shown.expect("cannot write to memory");
     let json = String::from_utf8(reporter.into_output()).expect("not UTF-8");
     Event {

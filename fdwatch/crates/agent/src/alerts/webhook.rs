@@ -1,60 +1,37 @@
 //! What a webhook and a command are told, as JSON; and the webhook.
 
 use reqwest::{Client, StatusCode, header};
-use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{state::Alert, worker::Sent};
-use fdwatch_events::time::rfc3339;
+use fdwatch_events::{time::rfc3339, wire};
 
 /// An event that is larger than that stays out: bytes.
 const MAX_EVENT: usize = 256 << 10;
 
-#[derive(Serialize)]
-struct Body<'a> {
-    status: &'static str,
-    key: String,
-    kind: &'a str,
-    summary: &'a str,
-    advice: &'a str,
-    severity: &'static str,
-    cause: &'a str,
-    host: &'a str,
-    pid: u32,
-    comm: &'a str,
-    unit: Option<&'a str>,
-    path: Option<&'a str>,
-    since: String,
-    ended: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_left_out_bytes: Option<usize>,
-}
-
-/// An alert as JSON. The event is there as it was told, but where it is too large, or not known any
-/// more.
+/// Returns an alert as JSON, with its event as it was reported.
 pub(super) fn json(alert: &Alert, host: &str) -> serde_json::Result<String> {
     let notice = &alert.notice;
     let event = alert.event.as_ref().map(|event| event.json.as_str());
     let fits = event.filter(|json| json.len() <= MAX_EVENT);
-    let body = serde_json::to_string(&Body {
-        status: alert.status.name(),
-        key: notice.key.to_string(),
-        kind: &notice.kind,
-        summary: &notice.summary,
-        advice: &notice.advice,
-        severity: notice.severity.name(),
-        cause: &notice.cause,
-        host,
+    serde_json::to_string(&wire::Alert {
+        status: alert.status.name().into(),
+        key: notice.key,
+        kind: notice.kind.clone(),
+        summary: notice.summary.clone(),
+        advice: notice.advice.clone(),
+        severity: notice.severity.name().into(),
+        cause: notice.cause.clone(),
+        host: host.to_owned(),
         pid: notice.pid,
-        comm: &notice.comm,
-        unit: notice.unit.as_deref(),
-        path: notice.path.as_deref(),
-        since: rfc3339(notice.since),
-        ended: alert.ended.map(rfc3339),
+        comm: notice.comm.clone(),
+        unit: notice.unit.clone(),
+        path: notice.path.clone(),
+        since: rfc3339(notice.since).into(),
+        ended: alert.ended.map(|ended| rfc3339(ended).into()),
         event_left_out_bytes: event.filter(|_| fits.is_none()).map(str::len),
-    })?;
-    // It is JSON already.
-    let open = body.strip_suffix('}').unwrap_or(&body);
-    Ok(format!("{open},\"event\":{}}}", fits.unwrap_or("null")))
+        event: fits.and_then(|json| RawValue::from_string(json.to_owned()).ok()),
+    })
 }
 
 /// Posts JSON, and says what became of it.

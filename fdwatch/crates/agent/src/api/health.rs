@@ -2,22 +2,23 @@
 
 use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
 
+use super::{
+    query::{self, Shape},
+    routes::{Refusal, State, bad, typed},
+};
+use crate::{snapshot::Snapshot, state::AgentState};
 use axum::{
     Json,
     extract::{RawQuery, State as Extracted},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use serde_json::json;
-
-use super::{
-    query::{self, Shape},
-    routes::{Refusal, State, bad, typed},
-};
-use crate::{snapshot::Snapshot, state::AgentState};
 use fdwatch_core::diagnose::Severity;
+use fdwatch_events::wire::{
+    self, ApiStats, BudgetState, EventCounts, Object, Scope, SeverityCounts, SinkCounts, Text,
+    Trouble, Version, hundredths,
+};
 use fdwatch_host::proc;
-use fdwatch_render::SCHEMA;
 
 /// The view is as old as this, at the most, where the live loop does what it is to do: seconds.
 const STALE: f64 = 5.0;
@@ -42,54 +43,69 @@ pub(super) async fn health(
         }
         return Ok((code, typed(Shape::Text, text)).into_response());
     }
-    let mut by_severity = [0_u32; 3];
+    let mut findings = SeverityCounts::default();
     for active in state.shared.active() {
-        if let Some(severity) = active.last.told.severity() {
-            by_severity[severity as usize] += 1;
+        match active.last.told.severity() {
+            Some(Severity::Info) => findings.info += 1,
+            Some(Severity::Warning) => findings.warning += 1,
+            Some(Severity::Critical) => findings.critical += 1,
+            None => {}
         }
     }
-    let of = |severity: Severity| by_severity[severity as usize];
-    let reporter = state.reporter();
     let stats = &view.stats;
     let drift = stats.statistics.drift;
     let sinks = state.shared.sinks();
     let sinks = sinks.iter().map(|(name, counts)| {
         let [taken, dropped, delivered, failed] = counts.now();
-        let counts =
-            json!({"taken": taken, "dropped": dropped, "delivered": delivered, "failed": failed});
-        ((*name).to_owned(), counts)
+        let counts = SinkCounts {
+            taken,
+            dropped,
+            delivered,
+            failed,
+        };
+        (Text::Borrowed(*name), counts)
     });
-    let body = json!({
-        "schema": SCHEMA,
-        "type": "health",
-        "time": reporter.clock.rfc3339(view.at),
-        "host": reporter.host(),
-        "labels": state.labels,
-        "status": status,
-        "troubles": troubles.iter().map(|(what, reason)| json!({"of": what, "reason": reason})).collect::<Vec<_>>(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "kernel": fdwatch_probe::host::kernel_release(),
-        "duration": fdwatch_events::time::seconds(stats.duration),
-        "processes": stats.processes,
-        "descriptors": stats.descriptors,
-        "findings": {"info": of(Severity::Info), "warning": of(Severity::Warning), "critical": of(Severity::Critical)},
-        "told": {"found": stats.found, "changed": stats.changed, "gone": stats.gone, "ignored": view.ignored},
-        "events": stats.statistics.events(),
-        "lost": stats.lost.total(),
-        "drift": drift.total(),
-        "audits": drift.audits,
-        "budget": {"sheds": stats.shedding.name(), "max_cpu": view.budget_percent, "cpu": (view.used_percent * 100.0).round() / 100.0},
-        "cpu_seconds": stats.usage.user + stats.usage.system,
-        "rss_bytes": view.rss,
-        "outlets": sinks.collect::<serde_json::Map<_, _>>(),
-        "api": {
-            "requests": state.shared.api.requests.load(Relaxed),
-            "refused": state.shared.api.refused.load(Relaxed),
-            "readers": state.shared.api.readers.load(Relaxed),
-            "slow_readers": state.shared.api.slow_readers.load(Relaxed),
+    let api = &state.shared.api;
+    let body = wire::Health {
+        labels: state.labels.clone(),
+        status: status.into(),
+        troubles: troubles
+            .into_iter()
+            .map(|(of, reason)| Trouble { of, reason })
+            .collect(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        kernel: fdwatch_probe::host::kernel_release(),
+        duration: fdwatch_events::time::seconds(stats.duration),
+        processes: stats.processes,
+        descriptors: stats.descriptors,
+        findings,
+        told: EventCounts {
+            found: stats.found,
+            changed: stats.changed,
+            gone: stats.gone,
+            ignored: view.ignored,
         },
-    });
-    Ok((code, Json(body)).into_response())
+        events: stats.statistics.events(),
+        lost: stats.lost.total(),
+        drift: drift.total(),
+        audits: drift.audits,
+        budget: BudgetState {
+            sheds: stats.shedding.name().into(),
+            max_cpu: view.budget_percent,
+            cpu: hundredths(view.used_percent),
+        },
+        cpu_seconds: stats.usage.user + stats.usage.system,
+        rss_bytes: view.rss,
+        outlets: sinks.collect(),
+        api: ApiStats {
+            requests: api.requests.load(Relaxed),
+            refused: api.refused.load(Relaxed),
+            readers: api.readers.load(Relaxed),
+            slow_readers: api.slow_readers.load(Relaxed),
+        },
+    };
+    let line = state.wire().body(body, view.at);
+    Ok((code, Json(line)).into_response())
 }
 
 /// How the agent does.
@@ -134,19 +150,17 @@ pub(super) async fn version(
     query::read(query.as_deref(), &[], false).map_err(bad)?;
     let view = state.shared.view();
     let watch = &state.watch;
-    let body = json!({
-        "schema": SCHEMA,
-        "type": "version",
-        "version": env!("CARGO_PKG_VERSION"),
-        "api": "v1",
-        "pid": std::process::id(),
-        "kernel": fdwatch_probe::host::kernel_release(),
-        "follows": {
-            "severity": watch.severity.name(),
-            "all_types": watch.all_types,
+    let body = Version {
+        version: env!("CARGO_PKG_VERSION").into(),
+        api: "v1".into(),
+        pid: std::process::id(),
+        kernel: fdwatch_probe::host::kernel_release(),
+        follows: Scope {
+            severity: watch.severity.name().into(),
+            all_types: watch.all_types,
         },
-        "processes": view.stats.processes,
-        "descriptors": view.stats.descriptors,
-    });
-    Ok(Json(body).into_response())
+        processes: view.stats.processes,
+        descriptors: view.stats.descriptors,
+    };
+    Ok(Json(Object::new(body)).into_response())
 }

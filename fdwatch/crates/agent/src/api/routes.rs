@@ -3,7 +3,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,7 +16,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
@@ -34,11 +32,15 @@ use crate::{
     snapshot::Active,
     state::{AgentState, LoopRequest},
 };
-use fdwatch_events::{ProcessRow, event::EventKind};
-use fdwatch_fleet::rows;
+use fdwatch_core::model::Moment;
+use fdwatch_events::{
+    Event, ProcessRow,
+    wire::{self, Findings, Object, Processes, Wire, Written, WrittenFile},
+};
+use fdwatch_fleet::rows::{self, SharedFileRow};
 use fdwatch_host::{investigate::Supervisords, proc};
 use fdwatch_options::Target;
-use fdwatch_render::{Format, Reporter, SCHEMA};
+use fdwatch_render::{Format, Report, Reporter, json_line};
 
 /// Objects in one answer, if nothing else is asked for, and at the most.
 const LIMIT: usize = 200;
@@ -46,6 +48,9 @@ const MAX: usize = 10_000;
 
 /// Processes in one answer, at the most: each is asked of /proc.
 const MAX_PROCESSES: usize = 1000;
+
+/// End of an object whose last field is an empty array.
+const ARRAY_END: &str = "]}";
 
 /// How long the live loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -61,24 +66,20 @@ pub struct State {
     pub watch: config::Watch,
     /// What the host is for, as a fleet's rows have it.
     pub(super) labels: String,
-    reporter: Arc<Mutex<Reporter<io::Sink>>>,
+    wire: Arc<Mutex<Wire>>,
     supervisords: Arc<Mutex<Supervisords>>,
 }
 
 impl State {
-    /// See the fields. `reporter` is one whose names for descriptions are those of the events.
+    /// See the fields. `wire` is that of the events, so that descriptions have the same names.
     #[must_use]
-    pub fn new(
-        shared: Arc<AgentState>,
-        config: &config::Config,
-        reporter: Reporter<io::Sink>,
-    ) -> Self {
+    pub fn new(shared: Arc<AgentState>, config: &config::Config, wire: Wire) -> Self {
         Self {
             shared,
             metrics: config.metrics.clone(),
             watch: config.watch.clone(),
             labels: labels(config),
-            reporter: Arc::new(Mutex::new(reporter)),
+            wire: Arc::new(Mutex::new(wire)),
             supervisords: Arc::default(),
         }
     }
@@ -94,27 +95,22 @@ impl State {
         }
     }
 
-    /// One whose clock is right.
-    pub(super) fn reporter(&self) -> MutexGuard<'_, Reporter<io::Sink>> {
-        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
-        reporter.clock.adjust(proc::wall_time(), proc::boottime());
-        reporter
+    /// Returns the context of all JSON, with the current offset of the clock.
+    pub(super) fn wire(&self) -> MutexGuard<'_, Wire> {
+        let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        wire.clock.adjust(proc::wall_time(), proc::boottime());
+        wire
     }
 
-    /// What `write` shows.
-    fn show(
-        &self,
-        shape: Shape,
-        write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
-    ) -> Result<Response, Refusal> {
+    /// Returns a response with a report that was made at the moment `at`.
+    fn show(&self, shape: Shape, report: &impl Report, at: Moment) -> Result<Response, Refusal> {
         let format = if shape == Shape::Text {
             Format::Text
         } else {
             Format::Json
         };
-        let mut reporter = self.reporter().to(Vec::new(), format);
-        write(&mut reporter)
-            .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+        let mut reporter = Reporter::new(Vec::new(), format, self.wire().clone());
+        reporter.report(report, at).map_err(internal)?;
         Ok(typed(shape, reporter.into_output()))
     }
 }
@@ -152,12 +148,16 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
 }
 
 /// Why a request is not answered.
-pub(super) type Refusal = (StatusCode, Json<Value>);
+pub(super) type Refusal = (StatusCode, Json<Object<wire::Error>>);
 
 /// A refusal with its reason.
 pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
-    let body = json!({"schema": SCHEMA, "type": "error", "error": reason});
-    (status, Json(body))
+    let error = reason.to_owned().into();
+    (status, Json(Object::new(wire::Error { error })))
+}
+
+fn internal(error: impl ToString) -> Refusal {
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
 }
 
 use error as refusal;
@@ -235,55 +235,49 @@ async fn findings(
     let all = active.len();
     active.truncate(limit(&query, MAX));
     let more = all - active.len();
-    let reporter = state.reporter().to(io::sink(), Format::Text);
+    let wire = state.wire().clone();
     let (before, between, after) = match query.shape {
-        Shape::Json => (
-            format!(
-                "{{\"schema\":{SCHEMA},\"type\":\"findings\",\"host\":{},\"more\":{more},\"findings\":[",
-                json!(reporter.host())
-            ),
-            ",",
-            "]}",
-        ),
-        Shape::Lines => (String::new(), "\n", "\n"),
-        Shape::Text => (String::new(), "", ""),
+        Shape::Json => {
+            // The array is filled while it is sent: the whole may be large, and the client slow.
+            let empty = Object::new(Findings {
+                host: wire.host().to_owned(),
+                more,
+                findings: Vec::new(),
+            });
+            let mut frame = serde_json::to_string(&empty).map_err(internal)?;
+            let end = frame.split_off(frame.len() - ARRAY_END.len());
+            (frame, ",", end)
+        }
+        Shape::Lines | Shape::Text => (String::new(), "", String::new()),
     };
     let shape = query.shape;
-    let is_empty = active.is_empty();
     let pieces = active.into_iter().enumerate().map(move |(i, active)| {
         let mut piece = if i == 0 { "" } else { between }.as_bytes().to_vec();
-        piece.extend(finding(&active, shape, &reporter));
+        piece.extend(finding(&active, shape, &wire));
         piece
     });
-    let after = if is_empty && shape == Shape::Lines {
-        ""
-    } else {
-        after
-    };
     // Each is made when there is room for it: clients that take nothing cost next to nothing.
     let pieces = std::iter::once(before.into_bytes())
         .chain(pieces)
-        .chain(std::iter::once(after.into()));
+        .chain(std::iter::once(after.into_bytes()));
     let pieces = tokio_stream::iter(pieces.map(Ok::<_, Infallible>));
     Ok(typed(shape, Body::from_stream(pieces)))
 }
 
-/// A finding that there is: the event's object, with a field more where it does not tell itself since
-/// when, as growth does.
-fn finding(active: &Active, shape: Shape, reporter: &Reporter<io::Sink>) -> Vec<u8> {
-    if shape == Shape::Text {
-        let mut reporter = reporter.to(Vec::new(), Format::Text);
-        // Writing to memory does not fail.
-        let _ = reporter.told(&active.last.told, active.last.at);
-        return reporter.into_output();
+/// Returns a current finding: the line of its last event, with the time it appeared.
+fn finding(active: &Active, shape: Shape, wire: &Wire) -> Vec<u8> {
+    let Event { told, at, key, .. } = &*active.last;
+    let line = || wire.event(told, *at, *key, Some(active.since));
+    // Writing to memory does not fail.
+    match shape {
+        Shape::Json => serde_json::to_vec(&line()).unwrap_or_default(),
+        Shape::Lines => json_line(&line()).unwrap_or_default().into_bytes(),
+        Shape::Text => {
+            let mut reporter = Reporter::new(Vec::new(), Format::Text, wire.clone());
+            let _ = reporter.event(told, *at);
+            reporter.into_output()
+        }
     }
-    let json = &active.last.json;
-    if matches!(active.last.told, EventKind::Growth(_)) {
-        return json.as_bytes().to_vec();
-    }
-    let object = json.strip_suffix('}').unwrap_or(json);
-    let since = reporter.clock.rfc3339_of(active.since);
-    format!("{object},\"since\":\"{since}\"}}").into_bytes()
 }
 
 /// `/v1/processes`: those with the most descriptors.
@@ -297,16 +291,13 @@ async fn processes(
     let rows = tokio::task::spawn_blocking(move || rows.into_iter().map(completed).collect());
     let rows: Vec<ProcessRow> = rows.await.unwrap_or_default();
     let view = state.shared.view();
-    let reporter = state.reporter();
-    let shown: Vec<Value> = rows.iter().map(|row| as_json(row, &reporter)).collect();
-    let body = json!({
-        "schema": SCHEMA,
-        "type": "processes",
-        "time": reporter.clock.rfc3339(view.at),
-        "more": view.stats.processes.saturating_sub(rows.len()),
-        "processes": shown,
-    });
-    Ok(Json(body).into_response())
+    let wire = state.wire();
+    let body = Processes {
+        time: wire.time(view.at),
+        more: view.stats.processes.saturating_sub(rows.len()),
+        processes: rows.iter().map(|row| wire.row(row)).collect(),
+    };
+    Ok(Json(Object::new(body)).into_response())
 }
 
 /// The row, with what /proc says where the loop did not ask.
@@ -319,31 +310,6 @@ fn completed(mut row: ProcessRow) -> ProcessRow {
         row.limit = process.fd_limit;
     }
     row
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a share, of which three digits are shown"
-)]
-fn as_json(row: &ProcessRow, reporter: &Reporter<io::Sink>) -> Value {
-    let started = fdwatch_core::model::Moment(row.start_time);
-    let share = row.limit.filter(|&limit| limit > 0);
-    let share =
-        share.map(|limit| (row.descriptors as f64 / limit as f64 * 1000.0).round() / 1000.0);
-    json!({
-        "pid": row.pid,
-        "start_time": (row.start_time != 0).then(|| reporter.clock.rfc3339(started)),
-        "ppid": row.ppid,
-        "comm": String::from_utf8_lossy(&row.comm),
-        "uid": row.uid,
-        "unit": row.unit,
-        "descriptors": row.descriptors,
-        "limit": row.limit,
-        "limit_share": share,
-        "duplicate_files": row.duplicate_files,
-        "duplicate_descriptors": row.duplicate_descriptors,
-        "curve": row.curve,
-    })
 }
 
 /// `/v1/processes/{pid}/fds`
@@ -359,10 +325,8 @@ async fn fds(
     let supervisords = Arc::clone(&state.supervisords);
     // /proc is asked for each descriptor, which takes its time.
     let report = tokio::task::spawn_blocking(move || answer.report(&supervisords)).await;
-    let report =
-        report.map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
     let now = state.shared.view().at;
-    state.show(query.shape, |reporter| reporter.table(&report, now))
+    state.show(query.shape, &report.map_err(internal)?, now)
 }
 
 fn no_process(pid: u32) -> Refusal {
@@ -379,40 +343,30 @@ async fn written(
 ) -> Result<Response, Refusal> {
     let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
     let (mounts, found) = open_for_write::look(&state.shared).await.ok_or_else(busy)?;
-    let (time, host) = {
-        let reporter = state.reporter();
-        let time = reporter.clock.rfc3339_of(proc::wall_time());
-        (time, reporter.host().to_owned())
-    };
+    let host = state.wire().host().to_owned();
     let left_out = found.left_out;
     // /proc is asked for each process.
-    let rows = {
-        let host = host.clone();
-        tokio::task::spawn_blocking(move || open_for_write::rows(&found.open, &mounts, &host, 0))
-    };
-    let rows = rows
-        .await
-        .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+    let rows =
+        tokio::task::spawn_blocking(move || open_for_write::rows(&found.open, &mounts, &host, 0));
+    let rows = rows.await.map_err(internal)?;
     let most = limit(&query, MAX);
-    let files = rows.iter().take(most).map(|row| {
-        json!({
-            "network": row.network,
-            "ino": row.ino,
-            "program": row.program,
-            "path": (!row.file.is_empty()).then_some(&row.file),
-            "writers": row.writers,
-        })
-    });
-    let body = json!({
-        "schema": SCHEMA,
-        "type": "written",
-        "time": time,
-        "host": host,
-        "left_out": left_out,
-        "more": rows.len().saturating_sub(most),
-        "files": files.collect::<Vec<_>>(),
-    });
-    Ok(Json(body).into_response())
+    let body = Written {
+        left_out,
+        more: rows.len().saturating_sub(most),
+        files: rows.into_iter().take(most).map(written_file).collect(),
+    };
+    let line = state.wire().body(body, Moment(proc::boottime()));
+    Ok(Json(line).into_response())
+}
+
+fn written_file(row: SharedFileRow) -> WrittenFile {
+    WrittenFile {
+        network: row.network,
+        ino: row.ino,
+        program: row.program,
+        path: (!row.file.is_empty()).then_some(row.file),
+        writers: row.writers,
+    }
 }
 
 /// `/v1/explain/{pid}`
@@ -433,9 +387,7 @@ async fn explain(
     .await?;
     let explanation = answer.map_err(|reason| refusal(StatusCode::NOT_FOUND, &reason))?;
     let now = state.shared.view().at;
-    state.show(query.shape, |reporter| {
-        reporter.explanation(&explanation, now)
-    })
+    state.show(query.shape, &*explanation, now)
 }
 
 fn absolute_target(text: &str) -> Result<Target, &'static str> {
@@ -464,13 +416,7 @@ async fn summary(
 ) -> Result<Response, Refusal> {
     let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
     let view = state.shared.view();
-    if query.shape == Shape::Text {
-        let text = fdwatch_render::summary_text(&view.stats) + "\n";
-        return Ok(typed(Shape::Text, text));
-    }
-    state.show(query.shape, |reporter| {
-        reporter.summary(&view.stats, view.at)
-    })
+    state.show(query.shape, &view.stats, view.at)
 }
 
 /// `/v1/openapi.json`

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -26,8 +25,11 @@ use super::{
 };
 use crate::state::AgentState;
 use fdwatch_core::filter::Filter;
-use fdwatch_events::event::Event;
-use fdwatch_render::{Format, Reporter, SCHEMA};
+use fdwatch_events::{
+    Event, Started,
+    wire::{Dropped, Object, Wire},
+};
+use fdwatch_render::{Format, Reporter, json_line};
 
 /// Readers there may be at once.
 const MAX_READERS: u64 = 32;
@@ -75,15 +77,13 @@ pub(super) fn answer(state: &State, query: Query) -> Response {
         Shape::Lines | Shape::Text => {
             let mut writer = Writer {
                 shape,
-                reporter: state.reporter().to(io::sink(), Format::Text),
+                wire: state.wire().clone(),
             };
             let mut first = Vec::new();
             if shape == Shape::Lines {
                 let view = state.shared.view();
-                let mut reporter = state.reporter().to(Vec::new(), Format::Json);
-                if reporter.started(&view.stats, view.at).is_ok() {
-                    first = reporter.into_output();
-                }
+                let line = writer.wire.line(&Started(&view.stats), view.at);
+                first = json_line(&line).unwrap_or_default().into_bytes();
             }
             let bytes = items.map(move |item| writer.write(&item));
             let bytes = tokio_stream::once(first).chain(bytes);
@@ -154,27 +154,29 @@ fn as_sse(item: &Item) -> sse::Event {
             .data(&event.json),
         Item::Dropped(missed) => sse::Event::default()
             .event("dropped")
-            .data(dropped(*missed)),
+            .data(dropped(*missed).trim_end()),
     }
 }
 
+/// Returns the last line of a client that is too slow.
 fn dropped(missed: u64) -> String {
-    format!("{{\"schema\":{SCHEMA},\"type\":\"dropped\",\"missed\":{missed}}}")
+    // An object of numbers: this cannot fail.
+    json_line(&Object::new(Dropped { missed })).unwrap_or_default()
 }
 
 struct Writer {
     shape: Shape,
-    reporter: Reporter<io::Sink>,
+    wire: Wire,
 }
 
 impl Writer {
     fn write(&mut self, item: &Item) -> Vec<u8> {
         match (item, self.shape) {
             (Item::Event(event), Shape::Text) => {
-                let mut reporter = self.reporter.to(Vec::new(), Format::Text);
-                reporter.clock.adjust(event.wall_time, event.at.0);
+                self.wire.clock.adjust(event.wall_time, event.at.0);
+                let mut reporter = Reporter::new(Vec::new(), Format::Text, self.wire.clone());
                 // Writing to memory does not fail.
-                let _ = reporter.told(&event.told, event.at);
+                let _ = reporter.event(&event.told, event.at);
                 reporter.into_output()
             }
             (Item::Event(event), _) => [event.json.as_bytes(), b"\n"].concat(),
@@ -182,7 +184,7 @@ impl Writer {
                 "fdwatch: this was read too slowly: {missed} are missing here, and it ends\n"
             )
             .into_bytes(),
-            (Item::Dropped(missed), _) => (dropped(*missed) + "\n").into_bytes(),
+            (Item::Dropped(missed), _) => dropped(*missed).into_bytes(),
         }
     }
 }

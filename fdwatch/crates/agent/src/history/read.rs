@@ -8,13 +8,21 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, Row, params};
+use serde_json::value::RawValue;
 
 use super::{
     schema::{self, MIGRATIONS},
     trouble::{self, Kind, Trouble},
 };
-use fdwatch_core::diagnose::Severity;
-use fdwatch_events::event::Key;
+use fdwatch_core::{device::major_minor, diagnose::Severity};
+use fdwatch_events::{
+    event::Key,
+    time::{rfc3339, seconds},
+    wire::{
+        Cause, History, HistoryFile, HistoryHour, HistoryProcess, Object, Text, Time, lossy,
+        lost_bytes,
+    },
+};
 
 /// Rows that are read at once: none is read while others are shown, for that may take long and would keep
 /// the log from being made smaller.
@@ -114,6 +122,79 @@ pub struct Hourly {
     pub most: u64,
     /// As many as there were last.
     pub last: u64,
+}
+
+impl From<&Occurrence> for Object<History> {
+    fn from(from: &Occurrence) -> Self {
+        let time = |at| Time::from(rfc3339(at));
+        let is_threshold = from.kind == "threshold";
+        let (path, exe) = (from.path.as_deref(), from.exe.as_deref());
+        let lifetime = from.ended.filter(|_| from.end_seen);
+        // A line end between the values of an object has no meaning, but would end this line.
+        let json = from.json.as_deref();
+        let json = json.map(|json| json.trim().replace(['\n', '\r'], " "));
+        Self::new(History {
+            kind: from.kind.clone().into(),
+            key: from.key,
+            first: time(from.since),
+            first_seen: from.since_seen,
+            last: time(from.last_change),
+            ended: from.ended.map(time),
+            end_seen: from.end_seen,
+            lifetime: lifetime.map(|ended| seconds(ended.saturating_sub(from.since))),
+            severity: from.severity.map(|severity| severity.name().into()),
+            cause: from
+                .cause
+                .clone()
+                .filter(|_| !is_threshold)
+                .map(Cause::from),
+            measure: from.cause.clone().filter(|_| is_threshold).map(Text::from),
+            process: HistoryProcess {
+                exe: exe.map(lossy),
+                exe_bytes: exe.and_then(lost_bytes),
+                ..process(from.pid, &from.comm, from.unit.as_deref())
+            },
+            file: from.dev.zip(from.ino).map(|(dev, ino)| {
+                let (major, minor) = major_minor(dev);
+                HistoryFile {
+                    path: path.map(lossy),
+                    path_bytes: path.and_then(lost_bytes),
+                    dev: format!("{major}:{minor}").into(),
+                    ino,
+                }
+            }),
+            fds: from.fds,
+            most_fds: from.most_fds,
+            times: from.times,
+            finding_bytes: from.json_bytes,
+            finding: json.and_then(|json| RawValue::from_string(json).ok()),
+        })
+    }
+}
+
+impl From<&Hourly> for Object<HistoryHour> {
+    fn from(from: &Hourly) -> Self {
+        let own = (from.pid != 0).then(|| process(from.pid, &from.comm, from.unit.as_deref()));
+        Self::new(HistoryHour {
+            hour: rfc3339(from.hour).into(),
+            process: own,
+            processes: from.processes,
+            fewest: from.fewest,
+            most: from.most,
+            last: from.last,
+        })
+    }
+}
+
+fn process(pid: u32, comm: &[u8], unit: Option<&str>) -> HistoryProcess {
+    HistoryProcess {
+        pid,
+        comm: lossy(comm),
+        comm_bytes: lost_bytes(comm),
+        exe: None,
+        exe_bytes: None,
+        unit: unit.map(str::to_owned),
+    }
 }
 
 /// A history that is read.

@@ -1,4 +1,4 @@
-//! What the screen shows, from an agent.
+//! Source that queries an agent.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use fdwatch_http::AgentClient;
@@ -16,26 +15,29 @@ use super::{
     LOOK, LOOK_SHARE, MAX_ROWS,
     inbox::{Ask, Inbox},
 };
-use crate::data::{Descriptors, News, Row, Status, lines_of, rows_of, time_of};
+use crate::data::{Descriptors, News, Row, Status, lines_of, row_of};
 use fdwatch_core::model::Moment;
-use fdwatch_events::time::Clock;
+use fdwatch_events::{
+    time::Clock,
+    wire::{Event, Object, Processes, Time},
+};
 use fdwatch_host::{proc, users::Users};
 use fdwatch_options::Filters;
 
-/// How often the agent is asked how things are, and how often for all of its processes.
+/// Interval of queries of the agent's health, and the number of these per query of its processes.
 const STATUS: Duration = Duration::from_secs(1);
 const ROWS: u32 = 2;
 
-/// A line of events is no longer than this: bytes.
+/// Bytes of a line of events, at most.
 const MAX_LEN: usize = 16 << 20;
 
-/// A story is told again after so many looks.
+/// Queries of the descriptors per query of the explanation.
 const STORY: u32 = 5;
 
 /// A connection to the agent that is shown.
 #[derive(Debug)]
 pub struct AgentConnection {
-    /// Its client.
+    /// Client of the agent.
     pub client: AgentClient,
     /// Runtime that the client is used in.
     pub runtime: Runtime,
@@ -80,18 +82,13 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// The time of the day here, now or when that was: nanoseconds since 1970.
+    /// Returns the local time of day of a time in nanoseconds since 1970, or of now.
     fn time(&self, wall_time: Option<u64>) -> String {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, boot) = (proc::wall_time(), proc::boottime());
         clock.adjust(wall, boot);
         let ago = wall_time.map_or(0, |then| wall.saturating_sub(then));
         clock.time_of_day(Moment(boot.saturating_sub(ago)))
-    }
-
-    async fn object(&self, path: &str) -> Result<Value> {
-        let body = self.client.body(path).await?;
-        serde_json::from_slice(&body).context("the agent answers with what is no JSON")
     }
 
     /// Tells how things are, again and again.
@@ -103,29 +100,36 @@ impl Asker<'_> {
         let mut count = 0_u32;
         loop {
             ticks.tick().await;
-            let health = self.object("/v1/health").await?;
+            let health = self.client.object("/v1/health").await?;
             let (source, time) = (self.source.clone(), self.time(None));
             let status = Status::of_health(&health, source, proc::boottime(), time);
             self.inbox.status(status);
             if count.is_multiple_of(ROWS) {
-                let (rows, more) = rows_of(&self.object(&path).await?);
-                let rows = rows.iter();
-                let rows = rows.map(|row| Row::of(row, &users.name(row.uid)));
-                self.inbox.rows(rows.collect(), more);
+                let answer: Object<Processes> = self.client.object(&path).await?;
+                let Processes {
+                    processes, more, ..
+                } = answer.body;
+                let rows = processes.into_iter().map(row_of);
+                let rows = rows.map(|row| Row::of(&row, &users.name(row.uid)));
+                self.inbox.rows(rows.collect(), more as u64);
             }
             count = count.wrapping_add(1);
         }
     }
 
-    /// Tells what the agent tells, as it does.
+    /// Reads the agent's events.
     async fn events(&self, path: &str) -> Result<()> {
         let mut response = self.client.response(path).await?;
         let mut line = Vec::new();
-        while let Some(chunk) = response.chunk().await.context("the agent has ended")? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .context("the agent closed the connection")?
+        {
             for part in chunk.split_inclusive(|&byte| byte == b'\n') {
                 line.extend_from_slice(part);
                 if line.len() > MAX_LEN {
-                    bail!("the agent tells too much at once");
+                    bail!("invalid response of the agent: a line of more than {MAX_LEN} bytes");
                 }
                 if line.ends_with(b"\n") {
                     self.tell(&line);
@@ -133,21 +137,20 @@ impl Asker<'_> {
                 }
             }
         }
-        bail!("the agent has ended");
+        bail!("the agent closed the connection");
     }
 
     fn tell(&self, line: &[u8]) {
-        let Ok(told) = serde_json::from_slice::<Value>(line) else {
+        let Ok(event) = serde_json::from_slice::<Event>(line) else {
             return;
         };
-        let at = time_of(&told);
-        let time = self.time((at > 0).then_some(at));
-        if let Some(news) = News::of(&told, time) {
+        let time = self.time(event.time().and_then(Time::nanoseconds));
+        if let Some(news) = News::of(&event, time) {
             self.inbox.tell(news);
         }
     }
 
-    /// Tells of the process that is opened.
+    /// Reads the open process repeatedly.
     async fn process(&self) -> Result<()> {
         let mut opened = None;
         let mut next = Instant::now();
@@ -174,14 +177,11 @@ impl Asker<'_> {
         }
     }
 
-    /// What cannot be told of a process is said in its place.
+    /// Reads a process. An error is shown in place of its descriptors.
     async fn look(&self, pid: u32, with_story: bool) {
-        match self.object(&format!("/v1/processes/{pid}/fds")).await {
-            Ok(table) => {
-                if let Some(table) = Descriptors::of(&table) {
-                    self.inbox.table(table);
-                }
-            }
+        let path = format!("/v1/processes/{pid}/fds");
+        match self.client.object(&path).await {
+            Ok(table) => self.inbox.table(Descriptors::of(&table)),
             Err(error) => self.inbox.failed(pid, format!("{error:#}")),
         }
         if !with_story {

@@ -1,15 +1,13 @@
-//! What the screen shows, from programs of its own.
+//! Source that loads BPF programs into this process.
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use serde_json::Value;
 
 use fdwatch_tracker::{
     End, FindingCollector, Follower, Live, Update, Wanted,
@@ -24,19 +22,23 @@ use super::{
 };
 use crate::data::{Descriptors, News, Row, Status, lines_of};
 use fdwatch_core::{Lost, diagnose::Finding, duplicates::Change, model::Moment};
-use fdwatch_events::{BudgetReport, time::Clock};
+use fdwatch_events::{
+    BudgetReport,
+    time::Clock,
+    wire::{Event, Wire},
+};
 use fdwatch_host::{
     investigate::{Investigator, Source, Supervisords},
     proc,
     users::Users,
 };
 use fdwatch_options::{Detail, Filters, MaxCpu};
-use fdwatch_render::{Format, Reporter};
+use fdwatch_render::Report as _;
 
-/// Findings that are kept for stories.
+/// Findings that are kept for explanations, at most.
 const MAX_KEPT: usize = 2048;
 
-/// A story is told again after this, if nothing new was found.
+/// Interval at which an explanation is renewed without new findings.
 const STORY: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(
@@ -58,7 +60,7 @@ pub(crate) fn run(
     let clock = Clock::new(proc::wall_time(), proc::boottime());
     let mut follower = OnScreen {
         collector: FindingCollector::new(Investigator::new(filters.filter()?, Source::Live)),
-        reporter: Reporter::new(io::sink(), Format::Json, proc::hostname(), clock),
+        wire: Wire::new(proc::hostname(), clock),
         rows: Rows::default(),
         users: Users::read(),
         kept: BTreeMap::new(),
@@ -70,7 +72,7 @@ pub(crate) fn run(
     live.follow(&mut Quit(Arc::clone(inbox)), &mut follower)
 }
 
-/// Ends when nobody looks any more.
+/// Ends the source when the user quits.
 struct Quit(Arc<Inbox>);
 
 impl End for Quit {
@@ -86,47 +88,39 @@ impl End for Quit {
 
 struct OnScreen<F> {
     collector: FindingCollector,
-    reporter: Reporter<io::Sink>,
+    wire: Wire,
     rows: Rows,
     users: Users,
-    /// By number, as it was told last, with what was closed of it.
+    /// Latest state of each finding by ID, with its closed descriptors.
     kept: BTreeMap<u64, Finding>,
     inbox: Arc<Inbox>,
     opened: Option<Opened>,
     looks: Arc<Looks>,
-    /// Is called when the first look was taken.
+    /// Called when the source is ready.
     begun: Option<F>,
 }
 
-/// A process that was opened.
+/// The open process.
 struct Opened {
     pid: u32,
-    /// When it is looked at again.
+    /// Next time its descriptors are read.
     look: Instant,
-    /// When its story is told again.
+    /// Next time it is explained.
     story: Instant,
 }
 
-/// What those who look at tables have in common.
+/// State that the threads which read descriptors share.
 #[derive(Default)]
 struct Looks {
     supervisords: Mutex<Supervisords>,
-    /// How long the last look took; none while one is taken.
+    /// Duration of the last reading; `None` while one is running.
     took: Mutex<Option<Duration>>,
 }
 
 impl<F: FnOnce()> OnScreen<F> {
-    /// Writes an object, and reads it: there is one form of what is told.
-    fn object(
-        &self,
-        write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
-    ) -> Option<Value> {
-        object(self.reporter.to(Vec::new(), Format::Json), write)
-    }
-
-    fn tell(&self, told: Option<Value>, at: Moment) {
-        let time = self.reporter.clock.time_of_day(at);
-        if let Some(news) = told.and_then(|told| News::of(&told, time)) {
+    fn tell(&self, event: &Event, at: Moment) {
+        let time = self.wire.clock.time_of_day(at);
+        if let Some(news) = News::of(event, time) {
             self.inbox.tell(news);
         }
     }
@@ -148,8 +142,8 @@ impl<F: FnOnce()> OnScreen<F> {
         let stats = &live.stats;
         self.inbox.status(Status {
             source: "own programs".to_owned(),
-            host: self.reporter.host().to_owned(),
-            time: self.reporter.clock.time_of_day(at),
+            host: self.wire.host().to_owned(),
+            time: self.wire.clock.time_of_day(at),
             at: at.0,
             processes: stats.processes as u64,
             descriptors: stats.descriptors as u64,
@@ -171,7 +165,7 @@ impl<F: FnOnce()> OnScreen<F> {
         self.inbox.rows(rows.collect(), more_processes as u64);
     }
 
-    /// Looks at the process that is opened, if it is time.
+    /// Reads and explains the open process if it is time.
     fn look(&mut self, live: &mut Live) {
         let now = Instant::now();
         let Some(opened) = &mut self.opened else {
@@ -179,14 +173,13 @@ impl<F: FnOnce()> OnScreen<F> {
         };
         let pid = opened.pid;
         if now >= opened.look {
-            // One after the other.
+            // One reading at a time.
             if let Some(took) = self.looks.begin() {
                 opened.look = now + LOOK.max(took * LOOK_SHARE);
-                let reporter = self.reporter.to(Vec::new(), Format::Json);
                 match table(live, pid) {
-                    Some(answer) => look(answer, reporter, &self.inbox, &self.looks),
+                    Some(answer) => look(answer, self.wire.clone(), &self.inbox, &self.looks),
                     None => {
-                        let reason = format!("process {pid} has ended, or the kernel hides it");
+                        let reason = format!("no such process, or it is hidden: {pid}");
                         self.inbox.failed(pid, reason);
                         self.looks.done(took);
                     }
@@ -207,11 +200,8 @@ impl<F: FnOnce()> OnScreen<F> {
                 .collect();
             let explained =
                 explanation(&asked, found.into_iter(), &mut self.collector, &live.engine);
-            let mut reporter = self.reporter.to(Vec::new(), Format::Text);
-            if let Ok(explained) = explained
-                && reporter.explanation(&explained, self::now()).is_ok()
-            {
-                let text = String::from_utf8_lossy(&reporter.into_output()).into_owned();
+            if let Ok(explained) = explained {
+                let text = explained.text(&self.wire.clock, self::now());
                 self.inbox.story(pid, lines_of(&text));
             }
         }
@@ -219,7 +209,7 @@ impl<F: FnOnce()> OnScreen<F> {
 }
 
 impl Looks {
-    /// Begins one, if none is taken now: how long the last one took.
+    /// Starts a reading unless one is running. Returns the duration of the last one.
     fn begin(&self) -> Option<Duration> {
         let mut last = self.took.lock().unwrap_or_else(PoisonError::into_inner);
         last.take()
@@ -232,26 +222,14 @@ impl Looks {
 }
 
 /// Looks at a table, in a thread of its own: /proc is asked for each descriptor.
-fn look(answer: TableAnswer, reporter: Reporter<Vec<u8>>, inbox: &Arc<Inbox>, looks: &Arc<Looks>) {
+fn look(answer: TableAnswer, wire: Wire, inbox: &Arc<Inbox>, looks: &Arc<Looks>) {
     let (inbox, looks) = (Arc::clone(inbox), Arc::clone(looks));
     thread::spawn(move || {
         let began = Instant::now();
         let report = answer.report(&looks.supervisords);
-        let told = object(reporter, |reporter| reporter.table(&report, now()));
-        if let Some(table) = told.as_ref().and_then(Descriptors::of) {
-            inbox.table(table);
-        }
+        inbox.table(Descriptors::of(&wire.line(&report, now())));
         looks.done(began.elapsed());
     });
-}
-
-fn object(
-    mut reporter: Reporter<Vec<u8>>,
-    write: impl FnOnce(&mut Reporter<Vec<u8>>) -> io::Result<()>,
-) -> Option<Value> {
-    // Writing to memory does not fail.
-    write(&mut reporter).ok()?;
-    serde_json::from_slice(&reporter.into_output()).ok()
 }
 
 impl<F: FnOnce()> Follower for OnScreen<F> {
@@ -265,7 +243,7 @@ impl<F: FnOnce()> Follower for OnScreen<F> {
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
         let at = now();
-        self.reporter.clock.adjust(proc::wall_time(), at.0);
+        self.wire.clock.adjust(proc::wall_time(), at.0);
         let mut news = Vec::new();
         self.collector.look(live, is_slow, |it, stats| {
             if let Update::Finding(_, finding) = &it {
@@ -274,11 +252,13 @@ impl<F: FnOnce()> Follower for OnScreen<F> {
             news.push(it);
         });
         for it in news {
-            let told = self.object(|reporter| match &it {
-                Update::Finding(_, finding) => reporter.finding(finding, at),
-                Update::Growth(report) => reporter.growth(report, at),
-            });
-            self.tell(told, at);
+            let event = match &it {
+                Update::Finding(_, finding) => {
+                    Event::Finding(Box::new(self.wire.line(finding, at)))
+                }
+                Update::Growth(report) => Event::Growth(Box::new(self.wire.line(report, at))),
+            };
+            self.tell(&event, at);
             if let Update::Finding(_, finding) = it {
                 if let Some(opened) = &mut self.opened
                     && opened.pid == finding.process.pid
@@ -321,13 +301,13 @@ impl<F: FnOnce()> Follower for OnScreen<F> {
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         let at = now();
-        self.tell(self.object(|reporter| reporter.loss(lost, at)), at);
+        self.tell(&Event::Loss(self.wire.line(lost, at)), at);
         Ok(())
     }
 
     fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
         let at = now();
-        self.tell(self.object(|reporter| reporter.budget(report, at)), at);
+        self.tell(&Event::Budget(self.wire.line(report, at)), at);
         Ok(())
     }
 

@@ -1,45 +1,46 @@
-//! Where everything stands on a screen of some size: the same for those who draw it and for those who
-//! tell what was clicked on.
+//! Layout of the screen: the areas that are drawn, and that clicks are matched against.
 
 use ratatui::layout::Rect;
 
-/// A smaller screen shows that it is too small, and nothing else.
-pub(super) const MIN: (u16, u16) = (40, 10);
+/// Columns and lines of the screen, at least. A smaller one only shows a message.
+pub(super) const MIN_SIZE: (u16, u16) = (40, 10);
 
-/// Lines of the curve of a process.
+/// Lines of a process's curve.
 const CURVE: u16 = 3;
 
-/// The parts of the screen; those that are not shown have no height.
+/// Areas of the screen; hidden ones have no height.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct Layout {
     pub(super) is_too_small: bool,
     pub(super) header: Rect,
-    /// Of a process: who it is.
+    /// Name of the process, in a process view.
     pub(super) name: Rect,
-    /// Of a process: its curve.
+    /// Curve of the process, in a process view.
     pub(super) curve: Rect,
-    /// The title of the processes, or of one's descriptors.
+    /// Title of the processes, or of a process's descriptors.
     pub(super) main_title: Rect,
     pub(super) main: Rect,
-    /// The title of the findings, or of a process's story.
-    pub(super) other_title: Rect,
-    pub(super) other: Rect,
+    /// Title of the findings, or of a process's explanation.
+    pub(super) second_title: Rect,
+    pub(super) second: Rect,
     pub(super) footer: Rect,
 }
 
-/// What there is to be placed.
+/// What the screen shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct Content {
+    /// A process view rather than the list.
     pub(super) is_process: bool,
-    /// The second of the two panes is wanted.
-    pub(super) has_other: bool,
-    /// And it is the one that keys go to.
-    pub(super) is_other: bool,
+    /// The second pane is shown.
+    pub(super) has_second: bool,
+    /// The second pane has the focus.
+    pub(super) is_second_active: bool,
 }
 
-impl Places {
-    pub(super) fn of((width, height): (u16, u16), wanted: Wanted) -> Self {
-        let (least_width, least_height) = MIN;
+impl Layout {
+    /// Divides a screen of this size: columns, lines.
+    pub(super) fn of((width, height): (u16, u16), content: Content) -> Self {
+        let (least_width, least_height) = MIN_SIZE;
         if width < least_width || height < least_height {
             return Self {
                 is_too_small: true,
@@ -55,7 +56,7 @@ impl Places {
         let header = take(2);
         let mut left = height - 3;
         let (mut name, mut curve) = (Rect::default(), Rect::default());
-        if wanted.is_process {
+        if content.is_process {
             name = take(1);
             left -= 1;
             if left >= 14 {
@@ -63,26 +64,26 @@ impl Places {
                 left -= CURVE;
             }
         }
-        let (main, other) = match (wanted.has_other, wanted.is_other) {
+        let (main, second) = match (content.has_second, content.is_second_active) {
             (false, _) => (left, 0),
-            // There is no room for both.
-            (true, is_other) if left < 10 => {
-                if is_other {
+            // Too small for both panes.
+            (true, is_second_active) if left < 10 => {
+                if is_second_active {
                     (0, left)
                 } else {
                     (left, 0)
                 }
             }
-            (true, _) if wanted.is_process => (left - left / 2, left / 2),
+            (true, _) if content.is_process => (left - left / 2, left / 2),
             (true, _) => {
-                let other = (left / 3).min(14);
-                (left - other, other)
+                let second = (left / 3).min(14);
+                (left - second, second)
             }
         };
         let main_title = take(main.min(1));
         let main = take(main.saturating_sub(1));
-        let other_title = take(other.min(1));
-        let other = take(other.saturating_sub(1));
+        let second_title = take(second.min(1));
+        let second = take(second.saturating_sub(1));
         let footer = take(1);
         Self {
             is_too_small: false,
@@ -91,8 +92,8 @@ impl Places {
             curve,
             main_title,
             main,
-            other_title,
-            other,
+            second_title,
+            second,
             footer,
         }
     }
@@ -103,42 +104,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_within_the_screen_and_none_over_another() {
+    fn areas_fill_the_screen_without_overlap() {
         for height in 0..60 {
             for number in 0..8 {
-                let wanted = Wanted {
+                let content = Content {
                     is_process: number & 1 != 0,
-                    has_other: number & 2 != 0,
-                    is_other: number & 4 != 0,
+                    has_second: number & 2 != 0,
+                    is_second_active: number & 4 != 0,
                 };
-                let places = Places::of((50, height), wanted);
-                if places.is_too_small {
-                    assert!(height < MIN.1);
+                let layout = Layout::of((50, height), content);
+                if layout.is_too_small {
+                    assert!(height < MIN_SIZE.1);
                     continue;
                 }
-                let Places {
+                let Layout {
                     header,
                     name,
                     curve,
                     main_title,
                     main,
-                    other_title,
-                    other,
+                    second_title,
+                    second,
                     footer,
                     ..
-                } = places;
+                } = layout;
                 let parts = [
                     header,
                     name,
                     curve,
                     main_title,
                     main,
-                    other_title,
-                    other,
+                    second_title,
+                    second,
                     footer,
                 ];
                 let all: u16 = parts.iter().map(|part| part.height).sum();
-                assert_eq!(all, height, "{places:?}");
+                assert_eq!(all, height, "{layout:?}");
                 assert_eq!(footer.bottom(), height);
             }
         }
