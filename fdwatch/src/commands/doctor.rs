@@ -36,7 +36,6 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
             };
             let word = check.state.name();
             let Check { name, detail, .. } = check;
-            let detail = detail.replace('\n', "\n                        ");
             writeln!(output, "{style}{word:<8}{style:#} {name:<14} {detail}").writing_output()?;
         }
         let summary = match verdict {

@@ -64,3 +64,18 @@ impl<T> WritingOutput<T> for io::Result<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_closed_pipe_is_no_error() {
+        let closed: io::Result<()> = Err(io::ErrorKind::BrokenPipe.into());
+        assert!(closed.writing_output().unwrap_err().is::<StdoutClosed>());
+        let full: io::Result<()> = Err(io::ErrorKind::StorageFull.into());
+        let error = full.writing_output().unwrap_err();
+        assert!(!error.is::<StdoutClosed>());
+        assert_eq!(error.to_string(), "cannot write to standard output");
+    }
+}

@@ -40,14 +40,14 @@ pub struct Asked<'a> {
 ///
 /// If the process does not hold the requested descriptor or file.
 pub fn explanation(
-    asked: &Asked<'_>,
+    request: &Asked<'_>,
     found: impl Iterator<Item = Finding>,
     collector: &mut FindingCollector,
     engine: &Engine,
 ) -> Result<Explanation> {
-    let files = files(asked, found, collector, engine)?;
+    let files = files(request, found, collector, engine)?;
     let model = &engine.model;
-    let pid = asked.pid;
+    let pid = request.pid;
     let table = model.table_of(pid);
     let files = files.into_iter().map(|finding| {
         let sharers = sharers(&finding, model);
@@ -58,19 +58,19 @@ pub fn explanation(
         census: table.map_or_else(Census::default, Census::of),
         pinned: table.map_or_else(Pinned::default, |table| investigate::pinned(pid, table)),
         closed_unopened: model.process(pid).map_or(0, |known| known.closed_unopened),
-        followed: asked.followed,
+        followed: request.followed,
         files: files.collect(),
     })
 }
 
 /// Returns the files to explain, most severe first; or the requested one.
 fn files(
-    asked: &Asked<'_>,
+    request: &Asked<'_>,
     found: impl Iterator<Item = Finding>,
     collector: &mut FindingCollector,
     engine: &Engine,
 ) -> Result<Vec<Finding>> {
-    let Some(target) = asked.target else {
+    let Some(target) = request.target else {
         let mut files: Vec<_> = found
             .filter(|finding| {
                 finding.file.file_type == FileType::Regular || finding.severity > Severity::Info
@@ -80,7 +80,7 @@ fn files(
         files.truncate(MAX_FILES);
         return Ok(files);
     };
-    let pid = asked.pid;
+    let pid = request.pid;
     let table = engine.model.table_of(pid);
     let of_path = match target {
         Target::Path(path) => identity_of(pid, path),
