@@ -27,7 +27,7 @@ use crate::{exporter::open_for_write, metrics, snapshot::Active, state::LoopRequ
 use fdwatch_core::model::Moment;
 use fdwatch_events::{
     Event, ProcessRow,
-    wire::{self, Findings, Object, Processes, Wire, Written, WrittenFile},
+    wire::{Findings, Object, Processes, Wire, Written, WrittenFile},
 };
 use fdwatch_fleet::rows::SharedFileRow;
 use fdwatch_host::proc;

@@ -17,7 +17,7 @@ use crate::{
 };
 use fdwatch_core::{
     Lost,
-    budget::Shedding,
+    budget::ShedLevel,
     diagnose::{Cause, Severity},
     model::Drift,
 };
@@ -447,7 +447,7 @@ fn budget(view: &Snapshot) -> Vec<Family> {
         )
         .each(
             "what",
-            Shedding::ALL.map(|it| (it.name(), u64::from(it == now))),
+            ShedLevel::ALL.map(|it| (it.name(), u64::from(it == now))),
         ),
         Family::gauge("budget_limit", "What fdwatch may use, of one processor.")
             .of(Unit::Ratio)

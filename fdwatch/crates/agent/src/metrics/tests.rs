@@ -9,7 +9,7 @@ use crate::{
     snapshot::Snapshot,
 };
 use fdwatch_core::{
-    budget::Shedding,
+    budget::ShedLevel,
     diagnose::{ProcessInfo, Severity},
     duplicates::Change,
     model::Moment,
@@ -169,7 +169,7 @@ fn what_is_known_is_told() {
     };
     view.stats.found = 6;
     view.stats.duration = 500_000_000;
-    view.stats.shedding = Shedding::Audits;
+    view.stats.shedding = ShedLevel::Audits;
     view.stats.statistics.drift.phantom = 2;
     view.stats.statistics.records[fdwatch_common::Kind::Fork as usize] = 11;
     let shared = of(view);

@@ -32,14 +32,14 @@ fn process(pid: u32, comm: &str) -> ProcessInfo {
 
 fn finding(id: u64, of: ProcessInfo, path: &str, fds: u32) -> Finding {
     let descriptors = (0..fds).map(|fd| {
-        let slot = fdwatch_core::model::FdEntry::default();
+        let entry = fdwatch_core::model::FdEntry::default();
         let table = fdwatch_core::model::Lineage::default();
         let way = fdwatch_core::diagnose::FdHistory {
             provenance: fdwatch_core::model::Provenance::Made,
             lineage: &table,
             process: &of,
         };
-        fdwatch_core::diagnose::Descriptor::new(fd, &slot, way)
+        fdwatch_core::diagnose::Descriptor::new(fd, &entry, way)
     });
     let fds = descriptors.collect();
     let file = FileInfo::new(Some(path.into()), 1, 2, FileType::Regular);
