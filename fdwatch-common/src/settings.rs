@@ -1,59 +1,56 @@
-//! What the BPF programs are told when they are loaded: read-only to them, so that the verifier sees
-//! constants and drops the branches they rule out. Where the loader has them from is not known here.
+//! The settings that the BPF programs are loaded with. They are read-only to the programs, so that
+//! the verifier treats them as constants and drops the branches they rule out.
 
 use core::{mem, ptr, slice};
 
 use crate::Plain;
 
-/// Counters of lost records: one for each [`Kind`](crate::Kind), by its number.
-pub const LOST_KINDS: usize = 16;
-
-/// Bytes of a `struct file` read at once, at most.
+/// Maximum number of bytes of a `struct file` read at once.
 pub const MAX_FILE_WINDOW: usize = 192;
 
-/// Bytes of a `struct inode` read at once, at most.
+/// Maximum number of bytes of a `struct inode` read at once.
 pub const MAX_INODE_WINDOW: usize = 128;
 
-/// Parts of a table's bitmap a program emits, at most: 131,072 descriptors. The verifier walks
-/// through each; 512 of them, for the largest table that `fs.nr_open` allows by default, take it
-/// minutes on 5.10.
+/// Maximum number of [`TableBits`](crate::TableBits) that a program writes in one run: 131,072
+/// descriptors. The verifier checks each iteration; 512 of them, enough for the largest table that
+/// `fs.nr_open` allows by default, take it minutes on 5.10.
 pub const MAX_BITMAP_CHUNKS: u32 = 64;
 
-/// In [`Settings::features`]: the kernel gives the current task as a typed pointer
-/// (`bpf_get_current_task_btf`, 5.11 and newer), whose fields are then plain loads.
+/// In [`Settings::features`]: the kernel provides the current task as a typed pointer
+/// (`bpf_get_current_task_btf`, 5.11 and newer), whose fields are plain loads.
 pub const BTF_TASK: u32 = 1;
 
-/// In [`Settings::features`]: the kernel has `bpf_rdonly_cast` (6.2 and newer), which makes a typed
-/// pointer of an address.
+/// In [`Settings::features`]: the kernel has `bpf_rdonly_cast` (6.2 and newer), which turns an address
+/// into a typed pointer.
 pub const CAST: u32 = 2;
 
-/// In [`Settings::features`]: the kernel gives the registers of a task (`bpf_task_pt_regs`, 5.15 and
-/// newer).
+/// In [`Settings::features`]: the kernel provides the registers of a task (`bpf_task_pt_regs`, 5.15
+/// and newer).
 pub const TASK_REGISTERS: u32 = 4;
 
-/// In the object, a call of the helper of this number, which there is not, stands where
-/// `bpf_rdonly_cast` is to be called: the loader puts that there, for only the running kernel's BTF
-/// tells its number.
+/// Number of a helper that does not exist. The object calls it where `bpf_rdonly_cast` is to be
+/// called. The loader replaces the call, because the number of that function is only in the running
+/// kernel's BTF.
 pub const CAST_CALL: i32 = 0x0fdc_a570;
 
-/// Of a process, or of all: stacks and paths are wanted.
+/// Control flag, of a process or global: record stacks and paths.
 pub const DETAIL: u32 = 1;
 
-/// Of a process: what happens to its descriptors is not told.
-pub const NOT_FOLLOWED: u32 = 2;
+/// Control flag of a process: do not record its descriptors.
+pub const EXCLUDED: u32 = 2;
 
-/// Of all: something else is asked of some processes than of the others.
-pub const ASKED_OF_SOME: u32 = 4;
+/// Global control flag: some processes have flags of their own.
+pub const PER_PROCESS: u32 = 4;
 
-/// Of a process: what is asked of it is asked of its children too, from their first instruction on,
-/// with little of the stack ([`StackPiece`](crate::StackPiece)), and of births alone. Of
-/// all: this is asked of some process.
-pub const INHERITED: u32 = 8;
+/// Control flag of a process: its children inherit its flags, from their first instruction on. Detail
+/// is then recorded for new descriptors only, with few [`StackPiece`](crate::StackPiece)s. Global:
+/// some process has this flag.
+pub const INHERIT: u32 = 8;
 
-/// Of all: nothing is told any more, for the programs are about to be detached.
+/// Global control flag: record nothing, because the programs are about to be detached.
 pub const STOPPED: u32 = 16;
 
-/// What addresses are cast to: numbers of structures in the kernel's BTF.
+/// Type ids in the kernel's BTF that addresses are cast to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Casts {
@@ -63,8 +60,7 @@ pub struct Casts {
     pub word: u32,
 }
 
-/// Where the fields that are wanted lie in the kernel's structures, in bytes from the beginning of
-/// each: resolved from the running kernel's BTF.
+/// Offsets of fields in the kernel's structures, in bytes, resolved from the running kernel's BTF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 #[expect(
@@ -105,8 +101,8 @@ pub struct Offsets {
     pub file: FileWindow,
 }
 
-/// The parts of `struct file` and `struct inode` that are read in one go each, and where in them
-/// the fields lie.
+/// The parts of `struct file` and `struct inode` that are read at once, and the offsets of fields in
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 #[expect(
@@ -114,56 +110,56 @@ pub struct Offsets {
     reason = "each is the offset of the kernel's field of that name"
 )]
 pub struct FileWindow {
-    /// Where the read of `struct file` begins.
+    /// Offset in `struct file` of the read.
     pub file_start: u32,
-    /// How many bytes it reads: no more than [`MAX_FILE_WINDOW`].
+    /// Its length in bytes, at most [`MAX_FILE_WINDOW`].
     pub file_len: u32,
-    /// From there on.
+    /// Relative to `file_start`.
     pub f_inode: u32,
     pub f_flags: u32,
-    /// Where the read of `struct inode` begins.
+    /// Offset in `struct inode` of the read.
     pub inode_start: u32,
-    /// How many bytes it reads: no more than [`MAX_INODE_WINDOW`].
+    /// Its length in bytes, at most [`MAX_INODE_WINDOW`].
     pub inode_len: u32,
-    /// From there on.
+    /// Relative to `inode_start`.
     pub i_mode: u32,
     pub i_sb: u32,
     pub i_ino: u32,
     pub i_nlink: u32,
 }
 
-/// Everything the programs are told.
+/// The settings of the programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
-    /// Where things are.
+    /// Offsets of fields.
     pub offsets: Offsets,
-    /// What addresses are cast to, where there is [`CAST`].
+    /// Targets of casts; used only with [`CAST`].
     pub casts: Casts,
     /// [`BTF_TASK`], [`CAST`], [`TASK_REGISTERS`].
     pub features: u32,
-    /// The process whose doings are left out: fdwatch itself.
+    /// The process that is never recorded: fdwatch itself.
     pub own_tgid: u32,
-    /// Where a task's registers begin on its kernel stack, counted from where that does; 0 if that is
-    /// not known. For kernels without [`TASK_REGISTERS`].
+    /// Offset of a task's registers from the beginning of its kernel stack; 0 if unknown. For kernels
+    /// without [`TASK_REGISTERS`].
     pub registers_on_stack: u32,
-    /// The one process the snapshot is about; 0 for all.
+    /// The only process in the snapshot; 0 for all.
     pub only_tgid: u32,
-    /// Bytes of records in the ring at which its reader is woken.
+    /// Number of unread bytes in the ring at which the reader is woken.
     pub wake_at: u32,
-    /// Bytes of records in the ring at which the snapshot waits for the reader.
+    /// Number of unread bytes in the ring at which the snapshot waits for the reader.
     pub pause_at: u32,
 }
 
 impl Settings {
-    /// All zero: what stands in the object before it is loaded.
+    /// All zero: the value in the object before it is loaded.
     // SAFETY: integers only.
     pub const ZERO: Self = unsafe { mem::zeroed() };
 
-    /// The settings, byte by byte.
+    /// The bytes of the settings.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `Self` is `Plain`, so that all its bytes are initialized.
+        // SAFETY: `Self` is `Plain`: all of its bytes are initialized.
         unsafe { slice::from_raw_parts(ptr::from_ref(self).cast(), size_of::<Self>()) }
     }
 }

@@ -1,5 +1,5 @@
-//! Calls after which it is told what is in a table now: close_range, and unshare, after which the
-//! thread may have a table of its own.
+//! Calls after which the whole table is recorded: close_range, and unshare, which may give the thread
+//! its own table.
 
 use aya_ebpf::{
     macros::{map, tracepoint},
@@ -10,77 +10,77 @@ use fdwatch_common::{Bitmap, Kind};
 
 use crate::{
     kernel::{Caller, caller, current_table},
-    pending::{self, By},
-    process::emit_bits,
+    pending::{self, Purpose},
+    process::emit_table_bits,
     ring::count_lost,
     syscall,
 };
 
-/// Where [`more_bits`] is, for what one run of a program cannot tell.
+/// Holds [`sys_exit_table_bits_next`].
 #[map]
-static MORE_BITS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub(crate) static TABLE_BITS_NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// Chunks of a bitmap told in one run: 32,768 numbers. There may be 33 more runs, which is enough for
-/// all that `fs.nr_open` allows by default; and from where a run goes on is not known to the
-/// verifier, so that more than this are too many for it.
+/// Number of chunks in one run: 32,768 descriptors. There can be 33 more runs (`MAX_TAIL_CALL_CNT`,
+/// include/linux/bpf.h), which is enough for the largest table that `fs.nr_open` allows by default.
+/// The first descriptor of a later run is unknown to the verifier, for which more chunks are too many.
 const CHUNKS: u32 = 16;
 
-/// At the exit: what is left is easier told than what was closed, and it is right for
+/// At the exit: recording what is left is easier than recording what was closed, and correct for
 /// `CLOSE_RANGE_UNSHARE` as well.
 #[tracepoint]
-fn sys_exit_close_range(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_exit_close_range(ctx: TracePointContext) -> u32 {
     if let (0, Some(caller)) = (syscall::result(&ctx), caller()) {
-        tell(&ctx, caller, By::OpenThenCloseOnExec, 0);
+        emit_bitmaps(&ctx, caller, Purpose::OpenThenCloexecBits, 0);
     }
     0
 }
 
-/// Exit of unshare. Told even if the table is what it was, as this is rare.
+/// Records the table even if it is the old one: unshare is rare.
 #[tracepoint]
-fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
     if let (0, Some(caller)) = (syscall::result(&ctx), caller()) {
-        tell(&ctx, caller, By::Open, 0);
+        emit_bitmaps(&ctx, caller, Purpose::OpenBits, 0);
     }
     0
 }
 
-/// Goes on where one of these, or this itself, has left off.
+/// Continues where one of these, or this itself, stopped.
 #[tracepoint]
-fn more_bits(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_exit_table_bits_next(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
-    let Some(left) = pending::take_any(caller.tid) else {
+    let Some(pending) = pending::take_any(caller.tid) else {
         return 0;
     };
-    let first = left.value as u32;
-    if left.is_by(By::CloseOnExec) {
-        tell(&ctx, caller, By::CloseOnExec, first);
-    } else if left.is_by(By::Open) {
-        tell(&ctx, caller, By::Open, first);
+    let first = pending.value as u32;
+    if pending.is_for(Purpose::CloexecBits) {
+        emit_bitmaps(&ctx, caller, Purpose::CloexecBits, first);
+    } else if pending.is_for(Purpose::OpenBits) {
+        emit_bitmaps(&ctx, caller, Purpose::OpenBits, first);
     } else {
-        tell(&ctx, caller, By::OpenThenCloseOnExec, first);
+        emit_bitmaps(&ctx, caller, Purpose::OpenThenCloexecBits, first);
     }
     0
 }
 
 #[inline(always)]
-fn tell(ctx: &TracePointContext, caller: Caller, what: By, first: u32) {
+fn emit_bitmaps(ctx: &TracePointContext, caller: Caller, what: Purpose, first: u32) {
     let (table, call) = (current_table(), syscall::number(ctx));
     let bitmap = match what {
-        By::CloseOnExec => Bitmap::CloseOnExec,
+        Purpose::CloexecBits => Bitmap::CloseOnExec,
         _ => Bitmap::Open,
     };
     let (next, first) = match (
-        emit_bits::<CHUNKS>(table, bitmap, first, caller, call),
+        emit_table_bits::<CHUNKS>(table, bitmap, first, caller, call),
         what,
     ) {
         (Some(first), _) => (what, first),
-        (None, By::OpenThenCloseOnExec) => (By::CloseOnExec, 0),
+        (None, Purpose::OpenThenCloexecBits) => (Purpose::CloexecBits, 0),
         (None, _) => return,
     };
-    pending::leave(caller.tid, next, call, first.into());
-    // SAFETY: the array is of programs of this kind.
-    unsafe { MORE_BITS.tail_call(ctx, 0) };
-    // Here only if it has been called too often.
+    pending::keep(caller.tid, next, call, first.into());
+    // SAFETY: the array holds programs of this type.
+    unsafe { TABLE_BITS_NEXT.tail_call(ctx, 0) };
+    // Reached only if there were too many tail calls.
     pending::take_any(caller.tid);
     count_lost(Kind::TableBits);
 }

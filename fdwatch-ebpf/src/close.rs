@@ -5,107 +5,100 @@ use aya_ebpf::{
     maps::{PerCpuArray, ProgramArray},
     programs::TracePointContext,
 };
-use fdwatch_common::{FdClose, Header, IN_A_ROW, Kind, SHARED_TABLE};
+use fdwatch_common::{FdClose, Header, Kind};
 
 use crate::{
-    detail::tell_stack,
-    kernel::{Caller, caller, current_table, followed_caller},
+    detail::emit_stack,
+    kernel::{Caller, caller, current_table, traced_caller},
     ring::emit,
     syscall,
 };
 
-/// At the entry, before the number can be given away again. Of closes of numbers that are not open
-/// the first two in a row are told, for many programs close all there could be before they run
-/// another; or all, where another thread may make the number before this call comes to closing it.
+/// At the entry, before the number can be reused. Many programs close every possible descriptor
+/// before they execute another: of such a loop, only the first two closes of descriptors that are not
+/// open are recorded. If the table is shared all are, because another thread may open the descriptor
+/// before this call closes it.
 #[tracepoint]
-fn sys_enter_close(ctx: TracePointContext) -> u32 {
-    let Some(caller) = followed_caller() else {
+pub(crate) fn sys_enter_close(ctx: TracePointContext) -> u32 {
+    let Some(caller) = traced_caller() else {
         return 0;
     };
-    if caller.is_in_detail_of_closes() {
-        // SAFETY: the array is of programs of this kind.
-        unsafe { DEATH_IN_DETAIL.tail_call(&ctx, 0) };
+    if caller.wants_close_detail() {
+        // SAFETY: the array holds programs of this type.
+        unsafe { CLOSE_DETAIL.tail_call(&ctx, 0) };
     }
-    death(&ctx, caller, |_| ());
+    emit_fd_close(&ctx, caller, |_| ());
     0
 }
 
-/// Where [`death_in_detail`] is.
+/// Holds [`sys_enter_close_detail`].
 #[map]
-static DEATH_IN_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub(crate) static CLOSE_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// The same, after where the thread is.
+/// The same with the stack. A program of its own, so that the others do not pay for it.
 #[tracepoint]
-fn death_in_detail(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_enter_close_detail(ctx: TracePointContext) -> u32 {
     if let Some(caller) = caller() {
-        death(&ctx, caller, |fd| tell_stack(&ctx, caller, fd));
+        emit_fd_close(&ctx, caller, |fd| emit_stack(&ctx, caller, fd));
     }
     0
 }
 
-/// The last close of a number that was not open, on this processor.
+/// The last close of a descriptor that was not open, on this processor.
 #[repr(C)]
-struct Row {
+struct InvalidClose {
     tid: u32,
     fd: u32,
-    /// How many there were in a row.
-    len: u32,
+    /// Length of the run of such closes.
+    run: u32,
 }
 
 #[map]
-static ROW: PerCpuArray<Row> = PerCpuArray::with_max_entries(1, 0);
+static INVALID_CLOSE: PerCpuArray<InvalidClose> = PerCpuArray::with_max_entries(1, 0);
 
-/// Numbers are in a row if no more than so many are between: such as are open.
-const REACH: u32 = 16;
+/// Closes belong to one run if their numbers are at most this far apart. Open ones are in between.
+const MAX_GAP: u32 = 16;
 
-/// Of a row, so many are told.
-const TOLD_OF_ROW: u32 = 2;
+/// Number of closes recorded of one run.
+const MAX_RECORDED: u32 = 2;
 
-/// Which one in a row this is; 0 for what is no number of a descriptor.
+/// The position in its run, from 1; 0 if `fd` is not a valid number.
 #[inline(always)]
-fn row(caller: Caller, fd: u32) -> u32 {
-    let Some(row) = ROW.get_ptr_mut(0) else {
+fn position_in_run(caller: Caller, fd: u32) -> u32 {
+    let Some(last) = INVALID_CLOSE.get_ptr_mut(0) else {
         return 0;
     };
     if fd > i32::MAX as u32 {
         return 0;
     }
-    // SAFETY: the map gives a pointer to this processor's own.
-    let row = unsafe { &mut *row };
-    let is_near = row.fd.wrapping_sub(fd).wrapping_add(REACH) <= 2 * REACH;
-    let is_next = row.tid == caller.tid && is_near && row.fd != fd;
-    row.len = if is_next { row.len + 1 } else { 1 };
-    row.tid = caller.tid;
-    row.fd = fd;
-    row.len
-}
-
-/// The descriptor that is to be closed.
-#[inline(always)]
-fn number(ctx: &TracePointContext) -> u32 {
-    syscall::argument(ctx, 0) as u32
+    // SAFETY: the map returns a pointer to this processor's own value.
+    let last = unsafe { &mut *last };
+    let is_near = last.fd.wrapping_sub(fd).wrapping_add(MAX_GAP) <= 2 * MAX_GAP;
+    let continues = last.tid == caller.tid && is_near && last.fd != fd;
+    last.run = if continues { last.run + 1 } else { 1 };
+    last.tid = caller.tid;
+    last.fd = fd;
+    last.run
 }
 
 #[inline(always)]
-fn death(ctx: &TracePointContext, caller: Caller, before: impl Fn(u32)) {
-    let (call, fd) = (syscall::number(ctx), number(ctx));
+fn emit_fd_close(ctx: &TracePointContext, caller: Caller, before: impl Fn(u32)) {
+    let (call, fd) = (syscall::number(ctx), syscall::argument(ctx, 0) as u32);
     let table = current_table();
     let file = table.file_address(fd);
     let is_shared = table.is_shared();
-    let mut flags = if is_shared { SHARED_TABLE } else { 0 };
+    let mut flags = FdClose::SHARED_TABLE.when(is_shared);
     if file == 0 {
-        let row = row(caller, fd);
-        if !is_shared && !(1..=TOLD_OF_ROW).contains(&row) {
+        let position = position_in_run(caller, fd);
+        if !is_shared && !(1..=MAX_RECORDED).contains(&position) {
             return;
         }
-        if row > 1 {
-            flags |= IN_A_ROW;
-        }
+        flags = flags | FdClose::CONSECUTIVE.when(position > 1);
     }
     before(fd);
     let header = Header {
         kind: Kind::FdClose as u8,
-        flags,
+        flags: flags.bits(),
         call,
         fd,
         tid: caller.tid,

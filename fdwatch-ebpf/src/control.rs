@@ -1,86 +1,82 @@
-//! What userspace asks for while the programs run, by process: the only way back from there. Why it
-//! is asked for is not known here.
+//! Control flags, global and by process. User space sets them while the programs run.
 
 use core::{ptr, sync::atomic::AtomicU64};
 
 use aya_ebpf::{macros::map, maps::HashMap};
-use fdwatch_common::{ASKED_OF_SOME, DETAIL, INHERITED, Kind, STOPPED};
+use fdwatch_common::{DETAIL, INHERIT, Kind, PER_PROCESS, STOPPED};
 
 use crate::ring::count_lost;
 
-/// What is asked of all ([`DETAIL`], [`ASKED_OF_SOME`], [`STOPPED`]): a load, where the common way is that nothing
-/// is. And how many records of detail may still be written until userspace allows more, for what is
-/// told in detail must not take the room of what is told at all. (64 bits, for BPF has no smaller
-/// atomics.)
+/// The global flags ([`DETAIL`], [`PER_PROCESS`], [`INHERIT`], [`STOPPED`]), and the number of detail
+/// records that may still be written until user space allows more: detail must not take the room of
+/// events. A static, because reading it is one load. 64 bits, because BPF has no smaller atomics.
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".bss.asked")]
-static ASKED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+#[unsafe(link_section = ".bss.control")]
+static CONTROL: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
-/// What is asked of some, by the number of their process. The loader makes room for more where
-/// children inherit it.
+/// Flags by process. The loader enlarges the map where children inherit flags.
 #[map]
-static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+static PROCESS_FLAGS: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
-/// What is asked of all.
 #[inline(always)]
-fn asked_of_all() -> u32 {
-    // SAFETY: it is valid for reads. Volatile, because to the compiler no one ever writes it.
-    unsafe { ptr::read_volatile(ASKED[0].as_ptr()) as u32 }
+fn global_flags() -> u32 {
+    // SAFETY: valid for reads. Volatile, because the compiler sees no writes to it.
+    unsafe { ptr::read_volatile(CONTROL[0].as_ptr()) as u32 }
 }
 
-/// Whether nothing is to be told any more, and the programs are to do nothing.
+/// Whether the programs must record nothing.
 #[inline(always)]
 pub(crate) fn is_stopped() -> bool {
-    asked_of_all() & STOPPED != 0
+    global_flags() & STOPPED != 0
 }
 
-/// What is asked of the process alone.
+/// The process's own flags.
 #[inline(always)]
-fn asked_of_one(tgid: u32) -> u32 {
-    PROCESSES.get_ptr(tgid).map_or(0, |own| {
-        // SAFETY: the map gives pointers to its values, which outlive the program's run.
-        unsafe { *own }
+fn process_flags(tgid: u32) -> u32 {
+    PROCESS_FLAGS.get_ptr(tgid).map_or(0, |flags| {
+        // SAFETY: the map returns pointers to its values, which outlive the program's run.
+        unsafe { *flags }
     })
 }
 
-/// What is asked of the process.
+/// The flags that apply to the process.
 #[inline(always)]
-pub(crate) fn asked_of(tgid: u32) -> u32 {
-    let of_all = asked_of_all();
-    if of_all & ASKED_OF_SOME == 0 {
-        return of_all;
+pub(crate) fn effective_flags(tgid: u32) -> u32 {
+    let global = global_flags();
+    if global & PER_PROCESS == 0 {
+        return global;
     }
-    let own = asked_of_one(tgid);
-    of_all & DETAIL | own
+    let own = process_flags(tgid);
+    global & DETAIL | own
 }
 
-/// What the parent's children inherit is asked of the child from here on.
+/// Copies the parent's flags to the child if they are inherited.
 #[inline(always)]
-pub(crate) fn inherit(parent: u32, child: u32) {
-    if asked_of_all() & INHERITED == 0 {
+pub(crate) fn inherit_flags(parent: u32, child: u32) {
+    if global_flags() & INHERIT == 0 {
         return;
     }
-    let asked = asked_of_one(parent);
-    if asked & INHERITED != 0 && PROCESSES.insert(child, asked, 0).is_err() {
-        // There are too many at once: it is followed, but there are no stacks and paths of it.
+    let flags = process_flags(parent);
+    if flags & INHERIT != 0 && PROCESS_FLAGS.insert(child, flags, 0).is_err() {
+        // The map is full: the child's events are recorded, without stacks and paths.
         count_lost(Kind::Stack);
     }
 }
 
-/// The process has ended: what it had inherited is not to be that of another of its number.
+/// Removes inherited flags of a process that has exited: its number may be reused.
 #[inline(always)]
-pub(crate) fn disinherit(tgid: u32) {
-    if asked_of_all() & INHERITED != 0 && asked_of_one(tgid) & INHERITED != 0 {
-        let _ = PROCESSES.remove(tgid);
+pub(crate) fn remove_inherited_flags(tgid: u32) {
+    if global_flags() & INHERIT != 0 && process_flags(tgid) & INHERIT != 0 {
+        let _ = PROCESS_FLAGS.remove(tgid);
     }
 }
 
-/// Whether one more record of detail may be written.
+/// Uses up one of the allowed detail records. Returns false if none is left.
 #[inline(always)]
-pub(crate) fn take_allowance() -> bool {
-    let allowance = ASKED[1].as_ptr();
-    // SAFETY: it is valid for reads and writes. That other processors may do the same makes it some
-    // more records, or some fewer.
+pub(crate) fn use_detail_allowance() -> bool {
+    let allowance = CONTROL[1].as_ptr();
+    // SAFETY: valid for reads and writes. A race between processors makes it a few records more or
+    // fewer.
     unsafe {
         let left = ptr::read_volatile(allowance);
         if left > 0 {

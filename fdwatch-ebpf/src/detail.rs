@@ -1,5 +1,4 @@
-//! Detail, of those that it is wanted of: where in its program a thread is, and by which path it
-//! opens something.
+//! Detail of selected processes: call stacks, and path arguments of open calls.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -9,40 +8,41 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use fdwatch_common::{
-    AskedPath, CUT, Header, INHERITED, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, PIECE, Plain,
-    Registers, Stack, StackPiece,
+    AskedPath, Header, INHERIT, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, PIECE, Plain, Registers,
+    Stack, StackPiece,
 };
 
 use crate::{
-    control::take_allowance,
-    kernel::{Caller, UserRegisters, first_stack, followed_caller, settings},
-    ring::{Room, count_lost, filled, reserve},
+    control::use_detail_allowance,
+    kernel::{Caller, UserRegisters, main_stack_start, traced_caller},
+    ring::{Room, count_lost, reserve, unread_bytes},
+    settings::settings,
     syscall,
 };
 
-/// Tells where the thread is: before what it does is told. By frame pointers as far as these lead, and
-/// what else it takes to go on without: code is mostly built without them.
+/// Records the thread's call stack, before the record it belongs to: frames as far as frame pointers
+/// lead, then registers and stack memory, because most code is built without frame pointers.
 #[inline(always)]
-pub(crate) fn tell_stack(ctx: &TracePointContext, caller: Caller, fd: u32) {
-    if !take_allowance() {
+pub(crate) fn emit_stack(ctx: &TracePointContext, caller: Caller, fd: u32) {
+    if !use_detail_allowance() {
         count_lost(Kind::Stack);
         return;
     }
-    tell_frames(ctx, caller, fd);
+    emit_frames(ctx, caller, fd);
     if let Some(registers) = UserRegisters::current()
-        && tell_registers(ctx, caller, fd, registers)
+        && emit_registers(ctx, caller, fd, registers)
     {
-        tell_pieces(ctx, caller, fd, registers.sp);
+        emit_pieces(ctx, caller, fd, registers.sp);
     }
 }
 
 #[inline(always)]
-fn tell_frames(ctx: &TracePointContext, caller: Caller, fd: u32) {
-    let Some(mut room) = room::<Stack>(Kind::Stack) else {
+fn emit_frames(ctx: &TracePointContext, caller: Caller, fd: u32) {
+    let Some(mut room) = reserve_detail::<Stack>(Kind::Stack) else {
         return;
     };
     let record = room.as_mut_ptr();
-    // SAFETY: there is room for the whole record, and for as many bytes as the helper is told of.
+    // SAFETY: there is room for the whole record, and for as many bytes as the helper may write.
     unsafe {
         let frames = (&raw mut (*record).frames).cast();
         let bytes = bpf_get_stack(
@@ -58,15 +58,15 @@ fn tell_frames(ctx: &TracePointContext, caller: Caller, fd: u32) {
     room.submit();
 }
 
-/// Whether there was room.
+/// Returns false if there was no room.
 #[inline(always)]
-fn tell_registers(
+fn emit_registers(
     ctx: &TracePointContext,
     caller: Caller,
     fd: u32,
     UserRegisters { ip, sp, bp, lr, .. }: UserRegisters,
 ) -> bool {
-    let Some(mut room) = room_for_unwinding::<Registers>(Kind::Registers) else {
+    let Some(mut room) = reserve_for_unwinding::<Registers>(Kind::Registers) else {
         return false;
     };
     room.write(Registers {
@@ -80,34 +80,34 @@ fn tell_registers(
     true
 }
 
-/// Pieces that are told of those whose children inherit what is asked of them.
-const KEPT_PIECES: u64 = 2;
+/// Number of pieces for processes whose children inherit flags.
+const MAX_INHERITED_PIECES: u64 = 2;
 
-/// Tells what stands on the stack, from the piece that `sp` is in outwards.
+/// Records stack memory, from the piece that contains `sp` towards the callers.
 #[inline(always)]
-fn tell_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
+fn emit_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
     let begin = sp & !(PIECE as u64 - 1);
-    let first_stack = first_stack();
+    let main_stack = main_stack_start();
     for i in 0..MAX_PIECES as u64 {
         let address = begin.wrapping_add(i * PIECE as u64);
-        if i >= KEPT_PIECES && caller.asked & INHERITED != 0 {
-            // These are kept, until the process may have ended.
+        if i >= MAX_INHERITED_PIECES && caller.flags & INHERIT != 0 {
+            // The reader keeps these until the process exits.
             return;
         }
-        if sp < first_stack && first_stack <= address {
-            // There is nothing more but arguments and environment.
+        if sp < main_stack && main_stack <= address {
+            // Only arguments and environment are left.
             return;
         }
-        let Some(mut room) = room_for_unwinding::<StackPiece>(Kind::StackPiece) else {
+        let Some(mut room) = reserve_for_unwinding::<StackPiece>(Kind::StackPiece) else {
             return;
         };
         let record = room.as_mut_ptr();
-        // SAFETY: there is room for the whole record, and for as many bytes as the helper is told of;
+        // SAFETY: there is room for the whole record, and for as many bytes as the helper may write;
         // it checks the address.
         unsafe {
             let bytes = (&raw mut (*record).bytes).cast();
             if bpf_probe_read_user(bytes, PIECE as u32, address as *const _) != 0 {
-                // That is the end of the stack.
+                // The end of the stack.
                 room.discard();
                 return;
             }
@@ -118,39 +118,39 @@ fn tell_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
     }
 }
 
-/// Entries of the calls whose first argument is a path. Attached only while detail is wanted: the
-/// kernel copies the path for these tracepoints before any program runs (6.19 and newer).
+/// open and creat. Attached only while detail is enabled: from 6.19 on, the kernel copies the path
+/// for these tracepoints before any program runs.
 #[tracepoint]
-fn sys_enter_open_path(ctx: TracePointContext) -> u32 {
-    tell_path(&ctx, 0);
+pub(crate) fn sys_enter_open_path(ctx: TracePointContext) -> u32 {
+    emit_path_at_entry(&ctx, 0);
     0
 }
 
-/// Entries of those whose second is one, after a directory.
+/// openat and openat2.
 #[tracepoint]
-fn path_asked_at(ctx: TracePointContext) -> u32 {
-    tell_path(&ctx, 1);
+pub(crate) fn sys_enter_openat_path(ctx: TracePointContext) -> u32 {
+    emit_path_at_entry(&ctx, 1);
     0
 }
 
 #[inline(always)]
-fn tell_path(ctx: &TracePointContext, argument: usize) {
-    let Some(caller) = followed_caller().filter(|caller| caller.is_in_detail()) else {
+fn emit_path_at_entry(ctx: &TracePointContext, argument: usize) {
+    let Some(caller) = traced_caller().filter(|caller| caller.wants_detail()) else {
         return;
     };
-    if caller.asked & INHERITED != 0 && UserRegisters::have_arguments() {
-        // It is told at the exit.
+    if caller.flags & INHERIT != 0 && UserRegisters::have_arguments() {
+        // Recorded at the exit.
         return;
     }
-    tell_path_at(ctx, caller, syscall::argument(ctx, argument));
+    emit_path(ctx, caller, syscall::argument(ctx, argument));
 }
 
-/// At the exit of a call that may have opened something: the path that was asked for, of those whose
-/// children inherit what is asked of them. At the entry it may not be in memory yet, as where a
-/// program has just begun; and no one else is to pay for programs on the entries.
+/// Records the path at the exit of an open call, for processes whose children inherit flags. At the
+/// entry the path may not be in memory yet, for example at the start of a program; and other
+/// processes would pay for programs on the entries.
 #[inline(always)]
-pub(crate) fn tell_path_at_exit(ctx: &TracePointContext, caller: Caller) {
-    if caller.asked & INHERITED == 0 || !UserRegisters::have_arguments() {
+pub(crate) fn emit_path_at_exit(ctx: &TracePointContext, caller: Caller) {
+    if caller.flags & INHERIT == 0 || !UserRegisters::have_arguments() {
         return;
     }
     let Some(registers) = UserRegisters::current() else {
@@ -158,37 +158,37 @@ pub(crate) fn tell_path_at_exit(ctx: &TracePointContext, caller: Caller) {
     };
     let [first, second] = registers.arguments;
     match syscall::number(ctx) {
-        OPEN | CREAT => tell_path_at(ctx, caller, first),
-        OPENAT | OPENAT2 => tell_path_at(ctx, caller, second),
+        OPEN | CREAT => emit_path(ctx, caller, first),
+        OPENAT | OPENAT2 => emit_path(ctx, caller, second),
         _ => {}
     }
 }
 
-/// arch/x86/entry/syscalls/syscall_64.tbl: where arguments are known.
+/// arch/x86/entry/syscalls/syscall_64.tbl: x86 is where arguments are available.
 const OPEN: u16 = 2;
 const CREAT: u16 = 85;
 const OPENAT: u16 = 257;
 const OPENAT2: u16 = 437;
 
 #[inline(always)]
-fn tell_path_at(ctx: &TracePointContext, caller: Caller, path: u64) {
-    if !take_allowance() {
+fn emit_path(ctx: &TracePointContext, caller: Caller, path: u64) {
+    if !use_detail_allowance() {
         count_lost(Kind::AskedPath);
         return;
     }
-    let Some(mut room) = room::<AskedPath>(Kind::AskedPath) else {
+    let Some(mut room) = reserve_detail::<AskedPath>(Kind::AskedPath) else {
         return;
     };
     let record = room.as_mut_ptr();
-    // SAFETY: there is room for the whole record, and for as many bytes as the helper is told of; it
+    // SAFETY: there is room for the whole record, and for as many bytes as the helper may write; it
     // checks the address.
     unsafe {
         let bytes = (&raw mut (*record).bytes).cast();
         let len = bpf_probe_read_user_str(bytes, MAX_PATH as u32, path as *const _);
-        // With the byte that ends it.
+        // The helper counts the NUL.
         let len = if len > 0 { len as u32 - 1 } else { 0 };
         (&raw mut (*record).header).write(Header {
-            flags: if len == MAX_PATH as u32 - 1 { CUT } else { 0 },
+            flags: AskedPath::TRUNCATED.when(len == MAX_PATH as u32 - 1).bits(),
             ..header(ctx, Kind::AskedPath, caller, 0)
         });
         (&raw mut (*record).len).write(len);
@@ -197,21 +197,22 @@ fn tell_path_at(ctx: &TracePointContext, caller: Caller, path: u64) {
     room.submit();
 }
 
-/// Room for detail, unless what is to be told without it needs that. What is left out is counted.
+/// Reserves room for detail, unless the ring is so full that events need it. Counts what is dropped.
 #[inline(always)]
-fn room<T: Plain>(kind: Kind) -> Option<Room<T>> {
-    room_below(kind, settings!(pause_at))
+fn reserve_detail<T: Plain>(kind: Kind) -> Option<Room<T>> {
+    reserve_below(kind, settings!(pause_at))
 }
 
-/// The same for what it takes to unwind a stack, which is large: the other detail goes on without it.
+/// The same for registers and stack memory, which are large: other detail still finds room without
+/// them.
 #[inline(always)]
-fn room_for_unwinding<T: Plain>(kind: Kind) -> Option<Room<T>> {
-    room_below(kind, settings!(pause_at) / 2)
+fn reserve_for_unwinding<T: Plain>(kind: Kind) -> Option<Room<T>> {
+    reserve_below(kind, settings!(pause_at) / 2)
 }
 
 #[inline(always)]
-fn room_below<T: Plain>(kind: Kind, most: u32) -> Option<Room<T>> {
-    if filled() < u64::from(most) {
+fn reserve_below<T: Plain>(kind: Kind, limit: u32) -> Option<Room<T>> {
+    if unread_bytes() < u64::from(limit) {
         reserve(kind)
     } else {
         count_lost(kind);

@@ -1,12 +1,12 @@
-//! What fcntl and ioctl do to descriptors. dup, dup2 and dup3 return theirs as any other call does.
+//! Changes of descriptors by fcntl and ioctl. dup, dup2 and dup3 return a descriptor like other calls.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use fdwatch_common::{CLOEXEC, Header, Kind, SHARED_TABLE, SetCloexec};
+use fdwatch_common::{Header, Kind, SetCloexec};
 
 use crate::{
     kernel::{Caller, File, caller, current_table},
-    open::birth,
-    pending::{self, By},
+    open::emit_returned_fd,
+    pending::{self, Purpose},
     ring::{emit, reserve},
     syscall,
 };
@@ -17,53 +17,54 @@ const F_SETFD: u64 = 2;
 const F_DUPFD_CLOEXEC: u64 = 1030;
 const FD_CLOEXEC: u64 = 1;
 
-/// include/uapi/asm-generic/ioctls.h, which all architectures with BPF in use have.
+/// include/uapi/asm-generic/ioctls.h, used by all architectures with BPF.
 const FIONCLEX: u64 = 0x5450;
 const FIOCLEX: u64 = 0x5451;
 
-/// Most fcntl calls do not duplicate, and only the entry knows. Nor do most change the flag that
-/// they set; where other threads may set it as well, what came of it is seen at the exit.
+/// Most fcntl calls do not duplicate, and only the entry knows the command. Most calls that set the
+/// close-on-exec flag do not change it. If other threads can set it as well, the exit reads the
+/// outcome.
 #[tracepoint]
-fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
     let command = syscall::argument(&ctx, 1) & u64::from(u32::MAX);
-    let by = match command {
-        F_DUPFD | F_DUPFD_CLOEXEC => By::Duplication,
+    let purpose = match command {
+        F_DUPFD | F_DUPFD_CLOEXEC => Purpose::Duplicate,
         F_SETFD => {
             let sets = syscall::argument(&ctx, 2) & FD_CLOEXEC != 0;
             if !current_table().is_shared() {
-                set_cloexec(&ctx, sets, false);
+                emit_set_cloexec(&ctx, sets, false);
                 return 0;
             }
-            By::Flag
+            Purpose::SetCloexec
         }
         _ => return 0,
     };
     if let Some(caller) = caller() {
         let (call, fd) = (syscall::number(&ctx), syscall::argument(&ctx, 0));
-        pending::leave(caller.tid, by, call, fd);
+        pending::keep(caller.tid, purpose, call, fd);
     }
     0
 }
 
 #[tracepoint]
-fn sys_exit_fcntl(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_exit_fcntl(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
-    // One look for both: there is one entry for a thread.
-    let Some(left) = pending::take_any(caller.tid) else {
+    // One lookup for both purposes: a thread has one value.
+    let Some(pending) = pending::take_any(caller.tid) else {
         return 0;
     };
-    if left.is_by(By::Duplication) {
-        birth(&ctx);
-    } else if left.is_by(By::Flag) && syscall::result(&ctx) == 0 {
-        tell_flag(caller, syscall::number(&ctx), left.value as u32);
+    if pending.is_for(Purpose::Duplicate) {
+        emit_returned_fd(&ctx);
+    } else if pending.is_for(Purpose::SetCloexec) && syscall::result(&ctx) == 0 {
+        emit_current_cloexec(caller, syscall::number(&ctx), pending.value as u32);
     }
     0
 }
 
-/// Tells what the flag is now. Room in the ring is taken first: whoever changes it after that comes
-/// later in the ring.
+/// Records the flag's current value. Reserves room in the ring first: a thread that changes the flag
+/// after that comes later in the ring.
 #[inline(always)]
-fn tell_flag(caller: Caller, call: u16, fd: u32) {
+fn emit_current_cloexec(caller: Caller, call: u16, fd: u32) {
     let Some(mut room) = reserve::<SetCloexec>(Kind::SetCloexec) else {
         return;
     };
@@ -72,11 +73,11 @@ fn tell_flag(caller: Caller, call: u16, fd: u32) {
         room.discard();
         return;
     }
-    let closes = if table.closes_on_exec(fd) { CLOEXEC } else { 0 };
+    let closes = SetCloexec::CLOEXEC.when(table.closes_on_exec(fd));
     room.write(SetCloexec {
         header: Header {
             kind: Kind::SetCloexec as u8,
-            flags: closes | SHARED_TABLE,
+            flags: (closes | SetCloexec::SHARED_TABLE).bits(),
             call,
             fd,
             tid: caller.tid,
@@ -87,23 +88,23 @@ fn tell_flag(caller: Caller, call: u16, fd: u32) {
     room.submit();
 }
 
-/// The other way to set and clear the flag, which Python takes. All other ioctl calls are over after
-/// a look at the request.
+/// The other way to set and clear the flag, used by Python. All other ioctl calls end after a look at
+/// the request.
 #[tracepoint]
-fn sys_enter_ioctl(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_enter_ioctl(ctx: TracePointContext) -> u32 {
     match syscall::argument(&ctx, 1) & u64::from(u32::MAX) {
-        FIOCLEX => set_cloexec(&ctx, true, true),
-        FIONCLEX => set_cloexec(&ctx, false, true),
+        FIOCLEX => emit_set_cloexec(&ctx, true, true),
+        FIONCLEX => emit_set_cloexec(&ctx, false, true),
         _ => {}
     }
     0
 }
 
-/// Told at the room, and only if it changes anything: most programs set what is set already. Where
-/// another thread may change it back before this call comes to it, it is told in any case. ioctl
-/// knows no descriptors that are only a path.
+/// Records that the call sets the flag, at its entry. Most calls set what is set already and are
+/// skipped, unless the table is shared: another thread may change the flag back before this call sets
+/// it. ioctl fails on O_PATH descriptors.
 #[inline(always)]
-fn set_cloexec(ctx: &TracePointContext, set: bool, is_ioctl: bool) {
+fn emit_set_cloexec(ctx: &TracePointContext, set: bool, is_ioctl: bool) {
     let Some(caller) = caller() else { return };
     let fd = syscall::argument(ctx, 0) as u32;
     let table = current_table();
@@ -111,12 +112,13 @@ fn set_cloexec(ctx: &TracePointContext, set: bool, is_ioctl: bool) {
     if fd >= table.capacity() || (table.closes_on_exec(fd) == set && !is_shared) {
         return;
     }
-    if is_ioctl && table.file(fd).is_none_or(File::is_only_a_path) {
+    if is_ioctl && table.file(fd).is_none_or(File::is_path_only) {
         return;
     }
+    let flags = SetCloexec::CLOEXEC.when(set) | SetCloexec::SHARED_TABLE.when(is_shared);
     let header = Header {
         kind: Kind::SetCloexec as u8,
-        flags: if set { CLOEXEC } else { 0 } | if is_shared { SHARED_TABLE } else { 0 },
+        flags: flags.bits(),
         call: syscall::number(ctx),
         fd,
         tid: caller.tid,

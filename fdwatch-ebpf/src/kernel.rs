@@ -1,5 +1,4 @@
-//! The kernel's structures: the only place that knows where things lie, and how they are read. What
-//! is told of these is not known here.
+//! The kernel's structures: the only module that reads them.
 
 use core::mem::MaybeUninit;
 
@@ -11,31 +10,20 @@ use aya_ebpf::helpers::{
     },
 };
 use fdwatch_common::{
-    BTF_TASK, CAST, CAST_CALL, DETAIL, INHERITED, MAX_FILE_WINDOW, MAX_INODE_WINDOW, NOT_FOLLOWED,
-    Payload, STOPPED, Settings, TASK_REGISTERS,
+    BTF_TASK, CAST, CAST_CALL, DETAIL, EXCLUDED, INHERIT, MAX_FILE_WINDOW, MAX_INODE_WINDOW,
+    Payload, STOPPED, TASK_REGISTERS,
 };
 
-use crate::control::{asked_of, is_stopped};
-
-/// Written by the loader. Read through [`settings!`] only.
-#[unsafe(no_mangle)]
-pub(crate) static SETTINGS: Settings = Settings::ZERO;
-
-/// Reads one of the [`Settings`]. Volatile, because the compiler would otherwise take the value it
-/// sees here for the one the program is loaded with.
-macro_rules! settings {
-    ($($field:ident).+) => {
-        // SAFETY: a reference to a static is valid for reads.
-        unsafe { ::core::ptr::read_volatile(&raw const $crate::kernel::SETTINGS.$($field).+) }
-    };
-}
-pub(crate) use settings;
+use crate::{
+    control::{effective_flags, is_stopped},
+    settings::settings,
+};
 
 /// A pointer into the kernel.
 #[derive(Clone, Copy)]
 pub(crate) struct Pointer {
     address: *const u8,
-    /// The verifier knows its type, so that the fields it points at can be loaded.
+    /// The verifier knows its type and allows plain loads of its fields.
     typed: bool,
 }
 
@@ -49,18 +37,18 @@ impl Pointer {
         }
     }
 
-    /// An address as a pointer to the structure of that number. Only where there is [`CAST`].
+    /// Casts an address to a pointer to the structure with that BTF type id. Only with [`CAST`].
     #[inline(always)]
     pub(crate) fn cast(address: u64, structure: u32) -> Self {
-        // SAFETY: what the loader puts in the place of this call is `bpf_rdonly_cast`, which is of
-        // this type and leaves it to each load to check the address.
+        // SAFETY: the loader replaces this call by one of `bpf_rdonly_cast`, which has this type
+        // and leaves it to each load to check the address.
         let cast: unsafe extern "C" fn(u64, u32) -> *const u8 =
             unsafe { core::mem::transmute(CAST_CALL as usize) };
         // SAFETY: as above.
         Self::typed(unsafe { cast(address, structure) })
     }
 
-    /// Of which only the address is known.
+    /// A pointer whose type the verifier does not know.
     #[inline(always)]
     pub(crate) const fn untyped(address: u64) -> Self {
         Self {
@@ -69,18 +57,17 @@ impl Pointer {
         }
     }
 
-    /// The number that the pointer is.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
         self.address as u64
     }
 
-    /// The field at `offset`; zero where it cannot be read.
+    /// The field at `offset`; zero if it cannot be read.
     #[inline(always)]
     pub(crate) fn load<T: Copy + Default>(self, offset: u32) -> T {
         let field = self.address.wrapping_add(offset as usize).cast::<T>();
-        // SAFETY: a typed pointer is loaded from as the verifier allows, and a load through a stale
-        // one reads zero; the helper checks all other addresses.
+        // SAFETY: the verifier checks loads through typed pointers, and a load through a stale one
+        // reads zero; the helper checks all other addresses.
         unsafe {
             if self.typed {
                 *field
@@ -93,8 +80,8 @@ impl Pointer {
     /// The pointer at `offset`.
     #[inline(always)]
     pub(crate) fn follow(self, offset: u32) -> Self {
-        // Loaded as what it is: a pointer that went through an integer is the same to the verifier,
-        // but not to the compiler.
+        // Loaded as a pointer: the compiler, unlike the verifier, distinguishes a pointer from one
+        // that was an integer.
         let field = self
             .address
             .wrapping_add(offset as usize)
@@ -111,30 +98,30 @@ impl Pointer {
     }
 }
 
-/// Who does it.
+/// The thread that runs the program.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller {
     pub(crate) tid: u32,
     pub(crate) tgid: u32,
-    /// What is asked of it, where that was looked at.
-    pub(crate) asked: u32,
+    /// The control flags of its process, if they were looked up.
+    pub(crate) flags: u32,
 }
 
 impl Caller {
-    /// Whether stacks and paths are wanted.
+    /// Whether to record stacks and paths.
     #[inline(always)]
-    pub(crate) fn is_in_detail(self) -> bool {
-        self.asked & DETAIL != 0
+    pub(crate) fn wants_detail(self) -> bool {
+        self.flags & DETAIL != 0
     }
 
-    /// Whether they are, of closes as well.
+    /// Whether to record stacks of closes as well.
     #[inline(always)]
-    pub(crate) fn is_in_detail_of_closes(self) -> bool {
-        self.asked & (DETAIL | INHERITED) == DETAIL
+    pub(crate) fn wants_close_detail(self) -> bool {
+        self.flags & (DETAIL | INHERIT) == DETAIL
     }
 }
 
-/// The current thread, unless it is one of fdwatch's own, or nothing is to be told any more.
+/// The current thread, unless it is fdwatch's own or the programs are stopped.
 #[inline(always)]
 pub(crate) fn caller() -> Option<Caller> {
     if is_stopped() {
@@ -143,13 +130,13 @@ pub(crate) fn caller() -> Option<Caller> {
     any_caller()
 }
 
-/// The same, unless it is of a process that is not followed: for what is called often. Elsewhere it
-/// does no harm, and is not worth what it takes to verify.
+/// The same, unless the process is excluded. For programs that run often: elsewhere the check does not
+/// justify the time it takes to verify.
 #[inline(always)]
-pub(crate) fn followed_caller() -> Option<Caller> {
+pub(crate) fn traced_caller() -> Option<Caller> {
     let caller = any_caller()?;
-    let asked = asked_of(caller.tgid);
-    (asked & (NOT_FOLLOWED | STOPPED) == 0).then_some(Caller { asked, ..caller })
+    let flags = effective_flags(caller.tgid);
+    (flags & (EXCLUDED | STOPPED) == 0).then_some(Caller { flags, ..caller })
 }
 
 #[inline(always)]
@@ -158,7 +145,7 @@ fn any_caller() -> Option<Caller> {
     let caller = Caller {
         tid: both as u32,
         tgid: (both >> 32) as u32,
-        asked: 0,
+        flags: 0,
     };
     (caller.tgid != settings!(own_tgid)).then_some(caller)
 }
@@ -169,7 +156,7 @@ pub(crate) fn current_table() -> Table {
     current_task().table()
 }
 
-/// Whether there are others in the current thread's process.
+/// Whether the current process has other threads.
 #[inline(always)]
 pub(crate) fn has_other_threads() -> bool {
     current_task().live_threads() > 1
@@ -193,7 +180,7 @@ fn current_task() -> Task {
 #[derive(Clone, Copy)]
 pub(crate) struct Task(pub(crate) Pointer);
 
-/// `PF_KTHREAD`, include/linux/sched.h: the same bit since 2.6.27.
+/// `PF_KTHREAD`, include/linux/sched.h: the same since 2.6.27.
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
 impl Task {
@@ -212,7 +199,7 @@ impl Task {
         self.0.load::<u32>(settings!(offsets.task_flags)) & KERNEL_THREAD != 0
     }
 
-    /// The one its process began with.
+    /// The thread group leader.
     #[inline(always)]
     pub(crate) fn leader(self) -> Self {
         Self(self.0.follow(settings!(offsets.task_group_leader)))
@@ -236,14 +223,14 @@ impl Task {
         unsafe { core::mem::transmute([low, high]) }
     }
 
-    /// How many threads of its process have not begun to exit.
+    /// Number of threads of its process that have not begun to exit.
     #[inline(always)]
     pub(crate) fn live_threads(self) -> i32 {
         let signal = self.0.follow(settings!(offsets.task_signal));
         signal.load(settings!(offsets.signal_live))
     }
 
-    /// Address of its descriptor table: none in a task that has given it back.
+    /// Address of its descriptor table; 0 after the task has released it.
     #[inline(always)]
     pub(crate) fn table_address(self) -> u64 {
         self.0.follow(settings!(offsets.task_files)).address()
@@ -259,14 +246,14 @@ impl Task {
     }
 }
 
-/// What a thread had in its registers as it entered the kernel.
+/// The registers of a thread when it entered the kernel.
 #[derive(Clone, Copy)]
 pub(crate) struct UserRegisters {
     pub(crate) ip: u64,
     pub(crate) sp: u64,
     pub(crate) bp: u64,
     pub(crate) lr: u64,
-    /// The first two arguments, where these are known.
+    /// The first two arguments, if [`Self::have_arguments`].
     pub(crate) arguments: [u64; 2],
 }
 
@@ -274,12 +261,12 @@ pub(crate) struct UserRegisters {
 const USER_CS: u16 = 0x33;
 
 impl UserRegisters {
-    /// Those of the current thread, where the kernel gives a way to them. In a syscall only.
+    /// The registers of the current thread, if the kernel gives access to them. In system calls only.
     #[inline(always)]
     pub(crate) fn current() -> Option<Self> {
         let task = current_task();
         if settings!(features) & TASK_REGISTERS != 0 {
-            // SAFETY: the pointer is of the type that the helper takes.
+            // SAFETY: the pointer has the type that the helper takes.
             let registers = unsafe { bpf_task_pt_regs(task.0.address.cast_mut().cast()) };
             return Some(Self::at(Pointer::typed(registers as *const u8)));
         }
@@ -289,13 +276,12 @@ impl UserRegisters {
         }
         let stack: u64 = task.0.load(settings!(offsets.task_stack));
         let registers = Pointer::untyped(stack.wrapping_add(begin.into()));
-        // How large the stack is was not told: what lies there must look like it.
+        // The size of the stack is an assumption: check that there are registers.
         let cs: u16 = registers.load(settings!(offsets.registers_cs));
         (cs == USER_CS).then(|| Self::at(registers))
     }
 
-    /// Whether arguments are known at the exit of a call: where they are not, the offsets are those of
-    /// nothing.
+    /// Whether arguments are available at the exit of a call.
     #[inline(always)]
     pub(crate) fn have_arguments() -> bool {
         settings!(features) & TASK_REGISTERS != 0 && settings!(offsets.registers_first) != 0
@@ -316,15 +302,14 @@ impl UserRegisters {
     }
 }
 
-/// Where the stack begins that the current process was started with: what it was started with is
-/// beyond.
+/// The beginning of the current process's main stack: arguments and environment are above it.
 #[inline(always)]
-pub(crate) fn first_stack() -> u64 {
+pub(crate) fn main_stack_start() -> u64 {
     let mm = current_task().0.follow(settings!(offsets.task_mm));
     mm.load(settings!(offsets.mm_start_stack))
 }
 
-/// A descriptor table: `struct files_struct`, and its `struct fdtable` of now.
+/// A descriptor table: `struct files_struct`, and its current `struct fdtable`.
 #[derive(Clone, Copy)]
 pub(crate) struct Table {
     files: Pointer,
@@ -332,9 +317,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The same table, as it is by now.
+    /// Reloads the `struct fdtable`, which is replaced when the table grows.
     #[inline(always)]
-    pub(crate) fn again(self) -> Self {
+    pub(crate) fn reload(self) -> Self {
         Self {
             fdt: self.files.follow(settings!(offsets.files_fdt)),
             ..self
@@ -353,13 +338,13 @@ impl Table {
         self.files.load::<i32>(settings!(offsets.files_count)) > 1
     }
 
-    /// How many numbers there is room for.
+    /// Number of descriptors that it has room for.
     #[inline(always)]
     pub(crate) fn capacity(self) -> u32 {
         self.fdt.load(settings!(offsets.fdt_max_fds))
     }
 
-    /// What `fd` refers to, if it is open.
+    /// The file `fd` refers to, if it is open.
     #[inline(always)]
     pub(crate) fn file(self, fd: u32) -> Option<File> {
         match self.file_address(fd) {
@@ -368,8 +353,8 @@ impl Table {
         }
     }
 
-    /// Address of what `fd` refers to; 0, if it is not open. For what is told in either case: of an
-    /// option, the compiler leaves the value unwritten on the stack, which 5.10's verifier refuses.
+    /// Address of the file `fd` refers to; 0 if it is not open. Not an `Option`: the compiler leaves
+    /// the value of `None` uninitialized on the stack, which 5.10's verifier rejects in a record.
     #[inline(always)]
     pub(crate) fn file_address(self, fd: u32) -> u64 {
         if fd >= self.capacity() {
@@ -379,20 +364,20 @@ impl Table {
         word(slots.wrapping_add(u64::from(fd) * 8))
     }
 
-    /// Whether `fd`, which there is room for, closes on exec.
+    /// Whether `fd`, which must be below the capacity, is closed on exec.
     #[inline(always)]
     pub(crate) fn closes_on_exec(self, fd: u32) -> bool {
         let words = self.bitmap(settings!(offsets.fdt_close_on_exec));
         word(words.wrapping_add(u64::from(fd / 64) * 8)) >> (fd % 64) & 1 != 0
     }
 
-    /// Address of the bitmap of open numbers.
+    /// Address of the bitmap of open descriptors.
     #[inline(always)]
     pub(crate) fn open_bitmap(self) -> u64 {
         self.bitmap(settings!(offsets.fdt_open_fds))
     }
 
-    /// Address of the bitmap of numbers that close on exec.
+    /// Address of the bitmap of close-on-exec descriptors.
     #[inline(always)]
     pub(crate) fn close_on_exec_bitmap(self) -> u64 {
         self.bitmap(settings!(offsets.fdt_close_on_exec))
@@ -413,18 +398,18 @@ const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
 const AF_UNIX: u16 = 1;
 
-/// include/uapi/asm-generic/fcntl.h; the same wherever there is BPF.
+/// include/uapi/asm-generic/fcntl.h, used by all architectures with BPF.
 const O_PATH: u32 = 0o10_000_000;
 
 impl File {
-    /// Whether it was opened for neither reading nor writing.
+    /// Whether it was opened with `O_PATH`.
     #[inline(always)]
-    pub(crate) fn is_only_a_path(self) -> bool {
+    pub(crate) fn is_path_only(self) -> bool {
         let flags = settings!(offsets.file.file_start) + settings!(offsets.file.f_flags);
         Pointer::untyped(self.0).load::<u32>(flags) & O_PATH != 0
     }
 
-    /// Whether it is a socket that descriptors may come over.
+    /// Whether it is a Unix socket, which can transfer descriptors.
     #[inline(always)]
     pub(crate) fn is_unix_socket(self) -> bool {
         let window = settings!(offsets.file.file_start);
@@ -432,7 +417,7 @@ impl File {
         let inode = file.follow(window + settings!(offsets.file.f_inode));
         let mode =
             inode.load::<u16>(settings!(offsets.file.inode_start) + settings!(offsets.file.i_mode));
-        // What a file's private data is depends on its type.
+        // The type of the private data depends on the file's.
         mode & S_IFMT == S_IFSOCK
             && file
                 .follow(settings!(offsets.file_private_data))
@@ -441,20 +426,20 @@ impl File {
                 == AF_UNIX
     }
 
-    /// What it is open on: by loads, where they can be.
+    /// Its payload, read by typed loads if possible.
     #[inline(always)]
     pub(crate) fn payload(self) -> Payload {
         if settings!(features) & CAST == 0 {
-            self.read_payload()
+            self.copy_payload()
         } else {
             payload(Pointer::cast(self.0, settings!(casts.file)))
         }
     }
 
-    /// The same by one read for the file, one for the inode, and one for the device: slower to run,
-    /// and faster to verify, for the verifier looks each field up.
+    /// The same by one read of the file, one of the inode and one of the device: slower to run, and
+    /// faster to verify, because the verifier looks up each field of a typed load.
     #[inline(always)]
-    pub(crate) fn read_payload(self) -> Payload {
+    pub(crate) fn copy_payload(self) -> Payload {
         let file = Window::<{ MAX_FILE_WINDOW / 8 }>::read(
             self.0 + u64::from(settings!(offsets.file.file_start)),
             settings!(offsets.file.file_len),
@@ -478,7 +463,7 @@ impl File {
     }
 }
 
-/// What `file`, whose type the verifier knows, is open on.
+/// The payload of `file`, which must be a typed pointer.
 #[inline(always)]
 pub(crate) fn payload(file: Pointer) -> Payload {
     let window = settings!(offsets.file.file_start);
@@ -498,7 +483,7 @@ pub(crate) fn payload(file: Pointer) -> Payload {
     }
 }
 
-/// The 64-bit integer at an address; zero where it cannot be read.
+/// The 64-bit integer at an address; zero if it cannot be read.
 #[inline(always)]
 fn word(address: u64) -> u64 {
     if settings!(features) & CAST != 0 {
@@ -508,15 +493,15 @@ fn word(address: u64) -> u64 {
     }
 }
 
-/// A piece of kernel memory, copied to the stack in one go.
+/// A piece of kernel memory, copied to the stack by one read.
 struct Window<const WORDS: usize>(MaybeUninit<[u64; WORDS]>);
 
 impl<const WORDS: usize> Window<WORDS> {
     #[inline(always)]
     fn read(address: u64, len: u32) -> Self {
         let mut window = Self(MaybeUninit::uninit());
-        // SAFETY: the helper checks the address, and clears the window where it cannot be read; the
-        // verifier refuses a `len` that is more than the window holds.
+        // SAFETY: the helper checks the address, and clears the window if it cannot be read; the
+        // verifier rejects a `len` larger than the window.
         unsafe { probe_read_kernel(window.0.as_mut_ptr().cast(), len, address as *const _) };
         window
     }
@@ -524,7 +509,7 @@ impl<const WORDS: usize> Window<WORDS> {
     #[inline(always)]
     fn get<T: Copy>(&self, offset: u32) -> T {
         let window = self.0.as_ptr().cast::<u8>();
-        // SAFETY: the verifier refuses an offset outside of what was read.
+        // SAFETY: the verifier rejects an offset outside of the window.
         unsafe { window.wrapping_add(offset as usize).cast::<T>().read() }
     }
 }

@@ -1,11 +1,10 @@
-//! The BPF programs of fdwatch: they tell the ring what happens to descriptors, and keep no tables
-//! of their own.
+//! The BPF programs of fdwatch. They write changes of descriptors to a ring and keep no tables.
 //!
-//! What a program needs of the kernel's structures is in [`kernel`], how records leave is in
-//! [`ring`]; the others are one family of programs each. Two rules keep the traced processes fast: a
-//! descriptor's birth is taken at the exit of its syscall and its death at the entry, so that nothing
-//! is carried from one to the other; and what a record needs is got by typed loads or by one read for
-//! neighbouring fields. None of them knows what a duplicate is, nor who reads the ring.
+//! [`kernel`] reads the kernel's structures, and [`ring`] is the only output; the other modules hold
+//! one family of programs each. Two rules keep the traced processes fast. A new descriptor is
+//! recorded at the exit of its system call and a closed one at the entry, so that no state is carried
+//! from entry to exit. The fields of a record are read by typed loads, or by one read for
+//! neighbouring fields.
 #![no_std]
 #![no_main]
 
@@ -14,15 +13,47 @@ mod close;
 mod control;
 mod detail;
 mod dup;
-mod floor;
 mod kernel;
+mod noop;
 mod open;
 mod pending;
 mod process;
 mod received;
 mod ring;
+mod settings;
 mod snapshot;
 mod syscall;
+
+/// Checks at compile time that each entry of the table of programs has a function of its type.
+macro_rules! check_programs {
+    (
+        syscalls { $($syscall:ident: $syscall_side:ident [$($syscall_call:literal),* $(,)?],)* }
+        paths { $($path:ident: $path_side:ident [$($path_call:literal),* $(,)?],)* }
+        noop { $($noop:ident: $noop_side:ident [$($noop_call:literal),* $(,)?],)* }
+        tail_calls { $($tail_call:ident: $map:ident,)* }
+        raw_tracepoints { $($raw:ident,)* }
+        iterators { $($iterator:ident,)* }
+    ) => {
+        const _: () = {
+            use core::ffi::c_void;
+
+            use aya_ebpf::maps::ProgramArray;
+
+            use crate::{
+                bits::*, close::*, detail::*, dup::*, noop::*, open::*, process::*, received::*,
+                snapshot::*,
+            };
+
+            const _: &[fn(*mut c_void) -> u32] =
+                &[$($syscall,)* $($path,)* $($noop,)* $($tail_call,)*];
+            const _: &[fn() -> &'static ProgramArray] = &[$(|| &$map,)*];
+            const _: &[fn(*mut c_void) -> i32] = &[$($raw,)*];
+            const _: &[extern "C" fn(*const Context) -> i32] = &[$($iterator,)*];
+        };
+    };
+}
+
+fdwatch_common::programs!(check_programs);
 
 #[cfg(not(test))]
 #[panic_handler]
@@ -30,7 +61,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The helpers that read kernel memory are for GPL programs only.
+/// The helpers that read kernel memory are available to GPL programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 4] = *b"GPL\0";

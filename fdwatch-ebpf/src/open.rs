@@ -1,71 +1,71 @@
-//! Calls that return a new descriptor: `open` and its kin, the dup family, and all others.
+//! Calls that return a new descriptor: `open` and its variants, the dup family, and others.
 
 use aya_ebpf::{
     macros::{map, tracepoint},
     maps::ProgramArray,
     programs::TracePointContext,
 };
-use fdwatch_common::{CLOEXEC, FdOpen, Header, Kind, Payload};
+use fdwatch_common::{FdOpen, Header, Kind, Payload};
 
 use crate::{
-    detail::{tell_path_at_exit, tell_stack},
-    kernel::{Caller, File, current_table, followed_caller},
+    detail::{emit_path_at_exit, emit_stack},
+    kernel::{Caller, File, current_table, traced_caller},
     ring::reserve,
     syscall,
 };
 
-/// Exits of them all. Where one returns a descriptor that is not new, as `signalfd` may, this tells
-/// nothing wrong: the number refers to what it says. That dup2 and dup3 close the number first
-/// follows from its being open before.
+/// Exit of all these calls. If a call returns a descriptor that is not new, as `signalfd` may, the
+/// record is still correct: it says what the descriptor refers to. dup2 and dup3 close a descriptor
+/// first if it is open; the reader knows that from its own table.
 #[tracepoint]
-fn sys_exit_new_fd(ctx: TracePointContext) -> u32 {
-    birth(&ctx);
+pub(crate) fn sys_exit_new_fd(ctx: TracePointContext) -> u32 {
+    emit_returned_fd(&ctx);
     0
 }
 
-/// Tells of the descriptor that the call returns, if it does.
+/// Records the descriptor that the call returns, if it succeeds.
 #[inline(always)]
-pub(crate) fn birth(ctx: &TracePointContext) {
-    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(ctx)), followed_caller()) {
-        if caller.is_in_detail() {
-            // SAFETY: the array is of programs of this kind.
-            unsafe { BIRTH_IN_DETAIL.tail_call(ctx, 0) };
+pub(crate) fn emit_returned_fd(ctx: &TracePointContext) {
+    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(ctx)), traced_caller()) {
+        if caller.wants_detail() {
+            // SAFETY: the array holds programs of this type.
+            unsafe { NEW_FD_DETAIL.tail_call(ctx, 0) };
         }
-        birth_of(caller, syscall::number(ctx), fd);
+        emit_fd_open(caller, syscall::number(ctx), fd);
     }
 }
 
-/// Where [`birth_in_detail`] is. A program of its own, for that the others pay nothing for it.
+/// Holds [`sys_exit_new_fd_detail`].
 #[map]
-static BIRTH_IN_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub(crate) static NEW_FD_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// The same, after where the thread is.
+/// The same with the path and the stack. A program of its own, so that the others do not pay for it.
 #[tracepoint]
-fn birth_in_detail(ctx: TracePointContext) -> u32 {
-    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(&ctx)), followed_caller()) {
-        tell_path_at_exit(&ctx, caller);
-        tell_stack(&ctx, caller, fd);
-        birth_of(caller, syscall::number(&ctx), fd);
+pub(crate) fn sys_exit_new_fd_detail(ctx: TracePointContext) -> u32 {
+    if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(&ctx)), traced_caller()) {
+        emit_path_at_exit(&ctx, caller);
+        emit_stack(&ctx, caller, fd);
+        emit_fd_open(caller, syscall::number(&ctx), fd);
     }
     0
 }
 
-/// Tells of the descriptor `fd`, unless another thread has closed it already.
+/// Records the descriptor `fd`, unless another thread has closed it already.
 #[inline(always)]
-pub(crate) fn birth_of(caller: Caller, call: u16, fd: u32) {
-    birth_with(caller, call, fd, File::payload);
+pub(crate) fn emit_fd_open(caller: Caller, call: u16, fd: u32) {
+    emit_fd_open_with(caller, call, fd, File::payload);
 }
 
-/// The same, where it is one of many.
+/// The same in a loop: slower to run, and faster to verify.
 #[inline(always)]
-pub(crate) fn birth_of_many(caller: Caller, call: u16, fd: u32) {
-    birth_with(caller, call, fd, File::read_payload);
+pub(crate) fn emit_fd_open_in_loop(caller: Caller, call: u16, fd: u32) {
+    emit_fd_open_with(caller, call, fd, File::copy_payload);
 }
 
-/// Room in the ring is taken before the table is read: whoever changes the number after that comes
-/// later in the ring, so that the last record of a number tells what it refers to last.
+/// Reserves room in the ring before it reads the table: a thread that changes the descriptor after
+/// that comes later in the ring, so that the last record of a descriptor is its last state.
 #[inline(always)]
-fn birth_with(caller: Caller, call: u16, fd: u32, payload: impl Fn(File) -> Payload) {
+fn emit_fd_open_with(caller: Caller, call: u16, fd: u32, payload: impl Fn(File) -> Payload) {
     let Some(mut room) = reserve::<FdOpen>(Kind::FdOpen) else {
         return;
     };
@@ -76,8 +76,8 @@ fn birth_with(caller: Caller, call: u16, fd: u32, payload: impl Fn(File) -> Payl
     };
     let header = Header {
         kind: Kind::FdOpen as u8,
-        // From the table: what open was asked for is not in the description's flags, on 6.18 at least.
-        flags: if table.closes_on_exec(fd) { CLOEXEC } else { 0 },
+        // From the table: the description's flags lack O_CLOEXEC, on 6.18 at least.
+        flags: FdOpen::CLOEXEC.when(table.closes_on_exec(fd)).bits(),
         call,
         fd,
         tid: caller.tid,

@@ -1,81 +1,80 @@
-//! What an entry leaves for its exit, by thread: only for calls whose result does not tell what
-//! they made, and of these only if they made it. And what a program leaves for the one that it goes
-//! on in.
+//! Values kept by thread, from the entry of a system call to its exit, or from one program to the one
+//! it continues in. Only for calls whose result does not identify the new descriptors.
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use fdwatch_common::Kind;
 
 use crate::ring::count_lost;
 
-/// What is left, and by which kind of call: one that does not come to its exit, as of a thread that
-/// is ended in the middle, leaves it to be found by the next call of that thread's number.
+/// A kept value. A call that never reaches its exit, because its thread is killed, leaves its value
+/// to the next call of a thread with that number: `purpose` tells them apart.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct Left {
+pub(crate) struct Pending {
     pub(crate) value: u64,
-    by: u32,
+    purpose: u32,
     /// Number of the call.
     pub(crate) call: u32,
 }
 
-/// Who leaves something.
+/// The meaning of a kept value.
 #[derive(Clone, Copy)]
-pub(crate) enum By {
-    /// fcntl that duplicates: nothing.
-    Duplication,
-    /// fcntl that sets the flag: the descriptor.
-    Flag,
-    /// pipe and socketpair: where the two descriptors are to be written.
-    Pair,
-    /// clone and clone3 that make a pidfd: where that is to be written.
-    Clone,
-    /// A program that tells the open numbers of a table: the next of them.
-    Open,
-    /// The same, and then which close on exec.
-    OpenThenCloseOnExec,
-    /// A program that tells these: the next of them.
-    CloseOnExec,
+pub(crate) enum Purpose {
+    /// fcntl that duplicates; the value is unused.
+    Duplicate,
+    /// fcntl that sets the close-on-exec flag: the descriptor.
+    SetCloexec,
+    /// pipe and socketpair: address of the two descriptors.
+    FdPair,
+    /// clone and clone3 that create a pidfd: its address.
+    Pidfd,
+    /// The next descriptor of a table's open bitmap.
+    OpenBits,
+    /// The same; the close-on-exec bitmap follows.
+    OpenThenCloexecBits,
+    /// The next descriptor of a table's close-on-exec bitmap.
+    CloexecBits,
 }
 
 /// By thread.
 #[map]
-static PENDING: HashMap<u32, Left> = HashMap::with_max_entries(16_384, 0);
+static PENDING: HashMap<u32, Pending> = HashMap::with_max_entries(16_384, 0);
 
-/// Leaves `value` for the exit of the call that the thread has entered.
+/// Keeps a value for the exit of the call that the thread has entered.
 #[inline(always)]
-pub(crate) fn leave(tid: u32, by: By, call: u16, value: u64) {
-    let left = Left {
+pub(crate) fn keep(tid: u32, purpose: Purpose, call: u16, value: u64) {
+    let pending = Pending {
         value,
-        by: by as u32,
+        purpose: purpose as u32,
         call: call.into(),
     };
-    if PENDING.insert(tid, left, 0).is_err() {
-        // Too many threads make descriptors at once. There are no words about it: logging is done in
-        // functions, and programs with functions cannot go on in others everywhere.
+    if PENDING.insert(tid, pending, 0).is_err() {
+        // Too many threads are in such calls at once. Not logged: the log macros use functions, and
+        // not every kernel allows tail calls from programs with functions.
         count_lost(Kind::FdOpen);
     }
 }
 
-/// What was left for the thread's exit from a call of this kind, if anything was.
+/// Removes the thread's value and returns it if it was kept for this purpose.
 #[inline(always)]
-pub(crate) fn take(tid: u32, by: By) -> Option<Left> {
-    take_any(tid).filter(|left| left.is_by(by))
+pub(crate) fn take(tid: u32, purpose: Purpose) -> Option<Pending> {
+    take_any(tid).filter(|pending| pending.is_for(purpose))
 }
 
-/// What was left for the thread's exit, if anything was.
+/// Removes and returns the thread's value.
 #[inline(always)]
-pub(crate) fn take_any(tid: u32) -> Option<Left> {
-    // To look is cheaper than to remove, which takes a lock, and mostly there is nothing.
-    let left = PENDING.get_ptr(tid)?;
-    // SAFETY: the map gives pointers to its values, which outlive the program's run.
-    let left = unsafe { *left };
+pub(crate) fn take_any(tid: u32) -> Option<Pending> {
+    // Looking first is cheaper than removing, which takes a lock: mostly there is no value.
+    let pending = PENDING.get_ptr(tid)?;
+    // SAFETY: the map returns pointers to its values, which outlive the program's run.
+    let pending = unsafe { *pending };
     PENDING.remove(tid).ok()?;
-    Some(left)
+    Some(pending)
 }
 
-impl Left {
+impl Pending {
     #[inline(always)]
-    pub(crate) fn is_by(&self, by: By) -> bool {
-        self.by == by as u32
+    pub(crate) fn is_for(&self, purpose: Purpose) -> bool {
+        self.purpose == purpose as u32
     }
 }

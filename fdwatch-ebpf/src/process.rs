@@ -1,5 +1,5 @@
-//! The life of processes: fork, exec, exit. Raw tracepoints, for their arguments are typed tasks;
-//! the layout of the other kind moved between 6.12 and 6.16.
+//! fork, exec and exit of processes. On raw tracepoints, whose arguments are typed tasks; the layout
+//! of the formatted ones changed between 6.12 and 6.16.
 
 use aya_ebpf::{
     EbpfContext, helpers::generated::bpf_probe_read_kernel, macros::btf_tracepoint,
@@ -7,53 +7,54 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use fdwatch_common::{
-    Bitmap, CLOEXEC, CLONED_THREAD, EVERY_THREAD, Exec, Exit, Fork, Header, INLINE_WORDS, Kind,
-    MAX_BITMAP_CHUNKS, NO_CALL, ONLY_HOLDER, OTHER_THREADS, SHARED_TABLE, TableBits,
-    WORDS_PER_CHUNK,
+    Bitmap, Exec, Exit, Flags, Fork, Header, INLINE_WORDS, Kind, MAX_BITMAP_CHUNKS, NO_CALL,
+    TableBits, WORDS_PER_CHUNK,
 };
 
 use crate::{
-    control::{disinherit, inherit, is_stopped},
-    kernel::{Caller, Pointer, Table, Task, has_other_threads, settings},
-    received::pidfd_of_child,
+    control::{inherit_flags, is_stopped, remove_inherited_flags},
+    kernel::{Caller, Pointer, Table, Task, has_other_threads},
+    received::emit_child_pidfd,
     ring::{count_lost, emit, reserve},
+    settings::settings,
 };
 
-/// In `kernel_clone`, kernel/fork.c: the child has its table and does not run yet.
+/// In `kernel_clone`, kernel/fork.c: the child has its table and has not run yet.
 #[btf_tracepoint(function = "sched_process_fork")]
-fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+pub(crate) fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if is_stopped() {
         return 0;
     }
-    tell_fork(&ctx);
-    // Made after the child's copy of the table, and not in it.
-    pidfd_of_child();
+    emit_fork(&ctx);
+    // Created after the child's table was copied: the copy lacks it.
+    emit_child_pidfd();
     0
 }
 
 #[inline(always)]
-fn tell_fork(ctx: &BtfTracePointContext) {
+fn emit_fork(ctx: &BtfTracePointContext) {
     let (parent, child) = (task(ctx, 0), task(ctx, 1));
     let (tgid, parent_tgid) = (child.tgid(), parent.tgid());
     let (table, parent_table) = (child.table(), parent.table());
     let is_thread = tgid == parent_tgid;
     let shares = table.address() == parent_table.address();
-    // A thread that shares with another than its leader holds that one's table as well.
+    // Not a thread that shares the table of a thread other than its leader.
     let is_plain_thread = is_thread && table.address() == child.leader().table_address();
     if is_plain_thread || child.is_kernel_thread() || parent_tgid == settings!(own_tgid) {
         return;
     }
     if !is_thread {
-        inherit(parent_tgid, tgid);
+        inherit_flags(parent_tgid, tgid);
     }
-    let tell_bits = !shares && parent_table.is_shared();
+    let emits_bits = !shares && parent_table.is_shared();
     let caller = Caller {
         tid: child.tid(),
         tgid,
-        asked: 0,
+        flags: 0,
     };
+    let flags = Fork::SHARED_TABLE.when(emits_bits) | Fork::THREAD.when(is_thread);
     let header = Header {
-        flags: if tell_bits { SHARED_TABLE } else { 0 } | if is_thread { CLONED_THREAD } else { 0 },
+        flags: flags.bits(),
         ..header(Kind::Fork, caller)
     };
     emit(
@@ -67,15 +68,15 @@ fn tell_fork(ctx: &BtfTracePointContext) {
             parent_tgid,
         },
     );
-    if tell_bits {
+    if emits_bits {
         emit_open(ctx, table, 0, caller);
     }
 }
 
-/// In `exec_binprm`, fs/exec.c: the process is one thread again, its table its own, and what closes
-/// on exec is closed.
+/// In `exec_binprm`, fs/exec.c: the process has one thread again and its own table, and its
+/// close-on-exec descriptors are closed.
 #[btf_tracepoint(function = "sched_process_exec")]
-fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+pub(crate) fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task(&ctx, 0);
     let old_tid: i32 = ctx.arg(1);
     let tgid = task.tgid();
@@ -86,7 +87,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let caller = Caller {
         tid: old_tid as u32,
         tgid,
-        asked: 0,
+        flags: 0,
     };
     const INLINE: u32 = INLINE_WORDS as u32 * 64;
     if table.capacity() > INLINE {
@@ -94,7 +95,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     let mut open = [0; INLINE_WORDS];
     let words = (table.capacity() / 64).min(INLINE_WORDS as u32);
-    // SAFETY: the helper checks the address, and there are no more bytes read than there is room.
+    // SAFETY: the helper checks the address, and reads no more than `open` has room for.
     unsafe {
         bpf_probe_read_kernel(
             (&raw mut open).cast(),
@@ -114,33 +115,35 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// In `do_exit`, kernel/exit.c: after the thread is counted off, before it gives its table back.
+/// In `do_exit`, kernel/exit.c: after the thread is subtracted from the live threads, before it
+/// releases its table.
 #[btf_tracepoint(function = "sched_process_exit")]
-fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+pub(crate) fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = task(&ctx, 0);
     let tgid = task.tgid();
     if tgid == settings!(own_tgid) || is_stopped() || task.is_kernel_thread() {
         return 0;
     }
-    // Two threads may both see none left, and a process is then told to end twice: no harm.
+    // Two threads may both be the last. The second record has no effect.
     let last = task.live_threads() == 0;
     if last {
-        disinherit(tgid);
+        remove_inherited_flags(tgid);
     }
     let table = task.table();
     let is_leaders = table.address() == task.leader().table_address();
-    // The leader may have a table of its own, and end before its threads.
-    let is_only_holder = !table.is_shared();
-    if !last && is_leaders && !(task.tid() == tgid && is_only_holder) {
+    // The leader may have its own table and exit before its threads.
+    let is_last_holder = !table.is_shared();
+    if !last && is_leaders && !(task.tid() == tgid && is_last_holder) {
         return 0;
     }
     let caller = Caller {
         tid: task.tid(),
         tgid,
-        asked: 0,
+        flags: 0,
     };
+    let flags = Exit::LAST_THREAD.when(last) | Exit::LAST_HOLDER.when(is_last_holder);
     let header = Header {
-        flags: if last { EVERY_THREAD } else { 0 } | if is_only_holder { ONLY_HOLDER } else { 0 },
+        flags: flags.bits(),
         ..header(Kind::Exit, caller)
     };
     emit(Kind::Exit, Exit { header });
@@ -164,27 +167,27 @@ fn header(kind: Kind, caller: Caller) -> Header {
     }
 }
 
-/// Tells all of a table's open numbers from `first` on. What is beyond what one run of a program
-/// can tell is not told, and counted: [`crate::bits`] tells more, but goes on in another program, as
-/// those on raw tracepoints cannot.
+/// Records a table's open descriptors from `first` on. Those that one run of a program cannot record
+/// are counted as lost: [`crate::bits`] continues in another program, which is impossible on raw
+/// tracepoints.
 #[inline(always)]
 fn emit_open(ctx: &impl EbpfContext, table: Table, first: u32, caller: Caller) {
-    if emit_bits::<MAX_BITMAP_CHUNKS>(table, Bitmap::Open, first, caller, NO_CALL).is_some() {
+    if emit_table_bits::<MAX_BITMAP_CHUNKS>(table, Bitmap::Open, first, caller, NO_CALL).is_some() {
         count_lost(Kind::TableBits);
         warn!(
             ctx,
-            "process {} has room for {} descriptors, which is more than can be told",
+            "process {}: table of {} descriptors is too large to record",
             caller.tgid,
             table.capacity()
         );
     }
 }
 
-/// Tells so many chunks of one of a table's bitmaps from `first` on; from where on the rest is, if
-/// that is not all. Room is taken before the bits are read: whoever makes a descriptor that these do not show tells
-/// of it later in the ring.
+/// Records up to `CHUNKS` chunks of a bitmap from `first` on, and returns the first descriptor that
+/// is left, if any. Reserves room before it reads the bits: a thread that opens a descriptor they do
+/// not show records that later in the ring.
 #[inline(always)]
-pub(crate) fn emit_bits<const CHUNKS: u32>(
+pub(crate) fn emit_table_bits<const CHUNKS: u32>(
     table: Table,
     bitmap: Bitmap,
     first: u32,
@@ -192,11 +195,11 @@ pub(crate) fn emit_bits<const CHUNKS: u32>(
     call: u16,
 ) -> Option<u32> {
     let mut flags = match bitmap {
-        Bitmap::Open => 0,
-        Bitmap::CloseOnExec => CLOEXEC,
+        Bitmap::Open => Flags::NONE,
+        Bitmap::CloseOnExec => TableBits::CLOEXEC,
     };
     if call != NO_CALL && has_other_threads() {
-        flags |= OTHER_THREADS;
+        flags = flags | TableBits::MULTITHREADED;
     }
     for i in 0..CHUNKS {
         let fd = first + i * (WORDS_PER_CHUNK as u32 * 64);
@@ -204,8 +207,8 @@ pub(crate) fn emit_bits<const CHUNKS: u32>(
             return None;
         }
         let mut room = reserve::<TableBits>(Kind::TableBits)?;
-        // It may have grown, and moved, meanwhile.
-        let table = table.again();
+        // The table may have grown, and moved, meanwhile.
+        let table = table.reload();
         let capacity = table.capacity();
         let bits = match bitmap {
             Bitmap::Open => table.open_bitmap(),
@@ -214,11 +217,11 @@ pub(crate) fn emit_bits<const CHUNKS: u32>(
         let len = (capacity.saturating_sub(fd) / 64).min(WORDS_PER_CHUNK as u32);
         let record = room.as_mut_ptr();
         // SAFETY: there is room for the whole record; the helper checks the address it reads
-        // from, and the verifier that there is room for as much.
+        // from, and the verifier checks the length.
         unsafe {
             (&raw mut (*record).header).write(Header {
                 kind: Kind::TableBits as u8,
-                flags,
+                flags: flags.bits(),
                 call,
                 fd,
                 tid: caller.tid,

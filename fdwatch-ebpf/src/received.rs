@@ -1,5 +1,5 @@
-//! Calls that write what they made to the caller's memory: pairs of descriptors, those that come
-//! over a socket, and the pidfd of a new process.
+//! Calls that write new descriptors to the caller's memory: pairs of descriptors, those received over
+//! a socket, and the pidfd of a new process.
 
 use aya_ebpf::{
     helpers::bpf_probe_read_user,
@@ -10,35 +10,34 @@ use aya_ebpf::{
 use fdwatch_common::Kind;
 
 use crate::{
-    detail::tell_stack,
-    kernel::{Caller, File, caller, current_table, followed_caller},
-    open::{birth_of, birth_of_many},
-    pending::{self, By},
+    detail::emit_stack,
+    kernel::{Caller, File, caller, current_table, traced_caller},
+    open::{emit_fd_open, emit_fd_open_in_loop},
+    pending::{self, Purpose},
     ring::count_lost,
     syscall,
 };
 
-/// Entries of pipe and pipe2.
+/// pipe and pipe2.
 #[tracepoint]
-fn pipe_entered(ctx: TracePointContext) -> u32 {
-    leave(&ctx, By::Pair, syscall::argument(&ctx, 0));
+pub(crate) fn sys_enter_pipe(ctx: TracePointContext) -> u32 {
+    keep(&ctx, Purpose::FdPair, syscall::argument(&ctx, 0));
     0
 }
 
-/// Entry of socketpair.
 #[tracepoint]
-fn socketpair_entered(ctx: TracePointContext) -> u32 {
-    leave(&ctx, By::Pair, syscall::argument(&ctx, 3));
+pub(crate) fn sys_enter_socketpair(ctx: TracePointContext) -> u32 {
+    keep(&ctx, Purpose::FdPair, syscall::argument(&ctx, 3));
     0
 }
 
-/// Exits of both.
+/// pipe, pipe2 and socketpair.
 #[tracepoint]
-fn returned_pair(ctx: TracePointContext) -> u32 {
-    let Some(caller) = followed_caller() else {
+pub(crate) fn sys_exit_fd_pair(ctx: TracePointContext) -> u32 {
+    let Some(caller) = traced_caller() else {
         return 0;
     };
-    let Some(left) = pending::take(caller.tid, By::Pair) else {
+    let Some(pending) = pending::take(caller.tid, Purpose::FdPair) else {
         return 0;
     };
     if syscall::result(&ctx) < 0 {
@@ -46,13 +45,13 @@ fn returned_pair(ctx: TracePointContext) -> u32 {
     }
     let call = syscall::number(&ctx);
     // SAFETY: the helper checks the address.
-    match unsafe { bpf_probe_read_user(left.value as *const [u32; 2]) } {
-        Ok([one, other]) => {
-            if caller.is_in_detail() {
-                tell_stack(&ctx, caller, one);
+    match unsafe { bpf_probe_read_user(pending.value as *const [u32; 2]) } {
+        Ok([first, second]) => {
+            if caller.wants_detail() {
+                emit_stack(&ctx, caller, first);
             }
-            birth_of(caller, call, one);
-            birth_of(caller, call, other);
+            emit_fd_open(caller, call, first);
+            emit_fd_open(caller, call, second);
         }
         Err(_) => count_lost(Kind::FdOpen),
     }
@@ -62,43 +61,42 @@ fn returned_pair(ctx: TracePointContext) -> u32 {
 /// include/uapi/linux/sched.h
 const CLONE_PIDFD: u64 = 0x1000;
 
-/// Entry of clone.
 #[tracepoint]
-fn sys_enter_clone(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_enter_clone(ctx: TracePointContext) -> u32 {
     if syscall::argument(&ctx, 0) & CLONE_PIDFD != 0 {
-        leave(&ctx, By::Clone, syscall::argument(&ctx, 2));
+        keep(&ctx, Purpose::Pidfd, syscall::argument(&ctx, 2));
     }
     0
 }
 
-/// Entry of clone3. The caller has just written its arguments, so that they can be read.
+/// The caller has just written the arguments: they are in memory and can be read.
 #[tracepoint]
-fn sys_enter_clone3(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_enter_clone3(ctx: TracePointContext) -> u32 {
     let arguments = syscall::argument(&ctx, 0) as *const [u64; 2];
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(arguments) } {
-        Ok([flags, pidfd]) if flags & CLONE_PIDFD != 0 => leave(&ctx, By::Clone, pidfd),
+        Ok([flags, pidfd]) if flags & CLONE_PIDFD != 0 => keep(&ctx, Purpose::Pidfd, pidfd),
         _ => {}
     }
     0
 }
 
-/// A process was made: tells of its pidfd if that was asked for. The kernel has written it by then
-/// (`copy_process`, kernel/fork.c), and the exit may be far, as that of vfork is.
+/// Records the pidfd of a new process, if the caller requested one. The kernel has written it by then
+/// (`copy_process`, kernel/fork.c). Not at the exit of the call, which vfork delays.
 #[inline(always)]
-pub(crate) fn pidfd_of_child() {
+pub(crate) fn emit_child_pidfd() {
     let Some(caller) = caller() else { return };
-    let Some(left) = pending::take(caller.tid, By::Clone) else {
+    let Some(pending) = pending::take(caller.tid, Purpose::Pidfd) else {
         return;
     };
     // SAFETY: the helper checks the address.
-    match unsafe { bpf_probe_read_user(left.value as *const u32) } {
-        Ok(pidfd) => birth_of(caller, left.call as u16, pidfd),
+    match unsafe { bpf_probe_read_user(pending.value as *const u32) } {
+        Ok(pidfd) => emit_fd_open(caller, pending.call as u16, pidfd),
         Err(_) => count_lost(Kind::FdOpen),
     }
 }
 
-/// The part of `struct user_msghdr`, include/linux/socket.h, that is about control messages.
+/// The control message fields of `struct user_msghdr`, include/linux/socket.h.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Control {
@@ -106,11 +104,11 @@ struct Control {
     len: u64,
 }
 
-/// Where that part is.
+/// Offset of these fields.
 const CONTROL: u64 = 32;
 
-/// From one `struct mmsghdr` to the next.
-const NEXT_HEADER: u64 = 64;
+/// Size of a `struct mmsghdr`.
+const MMSGHDR: u64 = 64;
 
 /// `struct cmsghdr`, include/linux/socket.h.
 #[repr(C)]
@@ -126,53 +124,53 @@ const SOL_SOCKET: u32 = 1;
 const SCM_RIGHTS: u32 = 1;
 const SCM_PIDFD: u32 = 4;
 
-/// Where the look for descriptors in what a call has received has come to.
+/// The position in the search for descriptors in received messages.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Walk {
     /// The next `struct user_msghdr`.
     header: u64,
-    /// How many of them there are.
+    /// Number of headers left.
     headers: u64,
-    /// The control messages of the one before.
+    /// The control messages of the previous header.
     control: u64,
     control_end: u64,
-    /// The next descriptor, and the end of those in its message.
+    /// The next descriptor, and the end of the descriptors in its control message.
     fd: u64,
     fds_end: u64,
-    /// The end of that message.
+    /// The end of that control message.
     message_end: u64,
 }
 
-/// By thread: it was entered with room for descriptors, on a socket that they may come over.
+/// By thread, for calls with room for descriptors, on a Unix socket.
 #[map]
-static RECEIVING: HashMap<u32, Walk> = HashMap::with_max_entries(16_384, 0);
+static WALKS: HashMap<u32, Walk> = HashMap::with_max_entries(16_384, 0);
 
-/// Where [`received_more`] is, for the walk to go on in it.
+/// Holds [`sys_exit_recvmsg_next`].
 #[map]
-static RECEIVED: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub(crate) static RECVMSG_NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// Steps of the walk in one run of a program: the verifier walks through each. There may be 33 more
-/// runs (`MAX_TAIL_CALL_CNT`, include/linux/bpf.h).
+/// Number of steps in one run of a program: the verifier checks each. There can be 33 more runs
+/// (`MAX_TAIL_CALL_CNT`, include/linux/bpf.h).
 const STEPS: u32 = 24;
 
-/// Entry of recvmsg: only of interest if there is room for control messages with a descriptor.
+/// Skips calls without room for a control message with a descriptor.
 #[tracepoint]
-fn sys_enter_recvmsg(ctx: TracePointContext) -> u32 {
-    enter(&ctx, 1);
+pub(crate) fn sys_enter_recvmsg(ctx: TracePointContext) -> u32 {
+    start_walk(&ctx, 1);
     0
 }
 
-/// Entry of recvmmsg: the first message tells for all, since programs prepare them alike.
+/// Looks at the first header only: programs prepare all of them alike.
 #[tracepoint]
-fn sys_enter_recvmmsg(ctx: TracePointContext) -> u32 {
-    enter(&ctx, 0);
+pub(crate) fn sys_enter_recvmmsg(ctx: TracePointContext) -> u32 {
+    start_walk(&ctx, 0);
     0
 }
 
-/// `headers`: how many, if that is known already.
+/// `headers`: number of headers; 0 if only the result will tell.
 #[inline(always)]
-fn enter(ctx: &TracePointContext, headers: u64) {
+fn start_walk(ctx: &TracePointContext, headers: u64) {
     let header = syscall::argument(ctx, 1);
     if control(header).is_none_or(|control| control.len <= CONTROL_MESSAGE) {
         return;
@@ -187,64 +185,64 @@ fn enter(ctx: &TracePointContext, headers: u64) {
         headers,
         ..Walk::default()
     };
-    if RECEIVING.insert(caller.tid, walk, 0).is_err() {
+    if WALKS.insert(caller.tid, walk, 0).is_err() {
         count_lost(Kind::FdOpen);
     }
 }
 
-/// Exits of both: the kernel has set the length of what it wrote.
+/// recvmsg and recvmmsg: the kernel has updated the lengths of the control messages.
 #[tracepoint]
-fn returned_messages(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_exit_recvmsg(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
-    let Some(walk) = RECEIVING.get_ptr_mut(caller.tid) else {
+    let Some(walk) = WALKS.get_ptr_mut(caller.tid) else {
         return 0;
     };
     let result = syscall::result(&ctx);
     if result < 0 {
-        let _ = RECEIVING.remove(caller.tid);
+        let _ = WALKS.remove(caller.tid);
         return 0;
     }
-    // SAFETY: the map gives pointers to its values, which outlive the program's run, and no other
-    // program writes to this thread's.
+    // SAFETY: the map returns pointers to its values, which outlive the program's run, and no other
+    // program writes to this thread's value.
     let walk = unsafe { &mut *walk };
     if walk.headers == 0 {
         walk.headers = result as u64;
     }
-    go_on(&ctx, caller, walk);
+    continue_walk(&ctx, caller, walk);
     0
 }
 
-/// Goes on where the one before has left off.
+/// Continues where the previous run stopped.
 #[tracepoint]
-fn received_more(ctx: TracePointContext) -> u32 {
+pub(crate) fn sys_exit_recvmsg_next(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
-    let Some(walk) = RECEIVING.get_ptr_mut(caller.tid) else {
+    let Some(walk) = WALKS.get_ptr_mut(caller.tid) else {
         return 0;
     };
     // SAFETY: as above.
-    go_on(&ctx, caller, unsafe { &mut *walk });
+    continue_walk(&ctx, caller, unsafe { &mut *walk });
     0
 }
 
 #[inline(always)]
-fn go_on(ctx: &TracePointContext, caller: Caller, left: &mut Walk) {
+fn continue_walk(ctx: &TracePointContext, caller: Caller, saved: &mut Walk) {
     let call = syscall::number(ctx);
-    let mut walk = *left;
+    let mut walk = *saved;
     for _ in 0..STEPS {
         match walk.step() {
-            Some(Step::Descriptor(fd)) => birth_of_many(caller, call, fd),
+            Some(Step::Descriptor(fd)) => emit_fd_open_in_loop(caller, call, fd),
             Some(Step::Other) => {}
             None => {
-                let _ = RECEIVING.remove(caller.tid);
+                let _ = WALKS.remove(caller.tid);
                 return;
             }
         }
     }
-    *left = walk;
-    // SAFETY: the array is of programs of this kind.
-    unsafe { RECEIVED.tail_call(ctx, 0) };
-    // Here only if it has been called too often.
-    let _ = RECEIVING.remove(caller.tid);
+    *saved = walk;
+    // SAFETY: the array holds programs of this type.
+    unsafe { RECVMSG_NEXT.tail_call(ctx, 0) };
+    // Reached only if there were too many tail calls.
+    let _ = WALKS.remove(caller.tid);
     count_lost(Kind::FdOpen);
 }
 
@@ -254,7 +252,7 @@ enum Step {
 }
 
 impl Walk {
-    /// To the next descriptor, control message, or message; none, if that was all.
+    /// Steps to the next descriptor, control message or header; returns `None` at the end.
     #[inline(always)]
     fn step(&mut self) -> Option<Step> {
         if self.fd < self.fds_end {
@@ -263,7 +261,7 @@ impl Walk {
             self.fd += 4;
             return Some(fd.map_or(Step::Other, Step::Descriptor));
         }
-        // The next control message begins at a multiple of eight.
+        // Control messages are aligned to 8 bytes.
         let at = (self.message_end + 7) & !7;
         if at + CONTROL_MESSAGE <= self.control_end {
             // SAFETY: the helper checks the address.
@@ -281,7 +279,7 @@ impl Walk {
             } else {
                 0
             };
-            // One that says it is shorter than it is would be come to again and again.
+            // A message shorter than its own header would make the walk endless.
             return (message.len >= CONTROL_MESSAGE).then_some(Step::Other);
         }
         if self.headers == 0 {
@@ -289,7 +287,7 @@ impl Walk {
         }
         let next = control(self.header);
         self.headers -= 1;
-        self.header += NEXT_HEADER;
+        self.header += MMSGHDR;
         let Control { address, len } = next.unwrap_or(Control { address: 0, len: 0 });
         (self.message_end, self.control_end) = (address, address + len);
         Some(Step::Other)
@@ -304,8 +302,8 @@ fn control(header: u64) -> Option<Control> {
 }
 
 #[inline(always)]
-fn leave(ctx: &TracePointContext, by: By, value: u64) {
+fn keep(ctx: &TracePointContext, purpose: Purpose, value: u64) {
     if let Some(caller) = caller() {
-        pending::leave(caller.tid, by, syscall::number(ctx), value);
+        pending::keep(caller.tid, purpose, syscall::number(ctx), value);
     }
 }

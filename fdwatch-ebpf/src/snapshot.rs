@@ -1,38 +1,39 @@
-//! The snapshot: every task's table as it is, written into the same ring as the events, which puts
-//! it in order with them.
+//! The snapshot: the table of every task, written into the same ring as the events, so that their
+//! order is known.
 
 use core::{ffi::c_void, ptr};
 
-use fdwatch_common::{CLOEXEC, Header, Kind, NO_CALL, SnapshotFile, SnapshotTask};
+use fdwatch_common::{Header, Kind, NO_CALL, SnapshotFile, SnapshotTask};
 
 use crate::{
-    kernel::{Pointer, Task, payload, settings},
-    ring::{filled, try_reserve},
+    kernel::{Pointer, Task, payload},
+    ring::{try_reserve, unread_bytes},
+    settings::settings,
 };
 
 /// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c: the same since 5.8.
 #[repr(C)]
-struct Context {
+pub(crate) struct Context {
     meta: *const c_void,
     task: *const u8,
     fd: u32,
     file: *const u8,
 }
 
-/// The program was not run to its end: the reader is to make room and read on, and will be offered
-/// the same descriptor again.
-const AGAIN: i32 = 1;
+/// The program found no room. The reader makes room and continues; the kernel then runs the program
+/// for the same descriptor again.
+const RETRY: i32 = 1;
 
-/// The task whose descriptors were told last. Only one snapshot is read at a time.
+/// The task of the last record. Only one snapshot is read at a time.
 static mut LAST_TID: u32 = 0;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
-extern "C" fn snapshot(context: *const Context) -> i32 {
-    // SAFETY: the kernel hands over its context.
+pub(crate) extern "C" fn snapshot(context: *const Context) -> i32 {
+    // SAFETY: the kernel passes its context.
     let Context { task, fd, file, .. } = unsafe { ptr::read(context) };
     if task.is_null() || file.is_null() {
-        // The end. The next snapshot begins anew, even with the same task.
+        // The end. The next snapshot may begin with the same task.
         // SAFETY: see `LAST_TID`.
         unsafe { LAST_TID = 0 };
         return 0;
@@ -43,8 +44,8 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
     if tgid == settings!(own_tgid) || (only != 0 && only != tgid) {
         return 0;
     }
-    if filled() > u64::from(settings!(pause_at)) {
-        return AGAIN;
+    if unread_bytes() > u64::from(settings!(pause_at)) {
+        return RETRY;
     }
     let table = task.table();
     let header = |kind: Kind| Header {
@@ -58,7 +59,7 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
     // SAFETY: see `LAST_TID`.
     if unsafe { LAST_TID } != tid {
         let Some(mut room) = try_reserve::<SnapshotTask>() else {
-            return AGAIN;
+            return RETRY;
         };
         room.write(SnapshotTask {
             header: header(Kind::SnapshotTask),
@@ -73,11 +74,11 @@ extern "C" fn snapshot(context: *const Context) -> i32 {
         unsafe { LAST_TID = tid };
     }
     let Some(mut room) = try_reserve::<SnapshotFile>() else {
-        return AGAIN;
+        return RETRY;
     };
     room.write(SnapshotFile {
         header: Header {
-            flags: if table.closes_on_exec(fd) { CLOEXEC } else { 0 },
+            flags: SnapshotFile::CLOEXEC.when(table.closes_on_exec(fd)).bits(),
             fd,
             ..header(Kind::SnapshotFile)
         },

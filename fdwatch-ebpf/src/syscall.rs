@@ -1,6 +1,6 @@
-//! What a syscall's tracepoint hands to a program. The layout is the same for all of them since
-//! 4.7 (`struct syscall_trace_enter` and `syscall_trace_exit`, kernel/trace/trace.h); the loader
-//! holds it against the `format` files of the running kernel.
+//! The context of programs on system call tracepoints. Its layout is the same for all calls since 4.7
+//! (`struct syscall_trace_enter` and `syscall_trace_exit`, kernel/trace/trace.h); the loader compares
+//! it with the `format` files of the running kernel.
 
 use aya_ebpf::{EbpfContext as _, programs::TracePointContext};
 
@@ -8,19 +8,19 @@ const NUMBER: usize = 8;
 const RESULT: usize = 16;
 const ARGUMENTS: usize = 16;
 
-/// Number of the syscall.
+/// Number of the system call.
 #[inline(always)]
 pub(crate) fn number(ctx: &TracePointContext) -> u16 {
     read::<u32>(ctx, NUMBER) as u16
 }
 
-/// What it returns, at its exit.
+/// Result of the system call; valid at its exit.
 #[inline(always)]
 pub(crate) fn result(ctx: &TracePointContext) -> i64 {
     read(ctx, RESULT)
 }
 
-/// Its `i`th argument, at its entry.
+/// Argument `i` of the system call; valid at its entry.
 #[inline(always)]
 pub(crate) fn argument(ctx: &TracePointContext, i: usize) -> u64 {
     read(ctx, ARGUMENTS + 8 * i)
@@ -28,6 +28,6 @@ pub(crate) fn argument(ctx: &TracePointContext, i: usize) -> u64 {
 
 #[inline(always)]
 fn read<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
-    // SAFETY: the verifier refuses a program that reads outside of the context.
+    // SAFETY: the verifier rejects programs that read outside of the context.
     unsafe { ctx.as_ptr().cast::<u8>().add(offset).cast::<T>().read() }
 }

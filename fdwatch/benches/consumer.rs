@@ -7,9 +7,7 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fdwatch_common::{
-    EVERY_THREAD, Event, Exit, FdClose, FdOpen, Fork, Header, Kind, ONLY_HOLDER, Payload,
-};
+use fdwatch_common::{Event, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload};
 use fdwatch_core::{
     engine::Engine,
     model::{AnonymousDevices, Model, Moment},
@@ -69,7 +67,7 @@ impl Records {
 
     fn exit(&mut self, tgid: u32) -> &mut Self {
         let header = Header {
-            flags: EVERY_THREAD | ONLY_HOLDER,
+            flags: (Exit::LAST_THREAD | Exit::LAST_HOLDER).bits(),
             ..Self::header(Kind::Exit, tgid, 0)
         };
         self.push(Exit { header }.as_bytes());

@@ -1,15 +1,17 @@
-//! The command line. What the commands do with it is not known here.
+//! Command-line arguments.
 
 #[cfg(feature = "agent")]
 mod agent;
 mod examples;
 #[cfg(feature = "fleet")]
 mod fleet;
+mod output;
 
 #[cfg(feature = "agent")]
 pub use self::agent::{Agent, Ask, History};
 #[cfg(feature = "fleet")]
 pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
+pub use self::output::{Output, Source};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -18,86 +20,108 @@ use fdwatch_core::ring::default_ring_bytes;
 use fdwatch_options::{Detail, Filters, MaxCpu, RingSize, Target, parse};
 use globset::Glob;
 
-use fdwatch_render::Format;
-
-/// Keeps a live model of every process's file descriptors, and finds duplicates: one file held on
-/// several descriptors of one process.
+/// Find leaked and duplicate file descriptors, live, in every process
+///
+/// fdwatch keeps an exact model of all descriptor tables from the kernel's own events, through BPF,
+/// and reports files that one process holds on several descriptors. Without a command it runs `watch`;
+/// the options below are those of `watch`.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100, after_help = examples::FDWATCH)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    override_usage = "fdwatch [COMMAND] [OPTIONS]",
+    after_long_help = examples::FDWATCH,
+    // The options of `watch` are in its own short help.
+    mut_args = |arg| arg.hide_short_help(true)
+)]
 pub struct Cli {
-    /// What to do; to watch, if nothing is said.
+    /// Subcommand to run (default: `watch`).
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Of `watch`.
+    /// Arguments of `watch`, used without a subcommand.
     #[command(flatten)]
     pub watch: Watch,
 }
 
-/// What to do.
+/// Subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Tell of duplicates as they come and go, until Ctrl-C (the default)
+    /// Report duplicates as they appear and disappear (default)
+    ///
+    /// A duplicate is a file that one process holds on several descriptors. Runs until Ctrl-C, or for
+    /// --duration. Where an agent runs, its events are shown and no BPF programs are loaded.
     Watch(Watch),
     #[cfg(feature = "top")]
-    /// Show processes, descriptors and findings on the whole screen, as htop would
+    /// Show processes, descriptors and findings full-screen, like htop
     Top(Top),
-    /// Run a command, and tell what it left open, let into other programs, or held twice
+    /// Run a command and report leaked, inherited and duplicate descriptors
     ///
-    /// Told at its end, of its children as well.
+    /// Reports when the command exits; includes its children.
     Run(Run),
-    /// Tell of the duplicates there are now
+    /// Report current duplicates and exit
     Scan(Scan),
-    /// Show the descriptors of a process
+    /// List the descriptors of a process
     Fds(Fds),
-    /// Tell why a process holds what it holds, step by step, and what to change
+    /// Explain how a process came to hold its descriptors
+    ///
+    /// Prints the history of each file step by step, the likely cause, and what to change.
     Explain(Explain),
-    /// Show the calls of some processes on descriptors as they happen, as strace would
+    /// Print descriptor calls of processes as they happen, like strace
     Trace(Trace),
-    /// Record the kernel's events, to be gone through again
+    /// Record kernel events to a file
     Record(Record),
-    /// Tell what `watch` would have told of a recording, but for paths
+    /// Report what `watch` would have reported of a recording
+    ///
+    /// Paths and command lines come from /proc, and are not in a recording.
     Replay(Replay),
-    /// Show what this kernel and these privileges allow, by doing it
+    /// Check what this kernel and these privileges support
+    ///
+    /// Loads and attaches the BPF programs, takes a snapshot, follows events for two seconds and
+    /// compares the result with the kernel's tables.
     Doctor(Doctor),
     #[cfg(feature = "agent")]
-    /// Show what the agent told earlier: what came and went, when, for how long
+    /// Query the agent's history of findings and descriptor counts
+    ///
+    /// Reads the database; the agent does not have to run.
     History(History),
     #[cfg(feature = "lint")]
-    /// Tell what is wrong with the logs in configurations of supervisord
+    /// Check the log settings of supervisord configurations
     Lint(Lint),
     #[cfg(feature = "agent")]
-    /// Run for as long as the host does: metrics, alerts, a history and an API
+    /// Run the agent: metrics, alerts, history and an API
     Agent(Agent),
     #[cfg(feature = "fleet")]
-    /// Ask what is found on many hosts: which is the same bug, what is new, who reports
+    /// Query findings across hosts: same bug, new since, silent hosts
     Fleet(Fleet),
 }
 
 /// See [`Command::Watch`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::WATCH)]
+#[command(after_long_help = examples::WATCH)]
 pub struct Watch {
-    /// Which findings are wanted.
+    /// Filters of findings.
     #[command(flatten)]
     pub filters: Filters,
-    /// How they are shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
-    /// End after this long, such as 30s, 5m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
+    /// Stop after this time, such as 30s, 5m or 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
-    /// MiB for each processor
-    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
+    /// Size of the BPF ring buffer: a power of two, such as 512K or 64M
+    ///
+    /// Events wait there until fdwatch reads them. By default one MiB per processor.
+    #[arg(long, value_name = "BYTES", hide_short_help = true, default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
-    /// What fdwatch itself may use; see below.
+    /// CPU budget of fdwatch.
     #[command(flatten)]
     pub budget: Budget,
-    /// Of whom stacks and asked-for paths are wanted, besides those of --pid
-    #[arg(long, value_name = "WHOM", value_enum, default_value_t = Detail::Suspects)]
+    /// Processes to collect stacks and requested paths of, besides --pid
+    #[arg(long, value_name = "PROCESSES", hide_short_help = true, value_enum, default_value_t = Detail::Suspects)]
     pub detail: Detail,
     #[cfg(feature = "agent")]
-    /// Whether an agent is asked.
+    /// Agent to query.
     #[command(flatten)]
     pub ask: Ask,
 }
@@ -105,73 +129,69 @@ pub struct Watch {
 #[cfg(feature = "top")]
 /// See [`Command::Top`].
 #[derive(Debug, Args)]
-#[command(after_help = TOP_HELP)]
+#[command(after_long_help = examples::TOP)]
 pub struct Top {
-    /// Duplicates of all types of files, and findings of all severities
+    /// Include all file types and severities
     #[arg(long)]
     pub all: bool,
-    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
-    /// MiB for each processor
-    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
+    /// Size of the BPF ring buffer: a power of two, such as 512K or 64M
+    ///
+    /// Events wait there until fdwatch reads them. By default one MiB per processor.
+    #[arg(long, value_name = "BYTES", hide_short_help = true, default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
-    /// What fdwatch itself may use; see below.
+    /// CPU budget of fdwatch.
     #[command(flatten)]
     pub budget: Budget,
     #[cfg(feature = "agent")]
-    /// Whether an agent is asked.
+    /// Agent to query.
     #[command(flatten)]
     pub ask: Ask,
 }
 
-#[cfg(feature = "top")]
-const TOP_HELP: &str = "\
-Keys are htop's: F1 or ? shows them all, F4 or / filters as you type, F6 sorts, Enter opens a
-process, Space freezes, Tab goes to the findings, F10 or q ends. The mouse works as well.
-
-Examples:
-  fdwatch top
-  fdwatch top --all
-  fdwatch top --agent none    with programs of its own, also where an agent runs
-  NO_COLOR=1 fdwatch top      without colours";
-
-/// What fdwatch itself may use.
+/// CPU budget of fdwatch.
 #[derive(Debug, Args)]
 pub struct Budget {
-    /// Share of one processor that fdwatch itself may take, in percent, over ten seconds. Beyond that
-    /// it leaves undone, and says so: detail, then audits, then following the busiest processes
+    /// CPU budget of fdwatch, in percent of one processor
+    ///
+    /// Averaged over ten seconds. When exceeded, fdwatch drops work in this order and reports it: detail,
+    /// audits, events of the busiest processes.
     #[arg(long, value_name = "PERCENT", default_value_t = MaxCpu(1.0))]
     pub max_cpu: MaxCpu,
 }
 
 /// See [`Command::Run`].
 #[derive(Debug, Args)]
-#[command(after_help = RUN_HELP)]
+#[command(after_long_help = examples::RUN)]
 pub struct Run {
-    /// Exit with this if anything was told, and the command itself was successful
+    /// Exit with N if anything is reported and the command succeeds
     #[arg(long, value_name = "N", value_parser = parse::exit_code)]
     pub error_exitcode: Option<u8>,
-    /// Write what is told to this file as well, as one JSON object per line
+    /// Also write the report to this file as JSON lines
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write what is told to this file as well, as JUnit's XML
+    /// Also write the report to this file as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Leave out what a rule in this file is about; see below (may be repeated)
+    /// Ignore what matches a rule in this file (repeatable)
+    ///
+    /// See "Rules" below.
     #[arg(long, value_name = "FILE")]
     pub ignore: Vec<PathBuf>,
-    /// End when all processes of the command have ended, and not when its first has
+    /// Wait until all processes of the command have exited
+    ///
+    /// By default, fdwatch reports when the command's first process exits.
     #[arg(long)]
     pub wait: bool,
-    /// Write nothing to standard error but errors
+    /// Print only errors to standard error
     #[arg(long)]
     pub quiet: bool,
-    /// Duplicates of all types of files, and of all severities
+    /// Include duplicates of all file types and severities
     #[arg(long)]
     pub all: bool,
-    /// Size of the ring that events wait in, such as 512K or 64M: a power of two
-    #[arg(long, value_name = "BYTES", default_value_t = RingSize(RUN_RING))]
+    /// Size of the BPF ring buffer: a power of two, such as 512K or 64M
+    #[arg(long, value_name = "BYTES", hide_short_help = true, default_value_t = RingSize(RUN_RING))]
     pub ring_size: RingSize,
-    /// The command, and its arguments
+    /// Command to run, with its arguments
     #[arg(
         required = true,
         trailing_var_arg = true,
@@ -181,151 +201,138 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
-/// What is told of each descriptor that a command makes is some three KiB.
+/// Default ring of `run`, in bytes: each descriptor that a command opens comes with some 3 KiB of detail.
 const RUN_RING: u32 = 64 << 20;
-
-const RUN_HELP: &str = "\
-Told of all processes that come of the command, also those that become daemons:
-  exit       a descriptor that a process made and that was open still when it ended
-  exec       one that was made without close-on-exec, and that another program got by it
-  duplicate  a file on several descriptors of one process, as `fdwatch watch` tells
-What the command was given at its start, and numbers 0 to 2, are no leaks. Processes that run still
-at the end are named, and what they hold is no leak.
-
-The exit code is the command's: 128 and the signal if one ended it, 127 if there is no such command,
-126 if it cannot be run; 2 if fdwatch cannot follow it.
-
-Examples:
-  fdwatch run -- ./report --all
-  fdwatch run --error-exitcode 9 --ignore known --junit leaks.xml -- make test
-
-Each line of a file for --ignore is a rule, of terms that must all be so:
-  /tmp/*.log      pattern of the path that was asked for or is known (also: path:/tmp/*.log)
-  comm:bash       pattern of the process's name
-  exe:/usr/bin/*  pattern of its program's path
-  type:socket     regular, directory, pipe, socket, character, block, anonymous
-  kind:exit       exit, exec or duplicate
-In patterns * also matches /. Lines that begin with # are comments.";
 
 /// See [`Command::Scan`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::SCAN)]
+#[command(after_long_help = examples::SCAN)]
 pub struct Scan {
-    /// Which findings are wanted.
+    /// Filters of findings.
     #[command(flatten)]
     pub filters: Filters,
-    /// How they are shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
-    /// Where they are from.
+    /// Source of the descriptors.
     #[command(flatten)]
     pub source: Source,
 }
 
 /// See [`Command::Fds`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::FDS)]
+#[command(after_long_help = examples::FDS)]
 pub struct Fds {
-    /// The process
+    /// Process ID
     #[arg(value_parser = parse::pid)]
     pub pid: u32,
-    /// How it is shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
-    /// Where it is from.
+    /// Source of the descriptors.
     #[command(flatten)]
     pub source: Source,
     #[cfg(feature = "agent")]
-    /// Whether an agent is asked.
+    /// Agent to query.
     #[command(flatten)]
     pub ask: Ask,
 }
 
 /// See [`Command::Explain`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::EXPLAIN)]
+#[command(after_long_help = examples::EXPLAIN)]
 pub struct Explain {
-    /// The process
+    /// Process ID
     #[arg(value_parser = parse::pid)]
     pub pid: u32,
-    /// The descriptor or the file it is about [default: all that is held twice, or was deleted]
+    /// Descriptor or file to explain
+    ///
+    /// By default, all duplicates and deleted files.
     #[arg(value_name = "FD|PATH")]
     pub target: Option<Target>,
-    /// Follow the process for so long first, such as 30s or 5m, or until Ctrl-C: to see what opens
-    /// it, where in the program, and what becomes of it
-    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
+    /// Follow the process first, such as for 30s or 5m
+    ///
+    /// Shows what opens each descriptor, where in the program, and what becomes of it. Ctrl-C ends the
+    /// time early.
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// How it is shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
-    /// Where it is from, if it is a look.
+    /// Source of the descriptors, without --duration.
     #[command(flatten)]
     pub source: Source,
     #[cfg(feature = "agent")]
-    /// Whether an agent is asked.
+    /// Agent to query.
     #[command(flatten)]
     pub ask: Ask,
 }
 
 /// See [`Command::Trace`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::TRACE)]
+#[command(after_long_help = examples::TRACE)]
 pub struct Trace {
-    /// This process (may be repeated)
+    /// Trace this process (repeatable)
     #[arg(long, value_name = "PID", value_parser = parse::pid)]
     pub pid: Vec<u32>,
-    /// Processes whose name matches this pattern, now or after an exec (may be repeated)
+    /// Trace processes with a matching name (repeatable)
+    ///
+    /// Matches running processes, and those that take the name later by exec.
     #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
     pub comm: Vec<Glob>,
-    /// Not the processes that these make
+    /// Do not trace child processes
     #[arg(long)]
     pub no_follow: bool,
-    /// End after this long, such as 30s, 5m or 1h30m; else when all have ended
-    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
+    /// Stop after this time, such as 30s, 5m or 1h30m
+    ///
+    /// By default, stops when all traced processes have exited.
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
-    /// MiB for each processor
-    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
+    /// Size of the BPF ring buffer: a power of two, such as 512K or 64M
+    ///
+    /// Events wait there until fdwatch reads them. By default one MiB per processor.
+    #[arg(long, value_name = "BYTES", hide_short_help = true, default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
-    /// How it is shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
 }
 
 /// See [`Command::Record`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::RECORD)]
+#[command(after_long_help = examples::RECORD)]
 pub struct Record {
-    /// Where to; what is there is replaced
+    /// Output file; overwritten if it exists
     pub file: PathBuf,
-    /// End after this long, such as 30s, 5m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
+    /// Stop after this time, such as 30s, 5m or 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Size of the ring that events wait in, such as 512K or 64M: a power of two. By default one
-    /// MiB for each processor
-    #[arg(long, value_name = "BYTES", default_value_t = RingSize(default_ring_bytes()))]
+    /// Size of the BPF ring buffer: a power of two, such as 512K or 64M
+    ///
+    /// Events wait there until fdwatch reads them. By default one MiB per processor.
+    #[arg(long, value_name = "BYTES", hide_short_help = true, default_value_t = RingSize(default_ring_bytes()))]
     pub ring_size: RingSize,
 }
 
 /// See [`Command::Replay`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::REPLAY)]
+#[command(after_long_help = examples::REPLAY)]
 pub struct Replay {
-    /// The recording
+    /// Recording to read
     pub file: PathBuf,
-    /// Which findings are wanted.
+    /// Filters of findings.
     #[command(flatten)]
     pub filters: Filters,
-    /// How they are shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
 }
 
 /// See [`Command::Doctor`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::DOCTOR)]
+#[command(after_long_help = examples::DOCTOR)]
 pub struct Doctor {
-    /// How it is shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
 }
@@ -333,47 +340,19 @@ pub struct Doctor {
 #[cfg(feature = "lint")]
 /// See [`Command::Lint`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::LINT)]
+#[command(after_long_help = examples::LINT)]
 pub struct Lint {
-    /// The configurations: each the file that supervisord is given, which includes the others
+    /// Main configuration file of supervisord; included files are read too
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<String>,
-    /// How it is shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
-    /// What logrotate is given to read: a file or a directory [default: /etc/logrotate.conf or
-    /// /etc/logrotate.d, where there is one]
-    #[arg(long, value_name = "DIR")]
+    /// Configuration of logrotate: a file or a directory
+    ///
+    /// Default: /etc/logrotate.conf or else /etc/logrotate.d, if it exists.
+    #[arg(long, value_name = "PATH")]
     pub logrotate: Option<String>,
-}
-
-/// How things are shown.
-#[derive(Debug, Args)]
-pub struct Output {
-    /// Write one JSON object per line
-    #[arg(long)]
-    pub json: bool,
-}
-
-impl Output {
-    /// The format.
-    #[must_use]
-    pub const fn format(&self) -> Format {
-        if self.json {
-            Format::Json
-        } else {
-            Format::Text
-        }
-    }
-}
-
-/// Where descriptors are read from.
-#[derive(Debug, Args)]
-pub struct Source {
-    /// Read /proc instead of asking the kernel through BPF: slower and less exact, but needs no
-    /// privileges for one's own processes
-    #[arg(long)]
-    pub proc: bool,
 }
 
 #[cfg(test)]
@@ -383,12 +362,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_definitions_are_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn to_watch_is_the_default() {
+    fn watch_is_the_default_command() {
         let cli = Cli::try_parse_from(["fdwatch", "--pid", "7", "--duration", "2s"]).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.watch.filters.pid, [7]);
@@ -396,7 +375,53 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_pattern_is_refused() {
+    fn invalid_pattern_is_rejected() {
         assert!(Cli::try_parse_from(["fdwatch", "scan", "--path", "[x"]).is_err());
+    }
+
+    /// Calls `visit` with each command and its full name, such as `fleet init`.
+    fn for_each(command: &clap::Command, name: &str, visit: &mut impl FnMut(&clap::Command, &str)) {
+        visit(command, name);
+        for child in command.get_subcommands() {
+            for_each(child, &format!("{name} {}", child.get_name()), visit);
+        }
+    }
+
+    /// Splits an example as a shell does, without its redirection and its remark.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.trim();
+        let command = line.split("  ").next().unwrap_or(line);
+        let command = command.split(" >").next().unwrap_or(command);
+        command
+            .split(' ')
+            .map(|word| word.replace('\'', ""))
+            .collect()
+    }
+
+    #[test]
+    fn each_command_has_examples_that_parse() {
+        for_each(&Cli::command(), "fdwatch", &mut |command, name| {
+            let help = command.get_after_long_help().map(ToString::to_string);
+            let help = help.unwrap_or_else(|| panic!("{name} has no examples"));
+            let examples = help.lines().filter(|line| line.starts_with("  fdwatch"));
+            let mut count = 0;
+            for line in examples {
+                let parsed = Cli::try_parse_from(words(line));
+                assert!(parsed.is_ok(), "{line}: {parsed:?}");
+                count += 1;
+            }
+            assert!(count > 0, "{name} has no examples");
+        });
+    }
+
+    #[test]
+    fn short_help_fits_a_terminal() {
+        let mut root = Cli::command().term_width(80);
+        root.build();
+        for_each(&root, "fdwatch", &mut |command, name| {
+            let help = command.clone().term_width(80).render_help().to_string();
+            let lines = help.lines().count();
+            assert!(lines <= 24, "{name}: {lines} lines:\n{help}");
+        });
     }
 }

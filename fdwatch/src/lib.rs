@@ -1,10 +1,9 @@
-//! fdwatch keeps a live, exact model of every process's file descriptors, and finds duplicates: one
-//! file held on several descriptors of one process.
+//! The `fdwatch` command: its arguments, its subcommands, and how it prints errors.
 //!
-//! The way of an event: [`probe`] (what the kernel tells) → [`model`] (every table) → [`duplicates`]
-//! (what is held twice) → [`diagnose`] (why, and how bad) → render (text or JSON). Those between
-//! probe and report are pure: no clock, no I/O. [`proc`] and [`investigate`] ask /proc for what the
-//! events do not carry; [`commands`] put all of it together.
+//! An event passes through `fdwatch-probe` (decodes the kernel's records), `fdwatch-core` (keeps the
+//! descriptor tables, detects duplicates and leaks, finds their causes), `fdwatch-host` (adds what /proc
+//! and program files know) and `fdwatch-render` (text and JSON). [`commands`] connects them.
 
 pub mod cli;
 pub mod commands;
+pub mod error;

@@ -1,35 +1,30 @@
-//! The command `fdwatch`: see the library. Nothing is done here but to call it, and to tell errors.
+//! The `fdwatch` command.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser as _;
 use fdwatch::{
     cli::Cli,
-    commands::{self, EXIT_ERROR},
+    commands::{self, EXIT_ERROR, StdoutClosed, WritingOutput as _},
+    error,
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // Help and version were asked for.
-        Err(message) if !message.use_stderr() => {
-            return match message.print() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&format!(
-                    "error: cannot write to standard output: {error}\n"
-                )),
-            };
+    let result = match Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(message) if message.use_stderr() => {
+            error::print_usage(&message);
+            return ExitCode::from(EXIT_ERROR);
         }
-        Err(error) => return fail(&error.render().ansi().to_string()),
+        // The text of --help or --version.
+        Err(message) => message.print().writing_output().map(|()| ExitCode::SUCCESS),
     };
-    match commands::run(cli) {
+    match result {
         Ok(code) => code,
-        Err(error) => fail(&format!("error: {error:#}\n")),
+        Err(error) if error.is::<StdoutClosed>() => ExitCode::SUCCESS,
+        Err(error) => {
+            error::print(&error);
+            ExitCode::from(EXIT_ERROR)
+        }
     }
-}
-
-/// Says what is wrong. Where there is no one to tell, the exit code does.
-fn fail(message: &str) -> ExitCode {
-    let _ = write!(anstream::stderr().lock(), "fdwatch: {message}");
-    ExitCode::from(EXIT_ERROR)
 }

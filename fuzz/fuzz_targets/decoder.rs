@@ -7,7 +7,13 @@
 
 use std::collections::HashSet;
 
-use fdwatch_core::{detail::{RawStack, Unwind}, duplicates::Path, engine::Engine, filter::Filter, model::{AnonymousDevices, Moment, FdEntry}};
+use fdwatch_core::{
+    detail::{RawStack, Unwind},
+    duplicates::Path,
+    engine::Engine,
+    filter::Filter,
+    model::{AnonymousDevices, FdEntry, Moment},
+};
 use fdwatch_host::investigate::{Investigator, Source};
 use libfuzzer_sys::fuzz_target;
 

@@ -9,8 +9,8 @@ use std::io;
 
 use fdwatch::commands;
 use fdwatch_core::{diagnose::Severity, filter::Filter, recording::Player};
-use fdwatch_render::{Format, Reporter};
 use fdwatch_events::{time::Clock, wire::Wire};
+use fdwatch_render::{Format, Reporter};
 use libfuzzer_sys::fuzz_target;
 
 /// Sizes of the recording format.

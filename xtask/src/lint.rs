@@ -6,7 +6,7 @@ use xtask_support::{
     shell::run_in_front,
 };
 
-use crate::{cycles, deny, names, setup, shear};
+use crate::{cycles, deny, layers, names, setup, shear};
 
 /// Stops at the first check that fails.
 pub(crate) fn lint() -> Result<()> {
@@ -17,6 +17,7 @@ pub(crate) fn lint() -> Result<()> {
     run_cargo(&["fmt", "--all", "--check"])?;
     run_cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
     names::check()?;
+    layers::check()?;
     cycles::check()?;
     deny::check()?;
     shear::check()?;

@@ -3,6 +3,7 @@
 mod cycles;
 mod deny;
 mod fuzz;
+mod layers;
 mod linker;
 mod lint;
 mod manuals;

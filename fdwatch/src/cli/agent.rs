@@ -1,4 +1,4 @@
-//! The command line of `fdwatch agent`, of `fdwatch history`, and of whoever may ask an agent.
+//! Arguments of `fdwatch agent` and `fdwatch history`, and the agent that other commands query.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,26 +13,27 @@ use fdwatch_options::{
     paths::{HISTORY, SOCKET},
 };
 
-use super::{Output, examples};
+use super::{examples, output::Output};
 use fdwatch_core::diagnose::Severity;
 
-/// Whether an agent is asked.
+/// Agent that a command queries.
 #[derive(Debug, Args)]
 pub struct Ask {
-    /// Socket of the agent that is asked, if it runs, instead of loading programs once more; `none` to
-    /// ask none
-    #[arg(long, env = "FDWATCH_AGENT", value_name = "SOCKET", default_value = SOCKET)]
+    /// Socket of the agent to query; `none` to load BPF programs instead
+    ///
+    /// If an agent listens there, the command uses its tables and loads no programs of its own.
+    #[arg(long, env = "FDWATCH_AGENT", value_name = "SOCKET", hide_short_help = true, default_value = SOCKET)]
     pub agent: PathBuf,
 }
 
 impl Ask {
-    /// The socket, if an agent may be asked.
+    /// Returns the socket, or `None` if no agent is to be queried.
     #[must_use]
     pub fn socket(&self) -> Option<&Path> {
         (self.agent != Path::new("none")).then_some(&self.agent)
     }
 
-    /// Whether it was said which.
+    /// Returns whether the user named a socket.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.agent != Path::new(SOCKET)
@@ -41,13 +42,17 @@ impl Ask {
 
 /// See [`super::Command::Agent`].
 #[derive(Debug, Args)]
-#[command(after_help = AGENT_HELP)]
+#[command(after_long_help = examples::AGENT)]
 pub struct Agent {
-    /// Its configuration [default: /etc/fdwatch/agent.toml, where there is one]
+    /// Configuration file
+    ///
+    /// Default: /etc/fdwatch/agent.toml, if it exists.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Tell what is wrong in a configuration, a mistake on each line as FILE:LINE:COLUMN: REASON; exit
-    /// 0 if nothing is, 1 if something is, 2 if it cannot be read
+    /// Check a configuration file and exit
+    ///
+    /// Prints each error as FILE:LINE:COLUMN: REASON. Exits with 0 if the file is valid, 1 if it is not, 2
+    /// if it cannot be read.
     #[arg(
         long,
         value_name = "FILE",
@@ -55,55 +60,50 @@ pub struct Agent {
         conflicts_with = "config"
     )]
     pub check: Option<PathBuf>,
-    /// Write a configuration that says what there is to say, with comments and the defaults
+    /// Print an example configuration: keys, defaults, comments
     #[arg(long, group = "instead", conflicts_with = "config")]
     pub print_example: bool,
-    /// How much is logged: off, error, warn, info, debug or trace [default: FDWATCH_LOG, or info]
+    /// Log level: off, error, warn, info, debug or trace
+    ///
+    /// Default: the value of FDWATCH_LOG, or info.
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Have the agent of this host take its programs out of the kernel and end
+    /// Stop this host's agent and detach its BPF programs
     #[arg(long, group = "instead")]
     pub stop: bool,
 }
 
-const AGENT_HELP: &str = "\
-Examples:
-  fdwatch agent --print-example >/etc/fdwatch/agent.toml
-  fdwatch agent --check /etc/fdwatch/agent.toml
-  fdwatch agent --config /etc/fdwatch/agent.toml
-  fdwatch agent --stop
-
-On SIGHUP it reads its configuration again; what is wrong in that is told, and the one before holds.";
-
 /// See [`super::Command::History`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::HISTORY)]
+#[command(after_long_help = examples::HISTORY)]
 pub struct History {
-    /// Only what was there in the last so much time, such as 7d, 12h or 90m [default: all there is]
-    #[arg(long, value_name = "TIME", value_parser = parse::duration, allow_hyphen_values = true)]
+    /// Only findings present in this period, such as 7d or 12h
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true)]
     pub since: Option<Duration>,
-    /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
+    /// Only files with a matching path (repeatable)
+    ///
+    /// In the pattern, * also matches /.
     #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
     pub path: Vec<Glob>,
-    /// Only of processes whose name matches this pattern (may be repeated)
+    /// Only processes with a matching name (repeatable)
     #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
     pub comm: Vec<Glob>,
-    /// Only of this process (may be repeated)
+    /// Only this process (repeatable)
     #[arg(long, value_name = "PID", value_parser = parse::pid)]
     pub pid: Vec<u32>,
-    /// Only of this severity or more: the highest each had
+    /// Only findings whose highest severity was at least this
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub severity: Option<Severity>,
-    /// Only the newest so many
+    /// Only the newest N entries
     #[arg(long, value_name = "N", value_parser = parse::count)]
     pub limit: Option<usize>,
-    /// How many descriptors processes had, hour by hour, and not what was found
+    /// Show hourly descriptor counts instead of findings
     #[arg(long, conflicts_with_all = ["path", "severity"])]
     pub processes: bool,
-    /// Where it is
+    /// Database file
     #[arg(long, value_name = "FILE", default_value = HISTORY)]
     pub database: PathBuf,
-    /// How it is shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
 }

@@ -1,4 +1,4 @@
-//! The command line of `fdwatch fleet`.
+//! Arguments of `fdwatch fleet`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,173 +7,191 @@ use jiff::Timestamp;
 
 use fdwatch_options::parse;
 
-use super::{Output, examples};
+use super::{examples, output::Output};
 use fdwatch_core::diagnose::Severity;
 use fdwatch_fleet::questions::{By, LINES};
 
 /// See [`super::Command::Fleet`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::FLEET)]
+#[command(after_long_help = examples::FLEET)]
 pub struct Fleet {
-    /// What is asked.
+    /// Query to run.
     #[command(subcommand)]
     pub command: FleetCommand,
 }
 
-/// What is asked of a fleet.
+/// Query of a fleet, or setup of its tables.
 #[derive(Debug, Subcommand)]
 pub enum FleetCommand {
-    /// Make or upgrade the tables in ClickHouse
+    /// Create or upgrade the tables in ClickHouse
     Init(FleetInit),
-    /// Tell which duplicates there were, those together that are the same bug
-    #[command(after_help = examples::FLEET_DUPLICATES)]
+    /// List findings, grouped by bug
+    #[command(after_long_help = examples::FLEET_DUPLICATES)]
     Duplicates {
-        /// How far back, such as 24h or 7d, or a time such as 2024-01-02T15:04:05Z; to the full hour
+        /// Start: a duration ago, or a time
+        ///
+        /// Examples: 24h, 7d, 2024-01-02T15:04:05Z. Rounded down to the full hour.
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "24h")]
         since: Since,
-        /// What they are put together by
-        #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+        /// Group by this
+        #[arg(long, value_name = "KEY", value_enum, default_value_t)]
         by: By,
-        /// Only of this severity or more
+        /// Only findings of at least this severity
         #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
         severity: Severity,
-        /// Who is asked, and how it is shown.
+        /// Source and output format.
         #[command(flatten)]
         question: FleetQuestion,
     },
-    /// Tell all there is of one: hosts, an example with its stack, advice
-    #[command(after_help = examples::FLEET_SHOW)]
+    /// Show one finding: hosts, an example with its stack, advice
+    #[command(after_long_help = examples::FLEET_SHOW)]
     Show {
-        /// The signature, or how it begins
+        /// Signature, or its beginning
         #[arg(value_name = "SIGNATURE")]
         signature: String,
-        /// How far back
+        /// Start: a duration ago, or a time
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "7d")]
         since: Since,
-        /// Only of this severity or more
+        /// Only findings of at least this severity
         #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
         severity: Severity,
-        /// Who is asked, and how it is shown.
+        /// Source and output format.
         #[command(flatten)]
         question: FleetQuestion,
     },
-    /// Tell which were not there before: what a deployment brought
-    #[command(after_help = examples::FLEET_NEW)]
+    /// List findings that are new, for example since a deployment
+    #[command(after_long_help = examples::FLEET_NEW)]
     New {
-        /// Since when, such as 2h or a time
+        /// Start: a duration ago, or a time
+        ///
+        /// Examples: 2h, 2024-01-02T15:04:05Z.
         #[arg(long, value_name = "TIME", value_parser = since)]
         since: Since,
-        /// How long before that it must not have been seen
-        #[arg(long, value_name = "TIME", value_parser = span, default_value = "7d")]
+        /// How long before that it must be absent
+        #[arg(long, value_name = "DURATION", value_parser = parse::duration, default_value = "7d")]
         before: Duration,
-        /// Only of this severity or more
+        /// Only findings of at least this severity
         #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
         severity: Severity,
-        /// Who is asked, and how it is shown.
+        /// Source and output format.
         #[command(flatten)]
         question: FleetQuestion,
     },
-    /// Tell who reports, who is silent, who loses events
-    #[command(after_help = examples::FLEET_HOSTS)]
+    /// List hosts: reporting, silent, or losing events
+    #[command(after_long_help = examples::FLEET_HOSTS)]
     Hosts {
-        /// Hosts that were heard of since then
+        /// Hosts that reported since then
+        ///
+        /// A duration ago, or a time.
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "7d")]
         since: Since,
-        /// Silent is who was not heard of for so long
-        #[arg(long, value_name = "TIME", value_parser = span, default_value = "5m")]
+        /// Consider a host silent after this time
+        #[arg(long, value_name = "DURATION", value_parser = parse::duration, default_value = "5m")]
         silent_after: Duration,
-        /// Who is asked, and how it is shown.
+        /// Source and output format.
         #[command(flatten)]
         question: FleetQuestion,
     },
-    /// Tell which files of network file systems several hosts have open for writing
-    #[command(after_help = examples::FLEET_SHARED)]
+    /// List network files that several hosts have open for writing
+    #[command(after_long_help = examples::FLEET_SHARED)]
     Shared {
-        /// How far back
+        /// Start: a duration ago, or a time
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "24h")]
         since: Since,
-        /// Who is asked, and how it is shown.
+        /// Source and output format.
         #[command(flatten)]
         question: FleetQuestion,
     },
 }
 
-/// A ClickHouse server.
+/// Heading of the server's options in the help.
+const HEADING: &str = "Server";
+
+/// ClickHouse server.
 #[derive(Debug, Args)]
 pub struct FleetServer {
-    /// ClickHouse's HTTP interface
-    #[arg(long, value_name = "URL", env = "FDWATCH_FLEET_URL")]
+    /// URL of ClickHouse's HTTP interface
+    #[arg(long, help_heading = HEADING, value_name = "URL", env = "FDWATCH_FLEET_URL")]
     pub url: Option<String>,
-    /// The database
-    #[arg(long, value_name = "NAME", default_value = "fdwatch")]
+    /// Database
+    #[arg(
+        long,
+        help_heading = HEADING,
+        value_name = "NAME",
+        hide_short_help = true,
+        default_value = "fdwatch"
+    )]
     pub database: String,
-    /// The user
-    #[arg(long, value_name = "NAME")]
+    /// User
+    #[arg(long, help_heading = HEADING, value_name = "NAME", hide_short_help = true)]
     pub user: Option<String>,
-    /// A file with the password
-    #[arg(long, value_name = "FILE")]
+    /// File that contains the password
+    #[arg(long, help_heading = HEADING, value_name = "FILE", hide_short_help = true)]
     pub password_file: Option<PathBuf>,
-    /// Certificates to trust besides the system's, PEM
-    #[arg(long, value_name = "FILE")]
+    /// PEM file of certificates to trust, besides the system's
+    #[arg(long, help_heading = HEADING, value_name = "FILE", hide_short_help = true)]
     pub ca_file: Option<PathBuf>,
 }
 
 /// See [`FleetCommand::Init`].
 #[derive(Debug, Args)]
-#[command(after_help = examples::FLEET_INIT)]
+#[command(after_long_help = examples::FLEET_INIT)]
 pub struct FleetInit {
-    /// Where.
+    /// Server to set up.
     #[command(flatten)]
     pub server: FleetServer,
-    /// Make replicated tables on all servers of this cluster
+    /// Create replicated tables on all servers of this cluster
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Days that findings are kept
+    /// Days to keep findings
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = days)]
     pub keep: u32,
-    /// Days that hourly numbers are kept
+    /// Days to keep hourly counts
     #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = days)]
     pub keep_hourly: u32,
-    /// Print the statements, and run none. Without --url those for a present ClickHouse
+    /// Print the SQL statements without running them
+    ///
+    /// Without --url, prints those for a current ClickHouse.
     #[arg(long)]
     pub print: bool,
-    /// Print what makes users that may write, and read, and nothing else
+    /// Print the SQL that creates a writing and a reading user
     #[arg(long, conflicts_with = "print")]
     pub print_grants: bool,
 }
 
-/// Who is asked, and how the answer is shown.
+/// Source of a query's rows, and output format.
 #[derive(Debug, Args)]
 pub struct FleetQuestion {
-    /// A server.
+    /// Server to query.
     #[command(flatten)]
     pub server: FleetServer,
-    /// Ask these agents themselves instead of a server: host:port, URL or path of a socket, with
-    /// commas between; or @FILE with one on each line
+    /// Query these agents, or those in @FILE, not a server
+    ///
+    /// Each is host:port, a URL or the path of a socket, separated by commas; in a file, one per line.
     #[arg(long, value_name = "LIST")]
     pub agents: Option<String>,
-    /// A file with the token that the agents want
+    /// File that contains the agents' access token
     #[arg(long, value_name = "FILE", requires = "agents")]
     pub token_file: Option<PathBuf>,
-    /// Lines that are shown, at most; the others are counted
+    /// Print at most N rows; the rest are counted
     #[arg(long, value_name = "N", value_parser = parse::count, default_value_t = LINES)]
     pub limit: usize,
-    /// How it is shown.
+    /// Output format.
     #[command(flatten)]
     pub output: Output,
 }
 
-/// A time, as it is written.
+/// Start of a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// So long before now.
+    /// A duration before now.
     Ago(Duration),
-    /// Then: seconds since 1970.
+    /// A time, in seconds since 1970.
     At(u32),
 }
 
 impl Since {
-    /// Seconds since 1970.
+    /// Returns the start in seconds since 1970, given the current time `now`.
     #[must_use]
     pub fn seconds(self, now: u32) -> u32 {
         match self {
@@ -183,33 +201,23 @@ impl Since {
     }
 }
 
-/// A duration; unlike others it may be of days.
-fn span(text: &str) -> Result<Duration, String> {
-    if let Some(days) = text.strip_suffix('d').and_then(|it| it.parse::<u32>().ok()) {
-        return match days {
-            0 => Err("there is no time in it".to_owned()),
-            days => Ok(Duration::from_secs(u64::from(days) * 86_400)),
-        };
-    }
-    parse::duration(text)
-}
-
-/// How long ClickHouse keeps rows.
+/// Parses a retention period.
 fn days(text: &str) -> Result<u32, String> {
     let days = text.parse().ok().filter(|days| (1..=3650).contains(days));
-    days.ok_or_else(|| "not a number of days from 1 to 3650".to_owned())
+    days.ok_or_else(|| "expected a number of days from 1 to 3650".to_owned())
 }
 
+/// Parses a duration before now, or a time.
 fn since(text: &str) -> Result<Since, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         let seconds = u32::try_from(time.as_second());
         return seconds
             .map(Since::At)
-            .map_err(|_| "not a time from 1970 to 2106".to_owned());
+            .map_err(|_| "expected a time from 1970 to 2106".to_owned());
     }
-    span(text)
+    parse::duration(text)
         .map(Since::Ago)
-        .map_err(|error| format!("{error}; nor a time such as 2024-01-02T15:04:05Z"))
+        .map_err(|error| format!("{error}, or a time such as 2024-01-02T15:04:05Z"))
 }
 
 #[cfg(test)]
@@ -217,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_what_people_write() {
+    fn since_accepts_durations_and_times() {
         assert_eq!(since("2d"), Ok(Since::Ago(Duration::from_secs(172_800))));
         assert_eq!(since("90m").unwrap().seconds(10_000), 4600);
         assert_eq!(since("1970-01-01T01:00:00Z"), Ok(Since::At(3600)));

@@ -1,4 +1,4 @@
-//! `fdwatch agent`: runs the agent, checks a configuration, or stops the agent that runs.
+//! `fdwatch agent`: runs the agent, checks a configuration, or stops a running agent.
 
 use std::{
     io::{self, Write as _},
@@ -13,7 +13,7 @@ use fdwatch_agent::{
 };
 use fdwatch_tracker::message::warn;
 
-use super::WritingOutput as _;
+use super::output::WritingOutput as _;
 use crate::cli::Agent;
 
 pub(super) fn run(agent: &Agent) -> Result<ExitCode> {
@@ -34,7 +34,7 @@ pub(super) fn run(agent: &Agent) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells what is wrong in a configuration, a mistake on each line.
+/// Prints the errors of a configuration file, one per line.
 fn check(file: &Path) -> Result<ExitCode> {
     let mut output = io::BufWriter::new(io::stdout());
     match load(file) {

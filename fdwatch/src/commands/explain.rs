@@ -1,4 +1,4 @@
-//! `fdwatch explain PID [FD|PATH]`: why a process holds what it holds, step by step.
+//! `fdwatch explain PID [FD|PATH]`: explains how a process came to hold its descriptors.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -7,7 +7,10 @@ use fdwatch_tracker::explain::{Asked, add, explanation};
 
 #[cfg(feature = "agent")]
 use super::remote::Remote;
-use super::{WritingOutput as _, check_pid, reporter};
+use super::{
+    output::{WritingOutput as _, reporter},
+    pid,
+};
 use crate::cli::Explain;
 use fdwatch_core::{
     Lost,
@@ -21,15 +24,11 @@ use fdwatch_core::{
 use fdwatch_events::BudgetReport;
 use fdwatch_host::investigate::{Investigator, Source};
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::text::started;
-use fdwatch_tracker::{
-    FindingCollector, Follower, Live, Stop, Update, Wanted,
-    message::{info, warn},
-    now, snapshot,
-};
+use fdwatch_tracker::message::info;
+use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, now, snapshot};
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
-    check_pid(explain.pid)?;
+    pid::check(explain.pid)?;
     #[cfg(feature = "agent")]
     if !explain.source.proc
         && let Some(agent) = Remote::find(&explain.ask)?
@@ -62,63 +61,62 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
         snapshot.check_table(explain.pid)?;
         let snapshot::Snapshot { mut engine, .. } = snapshot;
         let now = engine.model.now();
-        let mut news = Vec::new();
+        let mut updates = Vec::new();
         let collector = &mut explainer.collector;
-        collector.look_at(&mut engine, now, true, |it| news.push(it));
-        news.into_iter().for_each(|it| explainer.gather(it));
-        explainer.tell(&mut engine, now)?;
+        collector.look_at(&mut engine, now, true, |update| updates.push(update));
+        updates
+            .into_iter()
+            .for_each(|update| explainer.gather(update));
+        explainer.print(&engine, now)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Gathers what is found of the process, until it is told.
+/// Gathers findings of the process, and prints the explanation at the end.
 struct Explainer<'a> {
     explain: &'a Explain,
     collector: FindingCollector,
-    /// By number, as it was told last, with all that was closed of it.
+    /// Latest state of each finding, by id, with all of its closed descriptors.
     gathered: BTreeMap<u64, Finding>,
 }
 
 impl Explainer<'_> {
-    /// Keeps what has been found since the last time.
-    fn gather(&mut self, news: Update) {
-        if let Update::Finding(_, finding) = news {
+    fn gather(&mut self, update: Update) {
+        if let Update::Finding(_, finding) = update {
             add(&mut self.gathered, finding);
         }
     }
 
-    fn tell(&mut self, engine: &mut Engine, now: Moment) -> Result<()> {
-        let asked = Asked {
+    fn print(&mut self, engine: &Engine, now: Moment) -> Result<()> {
+        let request = Asked {
             pid: self.explain.pid,
             target: self.explain.target.as_ref(),
             followed: self.explain.duration.is_some(),
         };
         let found = std::mem::take(&mut self.gathered).into_values();
-        let explanation = explanation(&asked, found, &mut self.collector, engine)?;
+        let explanation = explanation(&request, found, &mut self.collector, engine)?;
         let mut reporter = reporter(self.explain.output.format());
-        reporter
-            .report(&explanation, now)
-            .and_then(|()| reporter.flush())
-            .writing_output()
+        reporter.report(&explanation, now).writing_output()
     }
 }
 
 impl Follower for Explainer<'_> {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        info(&started(&live.stats));
+        info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
-        let mut news = Vec::new();
-        self.collector.look(live, is_slow, |it, _| news.push(it));
-        news.into_iter().for_each(|it| self.gather(it));
+        let mut updates = Vec::new();
+        self.collector
+            .look(live, is_slow, |update, _| updates.push(update));
+        updates.into_iter().for_each(|update| self.gather(update));
         Ok(())
     }
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
-        warn(&format!(
-            "{} lost: the story may have gaps",
+        fdwatch_tracker::message::warn(&format!(
+            "{} lost: the explanation may have gaps",
             counted(lost.total(), "record")
         ));
         Ok(())
@@ -129,6 +127,6 @@ impl Follower for Explainer<'_> {
     }
 
     fn ended(&mut self, live: &mut Live) -> Result<()> {
-        self.tell(&mut live.engine, now())
+        self.print(&live.engine, now())
     }
 }

@@ -1,4 +1,4 @@
-//! `fdwatch fds PID`: a process's descriptors, with their origins as far as a look can tell.
+//! `fdwatch fds PID`: lists a process's descriptors, with their origins as far as a snapshot shows them.
 
 use std::process::ExitCode;
 
@@ -6,13 +6,16 @@ use anyhow::Result;
 
 #[cfg(feature = "agent")]
 use super::remote::Remote;
-use super::{WritingOutput as _, check_pid, reporter};
+use super::{
+    output::{WritingOutput as _, reporter},
+    pid,
+};
 use crate::cli::Fds;
 use fdwatch_host::investigate::{self, Supervisords, pipe_ends, table_report};
 use fdwatch_tracker::snapshot;
 
 pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
-    check_pid(fds.pid)?;
+    pid::check(fds.pid)?;
     #[cfg(feature = "agent")]
     if !fds.source.proc
         && let Some(agent) = Remote::find(&fds.ask)?
@@ -24,10 +27,10 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
     let model = &snapshot.engine.model;
     let table = model.table_of(fds.pid);
     let process = investigate::process(fds.pid, model);
-    let parents = model.table_of(process.ppid);
-    let parents = parents.filter(|parents| table.is_some_and(|table| parents.id() != table.id()));
+    let parent = model.table_of(process.ppid);
+    let parent = parent.filter(|parent| table.is_some_and(|table| parent.id() != table.id()));
     let mut supervisords = Supervisords::default();
-    let report = table_report(process, table, parents, &mut supervisords, |pipe| {
+    let report = table_report(process, table, parent, &mut supervisords, |pipe| {
         pipe_ends(model, pipe)
     });
     let mut reporter = reporter(fds.output.format());

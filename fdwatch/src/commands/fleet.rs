@@ -1,4 +1,4 @@
-//! `fdwatch fleet`: what is found on many hosts.
+//! `fdwatch fleet`: queries findings across hosts.
 
 use std::{
     fs,
@@ -8,21 +8,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use fdwatch_events::wire::{Body, FleetMore, Object};
-use serde::Serialize;
 
-use super::WritingOutput as _;
-use crate::cli::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
-use fdwatch_core::{
-    diagnose::Severity,
-    plural::{counted, either},
+use super::output::WritingOutput as _;
+use crate::{
+    cli::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
+    error::HELP,
 };
+use fdwatch_core::{diagnose::Severity, plural::counted};
+use fdwatch_events::wire::{Body, FleetMore, Object};
 use fdwatch_fleet::{
     agents, grants,
-    questions::{
-        Asked, By, Duplicates, Found, Lines, MAX_ROWS, Source, duplicates_line, host_line,
-        shared_line, signature_line,
-    },
+    lines::{duplicates_line, host_line, shared_line, signature_line},
+    questions::{Asked, By, Duplicates, Found, Lines, MAX_ROWS, Source},
     schema::{self, Engine, Wanted},
     setup,
     store::{Address, Client},
@@ -30,18 +27,19 @@ use fdwatch_fleet::{
 use fdwatch_host::proc;
 use fdwatch_render::{Format, fleet, json_line};
 use fdwatch_tracker::message::warn;
+use serde::Serialize;
 
-/// What is printed for where no server is asked.
-const PRESENT: Engine = Engine { version: (26, 3) };
+/// ClickHouse that `init --print` without a server assumes.
+const CURRENT: Engine = Engine { version: (26, 3) };
 
-/// Agents that are asked at once.
+/// Agents that are queried at once, at most.
 const MAX_AGENTS: usize = 1000;
 
 pub(super) fn run(arguments: &Fleet) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot start")?;
+        .context("cannot start the runtime")?;
     let text = runtime.block_on(answer(&arguments.command))?;
     let mut output = io::BufWriter::new(anstream::stdout());
     output.write_all(text.as_bytes()).writing_output()?;
@@ -52,7 +50,7 @@ pub(super) fn run(arguments: &Fleet) -> Result<ExitCode> {
 async fn answer(command: &FleetCommand) -> Result<String> {
     let now = u32::try_from(proc::wall_time() / 1_000_000_000).unwrap_or(u32::MAX);
     match command {
-        FleetCommand::Init(init) => make(init).await,
+        FleetCommand::Init(init) => self::init(init).await,
         FleetCommand::Duplicates {
             since,
             by,
@@ -85,7 +83,7 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             severity,
             question,
         } => {
-            ensure!(!signature.is_empty(), "no signature is said");
+            ensure!(!signature.is_empty(), "the signature is empty");
             let asked = window(*since, now, *severity).of(signature);
             match source(question, now).await?.show(&asked).await? {
                 Found::One(shown) => {
@@ -96,12 +94,12 @@ async fn answer(command: &FleetCommand) -> Result<String> {
                     })
                 }
                 Found::Several(names) => bail!(
-                    "several signatures begin so: {}",
+                    "ambiguous signature: {signature}{HELP}give more of one of these: {}",
                     fdwatch_render::escaped(names.join(", ").as_bytes())
                 ),
                 Found::None => bail!(
-                    "there is no such signature in that time: see fdwatch fleet duplicates, or look \
-                     further back with --since"
+                    "signature not found: {signature}{HELP}list signatures with `fdwatch fleet \
+                     duplicates`, or start earlier with --since"
                 ),
             }
         }
@@ -124,10 +122,9 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             let hosts = source.hosts(&asked).await?;
             for host in hosts.iter().filter(|host| host.files_left_out > 0) {
                 warn(&format!(
-                    "{} writes too many files of network file systems: {} {} left out",
+                    "{} has too many network files open: {} skipped",
                     fdwatch_render::escaped(host.host.as_bytes()),
-                    counted(host.files_left_out, "descriptor"),
-                    either(&host.files_left_out, "is", "are")
+                    counted(host.files_left_out, "descriptor")
                 ));
             }
             let (count, all) = (all.len(), all.into_iter().map(shared_line));
@@ -173,9 +170,10 @@ fn show<T: Body + Serialize>(
     }
 }
 
-fn client(server: &FleetServer, or_else: &str) -> Result<Client> {
+/// Connects to the server. `alternative` is appended to the help if none was given.
+fn client(server: &FleetServer, alternative: &str) -> Result<Client> {
     let Some(url) = &server.url else {
-        bail!("no server is said: give --url, or FDWATCH_FLEET_URL{or_else}");
+        bail!("no server given{HELP}use --url or FDWATCH_FLEET_URL{alternative}");
     };
     let address = Address::read(
         url,
@@ -195,7 +193,7 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
     let Some(list) = &question.agents else {
         return Ok(Source::Server(client(
             &question.server,
-            ", or agents by --agents",
+            ", or query agents with --agents",
         )?));
     };
     let read = |path: &Path| {
@@ -208,10 +206,11 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
     let names = list.lines().map(str::trim);
     let names = names.filter(|name| !name.is_empty() && !name.starts_with('#'));
     let names: Vec<_> = names.map(str::to_owned).collect();
-    ensure!(!names.is_empty(), "no agents are said");
+    ensure!(!names.is_empty(), "no agents given");
     ensure!(
         names.len() <= MAX_AGENTS,
-        "these are {} agents, and {MAX_AGENTS} can be asked at once: more need a server",
+        "too many agents: {}, at most {MAX_AGENTS} can be queried at once{HELP}write findings to a \
+         server, and query that",
         names.len()
     );
     let token = question.token_file.as_deref().map(read).transpose()?;
@@ -230,51 +229,45 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
             fdwatch_render::escaped(agent.as_bytes())
         ));
     }
-    ensure!(
-        rows.errors.len() < names.len(),
-        "none of the agents could be asked"
-    );
+    ensure!(rows.errors.len() < names.len(), "no agent answered");
     Ok(Source::Agents(rows))
 }
 
-async fn make(init: &FleetInit) -> Result<String> {
+/// Sets up the tables, or prints the statements.
+async fn init(arguments: &FleetInit) -> Result<String> {
     let wanted = Wanted {
-        database: init.server.database.clone(),
-        cluster: init.cluster.clone(),
-        days: init.keep,
-        rollup_days: init.keep_hourly,
+        database: arguments.server.database.clone(),
+        cluster: arguments.cluster.clone(),
+        days: arguments.keep,
+        rollup_days: arguments.keep_hourly,
     };
-    if init.print || init.print_grants {
-        let engine = match &init.server.url {
-            Some(_) => setup::engine(&client(&init.server, "")?).await?,
-            None => PRESENT,
+    if arguments.print || arguments.print_grants {
+        let engine = match &arguments.server.url {
+            Some(_) => setup::engine(&client(&arguments.server, "")?).await?,
+            None => CURRENT,
         };
-        if init.print_grants {
+        if arguments.print_grants {
             return grants::grants(&wanted, engine);
         }
         let statements = schema::statements(&wanted, engine, 0)?;
         return Ok(statements.join(";\n") + ";\n");
     }
-    let done = setup::init(&client(&init.server, "")?, &wanted).await?;
+    let done = setup::init(&client(&arguments.server, "")?, &wanted).await?;
     let (major, minor) = done.engine.version;
     let what = match done.from {
-        0 => format!("tables of version {} were made", schema::VERSION),
-        schema::VERSION => format!("tables are of version {}", schema::VERSION),
-        from => format!(
-            "tables were brought from version {from} to {}",
-            schema::VERSION
-        ),
+        0 => format!("created tables (version {})", schema::VERSION),
+        schema::VERSION => format!("tables are up to date (version {})", schema::VERSION),
+        from => format!("upgraded tables from version {from} to {}", schema::VERSION),
     };
     let mut text = format!(
-        "{what} in {} of ClickHouse {major}.{minor}\n",
-        init.server.database
+        "{what} in database {} of ClickHouse {major}.{minor}\n",
+        arguments.server.database
     );
     if !done.engine.has_ttl() {
         text += &format!(
-            "this ClickHouse does not delete old rows by itself: run this once a day. {} {} \
-             deleted now\n",
-            counted(done.deleted, "partition"),
-            either(&done.deleted, "was", "were")
+            "this version of ClickHouse does not delete old rows by itself: run this command once a \
+             day. Deleted {}.\n",
+            counted(done.deleted, "partition")
         );
     }
     Ok(text)

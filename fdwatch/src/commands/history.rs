@@ -1,5 +1,5 @@
-//! `fdwatch history`: what the agent told earlier. Only the database is looked at: the agent need not
-//! run, and no privileges are needed but those to read it.
+//! `fdwatch history`: queries the agent's history. It reads the database alone: the agent does not have to
+//! run.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use globset::GlobSet;
 
-use super::WritingOutput as _;
+use super::output::WritingOutput as _;
 use crate::cli::History;
 use fdwatch_agent::history::read::{Hourly, Occurrence, ReadError, Reader};
 use fdwatch_core::diagnose::Severity;
@@ -21,15 +21,15 @@ use fdwatch_host::proc;
 use fdwatch_render::{Format, history, json_line};
 use fdwatch_tracker::message::warn;
 
-/// Which are wanted.
-struct Wanted {
+/// Filter of the history's rows.
+struct RowFilter {
     pids: Vec<u32>,
     comm: Option<GlobSet>,
     path: Option<GlobSet>,
     severity: Option<Severity>,
 }
 
-impl Wanted {
+impl RowFilter {
     fn process(&self, pid: u32, comm: &[u8]) -> bool {
         (self.pids.is_empty() || self.pids.contains(&pid)) && matches(self.comm.as_ref(), comm)
     }
@@ -47,7 +47,7 @@ fn matches(globs: Option<&GlobSet>, bytes: &[u8]) -> bool {
 }
 
 pub(super) fn run(arguments: &History) -> Result<ExitCode> {
-    let wanted = Wanted {
+    let filter = RowFilter {
         pids: arguments.pid.clone(),
         comm: fdwatch_options::parse::globs(&arguments.comm).context("--comm")?,
         path: fdwatch_options::parse::globs(&arguments.path).context("--path")?,
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &History) -> Result<ExitCode> {
         show(
             arguments.limit,
             |after: Option<&Hourly>, backwards| reader.hourly(since, after, backwards),
-            |row| wanted.process(row.pid, &row.comm),
+            |row| filter.process(row.pid, &row.comm),
             |row| {
                 let line = Object::from(row);
                 let text = match format {
@@ -78,12 +78,12 @@ pub(super) fn run(arguments: &History) -> Result<ExitCode> {
         show(
             arguments.limit,
             |after: Option<&Occurrence>, backwards| {
-                let after = after.map(|it| (it.since, it.id));
+                let after = after.map(|last| (last.since, last.id));
                 reader.occurrences(since, after, backwards)
             },
-            |it| wanted.occurrence(it),
-            |it| {
-                let line = Object::from(it);
+            |row| filter.occurrence(row),
+            |row| {
+                let line = Object::from(row);
                 let text = match format {
                     Format::Text => history::entry(&line.body, now),
                     Format::Json => json_line(&line)?,
@@ -99,11 +99,11 @@ pub(super) fn run(arguments: &History) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what is wanted, the newest last, page by page. How many that were.
+/// Shows the rows that match, newest last, and returns their number. Reads page by page.
 fn show<T>(
     limit: Option<usize>,
     mut page: impl FnMut(Option<&T>, bool) -> Result<Vec<T>, ReadError>,
-    mut is_wanted: impl FnMut(&T) -> bool,
+    mut matches: impl FnMut(&T) -> bool,
     mut show: impl FnMut(&T) -> io::Result<()>,
 ) -> Result<usize> {
     let mut newest = VecDeque::new();
@@ -115,7 +115,7 @@ fn show<T>(
             break;
         }
         for row in rows {
-            if let Some(before) = last.take().filter(&mut is_wanted) {
+            if let Some(before) = last.take().filter(&mut matches) {
                 take(&mut newest, &mut count, limit, before, &mut show)?;
             }
             last = Some(row);
@@ -124,7 +124,7 @@ fn show<T>(
             break;
         }
     }
-    if let Some(last) = last.filter(is_wanted) {
+    if let Some(last) = last.filter(matches) {
         take(&mut newest, &mut count, limit, last, &mut show)?;
     }
     for row in newest.iter().rev() {
@@ -133,7 +133,7 @@ fn show<T>(
     Ok(count)
 }
 
-/// Shows it, or where only the newest are wanted, keeps it until the older ones of these are known.
+/// Shows a row at once or, if the number of rows is limited, collects it: rows then come newest first.
 fn take<T>(
     newest: &mut VecDeque<T>,
     count: &mut usize,

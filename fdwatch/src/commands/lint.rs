@@ -1,4 +1,4 @@
-//! `fdwatch lint`: what is wrong with configurations of supervisord.
+//! `fdwatch lint`: checks the log settings of supervisord configurations.
 
 use std::{
     io::{self, Write as _},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::WritingOutput as _;
+use super::output::WritingOutput as _;
 use fdwatch_host::supervisor_host::RealHost;
 
 use crate::cli::Lint;
@@ -22,35 +22,35 @@ use fdwatch_supervisor::{
 };
 use fdwatch_tracker::message::warn;
 
-/// What logrotate reads by itself; the first names the second, as a rule.
+/// Default configurations of logrotate. The first usually includes the second.
 const LOGROTATE: [&str; 2] = ["/etc/logrotate.conf", "/etc/logrotate.d"];
 
 pub(super) fn run(arguments: &Lint) -> Result<ExitCode> {
     let rotations = rotations(arguments)?;
     let format = arguments.output.format();
     let mut output = io::BufWriter::new(anstream::stdout());
-    let (mut found, mut processes) = (0_usize, 0);
+    let (mut count, mut processes) = (0_usize, 0);
     for file in &arguments.files {
         let config = fdwatch_supervisor::read(file, &RealHost)?;
         let problems = lint(&config, &rotations, &RealHost);
-        for one in &problems {
-            let line = line(one);
+        for found in &problems {
+            let line = line(found);
             let text = match format {
                 Format::Text => render::text(&line.body),
                 Format::Json => json_line(&line)?,
             };
             output.write_all(text.as_bytes()).writing_output()?;
         }
-        found += problems.len();
+        count += problems.len();
         processes += config.processes.len();
     }
     output.flush().writing_output()?;
-    if found > 0 {
+    if count > 0 {
         return Ok(ExitCode::from(1));
     }
     if format == Format::Text {
         warn(&format!(
-            "nothing found in the logs of {}",
+            "no problems in the log settings of {}",
             counted(processes, "process")
         ));
     }
@@ -77,6 +77,7 @@ fn line(problem: &Problem) -> Object<wire::Lint> {
     })
 }
 
+/// Reads which files logrotate rotates.
 fn rotations(arguments: &Lint) -> Result<Rotations> {
     let mut rotations = Rotations::default();
     if let Some(path) = &arguments.logrotate {
@@ -84,9 +85,9 @@ fn rotations(arguments: &Lint) -> Result<Rotations> {
             .with_context(|| format!("cannot read {path}"))?;
         return Ok(rotations);
     }
-    let there = |path: &&str| RealHost.look(path).kind.is_some();
-    // What logrotate itself is not given to read is not of this configuration.
-    if let Some(path) = LOGROTATE.into_iter().find(there)
+    let exists = |path: &&str| RealHost.look(path).kind.is_some();
+    // An unreadable default is no error of this configuration.
+    if let Some(path) = LOGROTATE.into_iter().find(exists)
         && let Err(error) = logrotate::read(path, &RealHost, &mut rotations)
     {
         warn(&format!("cannot read {path}: {error}"));

@@ -1,4 +1,4 @@
-//! `fdwatch record FILE`: the records of the ring, to be gone through again by `replay`.
+//! `fdwatch record FILE`: writes the kernel's records to a file, for `fdwatch replay`.
 
 use std::{fs::File, io::BufWriter, process::ExitCode};
 
@@ -13,18 +13,14 @@ use fdwatch_core::{
 use fdwatch_events::BudgetReport;
 use fdwatch_host::proc;
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::text::{started, summary};
-use fdwatch_tracker::{
-    CANNOT_RECORD, Follower, Live, Stop, Wanted,
-    message::{info, warn},
-    now,
-};
+use fdwatch_tracker::message::{info, warn};
+use fdwatch_tracker::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
     let mut live = Live::start(Wanted {
         ring_bytes: record.ring_size.0,
         all_types: true,
-        // All of it is wanted, whatever it takes.
+        // A recording is complete, whatever it costs.
         max_cpu: MaxCpu(100.0),
         detail: Detail::Never,
         pids: Vec::new(),
@@ -45,16 +41,17 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Marks in the recording when changes settle.
 struct Recording;
 
 impl Follower for Recording {
     fn started(&mut self, live: &mut Live) -> Result<()> {
-        info(&started(&live.stats));
+        info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
     fn tick(&mut self, live: &mut Live, _: bool) -> Result<()> {
-        // What has changed is told when it is replayed; here it is only to be forgotten.
+        // Changes are reported on replay. Settling drops them here.
         live.engine.settle(now(), &mut |_, _| {});
         let Some(recorder) = &mut live.recorder else {
             return Ok(());
@@ -67,7 +64,7 @@ impl Follower for Recording {
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
         let total = lost.total();
         warn(&format!(
-            "{} {} lost: increase --ring-size",
+            "{} {} lost; use a larger --ring-size",
             counted(total, "record"),
             either(&total, "was", "were")
         ));
@@ -82,7 +79,7 @@ impl Follower for Recording {
         if let Some(recorder) = live.recorder.take() {
             recorder.end(now()).context(CANNOT_RECORD)?;
         }
-        info(&summary(&live.stats));
+        info(&fdwatch_render::text::summary(&live.stats));
         Ok(())
     }
 }

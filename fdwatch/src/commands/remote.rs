@@ -8,7 +8,7 @@ use fdwatch_events::wire::Version;
 use fdwatch_http::{AgentClient, add_parameter};
 use tokio::runtime::{self, Runtime};
 
-use super::WritingOutput as _;
+use super::output::WritingOutput as _;
 use crate::cli::{Ask, Explain, Fds, Output, Watch};
 use fdwatch_core::ring::default_ring_bytes;
 use fdwatch_options::{Detail, Filters, MaxCpu, Target};

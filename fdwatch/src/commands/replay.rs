@@ -1,5 +1,5 @@
-//! `fdwatch replay FILE`: what `watch` would have told of a recording. What /proc would have added,
-//! such as paths, is not in it.
+//! `fdwatch replay FILE`: reports what `watch` would have reported of a recording, without what comes from
+//! /proc, such as paths.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{WritingOutput as _, report_run, reporter_of};
+use super::output::{WritingOutput as _, report_run, reporter_of};
 use crate::cli::Replay;
 use fdwatch_core::{
     engine::Engine,
@@ -42,14 +42,13 @@ pub(super) fn run(replay: &Replay) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells `reporter` what there is to tell of a recording, of `all_types` of files or regular ones,
-/// and gives the account of it. `name` is what errors say the recording is.
+/// Reports the findings of a recording, and a summary, to `reporter`. Errors name the recording as `name`.
 ///
-/// Apart from files and standard output, for what fuzzing makes up to be played too.
+/// Generic in its input and output, so that fuzzing can play recordings from memory.
 ///
 /// # Errors
 ///
-/// If the recording cannot be read, or what is told not be written.
+/// If the recording cannot be read, or the report cannot be written.
 pub fn play<R: Read, W: Write>(
     mut player: Player<R>,
     name: &impl ToString,

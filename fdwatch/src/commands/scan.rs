@@ -1,16 +1,19 @@
-//! `fdwatch scan`: the duplicates there are now.
+//! `fdwatch scan`: reports current duplicates.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{WritingOutput as _, check_pids, reporter};
+use super::{
+    output::{WritingOutput as _, reporter},
+    pid,
+};
 use crate::cli::Scan;
 use fdwatch_core::{
     duplicates::SharedFile,
     engine::Engine,
     model::{Model, Moment},
-    plural::{counted, either},
+    plural::counted,
 };
 use fdwatch_host::{
     investigate::{self, Investigator, Source},
@@ -22,7 +25,7 @@ use fdwatch_tracker::snapshot;
 
 pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     let filter = scan.filters.filter()?;
-    check_pids(&scan.filters)?;
+    pid::check_all(&scan.filters.pid)?;
     let snapshot::Snapshot {
         mut engine,
         unreadable,
@@ -39,17 +42,17 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         &mut investigate::path_of,
         &mut |rotation, model| findings.extend(investigator.rotation(rotation, model)),
     );
-    // What is seen twice is told: there is only this once.
-    for look in [u64::MAX / 2, u64::MAX] {
+    // A shared file is reported when it is seen a second time.
+    for time in [u64::MAX / 2, u64::MAX] {
         let shared = &mut |shared: &SharedFile<'_>, model: &Model| {
             findings.extend(investigator.shared(shared, model));
         };
         let Engine {
             model, duplicates, ..
         } = &mut engine;
-        duplicates.look_for_shared(model, Moment(look), shared);
+        duplicates.look_for_shared(model, Moment(time), shared);
     }
-    // The worst first.
+    // Most severe first.
     findings.sort_by_key(|finding| {
         (
             std::cmp::Reverse(finding.severity),
@@ -62,19 +65,19 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
     }
     reporter.flush().writing_output()?;
     if unreadable > 0 {
-        let is_root = proc::effective_user() == 0;
-        let remedy = match is_root {
-            true => "".to_owned(),
-            false => format!(": run as root to see {}", either(&unreadable, "it", "them")),
-        };
         let processes = counted(unreadable, "process");
-        warn(&format!("{processes} could not be read{remedy}"));
+        let advice = if proc::effective_user() == 0 {
+            ""
+        } else {
+            "; run as root to read them all"
+        };
+        warn(&format!("cannot read {processes}{advice}"));
     }
     if findings.is_empty() {
         if scan.output.format() == Format::Text {
             let descriptors = counted(engine.descriptors(), "descriptor");
             let processes = counted(engine.model.processes().count(), "process");
-            warn(&format!("no duplicates among {descriptors} of {processes}"));
+            warn(&format!("no duplicates: {descriptors} in {processes}"));
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,4 +1,4 @@
-//! `fdwatch top`: the full screen.
+//! `fdwatch top`: the full-screen view.
 
 use std::process::ExitCode;
 

@@ -1,36 +1,37 @@
-//! `fdwatch trace`: the calls of some processes on descriptors, as they happen.
+//! `fdwatch trace`: prints descriptor calls of processes as they happen.
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use super::{Output, WritingOutput as _, check_pid, reporter};
-use crate::cli::Trace;
+use super::{
+    output::{Output, WritingOutput as _, reporter},
+    pid,
+};
+use crate::{cli::Trace, error::HELP};
 use fdwatch_core::{
     Lost,
     model::Model,
     plural::counted,
     trace::{Call, Tracer, What},
 };
-use fdwatch_events::{BudgetReport, TracedCall};
+use fdwatch_events::BudgetReport;
+use fdwatch_events::TracedCall;
 use fdwatch_host::{investigate, proc};
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_render::{Reporter, text::started};
-use fdwatch_tracker::{
-    Follower, Live, Stop, Wanted,
-    message::{info, warn},
-    now,
-};
+use fdwatch_render::Reporter;
+use fdwatch_tracker::message::{info, warn};
+use fdwatch_tracker::{Follower, Live, Stop, Wanted, now};
 
 pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
     if trace.pid.is_empty() && trace.comm.is_empty() {
-        bail!("nothing to trace: name processes by --pid or --comm");
+        bail!("nothing to trace{HELP}name processes with --pid or --comm");
     }
-    trace.pid.iter().try_for_each(|&pid| check_pid(pid))?;
+    pid::check_all(&trace.pid)?;
     let mut live = Live::start(Wanted {
         ring_bytes: trace.ring_size.0,
         all_types: true,
-        // Nothing of it is to be left out.
+        // No event may be dropped.
         max_cpu: MaxCpu(f64::INFINITY),
         detail: Detail::Suspects,
         pids: trace.pid.clone(),
@@ -39,21 +40,23 @@ pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
     })?;
     let comm = fdwatch_options::parse::globs(&trace.comm)?;
     live.tracer = Some(Tracer::new(&trace.pid, comm, !trace.no_follow));
-    let mut shower = Shower {
+    let mut printer = Printer {
         reporter: reporter(trace.output.format()),
         left_out: 0,
     };
-    live.follow(&mut Stop::after(trace.duration), &mut shower)?;
+    live.follow(&mut Stop::after(trace.duration), &mut printer)?;
     Ok(ExitCode::SUCCESS)
 }
 
-struct Shower {
+/// Prints calls.
+struct Printer {
     reporter: Reporter<Output>,
+    /// Calls left out of the output, as last reported.
     left_out: u64,
 }
 
-impl Shower {
-    fn show(&mut self, live: &mut Live) -> Result<()> {
+impl Printer {
+    fn print(&mut self, live: &mut Live) -> Result<()> {
         let Some(tracer) = &mut live.tracer else {
             return Ok(());
         };
@@ -68,7 +71,7 @@ impl Shower {
         }
         if left_out > self.left_out {
             warn(&format!(
-                "{} left out: they came too fast to be shown",
+                "{} skipped: output is too slow",
                 counted(left_out, "call")
             ));
             self.left_out = left_out;
@@ -81,7 +84,7 @@ impl Shower {
     }
 }
 
-/// The path that /proc shows, if the descriptor is still what the call made.
+/// Reads the path of the file that a call opened from /proc, if the descriptor is still open on it.
 fn path(call: &Call, model: &Model) -> Option<Vec<u8>> {
     let &What::Made {
         fd,
@@ -92,23 +95,23 @@ fn path(call: &Call, model: &Model) -> Option<Vec<u8>> {
     else {
         return None;
     };
-    let slot = model.table_of(call.pid)?.get(fd)?;
-    let path = (slot.file == file).then(|| investigate::path_of(call.pid, fd, slot))?;
+    let entry = model.table_of(call.pid)?.get(fd)?;
+    let path = (entry.file == file).then(|| investigate::path_of(call.pid, fd, entry))?;
     path.map(|path| path.bytes)
 }
 
-impl Follower for Shower {
+impl Follower for Printer {
     fn started(&mut self, live: &mut Live) -> Result<()> {
         let Live { engine, tracer, .. } = live;
         if let Some(tracer) = tracer {
             tracer.search(&engine.model);
         }
-        info(&started(&live.stats));
+        info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
     fn tick(&mut self, live: &mut Live, _: bool) -> Result<()> {
-        self.show(live)
+        self.print(live)
     }
 
     fn is_over(&self, live: &Live) -> bool {
@@ -127,6 +130,6 @@ impl Follower for Shower {
     }
 
     fn ended(&mut self, live: &mut Live) -> Result<()> {
-        self.show(live)
+        self.print(live)
     }
 }

@@ -1,4 +1,4 @@
-//! `fdwatch watch`: duplicates as they come and go.
+//! `fdwatch watch`: reports duplicates as they appear and disappear.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,11 @@ use anyhow::Result;
 
 #[cfg(feature = "agent")]
 use super::remote::Remote;
-use super::{Output, WritingOutput as _, alive::Alive, check_pids, report_run, reporter};
+use super::{
+    live_line::LiveLine,
+    output::{Output, WritingOutput as _, report_run, reporter},
+    pid,
+};
 use crate::cli::Watch;
 use fdwatch_core::Lost;
 use fdwatch_events::{BudgetReport, Started};
@@ -19,7 +23,7 @@ use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, no
 
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;
-    check_pids(&watch.filters)?;
+    pid::check_all(&watch.filters.pid)?;
     #[cfg(feature = "agent")]
     if let Some(agent) = Remote::find(&watch.ask)?
         && let Some(code) = agent.watch(watch)?
@@ -38,16 +42,17 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let mut watcher = Watcher {
         collector: FindingCollector::new(Investigator::new(filter, Source::Live)),
         reporter: reporter(watch.output.format()),
-        alive: Alive::new(watch.output.format()),
+        live_line: LiveLine::new(watch.output.format()),
     };
     live.follow(&mut Stop::after(watch.duration), &mut watcher)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints findings and growth of tables.
 struct Watcher {
     collector: FindingCollector,
     reporter: Reporter<Output>,
-    alive: Alive,
+    live_line: LiveLine,
 }
 
 impl Follower for Watcher {
@@ -59,18 +64,18 @@ impl Follower for Watcher {
         let Self {
             collector,
             reporter,
-            alive,
+            live_line,
         } = self;
         let now = now();
         reporter.wire.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
-        collector.look(live, is_slow, |news, stats| {
-            if let Update::Finding(_, finding) = &news {
+        collector.look(live, is_slow, |update, stats| {
+            if let Update::Finding(_, finding) = &update {
                 stats.count_finding(finding);
             }
-            alive.clear();
+            live_line.clear();
             if result.is_ok() {
-                result = match &news {
+                result = match &update {
                     Update::Finding(_, finding) => reporter.report(finding, now),
                     Update::Growth(report) => reporter.report(report, now),
                 };
@@ -78,13 +83,13 @@ impl Follower for Watcher {
         });
         result.and_then(|()| reporter.flush()).writing_output()?;
         if is_slow {
-            alive.show(live, now);
+            live_line.show(live, now);
         }
         Ok(())
     }
 
     fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
-        self.alive.clear();
+        self.live_line.clear();
         self.reporter
             .report(lost, now())
             .and_then(|()| self.reporter.flush())
@@ -92,7 +97,7 @@ impl Follower for Watcher {
     }
 
     fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
-        self.alive.clear();
+        self.live_line.clear();
         self.reporter
             .report(report, now())
             .and_then(|()| self.reporter.flush())
@@ -100,7 +105,7 @@ impl Follower for Watcher {
     }
 
     fn ended(&mut self, live: &mut Live) -> Result<()> {
-        self.alive.clear();
+        self.live_line.clear();
         report_run(&mut self.reporter, &live.stats, now()).writing_output()
     }
 }

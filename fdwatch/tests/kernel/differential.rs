@@ -1,13 +1,11 @@
-//! Random calls in many processes and threads: whenever these rest, the model is what the kernel
-//! has, descriptor by descriptor.
+//! Random calls in many processes and threads: at each point of rest, the model equals the kernel's tables,
+//! descriptor by descriptor.
 //!
-//! `FDWATCH_CALLS` says how many calls are made, `FDWATCH_SEED` which: a seed gives every actor the
-//! same calls again, but threads take turns as the scheduler has it. `FDWATCH_THREADS=1` gives each
-//! process one actor.
+//! `FDWATCH_CALLS` is the number of calls and `FDWATCH_SEED` selects them: a seed repeats the calls of every
+//! actor, but the scheduler still interleaves threads. `FDWATCH_THREADS=1` gives each process one actor.
 //!
-//! What the model knows that it may be wrong about is asked of the kernel first, as fdwatch does by
-//! itself within some seconds: numbers that threads are at odds about, and everything, where the
-//! kernel says that it has left out runs of programs.
+//! Where the model knows that it may be wrong, it is first corrected from the kernel, as fdwatch does by
+//! itself within seconds: racing descriptors, and everything after the kernel reported missed program runs.
 
 use std::time::Instant;
 
@@ -17,14 +15,14 @@ use crate::{
     watching::{Watching, variable},
 };
 
-/// How many calls are made if no one says how many.
+/// Number of calls by default.
 const CALLS: u64 = 50_000;
 
-/// The seed, if no one says which.
+/// Seed by default.
 const SEED: u64 = 1704;
 
 #[test]
-fn the_model_is_what_the_kernel_has_after_random_calls() {
+fn model_equals_kernel_after_random_calls() {
     let Some(mut watching) = Watching::attach() else {
         return;
     };
@@ -45,17 +43,17 @@ fn the_model_is_what_the_kernel_has_after_random_calls() {
         let lost = watching.lost();
         assert_eq!(lost.total(), lost.missed_runs(), "{lost:?}");
         let truth = Truth::of(generator.pid());
-        let mut differences = truth.held_against(&watching.engine.model);
+        let mut differences = truth.differences_from(&watching.engine.model);
         let missed = lost.missed_runs();
         differences
             .retain(|difference| missed == missed_before && !watching.is_in_doubt(difference));
         if differences.is_empty()
             && (missed > missed_before || watching.engine.model.is_contested())
         {
-            // As it does by itself: at once, or a second later.
+            // As fdwatch does: at once, or a second later.
             watching.audit();
             watching.audit();
-            differences = truth.held_against(&watching.engine.model);
+            differences = truth.differences_from(&watching.engine.model);
         }
         missed_before = missed;
         for difference in differences.iter().take(5) {

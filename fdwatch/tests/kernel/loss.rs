@@ -1,4 +1,4 @@
-//! What is lost is known to be lost, and the next audit makes the tables right again.
+//! Lost records are detected, and the next audit repairs the tables.
 
 use fdwatch_probe::Options;
 
@@ -8,12 +8,12 @@ use crate::{
     watching::{Watching, variable},
 };
 
-/// Far too little for what is written in a phase without being read.
+/// Far smaller than the records of a phase.
 const RING: u32 = 64 << 10;
 
 #[test]
-fn after_a_loss_an_audit_makes_the_tables_right() {
-    /// Or `FDWATCH_CALLS`.
+fn audit_repairs_tables_after_loss() {
+    /// Default for `FDWATCH_CALLS`.
     const CALLS: u64 = 20_000;
     let options = Options {
         ring_bytes: RING,
@@ -30,17 +30,17 @@ fn after_a_loss_an_audit_makes_the_tables_right() {
         generator.run_phase(|| {});
         watching.drain();
         let now = watching.lost().total();
-        assert!(now > lost, "the ring had room for all of it");
+        assert!(now > lost, "no record was lost");
         lost = now;
-        // Its two looks.
+        // An audit takes two snapshots.
         watching.audit();
         watching.audit();
-        let mut differences = Truth::of(generator.pid()).held_against(&watching.engine.model);
+        let mut differences = Truth::of(generator.pid()).differences_from(&watching.engine.model);
         differences.retain(|difference| !difference.is_hidden);
-        assert_eq!(differences, [], "after {lost} were lost");
+        assert_eq!(differences, [], "after {lost} lost records");
     }
     let drift = watching.engine.model.statistics().drift;
-    assert!(drift.total() > 0, "nothing of what was lost was missed");
+    assert!(drift.total() > 0, "no audit repaired a difference");
     drop(generator);
     watching.probe.detach();
 }

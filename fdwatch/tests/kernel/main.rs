@@ -1,8 +1,7 @@
-//! The model against the kernel, on whatever kernel this runs: what the tables are held to is what
-//! /proc and kcmp show.
+//! Compares the model with the running kernel, as shown by /proc and kcmp.
 //!
-//! Needs nothing but libc, so that it runs where there is nothing else. What is watched is done by
-//! children, which are this very program run again, because fdwatch leaves itself out.
+//! Needs only libc, so that it runs in a minimal virtual machine. The observed processes are children that
+//! run this same program, because fdwatch ignores its own process.
 #![expect(
     clippy::unwrap_used,
     reason = "what fails here fails the test, and where is in the panic"

@@ -1,4 +1,4 @@
-//! As many descriptors in one process as there may be.
+//! The maximum number of descriptors in one process.
 
 use std::{collections::BTreeSet, fs};
 
@@ -7,14 +7,14 @@ use crate::{
     worker::{Worker, end, is_worker, step},
 };
 
-/// How many, if `FDWATCH_MANY` does not say less, where all is slow.
+/// Number of descriptors, unless `FDWATCH_MANY` is smaller for slow machines.
 const MANY: u32 = 1_000_000;
 
-/// How many there may be, besides those that are there already.
+/// Returns how many descriptors are possible besides those that are open.
 fn many() -> u32 {
     let many = variable("FDWATCH_MANY", MANY.into()) as u32;
     let most = many + 100;
-    // SAFETY: pointers are to what lives until the calls return.
+    // SAFETY: pointees live until the calls return.
     unsafe {
         let mut limit = libc::rlimit {
             rlim_cur: most.into(),
@@ -31,8 +31,8 @@ fn many() -> u32 {
 }
 
 #[test]
-fn as_many_descriptors_as_a_process_may_have_are_all_there() {
-    // Half of them before, for the snapshot to show.
+fn maximum_number_of_descriptors_is_complete() {
+    // Half of them are open before the snapshot.
     let mut child = Worker::start("many::child");
     let Some(mut watching) = Watching::attach() else {
         return;
@@ -72,7 +72,7 @@ fn as_many_descriptors_as_a_process_may_have_are_all_there() {
     watching.probe.detach();
 }
 
-/// Not a test, but what the child does.
+/// Not a test: the child.
 #[test]
 #[ignore = "is run by the other one"]
 fn child() {
@@ -80,7 +80,7 @@ fn child() {
         return;
     }
     let many = many();
-    // SAFETY: pointers are to what lives until the calls return; the descriptors are no one's.
+    // SAFETY: pointees live until the calls return; no code relies on the descriptors.
     unsafe {
         let file = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
         for _ in 0..many / 2 {
@@ -88,7 +88,7 @@ fn child() {
         }
         step("half of them");
         for _ in 0..many / 2 {
-            // The reader is to keep up: it looks between steps only.
+            // Small steps, so that the reader keeps up.
             if libc::dup(file) % 50_000 == 0 {
                 step("some more");
             }

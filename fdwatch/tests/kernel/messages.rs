@@ -2,10 +2,10 @@
 
 use std::{io, mem, ptr};
 
-/// The most descriptors in one message: `SCM_MAX_FD`, include/net/scm.h.
+/// Limit of descriptors in one message: `SCM_MAX_FD`, include/net/scm.h.
 pub(crate) const MAX: usize = 253;
 
-/// Room for all of them in a control message, aligned as it must be.
+/// An aligned control message with room for all of them.
 type Control = [u64; 2 + MAX / 2 + 1];
 
 /// Sends descriptors.
@@ -15,7 +15,7 @@ pub(crate) fn send(socket: i32, fds: &[i32]) -> io::Result<()> {
     let len = size_of_val(fds) as u32;
     let mut part = part_of(&mut byte);
     let mut message = message_of(&mut part, &mut control);
-    // SAFETY: the control message has room for the descriptors, and everything lives until the end.
+    // SAFETY: the control message has room for the descriptors, and all pointees live until the call returns.
     let sent = unsafe {
         message.msg_controllen = libc::CMSG_SPACE(len) as _;
         let header = libc::CMSG_FIRSTHDR(&raw const message);
@@ -29,19 +29,19 @@ pub(crate) fn send(socket: i32, fds: &[i32]) -> io::Result<()> {
     result(sent)
 }
 
-/// Receives descriptors: how many.
+/// Receives descriptors and returns their number.
 pub(crate) fn receive(socket: i32, flags: i32) -> io::Result<usize> {
     receive_into(socket, flags, size_of::<Control>())
 }
 
-/// Receives as many as there is room for in a control message of `room` bytes: how many.
+/// Receives as many as fit into a control message of `room` bytes, and returns their number.
 pub(crate) fn receive_into(socket: i32, flags: i32, room: usize) -> io::Result<usize> {
     let mut control: Control = [0; _];
     let mut byte = *b"-";
     let mut part = part_of(&mut byte);
     let mut message = message_of(&mut part, &mut control);
     message.msg_controllen = room.min(size_of::<Control>()) as _;
-    // SAFETY: everything lives until the end.
+    // SAFETY: all pointees live until the call returns.
     unsafe {
         let flags = flags | libc::MSG_DONTWAIT;
         result(libc::recvmsg(socket, &raw mut message, flags))?;
@@ -49,18 +49,18 @@ pub(crate) fn receive_into(socket: i32, flags: i32, room: usize) -> io::Result<u
     }
 }
 
-/// Receives several messages at once: how many descriptors.
+/// Receives several messages at once and returns the number of descriptors.
 pub(crate) fn receive_several(socket: i32, flags: i32) -> io::Result<usize> {
     const MESSAGES: usize = 4;
     let mut controls: [Control; MESSAGES] = [[0; _]; _];
     let mut bytes = [*b"-"; MESSAGES];
     let mut parts = bytes.each_mut().map(part_of);
-    // SAFETY: zeroes are messages with nothing in them.
+    // SAFETY: zeroes are empty messages.
     let mut messages: [libc::mmsghdr; MESSAGES] = unsafe { mem::zeroed() };
     for ((message, part), control) in messages.iter_mut().zip(&mut parts).zip(&mut controls) {
         message.msg_hdr = message_of(part, control);
     }
-    // SAFETY: everything lives until the end.
+    // SAFETY: all pointees live until the call returns.
     unsafe {
         let received = libc::recvmmsg(
             socket,
@@ -75,11 +75,13 @@ pub(crate) fn receive_several(socket: i32, flags: i32) -> io::Result<usize> {
     }
 }
 
+/// Counts the descriptors in a received message.
+///
 /// # Safety
 ///
-/// The kernel has filled it in.
+/// The kernel must have filled it in.
 unsafe fn count(message: &libc::msghdr) -> usize {
-    // SAFETY: as said.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let header = libc::CMSG_FIRSTHDR(ptr::from_ref(message));
         if header.is_null() {
@@ -105,7 +107,7 @@ fn part_of(byte: &mut [u8; 1]) -> libc::iovec {
 }
 
 fn message_of(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
-    // SAFETY: zeroes are a message with nothing in it.
+    // SAFETY: zeroes are an empty message.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = part;
     message.msg_iovlen = 1;

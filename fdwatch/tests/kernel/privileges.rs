@@ -1,4 +1,4 @@
-//! What the agent keeps of its capabilities is enough for what it does later, on every kernel.
+//! The capabilities that the agent keeps suffice for its later work, on every kernel.
 
 use std::{process, thread};
 
@@ -7,8 +7,8 @@ use fdwatch_agent::privileges::give_up_in_this_thread;
 use crate::watching::Watching;
 
 #[test]
-fn with_what_is_kept_snapshots_are_taken_and_detail_is_asked_for() {
-    // Capabilities are a thread's own: the other tests keep theirs.
+fn kept_capabilities_allow_snapshot_and_detail() {
+    // Capabilities are per thread: the other tests keep theirs.
     let trial = thread::spawn(|| {
         let mut watching = Watching::attach()?;
         let given = give_up_in_this_thread().unwrap();

@@ -1,4 +1,4 @@
-//! What is told of a thread's registers and its stack is what they were, however the kernel gives them.
+//! Registers and raw stacks in records match the thread's, on every kernel.
 
 use std::{arch::asm, ffi::CString, thread};
 
@@ -9,12 +9,12 @@ use crate::{
     worker::{Worker, end, is_worker, step},
 };
 
-/// What the child has in its frame pointer, and on its stack.
+/// Values in the child's frame pointer and on its stack.
 const FRAME: u64 = 0x1234_5678_9abc_def0;
 const MARK: u64 = 0xfeed_0fdb_0a7c_4000;
 
 #[test]
-fn registers_and_stack_are_told_as_they_were() {
+fn registers_and_stack_match_the_thread() {
     let Some(mut watching) = Watching::attach() else {
         return;
     };
@@ -27,9 +27,9 @@ fn registers_and_stack_are_told_as_they_were() {
         watching.records.clear();
         assert!(child.step());
         watching.drain();
-        // Where it was when it opened, and when it closed; and where its stack was.
-        let told = child.at.split(' ').map(|word| word.parse().unwrap());
-        let [opened, closed, sp] = told.collect::<Vec<u64>>()[..] else {
+        // Where it opened, where it closed, and its stack pointer.
+        let numbers = child.at.split(' ').map(|word| word.parse().unwrap());
+        let [opened, closed, sp] = numbers.collect::<Vec<u64>>()[..] else {
             panic!("{}", child.at);
         };
         let records: Vec<_> = watching.records.iter().map(|it| aligned(it)).collect();
@@ -63,7 +63,7 @@ fn registers_and_stack_are_told_as_they_were() {
     watching.probe.detach();
 }
 
-/// Not a test, but what the child does.
+/// Not a test: the child.
 #[test]
 #[ignore = "is run by the other one"]
 fn child() {
@@ -71,13 +71,13 @@ fn child() {
         return;
     }
     step("nothing");
-    let told = thread::spawn(open_and_close).join().unwrap();
-    step(&told);
+    let numbers = thread::spawn(open_and_close).join().unwrap();
+    step(&numbers);
     step(&open_and_close());
     end();
 }
 
-/// Opens something and closes it, and says where it was each time, and where its stack.
+/// Opens and closes a file, and prints each call's address and the stack pointer.
 fn open_and_close() -> String {
     let path = CString::new("/").unwrap();
     let open = [
@@ -85,16 +85,16 @@ fn open_and_close() -> String {
         path.as_ptr() as u64,
         libc::O_RDONLY as u64,
     ];
-    // SAFETY: the path lives.
+    // SAFETY: the path lives until the call returns.
     let (fd, opened, sp) = unsafe { call(open) };
-    // SAFETY: the descriptor is this function's own.
+    // SAFETY: this function owns the descriptor.
     let (result, closed, again) = unsafe { call([libc::SYS_close as u64, fd, 0]) };
     assert_eq!((result, again), (0, sp));
     format!("{opened} {closed} {sp}")
 }
 
-/// Makes a call with [`FRAME`] in the frame pointer, and [`MARK`] at the end of the stack: its result,
-/// where it was made, and where the stack ended.
+/// Makes a call with [`FRAME`] in the frame pointer and [`MARK`] at the end of the stack. Returns its result,
+/// its address, and the end of the stack.
 ///
 /// # Safety
 ///
@@ -102,7 +102,7 @@ fn open_and_close() -> String {
 #[inline(never)]
 unsafe fn call([number, first, second]: [u64; 3]) -> (u64, u64, u64) {
     let (result, ip, sp);
-    // SAFETY: what is changed is put back, or told to be changed.
+    // SAFETY: changed registers are restored or declared as clobbered.
     unsafe {
         asm!(
             "push {mark}",

@@ -1,5 +1,4 @@
-//! A process makes, moves and ends descriptors step by step, and after each step its tables are as
-//! /proc shows them.
+//! A process opens, moves and closes descriptors step by step; after each step the model equals /proc.
 
 use std::{ffi::CString, fs, thread};
 
@@ -13,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn the_model_is_what_proc_shows_after_every_kind_of_call() {
+fn model_equals_proc_after_every_kind_of_call() {
     let Some(mut watching) = Watching::attach() else {
         return;
     };
@@ -21,14 +20,14 @@ fn the_model_is_what_proc_shows_after_every_kind_of_call() {
     watching.snapshot();
     loop {
         watching.drain();
-        let differences = Truth::of(child.child.id()).held_against(&watching.engine.model);
+        let differences = Truth::of(child.child.id()).differences_from(&watching.engine.model);
         assert_eq!(differences, [], "after {}", child.at);
         if !child.step() {
             break;
         }
     }
     assert_eq!(watching.lost(), Lost::default());
-    // Of the same, nothing is told once the programs are stopped.
+    // Stopped programs write no record of the same calls.
     watching.probe.stop().unwrap();
     let mut child = Worker::start("steps::child");
     watching.drain();
@@ -39,7 +38,7 @@ fn the_model_is_what_proc_shows_after_every_kind_of_call() {
     watching.probe.detach();
 }
 
-/// Not a test, but what the child does.
+/// Not a test: the child.
 #[test]
 #[ignore = "is run by the other one"]
 fn child() {
@@ -49,19 +48,21 @@ fn child() {
     let directory = tempfile::tempdir().unwrap();
     let path = CString::new(directory.path().join("x").to_str().unwrap()).unwrap();
     step("nothing");
-    // SAFETY: all pointers are to what lives until the calls return, and the descriptors are this
-    // process's own, which has no other use for them.
+    // SAFETY: all pointees live until the calls return, and no other code of this process relies on the
+    // descriptors.
     unsafe { calls(&path, directory.path().to_str().unwrap()) };
     drop(directory);
     end();
 }
 
+/// Opens, moves and closes descriptors in every way, one step each.
+///
 /// # Safety
 ///
-/// No one else uses the process's descriptors.
+/// No other code may rely on the process's descriptors.
 unsafe fn calls(path: &CString, directory: &str) {
     let directory = CString::new(directory).unwrap();
-    // SAFETY: as said above.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let one = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600);
         let other = libc::open(
@@ -132,7 +133,7 @@ unsafe fn calls(path: &CString, directory: &str) {
         for fd in 100..400 {
             libc::dup2(other, fd);
         }
-        // Not there before 5.9 and 5.11: then nothing happens.
+        // Since 5.9 and 5.11; without effect before.
         libc::syscall(libc::SYS_close_range, 120, 350, 0);
         libc::syscall(libc::SYS_close_range, 360, 390, 4);
         step("close_range");
@@ -154,7 +155,7 @@ unsafe fn calls(path: &CString, directory: &str) {
             );
             libc::_exit(1);
         }
-        // Until both have done what they do, and wait.
+        // Until both are done and wait.
         until(|| is_asleep(child) && is_asleep(program));
         step("forks");
         libc::kill(child, libc::SIGKILL);
@@ -166,7 +167,7 @@ unsafe fn calls(path: &CString, directory: &str) {
     let path = path.clone();
     let (ready, is_ready) = std::sync::mpsc::channel();
     thread::spawn(move || {
-        // SAFETY: the path lives; the thread's table is its own from here on.
+        // SAFETY: the path lives until the call returns; the thread has its own table from here on.
         unsafe {
             libc::unshare(libc::CLONE_FILES);
             libc::open(path.as_ptr(), libc::O_RDONLY);
@@ -175,7 +176,7 @@ unsafe fn calls(path: &CString, directory: &str) {
         }
     });
     is_ready.recv().unwrap();
-    // SAFETY: it is this process's own.
+    // SAFETY: this process owns it.
     unsafe { libc::close(200) };
     step("a table of a thread's own");
 }
@@ -186,7 +187,7 @@ fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether the process waits in `pause` or as `sleep`, having done all before.
+/// Whether the process sleeps in `pause` or `sleep`, so that its earlier calls are done.
 fn is_asleep(pid: i32) -> bool {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
     let number = call
@@ -200,6 +201,6 @@ fn is_asleep(pid: i32) -> bool {
 
 #[cfg(target_arch = "x86_64")]
 const PAUSE: i64 = libc::SYS_pause;
-/// What the C library makes of it where it is no call.
+/// The call that the C library uses where `pause` is none.
 #[cfg(not(target_arch = "x86_64"))]
 const PAUSE: i64 = libc::SYS_ppoll;

@@ -1,4 +1,4 @@
-//! What the kernel has, by /proc and kcmp, and what of it the model has otherwise.
+//! The kernel's state, from /proc and kcmp, and how the model differs from it.
 
 use std::{
     cmp::Ordering,
@@ -9,7 +9,7 @@ use std::{
 
 use fdwatch_core::model::{Access, FdEntry, Model, Table};
 
-/// A descriptor, as far as /proc shows it.
+/// A descriptor, as /proc shows it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Row {
     ino: u64,
@@ -24,24 +24,24 @@ impl fmt::Debug for Row {
     }
 }
 
-/// A task, and its descriptors.
+/// A task and its descriptors.
 struct Task {
     tgid: u32,
     tid: u32,
-    /// The process that it is a child of; itself, of a thread.
+    /// Parent of a process; for a thread, its own process.
     beside: u32,
     rows: BTreeMap<u32, Row>,
 }
 
-/// What the model has otherwise.
+/// A difference between model and kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Of which process, and in which table.
+    /// Process and table.
     pub(crate) tgid: u32,
     pub(crate) table: u64,
-    /// About which descriptor, if it is about one.
+    /// Descriptor, if the difference concerns one.
     pub(crate) fd: Option<u32>,
-    /// No snapshot can show it: a task without descriptors is in none.
+    /// Whether no snapshot can repair it, because the task has no descriptors.
     pub(crate) is_hidden: bool,
     what: String,
 }
@@ -52,13 +52,13 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The tasks of a process and of all its descendants. These must be at rest.
+/// The tasks of a process and all its descendants, which must be at rest.
 pub(crate) struct Truth {
     tasks: Vec<Task>,
 }
 
 impl Truth {
-    /// What there is now.
+    /// Reads the current state.
     pub(crate) fn of(pid: u32) -> Self {
         let mut truth = Self { tasks: Vec::new() };
         truth.add(pid, pid);
@@ -70,7 +70,7 @@ impl Truth {
             let tid: u32 = number(&task.unwrap());
             if !has_ended(tid) {
                 let beside = if tid == tgid { parent } else { tgid };
-                // All that share a table have the same.
+                // All tasks that share a table have the same descriptors.
                 let rows = if tid != tgid && !has_ended(tgid) && share_table(tid, tgid) {
                     BTreeMap::new()
                 } else {
@@ -90,13 +90,13 @@ impl Truth {
         }
     }
 
-    /// How many descriptors that are.
+    /// Returns the number of descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         self.tasks.iter().map(|task| task.rows.len()).sum()
     }
 
-    /// In what the model differs; in nothing, if it is right.
-    pub(crate) fn held_against(&self, model: &Model) -> Vec<Difference> {
+    /// Returns the differences from the model.
+    pub(crate) fn differences_from(&self, model: &Model) -> Vec<Difference> {
         let mut differences = Vec::new();
         let mut files = Vec::new();
         for task in &self.tasks {
@@ -162,7 +162,7 @@ impl Truth {
     }
 }
 
-/// A descriptor, as the model has it.
+/// Converts a descriptor of the model.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct File {
     ino: u64,
@@ -173,8 +173,7 @@ struct File {
     table: u64,
 }
 
-/// Descriptors of one inode at a time: those that are one description to the model are one to the
-/// kernel, and no others are.
+/// Checks which descriptors of one inode have one description: the model and kcmp must agree on each pair.
 fn compare_descriptions(mut files: Vec<File>, differences: &mut Vec<Difference>) {
     let mut differ = |one: File, other: File, what: &str| {
         differences.push(Difference {
@@ -217,7 +216,7 @@ fn row((fd, slot): (u32, &FdEntry)) -> (u32, Row) {
     (fd, row)
 }
 
-/// The descriptors of a task.
+/// Reads the descriptors of a task.
 fn rows(tid: u32) -> BTreeMap<u32, Row> {
     let entries = fs::read_dir(format!("/proc/{tid}/fd")).unwrap();
     let rows = entries.map(|entry| {
@@ -249,7 +248,7 @@ fn number(entry: &fs::DirEntry) -> u32 {
 /// `include/linux/sched.h`.
 const PF_EXITING: u32 = 4;
 
-/// Whether it has no descriptors any more, or is about to give them back.
+/// Whether the task has given its descriptors back or is about to.
 fn has_ended(tid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
     let mut fields = stat.rsplit(") ").next().unwrap().split(' ');
@@ -264,13 +263,13 @@ fn has_ended(tid: u32) -> bool {
 const KCMP_FILE: i32 = 0;
 const KCMP_FILES: i32 = 2;
 
-/// Whether two tasks have one table.
+/// Whether two tasks share one table.
 pub(crate) fn share_table(one: u32, other: u32) -> bool {
     // SAFETY: the call only compares.
     unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) == 0 }
 }
 
-/// Compares open file descriptions, in an order of the kernel's own.
+/// Compares two open file descriptions, in an order that the kernel defines.
 fn compare_files(one: File, other: File) -> Ordering {
     // SAFETY: the call only compares.
     let order = unsafe {

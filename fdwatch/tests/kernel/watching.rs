@@ -1,4 +1,4 @@
-//! The probe and the engine, in the test's own process.
+//! The probe and the engine in the test's own process.
 
 use std::{
     collections::BTreeSet,
@@ -17,25 +17,25 @@ use fdwatch_probe::{Options, Probe};
 
 use crate::truth::Difference;
 
-/// Only one test at a time: each would see what the other's children do.
+/// One test at a time: each would see the other's children.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// Follows the kernel's events.
+/// Applies the kernel's events to a model.
 pub(crate) struct Watching {
     pub(crate) probe: Probe,
     pub(crate) engine: Engine,
-    /// The records that were drained since this was last cleared.
+    /// Records that were drained since this was last cleared.
     pub(crate) records: Vec<Box<[u8]>>,
     _only: MutexGuard<'static, ()>,
 }
 
 impl Watching {
-    /// Attaches the programs; none, and says why, where they cannot be loaded.
+    /// Attaches the programs. Prints the reason and returns `None` where they cannot be loaded.
     pub(crate) fn attach() -> Option<Self> {
         Self::attach_with(Options::default())
     }
 
-    /// The same, with other options.
+    /// Attaches them with other options.
     pub(crate) fn attach_with(options: Options) -> Option<Self> {
         let only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut probe = match Probe::load(options) {
@@ -63,7 +63,7 @@ impl Watching {
             .unwrap();
     }
 
-    /// Takes in all that is in the ring.
+    /// Drains the ring.
     pub(crate) fn drain(&mut self) {
         let Self {
             probe,
@@ -77,7 +77,7 @@ impl Watching {
         });
     }
 
-    /// Holds an audit: one look.
+    /// Takes one snapshot of an audit.
     pub(crate) fn audit(&mut self) {
         let Self { probe, engine, .. } = self;
         engine.begin_audit();
@@ -98,8 +98,8 @@ impl Watching {
         fd.is_some_and(|fd| model.is_in_doubt(difference.table, fd))
     }
 
-    /// What the records said that may have led to a difference, in words: of the table, of those
-    /// that it is a copy of, and of the process.
+    /// Describes the records that concern a difference: of the table, of the tables it was copied from, and
+    /// of the process.
     pub(crate) fn story_of(&self, difference: &Difference) -> String {
         let records: Vec<Vec<u64>> = self.records.iter().map(|it| aligned(it)).collect();
         let mut tables = BTreeSet::from([difference.table]);
@@ -138,31 +138,31 @@ impl Watching {
         story
     }
 
-    /// What was not told.
+    /// Returns the count of lost records.
     pub(crate) fn lost(&self) -> Lost {
         self.probe.lost().unwrap()
     }
 }
 
-/// A record, aligned as it was in the ring.
+/// A record, aligned as in the ring.
 pub(crate) fn aligned(record: &[u8]) -> Vec<u64> {
     let words = record.chunks_exact(8);
     let words = words.map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()));
     words.collect()
 }
 
-/// The bytes of such.
+/// Returns its bytes.
 pub(crate) fn bytes(words: &[u64]) -> &[u8] {
-    // SAFETY: any words are bytes.
+    // SAFETY: any words are valid bytes.
     unsafe { slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
-/// The moment it is.
+/// Returns the current time.
 pub(crate) fn now() -> Moment {
     Moment(proc::boottime())
 }
 
-/// This program, to run what is marked as a test of the name `part`.
+/// Returns a command that runs this program's part `part`.
 pub(crate) fn again(part: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
@@ -172,7 +172,7 @@ pub(crate) fn again(part: &str) -> Command {
     command
 }
 
-/// What this program is to be run with for that. In its main thread.
+/// Returns the arguments for that. The part runs in the main thread.
 pub(crate) const fn arguments(part: &str) -> [&str; 5] {
     [
         "--exact",
@@ -183,7 +183,7 @@ pub(crate) const fn arguments(part: &str) -> [&str; 5] {
     ]
 }
 
-/// The number in the environment's variable `name`.
+/// Returns a number from the environment.
 pub(crate) fn variable(name: &str, otherwise: u64) -> u64 {
     env::var(name).map_or(otherwise, |value| value.parse().unwrap())
 }

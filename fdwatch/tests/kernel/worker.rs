@@ -1,4 +1,4 @@
-//! A child that does something step by step, with the test looking on in between.
+//! A child that works step by step, so that the test can look in between.
 
 use std::{
     env,
@@ -8,10 +8,10 @@ use std::{
 
 use crate::watching::again;
 
-/// Set for the child.
+/// Environment variable that is set for the child.
 const CHILD: &str = "FDWATCH_TEST_CHILD";
 
-/// The child, and what it has done last.
+/// The child, and its last step.
 pub(crate) struct Worker {
     pub(crate) child: Child,
     pub(crate) at: String,
@@ -33,7 +33,7 @@ impl Worker {
         worker
     }
 
-    /// Lets it take the next step; whether there was one.
+    /// Lets it take the next step. Returns whether there was one.
     pub(crate) fn step(&mut self) -> bool {
         self.child.stdin.as_mut().unwrap().write_all(b".").unwrap();
         self.reached()
@@ -58,12 +58,12 @@ impl Drop for Worker {
     }
 }
 
-/// Whether this is such a child.
+/// Whether this process is such a child.
 pub(crate) fn is_worker() -> bool {
     env::var_os(CHILD).is_some()
 }
 
-/// Tells that a step is done, and waits for the next.
+/// Reports a step as done, and waits for the next.
 pub(crate) fn step(done: &str) {
     eprintln!("{done}");
     let mut byte = [0];
@@ -72,7 +72,7 @@ pub(crate) fn step(done: &str) {
     }
 }
 
-/// Tells that there are no more steps.
+/// Reports that there are no more steps.
 pub(crate) fn end() {
     eprintln!();
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::Config,
-    rules::{Rules, Thresholds, Verdict},
+    rules::{self, Rules, Thresholds, Verdict},
     snapshot::Snapshot,
     state::{AgentState, LoopRequest},
     stop::StopFile,
@@ -129,7 +129,7 @@ impl AgentLoop {
             self.ignored += 1;
         }
         let is_gone = found.change == Change::Gone;
-        let is_wanted = verdict == Verdict::EventKind;
+        let is_wanted = verdict == Verdict::Reported;
         match (was_told, is_wanted) {
             (false, false) => {}
             // It matters no more, or is gone.
@@ -216,7 +216,7 @@ impl AgentLoop {
         self.set_rules(&config, at);
         self.collector
             .investigator
-            .set_filter(crate::run::filter(&config));
+            .set_filter(rules::filter(&config));
         self.watches_pinned = watches_pinned(&config);
         self.config = config;
         let known = self.known.values();
@@ -232,7 +232,7 @@ impl AgentLoop {
             let mut judged = finding.clone();
             let verdict = self.rules.judge(&mut judged);
             // What is told as it was is not told again.
-            if (verdict == Verdict::EventKind) != was_told {
+            if (verdict == Verdict::Reported) != was_told {
                 self.take_finding(subject, finding, live, at);
             } else if verdict != Verdict::Ignored {
                 self.measure_finding(&judged, at);
@@ -313,8 +313,8 @@ impl AgentLoop {
             } else {
                 0.0
             },
-            audit_time: live.audit_time,
-            last_audit_time: live.audit_took,
+            audit_time: live.audits.total_time,
+            last_audit_time: live.audits.took,
             tables: live.engine.model.tables().count(),
             rss: proc::resident(),
             not_followed: shed.not_followed(),

@@ -1,11 +1,9 @@
-//! What runs on every host for years: `fdwatch agent`.
+//! The always-on agent: `fdwatch agent`.
 //!
-//! One direction here too. The live loop makes an [`event::Event`] of whatever is told and a
-//! [`snapshot::Snapshot`] once a second, and hands both on through [`state::AgentState`]: to the history, the
-//! alerts, OTLP, the API and its clients. None of these can hold up the loop: each has a bounded
-//! [`sink::Sink`], and what finds no room there is counted.
-//!
-//! Nothing here knows the probe or the loop, but by the questions of [`state::LoopRequest`].
+//! Data flows in one direction. The live loop creates events, and a [`snapshot::Snapshot`] once a second, and passes
+//! both through [`state::AgentState`] to the history, alerts, exports, the API and its clients. None of these can delay
+//! the loop: each has a bounded [`sink::Sink`], which counts events without room. They reach back to the loop only
+//! with a [`state::LoopRequest`].
 
 mod agent_loop;
 pub mod alerts;

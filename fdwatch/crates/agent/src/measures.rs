@@ -1,11 +1,11 @@
-//! Processes and findings, held against the thresholds of the configuration.
+//! Compares processes and findings with the thresholds of the configuration.
 
 use fdwatch_tracker::Live;
 
 use crate::agent_loop::AgentLoop;
 use crate::{
     config::Config,
-    rules::{Ask, Numbers, Rules},
+    rules::{Lookup, ProcessCounts, Rules},
 };
 use fdwatch_core::{
     diagnose::{Finding, ProcessInfo},
@@ -15,16 +15,16 @@ use fdwatch_core::{
 use fdwatch_events::event::{EventKind, ThresholdReport};
 use fdwatch_host::{investigate, proc};
 
-/// How often all processes are looked at: nanoseconds.
+/// Interval of the comparison: nanoseconds.
 const EVERY: u64 = 5_000_000_000;
 
-/// What is asked of processes that may be beyond.
-struct Asking<'a> {
+/// The lookups for processes that may exceed a threshold.
+struct HostLookup<'a> {
     model: &'a Model,
     growth: &'a Growth,
 }
 
-impl Ask for Asking<'_> {
+impl Lookup for HostLookup<'_> {
     fn limit(&mut self, pid: u32) -> Option<u64> {
         proc::fd_limit(pid)
     }
@@ -44,19 +44,19 @@ impl Ask for Asking<'_> {
 }
 
 impl AgentLoop {
-    /// Other rules hold.
+    /// Replaces the rules and thresholds.
     pub(super) fn set_rules(&mut self, config: &Config, at: Moment) {
         self.rules = Rules::new(config);
-        let over = self.thresholds.reload(config);
-        self.tell_thresholds(over, at);
+        let ended = self.thresholds.reload(config);
+        self.report_thresholds(ended, at);
     }
 
     pub(super) fn measure_finding(&mut self, finding: &Finding, at: Moment) {
         let reports = self.thresholds.finding(finding);
-        self.tell_thresholds(reports, at);
+        self.report_thresholds(reports, at);
     }
 
-    /// Looks at all processes, if it is time.
+    /// Compares all processes, if that is due.
     pub(super) fn measure_all(&mut self, live: &Live, at: Moment) {
         if at.since(self.measured) < EVERY {
             return;
@@ -65,22 +65,22 @@ impl AgentLoop {
         let model = &live.engine.model;
         let processes = model.processes().map(|process| {
             let table = model.table_of(process.tgid);
-            Numbers {
+            ProcessCounts {
                 pid: process.tgid,
                 start_time: process.start_time,
                 descriptors: table.map_or(0, Table::len),
                 holds_deleted: self.watches_pinned && table.is_some_and(holds_deleted),
             }
         });
-        let mut asking = Asking {
+        let mut lookup = HostLookup {
             model,
             growth: self.collector.growth(),
         };
-        let reports = self.thresholds.look(processes, &mut asking);
-        self.tell_thresholds(reports, at);
+        let reports = self.thresholds.update(processes, &mut lookup);
+        self.report_thresholds(reports, at);
     }
 
-    fn tell_thresholds(&mut self, reports: Vec<ThresholdReport>, at: Moment) {
+    fn report_thresholds(&mut self, reports: Vec<ThresholdReport>, at: Moment) {
         for report in reports {
             let parts = [report.threshold.to_bits()];
             let subject = format!("threshold {}", report.of.name());

@@ -1,14 +1,14 @@
-//! Gives up what the agent does not need once its programs are loaded.
+//! Drops the capabilities that the agent does not need once its programs are loaded.
 //!
-//! A thread's capabilities are its own, and new threads take those of the thread that starts them:
-//! this is called once, before the agent starts its threads.
+//! Capabilities belong to threads, and new threads inherit those of their creator: this runs once, before the agent
+//! starts threads.
 
 use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// What the agent goes on to need, and what for.
+/// The capabilities that the agent keeps, and their purpose.
 pub const KEPT: [(Capability, &str); 5] = [
     (
         Capability::CAP_BPF,
@@ -27,24 +27,24 @@ pub const KEPT: [(Capability, &str); 5] = [
         "files and directories that only their owners may read: programs for their symbols, \
          configurations of supervisord, tracefs",
     ),
-    // Kernels before 5.9 want CAP_SYS_ADMIN there, which is more than symbols are worth.
+    // Before Linux 5.9 this requires CAP_SYS_ADMIN, which is not worth keeping for symbols.
     (
         Capability::CAP_CHECKPOINT_RESTORE,
         "/proc/PID/map_files: what is mapped, for the symbols of stacks",
     ),
 ];
 
-/// What was given up, and what could not be kept as it was not there.
+/// The capabilities that remain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
-    /// Names of capabilities that are kept.
+    /// Names of capabilities that were kept.
     pub kept: Vec<String>,
-    /// Names of those that are needed and were not there: something will not work.
+    /// Names of capabilities that are needed but missing: some features will not work.
     pub missing: Vec<String>,
 }
 
 impl Given {
-    /// Whether `CAP_SYS_ADMIN` is kept, which is nearly all there is.
+    /// Returns whether `CAP_SYS_ADMIN` was kept.
     #[must_use]
     pub fn has_admin(&self) -> bool {
         let admin = Capability::CAP_SYS_ADMIN.to_string();
@@ -52,18 +52,18 @@ impl Given {
     }
 }
 
-/// Gives up all capabilities but [`KEPT`], for good: nothing that is started gets any back. Where
-/// programs cannot be attached without `CAP_SYS_ADMIN`, that is kept as well.
+/// Drops all capabilities except [`KEPT`] for good: child processes cannot regain them. Keeps `CAP_SYS_ADMIN` too if
+/// programs cannot be attached without it.
 ///
 /// # Errors
 ///
-/// If there is more than one thread already, or the kernel refuses. Nothing is undone then.
+/// If there is more than one thread already, or the kernel refuses. A partial change is not reverted.
 pub fn give_up() -> Result<Given> {
     only_thread()?;
     give_up_in_this_thread()
 }
 
-/// The same, for a thread that is on its own and ends.
+/// The same for a single thread.
 ///
 /// # Errors
 ///
@@ -76,8 +76,8 @@ pub fn give_up_in_this_thread() -> Result<Given> {
     give_up_but(&keep)
 }
 
-/// Whether events cannot be opened without `CAP_SYS_ADMIN`, which is there. It is tried, without it:
-/// the setting that it depends on has numbers of their own in each distribution.
+/// Returns whether perf events cannot be opened without `CAP_SYS_ADMIN`. This is tried, because distributions define
+/// additional values of `kernel.perf_event_paranoid`.
 fn is_admin_needed() -> Result<bool> {
     let admin = Capability::CAP_SYS_ADMIN;
     let effective = read(CapSet::Effective)?;
@@ -86,13 +86,13 @@ fn is_admin_needed() -> Result<bool> {
     }
     let without = effective.iter().copied().filter(|&it| it != admin);
     caps::set(None, CapSet::Effective, &without.collect())
-        .context("cannot do without CAP_SYS_ADMIN for a moment")?;
+        .context("cannot drop CAP_SYS_ADMIN temporarily")?;
     let may_open = fdwatch_probe::may_open_events();
-    caps::set(None, CapSet::Effective, &effective).context("cannot have CAP_SYS_ADMIN again")?;
+    caps::set(None, CapSet::Effective, &effective).context("cannot restore CAP_SYS_ADMIN")?;
     Ok(!may_open)
 }
 
-/// The same, with what is to be kept.
+/// The same with other capabilities to keep.
 ///
 /// # Errors
 ///
@@ -114,14 +114,14 @@ pub(crate) fn give_up_but(keep: &[Capability]) -> Result<Given> {
         missing: names(keep.difference(&permitted).collect()),
     };
     let kept: CapsHashSet = keep.intersection(&permitted).copied().collect();
-    // What is started afterwards is bound by this: where that may not be said, no_new_privs is left.
+    // Bounds child processes. Without CAP_SETPCAP, no_new_privs has to suffice.
     if permitted.contains(&Capability::CAP_SETPCAP) {
         for capability in read(CapSet::Bounding)?.difference(&kept) {
             caps::drop(None, CapSet::Bounding, *capability)
                 .with_context(|| format!("cannot drop {capability} from the bounding set"))?;
         }
     }
-    // Kernels know of none in ambient sets, where there never were any.
+    // Skipped if the set is empty, because kernels before 4.3 have no ambient capabilities.
     if !read(CapSet::Ambient)?.is_empty() {
         caps::clear(None, CapSet::Ambient).context("cannot clear the ambient capabilities")?;
     }
@@ -139,10 +139,7 @@ fn only_thread() -> Result<()> {
     let threads = fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")?;
     match threads.count() {
         0 | 1 => Ok(()),
-        more => bail!(
-            "there are {more} threads already, and each has its own capabilities: they are given \
-             up before others are started"
-        ),
+        more => bail!("cannot drop capabilities: there are {more} threads already"),
     }
 }
 
@@ -153,8 +150,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_up_is_gone_from_all_sets() {
-        // Of this thread alone, which ends.
+    fn dropped_capabilities_are_gone_from_all_sets() {
+        // In a thread of its own.
         let after = thread::spawn(|| {
             let before = read(CapSet::Permitted).unwrap();
             let given = give_up_but(&[Capability::CAP_SYS_PTRACE]).unwrap();
@@ -176,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn other_threads_are_a_reason_to_refuse() {
-        // Tests have threads.
+    fn other_threads_cause_an_error() {
+        // The test harness has threads.
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let other = thread::spawn(move || wait.recv());
         let error = give_up().unwrap_err();

@@ -1,13 +1,9 @@
-//! Starts the agent: the live loop in this thread, and the services in theirs.
+//! Starts the agent: the live loop in this thread, the services in others.
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
-use fdwatch_core::{
-    filter::Filter,
-    model::{FileType, Moment},
-    ring::default_ring_bytes,
-};
+use fdwatch_core::{model::Moment, ring::default_ring_bytes};
 use fdwatch_events::{time::Clock, wire::Wire};
 use fdwatch_host::{
     investigate::{Investigator, Source},
@@ -21,19 +17,18 @@ use tokio::sync::mpsc;
 use crate::{
     agent_loop::{self, AgentLoop},
     api::{Listeners, State},
-    config::{Config, Loaded},
+    config::Loaded,
     logging, privileges,
-    rules::{Rules, Thresholds},
+    rules::{self, Rules, Thresholds},
     services::{Parts, Services, warn_of},
     state::AgentState,
     stop::StopFile,
 };
 
-/// Configurations that wait for the loop.
+/// Limit of configurations that wait for the loop.
 const CONFIGS: usize = 4;
 
-/// Runs the agent until it is stopped by a signal or the kill switch. `file` is the configuration that is read
-/// again on SIGHUP.
+/// Runs the agent until a signal or the kill switch stops it. `file` is the configuration to reload on SIGHUP.
 ///
 /// # Errors
 ///
@@ -45,13 +40,13 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
     let mut stop = StopFile::new(config.watch.stop_file.clone());
     if stop.is_there() {
         bail!(
-            "the kill switch is set: remove {} for the agent to run again",
+            "the kill switch is set: remove {} to run the agent again",
             stop.path().display()
         );
     }
-    // Where another agent runs, or an address is taken, nothing is loaded.
+    // Fails before programs are loaded if another agent runs or an address is in use.
     let listeners = Listeners::bind(&config.api)?;
-    let filter = filter(&config);
+    let filter = rules::filter(&config);
     let live = Live::start(Wanted {
         ring_bytes: config.watch.ring_bytes.unwrap_or_else(default_ring_bytes),
         all_types: config.watch.all_types,
@@ -61,18 +56,15 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         family: None,
         shows_steps: false,
     })?;
-    // Before there are threads.
+    // Must come before threads are started.
     let given = privileges::give_up()?;
     if !given.missing.is_empty() {
-        tracing::warn!(
-            "not all that is needed is permitted: {}",
-            given.missing.join(", ")
-        );
+        tracing::warn!("missing capabilities: {}", given.missing.join(", "));
     }
     if given.has_admin() {
         tracing::warn!(
-            "CAP_SYS_ADMIN is kept, as this kernel opens no events without it: after \
-             `sysctl kernel.perf_event_paranoid=2` it would be given up"
+            "keeping CAP_SYS_ADMIN, which this kernel requires to open perf events: \
+             `sysctl kernel.perf_event_paranoid=2` makes it unnecessary"
         );
     }
     let (shared, questions) = AgentState::new();
@@ -89,8 +81,8 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         configs: sender,
         logging: Some(logging),
     })
-    .context("cannot start the agent's services")?;
-    let mut teller = AgentLoop {
+    .context("cannot start the services of the agent")?;
+    let mut follower = AgentLoop {
         rules: Rules::new(&config),
         thresholds: Thresholds::new(&config),
         watches_pinned: agent_loop::watches_pinned(&config),
@@ -113,27 +105,13 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         asked: Vec::new(),
         fresh: None,
     };
-    let result = live.follow(&mut Stop::after(None), &mut teller);
-    if teller.is_stopped {
+    let result = live.follow(&mut Stop::after(None), &mut follower);
+    if follower.is_stopped {
         tracing::warn!(
-            "the kill switch is set ({}): the programs are out of the kernel, and the agent ends",
-            teller.stop.path().display()
+            "the kill switch is set ({}): detached all programs, exiting",
+            follower.stop.path().display()
         );
     }
     services.stop();
     result
-}
-
-/// What is looked for: what rules may make more of is looked for too.
-pub(crate) fn filter(config: &Config) -> Filter {
-    let types = if config.watch.all_types {
-        Vec::new()
-    } else {
-        vec![FileType::Regular]
-    };
-    Filter {
-        severity: Rules::new(config).least_judged(),
-        types,
-        ..Filter::default()
-    }
 }

@@ -1,5 +1,4 @@
-//! What was told, as one sentence for a person who sees nothing else of it. Pure. Who reads it is not
-//! known here.
+//! Events as one sentence each, for people who see nothing else of them. Pure.
 
 use fdwatch_core::{
     Lost,
@@ -15,12 +14,12 @@ use fdwatch_events::{
 };
 use fdwatch_render::text::{path, process};
 
-/// Numbers of descriptors that are told one by one.
+/// Limit of descriptors that are listed.
 const MAX_NUMBERS: usize = 8;
 
-/// The sentence, without a full stop.
-pub(crate) fn sentence(told: &EventKind) -> String {
-    match told {
+/// Returns the sentence, without a full stop.
+pub(crate) fn sentence(kind: &EventKind) -> String {
+    match kind {
         EventKind::Finding(finding) => of_finding(finding),
         EventKind::Growth(report) => growth(report),
         EventKind::Threshold(report) => threshold(report),
@@ -35,8 +34,8 @@ fn of_finding(finding: &Finding) -> String {
     let cause = finding.cause.name();
     if finding.change == Change::Gone {
         let lived = finding.lifetime.map(span);
-        let lived = lived.map_or_else(String::new, |lived| format!(", which lived {lived}"));
-        return format!("{process} is rid of the finding on {path} ({cause}){lived}");
+        let lived = lived.map_or_else(String::new, |lived| format!(" after {lived}"));
+        return format!("{process}: finding on {path} ({cause}) is gone{lived}");
     }
     let count = finding.fds.len();
     let numbers = finding.fds.iter().take(MAX_NUMBERS);
@@ -50,41 +49,41 @@ fn of_finding(finding: &Finding) -> String {
 fn growth(report: &GrowthReport) -> String {
     let process = process(&report.process);
     let limit = report.process.fd_limit;
-    let limit = limit.map_or_else(String::new, |most| format!(" of {most}"));
+    let limit = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
     let open = counted(report.open, "descriptor");
     let Some(trend) = &report.trend else {
-        return format!("{process} has {open}{limit}, and no more of them");
+        return format!("{process} has {open}{limit}, no longer growing");
     };
     let left = trend.left.map(span);
-    let left = left.map_or_else(String::new, |left| format!(": none left in {left}"));
+    let left = left.map_or_else(String::new, |left| format!(", limit reached in {left}"));
     let more = trend.per_hour;
-    format!("{process} has {open}{limit}, and {more} more an hour{left}")
+    format!("{process} has {open}{limit}, growing by {more} per hour{left}")
 }
 
 fn threshold(report: &ThresholdReport) -> String {
     let process = process(&report.process);
-    let (of, value, most) = (report.of.name(), report.value, report.threshold);
+    let (of, value, limit) = (report.of.name(), report.value, report.threshold);
     if report.change == Change::Gone {
-        format!("{process} is below its threshold again: {of} is {value}, and may be {most}")
+        format!("{process} is below a threshold again: {of} is {value}, threshold {limit}")
     } else {
-        format!("{process} is beyond a threshold: {of} is {value}, and may be {most}")
+        format!("{process} exceeds a threshold: {of} is {value}, threshold {limit}")
     }
 }
 
 fn loss(lost: &Lost) -> String {
     let total = lost.total();
     let (records, were) = (counted(total, "record"), either(&total, "was", "were"));
-    format!("{records} {were} lost since the start: tables may be wrong until they are audited")
+    format!("{records} {were} lost since the start: tables may be wrong until the next audit")
 }
 
 fn budget(report: &BudgetReport) -> String {
-    let (used, most) = (report.percent_used, report.percent);
+    let (used, limit) = (report.percent_used, report.percent);
     match report.shedding {
         Shedding::Nothing => {
-            format!("fdwatch uses {used:.1} % of a processor, and leaves nothing undone any more")
+            format!("fdwatch uses {used:.1} % of a processor and is within its budget again")
         }
         shedding => format!(
-            "fdwatch uses {used:.1} % of a processor, more than {most} %, and leaves undone: {}",
+            "fdwatch uses {used:.1} % of a processor, above its budget of {limit} %: skipping {}",
             shedding.name()
         ),
     }
@@ -97,7 +96,7 @@ mod tests {
     use fdwatch_events::event::Measure;
 
     #[test]
-    fn a_name_cannot_make_it_two() {
+    fn untrusted_name_stays_on_one_line() {
         let report = ThresholdReport {
             change: Change::Found,
             process: ProcessInfo {
@@ -112,12 +111,12 @@ mod tests {
         };
         assert_eq!(
             sentence(&EventKind::Threshold(Box::new(report))),
-            "a\\nb\\x1b[2J[7] is beyond a threshold: limit-share is 91.5, and may be 90"
+            "a\\nb\\x1b[2J[7] exceeds a threshold: limit-share is 91.5, threshold 90"
         );
     }
 
     #[test]
-    fn growth_that_is_over_says_so() {
+    fn ended_growth_is_stated() {
         let report = GrowthReport {
             change: Change::Gone,
             process: ProcessInfo {
@@ -132,7 +131,7 @@ mod tests {
         };
         assert_eq!(
             sentence(&EventKind::Growth(Box::new(report))),
-            "x[7] has 80 descriptors of 1024, and no more of them"
+            "x[7] has 80 descriptors of 1024, no longer growing"
         );
     }
 }

@@ -1,7 +1,6 @@
-//! All that the agent does besides following events: on one thread, which never holds up the loop.
+//! The services of the agent besides the live loop, on one thread that never delays it.
 //!
-//! Where the configuration is read again (SIGHUP), they are ended and begun anew with it; events that
-//! come meanwhile wait in their sinks. What each of them does with an event is not known here.
+//! A reload of the configuration (SIGHUP) restarts them; events that arrive meanwhile wait in the sinks.
 
 use std::{
     path::{Path, PathBuf},
@@ -36,34 +35,34 @@ use fdwatch_core::plural::counted;
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
 
-/// Events that may wait for each of those who want them.
+/// Events that may wait in each sink.
 const ROOM: usize = 16_384;
 
-/// How often the history is handed counts: their curves go back as far.
+/// Interval of counts for the history: the time that curves cover.
 const COUNT: Duration = Duration::from_secs(300);
 
-/// How long services may take to come to an end.
+/// Time in which services must stop.
 const END: Duration = Duration::from_secs(2);
 
-/// What services are made of.
+/// Everything that services need.
 pub struct Parts {
-    /// The configuration that holds.
+    /// The configuration.
     pub config: Config,
-    /// Where it is from, if that was said.
+    /// Its file, if given.
     pub file: Option<PathBuf>,
-    /// What the live loop hands out.
+    /// The state shared with the live loop.
     pub shared: Arc<AgentState>,
-    /// Where the API listens.
+    /// The sockets of the API.
     pub listeners: Listeners,
-    /// What its answers are made of.
+    /// The data of its answers.
     pub state: State,
-    /// Takes the configurations that hold from then on.
+    /// Receives reloaded configurations.
     pub configs: mpsc::Sender<Config>,
-    /// The log, to be looked after.
+    /// The log, whose folded messages are flushed.
     pub logging: Option<Logging>,
 }
 
-/// The services, as they run.
+/// The running services.
 pub struct Services {
     end: watch::Sender<bool>,
     first_told: watch::Sender<bool>,
@@ -71,15 +70,15 @@ pub struct Services {
 }
 
 impl Services {
-    /// Begins them.
+    /// Starts the services.
     ///
     /// # Errors
     ///
-    /// If there can be no thread, runtime or signals.
+    /// If no thread, runtime or signal handler can be created.
     pub fn start(parts: Parts) -> Result<Self> {
         let (end, ends) = watch::channel(false);
         let (first_told, first) = watch::channel(false);
-        let (begun, has_begun) = blocking::channel();
+        let (started, start_result) = blocking::channel();
         let thread = thread::Builder::new()
             .name("services".to_owned())
             .spawn(move || {
@@ -90,7 +89,7 @@ impl Services {
                 let runtime = match runtime.context("cannot start the runtime") {
                     Ok(runtime) => runtime,
                     Err(error) => {
-                        let _ = begun.send(Err(error));
+                        let _ = started.send(Err(error));
                         return;
                     }
                 };
@@ -99,18 +98,20 @@ impl Services {
                     let hangups = signal(SignalKind::hangup()).context("cannot listen for signals");
                     match hangups {
                         Ok(hangups) => {
-                            let _ = begun.send(Ok(()));
+                            let _ = started.send(Ok(()));
                             run(parts, hangups, ends, first).await;
                         }
                         Err(error) => {
-                            let _ = begun.send(Err(error));
+                            let _ = started.send(Err(error));
                         }
                     }
                 });
                 runtime.shutdown_background();
             })
             .context("cannot start a thread")?;
-        has_begun.recv().context("the services did not begin")??;
+        start_result
+            .recv()
+            .context("the services did not start")??;
         Ok(Self {
             end,
             first_told,
@@ -118,7 +119,7 @@ impl Services {
         })
     }
 
-    /// To be called when all that was found at the start has been told: what is not there then is over.
+    /// Returns a function to call once all findings of the first snapshot are reported.
     #[must_use]
     pub fn first_told(&self) -> Box<dyn FnOnce() + Send> {
         let first_told = self.first_told.clone();
@@ -127,16 +128,16 @@ impl Services {
         })
     }
 
-    /// Ends them, when what was told has been handed on, or after a while.
+    /// Stops the services once they have delivered their events, or after a time limit.
     pub fn stop(self) {
         let _ = self.end.send(true);
         if self.thread.join().is_err() {
-            tracing::error!("the services ended in disorder");
+            tracing::error!("a service panicked");
         }
     }
 }
 
-/// Tells what is no mistake in a configuration, and yet hardly what was meant.
+/// Logs the warnings about a configuration.
 pub fn warn_of(loaded: &Loaded, file: Option<&Path>) {
     let file = file.unwrap_or(Path::new(config::FILE));
     for warning in &loaded.warnings {
@@ -144,7 +145,7 @@ pub fn warn_of(loaded: &Loaded, file: Option<&Path>) {
     }
 }
 
-/// What each sink counts, also beyond a change of the configuration.
+/// The counters of each sink, which continue across a reload.
 #[derive(Default)]
 struct AllCounts {
     history: Arc<SinkStats>,
@@ -168,16 +169,16 @@ async fn run(
         configs,
         logging,
     } = parts;
-    let words = {
+    let status_text = {
         let shared = Arc::clone(&shared);
         move || status(&shared)
     };
     let heartbeat = Arc::clone(&shared.heartbeat);
-    let watching = systemd::watch(heartbeat, words, logging, end.clone());
+    let watching = systemd::watch(heartbeat, status_text, logging, end.clone());
     tokio::task::spawn_local(watching);
     let counts = AllCounts::default();
-    let sinks = Outlets::of(&config, &counts, &shared);
-    let mut running = Running::begin(&config, sinks, listeners, &state, first_told.clone());
+    let sinks = Receivers::of(&config, &counts, &shared);
+    let mut running = Running::start(&config, sinks, listeners, &state, first_told.clone());
     let mut told = first_told.clone();
     let mut is_ready = false;
     loop {
@@ -200,26 +201,26 @@ async fn run(
                 loaded.config
             }
             Err(failure) => {
-                tracing::error!("the configuration is as it was: {failure}");
+                tracing::error!("keeping the previous configuration: {failure}");
                 systemd::ready(&status(&shared));
                 continue;
             }
         };
-        // From here on events wait for those who are to come.
-        let sinks = Outlets::of(&fresh, &counts, &shared);
+        // From here on, events wait for the new services.
+        let sinks = Receivers::of(&fresh, &counts, &shared);
         running.end().await;
         let mut api = fresh.api.clone();
         let listeners = Listeners::bind(&api).or_else(|error| {
-            tracing::error!("the API is as it was: {error:#}");
+            tracing::error!("keeping the previous API: {error:#}");
             api = config.api.clone();
             Listeners::bind(&api)
         });
         let listeners = listeners.unwrap_or_else(|error| {
-            tracing::error!("there is no API: {error:#}");
+            tracing::error!("the API is not available: {error:#}");
             Listeners::none()
         });
         let state = state.with(&fresh);
-        running = Running::begin(&fresh, sinks, listeners, &state, first_told.clone());
+        running = Running::start(&fresh, sinks, listeners, &state, first_told.clone());
         config = Config {
             api,
             ..fresh.clone()
@@ -228,13 +229,13 @@ async fn run(
             break;
         }
         systemd::ready(&status(&shared));
-        tracing::info!("the configuration was read again");
+        tracing::info!("reloaded the configuration");
     }
     systemd::stopping();
     running.end().await;
 }
 
-/// What the agent is about, in one line.
+/// Returns the state of the agent in one line.
 fn status(shared: &AgentState) -> String {
     let view = shared.view();
     let stats = &view.stats;
@@ -247,19 +248,19 @@ fn status(shared: &AgentState) -> String {
     )
 }
 
-/// Where events come out, for those who want them.
-struct Outlets {
+/// The receivers of the sinks.
+struct Receivers {
     history: Option<Source>,
     alerts: Option<Source>,
     otlp: Option<Source>,
     fleet: Option<Source>,
 }
 
-/// Where events of an sink come out, and what is counted of them.
+/// The receiver of a sink, and its counters.
 type Source = (mpsc::Receiver<Arc<Event>>, Arc<SinkStats>);
 
-impl Outlets {
-    /// Those of the configuration, which events go to from here on.
+impl Receivers {
+    /// Creates the sinks of a configuration, which receive events from now on.
     fn of(config: &Config, counts: &AllCounts, shared: &AgentState) -> Self {
         let mut sinks = Vec::new();
         let mut open = |name, is_wanted: bool, room, counts: &Arc<SinkStats>| {
@@ -288,7 +289,7 @@ impl Outlets {
     }
 }
 
-/// Services that run by one configuration.
+/// The services of one configuration.
 struct Running {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -296,8 +297,8 @@ struct Running {
     otlp: Option<JoinHandle<()>>,
 }
 
-/// Hands counts to the history, and shows how it does.
-async fn look_after(
+/// Passes counts to the history, and reports its problems.
+async fn maintain_history(
     history: Rc<History>,
     shared: Arc<AgentState>,
     mut first_told: watch::Receiver<bool>,
@@ -331,9 +332,9 @@ async fn look_after(
 }
 
 impl Running {
-    fn begin(
+    fn start(
         config: &Config,
-        sinks: Outlets,
+        sinks: Receivers,
         listeners: Listeners,
         state: &State,
         first_told: watch::Receiver<bool>,
@@ -343,7 +344,7 @@ impl Running {
         let serving = listeners.serve(state.clone(), stops.clone());
         tasks.spawn_local(async {
             if let Err(error) = serving.await {
-                tracing::error!("there is no API: {error}");
+                tracing::error!("the API is not available: {error}");
             }
         });
         let mut running = Self {
@@ -357,7 +358,7 @@ impl Running {
             let history = Rc::new(History::start(config.clone(), events, counts));
             running.history = Some(Rc::clone(&history));
             let shared = Arc::clone(shared);
-            running.tasks.spawn_local(look_after(
+            running.tasks.spawn_local(maintain_history(
                 history,
                 shared,
                 first_told.clone(),
@@ -375,7 +376,7 @@ impl Running {
                 let trouble = alerting.await.err();
                 let trouble = trouble.map(|error| format!("{error:#}"));
                 if let Some(trouble) = &trouble {
-                    tracing::error!("no alerts are sent: {trouble}");
+                    tracing::error!("cannot send alerts: {trouble}");
                 }
                 shared.set_trouble("alerts", trouble);
             });
@@ -397,7 +398,7 @@ impl Running {
                 Err(error) => Some(format!("{error:#}")),
             };
             if let Some(trouble) = &trouble {
-                tracing::error!("nothing is sent to the collector: {trouble}");
+                tracing::error!("cannot export to OTLP: {trouble}");
             }
             shared.set_trouble("otlp", trouble);
         }
@@ -408,20 +409,20 @@ impl Running {
                 exporter::run(config.clone(), host, events, counts, shared, stops.clone());
             running.tasks.spawn_local(writing);
         } else {
-            exporter::is_over(shared);
+            exporter::clear_troubles(shared);
         }
         running
     }
 
-    /// Ends them, when what has come to them is handed on, or after a while.
+    /// Stops the services once they have delivered their events, or after a time limit.
     async fn end(&mut self) {
         let _ = self.stop.send(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(END, all).await.is_err() {
-            tracing::warn!("some services took too long to end");
+            tracing::warn!("some services did not stop in time");
             self.tasks.shutdown().await;
         }
-        // What has come to them is written by then, or given up.
+        // These have threads of their own.
         if let Some(history) = self.history.take().and_then(Rc::into_inner) {
             history.stop();
         }

@@ -1,5 +1,4 @@
-//! A bounded way out for events, which never holds up who offers them. What is on the other side is
-//! not known here.
+//! A bounded queue of events that never delays the sender.
 
 use std::sync::{
     Arc,
@@ -10,45 +9,44 @@ use tokio::sync::mpsc;
 
 use fdwatch_events::event::Event;
 
-/// What an sink did with what it was offered, and what became of it further on.
+/// Counters of a sink.
 #[derive(Debug, Default)]
 pub struct SinkStats {
-    /// Taken in.
+    /// Events accepted into the queue.
     pub taken: AtomicU64,
-    /// There was no room for it.
+    /// Events without room in the queue.
     pub dropped: AtomicU64,
-    /// Handed on, to where the sink leads.
+    /// Events delivered to the destination.
     pub delivered: AtomicU64,
-    /// Given up after all tries.
+    /// Events given up after all attempts.
     pub failed: AtomicU64,
 }
 
 impl SinkStats {
-    /// SinkStats one more.
+    /// Adds `count` to a counter.
     pub fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Relaxed);
     }
 
-    /// As they are now: taken, dropped, delivered, failed.
+    /// Returns the current values: taken, dropped, delivered, failed.
     #[must_use]
     pub fn now(&self) -> [u64; 4] {
         [&self.taken, &self.dropped, &self.delivered, &self.failed].map(|it| it.load(Relaxed))
     }
 }
 
-/// A way out.
+/// The sending side of the queue.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// The name users see: `history`, `alerts`, `otlp`, `fleet`.
+    /// The name in output: `history`, `alerts`, `otlp`, `fleet`.
     pub name: &'static str,
     sender: mpsc::Sender<Arc<Event>>,
-    /// What it did.
+    /// Its counters.
     pub counts: Arc<SinkStats>,
 }
 
 impl Sink {
-    /// One with room for so many events, and where they come out. What was counted of it before goes
-    /// on being counted.
+    /// Creates a sink with `room` events, and its receiver. `counts` continue across a reload.
     #[must_use]
     pub fn new(
         name: &'static str,
@@ -64,7 +62,7 @@ impl Sink {
         (sink, receiver)
     }
 
-    /// Takes it in if there is room.
+    /// Queues an event if there is room.
     pub fn offer(&self, event: &Arc<Event>) {
         let counter = match self.sender.try_send(Arc::clone(event)) {
             Ok(()) => &self.counts.taken,

@@ -1,4 +1,4 @@
-//! What the agent knows, once a second, for those who only look. Who looks is not known here.
+//! The state of the agent once a second, for readers that must not delay the live loop.
 
 use std::sync::Arc;
 
@@ -8,48 +8,48 @@ use fdwatch_core::model::Moment;
 use fdwatch_events::RunStats;
 use fdwatch_events::event::{Event, Key};
 
-/// The state of things at one moment.
+/// The state at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// When it was made: nanoseconds since boot.
+    /// Its time: nanoseconds since boot.
     pub at: Moment,
-    /// The same: nanoseconds since 1970.
+    /// Its time: nanoseconds since 1970.
     pub wall_time: u64,
-    /// fdwatch's account of itself: events, losses, drift, what it used.
+    /// Statistics of the run: events, losses, drift, resource usage.
     pub stats: RunStats,
-    /// What is waiting in the ring, of 1.
+    /// Used part of the ring, from 0 to 1.
     pub ring_fill: f64,
-    /// Time that audits took in all: nanoseconds.
+    /// Total duration of audits: nanoseconds.
     pub audit_time: u64,
-    /// And the last one.
+    /// Duration of the last audit: nanoseconds.
     pub last_audit_time: u64,
-    /// Descriptor tables there are.
+    /// Number of descriptor tables.
     pub tables: usize,
-    /// Memory fdwatch has now: bytes.
+    /// Resident memory of fdwatch: bytes.
     pub rss: u64,
-    /// Processes that are not followed for the sake of the budget.
+    /// Processes that are not followed, to stay within the budget.
     pub not_followed: usize,
-    /// What the budget is, in percent of one processor, and what was used of late.
+    /// The CPU budget: percent of one processor.
     pub budget_percent: f64,
-    /// See there.
+    /// The CPU usage of the last seconds: percent of one processor.
     pub used_percent: f64,
-    /// Findings that rules of the configuration had left out so far.
+    /// Findings ignored by rules since the start.
     pub ignored: u64,
-    /// The processes with the most descriptors, and those with duplicates, most first.
+    /// The processes with the most descriptors or with duplicates, highest number first.
     pub processes: Vec<ProcessRow>,
-    /// How many more processes there are.
+    /// Number of other processes.
     pub more_processes: usize,
-    /// And how many descriptors these have.
+    /// Number of their descriptors.
     pub more_descriptors: usize,
 }
 
-/// A finding, growth or threshold that is there now, as it was told last.
+/// An active finding, growth or threshold.
 #[derive(Clone, Debug)]
 pub struct Active {
-    /// What it is about.
+    /// Its key.
     pub key: Key,
-    /// When it came: nanoseconds since 1970.
+    /// When it started: nanoseconds since 1970.
     pub since: u64,
-    /// As it was told last.
+    /// Its last event.
     pub last: Arc<Event>,
 }

@@ -1,5 +1,4 @@
-//! What the live loop and the agent's other threads have in common. What is done with it on either
-//! side is not known here.
+//! The state that the live loop shares with the agent's other threads.
 
 use std::{
     collections::BTreeMap,
@@ -23,88 +22,88 @@ use fdwatch_events::{
 use fdwatch_options::Target;
 use fdwatch_tracker::rows::TableAnswer;
 
-/// Events that a client of the API may be behind by.
+/// Events by which a client of the API may lag.
 const MAX_BEHIND: usize = 4096;
 
-/// Questions that wait for the loop at once.
-const MAX_QUESTIONS: usize = 64;
+/// Limit of requests that wait for the loop.
+const MAX_REQUESTS: usize = 64;
 
-/// What only the live loop can answer, as it alone has the tables.
+/// A request to the live loop, which owns the tables.
 #[derive(Debug)]
 pub enum LoopRequest {
     /// The descriptors of a process.
     Table {
         /// The process.
         pid: u32,
-        /// Takes the answer: nothing, if the process is not known.
+        /// Receives the answer; `None` if there is no such process.
         answer: oneshot::Sender<Option<Box<TableAnswer>>>,
     },
-    /// Why a process holds what it holds.
+    /// How a process came to hold its descriptors.
     Explain {
         /// The process.
         pid: u32,
-        /// What of it; all that is held twice, or was deleted.
+        /// The descriptor or path; by default all duplicates and deleted files.
         target: Option<Target>,
-        /// Takes the answer, or why there is none.
+        /// Receives the answer or an error.
         answer: oneshot::Sender<Result<Box<Explanation>, String>>,
     },
     /// The processes with the most descriptors.
     Processes {
-        /// How many.
+        /// Limit of processes.
         most: usize,
-        /// Takes the answer.
+        /// Receives the answer.
         answer: oneshot::Sender<Vec<fdwatch_events::ProcessRow>>,
     },
     /// The files of some devices that are open for writing.
     Written {
-        /// The devices, in the kernel's own encoding.
+        /// The devices, in the kernel's encoding.
         devices: Vec<u32>,
-        /// Takes the answer.
+        /// Receives the answer.
         answer: oneshot::Sender<open_for_write::Found>,
     },
 }
 
-/// See the module.
+/// The shared state.
 #[derive(Debug)]
 pub struct AgentState {
     view: RwLock<Arc<Snapshot>>,
     active: Mutex<BTreeMap<Key, Active>>,
-    /// Where all events come by, for clients of the API.
+    /// The channel of all events, for clients of the API.
     pub events: broadcast::Sender<Arc<Event>>,
     sinks: Mutex<Vec<Sink>>,
-    questions: mpsc::Sender<LoopRequest>,
-    /// What does not work as it should, and why.
+    requests: mpsc::Sender<LoopRequest>,
+    /// Current problems, by component.
     troubles: Mutex<BTreeMap<&'static str, String>>,
-    /// Counted up by the live loop ten times a second: that it lives.
+    /// Incremented by the live loop ten times a second, as a sign of life.
     pub heartbeat: Arc<AtomicU64>,
-    /// What clients of the API asked, and how that went.
+    /// Counters of the API.
     pub api: ApiCounts,
 }
 
-/// What clients of the API did.
+/// Counters of the API.
 #[derive(Debug, Default)]
 pub struct ApiCounts {
     /// Requests that were answered.
     pub requests: AtomicU64,
-    /// Connections there was no room for, requests too large or too slow, tokens that were wrong.
+    /// Rejected connections and requests: too many, too large, too slow, or with a wrong token.
     pub refused: AtomicU64,
-    /// Readers of events that were too slow, and dropped.
+    /// Readers of events that were dropped because they were too slow.
     pub slow_readers: AtomicU64,
-    /// Readers of events there are now.
+    /// Current readers of events.
     pub readers: AtomicU64,
 }
 
 impl AgentState {
-    /// An empty one, and where the loop finds what it is asked.
+    /// Creates an empty state, and the receiver of requests for the loop.
     #[must_use]
     pub fn new() -> (Arc<Self>, mpsc::Receiver<LoopRequest>) {
-        let (questions, asked) = mpsc::channel(MAX_QUESTIONS);
+        let (requests, asked) = mpsc::channel(MAX_REQUESTS);
         let shared = Self {
             view: RwLock::default(),
             active: Mutex::default(),
             events: broadcast::channel(MAX_BEHIND).0,
             sinks: Mutex::default(),
-            questions,
+            requests,
             troubles: Mutex::default(),
             heartbeat: Arc::default(),
             api: ApiCounts::default(),
@@ -112,7 +111,7 @@ impl AgentState {
         (Arc::new(shared), asked)
     }
 
-    /// Hands an event to all who want it, and keeps what is there.
+    /// Passes an event to all sinks and clients, and updates the active findings.
     pub fn tell(&self, event: Event) {
         let event = Arc::new(event);
         if let (Some(key), Some(change)) = (event.key, event.told.change()) {
@@ -130,39 +129,39 @@ impl AgentState {
         for sink in lock(&self.sinks).iter() {
             sink.offer(&event);
         }
-        // Where no one listens it is nobody's loss.
+        // Fails if there are no clients.
         let _ = self.events.send(event);
     }
 
-    /// Whether what the key is of is there now.
+    /// Returns whether the finding of a key is active.
     #[must_use]
     pub fn is_active(&self, key: Key) -> bool {
         lock(&self.active).contains_key(&key)
     }
 
-    /// What is there now, in the order of the keys.
+    /// Returns all active findings, in the order of their keys.
     #[must_use]
     pub fn active(&self) -> Vec<Active> {
         lock(&self.active).values().cloned().collect()
     }
 
-    /// The latest view.
+    /// Returns the latest snapshot.
     #[must_use]
     pub fn view(&self) -> Arc<Snapshot> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// There is a later view.
+    /// Replaces the snapshot.
     pub fn set_view(&self, view: Snapshot) {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
     }
 
-    /// The sinks there are from now on.
+    /// Replaces the sinks.
     pub fn set_sinks(&self, sinks: Vec<Sink>) {
         *lock(&self.sinks) = sinks;
     }
 
-    /// What each sink did so far, by its name.
+    /// Returns the counters of each sink by its name.
     #[must_use]
     pub fn sinks(&self) -> Vec<(&'static str, Arc<SinkStats>)> {
         let sinks = lock(&self.sinks);
@@ -172,7 +171,7 @@ impl AgentState {
             .collect()
     }
 
-    /// What does not work as it should: what of it, and why.
+    /// Returns the current problems: component and reason.
     #[must_use]
     pub fn troubles(&self) -> Vec<(String, String)> {
         let troubles = lock(&self.troubles);
@@ -182,7 +181,7 @@ impl AgentState {
             .collect()
     }
 
-    /// Something does not work any more, or does again.
+    /// Sets or clears the problem of a component.
     pub fn set_trouble(&self, of: &'static str, reason: Option<String>) {
         let mut troubles = lock(&self.troubles);
         match reason {
@@ -191,19 +190,19 @@ impl AgentState {
         };
     }
 
-    /// Asks the loop. Whether there is room for another question.
+    /// Sends a request to the loop. Returns whether there was room for it.
     #[must_use]
-    pub fn ask(&self, question: LoopRequest) -> bool {
-        self.questions.try_send(question).is_ok()
+    pub fn ask(&self, request: LoopRequest) -> bool {
+        self.requests.try_send(request).is_ok()
     }
 
-    /// SinkStats one more.
+    /// Increments a counter.
     pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Relaxed);
     }
 }
 
-/// Nothing is left half done by a thread that panics with one of these locks.
+/// Locks a mutex. Poisoning is ignored, because no thread leaves the data inconsistent when it panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

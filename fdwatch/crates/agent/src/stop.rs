@@ -1,4 +1,4 @@
-//! The kill switch: a file that only root can make, and for which the agent ends at once.
+//! The kill switch: a file that only root can create, and that stops the agent immediately.
 
 use std::{
     fs, io,
@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where it is, if nothing else is said.
+/// The default path of the file.
 pub const STOP_FILE: &str = "/run/fdwatch.stop";
 
-/// The file.
+/// The kill switch.
 #[derive(Debug)]
 pub struct StopFile {
     path: PathBuf,
@@ -17,7 +17,7 @@ pub struct StopFile {
 }
 
 impl StopFile {
-    /// The one at `path`.
+    /// Creates the kill switch at `path`.
     #[must_use]
     pub const fn new(path: PathBuf) -> Self {
         Self {
@@ -26,13 +26,13 @@ impl StopFile {
         }
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is there. One that is not root's does not count, and is told of once.
+    /// Returns whether it is set. A file of another user is ignored with one warning.
     pub fn is_there(&mut self) -> bool {
         let Ok(metadata) = fs::symlink_metadata(&self.path) else {
             self.has_warned = false;
@@ -42,23 +42,20 @@ impl StopFile {
             return true;
         }
         if !std::mem::replace(&mut self.has_warned, true) {
-            tracing::warn!(
-                "{} does not belong to root, and is passed over",
-                self.path.display()
-            );
+            tracing::warn!("ignoring {}: not owned by root", self.path.display());
         }
         false
     }
 
-    /// Makes it.
+    /// Sets the kill switch.
     ///
     /// # Errors
     ///
-    /// If that cannot be done, as by others than root.
+    /// If the file cannot be created: this requires root.
     pub fn make(&self) -> io::Result<()> {
         fs::write(
             &self.path,
-            "fdwatch agent does not run as long as this file is here\n",
+            "fdwatch agent does not run while this file exists\n",
         )
     }
 }

@@ -1,7 +1,6 @@
-//! Says to systemd how the agent is, if systemd wants to know.
+//! Notifications to systemd, if it started the agent: readiness, status and watchdog.
 //!
-//! Knows nothing of what the agent does: that it lives is proven by a counter that the live loop
-//! counts up, and what it is about is handed in as words.
+//! The watchdog is fed only while the live loop increments a counter.
 
 use std::{
     sync::{
@@ -19,43 +18,43 @@ use tokio::{
 
 use super::logging::Logging;
 
-/// How often systemd is told what the agent is about.
+/// Interval of the status line.
 const STATUS: Duration = Duration::from_secs(60);
 
-/// Characters of what it is told.
+/// Length limit of the status line: characters.
 const MAX_STATUS: usize = 512;
 
-/// All is followed from here on.
+/// Reports that the agent is ready: all processes are followed.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
 }
 
-/// The configuration is read anew. [`ready`] says when that is done.
+/// Reports that the configuration is being reloaded. [`ready`] reports the end.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!("cannot read the clock for systemd: {error}"),
     }
 }
 
-/// It is about to end.
+/// Reports that the agent is stopping.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// What it is about.
+/// Sets the status line.
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(&one_line(status))]);
+    notify(&[NotifyState::Status(&one_line(status))]);
 }
 
-/// Where no one wants to know, nothing happens; where it cannot be said, that is no reason to end.
-fn tell(states: &[NotifyState<'_>]) {
+/// Sends a notification. Does nothing without systemd; errors are not fatal.
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("cannot notify systemd: {error}");
     }
 }
 
-/// Lines are assignments to systemd.
+/// Replaces control characters: systemd parses each line as an assignment.
 fn one_line(text: &str) -> String {
     let lines = text.chars().take(MAX_STATUS);
     lines
@@ -63,7 +62,7 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Whether something has come on since it was looked at last.
+/// Detects whether a counter changes.
 #[derive(Debug)]
 struct Heart {
     beats: Arc<AtomicU64>,
@@ -77,11 +76,11 @@ impl Heart {
     }
 }
 
-/// Tells systemd that the agent lives, for as long as `heartbeat` is counted up, and what it is about
-/// once a minute, until it is to `stop`. Where no one wants to know, only the log is looked after.
+/// Feeds the watchdog while `heartbeat` changes, sets the status line to `status_text` once a minute, and flushes the folded
+/// messages of the log, until `stop`.
 pub async fn watch(
     heartbeat: Arc<AtomicU64>,
-    words: impl Fn() -> String,
+    status_text: impl Fn() -> String,
     logging: Option<Logging>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -99,13 +98,13 @@ pub async fn watch(
         tokio::select! {
             _ = beats.tick(), if watchdog.is_some() => {
                 if heart.has_beaten() {
-                    tell(&[NotifyState::Watchdog]);
+                    notify(&[NotifyState::Watchdog]);
                 } else {
-                    tracing::warn!("the live loop does not come on; systemd is not told that it does");
+                    tracing::warn!("event loop stalled: not feeding the watchdog");
                 }
             }
             _ = minutes.tick() => {
-                status(&words());
+                status(&status_text());
                 if let Some(logging) = &logging {
                     logging.tick();
                 }
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_heart_that_stands_still_is_seen() {
+    fn stalled_counter_is_detected() {
         let beats = Arc::new(AtomicU64::new(0));
         let mut heart = Heart {
             beats: Arc::clone(&beats),
@@ -135,12 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn a_status_cannot_be_another_assignment() {
+    fn status_cannot_contain_assignments() {
         assert_eq!(one_line("a\nREADY=1\tb"), "a READY=1 b");
         assert_eq!(one_line(&"x".repeat(9999)).len(), MAX_STATUS);
     }
 
-    /// What this test does when it is run by the other one: with an environment of its own.
+    /// Runs only as a child of `notifications_reach_systemd`, with an environment of its own.
     #[test]
     fn as_systemd_starts_it() {
         if env::var_os("FDWATCH_TEST_NOTIFY").is_none() {
@@ -156,7 +155,7 @@ mod tests {
         runtime.block_on(async {
             let heartbeat = Arc::new(AtomicU64::new(0));
             let (stop, stopped) = watch::channel(false);
-            // It stands still after the first look: only one is told.
+            // The counter does not change, so the watchdog is fed once.
             let end = async {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 stop.send(true).unwrap();
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_told_how_it_is() {
+    fn notifications_reach_systemd() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -177,7 +176,7 @@ mod tests {
         let run = |path: &std::path::Path| {
             let mut command = Command::new(env::current_exe().unwrap());
             command
-                .args(["--exact", "agent::systemd::tests::as_systemd_starts_it"])
+                .args(["--exact", "systemd::tests::as_systemd_starts_it"])
                 .env("FDWATCH_TEST_NOTIFY", "1")
                 .env("NOTIFY_SOCKET", path)
                 .env("WATCHDOG_USEC", "100000");
@@ -197,7 +196,7 @@ mod tests {
         assert_eq!(next(), "READY=1\nSTATUS=again\n");
         assert_eq!(next(), "WATCHDOG=1\n");
         assert_eq!(next(), "STOPPING=1\nSTATUS=stopping\n");
-        // No one is there any more: nothing happens.
+        // Without a listener nothing happens.
         drop(socket);
         fs::remove_file(&path).unwrap();
         run(&path);

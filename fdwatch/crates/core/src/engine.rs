@@ -1,6 +1,6 @@
 //! Model, duplicates and detail, driven by records. No I/O.
 
-use fdwatch_common::{EVERY_THREAD, Event, Header};
+use fdwatch_common::{Event, Exit, Header};
 
 use crate::{
     detail::Details,
@@ -138,7 +138,7 @@ impl Engine {
             Event::Exec(exec) => self.details.execed(exec.header.tgid),
             Event::Exit(exit) => {
                 let header = &exit.header;
-                let is_last = header.flags & EVERY_THREAD != 0;
+                let is_last = exit.has(Exit::LAST_THREAD);
                 self.details.ended(header.tid, header.tgid, is_last);
             }
             _ if !self.details.has_pending() => {}

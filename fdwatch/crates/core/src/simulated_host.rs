@@ -1,8 +1,7 @@
 //! A simulated host for tests: its records go through the model and duplicates.
 
 use fdwatch_common::{
-    EVERY_THREAD, Event, Exec, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload, SnapshotFile,
-    SnapshotTask,
+    Event, Exec, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload, SnapshotFile, SnapshotTask,
 };
 
 use crate::{
@@ -120,7 +119,7 @@ impl Host {
 
     pub(crate) fn exit(&mut self, tgid: u32) {
         let header = Header {
-            flags: EVERY_THREAD,
+            flags: Exit::LAST_THREAD.bits(),
             ..header(Kind::Exit, tgid)
         };
         self.apply(&Event::Exit(&Exit { header }));

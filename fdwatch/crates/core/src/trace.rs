@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fdwatch_common::{CLOEXEC, CLONED_THREAD, CUT, EVERY_THREAD, Event, NO_CALL};
+use fdwatch_common::{AskedPath, Event, Exit, FdOpen, Fork, NO_CALL, SetCloexec};
 use globset::GlobSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -138,7 +138,7 @@ impl Tracer {
         };
         let header = event.header();
         match &event {
-            Event::Fork(fork) if header.flags & CLONED_THREAD == 0 => {
+            Event::Fork(fork) if !fork.has(Fork::THREAD) => {
                 if self.pids.contains(&fork.parent_tgid) {
                     let what = What::Forked { child: header.tgid };
                     self.push(model, fork.parent_tgid, fork.parent_tid, what);
@@ -163,7 +163,7 @@ impl Tracer {
                     // These belong to failed calls.
                     self.paths.clear();
                 }
-                let asked = (path.bytes().into(), header.flags & CUT != 0);
+                let asked = (path.bytes().into(), path.has(AskedPath::TRUNCATED));
                 self.paths.insert(header.tid, asked);
                 return;
             }
@@ -179,7 +179,7 @@ impl Tracer {
                     fd: header.fd,
                     access: entry.access(),
                     append: entry.appends(),
-                    cloexec: header.flags & CLOEXEC != 0,
+                    cloexec: open.has(FdOpen::CLOEXEC),
                     file_type: entry.file_type(),
                     asked: asked.filter(|(path, _)| !path.is_empty()),
                     file: entry.file,
@@ -189,9 +189,9 @@ impl Tracer {
                 fd: header.fd,
                 was_open: close.file != 0,
             },
-            Event::SetCloexec(_) => What::ClosesOnExec {
+            Event::SetCloexec(set) => What::ClosesOnExec {
                 fd: header.fd,
-                closes: header.flags & CLOEXEC != 0,
+                closes: set.has(SetCloexec::CLOEXEC),
             },
             Event::TableBits(_) if header.call != NO_CALL => {
                 let what = What::Range {
@@ -208,7 +208,7 @@ impl Tracer {
                 what
             }
             Event::Exec(_) => What::Execed,
-            Event::Exit(_) if header.flags & EVERY_THREAD != 0 => What::Exited,
+            Event::Exit(exit) if exit.has(Exit::LAST_THREAD) => What::Exited,
             _ => return,
         };
         let ended = what == What::Exited;

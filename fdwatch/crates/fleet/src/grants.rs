@@ -1,4 +1,4 @@
-//! Who may do what on the server: texts for its administrator, and no I/O.
+//! SQL or XML that creates the server's users with the privileges that agents and queries need.
 
 use std::fmt::Write as _;
 
@@ -6,16 +6,17 @@ use anyhow::Result;
 
 use super::{
     rows::Table,
-    schema::{Engine, Kept, Wanted, filled_from, identifier, kept, on_cluster},
+    schema::{Engine, TableInfo, Wanted, identifier, on_cluster, source_tables, tables},
 };
 
-/// Users that may do what agents need, and what questions need, and nothing else.
+/// Returns the statements for a user that writes (agents) and one that reads (queries, Grafana), with no
+/// other privileges.
 ///
 /// # Errors
 ///
-/// If the database's name is not one.
-pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
-    let database = identifier(&wanted.database)?;
+/// If the name of the database or the cluster is invalid.
+pub fn grants(options: &Wanted, engine: Engine) -> Result<String> {
+    let database = identifier(&options.database)?;
     if !engine.has_sql_users() {
         return Ok(format!(
             "<!-- ClickHouse {}.{} has no users in SQL: this belongs into users.xml, with hashes of\n     \
@@ -30,7 +31,7 @@ pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
             old_user("fdwatch_reader", database),
         ));
     }
-    let cluster = wanted.cluster.as_deref().map(identifier).transpose()?;
+    let cluster = options.cluster.as_deref().map(identifier).transpose()?;
     let on_cluster = on_cluster(cluster);
     let mut text = format!(
         "-- Replace the passwords. Agents write as fdwatch_writer; questions and Grafana read as\n\
@@ -39,16 +40,16 @@ pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
          CREATE USER IF NOT EXISTS fdwatch_reader{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME' \
          SETTINGS readonly = 1;\n"
     );
-    // A server asks its own part of a table that is spread as the same user.
-    let parts: &[&str] = match cluster {
+    // A distributed table is read on each server as the same user.
+    let suffixes: &[&str] = match cluster {
         Some(_) => &["", "_local"],
         None => &[""],
     };
-    let mut grant = |what: &str, table: &str, user: &str| {
-        for part in parts {
+    let mut grant = |privilege: &str, table: &str, user: &str| {
+        for suffix in suffixes {
             let _ = writeln!(
                 text,
-                "GRANT{on_cluster} {what} ON {database}.{table}{part} TO {user};"
+                "GRANT{on_cluster} {privilege} ON {database}.{table}{suffix} TO {user};"
             );
         }
     };
@@ -56,16 +57,16 @@ pub fn grants(wanted: &Wanted, engine: Engine) -> Result<String> {
         grant("INSERT", table.name(), "fdwatch_writer");
     }
     if !engine.has_definers() {
-        // Views read with the rights of who inserts.
-        for table in filled_from() {
+        // Views read with the privileges of the user that inserts.
+        for table in source_tables() {
             grant("SELECT", table, "fdwatch_writer");
         }
     }
     grant("SELECT", "schema_version", "fdwatch_reader");
-    for Kept { name, .. } in kept(wanted) {
+    for TableInfo { name, .. } in tables(options) {
         grant("SELECT", name, "fdwatch_reader");
     }
-    // What a question asks for comes as a table of one row.
+    // The parameters of a query are sent as a temporary table.
     let _ = writeln!(
         text,
         "GRANT{on_cluster} CREATE TEMPORARY TABLE ON *.* TO fdwatch_reader;"
@@ -84,20 +85,20 @@ fn old_user(name: &str, database: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::schema::tests::wanted, *};
+    use super::{super::schema::tests::options, *};
 
     #[test]
-    fn users_may_do_what_they_need() {
-        let new = grants(&wanted(None), Engine::of("26.9").unwrap()).unwrap();
+    fn grants_cover_all_versions() {
+        let new = grants(&options(None), Engine::of("26.9").unwrap()).unwrap();
         assert!(new.contains("GRANT INSERT ON fdwatch.findings TO fdwatch_writer;"));
         let reads = "GRANT SELECT ON fdwatch.findings TO fdwatch_writer;";
         assert!(!new.contains(reads));
-        let before_definers = grants(&wanted(None), Engine::of("24.1").unwrap()).unwrap();
+        let before_definers = grants(&options(None), Engine::of("24.1").unwrap()).unwrap();
         assert!(before_definers.contains(reads));
-        let spread = grants(&wanted(Some("main")), Engine::of("26.9").unwrap()).unwrap();
+        let spread = grants(&options(Some("main")), Engine::of("26.9").unwrap()).unwrap();
         let part = "GRANT ON CLUSTER main INSERT ON fdwatch.findings_local TO fdwatch_writer;";
         assert!(spread.contains(part), "{spread}");
-        let old = grants(&wanted(None), Engine::of("18.16").unwrap()).unwrap();
+        let old = grants(&options(None), Engine::of("18.16").unwrap()).unwrap();
         assert!(old.contains("<readonly>1</readonly>"), "{old}");
     }
 }

@@ -1,42 +1,44 @@
-//! What to do about it, by what a server, an agent or TLS said. Nothing here asks or decides anything.
+//! Hints for errors of servers, agents and TLS: a line that starts with `help:`, or nothing.
 
 use rustls::{CertificateError, Error as Tls, InvalidMessage};
 
-/// Of what a server refused, by its code.
+/// Returns the hint for an error code of ClickHouse.
 ///
-/// Codes are those of ClickHouse (`src/Common/ErrorCodes.cpp`), the same from 18.16 to 26.9.
+/// Codes are those of `src/Common/ErrorCodes.cpp`, the same from 18.16 to 26.9.
 pub(super) const fn of_code(code: u32) -> &'static str {
     match code {
         // UNKNOWN_TABLE, UNKNOWN_DATABASE
-        60 | 81 => ". Make its tables: fdwatch fleet init",
+        60 | 81 => "\nhelp: create the tables with: fdwatch fleet init",
         // READONLY, DATABASE_ACCESS_DENIED, ACCESS_DENIED
         164 | 291 | 497 => {
-            ". This user may not do that: fdwatch fleet init --print-grants tells what is needed"
+            "\nhelp: grant the user what this prints: fdwatch fleet init --print-grants"
         }
         // UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, IP_ADDRESS_NOT_ALLOWED,
         // AUTHENTICATION_FAILED
         192..=195 | 516 => {
-            ". See who it knows: --user and --password-file, or user and password_file in [fleet]"
+            "\nhelp: check --user and --password-file, or user and password_file in [fleet]"
         }
         _ => "",
     }
 }
 
-/// Of a connection that there was none of, or that broke.
+/// Returns the hint for a connection that failed or broke.
 pub(super) fn of_connection(error: &reqwest::Error) -> &'static str {
     let is_plain = error.url().is_some_and(|url| url.scheme() == "http");
     let is_late = error.is_connect() && error.is_timeout();
     match tls(error) {
         Some(error) => of_tls(error),
-        // A server that wants TLS hangs up.
+        // A server that expects TLS closes the connection.
         None if is_plain && error.is_request() && !error.is_connect() && !error.is_timeout() => {
-            ". If it wants TLS there, say https://"
+            "\nhelp: if the server expects TLS, use https://"
         }
-        // A server without TLS may wait for the rest of what it takes for a request.
+        // A server without TLS may wait for the rest of what looks like a request.
         None if is_late && !is_plain => {
-            ". Does it run, is this where it answers, and does it speak TLS there?"
+            "\nhelp: check that the server runs, that the address is right, and that this port uses TLS"
         }
-        None if error.is_connect() => ". Does it run, and is this where it answers?",
+        None if error.is_connect() => {
+            "\nhelp: check that the server runs and that the address is right"
+        }
         None => "",
     }
 }
@@ -46,26 +48,25 @@ const fn of_tls(error: &Tls) -> &'static str {
         Tls::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         ) => {
-            ". If it is to be trusted, name the certificate of who signed it: --ca-file, or ca_file in \
-             [fleet]"
+            "\nhelp: to trust the server, give its CA certificate with --ca-file, or ca_file in [fleet]"
         }
         Tls::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => ". Say a name that its certificate is for",
+        ) => "\nhelp: use a host name that the server's certificate is valid for",
         Tls::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. },
-        ) => ". Have its certificate renewed, or see whether the clocks are right",
+        ) => "\nhelp: renew the server's certificate, or check the clocks",
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            ". It does not speak TLS there: say http://, or the port where it does"
+            "\nhelp: this port does not use TLS; use http://, or the port that does"
         }
         _ => "",
     }
 }
 
-/// What TLS said, if it is what went wrong.
+/// Returns the TLS error that caused this one, if any.
 fn tls(error: &reqwest::Error) -> Option<&Tls> {
     use std::error::Error as _;
     let mut source = error.source();
@@ -73,7 +74,7 @@ fn tls(error: &reqwest::Error) -> Option<&Tls> {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // It is in one, and not the source of it.
+        // `io::Error` holds the TLS error without naming it as its source.
         let inner = error.downcast_ref::<std::io::Error>();
         if let Some(inner) = inner.and_then(std::io::Error::get_ref) {
             if let Some(found) = inner.downcast_ref() {

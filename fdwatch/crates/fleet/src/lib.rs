@@ -1,17 +1,18 @@
-//! Many hosts: which duplicates there are on all of them, and which of these are the same bug.
+//! Findings of many hosts: which duplicates they have, and which of these are the same bug.
 //!
-//! An agent makes [`rows`] of what it tells and writes them, by its [`spool`], to a ClickHouse
-//! ([`writer`], [`store`], [`schema`]). What two findings have in common that are the same bug is their
-//! [`signature`], made of [`template`]s. [`questions`] are answered by that server (`sql`), or from
-//! the rows of a handful of agents that are asked themselves ([`memory`], [`agents`]): the answers
-//! have the same form. Beside findings, hosts tell which files of network file systems they write
-//! (`written`, `network`).
+//! Agents turn findings and heartbeats into [`rows`] and send them to a ClickHouse server ([`store`],
+//! [`schema`], [`setup`], [`grants`]). Two findings of the same bug have the same [`signature`], made of
+//! [`template`]s of their names. A [`query`] is answered by the server (`sql`) or from the rows of agents
+//! that are queried directly ([`local_query`], [`agents`]), with the same result ([`questions`]). Files
+//! of network file systems that several hosts write are found by [`network`] and inode.
 
 pub mod agents;
 pub mod grants;
 mod hints;
+pub mod lines;
 pub mod local_query;
 pub mod network;
+pub mod query;
 pub mod questions;
 pub mod rows;
 pub mod schema;

@@ -1,23 +1,21 @@
-//! The questions, answered from rows in memory: those of a handful of agents.
-//!
-//! What is counted is what a server counts, exactly.
+//! Answers queries from rows in memory, with the same counts as a server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    questions::{
+    query::{
         Asked, By, Duplicates, Example, HOUR, Host, HostOf, MAX_ROWS, SharedFile, TREND, sort,
     },
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow},
 };
 
-/// Descriptors of one finding that are counted one by one.
+/// Descriptors that are counted of one finding, at most.
 const MAX_DESCRIPTORS: u32 = 256;
 
-/// Names that are told of a shared file.
+/// Hosts and programs that are listed for a shared file, at most.
 const MAX_NAMES: usize = 20;
 
-/// See the module.
+/// Rows of a few agents.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// Findings, in any order.
@@ -28,49 +26,58 @@ pub struct Rows {
     pub heartbeats: Vec<HeartbeatRow>,
     /// Files of network file systems that are open for writing.
     pub files: Vec<SharedFileRow>,
-    /// Agents that could not be asked, and why.
+    /// Agents that could not be queried, and why.
     pub errors: Vec<(String, String)>,
 }
 
-/// What is counted of what belongs together.
+/// Counters of a group of duplicates.
 #[derive(Default)]
 struct Group<'a> {
     hosts: BTreeSet<&'a str>,
     signatures: BTreeSet<&'a str>,
     processes: BTreeSet<(&'a str, u64)>,
-    /// The most descriptors of each.
+    /// Maximum number of descriptors of each finding.
     findings: BTreeMap<(&'a str, u64), u32>,
+    /// Findings in each part of the trend.
     parts: BTreeMap<usize, BTreeSet<(&'a str, u64)>>,
     severity: u8,
     first: u32,
     last: u32,
 }
 
-/// Who writes a file of a network file system, and when.
-struct Writes<'a> {
+/// A use of a file of a network file system.
+struct FileUse<'a> {
     time: u32,
     host: &'a str,
     program: &'a str,
     file: &'a str,
 }
 
-/// Processes, findings, the first and last time, and the file of that.
-type OfHost<'a> = (BTreeSet<u64>, BTreeSet<u64>, u32, u32, &'a str);
+/// Counters of a host that has a signature.
+#[derive(Default)]
+struct HostCounters<'a> {
+    processes: BTreeSet<u64>,
+    findings: BTreeSet<u64>,
+    first: u32,
+    last: u32,
+    /// Path of the file of the latest finding.
+    file: &'a str,
+}
 
 impl Rows {
-    fn wanted<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = &'a FindingRow> {
+    fn selected<'a>(&'a self, query: &'a Asked) -> impl Iterator<Item = &'a FindingRow> {
         self.findings.iter().filter(move |row| {
-            row.time - row.time % HOUR >= asked.begin
-                && row.severity >= asked.severity
-                && (asked.signature.is_empty() || row.signature == asked.signature)
+            row.time - row.time % HOUR >= query.begin
+                && row.severity >= query.severity
+                && (query.signature.is_empty() || row.signature == query.signature)
         })
     }
 
-    /// See [`super::questions::Source::duplicates`].
+    /// Returns groups of duplicates, at most [`MAX_ROWS`] + 1.
     #[must_use]
-    pub fn duplicates(&self, asked: &Asked, by: By) -> Vec<Duplicates> {
+    pub fn duplicates(&self, query: &Asked, by: By) -> Vec<Duplicates> {
         let mut groups: BTreeMap<[&str; 5], Group<'_>> = BTreeMap::new();
-        for row in self.wanted(asked) {
+        for row in self.selected(query) {
             let name = match by {
                 By::Signature => [&row.signature, &row.program, &row.cause, &row.path, ""],
                 By::Service => ["", &row.program, "", "", ""],
@@ -82,9 +89,9 @@ impl Rows {
             group.hosts.insert(&row.host);
             group.signatures.insert(&row.signature);
             group.processes.insert((&row.host, row.process));
-            let most = group.findings.entry(finding).or_default();
-            *most = (*most).max(row.fds.min(MAX_DESCRIPTORS));
-            let part = (row.time - row.time % HOUR).saturating_sub(asked.since) / asked.width;
+            let descriptors = group.findings.entry(finding).or_default();
+            *descriptors = (*descriptors).max(row.fds.min(MAX_DESCRIPTORS));
+            let part = (row.time - row.time % HOUR).saturating_sub(query.since) / query.width;
             group
                 .parts
                 .entry(part as usize)
@@ -99,7 +106,7 @@ impl Rows {
         }
         let mut all: Vec<_> = groups
             .into_iter()
-            .filter(|(_, group)| group.first >= asked.first)
+            .filter(|(_, group)| group.first >= query.first)
             .map(
                 |([signature, program, cause, path, host], group)| Duplicates {
                     signature: signature.into(),
@@ -126,51 +133,51 @@ impl Rows {
         all
     }
 
-    /// Signatures that begin as what is asked for.
-    pub(super) fn signatures(&self, asked: &Asked) -> Vec<String> {
-        let begin = &asked.signature[..];
+    /// Returns the signatures that start with the query's.
+    pub(super) fn signatures(&self, query: &Asked) -> Vec<String> {
+        let prefix = &query.signature[..];
         let rows = self.findings.iter();
-        let rows = rows.filter(|row| row.time >= asked.begin && row.signature.starts_with(begin));
+        let rows = rows.filter(|row| row.time >= query.begin && row.signature.starts_with(prefix));
         let names: BTreeSet<_> = rows.map(|row| &row.signature).collect();
         names.into_iter().cloned().collect()
     }
 
-    pub(super) fn hosts_of(&self, asked: &Asked) -> Vec<HostOf> {
-        let mut hosts: BTreeMap<&str, OfHost<'_>> = BTreeMap::new();
+    pub(super) fn hosts_of(&self, query: &Asked) -> Vec<HostOf> {
+        let mut hosts: BTreeMap<&str, HostCounters<'_>> = BTreeMap::new();
         for row in self
             .findings
             .iter()
-            .filter(|row| row.signature == asked.signature && row.time >= asked.begin)
+            .filter(|row| row.signature == query.signature && row.time >= query.begin)
         {
             let host = hosts.entry(&row.host).or_default();
-            host.0.insert(row.process);
-            host.1.insert(row.key);
-            if host.2 == 0 || row.time < host.2 {
-                host.2 = row.time;
+            host.processes.insert(row.process);
+            host.findings.insert(row.key);
+            if host.first == 0 || row.time < host.first {
+                host.first = row.time;
             }
-            if row.time > host.3 {
-                (host.3, host.4) = (row.time, &row.file);
+            if row.time > host.last {
+                (host.last, host.file) = (row.time, &row.file);
             }
         }
         let mut all: Vec<_> = hosts
             .into_iter()
-            .map(|(host, (processes, findings, first, last, file))| HostOf {
+            .map(|(host, counters)| HostOf {
                 host: host.into(),
-                processes: processes.len() as u64,
-                findings: findings.len() as u64,
-                first,
-                last,
-                file: file.into(),
+                processes: counters.processes.len() as u64,
+                findings: counters.findings.len() as u64,
+                first: counters.first,
+                last: counters.last,
+                file: counters.file.into(),
             })
             .collect();
         all.sort_by_key(|host| std::cmp::Reverse(host.last));
         all
     }
 
-    pub(super) fn example(&self, asked: &Asked) -> Option<Example> {
+    pub(super) fn example(&self, query: &Asked) -> Option<Example> {
         let examples = self.examples.iter();
-        let of = examples.filter(|example| example.signature == asked.signature);
-        let best = of.max_by_key(|example| {
+        let matching = examples.filter(|example| example.signature == query.signature);
+        let best = matching.max_by_key(|example| {
             let host = std::cmp::Reverse(&example.host);
             (!example.frames.is_empty(), example.time, host)
         })?;
@@ -182,15 +189,15 @@ impl Rows {
         })
     }
 
-    pub(super) fn hosts(&self, asked: &Asked) -> Vec<Host> {
+    pub(super) fn hosts(&self, query: &Asked) -> Vec<Host> {
         let mut latest: BTreeMap<&str, &HeartbeatRow> = BTreeMap::new();
-        for row in self.heartbeats.iter().filter(|row| row.time >= asked.begin) {
-            let known = latest.entry(&row.host).or_insert(row);
-            if row.time >= known.time {
-                *known = row;
+        for row in self.heartbeats.iter().filter(|row| row.time >= query.begin) {
+            let newest = latest.entry(&row.host).or_insert(row);
+            if row.time >= newest.time {
+                *newest = row;
             }
         }
-        let told = latest.into_values().map(|row| Host {
+        let reached = latest.into_values().map(|row| Host {
             host: row.host.clone(),
             labels: row.labels.clone(),
             last: row.time,
@@ -212,11 +219,11 @@ impl Rows {
             error: error.clone(),
             ..Host::default()
         });
-        told.chain(errors).collect()
+        reached.chain(errors).collect()
     }
 
-    pub(super) fn shared(&self, asked: &Asked) -> Vec<SharedFile> {
-        let mut files: BTreeMap<(&str, u64), Vec<Writes<'_>>> = BTreeMap::new();
+    pub(super) fn shared(&self, query: &Asked) -> Vec<SharedFile> {
+        let mut files: BTreeMap<(&str, u64), Vec<FileUse<'_>>> = BTreeMap::new();
         let found = self
             .findings
             .iter()
@@ -230,17 +237,17 @@ impl Rows {
             (&row.network[..], row.ino, row.time, of)
         });
         for (network, ino, time, (host, program, file)) in found.chain(open) {
-            if time >= asked.begin {
-                let writes = Writes {
+            if time >= query.begin {
+                let used = FileUse {
                     time,
                     host,
                     program,
                     file,
                 };
-                files.entry((network, ino)).or_default().push(writes);
+                files.entry((network, ino)).or_default().push(used);
             }
         }
-        let some = |names: &BTreeSet<&str>| {
+        let listed = |names: &BTreeSet<&str>| {
             names
                 .iter()
                 .take(MAX_NAMES)
@@ -258,8 +265,8 @@ impl Rows {
                     ino,
                     file: last.file.to_owned(),
                     hosts: hosts.len() as u64,
-                    names: some(&hosts),
-                    programs: some(&programs),
+                    names: listed(&hosts),
+                    programs: listed(&programs),
                     last: last.time,
                 })
             })

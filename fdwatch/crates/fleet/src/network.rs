@@ -1,14 +1,12 @@
-//! Which devices are network file systems: the same file is open on several hosts there.
-//!
-//! Pure: the kernel's list of mounts is handed in.
+//! Detects the devices of network file systems, whose files several hosts may have open.
 
 use std::collections::BTreeMap;
 
 use fdwatch_core::device::{kernel_device_of, major_minor};
 
-/// Types of file systems whose files several hosts have, each by the same inode on all of them.
-/// Others that come over a network number files as each mount pleases (`fuse.sshfs`, `fuse.rclone`,
-/// virtiofs), so that nothing tells which files of two hosts are one.
+/// Types of file systems whose files have the same inode on all hosts.
+/// Others (`fuse.sshfs`, `fuse.rclone`, virtiofs) number files per mount, so files of two hosts cannot
+/// be matched.
 const NETWORK: [&str; 21] = [
     "nfs",
     "nfs4",
@@ -38,7 +36,7 @@ const NETWORK: [&str; 21] = [
 pub struct Mounts(BTreeMap<(u32, u32), String>);
 
 impl Mounts {
-    /// Those in `/proc/self/mountinfo`.
+    /// Parses the text of `/proc/self/mountinfo`.
     pub fn of(mountinfo: &str) -> Self {
         let found = mountinfo.lines().filter_map(|line| {
             // 36 35 0:52 / /srv/logs rw,noatime shared:1 - nfs4 server:/export rw
@@ -54,22 +52,22 @@ impl Mounts {
         });
         let mut sources = BTreeMap::new();
         for (device, source) in found {
-            // Parts of one export are one device, in the order they were mounted in: that of the
-            // whole is what hosts have in common, or the first by name.
-            let known = sources.entry(device).or_insert_with(|| source.clone());
-            if (source.len(), &source) < (known.len(), &*known) {
-                *known = source;
+            // Mounted parts of one export share a device. The shortest source, then the first by
+            // name, is the same on all hosts, whatever the order of the mounts.
+            let chosen = sources.entry(device).or_insert_with(|| source.clone());
+            if (source.len(), &source) < (chosen.len(), &*chosen) {
+                *chosen = source;
             }
         }
         Self(sources)
     }
 
-    /// What is mounted from that device, if it is a network file system.
+    /// Returns the source of the mount of a device that is a network file system.
     pub fn network_of(&self, device: u32) -> Option<&str> {
         self.0.get(&major_minor(device)).map(String::as_str)
     }
 
-    /// Their devices, in the kernel's own encoding, in order.
+    /// Returns their devices in the kernel's encoding, sorted.
     pub fn devices(&self) -> Vec<u32> {
         let devices = self.0.keys().filter_map(|&device| kernel_device_of(device));
         devices.collect()
@@ -81,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn network_file_systems_are_known_by_their_device() {
+    fn only_network_file_systems_are_found() {
         let mounts = Mounts::of(
             "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
              36 22 0:52 / /srv/logs rw,noatime shared:1 - nfs4 nas:/export/ rw,vers=4.2\n\
@@ -96,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_one_export_have_one_name_whatever_was_mounted_first() {
+    fn mount_order_does_not_change_the_source() {
         let lines = [
             "36 22 0:52 /b /b rw - nfs4 nas:/export/b rw",
             "37 22 0:52 / /a rw - nfs4 nas:/export rw",

@@ -1,8 +1,8 @@
-//! What is written of a host: findings, an example of each signature, heartbeats, and which files of
-//! network file systems it writes.
+//! Rows that a host writes: findings, an example of each signature, heartbeats, and the files of network
+//! file systems that it has open for writing.
 //!
-//! Each row is a line of JSON (`JSONEachRow`), in the spool as on the way to the server. A row may be
-//! written any number of times: it is one by its host, run, number and time.
+//! Each row is a line of JSON (`JSONEachRow`), both in the spool and in requests. A row may be written
+//! several times: host, run, number and time identify it.
 
 use std::io::{self, Write as _};
 
@@ -17,10 +17,10 @@ use fdwatch_core::{
 };
 use fdwatch_events::event::Key;
 
-/// Bytes of a name of a file that are kept beside its template.
+/// Bytes of a path that are stored, at most.
 const MAX_FILE_LEN: usize = 1024;
 
-/// Bytes of an example; a longer one is left out, as half a JSON is none.
+/// Bytes of an example; longer ones are skipped, as truncated JSON cannot be parsed.
 const MAX_EXAMPLE_LEN: usize = 1 << 20;
 
 /// The tables that rows are written to.
@@ -37,7 +37,7 @@ pub enum Table {
 }
 
 impl Table {
-    /// All there are.
+    /// All tables.
     pub const ALL: [Self; 4] = [
         Self::Findings,
         Self::Examples,
@@ -45,7 +45,7 @@ impl Table {
         Self::SharedFiles,
     ];
 
-    /// Its name.
+    /// Returns the name in SQL.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,191 +56,190 @@ impl Table {
         }
     }
 
-    /// The table that is called so.
+    /// Returns the table with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 }
 
-/// A finding that came, changed, went, or is still there.
+/// A finding that appeared, changed or disappeared, or that persists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindingRow {
-    /// When: seconds since 1970.
+    /// Time: seconds since 1970.
     pub time: u32,
-    /// Where.
+    /// Host.
     pub host: String,
-    /// What the host is for: `name=value,name=value`.
+    /// Labels of the host: `name=value,name=value`.
     pub labels: String,
-    /// Which run of the agent.
+    /// Run of the agent: nanoseconds since 1970 of its start.
     pub run: u64,
-    /// Which event of that run.
+    /// Number of the event in that run.
     pub number: u64,
-    /// What the finding is about, on its host.
+    /// Identity of the finding on its host.
     pub key: u64,
-    /// The process: its number and its start.
+    /// Hash of the process's PID and start time.
     pub process: u64,
-    /// What is the same bug has the same.
+    /// Signature: the same for the same bug.
     pub signature: String,
-    /// The program of the signature.
+    /// Program of the signature.
     pub program: String,
-    /// The cause.
+    /// Cause.
     pub cause: String,
-    /// The template of the file's path.
+    /// Template of the file's path.
     pub path: String,
     /// 1 info, 2 warning, 3 critical.
     pub severity: u8,
-    /// 1 found, 2 changed, 3 gone, 4 still there.
+    /// 1 found, 2 changed, 3 gone, 4 unchanged.
     pub change: u8,
-    /// Descriptors that are held, or were each time that it came, if none is any more.
+    /// Descriptors that are open; if none is, the number on each occurrence.
     pub fds: u32,
-    /// The process's number.
+    /// PID.
     pub pid: u32,
-    /// The process's name.
+    /// Process name.
     pub comm: String,
-    /// The file's path itself, shortened.
+    /// Path of the file, truncated.
     pub file: String,
-    /// The network file system it is on; empty if it is on none.
+    /// Source of the network file system; empty if the file is local.
     pub network: String,
-    /// The file's inode, if it is on a network file system.
+    /// Inode of the file if it is on a network file system, else 0.
     pub ino: u64,
-    /// Descriptors that may write it.
+    /// Descriptors that are open for writing.
     pub writers: u32,
 }
 
-/// A whole finding, for people to look at.
+/// A complete finding, as an example of its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExampleRow {
-    /// When: seconds since 1970.
+    /// Time: seconds since 1970.
     pub time: u32,
-    /// Where.
+    /// Host.
     pub host: String,
-    /// Of which signature.
+    /// Signature.
     pub signature: String,
-    /// Functions that made the last descriptor, from the inside out, one a line; empty if not known.
+    /// Functions that opened the last descriptor, innermost first, one a line; empty if unresolved.
     pub frames: String,
-    /// As `watch --json` has it.
+    /// The finding as `watch --json` writes it.
     pub finding: String,
 }
 
-/// That an agent is there, and how it fares.
+/// The state of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HeartbeatRow {
-    /// When: seconds since 1970.
+    /// Time: seconds since 1970.
     pub time: u32,
-    /// Where.
+    /// Host.
     pub host: String,
-    /// What the host is for.
+    /// Labels of the host.
     pub labels: String,
-    /// Which run of the agent; nanoseconds since 1970 of its start.
+    /// Run of the agent: nanoseconds since 1970 of its start.
     pub run: u64,
-    /// fdwatch's version.
+    /// Version of fdwatch.
     pub version: String,
-    /// The kernel's.
+    /// Version of the kernel.
     pub kernel: String,
-    /// What is left undone for the sake of the budget; `all` if nothing is.
+    /// Work that is skipped to stay within the CPU budget; `all` if none is.
     pub mode: String,
-    /// Events so far.
+    /// Events since the start.
     pub events: u64,
-    /// Records lost so far.
+    /// Records lost since the start.
     pub lost: u64,
-    /// What audits had to repair so far.
+    /// Descriptors that audits corrected since the start.
     pub drift: u64,
-    /// Processes that are not followed.
+    /// Processes that are not tracked.
     pub not_followed: u32,
-    /// Processor used of late: percent of one.
+    /// Recent CPU use, in percent of one processor.
     pub cpu: f64,
-    /// Memory: bytes.
+    /// Memory, in bytes.
     pub memory: u64,
-    /// Findings there are.
+    /// Current findings.
     pub findings: u32,
-    /// What waits to be written: bytes.
+    /// Size of the spool, in bytes.
     pub spooled: u64,
-    /// Rows that were dropped so far: there was no room for them, or the server did not take them.
+    /// Rows dropped since the start: the spool was full, or the server rejected them.
     pub dropped: u64,
-    /// Descriptors that may write files of network file systems, and are not told of: there are too
-    /// many.
+    /// Writable descriptors on network file systems that are not reported: there are too many.
     pub files_left_out: u64,
 }
 
-/// A file of a network file system that is open for writing here: maybe elsewhere, too.
+/// A file of a network file system that a host has open for writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedFileRow {
-    /// When: seconds since 1970.
+    /// Time: seconds since 1970.
     pub time: u32,
-    /// What is mounted.
+    /// Source of the mount, such as `nas:/export`.
     pub network: String,
-    /// The inode.
+    /// Inode.
     pub ino: u64,
-    /// Where.
+    /// Host.
     pub host: String,
-    /// The program that has it open, as in a signature.
+    /// Program that has it open, as in a signature.
     pub program: String,
-    /// The file's path on this host, shortened; empty if it could not be read.
+    /// Path of the file on this host, truncated; empty if it could not be read.
     pub file: String,
-    /// Descriptors of the program that may write it.
+    /// Descriptors of the program that are open for writing.
     pub writers: u32,
 }
 
-/// What all rows of a run of an agent have in common.
+/// Columns that all rows of an agent's run share.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The host's name.
+    /// Name of the host.
     pub host: String,
-    /// What it is for.
+    /// Labels of the host.
     pub labels: String,
-    /// The run: nanoseconds since 1970.
+    /// Run: nanoseconds since 1970 of its start.
     pub run: u64,
 }
 
-/// Labels in a text, in the order of their names.
-pub fn labels(of: &[(String, String)]) -> String {
-    let labels = of.iter().map(|(name, value)| format!("{name}={value}"));
+/// Joins labels to `name=value,name=value`, sorted by name.
+pub fn labels(pairs: &[(String, String)]) -> String {
+    let labels = pairs.iter().map(|(name, value)| format!("{name}={value}"));
     let mut labels: Vec<_> = labels.collect();
     labels.sort();
     labels.join(",")
 }
 
 impl Origin {
-    /// That of a host.
+    /// Returns the origin of a run on a host.
     #[must_use]
-    pub fn new(host: String, of: &[(String, String)], run: u64) -> Self {
-        let labels = labels(of);
+    pub fn new(host: String, pairs: &[(String, String)], run: u64) -> Self {
+        let labels = labels(pairs);
         Self { host, labels, run }
     }
 
-    /// The row of a finding; `change` 4 says that it is there still.
+    /// Returns the row of a finding.
     #[must_use]
     pub fn finding(
         &self,
-        told: &EventKind<'_>,
+        reported: &EventKind<'_>,
         signature: &Signature,
         mounts: &Mounts,
     ) -> FindingRow {
-        let finding = told.finding;
+        let finding = reported.finding;
         let path = finding.file.path.as_deref().unwrap_or_default();
         let writers = finding.fds.iter().filter(|fd| fd.access != Access::Read);
         let writers = u32::try_from(writers.count()).unwrap_or(u32::MAX);
         let network = mounts.network_of(finding.file.dev);
         FindingRow {
-            time: told.time,
+            time: reported.time,
             host: self.host.clone(),
             labels: self.labels.clone(),
             run: self.run,
-            number: told.number,
-            key: half(told.key),
+            number: reported.number,
+            key: half(reported.key),
             process: process(&finding.process),
             signature: signature.id.clone(),
             program: signature.program.to_string(),
             cause: signature.cause.clone(),
             path: signature.path.clone(),
             severity: finding.severity as u8 + 1,
-            change: if told.is_still {
+            change: if reported.is_still {
                 4
             } else {
                 change(finding.change)
             },
-            fds: held(
+            fds: descriptors(
                 finding.fds.len(),
                 finding.closed.len(),
                 finding.more_closed,
@@ -255,7 +254,7 @@ impl Origin {
         }
     }
 
-    /// An example, if it is not too long.
+    /// Returns the example of a signature, unless it is too long.
     #[must_use]
     pub fn example(&self, time: u32, signature: &Signature, json: &str) -> Option<ExampleRow> {
         (json.len() <= MAX_EXAMPLE_LEN).then(|| ExampleRow {
@@ -268,30 +267,33 @@ impl Origin {
     }
 }
 
-/// How many descriptors a finding is of, by those that are held, those that were closed since it was told
-/// last, and how often it came since. What came and went before it was told holds none.
-fn held(now: usize, closed: usize, more_closed: u32, times: u32) -> u32 {
-    let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+/// Returns the number of descriptors of a finding. `now` are open; `closed` and `more_closed` were closed
+/// since the last report, in `times` occurrences. A finding that is gone when it is reported has none open.
+fn descriptors(now: usize, closed: usize, more_closed: u32, times: u32) -> u32 {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let closed = number(closed).saturating_add(more_closed);
     number(now).max(closed / times.max(1))
 }
 
-/// A finding, as it was told.
+/// A finding that an agent reports.
 pub struct EventKind<'a> {
+    /// The finding.
     pub finding: &'a Finding,
+    /// Its identity on the host.
     pub key: Key,
+    /// Number of the event in the agent's run.
     pub number: u64,
-    /// Seconds since 1970.
+    /// Time: seconds since 1970.
     pub time: u32,
-    /// It was told before, and is there still.
+    /// Whether it was reported before and persists.
     pub is_still: bool,
 }
 
-/// Adds a row to lines of them.
+/// Appends a row as a line of JSON.
 ///
 /// # Errors
 ///
-/// None there could be but of memory.
+/// If the row cannot be serialized.
 pub fn add_line(lines: &mut Vec<u8>, row: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *lines, row)?;
     lines.write_all(b"\n")
@@ -305,18 +307,18 @@ const fn change(change: Change) -> u8 {
     }
 }
 
-/// Half of a key: of one host's there are few enough for that.
-#[expect(clippy::cast_possible_truncation, reason = "half is what is wanted")]
+/// Returns the lower half of a key: 64 bits suffice for the findings of one host.
+#[expect(clippy::cast_possible_truncation, reason = "keeps the lower half")]
 pub const fn half(key: Key) -> u64 {
     key.0 as u64
 }
 
-/// A process, on its host: of no two starts the same.
+/// Returns the hash that identifies a process on its host.
 fn process(process: &ProcessInfo) -> u64 {
     process_of(process.pid, &process.start_time.to_string())
 }
 
-/// The same, by whatever says when it was started.
+/// Returns the same from the PID and a text of the start time.
 pub fn process_of(pid: u32, start: &str) -> u64 {
     let mut hash = Sha256::new();
     hash.update(pid.to_le_bytes());
@@ -326,7 +328,7 @@ pub fn process_of(pid: u32, start: &str) -> u64 {
     u64::from_le_bytes(first)
 }
 
-/// A path, as rows have it.
+/// Converts a path to text of at most [`MAX_FILE_LEN`] bytes.
 pub fn bounded(path: &[u8]) -> String {
     let path = &path[..path.len().min(MAX_FILE_LEN)];
     String::from_utf8_lossy(path).into_owned()
@@ -334,13 +336,13 @@ pub fn bounded(path: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::held;
+    use super::descriptors;
 
     #[test]
-    fn what_came_and_went_has_the_descriptors_that_it_had() {
-        assert_eq!(held(3, 0, 0, 1), 3, "it is there");
-        assert_eq!(held(2, 1, 0, 0), 2, "one of three was closed");
-        assert_eq!(held(0, 2, 0, 1), 2, "it came and went");
-        assert_eq!(held(0, 8, 12, 10), 2, "it did so ten times");
+    fn gone_finding_counts_closed_descriptors() {
+        assert_eq!(descriptors(3, 0, 0, 1), 3, "open");
+        assert_eq!(descriptors(2, 1, 0, 0), 2, "one of three was closed");
+        assert_eq!(descriptors(0, 2, 0, 1), 2, "opened and closed");
+        assert_eq!(descriptors(0, 8, 12, 10), 2, "ten occurrences");
     }
 }

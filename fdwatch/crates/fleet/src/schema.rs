@@ -1,13 +1,11 @@
-//! The tables in ClickHouse, and how they come to be: texts of SQL, and no I/O.
+//! The statements that create and upgrade the tables in ClickHouse.
 //!
-//! Rows may be written more than once: a batch is sent again when its connection was cut before the
-//! server could answer. So nothing here adds up numbers. Tables of rows replace what is the same row;
-//! rollups hold sets of who was there, and the first and last time, which come out the same
-//! however often a row is taken in. For that reason the server is not to leave out batches it knows
-//! already (`insert_deduplicate=0`): it would leave them out of the rollups as well, though a rollup
-//! may be what failed at the first try.
+//! Rows may be inserted more than once: a batch is sent again if its connection broke before the answer.
+//! So nothing is summed. Tables of rows replace equal rows; rollups hold sets and first and last times,
+//! which are idempotent. The server must not deduplicate batches (`insert_deduplicate=0`): it would skip
+//! the rollups of a repeated batch too, though a rollup may be what failed at first.
 //!
-//! The same texts are for 18.16 and for what came since; where they cannot be, [`Engine`] tells.
+//! All versions from 18.16 on get the same statements, except where [`Engine`] makes a difference.
 
 pub(super) mod tables;
 
@@ -15,66 +13,63 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Result, bail, ensure};
 
-use self::tables::{ADDED, ALL, GONE, Made, Rollup, TABLES, TIME, WORD};
+pub use self::tables::VERSION;
+use self::tables::{ADDED, ALL, REMOVED, Rollup, TABLES, TIME, TableSpec, WORD};
 
-/// What the schema here is. What a server has that is older is brought up to it.
-pub const VERSION: u32 = 4;
+/// Error codes for an existing column: `ILLEGAL_COLUMN` of 18.16, and `DUPLICATE_COLUMN` of later
+/// versions.
+pub(super) const COLUMN_EXISTS: [u32; 2] = [44, 15];
 
-/// The codes of errors that say that a column is there: of 18.16 (`ILLEGAL_COLUMN`), and of what came
-/// since (`DUPLICATE_COLUMN`).
-pub(super) const IS_THERE: [u32; 2] = [44, 15];
-
-/// What is to be made.
+/// Options of the schema.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The database.
+    /// Name of the database.
     pub database: String,
-    /// The cluster, if there is to be one.
+    /// Name of the cluster, if the tables are distributed.
     pub cluster: Option<String>,
-    /// Days that rows are kept.
+    /// Retention of rows, in days.
     pub days: u32,
-    /// Days that rollups are kept.
+    /// Retention of rollups, in days.
     pub rollup_days: u32,
 }
 
-/// What the server is able to do.
+/// Version of a server, and its features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
-    /// The version's first two numbers.
+    /// Major and minor version.
     pub version: (u32, u32),
 }
 
 impl Engine {
-    /// The one whose `version()` is this.
+    /// Parses the result of `version()`.
     ///
     /// # Errors
     ///
-    /// If it is no version, or one that is too old.
+    /// If it is no version, or too old.
     pub fn of(version: &str) -> Result<Self> {
         let mut parts = version
             .trim()
             .split('.')
             .map(|part| part.parse::<u32>().ok());
         let (Some(Some(major)), Some(Some(minor))) = (parts.next(), parts.next()) else {
-            bail!("the server tells a version that is none: {version:?}");
+            bail!("invalid server version: {version:?}");
         };
         ensure!(
             (major, minor) >= (18, 16),
-            "ClickHouse {major}.{minor} is too old: 18.16 or newer is needed"
+            "unsupported server version: ClickHouse {major}.{minor}\nhelp: use 18.16 or newer"
         );
         Ok(Self {
             version: (major, minor),
         })
     }
 
-    /// Whether rows can be deleted by their age. Where not, `fleet init` deletes old days when it is
-    /// run.
+    /// Returns whether tables can have a TTL. Without it, `fleet init` deletes expired partitions.
     #[must_use]
     pub fn has_ttl(self) -> bool {
         self.version >= (19, 6)
     }
 
-    /// Settings for statements that make tables.
+    /// Returns the settings for statements that create tables.
     #[must_use]
     pub fn settings(self) -> &'static [(&'static str, &'static str)] {
         if self.version < (19, 11) {
@@ -84,48 +79,50 @@ impl Engine {
         }
     }
 
-    /// Whether a view can have the rights of who made it. Where not, it has those of who inserts. Present
-    /// ones can, and do it only if it is said (`ignore_empty_sql_security_in_create_view_query`).
+    /// Returns whether a view can run with the privileges of its creator. Otherwise it runs with those of
+    /// the user that inserts. Recent versions do so only if the view says it
+    /// (`ignore_empty_sql_security_in_create_view_query`).
     #[must_use]
     pub fn has_definers(self) -> bool {
         self.version >= (24, 2)
     }
 
-    /// Whether there are users that SQL can make.
+    /// Returns whether SQL can create users.
     #[must_use]
     pub fn has_sql_users(self) -> bool {
         self.version >= (20, 5)
     }
 }
 
-/// An identifier as SQL has it. Names of databases and clusters are those of whoever sets up the
-/// server; nothing that a host tells becomes one.
+/// Checks that the name of a database or cluster is an identifier that needs no quotes. These names come
+/// from the administrator; no data of hosts becomes an identifier.
 ///
 /// # Errors
 ///
-/// If it is none that needs no quotes.
+/// If it is none.
 pub fn identifier(name: &str) -> Result<&str> {
-    let is_one = name.len() <= 64
+    let is_valid = name.len() <= 64
         && name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
         && name
             .chars()
             .all(|it| it.is_ascii_alphanumeric() || it == '_');
     ensure!(
-        is_one,
-        "{name:?} cannot be the name of a database or cluster here: letters, figures and _ only"
+        is_valid,
+        "invalid name of a database or cluster: {name:?}\n\
+         help: use letters, digits and _ only, at most 64, no digit first"
     );
     Ok(name)
 }
 
-/// The statements that bring a schema of version `from` (0: none) to this one, in order. All may be run
-/// again.
+/// Returns the statements that upgrade a schema of version `from` (0: none) to [`VERSION`], in order. All
+/// may be repeated.
 ///
 /// # Errors
 ///
-/// If a name is not one.
-pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<String>> {
-    let database = identifier(&wanted.database)?;
-    let cluster = wanted.cluster.as_deref().map(identifier).transpose()?;
+/// If the name of the database or the cluster is invalid.
+pub fn statements(options: &Wanted, engine: Engine, from: u32) -> Result<Vec<String>> {
+    let database = identifier(&options.database)?;
+    let cluster = options.cluster.as_deref().map(identifier).transpose()?;
     let on_cluster = on_cluster(cluster);
     let mut all = Vec::new();
     if from == 0 {
@@ -142,31 +139,31 @@ pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<Stri
             all.push(distributed(database, "schema_version", cluster, "version"));
         }
     }
-    for made in TABLES.iter().skip(from as usize).copied().flatten() {
-        all.extend(table(made, wanted, engine, database, cluster));
+    for spec in TABLES.iter().skip(from as usize).copied().flatten() {
+        all.extend(table(spec, options, engine, database, cluster));
     }
     if from > 0 {
         let added = ADDED.iter().skip(from as usize).copied().flatten();
         for &(name, column, kind) in added.clone() {
             all.extend(add_column(name, column, kind, database, cluster));
         }
-        // What fills such a table is made anew, and takes the column in.
+        // The view that fills such a table is created again, with the column.
         let names: BTreeSet<_> = added.map(|&(name, ..)| name).collect();
         let before = TABLES.iter().take(from as usize).copied().flatten();
-        for made in before.filter(|made| names.contains(made.name)) {
-            if let Some(view) = view(made, engine, database, cluster) {
+        for spec in before.filter(|spec| names.contains(spec.name)) {
+            if let Some(view) = view(spec, engine, database, cluster) {
                 all.push(format!(
                     "DROP TABLE IF EXISTS {database}.{}_view{on_cluster}",
-                    made.name
+                    spec.name
                 ));
                 all.push(view);
             }
         }
-        for made in TABLES.iter().skip(from as usize).copied().flatten() {
-            all.extend(fill(made, database));
+        for spec in TABLES.iter().skip(from as usize).copied().flatten() {
+            all.extend(fill(spec, database));
         }
-        for name in GONE.iter().skip(from as usize).copied().flatten() {
-            all.extend(take_away(name, database, cluster));
+        for name in REMOVED.iter().skip(from as usize).copied().flatten() {
+            all.extend(drop_table(name, database, cluster));
         }
     }
     all.push(format!(
@@ -175,77 +172,83 @@ pub fn statements(wanted: &Wanted, engine: Engine, from: u32) -> Result<Vec<Stri
     Ok(all)
 }
 
+/// Returns the statements that create a table, and the view that fills it.
 fn table(
-    made: &Made,
-    wanted: &Wanted,
+    spec: &TableSpec,
+    options: &Wanted,
     engine: Engine,
     database: &str,
     cluster: Option<&str>,
 ) -> Vec<String> {
-    let Made {
+    let TableSpec {
         name, time, order, ..
-    } = made;
+    } = spec;
     let on_cluster = on_cluster(cluster);
     let local = if cluster.is_some() {
         format!("{name}_local")
     } else {
         (*name).to_owned()
     };
-    // What all servers of a cluster run has no settings with it, which old ones need for these.
+    // `ON CLUSTER` passes no settings on, which old servers need for `LowCardinality`.
     let word = if cluster.is_some() && !engine.settings().is_empty() {
         "String"
     } else {
         WORD
     };
-    let columns = made.columns.replace("{TIME}", TIME);
+    let columns = spec.columns.replace("{TIME}", TIME);
     let mut columns = columns.replace("{WORD}", word);
-    for state in made.rollup.iter().flat_map(Rollup::states) {
+    for state in spec.rollup.iter().flat_map(Rollup::states) {
         let _ = write!(columns, ", {}", state.column());
     }
-    let engine_text = replicated(made.engine, name, database, cluster);
-    let part = made.part();
+    let engine_text = replicated(spec.engine, name, database, cluster);
+    let partition = spec.partition();
     let mut text = format!(
         "CREATE TABLE IF NOT EXISTS {database}.{local}{on_cluster} ({columns}) \
-         ENGINE = {engine_text} PARTITION BY {part}({time}) ORDER BY ({order})"
+         ENGINE = {engine_text} PARTITION BY {partition}({time}) ORDER BY ({order})"
     );
     if engine.has_ttl() {
-        let days = if made.is_rollup {
-            wanted.rollup_days
-        } else {
-            wanted.days
-        };
+        let days = retention(spec, options);
         let _ = write!(text, " TTL {time} + INTERVAL {days} DAY");
     }
-    let _ = write!(text, " SETTINGS index_granularity = {}", made.granularity);
+    let _ = write!(text, " SETTINGS index_granularity = {}", spec.granularity);
     let mut all = vec![text];
-    all.extend(view(made, engine, database, cluster));
+    all.extend(view(spec, engine, database, cluster));
     if let Some(cluster) = cluster {
-        all.push(spread(database, name, cluster));
+        all.push(distributed_table(database, name, cluster));
     }
     all
 }
 
-/// What fills a table from another, if anything does.
-fn view(made: &Made, engine: Engine, database: &str, cluster: Option<&str>) -> Option<String> {
-    let (of, select) = made.of?;
-    let name = made.name;
+/// Returns how long a table's rows are kept, in days.
+const fn retention(spec: &TableSpec, options: &Wanted) -> u32 {
+    if spec.is_rollup {
+        options.rollup_days
+    } else {
+        options.days
+    }
+}
+
+/// Returns the statement that creates the view which fills a table from another.
+fn view(spec: &TableSpec, engine: Engine, database: &str, cluster: Option<&str>) -> Option<String> {
+    let (source, select) = spec.source?;
+    let name = spec.name;
     let on_cluster = on_cluster(cluster);
     let suffix = if cluster.is_some() { "_local" } else { "" };
-    let (select, group) = match &made.rollup {
+    let (select, group) = match &spec.rollup {
         Some(rollup) => (rollup.select(), format!(" GROUP BY {}", rollup.group())),
         None if select == ALL => {
-            let columns = made.columns.split(", ");
+            let columns = spec.columns.split(", ");
             let names: Vec<_> = columns.filter_map(|it| it.split(' ').next()).collect();
             (names.join(", "), String::new())
         }
         None => (select.to_owned(), String::new()),
     };
-    let only = if name == "shared_files" {
+    let condition = if name == "shared_files" {
         " WHERE network != '' AND writers > 0"
     } else {
         ""
     };
-    // Who inserts into a table needs no rights on what is made of it.
+    // A user that inserts into a table needs no privileges on the tables filled from it.
     let definer = if engine.has_definers() {
         " DEFINER = CURRENT_USER SQL SECURITY DEFINER"
     } else {
@@ -254,24 +257,24 @@ fn view(made: &Made, engine: Engine, database: &str, cluster: Option<&str>) -> O
     Some(format!(
         "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{name}_view{on_cluster} \
          TO {database}.{name}{suffix}{definer} AS SELECT {select} FROM \
-         {database}.{of}{suffix}{only}{group}"
+         {database}.{source}{suffix}{condition}{group}"
     ))
 }
 
-/// Fills a rollup that is new from the rows there are. What comes in at the same time comes by its view,
-/// and counts once.
-fn fill(made: &Made, database: &str) -> Option<String> {
-    let (of, rollup) = (made.of?.0, made.rollup.as_ref()?);
+/// Returns the statement that fills a new rollup from existing rows. Rows inserted meanwhile come through
+/// the view as well, and count once.
+fn fill(spec: &TableSpec, database: &str) -> Option<String> {
+    let (source, rollup) = (spec.source?.0, spec.rollup.as_ref()?);
     let names = rollup.columns();
     let (select, group) = (rollup.select(), rollup.group());
     Some(format!(
-        "INSERT INTO {database}.{} ({names}) SELECT {select} FROM {database}.{of} GROUP BY {group}",
-        made.name
+        "INSERT INTO {database}.{} ({names}) SELECT {select} FROM {database}.{source} GROUP BY {group}",
+        spec.name
     ))
 }
 
-/// Takes a table away, and first what fills it.
-fn take_away(name: &str, database: &str, cluster: Option<&str>) -> Vec<String> {
+/// Returns the statements that drop a table, after the view that fills it.
+fn drop_table(name: &str, database: &str, cluster: Option<&str>) -> Vec<String> {
     let on_cluster = on_cluster(cluster);
     let drop = |suffix: &str| format!("DROP TABLE IF EXISTS {database}.{name}{suffix}{on_cluster}");
     let mut all = vec![drop("_view"), drop("")];
@@ -281,9 +284,9 @@ fn take_away(name: &str, database: &str, cluster: Option<&str>) -> Vec<String> {
     all
 }
 
-/// Adds a column to a table. Where it is there already this fails with one of [`IS_THERE`], as 18.16 knows
-/// no `ADD COLUMN IF NOT EXISTS`. What spreads a cluster's rows has none itself, and is made anew: 18.16
-/// refuses to alter it on all servers.
+/// Returns the statements that add a column to a table. If it exists they fail with a code of
+/// [`COLUMN_EXISTS`], as 18.16 has no `ADD COLUMN IF NOT EXISTS`. A distributed table holds no data and is
+/// created again: 18.16 refuses to alter it on a cluster.
 fn add_column(
     name: &str,
     column: &str,
@@ -299,11 +302,12 @@ fn add_column(
         Some(cluster) => vec![
             add("_local", &on_cluster(Some(cluster))),
             format!("DROP TABLE IF EXISTS {database}.{name} ON CLUSTER {cluster}"),
-            spread(database, name, cluster),
+            distributed_table(database, name, cluster),
         ],
     }
 }
 
+/// Returns the engine of a table, replicated if there is a cluster.
 fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) -> String {
     if cluster.is_none() {
         return if engine.contains('(') {
@@ -324,13 +328,13 @@ fn replicated(engine: &str, table: &str, database: &str, cluster: Option<&str>) 
     )
 }
 
-/// What has a statement run on all servers of a cluster, if there is one.
+/// Returns the clause that runs a statement on all servers of a cluster.
 pub(super) fn on_cluster(cluster: Option<&str>) -> String {
     cluster.map_or_else(String::new, |name| format!(" ON CLUSTER {name}"))
 }
 
-/// What spreads a table's rows over a cluster: what is the same row must come to the same server.
-fn spread(database: &str, name: &str, cluster: &str) -> String {
+/// Returns the statement that distributes a table over a cluster: equal rows must go to the same server.
+fn distributed_table(database: &str, name: &str, cluster: &str) -> String {
     let by = if name.starts_with("signature_") {
         "rand()"
     } else {
@@ -346,34 +350,30 @@ fn distributed(database: &str, name: &str, cluster: &str, by: &str) -> String {
     )
 }
 
-/// Tables that others are filled from, each once.
-pub(super) fn filled_from() -> BTreeSet<&'static str> {
-    let made = TABLES.into_iter().flatten();
-    made.filter_map(|made| Some(made.of?.0)).collect()
+/// Returns the tables that views read.
+pub(super) fn source_tables() -> BTreeSet<&'static str> {
+    let specs = TABLES.into_iter().flatten();
+    specs.filter_map(|spec| Some(spec.source?.0)).collect()
 }
 
-/// A table that holds rows, and what of it is too old.
+/// A table and its retention.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept {
-    /// The table.
+pub struct TableInfo {
+    /// Name.
     pub name: &'static str,
-    /// The days that rows are kept.
+    /// Retention, in days.
     pub days: u32,
-    /// What names a day's part of it: a number that grows with time.
-    pub part: &'static str,
+    /// SQL function that maps a time to its partition: a number that increases with time.
+    pub partition: &'static str,
 }
 
-/// All tables that hold rows: for servers without TTL, and who may read them.
-pub fn kept(wanted: &Wanted) -> impl Iterator<Item = Kept> {
-    let tables = TABLES.into_iter().flatten();
-    tables.map(|made| Kept {
-        name: made.name,
-        days: if made.is_rollup {
-            wanted.rollup_days
-        } else {
-            wanted.days
-        },
-        part: made.part(),
+/// Returns all tables that hold data.
+pub fn tables(options: &Wanted) -> impl Iterator<Item = TableInfo> {
+    let specs = TABLES.into_iter().flatten();
+    specs.map(|spec| TableInfo {
+        name: spec.name,
+        days: retention(spec, options),
+        partition: spec.partition(),
     })
 }
 

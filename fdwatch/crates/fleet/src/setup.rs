@@ -1,64 +1,64 @@
-//! Brings a server's tables to what is needed here. What the tables are is not known here.
+//! Creates and upgrades the tables of a server.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    schema::{self, Engine, Kept, VERSION, Wanted},
+    schema::{self, Engine, TableInfo, VERSION, Wanted},
     store::{Client, StoreError},
 };
 
-/// What was done.
+/// Result of [`init`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
     /// The server's version.
     pub engine: Engine,
-    /// The schema's version before; 0 if there was none.
+    /// Version of the schema before; 0 if there was none.
     pub from: u32,
-    /// Days that were deleted, where the server does not do it by itself.
+    /// Expired partitions that were deleted; 0 if the server has TTL.
     pub deleted: usize,
 }
 
-/// What the server is.
+/// Returns the version of the server.
 ///
 /// # Errors
 ///
-/// If it cannot be asked, or is too old.
+/// If it cannot be queried, or is too old.
 pub async fn engine(client: &Client) -> Result<Engine> {
     let version = client.run("SELECT version()", &[]).await?;
     Engine::of(version.trim().trim_matches('"'))
 }
 
-/// Makes or upgrades the tables. All of it may be done again, also where it was cut off before.
+/// Creates or upgrades the tables. May be repeated, also after an interrupted run.
 ///
 /// # Errors
 ///
-/// If the server refuses, or has a newer schema.
-pub async fn init(client: &Client, wanted: &Wanted) -> Result<Done> {
+/// If a statement fails, or the server has a newer schema.
+pub async fn init(client: &Client, options: &Wanted) -> Result<Done> {
     let engine = engine(client).await?;
-    let from = version(client, wanted).await?;
+    let from = version(client, options).await?;
     ensure!(
         from <= VERSION,
-        "the server's tables are of version {from}, and this fdwatch knows those up to {VERSION}: \
-         use a newer fdwatch"
+        "unsupported schema version {from} on the server: this fdwatch supports up to {VERSION}\n\
+         help: use a newer fdwatch"
     );
     if from < VERSION {
-        for statement in schema::statements(wanted, engine, from)? {
+        for statement in schema::statements(options, engine, from)? {
             let done = client.run(&statement, engine.settings()).await;
             if let Err(StoreError::Refused {
                 code: Some(code), ..
             }) = &done
                 && statement.contains(" ADD COLUMN ")
-                && schema::IS_THERE.contains(code)
+                && schema::COLUMN_EXISTS.contains(code)
             {
                 continue;
             }
-            done.with_context(|| format!("cannot run: {statement}"))?;
+            done.with_context(|| format!("statement failed: {statement}"))?;
         }
     }
     let deleted = if engine.has_ttl() {
         0
     } else {
-        delete_old(client, wanted).await?
+        delete_old(client, options).await?
     };
     Ok(Done {
         engine,
@@ -67,17 +67,17 @@ pub async fn init(client: &Client, wanted: &Wanted) -> Result<Done> {
     })
 }
 
-/// The version of the tables that are there.
-async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
-    let database = schema::identifier(&wanted.database)?;
-    let there = client
+/// Returns the version of the server's schema; 0 if there is none.
+async fn version(client: &Client, options: &Wanted) -> Result<u32> {
+    let database = schema::identifier(&options.database)?;
+    let exists = client
         .run(&format!("EXISTS TABLE {database}.schema_version"), &[])
         .await;
-    // Of a database that is not there, some versions say no, and some that it is not.
-    if there.as_ref().is_ok_and(|it| it.trim() != "1") {
+    // If the database does not exist, some versions answer 0, others with an error.
+    if exists.as_ref().is_ok_and(|it| it.trim() != "1") {
         return Ok(0);
     }
-    match there {
+    match exists {
         Err(StoreError::Refused { code: Some(81), .. }) => return Ok(0),
         other => other?,
     };
@@ -89,14 +89,14 @@ async fn version(client: &Client, wanted: &Wanted) -> Result<u32> {
         .await?;
     text.trim()
         .parse()
-        .with_context(|| format!("the server's tables have a version that is none: {text:?}"))
+        .with_context(|| format!("invalid schema version on the server: {text:?}"))
 }
 
-/// Deletes the days, or months, that are too old as a whole.
-async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
-    let database = schema::identifier(&wanted.database)?;
-    // Of each shard, what one of its replicas has.
-    let cluster = wanted
+/// Deletes the partitions (days or months) that have expired completely, and returns their number.
+async fn delete_old(client: &Client, options: &Wanted) -> Result<usize> {
+    let database = schema::identifier(&options.database)?;
+    // Reads one replica of each shard.
+    let cluster = options
         .cluster
         .as_deref()
         .map(schema::identifier)
@@ -107,37 +107,34 @@ async fn delete_old(client: &Client, wanted: &Wanted) -> Result<usize> {
     };
     let on_cluster = schema::on_cluster(cluster);
     let mut deleted = 0;
-    for Kept {
+    for TableInfo {
         name: table,
         days,
-        part,
-    } in schema::kept(wanted)
+        partition,
+    } in schema::tables(options)
     {
         let local = format!("{table}{suffix}");
-        // By their names: 18.16 knows no dates of parts whose time is no Date, and has them all be of
-        // 1970. Part of a month may be kept a month longer.
+        // Partitions are compared by name: 18.16 reports dates in 1970 if the key is no Date. A part of
+        // a month is kept up to a month longer.
         let old = client
             .run(
                 &format!(
                     "SELECT DISTINCT partition FROM {parts} WHERE database = '{database}' \
                      AND table = '{local}' AND active \
-                     AND toUInt32OrZero(partition) < {part}(today() - {days}) \
+                     AND toUInt32OrZero(partition) < {partition}(today() - {days}) \
                      FORMAT TabSeparated"
                 ),
                 &[],
             )
             .await?;
-        for partition in old.lines() {
+        for name in old.lines() {
             ensure!(
-                matches!(partition.len(), 6 | 8)
-                    && partition.bytes().all(|byte| byte.is_ascii_digit()),
-                "{database}.{local} has a partition that is not of fdwatch: {partition:?}"
+                matches!(name.len(), 6 | 8) && name.bytes().all(|byte| byte.is_ascii_digit()),
+                "unexpected partition of {database}.{local}: {name:?}"
             );
             client
                 .run(
-                    &format!(
-                        "ALTER TABLE {database}.{local}{on_cluster} DROP PARTITION {partition}"
-                    ),
+                    &format!("ALTER TABLE {database}.{local}{on_cluster} DROP PARTITION {name}"),
                     &[],
                 )
                 .await?;

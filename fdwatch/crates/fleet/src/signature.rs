@@ -1,8 +1,7 @@
-//! What makes two findings on two hosts the same: the program, the cause, and the file by its
-//! template.
+//! Signatures: findings on different hosts that are the same bug have the same one.
 //!
-//! Pure. Nothing of it depends on the host, on numbers of processes, descriptors or inodes, on the
-//! time, or on what was known of a stack.
+//! A signature is made of the program, the cause and the template of the file's path. It does not depend
+//! on the host, on PIDs, descriptors, inodes or times, or on whether the stack could be resolved.
 
 use std::fmt;
 
@@ -14,74 +13,78 @@ use fdwatch_core::{
     diagnose::{Finding, ProcessInfo},
 };
 
-/// The rules by which signatures are made. What a signature is changes with this alone.
+/// Version of the algorithm. It changes whenever signatures change, and only then.
 pub const VERSION: u32 = 1;
 
-/// Frames that are kept beside a signature.
+/// Frames that are stored with a signature, at most.
 pub const MAX_FRAMES: usize = 5;
 
-/// Bytes of a frame that are kept.
+/// Characters of a frame, at most.
 const MAX_FRAME_LEN: usize = 200;
 
 /// Hexadecimal digits of a signature.
 const DIGITS: usize = 24;
 
-/// What two findings of the same bug have in common.
+/// What findings of the same bug have in common.
 ///
-/// The frames are not part of what it is: whether they are known depends on whether detail was asked
-/// for in time, on symbols being there, and on how the host builds its libraries. One bug would be two.
+/// Frames are not part of the identifier: whether they are resolved depends on when detail was enabled,
+/// on installed symbols and on the build of libraries, so one bug would have several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
     /// `v1:` and hexadecimal digits.
     pub id: String,
     /// The program.
     pub program: Program,
-    /// Why the duplicate is.
+    /// The cause's name.
     pub cause: String,
-    /// The template of the file's path; empty if that is not known.
+    /// The template of the file's path; empty if the path is unknown.
     pub path: String,
-    /// The functions that made the last descriptor, from the inside out, as far as they are known.
+    /// The functions that opened the last descriptor, innermost first; unresolved ones are skipped.
     pub frames: Vec<String>,
 }
 
-/// A program, by what it is called in the same way everywhere.
+/// A program, by a name that is the same on all hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// A supervisord's program, by the name of its group.
+    /// A program of supervisord, by its group.
     Supervisor(String),
-    /// A service of systemd.
+    /// A systemd service.
     Service(String),
-    /// The path of what is run.
+    /// The path of the executable.
     Exe(String),
-    /// The name it goes by.
+    /// The process name (`comm`).
     Comm(String),
 }
 
-/// What a signature is made of, as far as it is known: from a finding, or from what was told of one.
+/// Input of a signature, taken from a finding or from an agent's report of one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parts<'a> {
-    /// The group that a supervisord's program is in.
+    /// Group of the program in supervisord.
     pub supervisor: Option<&'a str>,
+    /// systemd unit.
     pub unit: Option<&'a str>,
-    /// It is in a container.
+    /// Whether the process runs in a container.
     pub is_contained: bool,
+    /// Path of the executable.
     pub exe: Option<&'a [u8]>,
+    /// Process name.
     pub comm: &'a [u8],
+    /// Name of the cause.
     pub cause: &'a str,
-    /// The file's path, as the process sees it: where a container's files are on the host is not the
-    /// same everywhere.
+    /// Path of the file as the process sees it: the path of a container's file on the host differs
+    /// between hosts.
     pub path: Option<&'a [u8]>,
 }
 
 impl Program {
-    /// The program of a process on a host.
+    /// Returns the program of a process.
     #[must_use]
     pub fn of_process(process: &ProcessInfo, host: &str) -> Self {
         Self::of(&Parts::of(process), host)
     }
 
-    /// The program of a process. What says most of it first: supervisord's programs are all in one
-    /// service. Scopes are no programs: sessions have many, and containers' have their ids.
+    /// Returns the most specific name. supervisord comes first, as all of its programs are in one
+    /// service. Scopes are no names of programs: a session has many, and a container's has its id.
     fn of(parts: &Parts<'_>, host: &str) -> Self {
         if let Some(group) = parts.supervisor {
             return Self::Supervisor(template(group.as_bytes(), host));
@@ -102,7 +105,7 @@ impl Program {
 }
 
 impl<'a> Parts<'a> {
-    /// What is known of a process.
+    /// Returns the parts that come from the process.
     fn of(process: &'a ProcessInfo) -> Self {
         Self {
             supervisor: process.supervisor.as_ref().map(|(group, _)| &group[..]),
@@ -127,7 +130,7 @@ impl fmt::Display for Program {
 }
 
 impl Signature {
-    /// The signature of a finding on a host.
+    /// Returns the signature of a finding on a host.
     #[must_use]
     pub fn of(finding: &Finding, host: &str) -> Self {
         let (process, file) = (&finding.process, &finding.file);
@@ -145,7 +148,7 @@ impl Signature {
         }
     }
 
-    /// The signature that these make; no frames are known.
+    /// Returns the signature of these parts, without frames.
     pub fn made(parts: &Parts<'_>, host: &str) -> Self {
         let program = Program::of(parts, host);
         let path = parts.path.map_or_else(String::new, |path| {
@@ -161,7 +164,7 @@ impl Signature {
     }
 }
 
-/// What a signature is called that is made of these.
+/// Returns the identifier of a signature.
 #[must_use]
 pub fn id(program: &str, cause: &str, path: &str) -> String {
     let mut hash = Sha256::new();
@@ -176,7 +179,7 @@ pub fn id(program: &str, cause: &str, path: &str) -> String {
     format!("v{VERSION}:{digits}")
 }
 
-/// The functions of a stack that are known, each as `module!symbol`.
+/// Returns the resolved functions of a stack, each as `module!symbol`.
 fn frames(stack: &[Frame]) -> Vec<String> {
     let places = stack.iter().filter_map(|frame| frame.place.as_ref());
     places
@@ -188,7 +191,7 @@ fn frames(stack: &[Frame]) -> Vec<String> {
         .collect()
 }
 
-/// A function, with the program or library it is in without directory and version.
+/// Formats a function as `module!symbol`; the module has no directory and no version.
 pub fn frame(module: Option<&str>, symbol: &str) -> String {
     let module = module.and_then(|path| path.rsplit('/').next());
     let module = module.map_or("", |file| file.split(".so").next().unwrap_or(file));
@@ -196,7 +199,7 @@ pub fn frame(module: Option<&str>, symbol: &str) -> String {
     text.chars().take(MAX_FRAME_LEN).collect()
 }
 
-/// systemd writes what may not be in the name of a unit as `\x2d`.
+/// Decodes the escapes in the name of a systemd unit, such as `\x2d`.
 fn unescaped(unit: &str) -> Vec<u8> {
     let bytes = unit.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bug_on_two_hosts_is_one() {
+    fn same_bug_on_two_hosts_has_one_signature() {
         let mut here = finding(
             process("/system.slice/worker@3.service"),
             "/var/log/w-3.log",
@@ -261,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_stays_what_it_is() {
-        // What is stored is compared with it: this changes with the version, and not without.
+    fn signature_is_stable() {
+        // Servers hold signatures of earlier releases: this may only change together with VERSION.
         let one = finding(
             process("/system.slice/worker@3.service"),
             "/var/log/w-3.log",
@@ -271,15 +274,15 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_kept_and_make_no_other_bug() {
+    fn frames_do_not_change_the_signature() {
         let mut one = finding(process("/system.slice/a.service"), "/var/log/a.log");
         let without = Signature::of(&one, "h");
-        let way = FdHistory {
+        let history = FdHistory {
             provenance: Provenance::Made,
             lineage: &Lineage::default(),
             process: &one.process.clone(),
         };
-        let mut descriptor = Descriptor::new(3, &FdEntry::default(), way);
+        let mut descriptor = Descriptor::new(3, &FdEntry::default(), history);
         let place = Place {
             symbol: "open_log".into(),
             offset: 8,
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_called_by_what_says_most() {
+    fn program_has_most_specific_name() {
         let of = |process: &ProcessInfo| {
             let finding = finding(process.clone(), "/x");
             Signature::of(&finding, "h").program.to_string()

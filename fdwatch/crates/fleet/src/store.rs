@@ -1,80 +1,79 @@
-//! A client of ClickHouse's HTTP interface: inserts, and questions whose values are typed.
+//! Client of ClickHouse's HTTP interface: inserts rows and runs queries.
 //!
-//! Rows go as lines of JSON, and what a question asks for goes beside it, as a table of one row
-//! (`asked`): an external table is the one typed way that servers know from 18.16 on. Nothing that a
-//! host or a user tells becomes part of a statement.
+//! Rows are sent as lines of JSON. The parameters of a query are sent as an external table of one row
+//! (`asked`), the only typed parameters that all servers from 18.16 on support. No data of hosts or users
+//! becomes part of a statement.
 
 use std::{fs, io::Write as _, path::Path, time::Duration};
 
 use flate2::{Compression, write::GzEncoder};
-use reqwest::{Method, Url, redirect::Policy};
+use reqwest::{Method, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use super::{hints, rows::Table, schema::identifier};
 
-/// How long a statement may take: one that fills a table reads all rows there are.
-const MAX_STATEMENT_LEN: Duration = Duration::from_secs(2 * 3600);
+/// Timeout of a statement: one that fills a rollup reads all rows.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
 
-/// The most that is read of an answer: bytes.
+/// Length of a response, at most, in bytes.
 const MAX_ANSWER_LEN: usize = 256 << 20;
 
-/// And of what is wrong.
+/// Length of an error message, at most, in characters.
 const MAX_ERROR_LEN: usize = 2000;
 
-/// Codes of what is wrong with rows themselves, so that trying again is of no use: they cannot be
-/// parsed, or have columns that there are not.
-const OF_ROWS: [u32; 9] = [6, 16, 26, 27, 33, 38, 41, 72, 117];
+/// Error codes for invalid rows, which a retry cannot fix: they cannot be parsed, or have unknown columns.
+const INVALID_ROWS: [u32; 9] = [6, 16, 26, 27, 33, 38, 41, 72, 117];
 
-/// What went wrong.
+/// An error of a server or of its settings.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The server was not reached, or did not answer.
+    /// The connection failed, or no response came.
     #[error("{0}")]
     Unreachable(String),
-    /// It said no.
-    #[error("the server refuses ({status}): {message}{}", .code.map_or("", hints::of_code))]
+    /// The server rejected the request.
+    #[error("server returned status {status}: {message}{}", .code.map_or("", hints::of_code))]
     Refused {
-        /// Of HTTP.
+        /// HTTP status.
         status: u16,
-        /// ClickHouse's, if it told one.
+        /// Error code of ClickHouse, if known.
         code: Option<u32>,
-        /// What it said, shortened.
+        /// Message, truncated.
         message: String,
     },
-    /// Its answer cannot be understood.
-    #[error("the server's answer cannot be understood: {0}")]
+    /// The response could not be parsed.
+    #[error("invalid response: {0}")]
     Odd(String),
-    /// A setting is wrong.
+    /// A setting is invalid.
     #[error("{0}")]
     Setting(String),
 }
 
 impl StoreError {
-    /// Whether the server will never take these rows.
+    /// Returns whether the server will never accept these rows.
     #[must_use]
     pub fn is_of_rows(&self) -> bool {
-        matches!(self, Self::Refused { code: Some(code), .. } if OF_ROWS.contains(code))
+        matches!(self, Self::Refused { code: Some(code), .. } if INVALID_ROWS.contains(code))
     }
 }
 
-/// Where a server is, and as whom it is spoken to.
+/// Address and credentials of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Address {
-    /// Its HTTP interface.
+    /// URL of the HTTP interface.
     pub url: String,
-    /// The database.
+    /// Name of the database.
     pub database: String,
-    /// The user.
+    /// Name of the user.
     pub user: Option<String>,
-    /// The password.
+    /// Password.
     pub password: Option<String>,
-    /// Certificates to trust besides the system's, PEM.
+    /// PEM certificates to trust in addition to the system's.
     pub ca: Option<Vec<u8>>,
 }
 
 impl Address {
-    /// Reads the password and the certificates.
+    /// Reads the password and the certificates from their files.
     ///
     /// # Errors
     ///
@@ -121,49 +120,45 @@ pub struct Client {
 ///
 /// If the certificates are none.
 pub(super) fn http(ca: Option<&[u8]>) -> Result<reqwest::ClientBuilder, StoreError> {
-    // Another part of the program may have done so already: it is the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
+    let mut builder = fdwatch_http::builder()
         .connect_timeout(Duration::from_secs(10))
         .timeout(Duration::from_secs(120));
     if let Some(pem) = ca {
-        let wrong = |error| StoreError::Setting(format!("these are no certificates: {error}"));
-        let found = reqwest::Certificate::from_pem_bundle(pem).map_err(wrong)?;
-        if found.is_empty() {
-            return Err(StoreError::Setting(
-                "there are no certificates in the file".into(),
-            ));
-        }
-        builder = builder.tls_certs_merge(found);
+        let certificates = fdwatch_http::certificates(pem)
+            .map_err(|error| StoreError::Setting(format!("{error:#}")))?;
+        builder = builder.tls_certs_merge(certificates);
     }
     Ok(builder)
 }
 
 impl Client {
-    /// A client.
+    /// Creates a client.
     ///
     /// # Errors
     ///
-    /// If the URL, the database or the certificates are none.
+    /// If the URL, the name of the database or the certificates are invalid.
     pub fn new(address: Address) -> Result<Self, StoreError> {
         let setting = |error: String| StoreError::Setting(error);
         let url = Url::parse(&address.url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| setting(format!("{:?} is no http or https URL", address.url)))?;
+            .ok_or_else(|| {
+                setting(format!(
+                    "invalid URL: {:?}: expected http:// or https:// and a host",
+                    address.url
+                ))
+            })?;
         identifier(&address.database).map_err(|error| setting(error.to_string()))?;
         let http = http(address.ca.as_deref())?;
         let http = http.build().map_err(|error| setting(error.to_string()))?;
         Ok(Self { http, url, address })
     }
 
-    /// Writes rows: lines of JSON. They are there when this returns.
+    /// Inserts rows: lines of JSON. They are stored when this returns.
     ///
     /// # Errors
     ///
-    /// If they are not, or that is not known.
+    /// If the insert failed, or its outcome is unknown.
     pub async fn insert(&self, table: Table, lines: &[u8]) -> Result<(), StoreError> {
         let database = &self.address.database;
         let statement = format!("INSERT INTO {database}.{} FORMAT JSONEachRow", table.name());
@@ -179,7 +174,7 @@ impl Client {
         self.send(request).await.map(drop)
     }
 
-    /// Runs a statement that is not about anything a host or a user told.
+    /// Runs a statement without parameters, and returns the response.
     ///
     /// # Errors
     ///
@@ -190,23 +185,22 @@ impl Client {
         settings: &[(&str, &str)],
     ) -> Result<String, StoreError> {
         let request = self.request(settings).body(statement.to_owned());
-        let request = request.timeout(MAX_STATEMENT_LEN);
+        let request = request.timeout(STATEMENT_TIMEOUT);
         self.send(request).await
     }
 
-    /// Asks a question that reads what is asked for from the table `asked`, of this structure and row,
-    /// and tables of this database by their names.
+    /// Runs a query that reads its parameters from the table `asked`, which has this structure and row.
     ///
     /// # Errors
     ///
-    /// If it fails, or the answer is not of such rows.
+    /// If it fails, or a row of the response cannot be parsed.
     pub async fn ask<T: DeserializeOwned>(
         &self,
-        question: &str,
+        query: &str,
         structure: &str,
         asked: &(impl Serialize + Sync),
     ) -> Result<Vec<T>, StoreError> {
-        // Of JSON there is no line within a line, so that no value can end the part.
+        // JSON escapes line breaks, so no value can end the part.
         const BOUNDARY: &str = "fdwatch-asked-4d1f9c6a7e";
         let row =
             serde_json::to_string(asked).map_err(|error| StoreError::Odd(error.to_string()))?;
@@ -216,7 +210,7 @@ impl Client {
         );
         let settings = [
             ("database", &self.address.database[..]),
-            ("query", question),
+            ("query", query),
             ("asked_structure", structure),
             ("asked_format", "JSONEachRow"),
         ];
@@ -226,9 +220,9 @@ impl Client {
         let text = self.send(request).await?;
         text.lines()
             .map(|line| {
-                // What goes wrong late comes in the middle of the answer.
+                // An error after the first rows is part of the body.
                 serde_json::from_str(line)
-                    .map_err(|error| StoreError::Odd(format!("{error}: {}", shortened(line))))
+                    .map_err(|error| StoreError::Odd(format!("{error}: {}", truncated(line))))
             })
             .collect()
     }
@@ -250,21 +244,21 @@ impl Client {
         let response = request.send().await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         let header = response.headers().get("X-ClickHouse-Exception-Code");
-        let told = header.and_then(|code| code.to_str().ok()?.parse().ok());
+        let header_code = header.and_then(|code| code.to_str().ok()?.parse().ok());
         let body = read(response).await?;
         let text = String::from_utf8_lossy(&body);
         if !status.is_success() {
             return Err(StoreError::Refused {
                 status: status.as_u16(),
-                code: told.or_else(|| code(&text)),
-                message: shortened(text.trim()),
+                code: header_code.or_else(|| code(&text)),
+                message: truncated(text.trim()),
             });
         }
         Ok(text.into_owned())
     }
 }
 
-/// The body of an answer, up to its bound.
+/// Reads the body of a response, up to [`MAX_ANSWER_LEN`].
 pub(super) async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, StoreError> {
     let mut body = Vec::new();
     while let Some(chunk) = response
@@ -274,7 +268,7 @@ pub(super) async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Sto
     {
         if body.len() + chunk.len() > MAX_ANSWER_LEN {
             return Err(StoreError::Odd(format!(
-                "it is longer than {} MiB",
+                "longer than {} MiB",
                 MAX_ANSWER_LEN >> 20
             )));
         }
@@ -283,15 +277,15 @@ pub(super) async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Sto
     Ok(body)
 }
 
-/// With all that it came from, and without the URL, which has the whole statement.
+/// Converts a connection error with all its causes, without the URL, which contains the statement.
 pub(super) fn unreachable(error: &reqwest::Error) -> StoreError {
     use std::error::Error as _;
-    let place = error.url().and_then(|url| {
+    let server = error.url().and_then(|url| {
         let port = url.port().map(|port| format!(":{port}"));
         Some(format!("{}{}", url.host_str()?, port.unwrap_or_default()))
     });
-    let place = place.unwrap_or_else(|| "the server".to_owned());
-    let mut text = format!("cannot speak to {place}");
+    let server = server.unwrap_or_else(|| "the server".to_owned());
+    let mut text = format!("connection to {server} failed");
     let mut source = error.source();
     while let Some(error) = source {
         text = format!("{text}: {error}");
@@ -300,13 +294,15 @@ pub(super) fn unreachable(error: &reqwest::Error) -> StoreError {
     StoreError::Unreachable(text + hints::of_connection(error))
 }
 
+/// Parses the error code at the start of a message: `Code: 60. ...`.
 fn code(text: &str) -> Option<u32> {
     let digits = text.trim_start().strip_prefix("Code: ")?;
     let end = digits.find(|it: char| !it.is_ascii_digit())?;
     digits[..end].parse().ok()
 }
 
-fn shortened(text: &str) -> String {
+/// Escapes and truncates a text of the server.
+fn truncated(text: &str) -> String {
     let text: String = text.chars().take(MAX_ERROR_LEN).collect();
     fdwatch_render::escaped(text.as_bytes())
 }

@@ -3,9 +3,7 @@
 
 use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
-use fdwatch_common::{
-    CLOEXEC, COMM_LEN, Header, Kind, NO_CALL, Payload, SnapshotFile, SnapshotTask,
-};
+use fdwatch_common::{COMM_LEN, Header, Kind, NO_CALL, Payload, SnapshotFile, SnapshotTask};
 use procfs::process::{Process, Stat};
 
 use fdwatch_core::device::kernel_device;
@@ -89,7 +87,7 @@ fn take_process(pid: u32, on_record: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         on_record(
             SnapshotFile {
                 header: Header {
-                    flags: if closes_on_exec { CLOEXEC } else { 0 },
+                    flags: SnapshotFile::CLOEXEC.when(closes_on_exec).bits(),
                     fd,
                     ..header(Kind::SnapshotFile)
                 },

@@ -1,4 +1,4 @@
-//! Client of an agent's API on its unix socket.
+//! The client of an agent's API on its unix socket.
 
 use std::{path::Path, time::Duration};
 
@@ -9,9 +9,9 @@ use reqwest::{Client, Response, StatusCode};
 
 use serde::de::DeserializeOwned;
 
-use crate::use_ring;
+use crate::builder;
 
-/// Time in which the agent must begin to answer.
+/// Time in which the agent must start to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of one agent.
@@ -19,26 +19,24 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct AgentClient(Client);
 
 impl AgentClient {
-    /// Makes a client of the agent at `socket`; does not connect.
+    /// Creates a client of the agent at `socket`; does not connect.
     ///
     /// # Errors
     ///
     /// If TLS cannot be set up.
     pub fn new(socket: &Path) -> Result<Self> {
-        use_ring();
-        let client = Client::builder()
+        let client = builder()
             .unix_socket(socket)
-            .no_proxy()
             .build()
             .context("cannot create an HTTP client")?;
         Ok(Self(client))
     }
 
-    /// Sends a request, and returns the response as soon as its head has arrived.
+    /// Sends a request, and returns the response as soon as its header has arrived.
     ///
     /// # Errors
     ///
-    /// If the agent does not answer in time, or refuses.
+    /// If the agent does not answer in time, or answers with an error.
     pub async fn response(&self, path: &str) -> Result<Response> {
         let request = self.0.get(format!("http://agent{path}")).send();
         let response = tokio::time::timeout(ANSWER_TIMEOUT, request).await;
@@ -60,10 +58,10 @@ impl AgentClient {
     ///
     /// # Errors
     ///
-    /// As [`Self::response`], or if the agent ends meanwhile.
+    /// As [`Self::response`], or if the agent exits meanwhile.
     pub async fn body(&self, path: &str) -> Result<Bytes> {
         let body = self.response(path).await?.bytes().await;
-        body.context("the agent has ended")
+        body.context("the agent has exited")
     }
 
     /// Sends a request, and parses the body of the response.

@@ -1,6 +1,4 @@
-//! The client of whoever takes things over HTTP: one for each endpoint of the configuration.
-//!
-//! What is sent, and when again, is not known here.
+//! The HTTP client of everything that sends or queries: its rules for TLS, redirects and proxies.
 
 use std::{
     fs,
@@ -11,60 +9,74 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::{
-    Certificate, Client,
+    Certificate, Client, ClientBuilder, StatusCode,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
-    redirect::{Attempt, Policy},
+    redirect::{Action, Attempt, Policy},
 };
 
-/// How long it may take to reach it.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Time in which a connection must be made, unless the user of the client sets another.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request may take in all.
-const REQUEST: Duration = Duration::from_secs(10);
+/// Time in which a request to an endpoint must be answered.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of a file with a token or with certificates, at the most.
+/// Size limit of a file with a token or certificates: bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Redirects that are followed.
+/// Redirects that are followed per request.
 const MAX_REDIRECTS: usize = 5;
 
-/// Someone who takes things over HTTP.
+/// An HTTP server that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where: http or https.
+    /// Its URL: http or https.
     pub url: String,
-    /// A file with a token to show (`Authorization: Bearer`).
+    /// A file with the token to send (`Authorization: Bearer`).
     pub token_file: Option<PathBuf>,
-    /// Certificates to trust besides the system's, PEM.
+    /// A PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// A client that shows the endpoint's token and trusts its certificates besides the system's.
+/// Returns a builder with the rules that all clients have in common.
+///
+/// - TLS: by ring, with the system's certificates.
+/// - Redirects: followed if scheme, host and port stay the same and the status keeps method and body (307, 308), at
+///   most [`MAX_REDIRECTS`]. Tokens and events reach no other server, encrypted requests are not repeated in clear
+///   text, and a POST does not become a GET whose success would count as delivery.
+/// - Time: limited for the connection; users limit that of the request.
+/// - Proxies: those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Unix sockets use none.
+#[must_use]
+pub fn builder() -> ClientBuilder {
+    use_ring();
+    Client::builder()
+        .user_agent(concat!("fdwatch/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(Policy::custom(redirect))
+}
+
+/// Creates a client that sends the endpoint's token and trusts its certificates.
 ///
 /// # Errors
 ///
-/// If the token or the certificates cannot be read, or are none.
+/// If the token or the certificates cannot be read or are invalid.
 pub fn client(endpoint: &Endpoint) -> Result<Client> {
-    use_ring();
-    let mut builder = Client::builder()
-        .user_agent(concat!("fdwatch/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .timeout(REQUEST)
-        .redirect(Policy::custom(redirect));
+    let mut builder = builder().timeout(REQUEST_TIMEOUT);
     if let Some(file) = &endpoint.token_file {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, bearer(file)?);
         builder = builder.default_headers(headers);
     }
     if let Some(file) = &endpoint.ca_file {
-        builder = builder.tls_certs_merge(certificates(file)?);
+        let certificates = certificates(&read(file)?)
+            .with_context(|| format!("cannot read certificates from {}", file.display()))?;
+        builder = builder.tls_certs_merge(certificates);
     }
     builder
         .build()
-        .with_context(|| format!("no HTTP client can be made for {}", endpoint.url))
+        .with_context(|| format!("cannot create an HTTP client for {}", endpoint.url))
 }
 
-/// Makes ring do the cryptography of TLS. Where another was chosen before, that stays.
+/// Selects ring as the implementation of TLS, unless the process has selected one already.
 pub fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -73,24 +85,28 @@ fn bearer(file: &Path) -> Result<HeaderValue> {
     let bytes = read(file)?;
     let token = bytes.trim_ascii();
     if token.is_empty() {
-        bail!("{} has no token in it", file.display());
+        bail!("{} contains no token", file.display());
     }
     let mut value = HeaderValue::from_bytes(&[b"Bearer ", token].concat())
         .ok()
         .filter(|value| value.to_str().is_ok())
         .with_context(|| {
             let file = file.display();
-            format!("the token in {file} must be one line of printable ASCII")
+            format!("invalid token in {file}: must be one line of printable ASCII")
         })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-fn certificates(file: &Path) -> Result<Vec<Certificate>> {
-    let certificates = Certificate::from_pem_bundle(&read(file)?)
-        .with_context(|| format!("{} cannot be read as PEM", file.display()))?;
+/// Parses certificates in PEM.
+///
+/// # Errors
+///
+/// If they cannot be parsed, or there are none.
+pub fn certificates(pem: &[u8]) -> Result<Vec<Certificate>> {
+    let certificates = Certificate::from_pem_bundle(pem).context("invalid PEM certificate")?;
     if certificates.is_empty() {
-        bail!("{} has no certificate in it", file.display());
+        bail!("no PEM certificate found");
     }
     Ok(certificates)
 }
@@ -103,17 +119,17 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What is meant for one host goes to no other, and what is encrypted does not go on in the clear.
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+fn redirect(attempt: Attempt<'_>) -> Action {
     let next = attempt.url();
-    let is_same = attempt.previous().first().is_some_and(|first| {
-        (
-            first.scheme(),
-            first.host_str(),
-            first.port_or_known_default(),
-        ) == (next.scheme(), next.host_str(), next.port_or_known_default())
-    });
-    if is_same && attempt.previous().len() <= MAX_REDIRECTS {
+    let is_same_origin = attempt
+        .previous()
+        .first()
+        .is_some_and(|first| first.origin() == next.origin());
+    let keeps_method = matches!(
+        attempt.status(),
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+    );
+    if is_same_origin && keeps_method && attempt.previous().len() <= MAX_REDIRECTS {
         attempt.follow()
     } else {
         attempt.stop()
@@ -147,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_one_line() {
+    fn token_of_several_lines_is_rejected() {
         let (good, _files) = endpoint(Some(b"s3cret\n"), None);
         assert!(client(&good).is_ok());
         for bad in [&b""[..], b" \n", b"two\nlines", b"\xff"] {
@@ -158,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_pem() {
+    fn certificates_that_are_not_pem_are_rejected() {
         let (bad, _files) = endpoint(None, Some(b"no certificate"));
         let error = format!("{:#}", client(&bad).unwrap_err());
         assert!(error.contains("certificate"), "{error}");

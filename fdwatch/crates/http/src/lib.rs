@@ -1,10 +1,11 @@
-//! The one HTTP client: for the agent's receivers, for servers of a fleet, and for commands that query an
-//! agent.
+//! The HTTP client and the retry policy: for receivers of alerts and exports, for servers of a fleet, and for commands
+//! that query an agent.
 
 mod agent;
 mod client;
+pub mod retry;
 
 pub use self::{
     agent::{AgentClient, add_parameter},
-    client::{Endpoint, client, use_ring},
+    client::{Endpoint, builder, certificates, client, use_ring},
 };

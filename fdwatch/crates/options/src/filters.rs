@@ -1,4 +1,4 @@
-//! The options that say which findings are wanted: those of several commands, and of the agent's API.
+//! Filters of findings: options of several commands, and parameters of the agent's API.
 
 use clap::Args;
 use globset::Glob;
@@ -7,70 +7,73 @@ use fdwatch_core::{diagnose::Severity, filter::Filter, model::FileType};
 
 use crate::parse;
 
-/// Which findings are wanted.
+/// Heading of the filters in the help.
+const HEADING: &str = "Filters";
+
+/// Filters of findings. Values of one filter are alternatives; different filters must all match.
 #[derive(Debug, Args)]
 pub struct Filters {
-    /// Only of this process (may be repeated)
-    #[arg(long, value_name = "PID", value_parser = parse::pid)]
+    /// Only this process (repeatable)
+    #[arg(long, help_heading = HEADING, value_name = "PID", value_parser = parse::pid)]
     pub pid: Vec<u32>,
-    /// Only of processes whose name matches this pattern (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
+    /// Only processes with a matching name (repeatable)
+    #[arg(long, help_heading = HEADING, value_name = "GLOB", value_parser = parse::glob)]
     pub comm: Vec<Glob>,
-    /// Only of processes whose program's path matches this pattern, in which * also matches / (may be
-    /// repeated)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
+    /// Only processes with a matching program path (repeatable); * also matches /
+    #[arg(long, help_heading = HEADING, value_name = "GLOB", hide_short_help = true, value_parser = parse::glob)]
     pub exe: Vec<Glob>,
-    /// Only of processes whose control group's path matches this pattern, in which * also matches /
-    /// (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
+    /// Only processes with a matching cgroup path (repeatable); * also matches /
+    #[arg(long, help_heading = HEADING, value_name = "GLOB", hide_short_help = true, value_parser = parse::glob)]
     pub cgroup: Vec<Glob>,
-    /// Only of processes of a unit of systemd that matches this pattern, such as nginx.service or
-    /// *.scope (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
+    /// Only processes of a matching systemd unit, such as nginx.service or *.scope (repeatable)
+    #[arg(long, help_heading = HEADING, value_name = "GLOB", hide_short_help = true, value_parser = parse::glob)]
     pub unit: Vec<Glob>,
-    /// Only of processes of a container whose id begins so or matches this pattern (may be repeated)
-    #[arg(long, value_name = "ID", value_parser = parse::container_id)]
+    /// Only processes of a container whose ID starts with or matches this (repeatable)
+    #[arg(long, help_heading = HEADING, value_name = "ID", hide_short_help = true, value_parser = parse::container_id)]
     pub container: Vec<Glob>,
-    /// Only of files of this type (may be repeated); implies --all for types but regular
-    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    /// Only files of this type (repeatable); types other than regular imply --all
+    #[arg(long = "type", help_heading = HEADING, value_name = "TYPE", hide_short_help = true, value_enum)]
     pub types: Vec<FileType>,
-    /// Only of files whose path matches this pattern, in which * also matches / (may be repeated)
-    #[arg(long, value_name = "GLOB", value_parser = parse::glob)]
+    /// Only files with a matching path (repeatable)
+    ///
+    /// In the pattern, * also matches /.
+    #[arg(long, help_heading = HEADING, value_name = "GLOB", value_parser = parse::glob)]
     pub path: Vec<Glob>,
-    /// Only of this many descriptors or more [default: 2, or 1 of a deleted file]
-    #[arg(long, value_name = "N", value_parser = parse::count)]
+    /// Only files on at least N descriptors [default: 2; 1 for a deleted file]
+    #[arg(long, help_heading = HEADING, value_name = "N", hide_short_help = true, value_parser = parse::count)]
     pub min_fds: Option<usize>,
-    /// Only of this severity or more [default: warning, or info with --all]
-    #[arg(long, value_name = "LEVEL", value_enum)]
+    /// Only findings of at least this severity
+    ///
+    /// Default: warning, or info with --all.
+    #[arg(long, help_heading = HEADING, value_name = "LEVEL", value_enum)]
     pub severity: Option<Severity>,
-    /// Of all types of files, not only regular ones, and of all severities
-    #[arg(long)]
+    /// Include all file types and severities
+    #[arg(long, help_heading = HEADING)]
     pub all: bool,
 }
 
 impl Filters {
-    /// Whether files of other types than regular ones are wanted.
+    /// Returns whether any file type other than regular is selected.
     #[must_use]
     pub fn all_types(&self) -> bool {
-        self.all || self.types.iter().any(|&of| of != FileType::Regular)
+        self.all || self.types.iter().any(|&kind| kind != FileType::Regular)
     }
 
-    /// The least severity that is wanted.
+    /// Returns the lowest severity that is selected.
     #[must_use]
     pub fn least_severity(&self) -> Severity {
-        let usual = if self.all_types() {
+        let default = if self.all_types() {
             Severity::Info
         } else {
             Severity::Warning
         };
-        self.severity.unwrap_or(usual)
+        self.severity.unwrap_or(default)
     }
 
-    /// All that is said, as the names of the options and their values.
-    #[must_use]
-    pub fn words(&self) -> Vec<(&'static str, String)> {
-        let mut words = Vec::new();
-        words.extend(self.pid.iter().map(|pid| ("pid", pid.to_string())));
+    /// Returns the filters that are set, as pairs of option name and value.
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = Vec::new();
+        pairs.extend(self.pid.iter().map(|pid| ("pid", pid.to_string())));
         for (name, globs) in [
             ("comm", &self.comm),
             ("exe", &self.exe),
@@ -79,23 +82,27 @@ impl Filters {
             ("container", &self.container),
             ("path", &self.path),
         ] {
-            words.extend(globs.iter().map(|glob| (name, glob.glob().to_owned())));
+            pairs.extend(globs.iter().map(|glob| (name, glob.glob().to_owned())));
         }
-        words.extend(self.types.iter().map(|of| ("type", of.name().to_owned())));
-        words.extend(self.min_fds.map(|least| ("min-fds", least.to_string())));
-        let severity = self.severity.map(|least| least.name().to_owned());
-        words.extend(severity.map(|least| ("severity", least)));
+        pairs.extend(
+            self.types
+                .iter()
+                .map(|kind| ("type", kind.name().to_owned())),
+        );
+        pairs.extend(self.min_fds.map(|minimum| ("min-fds", minimum.to_string())));
+        let severity = self.severity.map(|minimum| minimum.name().to_owned());
+        pairs.extend(severity.map(|minimum| ("severity", minimum)));
         if self.all {
-            words.push(("all", "true".to_owned()));
+            pairs.push(("all", "true".to_owned()));
         }
-        words
+        pairs
     }
 
-    /// Returns the options as parameters of a query, each preceded by `&`.
+    /// Returns the filters as URL query parameters, each preceded by `&`.
     #[must_use]
     pub fn query(&self) -> String {
         let mut query = String::new();
-        for (name, value) in self.words() {
+        for (name, value) in self.pairs() {
             query.push('&');
             let mut pair = form_urlencoded::Serializer::new(String::new());
             pair.append_pair(name, &value);
@@ -104,7 +111,7 @@ impl Filters {
         query
     }
 
-    /// The filter.
+    /// Compiles the filters.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Options that the command line, the agent's configuration and its API have in common: filters, sizes,
-//! durations, limits, and how each is parsed.
+//! Options that the command line, the agent's configuration and its API share: filters, sizes, durations,
+//! limits, and their parsers.
 
 mod filters;
 mod limits;

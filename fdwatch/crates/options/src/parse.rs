@@ -1,4 +1,4 @@
-//! Parsers of values as people write them. Each error names what was expected.
+//! Parsers of option values. Each error names what was expected.
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_units_and_are_not_zero() {
+    fn duration_needs_a_unit_and_is_not_zero() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
@@ -116,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn sizes_beyond_64_bits_are_rejected() {
+    fn size_over_64_bits_is_rejected() {
         assert_eq!(size("2T"), Some(2 << 40));
         assert_eq!(size("16777216T"), None);
     }
 
     #[test]
-    fn invalid_numbers_name_what_was_expected() {
+    fn invalid_number_error_names_expectation() {
         assert_eq!(pid("1234"), Ok(1234));
         for wrong in ["", "init", "0", "12a", "99999999999"] {
             assert!(pid(wrong).unwrap_err().contains("process ID"), "{wrong}");

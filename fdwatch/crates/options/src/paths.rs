@@ -1,4 +1,4 @@
-//! Paths that the agent and the commands which query it agree on.
+//! Default paths, shared by the agent and the commands that query it.
 
 /// Default path of the agent's unix socket.
 pub const SOCKET: &str = "/run/fdwatch/agent.sock";

@@ -1,20 +1,19 @@
-//! Programs on tracepoints: how each is attached, and how all are let go, fast. It does not know
-//! which program goes where.
+//! Attaching programs to tracepoints, and detaching all of them fast.
 //!
-//! A program is on a tracepoint by two things: a perf event, which is what makes the kernel come by
-//! at all, and a link, which puts the program into that event's array (`bpf_perf_link_attach`,
-//! kernel/bpf/syscall.c, 5.15 and newer). Both are kept, because their ends differ:
+//! Two objects attach a program: a perf event, which enables the tracepoint, and a link, which adds
+//! the program to the event (`bpf_perf_link_attach`, kernel/bpf/syscall.c, 5.15 and newer). Both are
+//! kept separately, because closing them differs:
 //!
-//! - A link's takes the program out, and then waits for those that still run it
+//! - Closing a link removes the program, then waits for runs in progress
 //!   (`perf_event_detach_bpf_prog`, kernel/trace/bpf_trace.c: from 6.13 on by
-//!   `synchronize_rcu_tasks_trace`). In 6.18 that is after `bpf_event_mutex` is given back, so that as
-//!   many links as end at the same time share one wait; where it is before that, they go one after the
+//!   `synchronize_rcu_tasks_trace`). 6.18 waits after it releases `bpf_event_mutex`, so that links
+//!   closed at the same time share one wait. Kernels that wait under the mutex close one after the
 //!   other.
-//! - An event's waits for every processor under `event_mutex` (`perf_trace_event_unreg`,
-//!   kernel/trace/trace_event_perf.c): one after the other, whoever does it. Without a program on it
-//!   no one is hurt by that.
+//! - Closing an event waits for every processor under `event_mutex` (`perf_trace_event_unreg`,
+//!   kernel/trace/trace_event_perf.c): one after the other, whatever the caller does. An event
+//!   without a program slows down no one.
 //!
-//! Before 5.15 there is no such link: the program is set on the event, and goes with it
+//! Before 5.15 there is no such link: the program is set on the event and released with it
 //! (`_free_event`, kernel/events/core.c).
 
 use std::{
@@ -32,28 +31,25 @@ use perf_event::{
 };
 use thiserror::Error;
 
-/// What keeps programs attached, as long as it is there.
+/// Attached programs; dropping it detaches them.
 ///
-/// Dropped in this order: with the first of them all programs are out, and what is slow comes after.
+/// Fields drop in this order: the links remove all programs, then the events go slowly.
 #[derive(Default)]
 pub(super) struct Attached {
     links: Vec<OwnedFd>,
     events: Vec<Counter>,
 }
 
-/// Why a program cannot be attached.
+/// The reason why a program cannot be attached.
 #[derive(Debug, Error)]
 pub(super) enum AttachError {
     /// The tracepoint's number cannot be read.
-    #[error("`{path}`: {source}")]
+    #[error("cannot read {path}: {source}")]
     Id { path: String, source: io::Error },
     /// `CAP_PERFMON` is not enough.
-    #[error(
-        "this kernel lets only CAP_SYS_ADMIN open events (kernel.perf_event_paranoid is {paranoid}): \
-         add that capability, or run `sysctl kernel.perf_event_paranoid=2`"
-    )]
+    #[error("kernel.perf_event_paranoid is {paranoid}")]
     Paranoid { paranoid: i32 },
-    /// A call fails.
+    /// A system call failed.
     #[error("{call}: {source}")]
     Call {
         call: &'static str,
@@ -61,19 +57,19 @@ pub(super) enum AttachError {
     },
 }
 
-/// The most that a kernel of kernel.org knows of (Documentation/admin-guide/sysctl/kernel.rst, 6.18).
-/// Beyond it those of Debian and Ubuntu, where it is 3 and 4 by default, want `CAP_SYS_ADMIN` for all
-/// events; `CAP_PERFMON` does not do (seen on Debian's 7.3.4).
+/// The largest value that upstream kernels define (Documentation/admin-guide/sysctl/kernel.rst, 6.18).
+/// Above it the kernels of Debian and Ubuntu, whose defaults are 3 and 4, require `CAP_SYS_ADMIN` for
+/// all events; `CAP_PERFMON` is not enough (seen on Debian's 7.3.4).
 const MAX_PARANOID: i32 = 2;
 
-/// What `kernel.perf_event_paranoid` is, where it is beyond what all kernels know of.
+/// The value of `kernel.perf_event_paranoid`, if it is larger than upstream kernels define.
 fn paranoid() -> Option<i32> {
     let setting = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
     let setting = setting.trim().parse().ok()?;
     (setting > MAX_PARANOID).then_some(setting)
 }
 
-/// Whether this thread may open events, with the capabilities that it has now.
+/// Returns whether this thread can open perf events with its current capabilities.
 pub(super) fn may_open_events() -> bool {
     let mut event = Builder::new(Software::DUMMY);
     let opened = event.any_pid().one_cpu(0).include_kernel().build();
@@ -81,12 +77,12 @@ pub(super) fn may_open_events() -> bool {
 }
 
 impl Attached {
-    /// Whether nothing is.
+    /// Returns whether no program is attached.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Attaches a program to one more of the tracepoints of syscalls.
+    /// Attaches a program to a system call tracepoint.
     pub(super) fn attach(
         &mut self,
         program: BorrowedFd<'_>,
@@ -96,7 +92,7 @@ impl Attached {
         let mut event = open_event(tracefs, tracepoint)?;
         match link(program, &event) {
             Ok(link) => self.links.push(link),
-            // It knows no links of this kind. If that is not the reason, then so says the other way.
+            // The kernel may lack this kind of link. If that is not the reason, the fallback fails too.
             Err(error) if error.kind() == ErrorKind::InvalidInput => event
                 .set_bpf(program.as_raw_fd())
                 .map_err(|source| AttachError::Call {
@@ -114,13 +110,13 @@ impl Attached {
         Ok(())
     }
 
-    /// Puts what the other holds to what this does.
+    /// Moves the programs of `other` to this.
     pub(super) fn append(&mut self, mut other: Self) {
         self.links.append(&mut other.links);
         self.events.append(&mut other.events);
     }
 
-    /// The way to let go of these, in a child that has inherited them.
+    /// Prepares detaching in a child process that inherits the descriptors.
     pub(super) fn release(&self) -> Release {
         let links: Vec<_> = self.links.iter().map(AsRawFd::as_raw_fd).collect();
         let events = self.events.iter().map(AsRawFd::as_raw_fd);
@@ -134,8 +130,8 @@ impl Attached {
     }
 }
 
-/// Any processor will do: a program is run on all of them (`perf_call_bpf_enter`,
-/// kernel/trace/trace_syscalls.c), of whichever its event counts.
+/// Opens an event on one processor: the program still runs on all of them (`perf_call_bpf_enter`,
+/// kernel/trace/trace_syscalls.c).
 fn open_event(tracefs: &Path, tracepoint: &str) -> Result<Counter, AttachError> {
     let path = tracefs.join("events/syscalls").join(tracepoint).join("id");
     let id = fs::read_to_string(&path)
@@ -161,7 +157,7 @@ fn open_event(tracefs: &Path, tracepoint: &str) -> Result<Counter, AttachError> 
         })
 }
 
-/// The part of `union bpf_attr` that makes a link, include/uapi/linux/bpf.h.
+/// `union bpf_attr` of `BPF_LINK_CREATE`, include/uapi/linux/bpf.h.
 #[repr(C)]
 struct LinkCreate {
     program: u32,
@@ -181,7 +177,7 @@ fn link(program: BorrowedFd<'_>, event: &Counter) -> io::Result<OwnedFd> {
         attach_type: BPF_PERF_EVENT,
         flags: 0,
     };
-    // SAFETY: the kernel reads as many bytes as it is told there are.
+    // SAFETY: the kernel reads no more bytes than the given size.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -194,36 +190,35 @@ fn link(program: BorrowedFd<'_>, event: &Counter) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     let fd = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: it is new, and no one else's. It closes on exec, as all links do.
+    // SAFETY: it is new and owned here. It is closed on exec, like all links.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Bytes of a thread's stack that does nothing but one call.
+/// Stack size of a thread that makes a single call.
 const STACK: usize = 8 << 10;
 
-/// Such a stack.
 #[derive(Clone)]
 #[repr(C, align(16))]
 struct Stack([u8; STACK]);
 
-/// All it takes to let go of programs in a child, made before the fork: after it nothing may be
-/// allocated.
+/// Everything needed to detach programs in a child, allocated before the fork: afterwards nothing may
+/// be allocated.
 pub(super) struct Release {
     links: Vec<RawFd>,
     stacks: Vec<Stack>,
-    /// Links and events, in order.
+    /// Links and events, in ascending order.
     kept: Vec<RawFd>,
 }
 
 impl Release {
-    /// Ends the process, and with it all programs before all else: every link by a thread of its own,
-    /// for all of them to wait at once; meanwhile what else keeps a program; and the events last, by
-    /// the exit of the last of the threads, whose descriptors they are as well.
+    /// Detaches and exits. Each link is closed by its own thread, so that they wait at the same time;
+    /// meanwhile all other descriptors that keep programs are closed; the exit of the last thread
+    /// closes the events.
     ///
     /// # Safety
     ///
-    /// To be called in the only thread of a forked child, for which no one waits. It calls nothing
-    /// that may not be called after a fork, whatever other threads did.
+    /// Must be called in the only thread of a forked child that no one waits for. Calls only functions
+    /// that are allowed after a fork, whatever other threads did.
     pub(super) unsafe fn run(&mut self) -> ! {
         const FLAGS: i32 = libc::CLONE_VM
             | libc::CLONE_FS
@@ -231,8 +226,8 @@ impl Release {
             | libc::CLONE_SIGHAND
             | libc::CLONE_THREAD
             | libc::CLONE_SYSVSEM;
-        // SAFETY: a signal's handler would find no room on these stacks. The threads end before the
-        // memory does, and share nothing but errno, which no one reads.
+        // SAFETY: signals are blocked, because a handler would overflow these stacks. The threads end
+        // before the memory does, and share only errno, which no one reads.
         unsafe {
             let mut all = mem::zeroed();
             libc::sigfillset(&raw mut all);
@@ -241,18 +236,18 @@ impl Release {
                 let top = (&raw mut *stack).add(1).cast();
                 let fd = ptr::without_provenance_mut(link.cast_unsigned() as usize);
                 if libc::clone(close_link, top, FLAGS, fd) < 0 {
-                    // There may be no more threads. Then it takes longer.
+                    // The limit of threads may be reached. Closing here takes longer.
                     libc::close(link);
                 }
             }
-            // Where there are links there is this call, which is of 5.9.
+            // Kernels with links have close_range, which is from 5.9.
             let mut first = 0;
             for &fd in &self.kept {
                 close_range(first, i64::from(fd) - 1);
                 first = i64::from(fd) + 1;
             }
             close_range(first, i64::from(u32::MAX));
-            // This thread alone: the others are to come to their end.
+            // Ends this thread only: the others must finish.
             libc::syscall(libc::SYS_exit, 0);
             libc::_exit(0)
         }
@@ -260,14 +255,14 @@ impl Release {
 }
 
 extern "C" fn close_link(fd: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the descriptor is of a link, and this thread's to close.
+    // SAFETY: the descriptor is a link's, and only this thread closes it.
     unsafe { libc::close(fd.addr() as RawFd) };
     0
 }
 
 /// # Safety
 ///
-/// No one may be using these descriptors.
+/// These descriptors must not be in use.
 unsafe fn close_range(first: i64, last: i64) {
     if first <= last {
         // SAFETY: as above.

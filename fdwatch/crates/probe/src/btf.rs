@@ -1,12 +1,10 @@
-//! The kernel's description of its types (BTF, Documentation/bpf/btf.rst), as far as it is needed:
-//! where the fields of some structures lie, and the numbers of these and of functions. One pass over
-//! all types, of which there are more than a hundred thousand, and nothing is kept but where each
-//! begins: that takes some milliseconds, where taking all of it apart took a tenth of a second and
-//! tens of megabytes.
+//! A parser for the kernel's type information (BTF, Documentation/bpf/btf.rst): offsets of fields, and
+//! ids of structures and functions. One pass over more than 100,000 types keeps only the position of
+//! each. That takes a few milliseconds; parsing all of it took 100 ms and tens of megabytes.
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-/// Kinds of types, by number: include/uapi/linux/btf.h.
+/// Kinds of types: include/uapi/linux/btf.h.
 const INT: u32 = 1;
 const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
@@ -27,21 +25,21 @@ const ENUM64: u32 = 19;
 
 const MAGIC: u16 = 0xeb9f;
 
-/// Bytes of a `struct btf_type`, and of a `struct btf_member`.
+/// Sizes of `struct btf_type` and `struct btf_member`, in bytes.
 const TYPE: usize = 12;
 const MEMBER: usize = 12;
 
-/// Structures within structures, and types that stand for others, are followed this far.
-const DEEPEST: u32 = 16;
+/// Maximum depth of nested structures, and of chains of typedefs and qualifiers.
+const MAX_DEPTH: u32 = 16;
 
 /// The types of a kernel.
 pub(super) struct Types {
     bytes: Vec<u8>,
-    /// Where the names begin.
+    /// Position of the names.
     strings: usize,
-    /// Where each type begins; the first has the number 1.
-    begins: Vec<u32>,
-    /// Numbers of structures and functions, of those that were asked for.
+    /// Position of each type; the first has id 1.
+    positions: Vec<u32>,
+    /// Ids of the wanted structures and functions.
     structures: FxHashMap<Box<[u8]>, u32>,
     functions: FxHashMap<Box<[u8]>, u32>,
 }
@@ -51,53 +49,53 @@ pub(super) struct Types {
 struct Type {
     name: u32,
     kind: u32,
-    /// How many members it has, or the like.
+    /// Number of members, parameters or values.
     len: u32,
-    /// Offsets of members are with the size of bit fields.
+    /// Offsets of members include the size of bit fields.
     has_bit_fields: bool,
-    /// The type that it stands for, or its size.
+    /// Id of the type it refers to, or its size.
     other: u32,
-    /// Where what follows begins.
+    /// Position of the data after it.
     rest: usize,
 }
 
 impl Types {
-    /// Reads the bytes of `/sys/kernel/btf/vmlinux`, for structures and functions of these names to
-    /// be asked for.
+    /// Parses the bytes of `/sys/kernel/btf/vmlinux`. Only structures and functions of the given names
+    /// can be looked up.
     ///
     /// # Errors
     ///
-    /// If these are no BTF: why not.
+    /// If the bytes are not valid BTF, with the reason.
     pub(super) fn parse(
         bytes: Vec<u8>,
         structures: &[&str],
         functions: &[&str],
     ) -> Result<Self, String> {
-        let word = |at| word(&bytes, at).ok_or("the header is cut off");
+        let word = |at| word(&bytes, at).ok_or("truncated header");
         let magic = bytes.first_chunk().copied().map(u16::from_ne_bytes);
         if magic != Some(MAGIC) {
-            return Err("it does not begin as BTF does".to_owned());
+            return Err("invalid magic number".to_owned());
         }
         let header = word(4)? as usize;
         let types = header + word(8)? as usize;
         let end = types + word(12)? as usize;
         let strings = header + word(16)? as usize;
         let mut all = Self {
-            begins: Vec::with_capacity(end.saturating_sub(types) / (2 * TYPE)),
+            positions: Vec::with_capacity(end.saturating_sub(types) / (2 * TYPE)),
             bytes,
             strings,
             structures: FxHashMap::with_capacity_and_hasher(structures.len(), FxBuildHasher),
             functions: FxHashMap::with_capacity_and_hasher(functions.len(), FxBuildHasher),
         };
         if end > all.bytes.len() || strings > all.bytes.len() {
-            return Err("it is cut off".to_owned());
+            return Err("truncated".to_owned());
         }
         let mut at = types;
         while at < end {
-            let begins = u32::try_from(at).map_err(|_| "it is too large")?;
-            let it = all.at(at).ok_or("a type is cut off")?;
-            all.begins.push(begins);
-            let id = u32::try_from(all.begins.len()).map_err(|_| "it is too large")?;
+            let position = u32::try_from(at).map_err(|_| "too large")?;
+            let it = all.at(at).ok_or("truncated type")?;
+            all.positions.push(position);
+            let id = u32::try_from(all.positions.len()).map_err(|_| "too large")?;
             let (wanted, found) = match it.kind {
                 STRUCT => (structures, &mut all.structures),
                 FUNC => (functions, &mut all.functions),
@@ -111,35 +109,34 @@ impl Types {
             }
             at = it.rest
                 + it.len_of_rest()
-                    .ok_or_else(|| format!("kind {}", it.kind))?;
+                    .ok_or_else(|| format!("unknown kind of type: {}", it.kind))?;
         }
         Ok(all)
     }
 
-    /// The number of a structure.
+    /// Returns the id of a structure.
     pub(super) fn structure(&self, name: &str) -> Option<u32> {
         self.structures.get(name.as_bytes()).copied()
     }
 
-    /// The number of a function.
+    /// Returns the id of a function.
     pub(super) fn function(&self, name: &str) -> Option<u32> {
         self.functions.get(name.as_bytes()).copied()
     }
 
-    /// Where a field lies in a structure, in bytes. Fields of fields are after a dot.
+    /// Returns the offset of a field in bytes. Nested fields are separated by dots.
     pub(super) fn offset(&self, structure: &str, path: &str) -> Option<u32> {
         let mut id = self.structure(structure)?;
         let mut offset = 0;
         for field in path.split('.') {
-            let (at, of) = self.member(self.resolve(id)?, field.as_bytes(), DEEPEST)?;
+            let (at, of) = self.member(self.resolve(id)?, field.as_bytes(), MAX_DEPTH)?;
             offset = u32::checked_add(offset, at)?;
             id = of;
         }
         (offset % 8 == 0).then_some(offset / 8)
     }
 
-    /// Where a member lies, in bits, and its type: of the structure itself, or of one in it that has
-    /// no name.
+    /// Returns the offset of a member in bits, and the id of its type. Searches anonymous members too.
     fn member(&self, of: Type, wanted: &[u8], depth: u32) -> Option<(u32, u32)> {
         if ![STRUCT, UNION].contains(&of.kind) || depth == 0 {
             return None;
@@ -167,11 +164,11 @@ impl Types {
         None
     }
 
-    /// The type of that number, or what it stands for.
+    /// Returns the type with that id, without typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Option<Type> {
-        for _ in 0..DEEPEST {
-            let begins = self.begins.get((id as usize).checked_sub(1)?)?;
-            let it = self.at(*begins as usize)?;
+        for _ in 0..MAX_DEPTH {
+            let position = self.positions.get((id as usize).checked_sub(1)?)?;
+            let it = self.at(*position as usize)?;
             if ![TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG].contains(&it.kind) {
                 return Some(it);
             }
@@ -195,7 +192,7 @@ impl Types {
 }
 
 impl Type {
-    /// How many bytes follow it, if its kind is known.
+    /// Returns the number of bytes after it, if its kind is known.
     fn len_of_rest(self) -> Option<usize> {
         let each = match self.kind {
             INT | VAR | DECL_TAG => return Some(4),
@@ -203,7 +200,7 @@ impl Type {
             STRUCT | UNION => MEMBER,
             ENUM | FUNC_PROTO => 8,
             DATASEC | ENUM64 => 12,
-            // Pointers, declarations, and what stands for another.
+            // Pointers, declarations, typedefs and qualifiers.
             2 | 7..=FUNC | FLOAT | TYPE_TAG => 0,
             _ => return None,
         };
@@ -216,7 +213,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*word))
 }
 
-/// The name that begins so far into the names.
+/// Returns the name at an offset into the names.
 fn name(bytes: &[u8], strings: usize, at: u32) -> Option<&[u8]> {
     let rest = bytes.get(strings.checked_add(at as usize)?..)?;
     rest.split(|&byte| byte == 0).next()
@@ -228,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    /// Types of a made-up kernel, as its own tools would write them.
+    /// A writer of BTF.
     #[derive(Default)]
     struct Written {
         types: Vec<u8>,
@@ -302,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_where_they_are() {
+    fn nested_fields_are_found() {
         let types = parse(written()).unwrap();
         assert_eq!(types.offset("thing", "first"), Some(0));
         assert_eq!(types.offset("thing", "one"), Some(8));
@@ -312,28 +309,31 @@ mod tests {
         assert_eq!(
             types.offset("atomic", "counter"),
             None,
-            "it was not asked for"
+            "not among the wanted names"
         );
         assert_eq!(types.structure("thing"), Some(7));
         assert_eq!(types.function("call"), Some(8));
     }
 
     #[test]
-    fn what_is_cut_off_or_unknown_is_told() {
+    fn truncated_and_unknown_types_are_rejected() {
         let bytes = written();
         for len in 0..bytes.len() {
-            // What is cut off of the names only is not missed.
+            // Truncated names are not an error.
             let _ = parse(bytes[..len].to_vec());
         }
         assert!(parse(bytes[..100].to_vec()).is_err());
         let mut written = Written::new();
         written.add("new", 31, 0, 0, &[]);
-        assert_eq!(parse(written.bytes()).err().unwrap(), "kind 31");
+        assert_eq!(
+            parse(written.bytes()).err().unwrap(),
+            "unknown kind of type: 31"
+        );
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..400, byte: u8) {
+        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..400, byte: u8) {
             let _ = parse(bytes.clone());
             bytes.splice(..bytes.len().min(24), written().into_iter().take(24));
             let _ = parse(bytes).map(|types| types.offset("thing", "deep"));

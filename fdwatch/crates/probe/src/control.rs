@@ -1,52 +1,50 @@
-//! What is asked of the programs while they run: detail of some processes, and of some nothing. Why
-//! it is asked is not known here.
+//! Control flags of the running programs, global and by process.
 
 use std::io;
 
 use aya::maps::{Array, HashMap, MapData};
-use fdwatch_common::{ASKED_OF_SOME, DETAIL, INHERITED, STOPPED};
+use fdwatch_common::{DETAIL, INHERIT, PER_PROCESS, STOPPED};
 use rustc_hash::FxHashMap;
 
-/// What is asked, and the maps that say so.
+/// The control flags, and the maps that the programs read them from.
 pub(super) struct Control {
-    of_all: Array<MapData, [u64; 2]>,
-    of_some: HashMap<MapData, u32, u32>,
-    is_detail_of_all: bool,
-    /// Records of detail that may be written until more are allowed.
+    global_map: Array<MapData, [u64; 2]>,
+    process_map: HashMap<MapData, u32, u32>,
+    has_global_detail: bool,
+    /// Number of detail records that may still be written.
     allowance: u64,
     by_process: FxHashMap<u32, u32>,
-    /// Nothing else is asked.
     is_stopped: bool,
 }
 
 impl Control {
     pub(super) fn new(
-        of_all: Array<MapData, [u64; 2]>,
-        of_some: HashMap<MapData, u32, u32>,
+        global_map: Array<MapData, [u64; 2]>,
+        process_map: HashMap<MapData, u32, u32>,
     ) -> Self {
         Self {
-            of_all,
-            of_some,
-            is_detail_of_all: false,
+            global_map,
+            process_map,
+            has_global_detail: false,
             allowance: 0,
             by_process: FxHashMap::default(),
             is_stopped: false,
         }
     }
 
-    /// Asks for [`DETAIL`] of all, or of none but those it is asked of.
-    pub(super) fn ask_all(&mut self, detail: bool) -> io::Result<()> {
-        self.is_detail_of_all = detail;
+    /// Enables or disables [`DETAIL`] of all processes. Those with a flag of their own keep it.
+    pub(super) fn set_global_detail(&mut self, detail: bool) -> io::Result<()> {
+        self.has_global_detail = detail;
         self.write()
     }
 
-    /// Asks for `what` of the process, or no longer.
-    pub(super) fn ask(&mut self, tgid: u32, what: u32, wanted: bool) -> io::Result<()> {
+    /// Sets or clears flags of a process.
+    pub(super) fn set(&mut self, tgid: u32, flags: u32, enabled: bool) -> io::Result<()> {
         let before = self.by_process.get(&tgid).copied().unwrap_or(0);
-        let now = if wanted {
-            before | what
+        let now = if enabled {
+            before | flags
         } else {
-            before & !what
+            before & !flags
         };
         if now == before {
             return Ok(());
@@ -54,9 +52,9 @@ impl Control {
         if now == 0 {
             self.by_process.remove(&tgid);
             self.write()?;
-            self.of_some.remove(&tgid).map_err(io::Error::other)
+            self.process_map.remove(&tgid).map_err(io::Error::other)
         } else {
-            self.of_some
+            self.process_map
                 .insert(tgid, now, 0)
                 .map_err(io::Error::other)?;
             self.by_process.insert(tgid, now);
@@ -64,44 +62,44 @@ impl Control {
         }
     }
 
-    /// Allows so many more records of detail, and no more than these.
+    /// Sets the number of detail records that may be written from now on.
     pub(super) fn allow(&mut self, records: u64) -> io::Result<()> {
         self.allowance = records;
         self.write()
     }
 
-    /// Whether detail is asked of anyone.
-    pub(super) fn is_detail_wanted(&self) -> bool {
-        self.is_detail_of_all || self.by_process.values().any(|what| what & DETAIL != 0)
+    /// Returns whether detail is enabled for any process.
+    pub(super) fn has_detail(&self) -> bool {
+        self.has_global_detail || self.by_process.values().any(|flags| flags & DETAIL != 0)
     }
 
-    /// Whether it is asked of anyone whose children do not inherit that.
-    pub(super) fn is_detail_of_one_wanted(&self) -> bool {
-        let mut asked = self.by_process.values();
-        self.is_detail_of_all || asked.any(|what| what & (DETAIL | INHERITED) == DETAIL)
+    /// Returns whether it is enabled for any process whose children do not inherit it.
+    pub(super) fn has_uninherited_detail(&self) -> bool {
+        let mut all = self.by_process.values();
+        self.has_global_detail || all.any(|flags| flags & (DETAIL | INHERIT) == DETAIL)
     }
 
-    /// Asks of all that nothing be told, ever again.
+    /// Stops all recording, for good.
     pub(super) fn stop(&mut self) -> io::Result<()> {
         self.is_stopped = true;
         self.write()
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let detail = if self.is_detail_of_all { DETAIL } else { 0 };
-        let some = if self.by_process.is_empty() {
+        let detail = if self.has_global_detail { DETAIL } else { 0 };
+        let per_process = if self.by_process.is_empty() {
             0
         } else {
-            ASKED_OF_SOME
+            PER_PROCESS
         };
-        let inherited = self.by_process.values().fold(0, |all, asked| all | asked) & INHERITED;
-        let asked = if self.is_stopped {
+        let inherit = self.by_process.values().fold(0, |all, flags| all | flags) & INHERIT;
+        let flags = if self.is_stopped {
             STOPPED
         } else {
-            detail | some | inherited
+            detail | per_process | inherit
         };
-        self.of_all
-            .set(0, [u64::from(asked), self.allowance], 0)
+        self.global_map
+            .set(0, [u64::from(flags), self.allowance], 0)
             .map_err(io::Error::other)
     }
 }

@@ -1,106 +1,124 @@
-//! Why the kernel cannot be asked, and what mends it.
+//! Errors of the probe, and advice for each.
 
 use std::{error::Error, io};
 
 use fdwatch_core::plural::counted;
 use thiserror::Error;
 
-/// The probe cannot do its work.
+/// The probe failed. [`ProbeError::help`] says what to do about it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProbeError {
-    /// BPF programs need more rights than this process has.
-    #[error("not enough privileges to load BPF programs: run fdwatch as root")]
+    /// The process lacks the capabilities to load BPF programs.
+    #[error("cannot load BPF programs: insufficient privileges")]
     NotPrivileged,
-    /// The kernel is older than the ring buffer.
-    #[error("Linux {release} is too old: fdwatch needs 5.8 or newer")]
+    /// The kernel has no BPF ring buffer.
+    #[error("unsupported kernel: Linux {release}, fdwatch requires 5.8 or newer")]
     OldKernel {
-        /// What `uname -r` says.
+        /// The output of `uname -r`.
         release: String,
     },
-    /// The kernel does not describe its types.
-    #[error(
-        "this kernel has no BTF ({path} cannot be read: {source}): run one built with \
-         CONFIG_DEBUG_INFO_BTF=y, as those of all large distributions are"
-    )]
+    /// The kernel's BTF cannot be read.
+    #[error("cannot read the kernel's type information (BTF) from {path}: {reason}")]
     NoBtf {
-        /// Where it was looked for.
+        /// The file.
         path: &'static str,
-        /// What reading it said.
-        source: io::Error,
+        /// The error of reading it.
+        reason: io::Error,
     },
-    /// The kernel's description of its types makes no sense.
-    #[error("this kernel's BTF cannot be understood: {reason}")]
+    /// The kernel's BTF is malformed.
+    #[error("cannot parse the kernel's type information (BTF): {reason}")]
     UnreadableBtf {
         /// What is wrong with it.
         reason: String,
     },
-    /// Something is not as in any kernel known.
-    #[error("fdwatch does not know this kernel ({what}): please report it, with `uname -a`")]
+    /// The kernel differs from all known ones.
+    #[error("unsupported kernel: {what}")]
     UnknownKernel {
-        /// What is not as expected.
+        /// The difference.
         what: String,
     },
-    /// There is nowhere to find the tracepoints.
-    #[error(
-        "there is no tracefs, and it cannot be mounted ({source}): as root, run \
-         `mount -t tracefs tracefs /sys/kernel/tracing`"
-    )]
+    /// tracefs cannot be mounted.
+    #[error("cannot mount tracefs on /sys/kernel/tracing: {reason}")]
     NoTracefs {
-        /// What mounting it said.
-        source: io::Error,
+        /// The error of mounting it.
+        reason: io::Error,
     },
     /// The kernel was built without the tracepoints.
-    #[error("this kernel has no tracepoint {name}: it needs CONFIG_FTRACE_SYSCALLS=y")]
+    #[error("tracepoint not found: {name}")]
     NoTracepoint {
         /// The tracepoint.
         name: String,
     },
     /// The kernel does not let root read its memory.
-    #[error(
-        "the kernel is locked down (mode {mode}), which forbids BPF programs to read kernel \
-         memory: boot with lockdown=integrity or less"
-    )]
+    #[error("cannot read kernel memory: the kernel is locked down (mode {mode})")]
     Lockdown {
-        /// The mode it is in.
+        /// The lockdown mode.
         mode: String,
     },
-    /// A seccomp filter stands before the kernel.
-    #[error(
-        "a seccomp filter, such as a container engine's, forbids {call}(): it must allow bpf() and \
-         perf_event_open(), as packaging/docker/seccomp.json does, or run the container with \
-         --security-opt seccomp=unconfined"
-    )]
+    /// A seccomp filter blocks a system call.
+    #[error("cannot call {call}(): blocked by a seccomp filter, such as a container engine's")]
     Filtered {
-        /// The call that it forbids.
+        /// The blocked call.
         call: &'static str,
     },
-    /// The kernel counts processes differently from what is seen here.
-    #[error(
-        "fdwatch runs in a pid namespace of its own and would mistake one process for another: \
-         run it on the host, or the container with --pid=host"
-    )]
-    PidNamespace,
-    /// The kernel refuses a program, or what it needs.
-    #[error("the kernel refuses {what}: {reason}")]
-    Refused {
-        /// What it refuses.
+    /// The kernel lets only `CAP_SYS_ADMIN` open perf events.
+    #[error("cannot attach {what}: permission denied (kernel.perf_event_paranoid is {paranoid})")]
+    Paranoid {
+        /// The program and the tracepoint.
         what: String,
-        /// What it says.
+        /// The value of `kernel.perf_event_paranoid`.
+        paranoid: i32,
+    },
+    /// Process ids here are not the kernel's.
+    #[error("cannot identify processes: fdwatch runs in its own pid namespace")]
+    PidNamespace,
+    /// The kernel rejects an operation.
+    #[error("cannot {what}: {reason}")]
+    Refused {
+        /// The operation, such as `load program sys_enter_close`.
+        what: String,
+        /// The kernel's error.
         reason: String,
     },
-    /// The snapshot broke off.
-    #[error("the snapshot of all descriptors failed: {0}")]
-    Snapshot(#[source] io::Error),
+    /// The snapshot stopped before its end.
+    #[error("cannot read the snapshot of all descriptors: {0}")]
+    Snapshot(io::Error),
 }
 
 impl ProbeError {
-    /// Of what is asked of the programs while they run.
-    pub(super) fn asking(error: io::Error) -> Self {
-        Self::refused("to be asked for more or less than before", &error)
+    /// Returns what the user can do about it.
+    #[must_use]
+    pub const fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NotPrivileged => Some("run fdwatch as root"),
+            Self::NoBtf { .. } => Some(
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of all large \
+                 distributions are",
+            ),
+            Self::UnreadableBtf { .. } | Self::UnknownKernel { .. } => {
+                Some("report this as a bug, with the output of `uname -a`")
+            }
+            Self::NoTracefs { .. } => {
+                Some("as root, run `mount -t tracefs tracefs /sys/kernel/tracing`")
+            }
+            Self::NoTracepoint { .. } => Some("use a kernel built with CONFIG_FTRACE_SYSCALLS=y"),
+            Self::Lockdown { .. } => Some("boot with lockdown=integrity, or without lockdown"),
+            Self::Filtered { .. } => Some(
+                "allow bpf() and perf_event_open(), as packaging/docker/seccomp.json does, or run \
+                 the container with --security-opt seccomp=unconfined",
+            ),
+            Self::Paranoid { .. } => {
+                Some("grant CAP_SYS_ADMIN, or run `sysctl kernel.perf_event_paranoid=2`")
+            }
+            Self::PidNamespace => {
+                Some("run fdwatch on the host, or run the container with --pid=host")
+            }
+            Self::OldKernel { .. } | Self::Refused { .. } | Self::Snapshot(_) => None,
+        }
     }
 
-    /// Of what aya says, the whole chain of causes on one line.
+    /// An operation that the kernel rejects, with the whole chain of causes on one line.
     pub(super) fn refused(what: impl Into<String>, error: &dyn Error) -> Self {
         let mut reason = error.to_string();
         let mut cause = error.source();
@@ -116,9 +134,15 @@ impl ProbeError {
             reason: shorten(&reason),
         }
     }
+
+    /// A failed change of the control flags.
+    pub(super) fn control(error: io::Error) -> Self {
+        Self::refused("change what the BPF programs record", &error)
+    }
 }
 
-/// The verifier's log can be thousands of lines, and its verdict is in the last ones.
+/// Keeps the beginning and the end: the verifier's log can have thousands of lines, and its verdict is
+/// in the last ones.
 fn shorten(reason: &str) -> String {
     const LINES: usize = 12;
     let lines: Vec<_> = reason.lines().collect();
@@ -126,11 +150,11 @@ fn shorten(reason: &str) -> String {
         return reason.to_owned();
     }
     let (head, tail) = (&lines[..LINES], &lines[lines.len() - LINES..]);
-    let left_out = lines.len() - 2 * LINES;
+    let omitted = lines.len() - 2 * LINES;
     format!(
-        "{}\n... ({} left out)\n{}",
+        "{}\n... ({} omitted)\n{}",
         head.join("\n"),
-        counted(left_out, "line"),
+        counted(omitted, "line"),
         tail.join("\n")
     )
 }
@@ -140,11 +164,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_reason_keeps_its_beginning_and_its_end() {
+    fn long_reason_keeps_beginning_and_end() {
         let lines: Vec<_> = (0..100).map(|i| format!("line {i}")).collect();
         let short = shorten(&lines.join("\n"));
         assert!(short.starts_with("line 0\n"));
-        assert!(short.contains("(76 lines left out)"));
+        assert!(short.contains("(76 lines omitted)"));
         assert!(short.ends_with("line 99"));
         assert_eq!(shorten("one"), "one");
     }

@@ -1,5 +1,4 @@
-//! What the probe needs of the host, looked at before anything is loaded, for errors to be about the
-//! cause. What the programs are is not known here.
+//! Requirements on the host, checked before anything is loaded, so that errors name the cause.
 
 use std::{
     fs,
@@ -9,36 +8,36 @@ use std::{
 
 use super::ProbeError;
 
-/// Where the kernel describes its types.
+/// The kernel's type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
-/// Where tracefs is mounted if it is not.
+/// The usual mount point of tracefs.
 pub const TRACEFS_PATH: &str = "/sys/kernel/tracing";
 
-/// Where debugfs brings one along.
+/// The mount point of tracefs inside debugfs.
 const OLD_TRACEFS_PATH: &str = "/sys/kernel/debug/tracing";
 
 /// Inode of the initial pid namespace: `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// include/uapi/linux/capability.h: either allows BPF, the second since 5.8.
+/// include/uapi/linux/capability.h: either allows loading programs, the second since 5.8.
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_BPF: u32 = 39;
 
-/// A kernel's version, as far as it matters.
+/// Major and minor version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion(pub u32, pub u32);
 
 /// The first kernel with a BPF ring buffer and a `task_file` iterator.
 pub const OLDEST_KERNEL: KernelVersion = KernelVersion(5, 8);
 
-/// The first kernel that gives programs the current task as a typed pointer.
+/// The first kernel that provides the current task as a typed pointer.
 pub const BTF_TASK_KERNEL: KernelVersion = KernelVersion(5, 11);
 
-/// The first that gives them the registers of a task.
+/// The first kernel that provides the registers of a task.
 pub const TASK_REGISTERS_KERNEL: KernelVersion = KernelVersion(5, 15);
 
-/// The running kernel's release, such as `6.18.44`.
+/// Returns the running kernel's release, such as `6.18.44`.
 #[must_use]
 pub fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(
@@ -48,7 +47,7 @@ pub fn kernel_release() -> String {
 }
 
 impl KernelVersion {
-    /// The version that a release such as `6.1.0-28-amd64` is of.
+    /// Parses the version of a release such as `6.1.0-28-amd64`.
     #[must_use]
     pub fn parse(release: &str) -> Option<Self> {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -59,7 +58,7 @@ impl KernelVersion {
     }
 }
 
-/// Checks the kernel's age. An unreadable version is let pass: loading will tell.
+/// Checks the kernel's version. An unreadable version passes: loading fails if it is too old.
 ///
 /// # Errors
 ///
@@ -73,11 +72,11 @@ pub fn check_kernel() -> Result<Option<KernelVersion>, ProbeError> {
     }
 }
 
-/// Whether this process may load BPF programs, as far as its capabilities tell.
+/// Checks the capabilities that loading BPF programs requires.
 ///
 /// # Errors
 ///
-/// If it has none of the capabilities that allow it.
+/// If this process has none of them.
 pub fn check_privileges() -> Result<(), ProbeError> {
     let effective = own_status("CapEff:");
     match effective.and_then(|hex| u64::from_str_radix(&hex, 16).ok()) {
@@ -88,13 +87,13 @@ pub fn check_privileges() -> Result<(), ProbeError> {
     }
 }
 
-/// What is asked of a seccomp filter: calls that it may let pass or not, and that the kernel refuses as
-/// invalid before it looks who asks for what else (`bpf`, kernel/bpf/syscall.c, once [`check_privileges`]
-/// is passed; `perf_event_open`, kernel/events/core.c; 5.8 to 6.18).
+/// Calls that a seccomp filter may block, with arguments that the kernel rejects as invalid before it
+/// checks permissions (`bpf`, kernel/bpf/syscall.c, once [`check_privileges`] has passed;
+/// `perf_event_open`, kernel/events/core.c; 5.8 to 6.18).
 const FILTERED: [(&str, libc::c_long, [libc::c_long; 5]); 2] = [
-    // A command that there is not, of no attributes.
+    // An invalid command without attributes.
     ("bpf", libc::SYS_bpf, [-1, 0, 0, 0, 0]),
-    // Flags that there are not, of no event.
+    // Invalid flags without an event.
     (
         "perf_event_open",
         libc::SYS_perf_event_open,
@@ -102,15 +101,14 @@ const FILTERED: [(&str, libc::c_long, [libc::c_long; 5]); 2] = [
     ),
 ];
 
-/// Whether a seccomp filter, as container engines have them, lets pass what the programs are loaded and
-/// attached by.
+/// Checks that no seccomp filter, such as a container engine's, blocks loading or attaching programs.
 ///
 /// # Errors
 ///
-/// If it does not.
+/// If one does.
 pub fn check_seccomp() -> Result<(), ProbeError> {
     for (call, number, [first, second, third, fourth, fifth]) in FILTERED {
-        // SAFETY: neither call is handed memory, and neither does anything.
+        // SAFETY: neither call gets a pointer, and both fail without an effect.
         let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
         let error = io::Error::last_os_error().raw_os_error();
         if result < 0 && matches!(error, Some(libc::EPERM | libc::ENOSYS)) && is_filtered() {
@@ -120,24 +118,24 @@ pub fn check_seccomp() -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Whether there is a seccomp filter: `SECCOMP_MODE_FILTER`, include/uapi/linux/seccomp.h.
+/// Returns whether this process has a seccomp filter: `SECCOMP_MODE_FILTER`, include/uapi/linux/seccomp.h.
 #[must_use]
 pub fn is_filtered() -> bool {
     own_status("Seccomp:").is_some_and(|mode| mode == "2")
 }
 
-/// What the kernel tells of this process in the line that begins with `name`.
+/// Returns the value of a line in `/proc/self/status`.
 fn own_status(name: &str) -> Option<String> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(value.trim().to_owned())
 }
 
-/// Whether the processes seen here have the numbers the kernel itself gives them.
+/// Checks that process ids here are the kernel's own.
 ///
 /// # Errors
 ///
-/// If this is another pid namespace than the initial one.
+/// If this is not the initial pid namespace.
 pub fn check_pid_namespace() -> Result<(), ProbeError> {
     match fs::read_link("/proc/self/ns/pid") {
         Ok(namespace) if namespace != Path::new(INITIAL_PID_NAMESPACE) => {
@@ -147,7 +145,7 @@ pub fn check_pid_namespace() -> Result<(), ProbeError> {
     }
 }
 
-/// The lockdown mode, if the kernel has that at all.
+/// Returns the lockdown mode, if the kernel supports lockdown.
 #[must_use]
 pub fn lockdown_mode() -> Option<String> {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
@@ -155,7 +153,7 @@ pub fn lockdown_mode() -> Option<String> {
     Some(rest.split_once(']')?.0.to_owned())
 }
 
-/// Whether lockdown leaves BPF programs what they need: `LOCKDOWN_BPF_READ_KERNEL` is part of
+/// Checks that lockdown lets BPF programs read kernel memory: `LOCKDOWN_BPF_READ_KERNEL` is part of
 /// confidentiality, security/lockdown/lockdown.c.
 ///
 /// # Errors
@@ -168,19 +166,19 @@ pub fn check_lockdown() -> Result<(), ProbeError> {
     }
 }
 
-/// The kernel's BTF.
+/// Reads the kernel's BTF.
 ///
 /// # Errors
 ///
-/// If there is none.
+/// If it cannot be read.
 pub fn read_btf() -> Result<Vec<u8>, ProbeError> {
     fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf {
         path: BTF_PATH,
-        source,
+        reason: source,
     })
 }
 
-/// Where tracefs is mounted.
+/// Returns the mount point of tracefs.
 #[must_use]
 pub fn tracefs() -> Option<&'static Path> {
     [TRACEFS_PATH, OLD_TRACEFS_PATH]
@@ -189,11 +187,11 @@ pub fn tracefs() -> Option<&'static Path> {
         .find(|path| path.join("events/syscalls").is_dir())
 }
 
-/// Where tracefs is mounted, after mounting it if need be.
+/// Returns the mount point of tracefs, and mounts it if necessary.
 ///
 /// # Errors
 ///
-/// If it is not and cannot be, or the kernel has no tracepoints for syscalls.
+/// If it cannot be mounted, or the kernel has no system call tracepoints.
 pub fn mounted_tracefs() -> Result<&'static Path, ProbeError> {
     if let Some(path) = tracefs() {
         return Ok(path);
@@ -202,12 +200,12 @@ pub fn mounted_tracefs() -> Result<&'static Path, ProbeError> {
         Ok(()) => tracefs().ok_or_else(|| ProbeError::NoTracepoint {
             name: "syscalls:*".to_owned(),
         }),
-        Err(source) => Err(ProbeError::NoTracefs { source }),
+        Err(reason) => Err(ProbeError::NoTracefs { reason }),
     }
 }
 
 fn mount_tracefs() -> io::Result<()> {
-    // SAFETY: all are NUL-terminated strings, and this file system takes no data.
+    // SAFETY: all strings are NUL-terminated, and this file system takes no data.
     let result = unsafe {
         libc::mount(
             c"tracefs".as_ptr(),
@@ -219,14 +217,14 @@ fn mount_tracefs() -> io::Result<()> {
     };
     match (result, io::Error::last_os_error()) {
         (0, _) => Ok(()),
-        // Mounted, but without what is looked for.
+        // Mounted, but without these tracepoints.
         (_, error) if error.kind() == ErrorKind::ResourceBusy => Ok(()),
         (_, error) => Err(error),
     }
 }
 
-/// Kernels before 5.11 count BPF maps against `RLIMIT_MEMLOCK`, which is small by default. Failing
-/// is no error: loading will tell.
+/// Raises `RLIMIT_MEMLOCK`: kernels before 5.11 count BPF maps against it, and it is small by default.
+/// A failure is ignored: loading fails if it matters.
 pub(super) fn raise_memlock() {
     let limit = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
@@ -241,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_releases() {
+    fn release_is_parsed_as_version() {
         assert_eq!(
             KernelVersion::parse("6.1.0-28-amd64"),
             Some(KernelVersion(6, 1))

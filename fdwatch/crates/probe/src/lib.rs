@@ -1,6 +1,5 @@
-//! The kernel's side of fdwatch, as seen from userspace: loads the programs, attaches them, and
-//! hands over the records of the ring. The only module that knows aya. It does not know what the
-//! records mean.
+//! Loads and attaches the BPF programs, and reads the records of their ring. The only crate that uses
+//! aya. It does not interpret records.
 
 mod attach;
 mod btf;
@@ -22,7 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{attach::Attached, control::Control, notes::Notes, object::Object, offsets::Kernel};
+use self::{
+    attach::{AttachError, Attached},
+    control::Control,
+    notes::Notes,
+    object::Object,
+    offsets::Kernel,
+};
 pub use self::{error::ProbeError, memory::MemoryEvents};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
@@ -30,39 +35,40 @@ use aya::{
     programs::{BtfTracePoint, Iter, TracePoint},
 };
 use fdwatch_common::{
-    BTF_TASK, CAST, DETAIL, Header, INHERITED, LOST_KINDS, NOT_FOLLOWED, Settings, TASK_REGISTERS,
+    BTF_TASK, CAST, DETAIL, EXCLUDED, Header, INHERIT, LOST_KINDS, Settings, TASK_REGISTERS,
+    programs::{self, SyscallProgram},
 };
 pub use fdwatch_core::{
     Lost,
     ring::{LARGEST_RING_BYTES, default_ring_bytes},
 };
 
-/// Whether this thread may open perf events, with the capabilities that it has now: programs are attached
-/// by these. Some kernels want more for it than `CAP_PERFMON`.
+/// Returns whether this thread can open perf events, which attach programs, with its current
+/// capabilities. Some kernels require more than `CAP_PERFMON`.
 #[must_use]
 pub fn may_open_events() -> bool {
     attach::may_open_events()
 }
 
-/// How long a snapshot may wait for room in the ring. It is never long, but where events come faster than
-/// they are read there is none, and there will be none.
+/// Maximum time that a snapshot waits for room in the ring. Waits are short, unless events arrive faster
+/// than they are read.
 const MAX_SNAPSHOT: Duration = Duration::from_secs(10);
 
-/// How many processes something may be asked of at once, as a rule.
-const ASKED_OF: u32 = 1024;
+/// Default number of processes that can have control flags.
+const DEFAULT_PROCESSES: u32 = 1024;
 
-/// The same, where children inherit it: as many as there can be on a host as it is set up by default
-/// (`PID_MAX_DEFAULT`, include/linux/threads.h).
+/// Number of processes that can have control flags when children inherit them: the default maximum
+/// number of processes (`PID_MAX_DEFAULT`, include/linux/threads.h).
 pub const ASKED_OF_FAMILY: u32 = 32_768;
 
-/// What the programs are loaded with.
+/// Options of the programs, fixed when they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Size of the ring, in bytes: a power of two, and a multiple of the page size.
+    /// Size of the ring in bytes: a power of two, and a multiple of the page size.
     pub ring_bytes: u32,
-    /// The one process the snapshot is to be about.
+    /// The only process in snapshots.
     pub only_tgid: Option<u32>,
-    /// How many processes something may be asked of at once.
+    /// Number of processes that can have control flags.
     pub asked_of: u32,
 }
 
@@ -71,7 +77,7 @@ impl Default for Options {
         Self {
             ring_bytes: default_ring_bytes(),
             only_tgid: None,
-            asked_of: ASKED_OF,
+            asked_of: DEFAULT_PROCESSES,
         }
     }
 }
@@ -79,32 +85,30 @@ impl Default for Options {
 /// The loaded programs and their ring.
 pub struct Probe {
     ebpf: Ebpf,
-    /// More records than this are not in the ring at once.
-    most_records: usize,
-    /// For loading; dropped when that is done, for it is large.
+    /// Maximum number of records in the ring.
+    max_records: usize,
+    /// Used by loading; dropped afterwards, because it is large.
     btf: Option<Btf>,
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, [u64; LOST_KINDS]>,
-    /// What the programs have to say in words, on rare occasions.
     notes: Notes,
-    /// Holds the programs that others go on in, as long as it is there.
-    continuations: Vec<ProgramArray<MapData>>,
-    asked: Control,
-    /// Programs see a call's arguments at its exit.
-    shows_arguments: bool,
-    /// What keeps the programs on syscalls attached.
+    /// Keep the tail-called programs alive.
+    tail_calls: Vec<ProgramArray<MapData>>,
+    control: Control,
+    /// Programs can read a call's arguments at its exit.
+    has_arguments_at_exit: bool,
     attached: Attached,
-    /// What keeps the programs that tell of paths attached, while they are.
+    /// The programs that record paths.
     paths: Attached,
 }
 
 impl Probe {
-    /// Checks what the host allows, and loads what all programs share. The programs themselves are
-    /// loaded as they are attached or run.
+    /// Checks the host, and creates the maps. The programs themselves are loaded when they are attached
+    /// or run.
     ///
     /// # Errors
     ///
-    /// If the host does not allow it.
+    /// If the host does not meet a requirement.
     pub fn load(options: Options) -> Result<Self, ProbeError> {
         host::check_privileges()?;
         host::check_seccomp()?;
@@ -122,7 +126,7 @@ impl Probe {
         let cast = kernel.cast();
         let typed = version.is_none_or(|version| version >= host::BTF_TASK_KERNEL);
         let has_registers = version.is_none_or(|version| version >= host::TASK_REGISTERS_KERNEL);
-        let feature = |is_there, feature| if is_there { feature } else { 0 };
+        let feature = |available, feature| if available { feature } else { 0 };
         let settings = Settings {
             offsets: kernel.offsets()?,
             casts: cast.map(|cast| cast.to).unwrap_or_default(),
@@ -138,89 +142,78 @@ impl Probe {
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("RING", options.ring_bytes)
-            .map_max_entries("PROCESSES", options.asked_of)
+            .map_max_entries("PROCESS_FLAGS", options.asked_of)
             .override_global("SETTINGS", settings.as_bytes(), true)
             .load(Object::new(cast.map(|cast| cast.function)).bytes())
-            .map_err(|error| ProbeError::refused("to make the BPF maps", &error))?;
+            .map_err(|error| ProbeError::refused("create BPF maps", &error))?;
         let ring = take_map(&mut ebpf, "RING")?;
         let lost = take_map(&mut ebpf, "LOST")?;
         let notes = Notes::of(&mut ebpf)?;
-        let asked = Control::new(
-            take_map(&mut ebpf, ".bss.asked")?,
-            take_map(&mut ebpf, "PROCESSES")?,
+        let control = Control::new(
+            take_map(&mut ebpf, ".bss.control")?,
+            take_map(&mut ebpf, "PROCESS_FLAGS")?,
         );
-        let continuations = tracepoints::CONTINUATIONS
+        let tail_calls = programs::TAIL_CALLS
             .iter()
-            .map(|(_, map)| take_map(&mut ebpf, map))
+            .map(|tail_call| take_map(&mut ebpf, tail_call.map))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             ebpf,
-            most_records: options.ring_bytes as usize / size_of::<Header>(),
+            max_records: options.ring_bytes as usize / size_of::<Header>(),
             btf: Some(btf),
             ring,
             lost,
             notes,
-            continuations,
-            asked,
-            shows_arguments: has_registers && settings.offsets.registers_first != 0,
+            tail_calls,
+            control,
+            has_arguments_at_exit: has_registers && settings.offsets.registers_first != 0,
             attached: Attached::default(),
             paths: Attached::default(),
         })
     }
 
-    /// Attaches the programs that tell of events.
+    /// Attaches the programs that record events.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses one, or a tracepoint is missing or of another layout.
+    /// If the kernel rejects a program, or a tracepoint is missing or has an unexpected layout.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
-        self.load_continuations()?;
-        self.attached = self.attach_to_syscalls(tracepoints::SYSCALLS)?;
+        self.load_tail_calls()?;
+        self.attached = self.attach_to_syscalls(programs::SYSCALLS)?;
         let btf = self.btf()?;
-        for name in tracepoints::PROCESS_LIFE {
+        for name in programs::RAW_TRACEPOINTS {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
             program
                 .load(name, &btf)
                 .and_then(|()| program.attach())
-                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
+                .map_err(|error| ProbeError::refused(format!("attach program {name}"), &error))?;
         }
         self.btf = Some(btf);
         Ok(())
     }
 
-    /// Attaches programs that do nothing instead, to opens and closes: for benchmarks, which hold
-    /// what the others cost against it.
+    /// Attaches programs that do nothing instead, to openat and close: a baseline for benchmarks.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses them.
+    /// If the kernel rejects them.
     pub fn attach_floor(&mut self) -> Result<(), ProbeError> {
-        self.attached = self.attach_to_syscalls(tracepoints::FLOOR)?;
+        self.attached = self.attach_to_syscalls(programs::NOOP)?;
         Ok(())
     }
 
-    /// Attaches programs for as long as what is returned is there.
-    fn attach_to_syscalls(
-        &mut self,
-        attachments: &[tracepoints::Attachment],
-    ) -> Result<Attached, ProbeError> {
+    /// Attaches programs until the result is dropped.
+    fn attach_to_syscalls(&mut self, programs: &[SyscallProgram]) -> Result<Attached, ProbeError> {
         let mut all = Attached::default();
         let tracefs = host::mounted_tracefs()?;
-        for attachment in attachments {
-            let &tracepoints::Attachment {
-                program: name,
-                side,
-                calls,
-            } = attachment;
+        for &SyscallProgram { name, side, calls } in programs {
             let program: &mut TracePoint = program(&mut self.ebpf, name)?;
             if program.fd().is_err() {
-                program
-                    .load()
-                    .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?;
+                program.load().map_err(|error| cannot_load(name, &error))?;
             }
             let fd = program
                 .fd()
-                .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))?
+                .map_err(|error| cannot_load(name, &error))?
                 .as_fd();
             let mut attached = 0;
             for call in calls {
@@ -229,11 +222,17 @@ impl Probe {
                     continue;
                 }
                 all.attach(fd, tracefs, &tracepoint).map_err(|error| {
-                    ProbeError::refused(format!("{name} on {tracepoint}"), &error)
+                    let what = format!("program {name} to {tracepoint}");
+                    match error {
+                        AttachError::Paranoid { paranoid } => {
+                            ProbeError::Paranoid { what, paranoid }
+                        }
+                        error => ProbeError::refused(format!("attach {what}"), &error),
+                    }
                 })?;
                 attached += 1;
             }
-            // close_range is of 5.9; the first of all others is everywhere.
+            // close_range is from 5.9; every kernel has the first call of the other programs.
             if attached == 0 && calls != ["close_range"] {
                 return Err(ProbeError::NoTracepoint {
                     name: format!("syscalls:{side}_{}", calls[0]),
@@ -243,28 +242,25 @@ impl Probe {
         Ok(all)
     }
 
-    fn load_continuations(&mut self) -> Result<(), ProbeError> {
-        for ((name, _), array) in tracepoints::CONTINUATIONS
-            .iter()
-            .zip(&mut self.continuations)
-        {
-            let refused = |error: &dyn std::error::Error| {
-                ProbeError::refused(format!("the program {name}"), error)
-            };
+    fn load_tail_calls(&mut self) -> Result<(), ProbeError> {
+        for (tail_call, array) in programs::TAIL_CALLS.iter().zip(&mut self.tail_calls) {
+            let name = tail_call.name;
             let program: &mut TracePoint = program(&mut self.ebpf, name)?;
-            program.load().map_err(|error| refused(&error))?;
-            let fd = program.fd().map_err(|error| refused(&error))?;
-            array.set(0, fd, 0).map_err(|error| refused(&error))?;
+            program.load().map_err(|error| cannot_load(name, &error))?;
+            let fd = program.fd().map_err(|error| cannot_load(name, &error))?;
+            array
+                .set(0, fd, 0)
+                .map_err(|error| cannot_load(name, &error))?;
         }
         Ok(())
     }
 
-    /// Has the kernel write all descriptors into the ring, among the events that happen meanwhile,
-    /// and hands all of it to `on_record`, and what was in the ring at the end.
+    /// Has the kernel write all descriptors into the ring, among concurrent events, and passes all
+    /// records to `on_record` until the ring is empty.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses the program, or breaks off.
+    /// If the kernel rejects the program or stops early.
     pub fn snapshot(&mut self, mut on_record: impl FnMut(&[u8])) -> Result<(), ProbeError> {
         let mut file = self.snapshot_file()?;
         let mut buffer = [0; 4096];
@@ -280,7 +276,7 @@ impl Probe {
                     if began.elapsed() > MAX_SNAPSHOT {
                         return Err(ProbeError::Snapshot(io::Error::new(
                             ErrorKind::TimedOut,
-                            "the ring is filled faster than it is read",
+                            "events arrive faster than they are read",
                         )));
                     }
                     if self.drain_once(&mut on_record) > 0 {
@@ -301,22 +297,24 @@ impl Probe {
 
     fn snapshot_file(&mut self) -> Result<File, ProbeError> {
         let refused = |error: &dyn std::error::Error| {
-            ProbeError::refused("the snapshot of descriptors (iter/task_file)", error)
+            ProbeError::refused("take a snapshot of all descriptors (iter/task_file)", error)
         };
-        let is_loaded = program::<Iter>(&mut self.ebpf, "snapshot")?.fd().is_ok();
+        let is_loaded = program::<Iter>(&mut self.ebpf, programs::SNAPSHOT)?
+            .fd()
+            .is_ok();
         if !is_loaded {
             let btf = self.btf()?;
-            let program: &mut Iter = program(&mut self.ebpf, "snapshot")?;
+            let program: &mut Iter = program(&mut self.ebpf, programs::SNAPSHOT)?;
             program.load("task_file", &btf).map_err(|e| refused(&e))?;
             self.btf = Some(btf);
         }
-        let program: &mut Iter = program(&mut self.ebpf, "snapshot")?;
+        let program: &mut Iter = program(&mut self.ebpf, programs::SNAPSHOT)?;
         let link = program.attach().map_err(|e| refused(&e))?;
         let link = program.take_link(link).map_err(|e| refused(&e))?;
         link.into_file().map_err(|e| refused(&e))
     }
 
-    /// Gives back the memory that only loading needs. What is loaded later reads it again.
+    /// Frees the memory that only loading needs. Later loads read the BTF again.
     pub fn forget_btf(&mut self) {
         self.btf = None;
     }
@@ -330,156 +328,160 @@ impl Probe {
         }
     }
 
-    /// Asks for stacks and paths of all processes.
+    /// Enables or disables stacks and paths of all processes.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it.
-    pub fn detail_of_all(&mut self, wanted: bool) -> Result<(), ProbeError> {
-        self.asked.ask_all(wanted).map_err(ProbeError::asking)?;
-        self.attach_paths_if_wanted()
+    /// If a map cannot be written, or a program cannot be attached.
+    pub fn detail_of_all(&mut self, enabled: bool) -> Result<(), ProbeError> {
+        self.control
+            .set_global_detail(enabled)
+            .map_err(ProbeError::control)?;
+        self.update_paths()
     }
 
-    /// Asks for stacks and paths of a process, or no longer.
+    /// Enables or disables stacks and paths of a process.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it, or it is asked of too many.
-    pub fn detail_of(&mut self, tgid: u32, wanted: bool) -> Result<(), ProbeError> {
-        let asked = self.asked.ask(tgid, DETAIL, wanted);
-        asked.map_err(ProbeError::asking)?;
-        self.attach_paths_if_wanted()
+    /// If a map cannot be written or is full, or a program cannot be attached.
+    pub fn detail_of(&mut self, tgid: u32, enabled: bool) -> Result<(), ProbeError> {
+        self.control
+            .set(tgid, DETAIL, enabled)
+            .map_err(ProbeError::control)?;
+        self.update_paths()
     }
 
-    /// Asks for stacks and paths of a process and of all that come of it, each from its first
-    /// instruction on.
+    /// Enables stacks and paths of a process and its descendants, from their first instruction on.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it.
+    /// If a map cannot be written, or a program cannot be attached.
     pub fn detail_of_family(&mut self, tgid: u32) -> Result<(), ProbeError> {
-        let asked = self.asked.ask(tgid, DETAIL | INHERITED, true);
-        asked.map_err(ProbeError::asking)?;
-        self.attach_paths_if_wanted()?;
+        self.control
+            .set(tgid, DETAIL | INHERIT, true)
+            .map_err(ProbeError::control)?;
+        self.update_paths()?;
         self.allow_detail(u64::MAX)
     }
 
-    /// Allows so many more stacks and paths to be told, until the next time: what is beyond is left
-    /// out, and counted.
+    /// Sets the number of stacks and paths that may be recorded until the next call. More are dropped
+    /// and counted.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it.
+    /// If a map cannot be written.
     pub fn allow_detail(&mut self, records: u64) -> Result<(), ProbeError> {
-        if self.asked.is_detail_wanted() {
-            self.asked.allow(records).map_err(ProbeError::asking)?;
+        if self.control.has_detail() {
+            self.control.allow(records).map_err(ProbeError::control)?;
         }
         Ok(())
     }
 
-    /// Asks that nothing be told of a process's descriptors, or all again.
+    /// Includes or excludes a process. Nothing is recorded of an excluded process's descriptors.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it, or it is asked of too many.
-    pub fn follow(&mut self, tgid: u32, wanted: bool) -> Result<(), ProbeError> {
-        let asked = self.asked.ask(tgid, NOT_FOLLOWED, !wanted);
-        asked.map_err(ProbeError::asking)
+    /// If a map cannot be written or is full.
+    pub fn follow(&mut self, tgid: u32, included: bool) -> Result<(), ProbeError> {
+        self.control
+            .set(tgid, EXCLUDED, !included)
+            .map_err(ProbeError::control)
     }
 
-    /// The programs that tell of paths are only attached while detail is wanted of anyone, for they
-    /// cost every open.
-    fn attach_paths_if_wanted(&mut self) -> Result<(), ProbeError> {
-        let wanted = if self.shows_arguments {
-            // Of the others they are told at the exits.
-            self.asked.is_detail_of_one_wanted()
+    /// Attaches the programs that record paths while detail is enabled, and detaches them otherwise:
+    /// they slow down every open.
+    fn update_paths(&mut self) -> Result<(), ProbeError> {
+        let wanted = if self.has_arguments_at_exit {
+            // Inherited detail records paths at the exits.
+            self.control.has_uninherited_detail()
         } else {
-            self.asked.is_detail_wanted()
+            self.control.has_detail()
         };
         if wanted && self.paths.is_empty() {
-            self.paths = self.attach_to_syscalls(tracepoints::PATHS)?;
+            self.paths = self.attach_to_syscalls(programs::PATHS)?;
         } else if !wanted && !self.paths.is_empty() {
             let paths = std::mem::take(&mut self.paths);
-            // The kernel takes its time: see the module `attach`.
+            // Slow: see the module `attach`.
             thread::Builder::new()
                 .name("detach".to_owned())
                 .spawn(move || drop(paths))
-                .map_err(ProbeError::asking)?;
+                .map_err(|error| ProbeError::refused("start a thread", &error))?;
         }
         Ok(())
     }
 
-    /// Hands all records that are in the ring now to `on_record`, and tells how many there were. It may be
-    /// filled as fast as it is read: there is an end to it nonetheless.
+    /// Passes the records in the ring to `on_record`, and returns their number. Terminates even if the
+    /// ring is filled as fast as it is read.
     pub fn drain_once(&mut self, on_record: impl FnMut(&[u8])) -> usize {
-        self.drain(self.most_records, on_record)
+        self.drain(self.max_records, on_record)
     }
 
-    /// Hands up to `most` records to `on_record`, and tells how many there were. Does not wait.
-    pub fn drain(&mut self, most: usize, mut on_record: impl FnMut(&[u8])) -> usize {
-        for count in 0..most {
+    /// Passes up to `max` records to `on_record`, and returns their number. Does not wait.
+    pub fn drain(&mut self, max: usize, mut on_record: impl FnMut(&[u8])) -> usize {
+        for count in 0..max {
             match self.ring.next() {
                 Some(record) => on_record(&record),
                 None => return count,
             }
         }
-        most
+        max
     }
 
-    /// What the programs have said in words since the last time: nothing, as long as all is well.
+    /// Returns the log messages of the programs since the last call.
     pub fn notes(&mut self) -> Vec<String> {
         self.notes.take()
     }
 
-    /// Has the programs do nothing from here on, at once and on any kernel: the first step of
-    /// detaching them. What they have told can still be read.
+    /// Stops recording at once, on any kernel: the first step of detaching. Records in the ring can
+    /// still be read.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it.
+    /// If a map cannot be written.
     pub fn stop(&mut self) -> Result<(), ProbeError> {
-        self.asked.stop().map_err(ProbeError::asking)
+        self.control.stop().map_err(ProbeError::control)
     }
 
-    /// Detaches without waiting for it. The programs do nothing from here on; they are out within a
-    /// few grace periods of the kernel, and what the tracepoints themselves take, seconds for all of
-    /// them, comes after that (the module `attach` says why). A child inherits what keeps them attached, closes what
-    /// fdwatch was given by others, and does the waiting: from when this process has closed its own,
-    /// for the last to close is who waits.
+    /// Detaches without waiting. Recording stops at once. The programs are removed within a few grace
+    /// periods, and the tracepoints disabled within seconds after that (the module `attach` says why).
+    /// A forked child waits for it: it inherits the descriptors that keep programs attached, closes
+    /// those that fdwatch was started with, and begins when this process has closed its own, because
+    /// the last one to close is the one that waits.
     pub fn detach(mut self) {
-        // Refused or not: they go.
+        // Detach even if that fails.
         let _ = self.stop();
-        let Ok((until, open)) = io::pipe() else {
+        let Ok((reader, writer)) = io::pipe() else {
             return;
         };
         self.attached.append(std::mem::take(&mut self.paths));
         let mut release = self.attached.release();
-        // SAFETY: the child calls nothing but fcntl, close, read and what `Release` does, which may
-        // be called after a fork whatever other threads did.
+        // SAFETY: the child calls only fcntl, close, read and `Release::run`, which are allowed after a
+        // fork whatever other threads did.
         unsafe {
             if libc::fork() == 0 {
-                libc::close(open.as_raw_fd());
-                for fd in 0..MAX_GIVEN {
-                    // All of its own close on exec.
+                libc::close(writer.as_raw_fd());
+                for fd in 0..MAX_INHERITED_FD {
+                    // Descriptors that fdwatch opened are closed on exec.
                     if libc::fcntl(fd, libc::F_GETFD) == 0 {
                         libc::close(fd);
                     }
                 }
                 let mut byte = 0_u8;
-                libc::read(until.as_raw_fd(), (&raw mut byte).cast(), 1);
+                libc::read(reader.as_raw_fd(), (&raw mut byte).cast(), 1);
                 release.run();
             }
         }
         drop(self);
-        drop(open);
+        drop(writer);
     }
 }
 
-/// Numbers of descriptors that fdwatch may have been given, as a rule.
-const MAX_GIVEN: i32 = 1024;
+/// Descriptors that fdwatch was started with are assumed to be below this.
+const MAX_INHERITED_FD: i32 = 1024;
 
 impl AsFd for Probe {
-    /// Readable when the ring has filled up to where its reader is to be woken.
+    /// Readable when the ring is filled to [`Settings::wake_at`].
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
     }
@@ -489,11 +491,12 @@ fn take_map<T>(ebpf: &mut Ebpf, name: &str) -> Result<T, ProbeError>
 where
     T: TryFrom<aya::maps::Map, Error: std::error::Error>,
 {
+    let what = || format!("open map {name}");
     let map = ebpf.take_map(name).ok_or_else(|| ProbeError::Refused {
-        what: format!("the map {name}"),
-        reason: "it is not in the object".to_owned(),
+        what: what(),
+        reason: "not found in the object".to_owned(),
     })?;
-    T::try_from(map).map_err(|error| ProbeError::refused(format!("the map {name}"), &error))
+    T::try_from(map).map_err(|error| ProbeError::refused(what(), &error))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProbeError>
@@ -501,10 +504,14 @@ where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error: std::error::Error>,
 {
     let program = ebpf.program_mut(name).ok_or_else(|| ProbeError::Refused {
-        what: format!("the program {name}"),
-        reason: "it is not in the object".to_owned(),
+        what: format!("load program {name}"),
+        reason: "not found in the object".to_owned(),
     })?;
     program
         .try_into()
-        .map_err(|error| ProbeError::refused(format!("the program {name}"), &error))
+        .map_err(|error| cannot_load(name, &error))
+}
+
+fn cannot_load(name: &str, error: &dyn std::error::Error) -> ProbeError {
+    ProbeError::refused(format!("load program {name}"), error)
 }

@@ -1,4 +1,4 @@
-//! What the programs could not tell: counted by them, and by the kernel where it left them out.
+//! Lost records, counted by the programs, and skipped runs, counted by the kernel.
 
 use std::{
     fs, io,
@@ -11,11 +11,11 @@ use fdwatch_core::Lost;
 use super::Probe;
 
 impl Probe {
-    /// What was lost since the programs were loaded.
+    /// Returns what was lost since the programs were loaded.
     ///
     /// # Errors
     ///
-    /// If the kernel does not let its counters be read.
+    /// If the counters cannot be read.
     pub fn lost(&self) -> io::Result<Lost> {
         let per_cpu = self.lost.get(&0, 0).map_err(io::Error::other)?;
         let mut sum = [0; LOST_KINDS];
@@ -27,9 +27,9 @@ impl Probe {
         Ok(Lost::new(sum, self.missed_runs()))
     }
 
-    /// How many runs of programs the kernel has left out. It does so when one is to run on a
-    /// processor where another has not come to its end (`trace_call_bpf`, kernel/trace/bpf_trace.c):
-    /// where programs are preempted, as in 7.x. It counts them from 6.7 on, and tells in fdinfo.
+    /// Number of program runs that the kernel skipped. It skips a run on a processor where another is
+    /// in progress (`trace_call_bpf`, kernel/trace/bpf_trace.c), which happens where programs are
+    /// preempted, as in 7.x. It counts them from 6.7 on, and reports the count in fdinfo.
     fn missed_runs(&self) -> u64 {
         let programs = self
             .ebpf

@@ -1,5 +1,4 @@
-//! What the processes of a command map into their memory, as the kernel's perf events tell: only the
-//! command's own processes pay for it.
+//! Memory mappings of a command's processes, from perf events: only these processes pay for them.
 
 use std::{io, sync::Arc};
 
@@ -7,28 +6,27 @@ use perf_event::{Builder, Clock, SampleFlag, Sampler, data::Record, events::Soft
 
 use fdwatch_core::mappings::{Change, Mapping};
 
-/// Bytes of the ring on each processor. A process that runs a program takes some thousand.
+/// Size of the ring per processor, in bytes. Executing a program takes a few thousand.
 const RING: usize = 1 << 20;
 
-/// `PERF_RECORD_MISC_COMM_EXEC`, include/uapi/linux/perf_event.h: the name is new because another
-/// program is run.
+/// `PERF_RECORD_MISC_COMM_EXEC`, include/uapi/linux/perf_event.h: the name changed by exec.
 const COMM_EXEC: u16 = 1 << 13;
 
-/// The events of a process and all that come of it.
+/// Memory events of a process and its descendants.
 pub struct MemoryEvents {
-    /// One for each processor: events that children inherit cannot be of all.
+    /// One per processor: inherited events cannot cover all processors.
     samplers: Vec<Sampler>,
-    /// What happened later than can be told in order yet.
+    /// Changes that cannot be put in order yet.
     waiting: Vec<(u64, Change)>,
     lost: u64,
 }
 
 impl MemoryEvents {
-    /// Those of the process `tgid`, from here on.
+    /// Starts recording the process.
     ///
     /// # Errors
     ///
-    /// If the kernel does not allow it.
+    /// If the events cannot be opened.
     pub fn of(tgid: u32) -> io::Result<Self> {
         let tgid = i32::try_from(tgid).map_err(io::Error::other)?;
         let mut samplers = Vec::new();
@@ -49,7 +47,7 @@ impl MemoryEvents {
                 .build();
             match counter.and_then(|counter| counter.sampled(RING)) {
                 Ok(sampler) => samplers.push(sampler),
-                // It is not online.
+                // The processor is offline.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
                 Err(error) => return Err(error),
             }
@@ -61,13 +59,13 @@ impl MemoryEvents {
         })
     }
 
-    /// Hands over what happened until now, in order.
+    /// Passes the changes up to now to `on_change`, in order.
     pub fn take(&mut self, mut on_change: impl FnMut(Change)) {
-        // What happens while these are read may be in one that was read already.
+        // Changes that happen during the loop may be in a ring that was read already.
         let until = monotonic();
         for sampler in &mut self.samplers {
             while let Some(record) = sampler.next_record() {
-                // With the time alone of what may be behind a record.
+                // `sample_id_all` appends the time to each record.
                 let bytes = record.to_contiguous();
                 let time = bytes
                     .last_chunk()
@@ -90,7 +88,7 @@ impl MemoryEvents {
             .for_each(|(_, change)| on_change(change));
     }
 
-    /// How many of these events were lost.
+    /// Number of events lost.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.lost
@@ -118,25 +116,25 @@ fn change(record: Record<'_>, is_exec: bool) -> Option<Change> {
     }
 }
 
-/// Padded with zeroes.
+/// The path without its zero padding.
 fn path(name: &[u8]) -> Arc<[u8]> {
     let end = name.iter().position(|&byte| byte == 0);
     name[..end.unwrap_or(name.len())].into()
 }
 
 fn processors() -> usize {
-    // SAFETY: the call has no requirements.
+    // SAFETY: the call has no preconditions.
     let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     usize::try_from(configured).unwrap_or(1)
 }
 
-/// Nanoseconds of the clock that the events are timed by: one of those that may be read anywhere.
+/// Time of the clock that stamps the events, in nanoseconds.
 fn monotonic() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: there is room for what is written, and all kernels have this clock.
+    // SAFETY: `time` has room for the result, and all kernels have this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! What the programs have to say in words, on the rare occasions that no record is for.
+//! Log messages of the programs, for rare conditions that have no record.
 
 use std::{
     mem,
@@ -18,15 +18,15 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// The log of the programs in `ebpf`.
+    /// Opens the log of the programs.
     pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
         let lines = Arc::new(Lines::default());
         let log = EbpfLogger::init_with_logger(ebpf, Arc::clone(&lines))
-            .map_err(|error| ProbeError::refused("the map AYA_LOGS", &error))?;
+            .map_err(|error| ProbeError::refused("open map AYA_LOGS", &error))?;
         Ok(Self { log, lines })
     }
 
-    /// What was said since the last time.
+    /// Returns the messages since the last call.
     pub(super) fn take(&mut self) -> Vec<String> {
         self.log.flush();
         let lines = self.lines.0.lock();

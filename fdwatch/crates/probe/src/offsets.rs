@@ -1,17 +1,17 @@
-//! Where the fields that the programs read lie in this kernel, and what it calls its types, from its
-//! BTF. There are no offsets of our own: rustc emits no CO-RE relocations, and a wrong offset gives
-//! wrong numbers without any error. How BTF is read is not known here.
+//! Offsets of the fields that the programs read, and type ids, resolved from the running kernel's BTF.
+//! None are built in: rustc emits no CO-RE relocations, and a wrong offset gives wrong numbers without
+//! an error.
 
 use fdwatch_common::{Casts, FileWindow, MAX_FILE_WINDOW, MAX_INODE_WINDOW, Offsets};
 
 use super::{ProbeError, btf::Types};
 
-/// What the running kernel's BTF tells.
+/// The running kernel's types.
 pub(super) struct Kernel {
     types: Types,
 }
 
-/// The structures that are asked for, and the function.
+/// The structures to resolve.
 const STRUCTURES: [&str; 12] = [
     "file",
     "inode",
@@ -27,9 +27,9 @@ const STRUCTURES: [&str; 12] = [
     "pt_regs",
 ];
 
-/// What `struct pt_regs` calls the registers that stacks are unwound by: `ip`, `sp`, `bp`, `lr` and
-/// `cs`, each where it begins; bytes are added for those that are in a row without names. What a
-/// processor does not have is another of them, and not looked at.
+/// Fields of `struct pt_regs` that stacks are unwound from: `ip`, `sp`, `bp`, `lr` and `cs`. The number
+/// of bytes is added for registers in an array. A register that the processor lacks is replaced by
+/// another, and its value is not used.
 #[cfg(target_arch = "x86_64")]
 const REGISTERS: [(&str, u32); 5] = [("ip", 0), ("sp", 0), ("bp", 0), ("ip", 0), ("cs", 0)];
 #[cfg(target_arch = "aarch64")]
@@ -40,17 +40,17 @@ const REGISTERS: [(&str, u32); 5] = [
     ("regs", 30 * 8),
     ("pc", 0),
 ];
-/// Not known: what is told by them is not made use of.
+/// Unknown processor: the values are not used.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const REGISTERS: [(&str, u32); 5] = [("", 0); 5];
 const CAST: &str = "bpf_rdonly_cast";
 
-/// How addresses are made typed pointers.
+/// How to turn addresses into typed pointers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cast {
-    /// Number of the function `bpf_rdonly_cast`.
+    /// Type id of the function `bpf_rdonly_cast`.
     pub(super) function: u32,
-    /// What they are cast to.
+    /// The types to cast to.
     pub(super) to: Casts,
 }
 
@@ -59,7 +59,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// If these bytes are no BTF.
+    /// If the bytes are not valid BTF.
     pub(super) fn parse(btf: Vec<u8>) -> Result<Self, ProbeError> {
         Types::parse(btf, &STRUCTURES, &[CAST])
             .map(|types| Self { types })
@@ -70,31 +70,31 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// If a field is not where it has been since 5.8.
+    /// If a field of a known kernel, 5.8 or newer, does not exist.
     pub(super) fn offsets(&self) -> Result<Offsets, ProbeError> {
         offsets(&self.types)
     }
 
-    /// Where a task's registers begin on its kernel stack; 0 where that is not known. Only asked for
-    /// where the kernel does not give them itself, which is before 5.15: `task_pt_regs`,
-    /// arch/x86/include/asm/processor.h.
+    /// Returns the offset of a task's registers on its kernel stack (`task_pt_regs`,
+    /// arch/x86/include/asm/processor.h); 0 if unknown. Needed before 5.15, where the kernel has no
+    /// helper for them.
     ///
     /// # Errors
     ///
-    /// If the kernel is another than it is known to be.
+    /// If the BTF lacks a field.
     pub(super) fn registers_on_stack(&self) -> Result<u32, ProbeError> {
-        /// `THREAD_SIZE`, arch/x86/include/asm/page_64_types.h: since 3.15, but twice that with KASAN,
-        /// and BTF does not tell. The programs look whether what lies there is what it is to be.
+        /// `THREAD_SIZE`, arch/x86/include/asm/page_64_types.h, since 3.15. Twice as much with KASAN,
+        /// which BTF does not show; the programs check that the registers are plausible.
         const STACK: u32 = 16 << 10;
         if !cfg!(target_arch = "x86_64") {
             return Ok(0);
         }
-        // The last of them, and 8 bytes as all of them are: what is above is not there before 6.9.
+        // The last register of 8 bytes. The fields after it exist from 6.9 on only.
         let size = field(&self.types, "pt_regs", "ss")? + 8;
         Ok(STACK - size)
     }
 
-    /// How addresses are made typed pointers, where the kernel can do that: since 6.2.
+    /// Returns how to turn addresses into typed pointers, if the kernel can: since 6.2.
     pub(super) fn cast(&self) -> Option<Cast> {
         let function = self.types.function(CAST)?;
         if self.types.offset("timespec64", "tv_sec")? != 0 {
@@ -128,15 +128,15 @@ fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
         "struct inode",
         MAX_INODE_WINDOW,
     )?;
-    let [ip, sp, bp, lr, cs] = REGISTERS.map(|(name, beyond)| {
+    let [ip, sp, bp, lr, cs] = REGISTERS.map(|(name, extra)| {
         let at = if name.is_empty() {
             Ok(0)
         } else {
             field("pt_regs", name)
         };
-        at.map(|at| at + beyond)
+        at.map(|at| at + extra)
     });
-    // Of a call's, which are known on x86; the first is not at the beginning there.
+    // Arguments of the call; only x86 has these fields, none of them at offset 0.
     let argument = |name| types.offset("pt_regs", name).unwrap_or(0);
     Ok(Offsets {
         task_flags: field("task_struct", "flags")?,
@@ -184,21 +184,21 @@ fn offsets(types: &Types) -> Result<Offsets, ProbeError> {
     })
 }
 
-/// A piece of a structure to be read at once.
+/// A part of a structure that is read at once.
 struct Window {
     start: u32,
     len: u32,
 }
 
-/// The piece, aligned to 8 bytes at both ends, that holds all of `fields`: offset and size of each.
-fn window(fields: &[(u32, u32)], name: &str, most: usize) -> Result<Window, ProbeError> {
+/// Returns the smallest window, aligned to 8 bytes at both ends, that holds `fields` (offset and size).
+fn window(fields: &[(u32, u32)], name: &str, max: usize) -> Result<Window, ProbeError> {
     let start = fields.iter().map(|field| field.0).min().unwrap_or(0) & !7;
     let end = fields.iter().map(|field| field.0 + field.1).max();
     let end = end.unwrap_or(0).next_multiple_of(8);
     let len = end - start;
-    if len as usize > most {
+    if len as usize > max {
         return Err(ProbeError::UnknownKernel {
-            what: format!("the fields of {name} lie {len} bytes apart"),
+            what: format!("fields of {name} are {len} bytes apart"),
         });
     }
     Ok(Window { start, len })
@@ -208,7 +208,7 @@ fn field(types: &Types, structure: &str, path: &str) -> Result<u32, ProbeError> 
     types
         .offset(structure, path)
         .ok_or_else(|| ProbeError::UnknownKernel {
-            what: format!("its BTF has no field {structure}.{path}"),
+            what: format!("field {structure}.{path} not found in BTF"),
         })
 }
 
@@ -217,8 +217,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_running_kernel_is_known() {
-        // Without BTF there is nothing to resolve against, and the tests that need it say so.
+    fn offsets_of_running_kernel_resolve() {
+        // Tests that require BTF fail elsewhere.
         let Ok(btf) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             return;
         };
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_btf_is_refused() {
+    fn invalid_btf_is_rejected() {
         for bytes in [b"\x9f\xeb\x01".to_vec(), Vec::new()] {
             let error = Kernel::parse(bytes).err().unwrap();
             assert!(matches!(error, ProbeError::UnreadableBtf { .. }), "{error}");

@@ -1,4 +1,4 @@
-//! What keys and the mouse do. What is shown in consequence is not known here.
+//! Handles messages: keys, the mouse, pasted text, resizes and updates.
 
 use ratatui::{
     crossterm::event::{
@@ -8,19 +8,41 @@ use ratatui::{
 };
 
 use super::{
-    Action, Column, MAX_TYPED, Pane, Popup, Top,
+    Action, Column, MAX_FILTER_LEN, Message, Pane, Popup, Top,
     list::Scroll,
     view::{self, Label},
 };
 
-/// How far the mouse's wheel goes at once.
+/// Lines that a step of the mouse wheel scrolls.
 const WHEEL: isize = 3;
 
-/// As far as there is.
+/// Distance to the end of any list.
 const ALL: isize = isize::MAX / 2;
 
 impl Top {
-    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Action> {
+    /// Applies a message, and returns the action it requests.
+    pub(crate) fn update(&mut self, message: Message) -> Option<Action> {
+        let action = match message {
+            Message::Key(key) => self.key(key),
+            Message::Mouse(mouse) => self.mouse(mouse),
+            Message::Paste(text) => {
+                self.paste(&text);
+                None
+            }
+            Message::Resize(width, height) => {
+                self.size = (width, height);
+                Some(Action::Redraw)
+            }
+            Message::Update(update) => {
+                self.apply(update);
+                None
+            }
+        };
+        self.clamp();
+        action
+    }
+
+    fn key(&mut self, key: KeyEvent) -> Option<Action> {
         if key.kind == KeyEventKind::Release {
             return None;
         }
@@ -38,97 +60,98 @@ impl Top {
         self.note = None;
         self.clicked = None;
         if self.popup.is_some() {
-            self.key_of_popup(key.code);
+            self.popup_key(key.code);
             return None;
         }
         if self.is_typing && self.typed(key.code) {
             return None;
         }
         if self.opened.is_some() {
-            self.key_of_process(key.code)
+            self.process_key(key.code)
         } else {
-            self.key_of_list(key.code)
+            self.list_key(key.code)
         }
     }
 
-    /// Keys of the list of processes and the findings.
-    fn key_of_list(&mut self, code: KeyCode) -> Option<Action> {
+    /// Handles a key in the list.
+    fn list_key(&mut self, code: KeyCode) -> Option<Action> {
         match code {
             KeyCode::Char('q') => return Some(Action::Quit),
             KeyCode::Esc => {
                 self.filter.clear();
-                self.filtered();
+                self.refilter();
             }
             KeyCode::Enter => return self.enter(),
-            KeyCode::Char('<' | ',') => self.sort_beside(-1),
-            KeyCode::Char('>' | '.') => self.sort_beside(1),
+            KeyCode::Char('<' | ',') => self.sort_by_neighbour(-1),
+            KeyCode::Char('>' | '.') => self.sort_by_neighbour(1),
             KeyCode::F(6) => {
-                let sorted = Column::SORTED.iter();
+                let sorted = Column::SORTABLE.iter();
                 let at = sorted.clone().position(|&column| column == self.sort);
                 self.popup = Some(Popup::Sort(at.unwrap_or(0)));
             }
             KeyCode::Char('I') => {
                 self.is_reversed = !self.is_reversed;
-                self.order();
+                self.sort_rows();
             }
             KeyCode::Char('f') => {
-                self.hides_news = !self.hides_news;
+                self.hides_findings = !self.hides_findings;
                 self.pane = Pane::Main;
             }
             KeyCode::Tab | KeyCode::BackTab => {
-                self.hides_news = false;
+                self.hides_findings = false;
                 self.pane = self.pane.other();
             }
             KeyCode::Char(letter) if letter.is_ascii_uppercase() => {
-                let mut sorted = Column::SORTED.into_iter();
-                if let Some(column) = sorted.find(|column| column.words().1 == letter) {
+                let mut sorted = Column::SORTABLE.into_iter();
+                if let Some(column) = sorted.find(|column| column.description().1 == letter) {
                     self.sort_by(column);
                 }
             }
-            code => self.key_of_both(code),
+            code => self.common_key(code),
         }
         None
     }
 
-    /// Keys of an opened process.
-    fn key_of_process(&mut self, code: KeyCode) -> Option<Action> {
+    /// Handles a key in a process view.
+    fn process_key(&mut self, code: KeyCode) -> Option<Action> {
         let opened = self.opened.as_mut()?;
         match code {
             KeyCode::Esc if !opened.filter.is_empty() => {
                 opened.filter.clear();
-                opened.choose();
+                opened.apply_filter();
             }
             KeyCode::Char('q') | KeyCode::Esc | KeyCode::Backspace | KeyCode::Left => {
                 return Some(self.close());
             }
             KeyCode::Tab | KeyCode::BackTab => opened.pane = opened.pane.other(),
-            code => self.key_of_both(code),
+            code => self.common_key(code),
         }
         None
     }
 
-    fn key_of_both(&mut self, code: KeyCode) {
+    /// Handles a key that both views have.
+    fn common_key(&mut self, code: KeyCode) {
         match code {
             KeyCode::F(1) | KeyCode::Char('?' | 'h') => {
                 self.popup = Some(Popup::Help(Scroll::default()));
             }
             KeyCode::F(3 | 4) | KeyCode::Char('/' | '\\') => {
                 self.is_typing = true;
-                // A story is not filtered.
+                // Explanations have no filter.
                 if let Some(opened) = &mut self.opened {
                     opened.pane = Pane::Main;
                 }
             }
-            KeyCode::Char(' ' | 'z' | 'Z') => self.freeze(),
+            KeyCode::Char(' ' | 'z' | 'Z') => self.toggle_freeze(),
             code => {
                 if let Some(steps) = steps(code, self.page()) {
-                    self.go(self.pane_now(), steps);
+                    self.scroll(self.active_pane(), steps);
                 }
             }
         }
     }
 
-    /// A key of the text that is typed. Whether it was one.
+    /// Edits the filter. Returns whether the key did that.
     fn typed(&mut self, code: KeyCode) -> bool {
         let filter = match &mut self.opened {
             Some(opened) => &mut opened.filter,
@@ -144,17 +167,17 @@ impl Top {
                 filter.pop();
             }
             KeyCode::Char(character) => {
-                if !character.is_control() && filter.chars().count() < MAX_TYPED {
+                if !character.is_control() && filter.chars().count() < MAX_FILTER_LEN {
                     filter.push(character);
                 }
             }
             _ => return false,
         }
-        self.filtered();
+        self.refilter();
         true
     }
 
-    pub(super) fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str) {
         if self.is_typing && self.popup.is_none() {
             for character in text.lines().next().unwrap_or_default().chars() {
                 self.typed(KeyCode::Char(character));
@@ -162,7 +185,7 @@ impl Top {
         }
     }
 
-    fn key_of_popup(&mut self, code: KeyCode) {
+    fn popup_key(&mut self, code: KeyCode) {
         let page = self.page();
         match &mut self.popup {
             Some(Popup::Help(scroll)) => match steps(code, page) {
@@ -170,10 +193,10 @@ impl Top {
                 None => self.popup = None,
             },
             Some(Popup::Sort(at)) => {
-                let last = Column::SORTED.len() - 1;
+                let last = Column::SORTABLE.len() - 1;
                 match code {
                     KeyCode::Enter => {
-                        let column = Column::SORTED[(*at).min(last)];
+                        let column = Column::SORTABLE[(*at).min(last)];
                         self.popup = None;
                         if column != self.sort {
                             self.sort_by(column);
@@ -189,75 +212,75 @@ impl Top {
         }
     }
 
-    /// Opens who is chosen.
+    /// Opens the selected process, or that of the selected finding.
     fn enter(&mut self) -> Option<Action> {
         let pid = match self.pane {
             Pane::Main => {
-                let row = self.shown.get(self.list.chosen)?;
+                let row = self.shown.get(self.list.selected)?;
                 self.rows[*row].pid
             }
-            Pane::Other => {
-                let news = self.news_shown.get(self.news_at.chosen)?;
-                self.news[*news].pid?
+            Pane::Second => {
+                let finding = self.shown_findings.get(self.findings_scroll.selected)?;
+                self.findings[*finding].pid?
             }
         };
         Some(self.open(pid))
     }
 
-    /// Sorts by the next column, or the one before.
-    fn sort_beside(&mut self, steps: isize) {
-        let mut sorted = Column::SORTED.iter();
+    /// Sorts by the next or previous column.
+    fn sort_by_neighbour(&mut self, steps: isize) {
+        let mut sorted = Column::SORTABLE.iter();
         let at = sorted.position(|&column| column == self.sort).unwrap_or(0);
-        let last = Column::SORTED.len() - 1;
-        let beside = at.saturating_add_signed(steps).min(last);
-        if beside != at {
-            self.sort_by(Column::SORTED[beside]);
+        let last = Column::SORTABLE.len() - 1;
+        let neighbour = at.saturating_add_signed(steps).min(last);
+        if neighbour != at {
+            self.sort_by(Column::SORTABLE[neighbour]);
         }
     }
 
-    fn pane_now(&self) -> Pane {
+    fn active_pane(&self) -> Pane {
         self.opened.as_ref().map_or(self.pane, |opened| opened.pane)
     }
 
-    /// Entries of a page of the pane that keys go to.
+    /// Returns the lines of a page in the active pane.
     fn page(&self) -> isize {
-        let places = self.places();
-        let height = match self.pane_now() {
-            Pane::Main => places.main.height,
-            Pane::Other => places.other.height,
+        let layout = self.layout();
+        let height = match self.active_pane() {
+            Pane::Main => layout.main.height,
+            Pane::Second => layout.second.height,
         };
         isize::try_from(height.saturating_sub(1).max(1)).unwrap_or(1)
     }
 
-    /// Chooses what is so much further on in a pane.
-    fn go(&mut self, pane: Pane, steps: isize) {
+    /// Moves the selection of a pane.
+    fn scroll(&mut self, pane: Pane, steps: isize) {
         let scroll = match (&mut self.opened, pane) {
             (Some(opened), Pane::Main) => &mut opened.list,
-            (Some(opened), Pane::Other) => &mut opened.story_at,
+            (Some(opened), Pane::Second) => &mut opened.explanation_scroll,
             (None, Pane::Main) => &mut self.list,
-            (None, Pane::Other) => &mut self.news_at,
+            (None, Pane::Second) => &mut self.findings_scroll,
         };
         scroll.by(steps);
-        self.settle();
+        self.clamp();
         if self.opened.is_none() && pane == Pane::Main {
-            self.hold();
+            self.pin_selection();
         }
     }
 
-    /// Whoever is chosen stays so, wherever they go in the list; but who stands first.
-    fn hold(&mut self) {
-        let row = self.shown.get(self.list.chosen);
+    /// Ties the selection to the process, wherever it moves in the list. The first place is no process's.
+    fn pin_selection(&mut self) {
+        let row = self.shown.get(self.list.selected);
         let row = row.map(|&row| &self.rows[row]);
-        self.chosen = row
-            .filter(|_| self.list.chosen > 0)
+        self.selected = row
+            .filter(|_| self.list.selected > 0)
             .map(|row| (row.pid, row.start_time));
     }
 
-    pub(super) fn mouse(&mut self, mouse: MouseEvent) -> Option<Action> {
-        let places = self.places();
+    fn mouse(&mut self, mouse: MouseEvent) -> Option<Action> {
+        let layout = self.layout();
         let at = Position::new(mouse.column, mouse.row);
-        let is_other = places.other.contains(at) || places.other_title.contains(at);
-        let pane = if is_other { Pane::Other } else { Pane::Main };
+        let is_second = is_any(layout.second, layout.second_title, at);
+        let pane = if is_second { Pane::Second } else { Pane::Main };
         let steps = match mouse.kind {
             MouseEventKind::ScrollUp => -WHEEL,
             MouseEventKind::ScrollDown => WHEEL,
@@ -267,14 +290,14 @@ impl Top {
         match &mut self.popup {
             Some(Popup::Help(scroll)) => scroll.by(steps),
             Some(Popup::Sort(_)) => {}
-            None => self.go(pane, steps),
+            None => self.scroll(pane, steps),
         }
         None
     }
 
     fn click(&mut self, at: Position, pane: Pane) -> Option<Action> {
-        let places = self.places();
-        if places.is_too_small {
+        let layout = self.layout();
+        if layout.is_too_small {
             return None;
         }
         if let Some(popup) = &self.popup {
@@ -282,7 +305,7 @@ impl Top {
                 let area = view::sort_area(self.size);
                 let line = at.y.checked_sub(area.y + 1).map(usize::from);
                 let line = line.filter(|_| area.contains(at));
-                let column = line.and_then(|line| Column::SORTED.get(line));
+                let column = line.and_then(|line| Column::SORTABLE.get(line));
                 if let Some(&column) = column
                     && column != self.sort
                 {
@@ -292,7 +315,7 @@ impl Top {
             self.popup = None;
             return None;
         }
-        if places.footer.contains(at) {
+        if layout.footer.contains(at) {
             let label = view::label_at(self, at.x)?;
             let Label { key, .. } = label;
             self.is_typing = false;
@@ -301,37 +324,37 @@ impl Top {
         match &mut self.opened {
             Some(opened) => {
                 opened.pane = pane;
-                if let Some(line) = line_in(places.main, at) {
-                    opened.list.chosen = opened.list.offset + line;
+                if let Some(line) = line_in(layout.main, at) {
+                    opened.list.selected = opened.list.offset + line;
                 }
                 None
             }
             None => {
-                if places.main.contains(at) || is_any(places.other, places.other_title, at) {
+                if layout.main.contains(at) || is_any(layout.second, layout.second_title, at) {
                     self.pane = pane;
                 }
-                if places.main_title.contains(at) {
-                    let columns = Column::places(self.size.0).into_iter();
+                if layout.main_title.contains(at) {
+                    let columns = Column::layout(self.size.0).into_iter();
                     let mut hit = columns.filter(|&(_, x, wide)| (x..=x + wide).contains(&at.x));
                     if let Some((column, ..)) = hit.next() {
                         self.sort_by(column);
                     }
                     return None;
                 }
-                if let Some(line) = line_in(places.main, at)
+                if let Some(line) = line_in(layout.main, at)
                     && self.list.offset + line < self.shown.len()
                 {
-                    self.list.chosen = self.list.offset + line;
-                    self.hold();
-                } else if let Some(line) = line_in(places.other, at)
-                    && self.news_at.offset + line < self.news_shown.len()
+                    self.list.selected = self.list.offset + line;
+                    self.pin_selection();
+                } else if let Some(line) = line_in(layout.second, at)
+                    && self.findings_scroll.offset + line < self.shown_findings.len()
                 {
-                    self.news_at.chosen = self.news_at.offset + line;
+                    self.findings_scroll.selected = self.findings_scroll.offset + line;
                 } else {
                     return None;
                 }
-                // A second click on the same opens it.
-                let now = (self.pane, self.list.chosen, self.news_at.chosen);
+                // A second click on the same entry opens it.
+                let now = (self.pane, self.list.selected, self.findings_scroll.selected);
                 if self.clicked.replace(now) == Some(now) {
                     self.clicked = None;
                     return self.enter();
@@ -345,21 +368,23 @@ impl Top {
 impl Pane {
     const fn other(self) -> Self {
         match self {
-            Self::Main => Self::Other,
-            Self::Other => Self::Main,
+            Self::Main => Self::Second,
+            Self::Second => Self::Main,
         }
     }
 }
 
+/// Returns whether one of the areas contains the position.
 fn is_any(one: Rect, other: Rect, at: Position) -> bool {
     one.contains(at) || other.contains(at)
 }
 
+/// Returns the line of an area at the position.
 fn line_in(area: Rect, at: Position) -> Option<usize> {
     area.contains(at).then(|| usize::from(at.y - area.y))
 }
 
-/// How far a key goes.
+/// Returns how far a key moves the selection.
 const fn steps(code: KeyCode, page: isize) -> Option<isize> {
     Some(match code {
         KeyCode::Up => -1,

@@ -1,10 +1,11 @@
-//! The full screen: [`state`] (what it shows, and what keys, the mouse and updates change), `view`
-//! (drawing), and `sources` (where updates come from: the programs of this process, or an agent).
+//! The full screen: `state` (what it shows), `input` (messages that change it), `view` (drawing), and
+//! `sources` (where updates come from: the programs of this process, or an agent).
 
 mod data;
+mod help;
 mod input;
+mod layout;
 mod list;
-mod places;
 mod screen;
 mod sources;
 mod state;
@@ -13,6 +14,7 @@ mod terminal;
 mod tests;
 mod theme;
 mod view;
+mod wrap;
 
 use self::{list::Column, state::*, theme::Theme};
 pub use self::{

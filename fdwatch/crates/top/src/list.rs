@@ -1,67 +1,66 @@
-//! Lists of which a part is seen and one entry is chosen, the columns that processes are sorted by, and
-//! what a filter lets through.
+//! Scrolling and selection in lists, columns of processes, and filters.
 
 use std::cmp::Ordering;
 
 use super::data::Row;
 
-/// What is seen of a list, and what is chosen.
+/// Selected entry of a list, and the first that is visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scroll {
-    pub(super) chosen: usize,
+    pub(super) selected: usize,
     pub(super) offset: usize,
 }
 
 impl Scroll {
-    /// Chooses what is so much further on.
+    /// Moves the selection by this many entries.
     pub(super) fn by(&mut self, steps: isize) {
-        self.chosen = self.chosen.saturating_add_signed(steps);
+        self.selected = self.selected.saturating_add_signed(steps);
     }
 
-    /// Brings it within a list of `len` of which `height` are seen.
-    pub(super) fn settle(&mut self, len: usize, height: usize) {
-        self.chosen = self.chosen.min(len.saturating_sub(1));
+    /// Limits it to a list of `len` entries, and scrolls the selection into `height` visible lines.
+    pub(super) fn clamp(&mut self, len: usize, height: usize) {
+        self.selected = self.selected.min(len.saturating_sub(1));
         let height = height.max(1);
         self.offset = self
             .offset
-            .min(self.chosen)
-            .max((self.chosen + 1).saturating_sub(height))
+            .min(self.selected)
+            .max((self.selected + 1).saturating_sub(height))
             .min(len.saturating_sub(height));
     }
 
-    /// The same of a text, of which nothing is chosen: `chosen` is its first line.
-    pub(super) fn settle_text(&mut self, len: usize, height: usize) {
-        self.chosen = self.chosen.min(len.saturating_sub(height));
-        self.offset = self.chosen;
+    /// Limits it to a text, in which `selected` is the first visible line.
+    pub(super) fn clamp_text(&mut self, len: usize, height: usize) {
+        self.selected = self.selected.min(len.saturating_sub(height));
+        self.offset = self.selected;
     }
 }
 
-/// A column of the processes.
+/// Column of the list of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// The number.
+pub(crate) enum Column {
+    /// PID.
     Pid,
-    /// The user.
+    /// User.
     User,
-    /// How many descriptors it has.
+    /// Number of descriptors.
     Descriptors,
-    /// Of how many it may have.
+    /// Share of `RLIMIT_NOFILE`.
     Limit,
-    /// Duplicates.
+    /// Number of duplicate descriptors.
     Duplicates,
-    /// How many more in an hour.
+    /// Growth per hour.
     Growth,
-    /// How many there were.
+    /// Curve of the last five minutes.
     Curve,
-    /// The name.
+    /// Name.
     Name,
-    /// The unit.
+    /// Unit.
     Unit,
 }
 
 impl Column {
-    /// Those that can be sorted by.
-    pub const SORTED: [Self; 8] = [
+    /// Columns that can be sorted by.
+    pub(crate) const SORTABLE: [Self; 8] = [
         Self::Pid,
         Self::User,
         Self::Descriptors,
@@ -72,9 +71,9 @@ impl Column {
         Self::Unit,
     ];
 
-    /// Its title.
+    /// Returns the title.
     #[must_use]
-    pub const fn title(self) -> &'static str {
+    pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Pid => "PID",
             Self::User => "USER",
@@ -88,41 +87,41 @@ impl Column {
         }
     }
 
-    /// What it is, for those who choose one, and the key that sorts by it.
+    /// Returns a description, and the key that sorts by the column.
     #[must_use]
-    pub const fn words(self) -> (&'static str, char) {
+    pub(crate) const fn description(self) -> (&'static str, char) {
         match self {
-            Self::Pid => ("process number", 'N'),
+            Self::Pid => ("process ID", 'N'),
             Self::User => ("user", 'U'),
             Self::Descriptors => ("descriptors", 'P'),
-            Self::Limit => ("share of the limit", 'M'),
+            Self::Limit => ("use of the limit", 'M'),
             Self::Duplicates => ("duplicates", 'D'),
             Self::Growth => ("growth per hour", 'G'),
-            Self::Curve => ("the last five minutes", ' '),
+            Self::Curve => ("last 5 minutes", ' '),
             Self::Name => ("name", 'C'),
             Self::Unit => ("unit", 'S'),
         }
     }
 
-    /// Whether the most stands first where nothing else is asked for.
-    pub(super) const fn is_most_first(self) -> bool {
+    /// Returns whether the default order is descending.
+    pub(super) const fn is_descending(self) -> bool {
         matches!(
             self,
             Self::Descriptors | Self::Limit | Self::Duplicates | Self::Growth | Self::Curve
         )
     }
 
-    /// The order of two processes by it, the least first.
+    /// Compares two processes by the column, ascending.
     pub(super) fn compare(self, one: &Row, other: &Row) -> Ordering {
         match self {
             Self::Pid => one.pid.cmp(&other.pid),
             Self::User => one.user.cmp(&other.user),
             Self::Descriptors | Self::Curve => one.descriptors.cmp(&other.descriptors),
             Self::Limit => {
-                // By the share itself, for percents have many at one.
-                let share = |row: &Row| u128::from(row.descriptors);
-                let most = |row: &Row| u128::from(row.limit.unwrap_or(u64::MAX).max(1));
-                (share(one) * most(other)).cmp(&(share(other) * most(one)))
+                // By the exact share: many have the same percentage.
+                let open = |row: &Row| u128::from(row.descriptors);
+                let limit = |row: &Row| u128::from(row.limit.unwrap_or(u64::MAX).max(1));
+                (open(one) * limit(other)).cmp(&(open(other) * limit(one)))
             }
             Self::Duplicates => one.duplicates.cmp(&other.duplicates),
             Self::Growth => one.per_hour().cmp(&other.per_hour()),
@@ -131,10 +130,10 @@ impl Column {
         }
     }
 
-    /// Where the columns stand on a screen of this width: each with where it begins and how wide it is.
-    pub(super) fn places(width: u16) -> Vec<(Self, u16, u16)> {
+    /// Returns the columns of a screen of this width, each with its start and width.
+    pub(super) fn layout(width: u16) -> Vec<(Self, u16, u16)> {
         use Column as C;
-        // The last takes what is left.
+        // The last takes the remaining width.
         let widths: &[(Self, u16)] = match width {
             112.. => &[
                 (C::Pid, 7),
@@ -166,22 +165,22 @@ impl Column {
             ],
         };
         let mut x = 0;
-        let mut places = Vec::new();
+        let mut layout = Vec::new();
         for &(column, wide) in widths {
             let wide = if wide == 0 {
                 width.saturating_sub(x)
             } else {
                 wide.min(width.saturating_sub(x))
             };
-            places.push((column, x, wide));
+            layout.push((column, x, wide));
             x += wide + 1;
         }
-        places
+        layout
     }
 }
 
-/// Whether a filter's text, in small letters, is in one of the texts.
-pub(super) fn lets_through(filter: &str, texts: &[&str]) -> bool {
+/// Returns whether one of the texts contains the filter, which is in lower case. Case is ignored.
+pub(super) fn matches(filter: &str, texts: &[&str]) -> bool {
     filter.is_empty()
         || texts
             .iter()
@@ -193,31 +192,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_chosen_is_seen() {
+    fn selection_is_visible() {
         for len in 0..20 {
             for height in 0..8 {
-                for chosen in 0..25 {
-                    let mut scroll = Scroll { chosen, offset: 7 };
-                    scroll.settle(len, height);
-                    assert!(scroll.chosen < len.max(1));
-                    assert!(scroll.offset <= scroll.chosen);
-                    assert!(scroll.chosen < scroll.offset + height.max(1));
+                for selected in 0..25 {
+                    let mut scroll = Scroll {
+                        selected,
+                        offset: 7,
+                    };
+                    scroll.clamp(len, height);
+                    assert!(scroll.selected < len.max(1));
+                    assert!(scroll.offset <= scroll.selected);
+                    assert!(scroll.selected < scroll.offset + height.max(1));
                 }
             }
         }
     }
 
     #[test]
-    fn columns_are_within_the_screen() {
+    fn columns_fit_the_screen() {
         for width in 0..300 {
-            for (_, x, wide) in Column::places(width) {
+            for (_, x, wide) in Column::layout(width) {
                 assert!(wide == 0 || x + wide <= width, "{width}: {x} {wide}");
             }
         }
     }
 
     #[test]
-    fn a_share_without_a_limit_is_the_least() {
+    fn process_without_limit_sorts_first() {
         let row = |descriptors, limit| Row {
             descriptors,
             limit,

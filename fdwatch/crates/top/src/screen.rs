@@ -1,5 +1,5 @@
-//! `fdwatch top`: the full screen. The screen is in one thread, and what it shows comes from another:
-//! from programs of its own, or from an agent. Neither waits for the other.
+//! `fdwatch top`: draws the full screen. The source of updates (programs of this process, or an agent) runs
+//! in another thread; neither waits for the other.
 
 use std::{
     env,
@@ -33,39 +33,39 @@ use crate::{
 };
 use fdwatch_tracker::message::info;
 
-/// What has changed is drawn no more often than this.
+/// Least interval between two frames that show updates.
 const FRAME: Duration = Duration::from_millis(250);
 
-/// What a key has changed is drawn after this at the latest.
+/// Longest delay between a key and the frame that shows its effect.
 const ECHO: Duration = Duration::from_millis(40);
 
-/// At the end the programs are taken out of the kernel in this time, or left to it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for the source to detach its programs at exit; the kernel removes those that remain.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What there is to say where a thread has panicked.
-const FAULT: &str = "what follows the events has ended by a fault of fdwatch's own";
+/// Error for a source whose thread has panicked.
+const PANIC: &str = "internal error: the thread that tracks events panicked";
 
-/// Keys and clicks that wait at once.
+/// Capacity of the queue of keys and mouse events.
 const MAX_KEYS: usize = 64;
 
-/// What `top` shows, and from where.
+/// Options of `fdwatch top`.
 #[derive(Debug)]
 pub struct Options {
-    /// Findings that are shown.
+    /// Filters of findings.
     pub filters: Filters,
     /// Size of the ring, in bytes.
     pub ring_bytes: u32,
-    /// CPU budget of fdwatch itself.
+    /// CPU budget of fdwatch.
     pub max_cpu: MaxCpu,
-    /// The agent that is queried; its own programs are loaded without one.
+    /// Agent to query; without one, BPF programs are loaded.
     pub agent: Option<AgentConnection>,
 }
 
-/// Shows the screen until the user ends it.
+/// Shows the screen until the user quits.
 ///
 /// # Errors
 ///
-/// If there is no terminal that can be drawn on, or the source fails.
+/// If there is no suitable terminal, or the source fails.
 pub fn run(options: Options) -> Result<ExitCode> {
     check_terminal()?;
     let inbox = Arc::new(Inbox::default());
@@ -73,8 +73,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let result = show(&inbox);
     inbox.quit();
     result?;
-    // The screen is given back: whatever keeps the other is no reason not to end.
-    let until = Instant::now() + PATIENCE;
+    // The terminal is restored: a source that hangs must not delay the exit.
+    let until = Instant::now() + EXIT_TIMEOUT;
     while !source.is_finished() {
         if Instant::now() > until {
             return Ok(ExitCode::SUCCESS);
@@ -83,28 +83,31 @@ pub fn run(options: Options) -> Result<ExitCode> {
     }
     match source.join() {
         Ok(ended) => ended?,
-        Err(_) => bail!("{FAULT}"),
+        Err(_) => bail!("{PANIC}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses where there is nothing that a screen could be shown on.
+/// Checks that the terminal supports a full screen.
 fn check_terminal() -> Result<()> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         bail!(
-            "`top` needs a terminal, and standard input or output is none; `fdwatch watch` writes lines instead"
+            "cannot show the screen: standard input or output is not a terminal\n\
+             help: use `fdwatch watch`, which writes lines"
         );
     }
     let term = env::var("TERM").unwrap_or_default();
     if term.is_empty() || term == "dumb" {
         bail!(
-            "`top` needs a terminal that can be drawn on, and TERM is {}; set TERM to what it is, or use `fdwatch watch`, which writes lines",
+            "unsupported terminal: TERM is {}\n\
+             help: set TERM to the type of the terminal, or use `fdwatch watch`, which writes lines",
             if term.is_empty() { "not set" } else { "dumb" }
         );
     }
     Ok(())
 }
 
+/// Returns the theme that the environment asks for.
 fn theme() -> Theme {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let locale = set("LC_ALL")
@@ -117,7 +120,7 @@ fn theme() -> Theme {
     }
 }
 
-/// Begins to follow the events, and waits until that is done or has failed.
+/// Starts the source, and waits until it is ready or has failed.
 fn start(options: Options, inbox: &Arc<Inbox>) -> Result<JoinHandle<Result<()>>> {
     let Options {
         filters,
@@ -130,43 +133,43 @@ fn start(options: Options, inbox: &Arc<Inbox>) -> Result<JoinHandle<Result<()>>>
     }
     inbox.take_notes();
     let inbox = Arc::clone(inbox);
-    let (begun, begins) = std::sync::mpsc::channel();
+    let (ready, is_ready) = std::sync::mpsc::channel();
     let source = thread::Builder::new().name("source".to_owned());
     let source = source.spawn(move || {
-        let begun = move || {
-            // Who waits for it may have gone.
-            let _ = begun.send(());
+        let ready = move || {
+            // The receiver may be gone.
+            let _ = ready.send(());
         };
         let result = match agent {
-            Some(agent) => sources::agent::run(agent, &filters, &inbox, begun),
-            None => sources::own::run(ring_bytes, max_cpu, &filters, &inbox, begun),
+            Some(agent) => sources::agent::run(agent, &filters, &inbox, ready),
+            None => sources::own::run(ring_bytes, max_cpu, &filters, &inbox, ready),
         };
         inbox.end();
         result
     });
     let source = source.context("cannot start a thread")?;
-    if begins.recv().is_err() {
+    if is_ready.recv().is_err() {
         match source.join() {
             Ok(result) => result?,
-            Err(_) => bail!("{FAULT}"),
+            Err(_) => bail!("{PANIC}"),
         }
-        bail!("there is nothing to follow");
+        bail!("the source of events ended at its start");
     }
     Ok(source)
 }
 
-/// Shows what there is until the end.
+/// Shows the screen until the user quits or the source ends.
 fn show(inbox: &Inbox) -> Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        // Before the screen is taken: whoever ends it from now on finds it given back.
+        // Signal handlers come first, so that a signal finds the terminal restored.
         let mut signals = Signals::new()?;
-        let mut screen = Screen::take()?;
+        let mut screen = Screen::take_over()?;
         let result = serve(inbox, &mut screen, &mut signals).await;
-        screen.give_back();
+        screen.restore();
         result
     })
 }
@@ -176,26 +179,26 @@ async fn serve(inbox: &Inbox, screen: &mut Screen, signals: &mut Signals) -> Res
     let mut top = Top::new(theme(), screen.size()?);
     let mut drawn = Instant::now();
     screen.draw(&top)?;
-    // When what has changed is drawn.
+    // Time of the next frame, if something has changed.
     let mut due: Option<Instant> = None;
     loop {
-        let mut wish = None;
+        let mut action = None;
         tokio::select! {
-            signal = signals.come() => match signal {
-                Came::End => return Ok(()),
-                Came::Stop => wish = Some(Action::Suspend),
-                Came::Again => wish = Some(Action::Redraw),
+            signal = signals.recv() => match signal {
+                Request::Quit => return Ok(()),
+                Request::Suspend => action = Some(Action::Suspend),
+                Request::Redraw => action = Some(Action::Redraw),
             },
             event = keys.recv() => {
-                // The terminal is gone.
+                // The terminal was closed.
                 let Some(event) = event else { return Ok(()) };
                 if let Some(message) = message(event) {
-                    wish = top.update(message);
+                    action = top.update(message);
                     let soon = drawn + ECHO;
                     due = Some(due.map_or(soon, |due| due.min(soon)));
                 }
             }
-            () = inbox.news() => {
+            () = inbox.changed() => {
                 if inbox.is_over() {
                     return Ok(());
                 }
@@ -211,7 +214,7 @@ async fn serve(inbox: &Inbox, screen: &mut Screen, signals: &mut Signals) -> Res
                 due = None;
             }
         }
-        match wish {
+        match action {
             None => {}
             Some(Action::Quit) => return Ok(()),
             Some(Action::Open(pid)) => inbox.ask(Ask::Open(pid)),
@@ -240,7 +243,7 @@ fn message(event: Event) -> Option<Message> {
     }
 }
 
-/// What the terminal sends, read by a thread of its own, which ends with the process.
+/// Starts a thread that reads events from the terminal until the process exits.
 fn keys() -> Result<mpsc::Receiver<Event>> {
     let (sender, keys) = mpsc::channel(MAX_KEYS);
     let reader = thread::Builder::new().name("keys".to_owned());
@@ -256,20 +259,21 @@ fn keys() -> Result<mpsc::Receiver<Event>> {
     Ok(keys)
 }
 
-/// Signals that end it, stop it, or let it go on.
+/// Signals that quit, stop or resume.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
     quit: Signal,
     stop: Signal,
-    go_on: Signal,
+    resume: Signal,
 }
 
-enum Came {
-    End,
-    Stop,
-    Again,
+/// What a signal requests.
+enum Request {
+    Quit,
+    Suspend,
+    Redraw,
 }
 
 impl Signals {
@@ -280,18 +284,19 @@ impl Signals {
             hangup: listen(SignalKind::hangup())?,
             quit: listen(SignalKind::quit())?,
             stop: listen(SignalKind::from_raw(libc::SIGTSTP))?,
-            go_on: listen(SignalKind::from_raw(libc::SIGCONT))?,
+            resume: listen(SignalKind::from_raw(libc::SIGCONT))?,
         })
     }
 
-    async fn come(&mut self) -> Came {
+    /// Waits for the next signal.
+    async fn recv(&mut self) -> Request {
         tokio::select! {
-            _ = self.interrupt.recv() => Came::End,
-            _ = self.terminate.recv() => Came::End,
-            _ = self.hangup.recv() => Came::End,
-            _ = self.quit.recv() => Came::End,
-            _ = self.stop.recv() => Came::Stop,
-            _ = self.go_on.recv() => Came::Again,
+            _ = self.interrupt.recv() => Request::Quit,
+            _ = self.terminate.recv() => Request::Quit,
+            _ = self.hangup.recv() => Request::Quit,
+            _ = self.quit.recv() => Request::Quit,
+            _ = self.stop.recv() => Request::Suspend,
+            _ = self.resume.recv() => Request::Redraw,
         }
     }
 }

@@ -1,101 +1,102 @@
-//! The full screen, without the screen: what it shows, and what keys, the mouse and news make of that.
-//!
-//! Pure. [`Top::update`] takes one message and may give a wish; [`Top::view`] draws what there is. No
-//! I/O, no clock, and nothing of where the news is from.
+//! State of the full screen. [`Top::update`] applies a message and may return an action; [`Top::view`]
+//! draws the state. Neither does I/O or reads a clock.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
 use crate::{
-    data::{Descriptors, Happened, News, Row, Status},
-    list::{Scroll, lets_through},
-    places::{Places, Wanted},
+    data::{Descriptors, Happened, News, Row, Status, clean},
+    help::HELP,
+    layout::{Content, Layout},
+    list::{Column, Scroll, matches},
+    theme::Theme,
+    wrap::wrap,
 };
-use crate::{list::Column, theme::Theme};
 use fdwatch_core::diagnose::Severity;
 
-/// Findings that are kept; older ones are counted.
-pub(crate) const MAX_NEWS: usize = 1000;
+/// Findings in the list, at most; older ones are counted.
+pub(crate) const MAX_FINDINGS: usize = 1000;
 
-/// Findings that are there and are known; more are counted.
+/// Current findings that are tracked, at most; more are counted.
 pub(crate) const MAX_ACTIVE: usize = 20_000;
 
-/// Lines of a story that are kept.
+/// Lines of an explanation, at most.
 pub(crate) const MAX_LINES: usize = 5000;
 
-/// Characters of a filter.
-pub(crate) const MAX_TYPED: usize = 100;
+/// Characters of a filter, at most.
+pub(crate) const MAX_FILTER_LEN: usize = 100;
 
-/// News from where events are followed.
+/// An update from the source.
 #[derive(Clone, Debug)]
-pub enum Update {
-    /// How things are.
+pub(crate) enum Update {
+    /// The status of the source.
     Status(Box<Status>),
-    /// The processes that are shown, and how many more there are.
+    /// The processes to list, and the number of others.
     Rows(Vec<Row>, u64),
-    /// What was told.
-    News(Vec<News>),
-    /// So many things were told that there was no room for.
+    /// New findings, oldest first.
+    Findings(Vec<News>),
+    /// Number of findings that were dropped.
     Missed(u64),
-    /// The table of the process that was opened.
+    /// The descriptors of the open process.
     Table(Box<Descriptors>),
-    /// The story of a process: lines.
-    Story(u32, Vec<String>),
-    /// What was asked of a process cannot be told: why.
+    /// The explanation of a process (PID): lines.
+    Explanation(u32, Vec<String>),
+    /// A process (PID) could not be read, and why.
     Failed(u32, String),
-    /// Something to say besides.
+    /// A log message.
     Note(String),
 }
 
-/// What happens to the screen.
+/// Input of the screen.
 #[derive(Clone, Debug)]
-pub enum Message {
-    /// A key.
+pub(crate) enum Message {
+    /// Key.
     Key(KeyEvent),
-    /// The mouse.
+    /// Mouse event.
     Mouse(MouseEvent),
-    /// Text that was put in at once.
+    /// Pasted text.
     Paste(String),
-    /// The screen has another size: columns, lines.
+    /// New size of the terminal: columns, lines.
     Resize(u16, u16),
-    /// There is news.
+    /// Update from the source.
     Update(Update),
 }
 
-/// What is wanted of those who have the screen.
+/// Action for the owner of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// To end.
+pub(crate) enum Action {
+    /// Quit.
     Quit,
-    /// To give the terminal back for a while.
+    /// Restore the terminal and stop the process.
     Suspend,
-    /// To draw all of it again.
+    /// Clear and draw the screen.
     Redraw,
-    /// To follow one process.
+    /// Read the descriptors of this PID.
     Open(u32),
-    /// To follow it no more.
+    /// Stop reading them.
     Close,
 }
 
-/// Which of the two panes keys go to.
+/// A pane of the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Pane {
-    /// The processes, or one's descriptors.
+    /// The processes, or a process's descriptors.
     #[default]
     Main,
-    /// The findings, or a process's story.
-    Other,
+    /// The findings, or a process's explanation.
+    Second,
 }
 
+/// A popup.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Popup {
     Help(Scroll),
-    /// The column that is chosen.
+    /// Index of the selected column.
     Sort(usize),
 }
 
-/// A finding that is there.
+/// A current finding.
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) severity: Severity,
@@ -103,78 +104,79 @@ pub(crate) struct Active {
     pub(crate) what: String,
 }
 
-/// What has come since it was frozen.
+/// Updates since the screen was frozen.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Frozen {
     pub(crate) status: Option<Box<Status>>,
     pub(crate) rows: Option<(Vec<Row>, u64)>,
-    pub(crate) news: VecDeque<News>,
+    pub(crate) findings: VecDeque<News>,
     pub(crate) missed: u64,
     pub(crate) table: Option<Box<Descriptors>>,
-    pub(crate) story: Option<(u32, Vec<String>)>,
+    pub(crate) explanation: Option<(u32, Vec<String>)>,
 }
 
-/// A process that was opened.
+/// The open process.
 #[derive(Debug, Default)]
-pub(crate) struct Opened {
-    /// As the list had it last.
+pub(crate) struct ProcessView {
+    /// Its latest row in the list.
     pub(crate) row: Row,
     pub(crate) is_gone: bool,
     pub(crate) table: Option<Box<Descriptors>>,
-    /// Which of the table's rows are shown.
+    /// Indices of the table's rows that match the filter.
     pub(crate) shown: Vec<usize>,
     pub(crate) filter: String,
     pub(crate) list: Scroll,
-    pub(crate) story: Vec<String>,
-    pub(crate) story_at: Scroll,
+    pub(crate) explanation: Vec<String>,
+    pub(crate) explanation_scroll: Scroll,
     pub(crate) failed: Option<String>,
     pub(crate) pane: Pane,
 }
 
 /// The full screen.
 #[derive(Debug)]
-pub struct Top {
+pub(crate) struct Top {
     pub(crate) theme: Theme,
     pub(crate) size: (u16, u16),
     pub(crate) status: Option<Box<Status>>,
-    /// Events in a second, and processor time in percent, between the last two looks.
+    /// Events per second between the last two statuses.
     pub(crate) rate: f64,
+    /// CPU use between the last two statuses, in percent of one processor.
     pub(crate) cpu: f64,
     pub(crate) rows: Vec<Row>,
     pub(crate) more_rows: u64,
-    /// Which of these are shown, in order.
+    /// Indices of the rows that match the filter, sorted.
     pub(crate) shown: Vec<usize>,
     pub(crate) list: Scroll,
-    /// Who is chosen, once one was.
-    pub(crate) chosen: Option<(u32, u64)>,
+    /// PID and start time of the process that keeps the selection.
+    pub(crate) selected: Option<(u32, u64)>,
     pub(crate) sort: Column,
     pub(crate) is_reversed: bool,
     pub(crate) filter: String,
     pub(crate) is_typing: bool,
-    /// The newest first.
-    pub(crate) news: VecDeque<News>,
-    /// Which of these are shown.
-    pub(crate) news_shown: Vec<usize>,
-    pub(crate) news_at: Scroll,
-    pub(crate) more_news: u64,
+    /// Newest first.
+    pub(crate) findings: VecDeque<News>,
+    /// Indices of the findings that match the filter.
+    pub(crate) shown_findings: Vec<usize>,
+    pub(crate) findings_scroll: Scroll,
+    pub(crate) older_findings: u64,
     pub(crate) missed: u64,
     pub(crate) active: BTreeMap<String, Active>,
-    /// Findings that there was no room to know of.
+    /// Current findings that are not in `active` for lack of room.
     pub(crate) unknown_active: u64,
     pub(crate) pane: Pane,
-    pub(crate) hides_news: bool,
-    pub(crate) held: Option<Held>,
-    pub(crate) opened: Option<Opened>,
+    pub(crate) hides_findings: bool,
+    pub(crate) frozen: Option<Frozen>,
+    pub(crate) opened: Option<ProcessView>,
     pub(crate) popup: Option<Popup>,
     pub(crate) note: Option<String>,
-    /// What was clicked on last: the pane, and what is chosen in each.
+    /// Pane and selections at the last click.
     pub(crate) clicked: Option<(Pane, usize, usize)>,
 }
 
 impl Top {
-    /// An empty one on a screen of `size`: columns, lines.
+    /// Creates an empty screen of `size`: columns, lines.
     #[must_use]
-    pub fn new(theme: Theme, size: (u16, u16)) -> Self {
+    pub(crate) fn new(theme: Theme, size: (u16, u16)) -> Self {
         Self {
             theme,
             size,
@@ -185,21 +187,21 @@ impl Top {
             more_rows: 0,
             shown: Vec::new(),
             list: Scroll::default(),
-            chosen: None,
+            selected: None,
             sort: Column::Descriptors,
             is_reversed: false,
             filter: String::new(),
             is_typing: false,
-            news: VecDeque::new(),
-            news_shown: Vec::new(),
-            news_at: Scroll::default(),
-            more_news: 0,
+            findings: VecDeque::new(),
+            shown_findings: Vec::new(),
+            findings_scroll: Scroll::default(),
+            older_findings: 0,
             missed: 0,
             active: BTreeMap::new(),
             unknown_active: 0,
             pane: Pane::Main,
-            hides_news: false,
-            held: None,
+            hides_findings: false,
+            frozen: None,
             opened: None,
             popup: None,
             note: None,
@@ -207,76 +209,60 @@ impl Top {
         }
     }
 
-    /// Takes a message.
-    pub fn update(&mut self, message: Message) -> Option<Action> {
-        let wish = match message {
-            Message::Key(key) => self.key(key),
-            Message::Mouse(mouse) => self.mouse(mouse),
-            Message::Paste(text) => {
-                self.paste(&text);
-                None
-            }
-            Message::Resize(width, height) => {
-                self.size = (width, height);
-                Some(Action::Redraw)
-            }
-            Message::Update(update) => {
-                self.take(update);
-                None
-            }
-        };
-        self.settle();
-        wish
-    }
-
-    pub(crate) fn take(&mut self, update: Update) {
+    /// Applies an update, or stores it while the screen is frozen.
+    pub(crate) fn apply(&mut self, update: Update) {
         match update {
-            Update::Status(status) => match &mut self.held {
-                Some(held) => held.status = Some(status),
-                None => self.take_status(status),
+            Update::Status(status) => match &mut self.frozen {
+                Some(frozen) => frozen.status = Some(status),
+                None => self.set_status(status),
             },
-            Update::Rows(rows, more) => match &mut self.held {
-                Some(held) => held.rows = Some((rows, more)),
-                None => self.take_rows(rows, more),
+            Update::Rows(rows, more) => match &mut self.frozen {
+                Some(frozen) => frozen.rows = Some((rows, more)),
+                None => self.set_rows(rows, more),
             },
-            Update::News(news) => {
-                for news in news {
-                    match &mut self.held {
-                        Some(held) => {
-                            if held.news.len() >= MAX_NEWS {
-                                held.news.pop_front();
-                                held.missed += 1;
+            Update::Findings(findings) => {
+                for finding in findings {
+                    match &mut self.frozen {
+                        Some(frozen) => {
+                            if frozen.findings.len() >= MAX_FINDINGS {
+                                frozen.findings.pop_front();
+                                frozen.missed += 1;
                             }
-                            held.news.push_back(news);
+                            frozen.findings.push_back(finding);
                         }
-                        None => self.take_news(news),
+                        None => self.add_finding(finding),
                     }
                 }
-                self.choose_news();
+                self.filter_findings();
             }
             Update::Missed(missed) => self.missed += missed,
-            Update::Table(table) => match &mut self.held {
-                Some(held) => held.table = Some(table),
-                None => self.take_table(table),
+            Update::Table(table) => match &mut self.frozen {
+                Some(frozen) => frozen.table = Some(table),
+                None => self.set_table(table),
             },
-            Update::Story(pid, lines) => match &mut self.held {
-                // What was opened is shown, also where time stands still.
-                Some(held) if self.opened.as_ref().is_some_and(|it| !it.story.is_empty()) => {
-                    held.story = Some((pid, lines));
+            Update::Explanation(pid, lines) => match &mut self.frozen {
+                // The first explanation of a process is shown even if the screen is frozen.
+                Some(frozen)
+                    if self
+                        .opened
+                        .as_ref()
+                        .is_some_and(|it| !it.explanation.is_empty()) =>
+                {
+                    frozen.explanation = Some((pid, lines));
                 }
-                _ => self.take_story(pid, lines),
+                _ => self.set_explanation(pid, lines),
             },
             Update::Failed(pid, reason) => {
                 if let Some(opened) = self.opened.as_mut().filter(|it| it.row.pid == pid) {
-                    opened.failed = Some(crate::data::clean(reason.as_bytes()));
+                    opened.failed = Some(clean(reason.as_bytes()));
                 }
             }
-            Update::Note(note) => self.note = Some(crate::data::clean(note.as_bytes())),
+            Update::Note(note) => self.note = Some(clean(note.as_bytes())),
         }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
-    pub(crate) fn take_status(&mut self, status: Box<Status>) {
+    pub(crate) fn set_status(&mut self, status: Box<Status>) {
         if let Some(before) = &self.status {
             let seconds = status.at.saturating_sub(before.at) as f64 / 1e9;
             if seconds > 0.1 {
@@ -287,7 +273,7 @@ impl Top {
         self.status = Some(status);
     }
 
-    pub(crate) fn take_rows(&mut self, rows: Vec<Row>, more: u64) {
+    pub(crate) fn set_rows(&mut self, rows: Vec<Row>, more: u64) {
         self.rows = rows;
         self.more_rows = more;
         if let Some(opened) = &mut self.opened {
@@ -297,27 +283,27 @@ impl Top {
                 .find(|row| row.pid == pid && (row.start_time == start_time || start_time == 0));
             match same {
                 Some(row) => opened.row = row.clone(),
-                // Of those that are not shown nothing is known.
+                // Unless the list is truncated, the process has exited.
                 None => opened.is_gone = more == 0,
             }
         }
-        self.order();
+        self.sort_rows();
     }
 
-    pub(crate) fn take_news(&mut self, news: News) {
-        if !news.key.is_empty() {
-            match (news.happened, news.severity) {
+    pub(crate) fn add_finding(&mut self, finding: News) {
+        if !finding.key.is_empty() {
+            match (finding.happened, finding.severity) {
                 (Happened::Gone, _) => {
-                    self.active.remove(&news.key);
+                    self.active.remove(&finding.key);
                 }
                 (Happened::Found | Happened::Changed, Some(severity)) => {
-                    if self.active.len() < MAX_ACTIVE || self.active.contains_key(&news.key) {
+                    if self.active.len() < MAX_ACTIVE || self.active.contains_key(&finding.key) {
                         let active = Active {
                             severity,
-                            pid: news.pid,
-                            what: news.what.clone(),
+                            pid: finding.pid,
+                            what: finding.what.clone(),
                         };
-                        self.active.insert(news.key.clone(), active);
+                        self.active.insert(finding.key.clone(), active);
                     } else {
                         self.unknown_active += 1;
                     }
@@ -325,20 +311,20 @@ impl Top {
                 _ => {}
             }
         }
-        if self.news.len() >= MAX_NEWS {
-            self.news.pop_back();
-            self.more_news += 1;
+        if self.findings.len() >= MAX_FINDINGS {
+            self.findings.pop_back();
+            self.older_findings += 1;
         }
-        let passes = self.passes(&news);
-        self.news.push_front(news);
-        // What is looked at stays where it is.
-        if passes && self.pane == Pane::Other {
-            self.news_at.chosen += 1;
-            self.news_at.offset += 1;
+        let matches_filter = self.matches_filter(&finding);
+        self.findings.push_front(finding);
+        // Keeps the selection in place.
+        if matches_filter && self.pane == Pane::Second {
+            self.findings_scroll.selected += 1;
+            self.findings_scroll.offset += 1;
         }
     }
 
-    pub(crate) fn take_table(&mut self, table: Box<Descriptors>) {
+    pub(crate) fn set_table(&mut self, table: Box<Descriptors>) {
         let Some(opened) = self.opened.as_mut().filter(|it| it.row.pid == table.pid) else {
             return;
         };
@@ -347,67 +333,68 @@ impl Top {
             opened.row.comm.clone_from(&table.comm);
         }
         opened.table = Some(table);
-        opened.choose();
+        opened.apply_filter();
     }
 
-    pub(crate) fn take_story(&mut self, pid: u32, mut lines: Vec<String>) {
+    pub(crate) fn set_explanation(&mut self, pid: u32, mut lines: Vec<String>) {
         if let Some(opened) = self.opened.as_mut().filter(|it| it.row.pid == pid) {
             lines.truncate(MAX_LINES);
-            opened.story = lines;
+            opened.explanation = lines;
         }
     }
 
-    /// Stops the time, or lets it go on.
-    pub(crate) fn freeze(&mut self) {
-        let Some(held) = self.held.take() else {
-            self.held = Some(Held::default());
+    /// Freezes the screen, or resumes it with the updates since.
+    pub(crate) fn toggle_freeze(&mut self) {
+        let Some(frozen) = self.frozen.take() else {
+            self.frozen = Some(Frozen::default());
             return;
         };
-        if let Some(status) = held.status {
-            self.take_status(status);
+        if let Some(status) = frozen.status {
+            self.set_status(status);
         }
-        if let Some((rows, more)) = held.rows {
-            self.take_rows(rows, more);
+        if let Some((rows, more)) = frozen.rows {
+            self.set_rows(rows, more);
         }
-        self.missed += held.missed;
-        for news in held.news {
-            self.take_news(news);
+        self.missed += frozen.missed;
+        for finding in frozen.findings {
+            self.add_finding(finding);
         }
-        self.choose_news();
-        if let Some(table) = held.table {
-            self.take_table(table);
+        self.filter_findings();
+        if let Some(table) = frozen.table {
+            self.set_table(table);
         }
-        if let Some((pid, lines)) = held.story {
-            self.take_story(pid, lines);
+        if let Some((pid, lines)) = frozen.explanation {
+            self.set_explanation(pid, lines);
         }
     }
 
-    /// Opens the process.
+    /// Opens a process.
     pub(crate) fn open(&mut self, pid: u32) -> Action {
         let row = self.rows.iter().find(|row| row.pid == pid);
         let row = row.cloned().unwrap_or_else(|| Row {
             pid,
             ..Row::default()
         });
-        self.opened = Some(Opened {
+        self.opened = Some(ProcessView {
             row,
-            ..Opened::default()
+            ..ProcessView::default()
         });
-        if let Some(held) = &mut self.held {
-            held.table = None;
-            held.story = None;
+        if let Some(frozen) = &mut self.frozen {
+            frozen.table = None;
+            frozen.explanation = None;
         }
         Action::Open(pid)
     }
 
+    /// Closes the open process.
     pub(crate) fn close(&mut self) -> Action {
         self.opened = None;
         self.is_typing = false;
         Action::Close
     }
 
-    /// Puts those that the filter lets through into their order.
-    pub(crate) fn order(&mut self) {
+    /// Filters and sorts the processes, and restores the selection.
+    pub(crate) fn sort_rows(&mut self) {
         let filter = self.filter.to_lowercase();
         let mut paths: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
         if !filter.is_empty() {
@@ -417,67 +404,70 @@ impl Top {
                 }
             }
         }
-        let wanted = |row: &Row| {
+        let is_shown = |row: &Row| {
             let pid = row.pid.to_string();
             let texts = [&pid, &row.comm, &row.unit, &row.user].map(String::as_str);
-            lets_through(&filter, &texts)
+            matches(&filter, &texts)
                 || paths
                     .get(&row.pid)
-                    .is_some_and(|paths| lets_through(&filter, paths))
+                    .is_some_and(|paths| matches(&filter, paths))
         };
         let rows = self.rows.iter().enumerate();
         self.shown = rows
-            .filter(|(_, row)| wanted(row))
+            .filter(|(_, row)| is_shown(row))
             .map(|(index, _)| index)
             .collect();
         let (rows, sort) = (&self.rows, self.sort);
-        let is_most_first = sort.is_most_first() != self.is_reversed;
+        let is_descending = sort.is_descending() != self.is_reversed;
         self.shown.sort_by(|&one, &other| {
             let (one, other) = (&rows[one], &rows[other]);
             let order = sort.compare(one, other);
-            let order = if is_most_first {
+            let order = if is_descending {
                 order.reverse()
             } else {
                 order
             };
             order.then(one.pid.cmp(&other.pid))
         });
-        let chosen = self.chosen.and_then(|who| {
+        let selected = self.selected.and_then(|process| {
             let mut shown = self.shown.iter();
-            shown.position(|&index| (rows[index].pid, rows[index].start_time) == who)
+            shown.position(|&index| (rows[index].pid, rows[index].start_time) == process)
         });
-        match (chosen, self.chosen) {
-            (Some(at), _) => self.list.chosen = at,
-            (None, Some(_)) => self.chosen = None,
-            // Whoever stands first is chosen until another is.
+        match (selected, self.selected) {
+            (Some(at), _) => self.list.selected = at,
+            (None, Some(_)) => self.selected = None,
+            // The first process is selected until the user selects another.
             (None, None) => {}
         }
     }
 
-    pub(crate) fn passes(&self, news: &News) -> bool {
-        let pid = news.pid.map_or_else(String::new, |pid| pid.to_string());
-        let texts = [pid.as_str(), &news.comm, &news.what, &news.why];
-        lets_through(&self.filter.to_lowercase(), &texts)
+    /// Returns whether a finding matches the filter.
+    pub(crate) fn matches_filter(&self, finding: &News) -> bool {
+        let pid = finding.pid.map_or_else(String::new, |pid| pid.to_string());
+        let texts = [pid.as_str(), &finding.comm, &finding.what, &finding.why];
+        matches(&self.filter.to_lowercase(), &texts)
     }
 
-    pub(crate) fn choose_news(&mut self) {
-        let news = self.news.iter().enumerate();
-        self.news_shown = news
-            .filter(|(_, news)| self.passes(news))
+    /// Filters the findings.
+    pub(crate) fn filter_findings(&mut self) {
+        let findings = self.findings.iter().enumerate();
+        self.shown_findings = findings
+            .filter(|(_, finding)| self.matches_filter(finding))
             .map(|(index, _)| index)
             .collect();
     }
 
-    /// The filter is another, or what it is of.
-    pub(crate) fn filtered(&mut self) {
+    /// Applies the filter of the current view.
+    pub(crate) fn refilter(&mut self) {
         if let Some(opened) = &mut self.opened {
-            opened.choose();
+            opened.apply_filter();
         } else {
-            self.order();
-            self.choose_news();
+            self.sort_rows();
+            self.filter_findings();
         }
     }
 
+    /// Sorts by a column, or reverses the order if it is the current one.
     pub(crate) fn sort_by(&mut self, column: Column) {
         if self.sort == column {
             self.is_reversed = !self.is_reversed;
@@ -485,41 +475,43 @@ impl Top {
             self.sort = column;
             self.is_reversed = false;
         }
-        self.order();
+        self.sort_rows();
     }
 
-    pub(crate) fn places(&self) -> Places {
-        let (has_other, pane) = match &self.opened {
+    /// Returns the layout of the screen.
+    pub(crate) fn layout(&self) -> Layout {
+        let (has_second, pane) = match &self.opened {
             Some(opened) => (true, opened.pane),
-            None => (!self.hides_news, self.pane),
+            None => (!self.hides_findings, self.pane),
         };
-        let wanted = Wanted {
+        let content = Content {
             is_process: self.opened.is_some(),
-            has_other,
-            is_other: pane == Pane::Other,
+            has_second,
+            is_second_active: pane == Pane::Second,
         };
-        Places::of(self.size, wanted)
+        Layout::of(self.size, content)
     }
 
-    /// Brings what is chosen and seen within what there is.
-    pub(crate) fn settle(&mut self) {
-        let places = self.places();
-        let (main, other) = (places.main.height.into(), places.other.height.into());
+    /// Limits all selections and scroll positions to what is shown.
+    pub(crate) fn clamp(&mut self) {
+        let layout = self.layout();
+        let (main, second) = (layout.main.height.into(), layout.second.height.into());
         if let Some(opened) = &mut self.opened {
-            opened.list.settle(opened.shown.len(), main);
-            let lines = crate::view::story_lines(&opened.story, self.size.0);
-            opened.story_at.settle_text(lines, other);
+            opened.list.clamp(opened.shown.len(), main);
+            let lines = wrap(&opened.explanation, self.size.0).len();
+            opened.explanation_scroll.clamp_text(lines, second);
         } else {
-            self.list.settle(self.shown.len(), main);
-            self.news_at.settle(self.news_shown.len(), other);
+            self.list.clamp(self.shown.len(), main);
+            self.findings_scroll
+                .clamp(self.shown_findings.len(), second);
         }
         if let Some(Popup::Help(scroll)) = &mut self.popup {
             let height = usize::from(self.size.1).saturating_sub(4);
-            scroll.settle_text(crate::view::help_lines(), height);
+            scroll.clamp_text(HELP.len(), height);
         }
     }
 
-    /// How many findings are there: info, warning, critical.
+    /// Counts the current findings: info, warning, critical.
     pub(crate) fn by_severity(&self) -> [u64; 3] {
         let mut counts = [0; 3];
         for active in self.active.values() {
@@ -529,15 +521,15 @@ impl Top {
     }
 }
 
-impl Opened {
-    /// Chooses what the filter lets through.
-    pub(crate) fn choose(&mut self) {
+impl ProcessView {
+    /// Filters the descriptors.
+    pub(crate) fn apply_filter(&mut self) {
         let filter = self.filter.to_lowercase();
         let rows = self.table.iter().flat_map(|table| table.rows.iter());
         let rows = rows.enumerate().filter(|(_, row)| {
             let fd = row.fd.to_string();
             let texts = [&fd, &row.path, &row.kind, &row.origin].map(String::as_str);
-            lets_through(&filter, &texts)
+            matches(&filter, &texts)
         });
         self.shown = rows.map(|(index, _)| index).collect();
     }

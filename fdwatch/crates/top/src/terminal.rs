@@ -1,4 +1,4 @@
-//! The terminal: taken, drawn on, and given back as it was, whatever happens.
+//! Takes over the terminal, draws on it, and restores it, also after a panic.
 
 use std::{
     io::{self, Stdout, Write as _},
@@ -28,76 +28,78 @@ use ratatui::{
 
 use crate::Top;
 
-/// Whether the terminal is taken.
+/// Whether the terminal is taken over.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 const CANNOT_DRAW: &str = "cannot draw on the terminal";
 
-/// See the module.
+/// The terminal while it is taken over.
 pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
-    /// Takes the terminal.
-    pub(crate) fn take() -> Result<Self> {
-        // What panics says so where it can be read.
+    /// Takes over the terminal.
+    pub(crate) fn take_over() -> Result<Self> {
+        // A panic message is readable only after the terminal is restored.
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
-                give_back();
+                restore();
                 before(info);
             }));
         });
-        enter().inspect_err(|_| give_back())?;
+        enter().inspect_err(|_| restore())?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()));
-        let terminal = terminal.inspect_err(|_| give_back()).context(CANNOT_DRAW)?;
+        let terminal = terminal.inspect_err(|_| restore()).context(CANNOT_DRAW)?;
         Ok(Self { terminal })
     }
 
-    /// Columns and lines.
-    #[expect(clippy::unused_self, reason = "it is the size of this one")]
+    /// Returns the columns and lines.
+    #[expect(clippy::unused_self, reason = "the size of this terminal")]
     pub(crate) fn size(&self) -> Result<(u16, u16)> {
-        size().context("cannot tell how large the terminal is")
+        size().context("cannot get the size of the terminal")
     }
 
+    /// Draws a frame.
     pub(crate) fn draw(&mut self, top: &Top) -> Result<()> {
         let drawn = self.terminal.draw(|frame| top.view(frame));
         drawn.map(drop).context(CANNOT_DRAW)
     }
 
-    /// All of it is drawn again the next time.
+    /// Clears the screen, so that the next frame draws all of it.
     pub(crate) fn clear(&mut self) -> Result<()> {
         let (width, height) = self.size()?;
-        // `clear` would ask the terminal where its cursor is, and what it answers is read as keys.
+        // `Terminal::clear` queries the cursor position, and the response would be read as keys.
         let area = Rect::new(0, 0, width, height);
         self.terminal.resize(area).context(CANNOT_DRAW)
     }
 
-    /// Gives it back until the process is to go on.
+    /// Restores the terminal, stops the process, and takes the terminal over again when it is resumed.
     pub(crate) fn suspend(&mut self) -> Result<()> {
-        give_back();
+        restore();
         // SAFETY: the call takes numbers only.
         unsafe { libc::raise(libc::SIGSTOP) };
         enter()?;
         self.clear()
     }
 
-    #[expect(clippy::unused_self, reason = "it is this one that is given back")]
-    pub(crate) fn give_back(&mut self) {
-        give_back();
+    /// Restores the terminal.
+    #[expect(clippy::unused_self, reason = "restores this terminal")]
+    pub(crate) fn restore(&mut self) {
+        restore();
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
 fn enter() -> Result<()> {
-    enable_raw_mode().context("cannot take the terminal")?;
+    enable_raw_mode().context("cannot enable raw mode")?;
     IS_TAKEN.store(true, SeqCst);
     execute!(
         io::stdout(),
@@ -108,8 +110,8 @@ fn enter() -> Result<()> {
     .context(CANNOT_DRAW)
 }
 
-/// Once, if it is taken. Where the terminal is gone there is nothing to give back.
-fn give_back() {
+/// Restores the terminal if it is taken over. Errors are ignored: the terminal may be closed.
+fn restore() {
     if IS_TAKEN.swap(false, SeqCst) {
         let mut output = io::stdout();
         let _ = execute!(

@@ -1,5 +1,5 @@
-//! What is drawn at some sizes, as text; and that nothing that comes makes it panic, or puts what a
-//! terminal would obey on the screen.
+//! Tests of the text that is drawn at several sizes, and of arbitrary input: it causes no panic and puts no
+//! control characters on the screen.
 
 use proptest::prelude::*;
 use ratatui::{
@@ -54,7 +54,7 @@ fn row(pid: u32, comm: &[u8], descriptors: usize, duplicates: usize) -> Row {
     Row::of(&row, "root")
 }
 
-fn news(id: u32, pid: u32, what: &str, happened: Happened) -> News {
+fn finding(id: u32, pid: u32, what: &str, happened: Happened) -> News {
     News {
         key: format!("finding {id}"),
         time: "12:00:01".to_owned(),
@@ -89,10 +89,10 @@ fn filled(size: (u16, u16)) -> Top {
         status(1, 100),
         status(2, 1300),
         Update::Rows(rows, 0),
-        Update::News(vec![
-            news(1, 100, "/var/log/1.log", Happened::Found),
-            news(2, 200, "/var/log/2.log", Happened::Found),
-            news(2, 200, "/var/log/2.log", Happened::Gone),
+        Update::Findings(vec![
+            finding(1, 100, "/var/log/1.log", Happened::Found),
+            finding(2, 200, "/var/log/2.log", Happened::Found),
+            finding(2, 200, "/var/log/2.log", Happened::Gone),
         ]),
     ] {
         assert_eq!(top.update(Message::Update(update)), None);
@@ -139,18 +139,18 @@ fn type_in(top: &mut Top, text: &str) {
 }
 
 #[test]
-fn the_list_at_80_by_24() {
+fn list_at_80_by_24() {
     let lines = screen(&filled((80, 24)));
     let expected = [
         "fdwatch  web1  12:00:00  3 processes  1,234 descriptors  0 critical  1 warning",
-        "0 info  1,200 events/s  0 lost  0 drift  own 0.0 % of 1 %  12.0 MiB",
+        "0 info  1,200 events/s  0 lost  0 drift  CPU 0.0% of 1%  12.0 MiB  own programs",
         "    PID USER        FDS▼ LIMIT        DUP     +/H 5 MIN    NAME",
         "    100 root         900  87% ████·     2    +720 ▁▁▂▃▅▆▇█ app app.service",
         "    200 root          40   3% █····     -   +1440 ▁▁▂▃▅▆▇█ größe 長い名前 app.s…",
         "    300 root           7   0% ·····     -   +2160 ▁▁▂▃▅▆▇█ evil\\x1b[31m\\xff app…",
     ];
     assert_eq!(lines[..6], expected, "{}", lines.join("\n"));
-    assert_eq!(lines[16], "FINDINGS  3 told");
+    assert_eq!(lines[16], "3 findings");
     assert_eq!(
         lines[17],
         "12:00:01 gone    warning  app[200]           /var/log/2.log  (reopened, 2 descr…"
@@ -162,7 +162,7 @@ fn the_list_at_80_by_24() {
 }
 
 #[test]
-fn the_list_at_120_by_40_and_40_by_10() {
+fn list_at_120_by_40_and_40_by_10() {
     let lines = screen(&filled((120, 40)));
     assert!(
         lines[2].ends_with("NAME               UNIT"),
@@ -179,12 +179,12 @@ fn the_list_at_120_by_40_and_40_by_10() {
     assert_eq!(lines[3], "    100    900  87%     2 app app.servi…");
     assert_eq!(lines[9], "F1Help F10Quit F4Filter F6Sort EnterOpen");
     let lines = screen(&filled((39, 10)));
-    assert_eq!(lines[0], "This is too small.");
+    assert_eq!(lines[0], "Terminal too small");
     screen(&filled((1, 1)));
 }
 
 #[test]
-fn what_is_typed_is_looked_for_in_names_numbers_units_and_paths() {
+fn filter_matches_names_pids_units_and_paths() {
     let mut top = filled((80, 24));
     type_in(&mut top, "/1.LOG");
     let lines = screen(&top);
@@ -202,7 +202,7 @@ fn what_is_typed_is_looked_for_in_names_numbers_units_and_paths() {
 }
 
 #[test]
-fn columns_sort_and_who_is_chosen_stays_so() {
+fn selection_survives_sorting() {
     let mut top = filled((80, 24));
     press(&mut top, KeyCode::Down);
     type_in(&mut top, "N");
@@ -213,7 +213,7 @@ fn columns_sort_and_who_is_chosen_stays_so() {
     assert_eq!(top.rows[top.shown[0]].pid, 300);
     assert_eq!(press(&mut top, KeyCode::Enter), Some(Action::Open(200)));
     press(&mut top, KeyCode::Esc);
-    // A click on a title, and another.
+    // A click on a title, and two on a row.
     let mut click = |column, row| {
         top.update(Message::Mouse(MouseEvent {
             kind: MouseEventKind::Down(MouseButton::Left),
@@ -228,14 +228,17 @@ fn columns_sort_and_who_is_chosen_stays_so() {
 }
 
 #[test]
-fn a_process_shows_what_it_holds_twice_first() {
+fn process_view_lists_duplicates_first() {
     let mut top = filled((80, 24));
     assert_eq!(press(&mut top, KeyCode::Enter), Some(Action::Open(100)));
     top.update(Message::Update(Update::Table(Box::new(table(100)))));
-    let story = vec!["opened again by the same thread".to_owned()];
-    top.update(Message::Update(Update::Story(100, story)));
+    let explanation = vec!["opened again by the same thread".to_owned()];
+    top.update(Message::Update(Update::Explanation(100, explanation)));
     // Of another process.
-    top.update(Message::Update(Update::Story(7, vec!["no".to_owned()])));
+    top.update(Message::Update(Update::Explanation(
+        7,
+        vec!["no".to_owned()],
+    )));
     let lines = screen(&top);
     assert!(lines[2].starts_with("app[100]  root"), "{lines:?}");
     assert_eq!(
@@ -254,35 +257,35 @@ fn a_process_shows_what_it_holds_twice_first() {
 }
 
 #[test]
-fn what_comes_while_it_is_frozen_waits() {
+fn frozen_screen_defers_updates() {
     let mut top = filled((80, 24));
     press(&mut top, KeyCode::Char(' '));
     let before = screen(&top);
     top.update(Message::Update(Update::Rows(vec![row(9, b"new", 5, 0)], 0)));
     top.update(Message::Update(status(3, 9999)));
-    let found = news(5, 9, "/new", Happened::Found);
-    top.update(Message::Update(Update::News(vec![found])));
+    let found = finding(5, 9, "/new", Happened::Found);
+    top.update(Message::Update(Update::Findings(vec![found])));
     let during = screen(&top);
     assert_eq!(before[..23], during[..23]);
-    assert!(during[23].ends_with("frozen, 1 waiting"), "{during:?}");
+    assert!(during[23].ends_with("frozen, 1 new"), "{during:?}");
     press(&mut top, KeyCode::Char(' '));
     let after = screen(&top).join("\n");
     assert!(after.contains("new") && after.contains("/new"), "{after}");
 }
 
 #[test]
-fn lists_are_bounded_and_say_so() {
+fn findings_are_bounded() {
     let mut top = filled((80, 24));
     for id in 0..3000 {
-        let found = news(id + 10, 1, "/x", Happened::Found);
-        top.update(Message::Update(Update::News(vec![found])));
+        let found = finding(id + 10, 1, "/x", Happened::Found);
+        top.update(Message::Update(Update::Findings(vec![found])));
     }
-    assert_eq!(top.news.len(), super::MAX_NEWS);
-    assert!(screen(&top)[16].contains("3,003 told"));
+    assert_eq!(top.findings.len(), super::MAX_FINDINGS);
+    assert!(screen(&top)[16].contains("3,003 findings"));
 }
 
 #[test]
-fn without_more_than_ascii_all_is_ascii_and_without_colours_none_is_there() {
+fn plain_theme_has_no_colours_and_only_ascii() {
     let mut top = filled((80, 24));
     top.theme.unicode = false;
     assert!(screen(&top).iter().all(|line| line.is_ascii()));
@@ -359,9 +362,10 @@ fn update() -> impl Strategy<Value = Update> {
         (0_u64..100, any::<u64>()).prop_map(|(at, events)| status(at, events)),
         (proptest::collection::vec(one, 0..40), 0_u64..3)
             .prop_map(|(rows, more)| Update::Rows(rows, more)),
-        proptest::collection::vec(told, 0..40).prop_map(Update::News),
+        proptest::collection::vec(told, 0..40).prop_map(Update::Findings),
         opened,
-        (pid(), any::<String>()).prop_map(|(pid, text)| Update::Story(pid, data::lines_of(&text))),
+        (pid(), any::<String>())
+            .prop_map(|(pid, text)| Update::Explanation(pid, data::lines_of(&text))),
         (pid(), any::<String>()).prop_map(|(pid, text)| Update::Failed(pid, text)),
         any::<String>().prop_map(Update::Note),
         any::<u32>().prop_map(|missed| Update::Missed(missed.into())),
@@ -380,14 +384,14 @@ fn anything() -> impl Strategy<Value = Message> {
 
 proptest! {
     #[test]
-    fn nothing_that_comes_makes_it_panic_or_write_what_a_terminal_obeys(
+    fn arbitrary_input_is_drawn_safely(
         messages in proptest::collection::vec(anything(), 1..60),
         unicode in any::<bool>(),
     ) {
         let mut top = Top::new(Theme { colour: unicode, unicode }, (80, 24));
         for message in messages {
             top.update(message);
-            // The terminal may be of another size than was told last.
+            // The terminal may differ from the last resize event.
             for (width, height) in [top.size, (top.size.0 / 2 + 1, 9)] {
                 let terminal = drawn(&top, (width.max(1), height.max(1)));
                 for cell in &terminal.backend().buffer().content {

@@ -1,4 +1,4 @@
-//! How things look: with colours or without, with all characters or with ASCII's alone.
+//! Styles, with or without colours, and the replacement of characters that are not ASCII.
 
 use ratatui::{
     buffer::Buffer,
@@ -7,16 +7,16 @@ use ratatui::{
 
 use fdwatch_core::diagnose::Severity;
 
-/// What the terminal can show, and the user wants.
+/// What the terminal supports and the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Theme {
-    /// Colours are wanted.
+pub(crate) struct Theme {
+    /// Use colours.
     pub colour: bool,
-    /// Characters beyond ASCII can be shown.
+    /// Use characters other than ASCII.
     pub unicode: bool,
 }
 
-/// Heights of a column, the lowest first.
+/// Blocks of rising height.
 const BLOCKS: [&str; 8] = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 
 impl Theme {
@@ -62,7 +62,7 @@ impl Theme {
         }
     }
 
-    /// Of a title of a table or a pane.
+    /// Returns the style of a title.
     pub(super) const fn title(self, has_focus: bool) -> Style {
         if self.colour {
             let back = if has_focus {
@@ -83,8 +83,8 @@ impl Theme {
         }
     }
 
-    /// Of the row that is chosen.
-    pub(super) const fn chosen(self, has_focus: bool) -> Style {
+    /// Returns the style of the selected row.
+    pub(super) const fn selected(self, has_focus: bool) -> Style {
         match (self.colour, has_focus) {
             (true, true) => Style::new().bg(Color::Cyan).fg(Color::Black),
             (false, true) => Style::new().add_modifier(Modifier::REVERSED),
@@ -101,7 +101,7 @@ impl Theme {
         }
     }
 
-    /// How full something is that is `percent` full.
+    /// Returns the style of a usage in percent.
     pub(super) const fn fill(self, percent: u64) -> Style {
         match percent {
             80.. => self.critical(),
@@ -110,25 +110,25 @@ impl Theme {
         }
     }
 
-    /// One column of a curve: of `of` rows, that at `row` from below, for a share of `share` of 1.
-    pub(super) fn column(share: f64, row: u16, of: u16) -> &'static str {
-        let eighths = (share.clamp(0.0, 1.0) * f64::from(of) * 8.0).round();
+    /// Returns the block of a curve at `row` from below, of `rows`, for a value from 0 to 1.
+    pub(super) fn column(value: f64, row: u16, rows: u16) -> &'static str {
+        let eighths = (value.clamp(0.0, 1.0) * f64::from(rows) * 8.0).round();
         let here = eighths - f64::from(row) * 8.0;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "it is from 0 to 8"
+            reason = "from 0 to 8"
         )]
         let here = here.clamp(0.0, 8.0) as usize;
         match here.checked_sub(1) {
             Some(block) => BLOCKS[block],
-            // A curve is seen where it is at its lowest, too.
+            // The minimum is visible, too.
             None if row == 0 => BLOCKS[0],
             None => " ",
         }
     }
 
-    /// Puts what cannot be shown into what can, in all of the screen.
+    /// Replaces characters that are not ASCII, unless they can be shown.
     pub(super) fn finish(self, buffer: &mut Buffer) {
         if self.unicode {
             return;

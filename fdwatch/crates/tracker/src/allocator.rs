@@ -1,30 +1,31 @@
-//! What the allocator keeps of what was freed. What memory is for is not known here.
+//! Settings of the allocator that keep the resident memory small. They apply to glibc alone.
 
-/// From this size on, blocks are mappings of their own: bytes. Eight pages, so that what the last page has too
-/// much is a little beside it.
+/// Blocks from this size on are mappings of their own, in bytes. At eight pages, the unused rest of the
+/// last page is small in comparison.
 #[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 32 << 10;
+const MMAP_THRESHOLD: libc::c_int = 32 << 10;
 
-/// Heaps there may be.
+/// Heaps of the allocator, at most.
 #[cfg(target_env = "gnu")]
-const HEAPS: libc::c_int = 2;
+const MAX_HEAPS: libc::c_int = 2;
 
-/// Has large blocks be mappings of their own, always: the kernel has them back as soon as they are freed.
-/// glibc puts larger and larger ones into its heaps, once it has freed some, and what is small and stays
-/// keeps their room: each burst of work would leave some megabytes more. For the same reason threads share
-/// heaps. To be called before there are threads.
-pub fn keep_large_apart() {
+/// Fixes the size from which blocks are mappings of their own, which go back to the kernel when freed.
+///
+/// glibc raises this size as large blocks are freed. These then come from its heaps, where small blocks
+/// that live long keep their pages, and each burst of work would leave some megabytes resident. Threads
+/// share heaps for the same reason. Must be called before threads are started.
+pub(crate) fn fix_mmap_threshold() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: the calls take numbers only; those that it does not know it refuses.
+    // SAFETY: the calls take numbers only; glibc ignores unknown ones.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+        libc::mallopt(libc::M_ARENA_MAX, MAX_HEAPS);
     }
 }
 
-/// Loading needs tens of megabytes for a moment, and so do the tables of large programs, for the stacks of
-/// what is found: the allocator would keep what was freed.
-pub fn give_back() {
+/// Returns freed memory to the kernel. Loading the programs, and the unwind tables of large programs, need
+/// tens of megabytes for a moment.
+pub(crate) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call has no requirements.
     unsafe {

@@ -1,7 +1,6 @@
-//! What there is to tell of what has changed: looks for it in all the ways there are. How it is told
-//! is not known here.
+//! Collects changes to report from a model: findings, and tables that grow.
 
-use super::{Live, now};
+use crate::{clock::now, live::Live};
 use fdwatch_core::{
     diagnose::{Finding, Severity},
     duplicates::Change,
@@ -16,35 +15,38 @@ use fdwatch_host::{
     symbols::Symbols,
 };
 
-/// Looks for what there is to tell.
+/// Collects findings and growth.
 pub struct FindingCollector {
+    /// Completes findings from /proc.
     pub investigator: Investigator,
+    /// Resolves their stacks.
     pub symbols: Symbols,
     growth: Growth,
 }
 
-/// Something to tell.
+/// Change to report.
 pub enum Update {
-    /// A finding, and what it is about.
+    /// A finding that appeared, changed or disappeared, and its subject.
     Finding(Subject, Finding),
-    /// A table that grows, or does no more.
+    /// A table that started, continues or stopped to grow.
     Growth(GrowthReport),
 }
 
-/// What a finding is about. A file may be held twice, and be rotated besides.
+/// Subject of a finding. One file may have findings of several subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The descriptors of one table on one file.
     File,
-    /// A file that was rotated while it is held.
+    /// A rotated file that is still open.
     Rotation,
-    /// A file that several processes write.
+    /// A file that several processes have open for writing.
     SharedFile,
-    /// A close of what was closed already.
+    /// A close of a descriptor that was already closed.
     DoubleClose,
 }
 
 impl FindingCollector {
+    /// Creates a collector whose findings `investigator` selects and completes.
     pub fn new(investigator: Investigator) -> Self {
         Self {
             investigator,
@@ -53,32 +55,33 @@ impl FindingCollector {
         }
     }
 
-    /// The counts of tables that have many descriptors.
+    /// Returns the descriptor counts of large tables.
     pub const fn growth(&self) -> &Growth {
         &self.growth
     }
 
-    /// Tells what has changed, and what is rarely news if it is time to look for that.
+    /// Passes changes to `report`, and makes processes with findings targets of detail. With `is_slow`, also
+    /// checks rotation, files shared between processes, and growth.
     pub fn look(
         &mut self,
         live: &mut Live,
         is_slow: bool,
-        mut tell: impl FnMut(Update, &mut RunStats),
+        mut report: impl FnMut(Update, &mut RunStats),
     ) {
         let Live { engine, stats, .. } = &mut *live;
-        let suspects = self.look_at(engine, now(), is_slow, |news| tell(news, stats));
+        let suspects = self.look_at(engine, now(), is_slow, |update| report(update, stats));
         for tgid in suspects {
             live.suspect(tgid);
         }
     }
 
-    /// The same, of tables that are not live: who is to be suspected.
+    /// Passes changes of `engine` to `report`, and returns the processes whose detail is worth collecting.
     pub fn look_at(
         &mut self,
         engine: &mut Engine,
         now: Moment,
         is_slow: bool,
-        mut tell: impl FnMut(Update),
+        mut report: impl FnMut(Update),
     ) -> Vec<u32> {
         let Self {
             investigator,
@@ -98,14 +101,14 @@ impl FindingCollector {
                 if finding.change != Change::Gone && finding.severity >= Severity::Warning {
                     suspects.push(finding.process.pid);
                 }
-                tell(Update::Finding(subject, finding));
+                report(Update::Finding(subject, finding));
             }
         };
         duplicates.settle(model, now, &mut |duplicate, model| {
             found(Subject::File, investigator.finding(duplicate, model));
         });
-        for stray in model.take_invalid_closes(now) {
-            if let Some(double) = duplicates.closed_twice(stray, model) {
+        for close in model.take_invalid_closes(now) {
+            if let Some(double) = duplicates.closed_twice(close, model) {
                 let finding = investigator.double_close(&double, model, details);
                 found(Subject::DoubleClose, finding);
             }
@@ -124,11 +127,11 @@ impl FindingCollector {
             });
             symbols.forget();
             for event in growth.look(model, now, proc::fd_limit) {
-                if let Some(report) = investigator.growth(event, model) {
-                    if report.change != Change::Gone {
-                        suspects.push(report.process.pid);
+                if let Some(growth) = investigator.growth(event, model) {
+                    if growth.change != Change::Gone {
+                        suspects.push(growth.process.pid);
                     }
-                    tell(Update::Growth(report));
+                    report(Update::Growth(growth));
                 }
             }
         }

@@ -1,195 +1,196 @@
-//! Of whom detail is wanted: those that are asked for, and those under suspicion, for a while. What
-//! there is to see in it is not known here.
+//! Processes whose stacks and requested paths are collected: those that the user named and, for a while,
+//! those with findings or a growing number of descriptors.
 
-use rustc_hash::FxHashMap;
-
-use super::{Live, now};
 use crate::message::warn;
 use fdwatch_core::model::{Model, Moment, Table};
 use fdwatch_options::Detail;
-use fdwatch_probe::ProbeError;
+use fdwatch_probe::{Probe, ProbeError};
+use rustc_hash::FxHashMap;
 
-/// Processes that are under suspicion at once, at most.
-const MAX: usize = 64;
+use crate::clock::now;
 
-/// How long one stays so after the last thing that was suspicious: nanoseconds.
-const LONG: u64 = 600_000_000_000;
+/// Suspects at once, at most.
+const MAX_SUSPECTS: usize = 64;
 
-/// A table with fewer descriptors is none that grows.
-const LARGE: usize = 64;
+/// How long a process remains a suspect after its last finding, in nanoseconds.
+const SUSPECT_FOR: u64 = 600_000_000_000;
 
-/// Stacks and paths that may be told from one tick to the next. Of who makes more, some have none.
+/// Tables with fewer descriptors do not count as growing.
+const MIN_GROWING: usize = 64;
+
+/// Details that the kernel may send between two ticks. When a process opens more, some lack detail.
 const MAX_DETAIL: u64 = 1000;
 
-/// Of whom detail is wanted.
-pub struct DetailTargets {
-    wanted: Detail,
-    /// Those that are asked for.
-    asked: Vec<u32>,
-    /// Until when, and when each was started.
+/// Processes whose detail is collected.
+pub(crate) struct DetailTargets {
+    mode: Detail,
+    /// Processes that the user named.
+    named: Vec<u32>,
+    /// Suspects: until when, and their start time.
     suspects: FxHashMap<u32, (Moment, u64)>,
-    /// How many descriptors each process had when it had the fewest, of those that have many.
-    fewest: FxHashMap<u32, usize>,
-    /// Of whom detail is asked of the kernel, and when they were started.
-    in_detail: FxHashMap<u32, u64>,
+    /// Lowest number of descriptors seen of each process with many.
+    lowest: FxHashMap<u32, usize>,
+    /// Processes that the kernel sends detail of, and their start times.
+    active: FxHashMap<u32, u64>,
+    /// Whether the kernel sends detail of all processes.
     is_all: bool,
-    /// Someone has come under suspicion since the kernel was asked last.
-    pub is_news: bool,
+    /// Whether the kernel sends detail of a command and its descendants, without limit.
+    is_family: bool,
+    /// Whether targets were added since the kernel was last updated.
+    has_new: bool,
     has_failed: bool,
 }
 
 impl DetailTargets {
-    pub fn new(wanted: Detail, asked: Vec<u32>) -> Self {
+    pub(crate) fn new(mode: Detail, named: Vec<u32>, is_family: bool) -> Self {
         Self {
-            wanted,
-            asked,
+            mode,
+            named,
             suspects: FxHashMap::default(),
-            fewest: FxHashMap::default(),
-            in_detail: FxHashMap::default(),
+            lowest: FxHashMap::default(),
+            active: FxHashMap::default(),
             is_all: false,
-            is_news: false,
+            is_family,
+            has_new: false,
             has_failed: false,
         }
     }
 
-    /// Something was found of the process.
-    pub fn suspect(&mut self, tgid: u32, model: &Model) {
-        if self.wanted != Detail::Suspects {
+    pub(crate) const fn has_new(&self) -> bool {
+        self.has_new
+    }
+
+    /// Adds a process as if the user had named it.
+    pub(crate) fn add_named(&mut self, tgid: u32) {
+        self.named.push(tgid);
+        self.has_new = true;
+    }
+
+    /// Adds a process with a finding.
+    pub(crate) fn add_suspect(&mut self, tgid: u32, model: &Model) {
+        if self.mode != Detail::Suspects {
             return;
         }
         if let Some(process) = model.process(tgid)
-            && (self.suspects.len() < MAX || self.suspects.contains_key(&tgid))
+            && (self.suspects.len() < MAX_SUSPECTS || self.suspects.contains_key(&tgid))
         {
-            let until = Moment(now().0.saturating_add(LONG));
-            let before = self.suspects.insert(tgid, (until, process.start_time));
-            self.is_news |= before.is_none();
+            let until = Moment(now().0.saturating_add(SUSPECT_FOR));
+            let previous = self.suspects.insert(tgid, (until, process.start_time));
+            self.has_new |= previous.is_none();
         }
     }
 
-    /// Looks for tables that grow: to twice of what they had been at the least.
-    fn suspect_growing(&mut self, model: &Model) {
-        if self.wanted != Detail::Suspects {
+    /// Adds the processes whose tables have doubled.
+    pub(crate) fn add_growing(&mut self, model: &Model) {
+        if self.mode != Detail::Suspects {
             return;
         }
-        let mut large = FxHashMap::default();
+        let mut lowest = FxHashMap::default();
         let mut growing = Vec::new();
         for process in model.processes() {
             let len = model.table_of(process.tgid).map_or(0, Table::len);
-            if len < LARGE {
+            if len < MIN_GROWING {
                 continue;
             }
-            let fewest = self.fewest.get(&process.tgid).copied();
-            let fewest = fewest.unwrap_or(len).min(len);
-            if len >= fewest * 2 {
+            let low = self.lowest.get(&process.tgid).copied();
+            let low = low.unwrap_or(len).min(len);
+            if len >= low * 2 {
                 growing.push(process.tgid);
-                // It is to double again to be suspected for longer.
-                large.insert(process.tgid, len);
+                // It has to double again to remain a suspect.
+                lowest.insert(process.tgid, len);
             } else {
-                large.insert(process.tgid, fewest);
+                lowest.insert(process.tgid, low);
             }
         }
-        self.fewest = large;
+        self.lowest = lowest;
         for tgid in growing {
-            self.suspect(tgid, model);
+            self.add_suspect(tgid, model);
         }
     }
-}
 
-impl Live {
-    /// Something was found of the process.
-    pub fn suspect(&mut self, tgid: u32) {
-        self.suspects.suspect(tgid, &self.engine.model);
-    }
-
-    /// Detail is asked of the process, as if it had been asked for from the beginning.
-    pub fn ask_detail_of(&mut self, tgid: u32) {
-        self.suspects.asked.push(tgid);
-        self.suspects.is_news = true;
-    }
-
-    /// Looks for tables that grow. Once a second.
-    pub fn suspect_growing(&mut self) {
-        self.suspects.suspect_growing(&self.engine.model);
-    }
-
-    /// Allows some more detail. At each tick.
-    pub fn allow_detail(&mut self) {
-        if self.suspects.wanted == Detail::Never && self.family.is_none() {
+    /// Lets the kernel send more detail. Called at each tick.
+    pub(crate) fn allow(&mut self, probe: &mut Probe) {
+        if self.mode == Detail::Never && !self.is_family {
             return;
         }
-        let allowed = self.try_to_allow();
-        self.do_without(allowed);
+        let allowed = self.try_allow(probe);
+        self.disable_on_error(allowed);
     }
 
-    fn try_to_allow(&mut self) -> Result<(), ProbeError> {
-        self.probe
-            .allow_detail(if self.suspects.is_all || self.family.is_some() {
-                u64::MAX
-            } else {
-                MAX_DETAIL
-            })
+    fn try_allow(&self, probe: &mut Probe) -> Result<(), ProbeError> {
+        probe.allow_detail(if self.is_all || self.is_family {
+            u64::MAX
+        } else {
+            MAX_DETAIL
+        })
     }
 
-    /// Asks for detail of those it is wanted of, and of no one else. Once a second, and when
-    /// that has changed.
-    pub fn ask_for_detail(&mut self) {
-        let asked = self.try_to_ask();
-        self.do_without(asked);
+    /// Updates the kernel's list of targets; `is_shed` empties it. Called once a second, and when targets
+    /// were added.
+    pub(crate) fn update(&mut self, probe: &mut Probe, model: &Model, is_shed: bool) {
+        let updated = self.try_update(probe, model, is_shed);
+        self.disable_on_error(updated);
     }
 
-    /// The kernel may refuse what it took before, as after privileges were lost: then there is no detail,
-    /// and all else goes on.
-    fn do_without(&mut self, asked: Result<(), ProbeError>) {
-        if let Err(error) = asked {
-            self.suspects.wanted = Detail::Never;
-            if !std::mem::replace(&mut self.suspects.has_failed, true) {
-                warn(&format!("{error}; there are no stacks and paths"));
-            }
+    /// Continues without detail if the kernel refuses an update, for example after privileges were dropped.
+    fn disable_on_error(&mut self, result: Result<(), ProbeError>) {
+        if let Err(error) = result {
+            self.mode = Detail::Never;
+            self.note_failure(&error);
         }
     }
 
-    fn try_to_ask(&mut self) -> Result<(), ProbeError> {
-        let is_shed = self.shed.sheds_detail();
-        let model = &self.engine.model;
-        let suspects = &mut self.suspects;
-        suspects.is_news = false;
+    /// Reports the first failure.
+    fn note_failure(&mut self, error: &ProbeError) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            warn(&format!(
+                "{error}; findings lack stacks and requested paths"
+            ));
+        }
+    }
+
+    fn try_update(
+        &mut self,
+        probe: &mut Probe,
+        model: &Model,
+        is_shed: bool,
+    ) -> Result<(), ProbeError> {
+        self.has_new = false;
         let now = now();
-        suspects.suspects.retain(|&tgid, &mut (until, start_time)| {
+        self.suspects.retain(|&tgid, &mut (until, start_time)| {
             now < until && model.is_there(tgid, start_time)
         });
-        let is_all = suspects.wanted == Detail::All && !is_shed;
-        if is_all != suspects.is_all {
-            suspects.is_all = is_all;
-            self.probe.detail_of_all(is_all)?;
-            self.probe.allow_detail(if is_all { u64::MAX } else { 0 })?;
+        let is_all = self.mode == Detail::All && !is_shed;
+        if is_all != self.is_all {
+            self.is_all = is_all;
+            probe.detail_of_all(is_all)?;
+            probe.allow_detail(if is_all { u64::MAX } else { 0 })?;
         }
-        let mut wanted = FxHashMap::default();
-        if suspects.wanted != Detail::Never && !is_shed {
-            let asked = suspects.asked.iter();
-            wanted.extend(asked.filter_map(|&tgid| {
+        let mut targets = FxHashMap::default();
+        if self.mode != Detail::Never && !is_shed {
+            targets.extend(self.named.iter().filter_map(|&tgid| {
                 let process = model.process(tgid)?;
                 Some((tgid, process.start_time))
             }));
-            let suspected = suspects.suspects.iter();
-            wanted.extend(suspected.map(|(&tgid, &(_, start_time))| (tgid, start_time)));
+            let suspects = self.suspects.iter();
+            targets.extend(suspects.map(|(&tgid, &(_, start_time))| (tgid, start_time)));
         }
-        if wanted == suspects.in_detail {
+        if targets == self.active {
             return Ok(());
         }
-        for &tgid in suspects.in_detail.keys() {
-            if !wanted.contains_key(&tgid) {
-                self.probe.detail_of(tgid, false)?;
+        for &tgid in self.active.keys() {
+            if !targets.contains_key(&tgid) {
+                probe.detail_of(tgid, false)?;
             }
         }
-        for &tgid in wanted.keys() {
-            if !suspects.in_detail.contains_key(&tgid)
-                && let Err(error) = self.probe.detail_of(tgid, true)
-                && !std::mem::replace(&mut suspects.has_failed, true)
+        for &tgid in targets.keys() {
+            if !self.active.contains_key(&tgid)
+                && let Err(error) = probe.detail_of(tgid, true)
             {
-                warn(&format!("{error}; there are no stacks and paths"));
+                self.note_failure(&error);
             }
         }
-        suspects.in_detail = wanted;
-        self.try_to_allow()
+        self.active = targets;
+        self.try_allow(probe)
     }
 }

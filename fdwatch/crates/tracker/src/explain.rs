@@ -1,10 +1,10 @@
-//! Explanation of what a process holds: the files with findings, or the one that was requested.
+//! Explains how a process came to hold its descriptors: those with findings, or one that was requested.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Result, bail};
 
-use super::FindingCollector;
+use crate::collector::FindingCollector;
 use fdwatch_core::{
     diagnose::{Census, Descriptor, Finding, Severity, Sharer},
     duplicates::{Change, Duplicate},
@@ -15,39 +15,39 @@ use fdwatch_events::{Explanation, FileStory, Pinned};
 use fdwatch_host::investigate;
 use fdwatch_options::Target;
 
-/// Closed descriptors of one file that are told of: the last.
+/// Closed descriptors of one file that are reported, at most: the latest.
 const MAX_CLOSED: usize = 64;
 
-/// Files that are told of when none is asked for: the worst.
+/// Files that are explained if none was requested, at most: the most severe.
 const MAX_FILES: usize = 20;
 
-/// Sharers of one descriptor that are told of.
+/// Sharers of one descriptor that are reported, at most.
 const MAX_SHARERS: usize = 8;
 
-/// What is to be explained.
+/// Request for an explanation.
 pub struct Asked<'a> {
     /// The process.
     pub pid: u32,
-    /// What of it.
+    /// Descriptor or file; all files with findings if `None`.
     pub target: Option<&'a Target>,
-    /// Whether it was followed, and not only looked at.
+    /// Whether events of the process were followed, so that the history is complete.
     pub followed: bool,
 }
 
-/// Why the process holds what it holds, of which so much was `found`.
+/// Explains the descriptors of a process, given the findings of it.
 ///
 /// # Errors
 ///
-/// If there is nothing of what is asked for.
+/// If the process does not hold the requested descriptor or file.
 pub fn explanation(
-    asked: &Asked<'_>,
+    request: &Asked<'_>,
     found: impl Iterator<Item = Finding>,
     collector: &mut FindingCollector,
     engine: &Engine,
 ) -> Result<Explanation> {
-    let files = files(asked, found, collector, engine)?;
+    let files = files(request, found, collector, engine)?;
     let model = &engine.model;
-    let pid = asked.pid;
+    let pid = request.pid;
     let table = model.table_of(pid);
     let files = files.into_iter().map(|finding| {
         let sharers = sharers(&finding, model);
@@ -58,19 +58,19 @@ pub fn explanation(
         census: table.map_or_else(Census::default, Census::of),
         pinned: table.map_or_else(Pinned::default, |table| investigate::pinned(pid, table)),
         closed_unopened: model.process(pid).map_or(0, |known| known.closed_unopened),
-        followed: asked.followed,
+        followed: request.followed,
         files: files.collect(),
     })
 }
 
-/// The files there is a story of, the worst first; or the one that was asked for.
+/// Returns the files to explain, most severe first; or the requested one.
 fn files(
-    asked: &Asked<'_>,
+    request: &Asked<'_>,
     found: impl Iterator<Item = Finding>,
     collector: &mut FindingCollector,
     engine: &Engine,
 ) -> Result<Vec<Finding>> {
-    let Some(target) = asked.target else {
+    let Some(target) = request.target else {
         let mut files: Vec<_> = found
             .filter(|finding| {
                 finding.file.file_type == FileType::Regular || finding.severity > Severity::Info
@@ -80,14 +80,14 @@ fn files(
         files.truncate(MAX_FILES);
         return Ok(files);
     };
-    let pid = asked.pid;
+    let pid = request.pid;
     let table = engine.model.table_of(pid);
     let of_path = match target {
         Target::Path(path) => identity_of(pid, path),
         Target::Fd(_) => None,
     };
     let has = |fds: &[Descriptor], fd| fds.iter().any(|own| own.fd == fd);
-    let is_it = |finding: &Finding| match target {
+    let matches = |finding: &Finding| match target {
         &Target::Fd(fd) if table.is_some_and(|table| table.get(fd).is_some()) => {
             has(&finding.fds, fd)
         }
@@ -97,24 +97,24 @@ fn files(
                 || finding.file.path.as_deref() == Some(path.as_bytes())
         }
     };
-    let mut found: Vec<_> = found.filter(is_it).collect();
-    let slot = table.and_then(|table| match target {
+    let mut found: Vec<_> = found.filter(matches).collect();
+    let entry = table.and_then(|table| match target {
         &Target::Fd(fd) => table.get(fd),
         Target::Path(_) => {
-            let mut slots = table.iter().map(|(_, slot)| slot);
-            slots.find(|slot| Some((slot.dev, slot.ino)) == of_path)
+            let mut entries = table.iter().map(|(_, entry)| entry);
+            entries.find(|entry| Some((entry.dev, entry.ino)) == of_path)
         }
     });
     if found.is_empty()
-        && let (Some(table), Some(slot)) = (table, slot)
+        && let (Some(table), Some(entry)) = (table, entry)
     {
-        let fds: Vec<_> = table.on_file(slot.identity()).collect();
+        let fds: Vec<_> = table.on_file(entry.identity()).collect();
         let alone = Duplicate {
             id: u64::MAX,
             change: Change::Found,
             tgid: pid,
             table: Some(table),
-            identity: slot.identity(),
+            identity: entry.identity(),
             fds: &fds,
             closed: &[],
             more_closed: 0,
@@ -129,17 +129,17 @@ fn files(
     }
     if found.is_empty() {
         match target {
-            Target::Fd(fd) => bail!("process {pid} has no descriptor {fd}"),
-            Target::Path(path) => bail!("process {pid} has no descriptor on {path}"),
+            Target::Fd(fd) => bail!("no such descriptor in process {pid}: {fd}"),
+            Target::Path(path) => bail!("not open in process {pid}: {path}"),
         }
     }
     Ok(found)
 }
 
-/// Adds a finding to what was found of it before.
+/// Replaces a finding by its latest state, and keeps its closed descriptors.
 pub fn add(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
     let closed: Vec<Descriptor> = match gathered.remove(&finding.id) {
-        Some(before) => before.closed,
+        Some(previous) => previous.closed,
         None => Vec::new(),
     };
     let mut all: Vec<_> = closed.into_iter().chain(finding.closed).collect();
@@ -153,7 +153,7 @@ pub fn add(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
     gathered.insert(finding.id, finding);
 }
 
-/// Device and inode of what the process finds at the path.
+/// Returns device and inode of a path, as the process resolves it.
 fn identity_of(pid: u32, path: &str) -> Option<(u32, u64)> {
     let path = Path::new(path).strip_prefix("/").ok()?;
     let path = Path::new(&format!("/proc/{pid}/root")).join(path);
@@ -164,7 +164,7 @@ fn identity_of(pid: u32, path: &str) -> Option<(u32, u64)> {
     ))
 }
 
-/// The descriptors of other processes that are on the same descriptions.
+/// Returns descriptors of other processes that share the open file descriptions.
 fn sharers(finding: &Finding, model: &Model) -> Vec<Sharer> {
     let mut sharers = Vec::new();
     let own = finding.process.pid;
@@ -174,11 +174,11 @@ fn sharers(finding: &Finding, model: &Model) -> Vec<Sharer> {
         else {
             continue;
         };
-        for (their_fd, slot) in table.iter() {
+        for (their_fd, entry) in table.iter() {
             let shared = finding
                 .fds
                 .iter()
-                .find(|fd| fd.description == slot.file && finding.file.ino == slot.ino);
+                .find(|fd| fd.description == entry.file && finding.file.ino == entry.ino);
             let Some(shared) = shared else { continue };
             let known = sharers.iter().filter(|it: &&Sharer| it.fd == shared.fd);
             if known.count() < MAX_SHARERS {

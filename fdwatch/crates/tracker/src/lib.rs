@@ -1,7 +1,10 @@
-//! The live loop: loads the probe, takes the snapshot, drains the ring into the engine, audits the model,
-//! and keeps to the CPU budget. What is reported, and to whom, is decided by a [`Follower`].
+//! The live loop: loads the probe, takes the snapshot, feeds the engine from the ring buffer, audits the
+//! model, and keeps the CPU budget. A [`Follower`] decides what is reported, and where.
 
 mod allocator;
+mod audits;
+pub mod checks;
+mod clock;
 mod collector;
 mod detail_targets;
 pub mod explain;
@@ -11,9 +14,14 @@ pub mod message;
 pub mod rows;
 pub mod snapshot;
 mod steps;
+mod stop;
 
 pub use self::{
+    audits::Audits,
+    clock::now,
     collector::{FindingCollector, Subject, Update},
-    live::{CANNOT_RECORD, End, FileRecorder, Follower, Live, Stop, Wanted, listen, now},
+    live::{CANNOT_RECORD, FileRecorder, Follower, Live, Wanted},
+    load_shedder::LoadShedder,
     steps::stderr_is_terminal,
+    stop::{End, Stop, listen},
 };

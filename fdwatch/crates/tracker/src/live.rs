@@ -1,5 +1,5 @@
-//! What the commands that follow the kernel's events have in common: the programs, the ring, and when
-//! it is read. What is told, and to whom, is for the [`Follower`] to know.
+//! The loop that follows the kernel's events: it owns the probe, reads the ring buffer, and calls a
+//! [`Follower`] on each tick.
 
 use std::{
     fs::File,
@@ -9,196 +9,127 @@ use std::{
     time::Duration,
 };
 
+use crate::message::warn;
 use anyhow::{Context as _, Result};
-use tokio::{
-    io::unix::AsyncFd,
-    runtime,
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
-
-use crate::{
-    allocator, detail_targets::DetailTargets, load_shedder::LoadShedder, message::warn,
-    steps::Steps,
-};
 use fdwatch_core::{
     Lost,
     engine::Engine,
     leaks::Leaks,
-    model::Moment,
     recording::{Frame, Recorder},
     trace::Tracer,
 };
 use fdwatch_events::{BudgetReport, RunStats};
-use fdwatch_host::proc;
-use fdwatch_host::proc_snapshot;
+use fdwatch_host::{proc, proc_snapshot};
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_probe::{ASKED_OF_FAMILY, Options, Probe, ProbeError};
+use tokio::{
+    io::unix::AsyncFd,
+    runtime,
+    time::{MissedTickBehavior, interval},
+};
 
-/// How often the ring is looked into and what has changed is told: what waits there longer is no
-/// longer news.
+use crate::{
+    allocator,
+    audits::Audits,
+    clock::now,
+    detail_targets::DetailTargets,
+    load_shedder::{Change, LoadShedder},
+    steps::Steps,
+    stop::End,
+};
+
+/// Interval of ticks: how often the ring is read at least, and changes are reported.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often what is rarely news is looked at, in ticks.
+/// Interval of slow ticks, for checks that cost more, in ticks.
 const SLOW_TICKS: u32 = 10;
 
-/// Records taken from the ring before signals and clocks have their turn.
+/// Records read from the ring before signals and timers are polled.
 const BATCH: usize = 1 << 13;
 
-/// So often, at the end.
+/// Batches read after the programs were stopped, at most.
 const MAX_BATCHES: u32 = 512;
 
-/// How often the allocator gives back what it does not need: nanoseconds.
-const GIVE_BACK_EVERY: u64 = 60_000_000_000;
+/// How often freed memory goes back to the kernel, in nanoseconds.
+const TRIM_INTERVAL: u64 = 60_000_000_000;
 
-/// An audit is held no more often than this: nanoseconds.
-const AUDIT_EVERY: u64 = 10_000_000_000;
-
-/// Nor more often than would take this share of one processor: one in so many.
-const AUDIT_SHARE: u64 = 1_000;
-
-/// What an audit has left open is looked at again after this long, and what was lost is looked for:
-/// nanoseconds.
-const AUDIT_AGAIN: u64 = 1_000_000_000;
-
-/// And that may take this share of one processor.
-const AUDIT_AGAIN_SHARE: u64 = 50;
-
-/// What the ring takes for each record besides (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h): bytes.
+/// Header of each record in the ring, in bytes (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h).
 const RECORD_HEADER: usize = 8;
 
-/// Where the records go besides the engine.
+/// Recorder to a file.
 pub type FileRecorder = Recorder<BufWriter<File>>;
 
-/// The kernel's events, and the engine they drive.
+/// The loop and its state.
 pub struct Live {
-    pub(crate) probe: Probe,
+    probe: Probe,
+    /// The model of all tables, and what is derived from it.
     pub engine: Engine,
+    /// Receives each record, and marks of snapshots and audits, if set.
     pub recorder: Option<FileRecorder>,
-    /// Who is shown each record of some processes, if that is wanted.
+    /// Receives each record, if set.
     pub tracer: Option<Tracer>,
+    /// Statistics of the run; [`Self::count`] updates them.
     pub stats: RunStats,
-    /// Nanoseconds since boot.
-    pub(crate) began: u64,
-    /// When the next audit is due; never, if the kernel does not give snapshots.
-    pub(crate) next_audit: Option<Moment>,
-    /// When the last one ended.
-    pub(crate) last_audit: Moment,
-    /// How long the last one took, in nanoseconds.
-    pub audit_took: u64,
-    /// How long all of them took, in nanoseconds.
-    pub audit_time: u64,
-    /// Bytes that waited in the ring at once, at the most, since this was last set to zero.
+    /// Start of the run, in nanoseconds since boot.
+    began: u64,
+    /// Schedule and cost of the audits.
+    pub audits: Audits,
+    /// Most bytes that were in the ring at once. Readers reset it.
     pub most_waiting: usize,
-    /// Whether the next one is to confirm what the last one found.
-    pub(crate) is_second_look: bool,
+    /// What is dropped to keep the CPU budget.
     pub shed: LoadShedder,
-    pub(crate) suspects: DetailTargets,
-    pub(crate) family: Option<u32>,
-    pub(crate) steps: Steps,
+    detail_targets: DetailTargets,
+    family: Option<u32>,
+    steps: Steps,
 }
 
-/// What a command wants of it.
+/// Options of the loop.
 pub struct Wanted {
     /// Size of the ring, in bytes.
     pub ring_bytes: u32,
-    /// Files of all types are followed, not only regular ones.
+    /// Whether to follow files of all types, or only regular files.
     pub all_types: bool,
-    /// What fdwatch itself may use.
+    /// CPU budget of fdwatch.
     pub max_cpu: MaxCpu,
-    /// Of whom stacks and paths are wanted.
+    /// Processes whose stacks and requested paths are collected.
     pub detail: Detail,
-    /// Processes that are asked for.
+    /// Processes that the user named; their detail is always collected.
     pub pids: Vec<u32>,
-    /// A process of which, and of all that come of it, the leaks are wanted, and all detail.
+    /// Process whose leaks, and those of its descendants, are collected, with all detail.
     pub family: Option<u32>,
-    /// Whether it is shown on a terminal what is done to begin.
+    /// Whether to show the progress of the start on a terminal.
     pub shows_steps: bool,
 }
 
-/// What ends the following of events.
-pub trait End {
-    /// It is begun, in the runtime.
-    fn begin(&mut self) -> Result<()>;
-    /// The snapshot is taken, and all is followed from here on.
-    fn followed(&mut self) -> Result<()> {
-        Ok(())
-    }
-    /// Waits for the end. What waits is dropped and asked for again all the time.
-    fn come(&mut self) -> impl Future<Output = Result<()>>;
-}
-
-/// SIGINT, SIGTERM, or that so much time is over.
-pub struct Stop {
-    duration: Option<Duration>,
-    at: Option<Instant>,
-    signals: Option<[Signal; 2]>,
-}
-
-impl Stop {
-    /// After `duration`, if not before.
-    pub fn after(duration: Option<Duration>) -> Self {
-        Self {
-            duration,
-            at: None,
-            signals: None,
-        }
-    }
-}
-
-impl End for Stop {
-    fn begin(&mut self) -> Result<()> {
-        self.signals = Some([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-        ]);
-        let duration = self.duration;
-        self.at = duration.and_then(|duration| Instant::now().checked_add(duration));
-        Ok(())
-    }
-
-    async fn come(&mut self) -> Result<()> {
-        let Some([interrupted, terminated]) = &mut self.signals else {
-            return Ok(());
-        };
-        tokio::select! {
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => {}
-            () = until(self.at) => {}
-        }
-        Ok(())
-    }
-}
-
-/// Is told when it is time to look at what has changed.
+/// Handler of the loop's events. It decides what is reported, and where.
 pub trait Follower {
-    /// The snapshot is taken, and events are followed from here on.
+    /// Called after the snapshot, when events are followed.
     fn started(&mut self, live: &mut Live) -> Result<()>;
-    /// Ten times a second; `is_slow` once.
+    /// Called ten times a second, with `is_slow` once a second.
     fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()>;
-    /// Whether there is nothing more to wait for. Asked ten times a second.
+    /// Returns whether to stop. Called at each tick.
     fn is_over(&self, _: &Live) -> bool {
         false
     }
-    /// Waits for what cannot wait for the next tick, and keeps it for `act`. What waits is dropped and
-    /// asked for again all the time.
+    /// Waits for requests that are to be served before the next tick, and keeps them for `act`. The future
+    /// is dropped and created again for every other event.
     fn wait(&mut self) -> impl Future<Output = ()> {
         future::pending()
     }
-    /// Something has come that was waited for.
+    /// Serves the requests that `wait` received.
     fn act(&mut self, _: &mut Live) -> Result<()> {
         Ok(())
     }
-    /// Records were lost: how many in all.
+    /// Called when records were lost, with the totals.
     fn lost(&mut self, live: &mut Live, lost: &Lost) -> Result<()>;
-    /// Something else is left undone than before, for the sake of the budget.
+    /// Called when the work that is dropped to keep the CPU budget has changed.
     fn budget(&mut self, live: &mut Live, report: &BudgetReport) -> Result<()>;
-    /// There is nothing more to come.
+    /// Called after the last event.
     fn ended(&mut self, live: &mut Live) -> Result<()>;
 }
 
 impl Live {
-    /// Loads and attaches the programs.
+    /// Loads and attaches the BPF programs.
     pub fn start(wanted: Wanted) -> Result<Self> {
         let Wanted {
             ring_bytes,
@@ -209,9 +140,9 @@ impl Live {
             family,
             shows_steps,
         } = wanted;
-        allocator::keep_large_apart();
+        allocator::fix_mmap_threshold();
         let mut steps = Steps::new(shows_steps);
-        steps.show("fdwatch: loading its programs into the kernel");
+        steps.show("fdwatch: loading BPF programs");
         let mut options = Options {
             ring_bytes,
             ..Options::default()
@@ -236,20 +167,16 @@ impl Live {
                 ..RunStats::default()
             },
             began: proc::boottime(),
-            next_audit: None,
-            last_audit: Moment(0),
-            audit_took: 0,
-            audit_time: 0,
+            audits: Audits::default(),
             most_waiting: 0,
-            is_second_look: false,
             shed: LoadShedder::new(percent),
-            suspects: DetailTargets::new(detail, pids),
+            detail_targets: DetailTargets::new(detail, pids, family.is_some()),
             family,
             steps,
         })
     }
 
-    /// Takes the snapshot and follows the events, until the `end`.
+    /// Takes the snapshot and follows events until `end`.
     pub fn follow(mut self, end: &mut impl End, follower: &mut impl Follower) -> Result<()> {
         let result = runtime::Builder::new_current_thread()
             .enable_all()
@@ -262,7 +189,8 @@ impl Live {
 
     async fn run(&mut self, end: &mut impl End, follower: &mut impl Follower) -> Result<()> {
         end.begin()?;
-        self.steps.show("fdwatch: looking at all descriptors");
+        self.steps
+            .show("fdwatch: taking a snapshot of all descriptors");
         self.snapshot()?;
         self.steps.clear();
         if let Some(first) = self.family {
@@ -271,23 +199,23 @@ impl Live {
             self.probe.detail_of_family(first)?;
         }
         self.probe.forget_btf();
-        allocator::give_back();
+        allocator::trim();
         self.count();
-        self.suspect_growing();
-        self.ask_for_detail();
+        self.detail_targets.add_growing(&self.engine.model);
+        self.update_detail();
         follower.started(self)?;
         follower.tick(self, true)?;
 
-        // A descriptor of its own, for what is read from the ring meanwhile to borrow nothing.
+        // A duplicate of the descriptor, so that waiting does not borrow the probe.
         let ring = self.probe.as_fd().try_clone_to_owned();
         let ring = ring.context("cannot wait for the ring")?;
-        // SAFETY: the descriptor is owned, and not closed before this is dropped.
+        // SAFETY: the `AsyncFd` owns the descriptor, which stays open as long.
         let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring")?;
         end.followed()?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut slow = 0;
-        let mut given_back = now();
+        let mut trimmed = now();
         let mut more = false;
         loop {
             let (mut is_tick, mut is_act) = (false, false);
@@ -309,20 +237,20 @@ impl Live {
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 follower.tick(self, slow == 0)?;
-                self.allow_detail();
-                if self.suspects.is_news {
-                    self.ask_for_detail();
+                self.detail_targets.allow(&mut self.probe);
+                if self.detail_targets.has_new() {
+                    self.update_detail();
                 }
                 if slow == 0 {
-                    self.look_for_losses(follower)?;
-                    self.keep_to_budget(follower)?;
-                    self.suspect_growing();
-                    self.ask_for_detail();
+                    self.check_loss(follower)?;
+                    self.keep_budget(follower)?;
+                    self.detail_targets.add_growing(&self.engine.model);
+                    self.update_detail();
                     self.audit_if_due()?;
                     self.engine.details.rest(now());
-                    if now().since(given_back) >= GIVE_BACK_EVERY {
-                        allocator::give_back();
-                        given_back = now();
+                    if now().since(trimmed) >= TRIM_INTERVAL {
+                        allocator::trim();
+                        trimmed = now();
                     }
                 }
                 if follower.is_over(self) {
@@ -330,8 +258,8 @@ impl Live {
                 }
             }
         }
-        // What happened before the end is told, and nothing comes after it that would have to be gone
-        // through as well. Where the kernel refuses that, the ring may be filled as fast as it is read.
+        // Events before the end are reported, and none follow. If the kernel refuses to stop the programs,
+        // they may fill the ring as fast as it is read, hence the limit.
         let _ = self.probe.stop();
         for _ in 0..MAX_BATCHES {
             if self.drain()? < BATCH {
@@ -339,7 +267,7 @@ impl Live {
             }
         }
         follower.tick(self, true)?;
-        self.look_for_losses(follower)?;
+        self.check_loss(follower)?;
         self.count();
         follower.ended(self)
     }
@@ -363,7 +291,7 @@ impl Live {
             mark(recorder, Frame::EndSnapshot)
         });
         let Err(error) = result else {
-            self.next_audit = Some(Moment(now().0 + AUDIT_EVERY));
+            self.audits.enable(now());
             return Ok(());
         };
         if !error.is::<ProbeError>() {
@@ -371,7 +299,7 @@ impl Live {
         }
         steps.clear();
         warn(&format!(
-            "{error}; reading /proc instead: what was open before is known less exactly"
+            "{error}; reading /proc instead, which is less exact for descriptors already open"
         ));
         let mut unreadable = 0;
         engine.snapshot(|on_record| -> Result<()> {
@@ -390,17 +318,11 @@ impl Live {
         Ok(())
     }
 
-    /// Holds a snapshot against the model, if it is time.
+    /// Compares the model with a snapshot, if an audit is due.
     fn audit_if_due(&mut self) -> Result<()> {
         let began = now();
-        if let Some(due) = &mut self.next_audit
-            && self.engine.model.is_contested()
+        if !self.audits.is_due(began, self.engine.model.is_contested()) || self.shed.sheds_audits()
         {
-            // Sooner, but for no larger share of the processor.
-            let wait = AUDIT_AGAIN.max(self.audit_took.saturating_mul(AUDIT_SHARE));
-            *due = (*due).min(Moment(self.last_audit.0 + wait));
-        }
-        if self.next_audit.is_none_or(|due| began < due) || self.shed.sheds_audits() {
             return Ok(());
         }
         let Self {
@@ -422,11 +344,11 @@ impl Live {
                 mark(recorder, Frame::EndAudit)?;
                 Some(engine.end_audit())
             }
-            // What is lost meanwhile is counted, and the next one comes to it.
+            // Differences of this time are found by the next audit.
             Err(error) => {
                 mark(recorder, Frame::BreakOffAudit)?;
                 engine.break_off_audit();
-                warn(&format!("{error}; it is tried again"));
+                warn(&format!("{error}; retrying later"));
                 None
             }
         };
@@ -444,35 +366,12 @@ impl Live {
                 }
             }
         }
-        let ended = now();
-        let took = ended.since(began);
-        self.audit_time += took;
-        // One look more, and no third: where much is going on there is always something open.
-        let wait = match outcome {
-            None => AUDIT_EVERY.max(took.saturating_mul(AUDIT_SHARE)),
-            Some(outcome) if outcome.is_open && !self.is_second_look => {
-                self.is_second_look = true;
-                self.audit_took = took;
-                AUDIT_AGAIN.max(took.saturating_mul(AUDIT_AGAIN_SHARE))
-            }
-            Some(_) => {
-                let both = took
-                    + if self.is_second_look {
-                        self.audit_took
-                    } else {
-                        0
-                    };
-                self.is_second_look = false;
-                self.audit_took = took;
-                AUDIT_EVERY.max(both.saturating_mul(AUDIT_SHARE))
-            }
-        };
-        self.last_audit = ended;
-        self.next_audit = Some(Moment(ended.0 + wait));
+        let is_open = outcome.map(|outcome| outcome.is_open);
+        self.audits.finish(began, now(), is_open);
         Ok(())
     }
 
-    /// Takes what there is from the ring, and tells how much it was.
+    /// Reads a batch of records from the ring and returns their number.
     fn drain(&mut self) -> Result<usize> {
         let Self {
             probe,
@@ -509,21 +408,18 @@ impl Live {
         Ok(count)
     }
 
-    fn look_for_losses(&mut self, follower: &mut impl Follower) -> Result<()> {
-        for words in self.probe.notes() {
-            warn(&words);
+    /// Reports records that were lost since the last call.
+    fn check_loss(&mut self, follower: &mut impl Follower) -> Result<()> {
+        for text in self.probe.notes() {
+            warn(&text);
         }
         let lost = self.lost()?;
-        let before = std::mem::replace(&mut self.stats.lost, lost);
-        if lost.total() == before.total() {
+        let previous = std::mem::replace(&mut self.stats.lost, lost);
+        if lost.total() == previous.total() {
             return Ok(());
         }
-        // What was lost is missing: it is looked for at once, but for what looking takes.
-        if let Some(due) = &mut self.next_audit {
-            let soon = now().0 + self.audit_took.saturating_mul(AUDIT_AGAIN_SHARE);
-            *due = (*due).min(Moment(soon));
-            self.is_second_look = false;
-        }
+        // An audit finds what the lost records would have changed.
+        self.audits.hurry_after_loss(now());
         if let Some(recorder) = &mut self.recorder {
             let total = lost.total().to_le_bytes();
             recorder
@@ -536,14 +432,49 @@ impl Live {
     fn lost(&self) -> Result<Lost> {
         self.probe.lost().map_err(|error| {
             ProbeError::Refused {
-                what: "to show its counters of lost records".to_owned(),
+                what: "read the counters of lost records".to_owned(),
                 reason: error.to_string(),
             }
             .into()
         })
     }
 
-    /// Brings the account up to date.
+    /// Drops or resumes work to keep the CPU budget.
+    fn keep_budget(&mut self, follower: &mut impl Follower) -> Result<()> {
+        let change = self.shed.update(&mut self.probe, &mut self.engine)?;
+        let Some(Change {
+            report,
+            needs_audit,
+        }) = change
+        else {
+            return Ok(());
+        };
+        if needs_audit {
+            self.audits.hurry(now());
+        }
+        self.update_detail();
+        self.stats.shedding = report.shedding;
+        self.stats.most_not_followed = self.stats.most_not_followed.max(report.not_followed.len());
+        follower.budget(self, &report)
+    }
+
+    /// Collects detail of a process that has a finding, for a while.
+    pub fn suspect(&mut self, tgid: u32) {
+        self.detail_targets.add_suspect(tgid, &self.engine.model);
+    }
+
+    /// Collects detail of a process as if the user had named it.
+    pub fn ask_detail_of(&mut self, tgid: u32) {
+        self.detail_targets.add_named(tgid);
+    }
+
+    fn update_detail(&mut self) {
+        let is_shed = self.shed.sheds_detail();
+        self.detail_targets
+            .update(&mut self.probe, &self.engine.model, is_shed);
+    }
+
+    /// Updates the statistics.
     pub fn count(&mut self) {
         self.stats.duration = proc::boottime().saturating_sub(self.began);
         self.stats.take_from(&self.engine);
@@ -551,13 +482,8 @@ impl Live {
     }
 }
 
-/// What there is to say when a recording cannot be written.
+/// Message of errors of writing a recording.
 pub const CANNOT_RECORD: &str = "cannot write the recording";
-
-/// The moment it is.
-pub fn now() -> Moment {
-    Moment(proc::boottime())
-}
 
 fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
     recorder.as_mut().map_or(Ok(()), |recorder| {
@@ -565,18 +491,7 @@ fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
     })
 }
 
-pub fn listen(kind: SignalKind) -> Result<Signal> {
-    signal(kind).context("cannot listen for signals")
-}
-
-async fn until(end: Option<Instant>) {
-    match end {
-        Some(end) => sleep_until(end).await,
-        None => future::pending().await,
-    }
-}
-
-/// Waits until the ring has filled up to where the programs wake its reader.
+/// Waits until the programs wake the reader of the ring.
 async fn filled(ring: &AsyncFd<OwnedFd>) -> io::Result<()> {
     ring.readable().await?.clear_ready();
     Ok(())

@@ -1,5 +1,5 @@
-//! What is asked of live tables: the processes with the most descriptors, and what /proc adds to each,
-//! read seldom, and of few; and one process's table.
+//! Rows of processes: those with most descriptors, with duplicates, or near their limit. /proc is read
+//! rarely, and for few processes at once, so that the loop is not delayed.
 
 use std::{
     cmp::Reverse,
@@ -16,44 +16,45 @@ use fdwatch_core::model::{FileType, Model, Moment, Process, Table};
 use fdwatch_events::ProcessRow;
 use fdwatch_host::proc;
 
-/// How often descriptors are counted for the curves: nanoseconds.
-const EVERY: u64 = 5_000_000_000;
+/// Interval between two points of a curve, in nanoseconds.
+const CURVE_INTERVAL: u64 = 5_000_000_000;
 
-/// Counts of one curve: five minutes of them.
-const CURVE: usize = 60;
+/// Points of a curve: five minutes.
+const CURVE_POINTS: usize = 60;
 
-/// What /proc says is read again after this long: nanoseconds.
+/// Age after which data of /proc is read again, in nanoseconds.
 const STALE: u64 = 30_000_000_000;
 
-/// Processes whose /proc is read in one go, for the loop not to be held up.
+/// Processes that are read from /proc in one call, at most.
 const MAX_READ: usize = 16;
 
-/// A process with fewer descriptors is not near its limit, for what is shown.
-const LARGE: usize = 64;
+/// Processes with fewer descriptors are not considered near their limit.
+const MIN_LARGE: usize = 64;
 
-/// Those that use this share of what they may have are near it: percent.
-const NEAR: u64 = 50;
-/// At the start, before events are followed, more of them.
+/// Share of the limit from which a process is near it, in percent.
+const NEAR_LIMIT: u64 = 50;
+
+/// The same for the first call, before events are followed.
 const MAX_READ_FIRST: usize = 256;
 
-/// Who asks for rows is taken to do so again within this time: nanoseconds.
-const ASKED: u64 = 10_000_000_000;
+/// How long rows beyond the default stay prepared after a query, in nanoseconds.
+const QUERY_KEPT: u64 = 10_000_000_000;
 
-/// A process's table, as it was at one moment: a copy that costs little.
+/// Copy of a process's table at one moment. Tables are copy-on-write.
 #[derive(Debug)]
 pub struct TableAnswer {
-    /// What the model knows of the process.
-    pub process: fdwatch_core::model::Process,
+    /// The process, as the model knows it.
+    pub process: Process,
     /// Its table.
     pub table: Table,
-    /// Its parent's, if that is another.
+    /// The table of its parent, if it is not the same one.
     pub parents: Option<Table>,
-    /// Who else has an end of each of its pipes, by inode: processes and their descriptors.
+    /// PIDs and descriptors on each of its pipes, by inode.
     pub pipe_ends: BTreeMap<u64, Vec<(u32, u32)>>,
 }
 
 impl TableAnswer {
-    /// With what /proc adds, which takes its time for each descriptor.
+    /// Completes the table from /proc, at a cost for each descriptor.
     pub fn report(self, supervisords: &Mutex<Supervisords>) -> TableReport {
         let Self {
             process,
@@ -73,15 +74,15 @@ impl TableAnswer {
     }
 }
 
-/// The rows of the processes that were shown of late.
+/// Rows of processes that were shown lately.
 #[derive(Default)]
 pub struct Rows {
     known: FxHashMap<u32, Known>,
-    /// What processes with many descriptors may have: when they were started, how many, and when that
-    /// was read.
+    /// Descriptor limits of processes with many descriptors: start time, limit, and when it was read.
     limits: FxHashMap<u32, (u64, Option<u64>, Moment)>,
+    /// When the curves last got a point.
     counted: Moment,
-    /// How many were asked for of late, and until when these are kept an eye on.
+    /// Number of rows of the last query, and until when they stay prepared.
     asked: (usize, Moment),
 }
 
@@ -90,20 +91,24 @@ struct Known {
     uid: Option<u32>,
     unit: Option<String>,
     limit: Option<u64>,
-    /// When that was read; never, if it is zero.
+    /// When /proc was read; zero if it was not.
     read: Moment,
     curve: VecDeque<u32>,
 }
 
-/// Rows, and what they leave out.
+/// Rows, and totals of the processes without one.
 pub struct Shown {
+    /// Rows, most descriptors first.
     pub rows: Vec<ProcessRow>,
+    /// Processes without a row.
     pub more_processes: usize,
+    /// Descriptors of these.
     pub more_descriptors: usize,
 }
 
 impl Rows {
-    /// The `most` processes with the most descriptors, and as many with the most duplicates.
+    /// Returns up to `most` rows each of processes with most descriptors, with most duplicates, and near their
+    /// limit. Updates curves and data of /proc.
     pub fn show(&mut self, live: &Live, most: usize, now: Moment) -> Shown {
         self.read_limits(&live.engine.model, now);
         let shown = self.rows(live, most);
@@ -112,7 +117,7 @@ impl Rows {
         let followed = more.as_ref().unwrap_or(&shown.rows);
         let here: FxHashSet<u32> = followed.iter().map(|row| row.pid).collect();
         self.known.retain(|pid, _| here.contains(pid));
-        let is_time = now.since(self.counted) >= EVERY;
+        let is_time = now.since(self.counted) >= CURVE_INTERVAL;
         let most_read = if self.counted == Moment(0) {
             MAX_READ_FIRST
         } else {
@@ -132,7 +137,7 @@ impl Rows {
                 read += 1;
             }
             if is_time {
-                if known.curve.len() >= CURVE {
+                if known.curve.len() >= CURVE_POINTS {
                     known.curve.pop_front();
                 }
                 let count = u32::try_from(row.descriptors).unwrap_or(u32::MAX);
@@ -142,13 +147,13 @@ impl Rows {
         self.fill(shown)
     }
 
-    /// Reads what some of the processes with many descriptors may have.
+    /// Reads descriptor limits of some processes with many descriptors.
     fn read_limits(&mut self, model: &Model, now: Moment) {
         self.limits
             .retain(|&pid, &mut (started, ..)| model.is_there(pid, started));
         let large = model
             .processes()
-            .filter(|process| len(model, process.tgid) >= LARGE);
+            .filter(|process| len(model, process.tgid) >= MIN_LARGE);
         let mut read = 0;
         for process in large {
             let known = self.limits.get(&process.tgid);
@@ -160,17 +165,17 @@ impl Rows {
         }
     }
 
-    /// Whether a process uses a good part of what it may have, and which: thousandths.
+    /// Returns the share of its limit that a process uses, in thousandths, if it is near it.
     fn near(&self, pid: u32, len: usize) -> Option<u64> {
         let &(_, limit, _) = self.limits.get(&pid)?;
         let share = (len as u64).saturating_mul(1000) / limit?.max(1);
-        (share >= NEAR * 10).then_some(share)
+        (share >= NEAR_LIMIT * 10).then_some(share)
     }
 
-    /// As many rows as are wanted, with what is known of them. More becomes known of those that are asked
-    /// for again and again.
+    /// Returns up to `most` rows of each kind with the data at hand. Repeated queries make [`Self::show`]
+    /// read more.
     pub fn look_up(&mut self, live: &Live, most: usize, now: Moment) -> Shown {
-        self.asked = (most, Moment(now.0.saturating_add(ASKED)));
+        self.asked = (most, Moment(now.0.saturating_add(QUERY_KEPT)));
         self.fill(self.rows(live, most))
     }
 
@@ -220,7 +225,7 @@ impl Rows {
             .collect();
         let descriptors: usize = all.iter().map(|&(len, _)| len).sum();
         let processes = all.len();
-        // Those with the most; of the rest, those with duplicates, and those near their limit.
+        // Most descriptors first; of the rest, those with duplicates, and those near their limit.
         let largest = most.min(all.len());
         if largest < all.len() {
             all.select_nth_unstable_by_key(largest, |&(len, process)| (Reverse(len), process.tgid));
@@ -259,15 +264,15 @@ impl Rows {
     }
 }
 
-/// Adds the `most` of the rest of whom the most can be said.
+/// Adds the `most` processes of `rest` with the highest rank; processes without a rank are skipped.
 fn add<'a>(
     shown: &mut Vec<(usize, &'a Process)>,
     rest: &[(usize, &'a Process)],
     most: usize,
-    how: impl Fn(&(usize, &'a Process)) -> Option<u64>,
+    rank: impl Fn(&(usize, &'a Process)) -> Option<u64>,
 ) {
-    let mut found: Vec<_> = rest.iter().filter_map(|it| Some((how(it)?, it))).collect();
-    found.sort_unstable_by_key(|&(much, &(_, process))| (Reverse(much), process.tgid));
+    let mut found: Vec<_> = rest.iter().filter_map(|it| Some((rank(it)?, it))).collect();
+    found.sort_unstable_by_key(|&(rank, &(_, process))| (Reverse(rank), process.tgid));
     shown.extend(found.into_iter().take(most).map(|(_, it)| *it));
 }
 
@@ -275,25 +280,25 @@ fn len(model: &Model, tgid: u32) -> usize {
     model.table_of(tgid).map_or(0, Table::len)
 }
 
-/// The table of a process, and what else is needed to show it.
+/// Copies the table of a process, and what is needed to report it.
 pub fn table(live: &Live, pid: u32) -> Option<TableAnswer> {
     let model = &live.engine.model;
     let process = model.process(pid)?.clone();
     let table = model.table_of(pid)?.clone();
     let parents = model.table_of(process.parent);
     let parents = parents.filter(|parents| parents.id() != table.id());
-    let own = table.iter().map(|(_, slot)| slot);
-    let own = own.filter(|slot| slot.file_type() == FileType::Pipe);
+    let pipes = table.iter().map(|(_, entry)| entry);
+    let pipes = pipes.filter(|entry| entry.file_type() == FileType::Pipe);
     let mut pipe_ends: BTreeMap<u64, Vec<(u32, u32)>> =
-        own.map(|slot| (slot.ino, Vec::new())).collect();
+        pipes.map(|entry| (entry.ino, Vec::new())).collect();
     if !pipe_ends.is_empty() {
         for other in model.tables() {
             let Some(holder) = other.holders().first() else {
                 continue;
             };
-            for (fd, slot) in other.iter() {
-                if slot.file_type() == FileType::Pipe
-                    && let Some(ends) = pipe_ends.get_mut(&{ slot.ino })
+            for (fd, entry) in other.iter() {
+                if entry.file_type() == FileType::Pipe
+                    && let Some(ends) = pipe_ends.get_mut(&{ entry.ino })
                 {
                     ends.push((holder.tgid, fd));
                 }

@@ -1,5 +1,4 @@
-//! A look at all descriptors as they are now, for the commands that need no more. What becomes of it
-//! is not known here.
+//! Snapshot of all descriptors, for commands that do not follow events.
 
 use std::{fs, io};
 
@@ -7,34 +6,36 @@ use anyhow::{Result, bail};
 
 use crate::message::warn;
 use fdwatch_core::{engine::Engine, model::Moment};
-use fdwatch_host::proc;
-use fdwatch_host::proc_snapshot;
+use fdwatch_host::{proc, proc_snapshot};
 use fdwatch_probe::{Options, Probe};
 
-/// What was looked at.
+/// Tables of all processes at one moment.
 pub struct Snapshot {
+    /// The model of all tables.
     pub engine: Engine,
     /// Processes whose descriptors could not be read.
     pub unreadable: u64,
 }
 
 impl Snapshot {
-    /// Fails, and says why, if there is nothing of this process because it could not be looked at.
+    /// Fails if the process has descriptors that could not be read.
     pub fn check_table(&self, pid: u32) -> Result<()> {
         if self.engine.model.table_of(pid).is_some() || proc::has_no_descriptors(pid) {
             return Ok(());
         }
         let refused = fs::read_dir(format!("/proc/{pid}/fd")).err();
         let why = match refused.map(|error| error.kind()) {
-            Some(io::ErrorKind::PermissionDenied) => "it is another user's: run fdwatch as root",
-            _ => "it has ended, or the kernel hides them",
+            Some(io::ErrorKind::PermissionDenied) => {
+                "permission denied\nhelp: run as root, or as the user of the process"
+            }
+            _ => "it has exited, or the kernel hides it",
         };
-        bail!("the descriptors of process {pid} cannot be read: {why}");
+        bail!("cannot read the descriptors of process {pid}: {why}");
     }
 }
 
-/// Takes a snapshot of all processes: from /proc if that is asked for, or if the kernel refuses to
-/// give it otherwise.
+/// Takes a snapshot of all processes, through BPF. Reads /proc instead with `from_proc`, or if the kernel
+/// refuses.
 pub fn take(from_proc: bool, all_types: bool) -> Result<Snapshot> {
     let mut engine = Engine::new(proc::anonymous_devices(), all_types);
     if !from_proc {

@@ -1,5 +1,5 @@
-//! The command's first process: held at its start until it is followed, and given the signals that
-//! fdwatch gets.
+//! The command's first process. It is held before exec until fdwatch follows events, and gets the signals
+//! that fdwatch receives.
 
 use std::{
     ffi::OsString,
@@ -9,7 +9,7 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
-    process::{Child, Command, ExitStatus},
+    process::{self, Command, ExitStatus},
     thread::{self, JoinHandle},
 };
 
@@ -18,10 +18,10 @@ use tokio::io::unix::AsyncFd;
 
 use fdwatch_tracker::End;
 
-use super::super::EXIT_ERROR;
+use crate::commands::output::EXIT_ERROR;
 
-/// Signals that are passed on. Those that stop and continue are left to do so.
-const PASSED_ON: [i32; 8] = [
+/// Signals that are forwarded. Those that stop and continue keep their effect on fdwatch.
+const FORWARDED: [i32; 8] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -32,129 +32,128 @@ const PASSED_ON: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
-/// Of these, those that end the waiting for what the command's first process has left running.
-const END_THE_WAITING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+/// Signals that end the wait for descendants, once the first process has exited.
+const END_WAIT: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// `SI_KERNEL`, include/uapi/asm-generic/siginfo.h: from the terminal, which has sent it to all of the
-/// foreground's process group.
+/// `SI_KERNEL` (include/uapi/asm-generic/siginfo.h): sent by the terminal, to the whole foreground process
+/// group.
 const FROM_KERNEL: i32 = 0x80;
 
-/// The first process.
-pub(super) struct First {
-    /// Its number.
+/// First process of the command.
+pub(super) struct Child {
     pub(super) pid: u32,
     state: State,
-    /// Where signals are read that would have been delivered.
+    /// The signalfd that receives the blocked signals.
     signals: OwnedFd,
-    waiting: Option<AsyncFd<OwnedFd>>,
-    /// Whether to go on when it has ended.
-    outlives: bool,
+    /// The same, registered in the runtime.
+    readable: Option<AsyncFd<OwnedFd>>,
+    /// Whether to wait for descendants after it has exited.
+    waits: bool,
 }
 
 enum State {
-    /// It waits for a byte, or the end, of the pipe before it runs the command.
+    /// It waits for a byte, or the end of the pipe, before exec.
     Held {
         go: PipeWriter,
-        launch: JoinHandle<io::Result<Child>>,
+        launch: JoinHandle<io::Result<process::Child>>,
     },
-    Runs(Child),
-    Ended(ExitStatus),
-    /// The command could not be run.
+    Running(process::Child),
+    Exited(ExitStatus),
+    /// The command could not be executed.
     Failed(io::Error),
-    /// Between two of these.
+    /// Placeholder during a transition.
     Changing,
 }
 
-/// What came of the command.
+/// Outcome of the command.
 pub(super) enum Outcome {
-    /// It has ended.
-    Ended(ExitStatus),
-    /// It could not be run.
+    Exited(ExitStatus),
+    /// The command could not be executed.
     Failed(io::Error),
 }
 
-impl First {
-    /// Makes it. fdwatch must have no other threads and no signal handlers yet.
-    pub(super) fn hold(words: &[OsString], outlives: bool) -> Result<Self> {
-        let pipe = || io::pipe().context("cannot make a pipe");
-        let ((until, go), (mut told, tells)) = (pipe()?, pipe()?);
+impl Child {
+    /// Forks the process and holds it. fdwatch must have no other threads and no signal handlers yet.
+    pub(super) fn hold(words: &[OsString], waits: bool) -> Result<Self> {
+        let pipe = || io::pipe().context("cannot create a pipe");
+        let ((until, go), (mut pid_reader, pid_writer)) = (pipe()?, pipe()?);
         let (signals, mask) = block_signals().context("cannot listen for signals")?;
-        let (program, arguments) = words.split_first().context("there is no command")?;
+        let (program, arguments) = words.split_first().context("no command given")?;
         let mut command = Command::new(program);
         command.args(arguments);
-        let [until_fd, go_fd, tells_fd] = [until.as_raw_fd(), go.as_raw_fd(), tells.as_raw_fd()];
-        // SAFETY: what is called may be called after a fork, and the descriptors are open in the child,
-        // for they are closed here only after it has run the command or failed.
+        let [until_fd, go_fd, pid_fd] = [until.as_raw_fd(), go.as_raw_fd(), pid_writer.as_raw_fd()];
+        // SAFETY: the closure calls only async-signal-safe functions. The descriptors are open in the
+        // child: the parent closes them only after exec succeeded or failed.
         unsafe {
-            command.pre_exec(move || hold_child(until_fd, go_fd, tells_fd, &mask));
+            command.pre_exec(move || hold_child(until_fd, go_fd, pid_fd, &mask));
         }
-        // Returns only when the command is run.
+        // `spawn` returns only after exec, so it runs in a thread of its own.
         let launch = thread::Builder::new()
             .name("launch".to_owned())
-            .spawn(move || launch(&mut command, until, tells))
+            .spawn(move || launch(&mut command, until, pid_writer))
             .context("cannot start a thread")?;
         let mut pid = [0; 4];
-        if told.read_exact(&mut pid).is_err() {
+        if pid_reader.read_exact(&mut pid).is_err() {
             let failed = join(launch)
                 .err()
-                .map_or_else(|| anyhow!("it has ended"), Into::into);
-            return Err(failed.context("cannot make a process"));
+                .map_or_else(|| anyhow!("the child exited early"), Into::into);
+            return Err(failed.context("cannot create a process"));
         }
         Ok(Self {
             pid: u32::from_ne_bytes(pid),
             state: State::Held { go, launch },
             signals,
-            waiting: None,
-            outlives,
+            readable: None,
+            waits,
         })
     }
 
-    /// Waits for its end.
+    /// Waits until the process exits.
     pub(super) fn outcome(mut self) -> io::Result<Outcome> {
-        if let State::Runs(child) = &mut self.state {
-            return child.wait().map(Outcome::Ended);
+        if let State::Running(child) = &mut self.state {
+            return child.wait().map(Outcome::Exited);
         }
         Ok(match mem::replace(&mut self.state, State::Changing) {
-            State::Ended(status) => Outcome::Ended(status),
+            State::Exited(status) => Outcome::Exited(status),
             State::Failed(error) => Outcome::Failed(error),
-            State::Held { .. } | State::Runs(_) | State::Changing => {
+            State::Held { .. } | State::Running(_) | State::Changing => {
                 Outcome::Failed(io::ErrorKind::Interrupted.into())
             }
         })
     }
 
-    /// Whether it is over, of what signals there were.
-    fn look_at_signals(&mut self) -> Result<bool> {
-        let mut is_over = false;
+    /// Handles the signals received so far. Returns whether to stop following.
+    fn handle_signals(&mut self) -> Result<bool> {
+        let mut stops = false;
         while let Some(signal) = self.next_signal()? {
             let number = signal.ssi_signo.cast_signed();
             if number == libc::SIGCHLD {
-                is_over |= self.has_ended()? && !self.outlives;
-            } else if let State::Runs(child) = &self.state {
+                stops |= self.has_exited()? && !self.waits;
+            } else if let State::Running(child) = &self.state {
                 if signal.ssi_code != FROM_KERNEL {
-                    // SAFETY: the call takes numbers only; the child was not waited for.
+                    // SAFETY: the call takes numbers only. The child was not reaped, so its PID is not reused.
                     unsafe { libc::kill(child.id().cast_signed(), number) };
                 }
             } else {
-                is_over |= END_THE_WAITING.contains(&number);
+                stops |= END_WAIT.contains(&number);
             }
         }
-        Ok(is_over)
+        Ok(stops)
     }
 
-    fn has_ended(&mut self) -> Result<bool> {
-        if let State::Runs(child) = &mut self.state
+    fn has_exited(&mut self) -> Result<bool> {
+        if let State::Running(child) = &mut self.state
             && let Some(status) = child.try_wait().context("cannot wait for the command")?
         {
-            self.state = State::Ended(status);
+            self.state = State::Exited(status);
         }
-        Ok(!matches!(self.state, State::Runs(_)))
+        Ok(!matches!(self.state, State::Running(_)))
     }
 
     fn next_signal(&self) -> Result<Option<libc::signalfd_siginfo>> {
         let mut signal = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
         let size = size_of::<libc::signalfd_siginfo>();
-        // SAFETY: there is room for as many bytes, and any of them are such a structure.
+        // SAFETY: the buffer has `size` bytes, and every bit pattern is a valid `signalfd_siginfo`.
         let read =
             unsafe { libc::read(self.signals.as_raw_fd(), signal.as_mut_ptr().cast(), size) };
         if usize::try_from(read) == Ok(size) {
@@ -168,8 +167,8 @@ impl First {
     }
 }
 
-impl Drop for First {
-    /// One that was held is let go without running the command.
+impl Drop for Child {
+    /// Ends a held process without running the command.
     fn drop(&mut self) {
         if let State::Held { go, launch } = mem::replace(&mut self.state, State::Changing) {
             drop(go);
@@ -180,28 +179,28 @@ impl Drop for First {
     }
 }
 
-impl End for First {
+impl End for Child {
     fn begin(&mut self) -> Result<()> {
         let signals = self
             .signals
             .try_clone()
             .context("cannot wait for signals")?;
-        // SAFETY: the descriptor is owned, and not closed before this is dropped.
+        // SAFETY: the `AsyncFd` owns the descriptor, which stays open as long.
         let signals = unsafe { AsyncFd::register(signals) };
-        self.waiting = Some(signals.context("cannot wait for signals")?);
+        self.readable = Some(signals.context("cannot wait for signals")?);
         Ok(())
     }
 
-    /// Lets it go.
+    /// Releases the process, which then runs the command.
     fn followed(&mut self) -> Result<()> {
         let State::Held { mut go, launch } = mem::replace(&mut self.state, State::Changing) else {
             return Ok(());
         };
-        // If no one reads it, it has ended, and that is found below.
+        // A failed write means that the process exited, which `join` reports.
         let _ = go.write_all(&[1]);
         drop(go);
         self.state = match join(launch) {
-            Ok(child) => State::Runs(child),
+            Ok(child) => State::Running(child),
             Err(error) => State::Failed(error),
         };
         Ok(())
@@ -209,14 +208,14 @@ impl End for First {
 
     async fn come(&mut self) -> Result<()> {
         loop {
-            // What came before the first look is not told again.
-            if self.look_at_signals()? || matches!(self.state, State::Failed(_)) {
+            // Signals before the first wait raise no readiness, so read before waiting.
+            if self.handle_signals()? || matches!(self.state, State::Failed(_)) {
                 return Ok(());
             }
-            let Some(waiting) = &self.waiting else {
+            let Some(readable) = &self.readable else {
                 return Ok(());
             };
-            let mut ready = waiting
+            let mut ready = readable
                 .readable()
                 .await
                 .context("cannot wait for signals")?;
@@ -225,24 +224,23 @@ impl End for First {
     }
 }
 
-/// In the child: tells its number, and waits until it may go on.
-fn hold_child(until: i32, go: i32, tells: i32, mask: &libc::sigset_t) -> io::Result<()> {
-    // SAFETY: all of these may be called after a fork, whatever other threads did, and take numbers or
-    // pointers to what is there.
+/// Runs in the child: writes its PID, and waits for the release.
+fn hold_child(until: i32, go: i32, pid_writer: i32, mask: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: all calls are async-signal-safe, and take numbers or pointers to live variables.
     unsafe {
-        // The end is to be seen when fdwatch's ends.
+        // Otherwise the pipe would not end when fdwatch exits.
         libc::close(go);
         libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut());
         let pid = libc::getpid().to_ne_bytes();
-        if libc::write(tells, pid.as_ptr().cast(), pid.len()) < 0 {
+        if libc::write(pid_writer, pid.as_ptr().cast(), pid.len()) < 0 {
             return Err(io::Error::last_os_error());
         }
-        libc::close(tells);
+        libc::close(pid_writer);
         let mut byte = 0_u8;
         loop {
             match libc::read(until, (&raw mut byte).cast(), 1) {
                 1 => return Ok(()),
-                // No one is there to be told of it.
+                // fdwatch has exited.
                 0 => libc::_exit(EXIT_ERROR.into()),
                 _ => {
                     let error = io::Error::last_os_error();
@@ -255,27 +253,30 @@ fn hold_child(until: i32, go: i32, tells: i32, mask: &libc::sigset_t) -> io::Res
     }
 }
 
-/// The pipe's ends are the child's, and to be open until it has them.
-fn launch(command: &mut Command, until: PipeReader, tells: PipeWriter) -> io::Result<Child> {
+/// Spawns the command. Keeps the child's ends of the pipes open until it has inherited them.
+fn launch(
+    command: &mut Command,
+    until: PipeReader,
+    pid_writer: PipeWriter,
+) -> io::Result<process::Child> {
     let child = command.spawn();
-    drop((until, tells));
+    drop((until, pid_writer));
     child
 }
 
-fn join(launch: JoinHandle<io::Result<Child>>) -> io::Result<Child> {
+fn join(launch: JoinHandle<io::Result<process::Child>>) -> io::Result<process::Child> {
     let joined = launch.join();
-    joined.unwrap_or_else(|_| Err(io::Error::other("the thread that was to run it panicked")))
+    joined.unwrap_or_else(|_| Err(io::Error::other("the launching thread panicked")))
 }
 
-/// Has signals be read instead of delivered. What was blocked before is what is to be so in the
-/// command.
+/// Blocks signals and returns a signalfd for them, and the previous mask, which the command gets back.
 fn block_signals() -> io::Result<(OwnedFd, libc::sigset_t)> {
-    // SAFETY: both sets are made before they are used, and there is room for them.
+    // SAFETY: both sets are initialised before use, and the pointers are valid.
     unsafe {
         let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
         let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in PASSED_ON.into_iter().chain([libc::SIGCHLD]) {
+        for signal in FORWARDED.into_iter().chain([libc::SIGCHLD]) {
             libc::sigaddset(set.as_mut_ptr(), signal);
         }
         let result = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
@@ -291,7 +292,7 @@ fn block_signals() -> io::Result<(OwnedFd, libc::sigset_t)> {
     }
 }
 
-/// The exit code by which shells tell how a command has ended.
+/// Returns the exit code of shells: that of the command, or 128 and the signal that ended it.
 pub(super) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code();
     let code = code.or_else(|| status.signal().map(|signal| 128 + signal));

@@ -1,18 +1,18 @@
-//! A thread that makes random calls.
+//! Threads that make random calls.
 
 use super::{calls, guests::Guest, random::Random, shared::Shared};
 
-/// Numbers that calls are about, mostly.
-const USUAL: u32 = 96;
+/// Exclusive limit of most descriptor numbers.
+const COMMON_FDS: u32 = 96;
 
-/// And the end of all others.
-const UNUSUAL: u32 = 5000;
+/// Exclusive limit of all others.
+const ALL_FDS: u32 = 5000;
 
 /// A thread that makes random calls.
 pub(super) struct Actor {
     pub(super) shared: &'static Shared,
     pub(super) random: Random,
-    /// What it made last.
+    /// The descriptor it made last.
     made: [i32; 8],
     next: usize,
     calls: u32,
@@ -31,8 +31,8 @@ impl Actor {
         }
     }
 
-    /// Acts, phase after phase, from the one after `phase` on, until another is to take its place:
-    /// from which phase on.
+    /// Runs phase after phase, starting after `phase`, until another actor must replace it. Returns the phase
+    /// for that one.
     pub(super) fn act(&mut self, mut phase: u32) -> u32 {
         loop {
             let next = self.shared.wait_for_phase_after(phase);
@@ -62,12 +62,12 @@ impl Actor {
         self.calls = 0;
     }
 
-    /// A call is made.
+    /// Counts a call.
     pub(super) const fn called(&mut self) {
         self.calls += 1;
     }
 
-    /// A call is made, and gave this descriptor.
+    /// Counts a call that returned this descriptor.
     pub(super) const fn made(&mut self, fd: i32) {
         self.called();
         if fd >= 0 {
@@ -76,11 +76,11 @@ impl Actor {
         }
     }
 
-    /// A number: more often than not of a descriptor that is open.
+    /// Returns a descriptor number, mostly of an open one.
     pub(super) const fn some_fd(&mut self) -> i32 {
         match self.random.below(64) {
-            0 => self.random.below(UNUSUAL) as i32,
-            1..32 => self.random.below(USUAL) as i32,
+            0 => self.random.below(ALL_FDS) as i32,
+            1..32 => self.random.below(COMMON_FDS) as i32,
             _ => self.made[self.random.below(8) as usize],
         }
     }
@@ -93,11 +93,11 @@ impl Actor {
         self.count();
     }
 
-    /// Tells that it has done what it does, and does nothing more.
+    /// Reports that it is done, and sleeps.
     pub(super) fn stay(&self, guest: u32) -> ! {
         self.shared.guest_stays(guest);
         loop {
-            // SAFETY: the call has no requirements.
+            // SAFETY: pause has no requirements.
             unsafe { libc::pause() };
         }
     }

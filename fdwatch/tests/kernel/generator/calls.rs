@@ -1,4 +1,4 @@
-//! The calls, and how often each is made.
+//! The calls, with their weights.
 
 use std::mem;
 
@@ -7,7 +7,7 @@ use crate::messages::{self, receive, receive_into, receive_several, send};
 
 type Call = fn(&mut Actor);
 
-/// What a guest may do as well, and how often, in parts of the sum.
+/// Calls of guests, with their weights.
 const SIMPLE: &[(u32, Call)] = &[
     (60, close),
     (20, open),
@@ -30,7 +30,7 @@ const SIMPLE: &[(u32, Call)] = &[
     (2, messages_at_once),
 ];
 
-/// What only actors do besides.
+/// Calls of actors only.
 const FOR_ACTORS: &[(u32, Call)] = &[
     (300, simple),
     (4, guests::make),
@@ -70,8 +70,8 @@ macro_rules! make {
             clippy::cast_lossless,
             reason = "descriptors and error codes are of any integer type"
         )]
-        // SAFETY: pointers are null, or to what lives until the call returns; the descriptors of
-        // these processes are no one's.
+        // SAFETY: pointers are null or valid until the call returns; no code relies on the descriptors of
+        // these processes.
         let fd = unsafe { $call } as i64 as i32;
         $actor.made(fd);
         fd
@@ -81,7 +81,7 @@ macro_rules! make {
 fn close(actor: &mut Actor) {
     let fd = actor.some_fd();
     actor.called();
-    // SAFETY: the descriptor is no one's.
+    // SAFETY: no code relies on the descriptor.
     unsafe { libc::close(fd) };
 }
 
@@ -109,7 +109,7 @@ fn open_otherwise(actor: &mut Actor) {
         3 => make!(actor, libc::open(directory, libc::O_DIRECTORY | cloexec)),
         4 => make!(actor, libc::open(c"/no/such/file".as_ptr(), cloexec)),
         _ => {
-            // `struct open_how`, include/uapi/linux/openat2.h. Not there before 5.6.
+            // `struct open_how`, include/uapi/linux/openat2.h, since 5.6.
             let how = [(libc::O_RDWR | libc::O_CREAT | cloexec) as u64, 0o600, 0];
             make!(
                 actor,
@@ -149,7 +149,7 @@ fn set_flag(actor: &mut Actor) {
     let fd = actor.some_fd();
     let flag = actor.random.maybe(libc::FD_CLOEXEC);
     actor.called();
-    // SAFETY: no pointers are passed.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::fcntl(fd, libc::F_SETFD, flag) };
 }
 
@@ -161,7 +161,7 @@ fn set_flag_by_ioctl(actor: &mut Actor) {
         libc::FIONCLEX
     };
     actor.called();
-    // SAFETY: no pointers are passed.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::ioctl(fd, request) };
 }
 
@@ -195,14 +195,14 @@ fn range(actor: &mut Actor, flags: u32) {
         first.saturating_add(actor.random.below(40) as i32)
     };
     actor.called();
-    // SAFETY: no pointers are passed. Not there before 5.9.
+    // SAFETY: the call takes no pointers. Since 5.9.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
 }
 
 fn pipe(actor: &mut Actor) {
     let mut ends = [-1; 2];
     let flags = actor.random.maybe(libc::O_CLOEXEC) | actor.random.maybe(libc::O_NONBLOCK);
-    // SAFETY: there is room for two.
+    // SAFETY: the array has room for two.
     unsafe { libc::pipe2(ends.as_mut_ptr(), flags) };
     actor.made(ends[0]);
     actor.made(ends[1]);
@@ -211,7 +211,7 @@ fn pipe(actor: &mut Actor) {
 fn sockets(actor: &mut Actor) -> [i32; 2] {
     let mut ends = [-1; 2];
     let kind = libc::SOCK_STREAM | actor.random.maybe(libc::SOCK_CLOEXEC);
-    // SAFETY: there is room for two.
+    // SAFETY: the array has room for two.
     unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) };
     actor.made(ends[0]);
     actor.made(ends[1]);
@@ -222,19 +222,19 @@ fn socketpair(actor: &mut Actor) {
     sockets(actor);
 }
 
-/// A listener, a connection to it, and that one accepted. Nothing of it may wait: another thread
-/// may put something else in the place of any of these.
+/// Makes a listener, a connection to it, and the accepted socket. None may block: another thread may replace
+/// any of these descriptors.
 fn accept(actor: &mut Actor) {
     const KIND: i32 = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
     let listener = make!(actor, libc::socket(libc::AF_UNIX, KIND, 0));
-    // SAFETY: zeroes are an address.
+    // SAFETY: zeroes are a valid address.
     let mut address: libc::sockaddr_un = unsafe { mem::zeroed() };
     address.sun_family = libc::AF_UNIX as _;
     let mut len = size_of::<libc::sa_family_t>() as libc::socklen_t;
     let at = (&raw mut address).cast();
     // SAFETY: the address and its length live until the calls return.
     unsafe {
-        // Only the family: the kernel finds a name.
+        // Only the family: the kernel chooses a name.
         libc::bind(listener, at, len);
         libc::listen(listener, 1);
         len = size_of_val(&address) as _;
@@ -265,7 +265,7 @@ fn make_other(actor: &mut Actor) {
             libc::memfd_create(c"memory".as_ptr(), u32::from(cloexec != 0))
         ),
         _ => {
-            // A new one, or what the other number is changed.
+            // Creates one, or changes that of the other number.
             let fd = if actor.random.one_in(2) {
                 -1
             } else {
@@ -280,7 +280,7 @@ fn make_other(actor: &mut Actor) {
     };
 }
 
-/// What not every kernel has, or gives.
+/// Calls that not every kernel has or permits.
 fn make_rare(actor: &mut Actor) {
     let places = &actor.shared.places;
     let directory = places.directory.as_ptr();
@@ -291,9 +291,9 @@ fn make_rare(actor: &mut Actor) {
             libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK)
         ),
         2 => {
-            // `struct perf_event_attr`: a processor's clock, as a software event. Not of a task: with
-            // the first and after the last of these the kernel patches its scheduler, which the
-            // emulator of more than one processor does not always survive (an `int3` no one expects).
+            // `struct perf_event_attr`: a CPU's clock, as a software event. Not one of a task: with the first
+            // and after the last of these the kernel patches its scheduler, which emulated SMP machines do
+            // not always survive (an unexpected `int3`).
             let mut attributes = [0u32; 32];
             attributes[0] = 1;
             attributes[1] = size_of_val(&attributes) as u32;
@@ -330,12 +330,12 @@ fn make_rare(actor: &mut Actor) {
         6 => {
             let fs = make!(actor, libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), 1));
             const FSCONFIG_CMD_CREATE: i32 = 6;
-            // SAFETY: no pointers are passed but null.
+            // SAFETY: all pointers are null.
             unsafe { libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0) };
             make!(actor, libc::syscall(libc::SYS_fsmount, fs, 1, 0))
         }
         7 => {
-            // `struct landlock_ruleset_attr`: of reading files.
+            // `struct landlock_ruleset_attr`, with file reads.
             let attributes = 4u64;
             make!(
                 actor,
@@ -351,7 +351,7 @@ fn make_rare(actor: &mut Actor) {
             const QUEUE: &std::ffi::CStr = c"/fdwatch-test";
             let flags = libc::O_RDWR | libc::O_CREAT;
             let queue = make!(actor, libc::mq_open(QUEUE.as_ptr(), flags, 0o600, 0));
-            // SAFETY: the name lives.
+            // SAFETY: the name lives until the call returns.
             unsafe { libc::mq_unlink(QUEUE.as_ptr()) };
             queue
         }
@@ -382,7 +382,7 @@ fn by_handle(actor: &mut Actor) -> i32 {
         handle: [0; _],
     };
     let mut mount = 0;
-    // SAFETY: what is pointed at lives until the call returns.
+    // SAFETY: all pointees live until the call returns.
     unsafe {
         libc::syscall(
             libc::SYS_name_to_handle_at,
@@ -429,7 +429,7 @@ fn message(actor: &mut Actor) {
     }
     actor.called();
     if send(from, fds).is_err() {
-        // Not all of them are open.
+        // Some of them are not open.
         fds.fill(from);
         let _ = send(from, fds);
     }
@@ -457,6 +457,6 @@ fn unshare(actor: &mut Actor) {
         return;
     }
     actor.called();
-    // SAFETY: no pointers are passed.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::unshare(libc::CLONE_FILES) };
 }

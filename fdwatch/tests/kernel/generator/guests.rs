@@ -1,12 +1,12 @@
-//! Processes that come to their tables in all the ways there are, and stay until the next phase, or
-//! end at once.
+//! Guests: processes that get their tables in every possible way, and stay until the next phase or exit at
+//! once.
 
 use std::{io::Write as _, mem::MaybeUninit, ptr, thread::yield_now};
 
 use super::{GUEST, actor::Actor, calls, none, random::Random, threads::Thread};
 use crate::truth::share_table;
 
-/// A process that stays.
+/// A guest that stays.
 pub(super) struct Guest {
     pid: i32,
 }
@@ -14,7 +14,7 @@ pub(super) struct Guest {
 impl Guest {
     /// Ends it.
     pub(super) fn send_away(self) {
-        // SAFETY: it is a child, and not waited for before.
+        // SAFETY: it is a child that was not waited for.
         unsafe {
             libc::kill(self.pid, libc::SIGKILL);
         }
@@ -22,15 +22,15 @@ impl Guest {
     }
 }
 
-/// Makes a process that stays, in one way or another, unless there are enough.
+/// Makes a guest that stays, in a random way, unless there are enough.
 pub(super) fn make(actor: &mut Actor) {
     let Some(place) = actor.guests.iter().position(Option::is_none) else {
         return;
     };
     let number = actor.shared.next_guest();
-    let way = WAYS[actor.random.below(WAYS.len() as u32) as usize];
+    let method = METHODS[actor.random.below(METHODS.len() as u32) as usize];
     actor.called();
-    let pid = way(actor, number);
+    let pid = method(actor, number);
     if pid < 0 {
         return;
     }
@@ -39,11 +39,11 @@ pub(super) fn make(actor: &mut Actor) {
     }
 }
 
-/// Waits until the guest has done what it does; not if it has ended, as one does that finds no
-/// descriptor free to load a library with.
+/// Waits until the guest is done. Returns early if it exits, for example because no descriptor was free to
+/// load a library.
 fn comes_to_stay(actor: &Actor, pid: i32, number: u32) -> bool {
     while !actor.shared.does_guest_stay(number) {
-        // SAFETY: no pointer is passed.
+        // SAFETY: the call takes no pointer.
         if unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) } == pid {
             return false;
         }
@@ -51,10 +51,10 @@ fn comes_to_stay(actor: &Actor, pid: i32, number: u32) -> bool {
     true
 }
 
-/// Starts a guest, and returns its process.
-type Way = fn(&mut Actor, u32) -> i32;
+/// Starts a guest and returns its pid.
+type Method = fn(&mut Actor, u32) -> i32;
 
-const WAYS: &[Way] = &[
+const METHODS: &[Method] = &[
     |actor, number| fork(actor, |guest| guest.stay_after_calls(number)),
     |actor, number| {
         clone(actor, libc::CLONE_FILES, |guest| {
@@ -95,7 +95,7 @@ const WAYS: &[Way] = &[
     },
     |actor, number| {
         fork(actor, |guest| {
-            // It is to stay, for its table to be seen.
+            // It stays, so that its table can be compared.
             let (done, is_done) = std::sync::mpsc::channel();
             guest.with_thread(move |other| {
                 other.some_calls();
@@ -138,8 +138,8 @@ const WAYS: &[Way] = &[
                 other.stay(number)
             });
             guest.some_calls();
-            // Of the thread alone.
-            // SAFETY: it holds nothing that others need.
+            // Only the calling thread exits.
+            // SAFETY: the thread holds nothing that others need.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
             unreachable!("it has ended");
         })
@@ -156,7 +156,7 @@ const WAYS: &[Way] = &[
     },
 ];
 
-/// Makes a process that ends at once, in one way or another.
+/// Makes a guest that exits at once, in a random way.
 pub(super) fn pass_through(actor: &mut Actor) {
     actor.called();
     let pid = match actor.random.below(6) {
@@ -166,7 +166,7 @@ pub(super) fn pass_through(actor: &mut Actor) {
         }),
         1 => fork(actor, |guest| {
             guest.some_calls();
-            // SAFETY: the call has no requirements.
+            // SAFETY: _exit has no requirements.
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
             pause();
         }),
@@ -188,7 +188,7 @@ pub(super) fn pass_through(actor: &mut Actor) {
             exit()
         }),
         _ => {
-            // In the middle of what another thread does.
+            // While another thread is in a call.
             let number = actor.shared.next_guest();
             let pid = fork(actor, |guest| {
                 guest.with_thread(|other| {
@@ -221,11 +221,11 @@ impl Actor {
         Thread::start(move || acts(&mut Self::new(shared, random)))
     }
 
-    /// Runs this program. Nothing may be allocated: there may have been other threads, which may
-    /// have held the allocator's locks.
+    /// Executes this program. It must not allocate: other threads may have held the allocator's locks at the
+    /// fork.
     fn exec(&mut self, number: u32) -> ! {
-        // It is closed, or else what the program says might go anywhere, and fail.
-        // SAFETY: the descriptor is no one's.
+        // Closed, because the program's output could go to any file and fail.
+        // SAFETY: no code relies on the descriptor.
         unsafe { libc::close(1) };
         let places = &self.shared.places;
         let mut variable = [0; 64];
@@ -237,7 +237,7 @@ impl Actor {
             variable.as_ptr().cast(),
             ptr::null(),
         ];
-        // SAFETY: all of it lives until the call returns, which it does if it fails.
+        // SAFETY: all pointees live until the call returns, which it does only if it fails.
         unsafe {
             libc::execve(
                 places.program.as_ptr(),
@@ -249,14 +249,14 @@ impl Actor {
     }
 }
 
-/// A child that has its memory for itself, and one thread.
+/// Forks a child with its own memory and one thread.
 fn fork(actor: &mut Actor, guest: impl FnOnce(&mut Actor)) -> i32 {
-    // SAFETY: the child may do what its parent may: there is no lock that it needs and another
-    // thread may have held, for the allocator's are taken care of by the C library.
+    // SAFETY: the child may do what its parent may: the C library handles the allocator's locks on fork, and
+    // no other locks are needed.
     child(actor, || unsafe { libc::fork() }.into(), guest)
 }
 
-/// The same, with flags: nothing may be allocated, for the C library does not know of it.
+/// Clones with flags. The child must not allocate, because the C library does not know about the fork.
 fn clone(actor: &mut Actor, flags: i32, guest: impl FnOnce(&mut Actor)) -> i32 {
     let flags = flags | libc::SIGCHLD;
     // SAFETY: without CLONE_VM this is a fork.
@@ -295,7 +295,7 @@ fn clone3_with_pidfd(actor: &mut Actor, number: u32) -> i32 {
     pid
 }
 
-/// What `make` makes, which returns in the child as fork does.
+/// Calls `make`, which returns in the child as fork does.
 fn child(actor: &mut Actor, make: impl FnOnce() -> i64, guest: impl FnOnce(&mut Actor)) -> i32 {
     let mut child = Actor::new(actor.shared, Random::new(actor.random.next()));
     match make() {
@@ -308,7 +308,7 @@ fn child(actor: &mut Actor, make: impl FnOnce() -> i64, guest: impl FnOnce(&mut 
     }
 }
 
-/// As the C library does it, with CLONE_VM and CLONE_VFORK.
+/// Spawns as the C library does, with CLONE_VM and CLONE_VFORK.
 fn spawn(actor: &mut Actor, number: u32) -> i32 {
     let places = &actor.shared.places;
     let variable = format!("{GUEST}={number}\0");
@@ -319,7 +319,7 @@ fn spawn(actor: &mut Actor, number: u32) -> i32 {
     ];
     let mut actions = MaybeUninit::uninit();
     let mut pid = -1;
-    // SAFETY: all of it lives until the calls return.
+    // SAFETY: all pointees live until the calls return.
     unsafe {
         libc::posix_spawn_file_actions_init(actions.as_mut_ptr());
         let mut actions = actions.assume_init();
@@ -334,7 +334,7 @@ fn spawn(actor: &mut Actor, number: u32) -> i32 {
         let (from, to) = (actor.random.below(50) as i32, actor.random.below(50) as i32);
         libc::posix_spawn_file_actions_adddup2(actions, from, to);
         libc::posix_spawn_file_actions_addclose(actions, actor.random.below(50) as i32);
-        // As before any exec: what the program says might go anywhere, and wait there.
+        // As before any exec: the program's output could go to any file and block.
         libc::posix_spawn_file_actions_addclose(actions, 1);
         let failed = libc::posix_spawn(
             &raw mut pid,
@@ -350,19 +350,19 @@ fn spawn(actor: &mut Actor, number: u32) -> i32 {
 }
 
 fn unshare() {
-    // SAFETY: no pointers are passed.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::unshare(libc::CLONE_FILES) };
 }
 
-/// Whether the thread's leader has not given its table back.
+/// Whether the thread's leader still has its table.
 fn shares_table_of_leader() -> bool {
     // SAFETY: the calls have no requirements.
     unsafe { share_table(libc::gettid() as u32, libc::getpid() as u32) }
 }
 
-/// Lets the process be ended with the thread that made it.
+/// Makes the process exit together with the thread that created it.
 pub(super) fn end_with_parent() {
-    // SAFETY: no pointers are passed.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
@@ -379,6 +379,6 @@ fn exit() -> ! {
 }
 
 fn wait_for(pid: i32) {
-    // SAFETY: no pointer is passed.
+    // SAFETY: the call takes no pointer.
     unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
 }

@@ -1,14 +1,13 @@
-//! Random calls that make, move, change and end descriptors, in several processes and threads at
-//! once, with points of rest at which nothing moves.
+//! Random calls that open, move, change and close descriptors in several processes and threads at once, with
+//! points of rest in between.
 //!
-//! One process, the root, is run by the test. It makes some processes, each of which has a thread
-//! to look after the others, the *actors*. An actor makes random calls until it has made as many as
-//! a phase takes, and rests until the next. Among what it does is to make *guests*: processes that
-//! do a few calls themselves, in all ways a process can come to its table, and then stay as they
-//! are until the next phase.
+//! The test starts one process, the root. It starts some processes, each with a thread that supervises the
+//! others, the *actors*. An actor makes the random calls of a phase and rests until the next. Some calls
+//! start *guests*: processes that get their table in any possible way, make a few calls, and stay unchanged
+//! until the next phase.
 //!
-//! No descriptor is left out: any thread may close any number, whoever made it. Hence nothing here
-//! needs one; what is told from process to process is in shared memory.
+//! No descriptor is spared: any thread may close any number. So the processes do not depend on descriptors,
+//! and communicate through shared memory.
 
 mod actor;
 mod calls;
@@ -33,10 +32,10 @@ use tempfile::TempDir;
 use self::{actor::Actor, random::Random, shared::Shared};
 use crate::watching::{again, arguments};
 
-/// Where the shared memory is.
+/// Environment variable with the path of the shared memory.
 const SHARED: &str = "FDWATCH_TEST_SHARED";
 
-/// In a guest that runs this program: its number.
+/// Environment variable with a guest's number, if it executes this program.
 const GUEST: &str = "FDWATCH_TEST_GUEST";
 
 /// Processes with actors.
@@ -45,19 +44,19 @@ const PROCESSES: u64 = 4;
 /// Calls of each actor between two points of rest.
 const CALLS_IN_PHASE: u32 = 250;
 
-/// Within this time all must have come to rest, even where a kernel is emulated.
+/// Limit of a phase, also where the machine is emulated.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The generator, as the test has it.
+/// A running generator.
 pub(crate) struct Generator {
     root: Child,
     shared: &'static Shared,
-    /// Where the files are. Removed last.
+    /// Directory of its files, removed last.
     _directory: TempDir,
 }
 
 impl Generator {
-    /// Starts it: with four processes of so many actors each.
+    /// Starts it with four processes of this many actors each.
     pub(crate) fn start(seed: u64, threads: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("shared");
@@ -71,17 +70,17 @@ impl Generator {
         }
     }
 
-    /// The process that all others come from.
+    /// Returns the process that is the ancestor of all others.
     pub(crate) fn pid(&self) -> u32 {
         self.root.id()
     }
 
-    /// How many calls were made so far.
+    /// Returns the number of calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.shared.calls()
     }
 
-    /// Lets all make their calls, with `meanwhile` again and again, until they rest.
+    /// Runs a phase, repeating `meanwhile` until all actors rest.
     pub(crate) fn run_phase(&mut self, mut meanwhile: impl FnMut()) {
         let actors = PROCESSES as u32 * self.shared.threads();
         let deadline = Instant::now() + LIMIT;
@@ -93,7 +92,11 @@ impl Generator {
                 self.shared.resting(),
                 waiting::what_all_wait_for(self.pid())
             );
-            assert_eq!(self.root.try_wait().unwrap(), None, "the root has ended");
+            assert_eq!(
+                self.root.try_wait().unwrap(),
+                None,
+                "the root process exited"
+            );
             meanwhile();
             thread::sleep(Duration::from_millis(1));
         }
@@ -102,13 +105,13 @@ impl Generator {
 
 impl Drop for Generator {
     fn drop(&mut self) {
-        // All that it has made ends with it.
+        // All its descendants end with it.
         let _ = self.root.kill();
         let _ = self.root.wait();
     }
 }
 
-/// Not a test: the root.
+/// Not a test: the root process.
 #[test]
 #[ignore = "is run by another"]
 fn root() {
@@ -116,7 +119,7 @@ fn root() {
         return;
     };
     let shared = Shared::open(Path::new(&path));
-    // SAFETY: no pointers are passed but null.
+    // SAFETY: all pointers are null.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
@@ -126,7 +129,7 @@ fn root() {
             }
         }
         loop {
-            // Those of a guest that has ended before them.
+            // Guests of processes that exited before them.
             let mut status = 0;
             if libc::waitpid(-1, &raw mut status, 0) < 0 {
                 return;
@@ -135,16 +138,16 @@ fn root() {
     }
 }
 
-/// A process with actors: starts them, and another for each that ends.
+/// Runs a process with actors: starts them, and replaces each that ends.
 ///
 /// # Safety
 ///
-/// It has one thread.
+/// The process must have one thread.
 unsafe fn run_actors(shared: &'static Shared, process: u64) -> ! {
-    // SAFETY: all pointers live until the call returns.
+    // SAFETY: all pointees live until the call returns.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        // One has numbers beyond what is told of exec in one record.
+        // One table is larger than a single exec record can describe.
         let most = if process == 0 { 6000 } else { 300 };
         let limit = libc::rlimit {
             rlim_cur: most,
@@ -171,14 +174,14 @@ unsafe fn run_actors(shared: &'static Shared, process: u64) -> ! {
     unreachable!("this has a sender itself");
 }
 
-/// Not a test: a guest that runs this program.
+/// Not a test: a guest that executes this program.
 #[test]
 #[ignore = "is run by another"]
 fn guest() {
     let (Some(path), Some(number)) = (env::var_os(SHARED), env::var_os(GUEST)) else {
         return;
     };
-    // One that posix_spawn has made has it not.
+    // posix_spawn starts one without this variable.
     guests::end_with_parent();
     let number: u32 = number.to_str().unwrap().parse().unwrap();
     let shared = Shared::open(Path::new(&path));
@@ -187,14 +190,14 @@ fn guest() {
     actor.stay(number);
 }
 
-/// What the random calls need by name. Made once, before any process is.
+/// Names for the random calls, allocated before the first fork.
 struct Places {
     files: [CString; 8],
     directory: CString,
     /// This program, and its arguments as a guest.
     program: CString,
     arguments: [CString; 6],
-    /// [`SHARED`], as in an environment.
+    /// [`SHARED`], as an environment entry.
     shared: CString,
 }
 
@@ -212,7 +215,7 @@ impl Places {
         }
     }
 
-    /// The guest's arguments, as exec takes them.
+    /// Returns the guest's arguments, for exec.
     fn arguments(&self) -> [*const c_char; 7] {
         let mut pointers = [ptr::null(); 7];
         for (pointer, argument) in pointers.iter_mut().zip(&self.arguments) {
@@ -222,7 +225,7 @@ impl Places {
     }
 }
 
-/// A null pointer, for what is not asked for.
+/// A null pointer, for unused arguments.
 const fn none<T>() -> *mut T {
     ptr::null_mut()
 }

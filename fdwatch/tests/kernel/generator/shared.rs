@@ -1,4 +1,4 @@
-//! The memory that the test and all processes of the generator share, and the points of rest.
+//! Memory shared by the test and all processes of the generator, with the points of rest.
 
 use std::{
     fs::OpenOptions,
@@ -11,7 +11,7 @@ use std::{
 
 use super::Places;
 
-/// Guests that may be waited for at once.
+/// Guests that can be awaited at the same time.
 const GUESTS: usize = 1024;
 
 #[repr(C)]
@@ -25,11 +25,11 @@ struct Layout {
     phase: AtomicU32,
     /// Calls of each actor in a phase.
     calls_in_phase: AtomicU32,
-    /// Actors that have made their calls; a futex.
+    /// Actors that have finished the phase; a futex.
     resting: AtomicU32,
     /// Guests made in all.
     guests: AtomicU32,
-    /// By number: which guest has last come to stay; a futex.
+    /// By slot, the last guest that finished; a futex.
     staying: [AtomicU32; GUESTS],
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Makes it, in a new file.
+    /// Creates it in a new file.
     pub(crate) fn create(
         path: &Path,
         seed: u64,
@@ -60,15 +60,15 @@ impl Shared {
         shared
     }
 
-    /// Opens what another process has made.
+    /// Opens that of another process.
     pub(crate) fn open(path: &Path) -> &'static Self {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(path)
             .unwrap();
-        // SAFETY: the kernel chooses where. It stays mapped, and any bytes are a `Layout`, which is
-        // atomic all through.
+        // SAFETY: the kernel chooses the address. It stays mapped, and any bytes are a valid `Layout`, whose
+        // fields are all atomic.
         let layout = unsafe {
             let memory = libc::mmap(
                 ptr::null_mut(),
@@ -81,7 +81,7 @@ impl Shared {
             assert_ne!(memory, libc::MAP_FAILED);
             &*memory.cast::<Layout>()
         };
-        // As long as the process: each opens it once.
+        // Lives as long as the process, which opens it once.
         Box::leak(Box::new(Self {
             layout,
             places: Places::beside(path),
@@ -96,7 +96,7 @@ impl Shared {
         self.layout.threads.load(SeqCst)
     }
 
-    /// Calls made so far.
+    /// Returns the number of calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.layout.calls.load(SeqCst)
     }
@@ -109,19 +109,19 @@ impl Shared {
         self.layout.calls_in_phase.load(SeqCst)
     }
 
-    /// Begins a phase.
+    /// Starts a phase.
     pub(crate) fn begin_phase(&self) {
         self.layout.resting.store(0, SeqCst);
         self.layout.phase.fetch_add(1, SeqCst);
         wake(&self.layout.phase);
     }
 
-    /// How many actors have made their calls.
+    /// Returns how many actors have finished the phase.
     pub(crate) fn resting(&self) -> u32 {
         self.layout.resting.load(SeqCst)
     }
 
-    /// Tells that an actor has made its calls.
+    /// Reports that an actor has finished the phase.
     pub(super) fn rest(&self) {
         self.layout.resting.fetch_add(1, SeqCst);
     }
@@ -130,7 +130,7 @@ impl Shared {
         self.layout.phase.load(SeqCst)
     }
 
-    /// Waits for the phase that follows `phase`.
+    /// Waits for the phase after `phase`.
     pub(super) fn wait_for_phase_after(&self, phase: u32) -> u32 {
         while self.phase() == phase {
             wait(&self.layout.phase, phase, None);
@@ -138,19 +138,19 @@ impl Shared {
         self.phase()
     }
 
-    /// A number for a new guest.
+    /// Returns a number for a new guest.
     pub(super) fn next_guest(&self) -> u32 {
         self.layout.guests.fetch_add(1, SeqCst) + 1
     }
 
-    /// Tells that a guest has done what it does.
+    /// Reports that a guest is done.
     pub(super) fn guest_stays(&self, guest: u32) {
         let place = self.place(guest);
         place.store(guest, SeqCst);
         wake(place);
     }
 
-    /// Whether the guest has told so; waits for it, but not long.
+    /// Waits briefly for a guest; returns whether it is done.
     pub(super) fn does_guest_stay(&self, guest: u32) -> bool {
         let place = self.place(guest);
         let before = place.load(SeqCst);
@@ -171,7 +171,7 @@ fn wait(word: &AtomicU32, value: u32, limit: Option<Duration>) {
         tv_nsec: limit.subsec_nanos().into(),
     });
     let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the word and the limit live until the call returns.
+    // SAFETY: the word and the timeout live until the call returns.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -184,6 +184,6 @@ fn wait(word: &AtomicU32, value: u32, limit: Option<Duration>) {
 }
 
 fn wake(word: &AtomicU32) {
-    // SAFETY: the word lives.
+    // SAFETY: the word lives until the call returns.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }

@@ -1,9 +1,8 @@
-//! Threads of guests, started by the C library alone.
+//! Threads of guests, started through the C library.
 //!
-//! A forked process may not use the standard library's: that holds a lock of its own while a thread
-//! starts or ends (std/src/sys/pal/unix/stack_overflow/thread_info.rs), which fork knows nothing
-//! of, so that a child of another thread at that moment finds it held for ever. The C library's
-//! locks are taken care of by its fork.
+//! A forked process must not use the standard library's threads: those hold a lock while they start or end
+//! (std/src/sys/pal/unix/stack_overflow/thread_info.rs). fork does not handle this lock, so a child forked at
+//! that moment would wait forever. The C library's fork handles its own locks.
 
 use std::{ffi::c_void, mem, ptr};
 
@@ -15,11 +14,11 @@ pub(super) struct Thread {
 type Acts = Box<dyn FnOnce() + Send>;
 
 impl Thread {
-    /// Starts one, or ends the process.
+    /// Starts a thread, or exits the process on failure.
     pub(super) fn start(acts: impl FnOnce() + Send + 'static) -> Self {
         let acts: Box<Acts> = Box::new(Box::new(acts));
         let mut thread = mem::MaybeUninit::uninit();
-        // SAFETY: there is room for the thread, and what is passed is what `run` takes.
+        // SAFETY: there is room for the thread, and the argument has the type that `run` expects.
         unsafe {
             let acts = Box::into_raw(acts).cast();
             if libc::pthread_create(thread.as_mut_ptr(), ptr::null(), run, acts) != 0 {
@@ -31,15 +30,15 @@ impl Thread {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     pub(super) fn join(self) {
-        // SAFETY: it was not waited for before, and returns nothing.
+        // SAFETY: it was not joined before, and the result is unused.
         unsafe { libc::pthread_join(self.thread, ptr::null_mut()) };
     }
 }
 
 extern "C" fn run(acts: *mut c_void) -> *mut c_void {
-    // SAFETY: as `start` passes it.
+    // SAFETY: `start` passed this type.
     let acts = unsafe { Box::from_raw(acts.cast::<Acts>()) };
     acts();
     ptr::null_mut()

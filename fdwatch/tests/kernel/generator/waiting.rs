@@ -1,11 +1,11 @@
-//! What the generator's processes wait for, told when they do not come to rest.
+//! Diagnostics for a generator that does not come to rest: the call that each thread is blocked in.
 
 use std::{fmt::Write as _, fs, path::Path};
 
-/// What each thread below `root` waits for, a line each.
+/// Returns a line for each thread below `root`.
 pub(super) fn what_all_wait_for(root: u32) -> String {
     let mut tree = vec![root];
-    let mut told = String::new();
+    let mut lines = String::new();
     let mut at = 0;
     while let Some(&pid) = tree.get(at) {
         at += 1;
@@ -19,22 +19,22 @@ pub(super) fn what_all_wait_for(root: u32) -> String {
             let state = state.rsplit(')').next().unwrap_or_default();
             let mut state = state.split_ascii_whitespace();
             let state = (state.next(), state.next());
-            let _ = writeln!(told, "{pid}/{thread} {state:?} {rest:?}");
+            let _ = writeln!(lines, "{pid}/{thread} {state:?} {rest:?}");
         }
     }
-    told
+    lines
 }
 
 fn children(pid: u32) -> impl Iterator<Item = u32> {
     entries("/proc").into_iter().filter(move |&child| {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        // Its name may hold anything; what follows it is its state, and its parent.
+        // The name may contain anything; state and parent follow its closing parenthesis.
         let rest = stat.rsplit(')').next().unwrap_or_default();
         rest.split_ascii_whitespace().nth(1) == Some(&pid.to_string())
     })
 }
 
-/// The numbers that a directory has for names.
+/// Returns the numeric names in a directory.
 fn entries(directory: &str) -> Vec<u32> {
     let entries = fs::read_dir(Path::new(directory)).into_iter().flatten();
     entries

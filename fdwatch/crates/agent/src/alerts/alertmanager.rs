@@ -1,4 +1,4 @@
-//! Prometheus' Alertmanager, by its second API.
+//! Alerts to Prometheus' Alertmanager, by version 2 of its API.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -6,17 +6,16 @@ use reqwest::Client;
 use serde::Serialize;
 
 use super::{
+    delivery::{Sent, post},
     notice::Notice,
     state::{Alert, Status},
-    webhook::post,
-    worker::Sent,
 };
 use fdwatch_events::time::rfc3339;
 
-/// Alerts that are posted at once.
+/// Alerts per request.
 const MAX_AT_ONCE: usize = 256;
 
-/// An Alertmanager.
+/// A client of one Alertmanager.
 #[derive(Debug)]
 pub(super) struct Alertmanager {
     client: Client,
@@ -26,7 +25,7 @@ pub(super) struct Alertmanager {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Posted<'a> {
+struct PostedAlert<'a> {
     labels: BTreeMap<&'static str, Cow<'a, str>>,
     annotations: BTreeMap<&'static str, &'a str>,
     starts_at: String,
@@ -35,7 +34,7 @@ struct Posted<'a> {
 }
 
 impl Alertmanager {
-    /// The one at `url`, up to where `/api/v2/alerts` follows.
+    /// Creates a client of the Alertmanager at `url`, to which `/api/v2/alerts` is appended.
     pub(super) fn new(client: Client, url: &str, host: Arc<str>) -> Self {
         Self {
             client,
@@ -44,7 +43,7 @@ impl Alertmanager {
         }
     }
 
-    /// Tells it of one. Where its labels are others than before, the one with those is over.
+    /// Sends an alert. If its severity has changed, the alert with the previous labels is resolved.
     pub(super) async fn send(&self, alert: &Alert) -> Sent {
         let ended = alert.ended.filter(|_| alert.status == Status::Resolved);
         let now = fdwatch_host::proc::wall_time();
@@ -52,22 +51,22 @@ impl Alertmanager {
             .was
             .iter()
             .filter(|was| was.severity != alert.notice.severity);
-        let posted: Vec<_> = was
-            .map(|was| self.posted(was, Some(now)))
-            .chain([self.posted(&alert.notice, ended)])
+        let to_post: Vec<_> = was
+            .map(|was| self.to_post(was, Some(now)))
+            .chain([self.to_post(&alert.notice, ended)])
             .collect();
-        self.post(&posted).await
+        self.post(&to_post).await
     }
 
-    /// Tells it of all there are once more: what it does not hear of again is over for it.
+    /// Sends all firing alerts again: Alertmanager resolves alerts that are not repeated.
     pub(super) async fn remind(&self, notices: &[Arc<Notice>]) -> Sent {
         let mut last = Sent::delivered();
         for some in notices.chunks(MAX_AT_ONCE) {
-            let posted: Vec<_> = some
+            let to_post: Vec<_> = some
                 .iter()
-                .map(|notice| self.posted(notice, None))
+                .map(|notice| self.to_post(notice, None))
                 .collect();
-            let sent = self.post(&posted).await;
+            let sent = self.post(&to_post).await;
             if !sent.is_delivered() {
                 last = sent;
             }
@@ -75,14 +74,14 @@ impl Alertmanager {
         last
     }
 
-    async fn post(&self, posted: &[Posted<'_>]) -> Sent {
-        match serde_json::to_string(posted) {
+    async fn post(&self, to_post: &[PostedAlert<'_>]) -> Sent {
+        match serde_json::to_string(to_post) {
             Ok(body) => post(&self.client, &self.url, body).await,
             Err(error) => Sent::failed(error.to_string()),
         }
     }
 
-    fn posted<'a>(&'a self, notice: &'a Notice, ended: Option<u64>) -> Posted<'a> {
+    fn to_post<'a>(&'a self, notice: &'a Notice, ended: Option<u64>) -> PostedAlert<'a> {
         let key = notice.key.to_string();
         let labels: [(_, Cow<'_, str>); 8] = [
             ("alertname", notice.alertname().into()),
@@ -94,8 +93,8 @@ impl Alertmanager {
             ("unit", notice.unit.as_deref().unwrap_or_default().into()),
             ("path", notice.path.as_deref().unwrap_or_default().into()),
         ];
-        Posted {
-            // Empty ones are none to Alertmanager.
+        PostedAlert {
+            // Alertmanager treats empty labels as missing.
             labels: labels
                 .into_iter()
                 .filter(|(_, it)| !it.is_empty())

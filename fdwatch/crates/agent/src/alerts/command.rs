@@ -1,4 +1,4 @@
-//! A program that is told: the JSON on its standard input, the most important of it in its environment.
+//! Alerts to a program: the JSON object on its standard input, the main fields in its environment.
 
 use std::{env, io, process::Stdio, time::Duration};
 
@@ -8,21 +8,21 @@ use tokio::{
     time::timeout,
 };
 
-use super::{notice::bounded, state::Alert, webhook::json, worker::Sent};
+use super::{delivery::Sent, notice::bounded, state::Alert, webhook::json};
 
-/// What of its standard error is read at most: bytes. Then that is closed.
+/// Bytes that are read of its standard error, which is closed then.
 const MAX_READ: usize = 1 << 20;
 
-/// And what of that is shown, in characters.
+/// Characters of its standard error that are logged.
 const MAX_SHOWN: usize = 400;
 
-/// What a program gets to see of the agent's environment.
+/// Variables of the agent's environment that a program receives.
 const PASSED: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
 
-/// Starts the program, and waits for its end for so long.
+/// Runs the program, for at most `limit`.
 pub(super) async fn run(arguments: &[String], alert: &Alert, host: &str, limit: Duration) -> Sent {
     let Some((program, arguments)) = arguments.split_first() else {
-        return Sent::refused("there is no program".to_owned());
+        return Sent::refused("the command is empty".to_owned());
     };
     let input = match json(alert, host) {
         Ok(json) => json,
@@ -60,50 +60,50 @@ pub(super) async fn run(arguments: &[String], alert: &Alert, host: &str, limit: 
         Err(error) => return Sent::failed(format!("cannot start {program}: {error}")),
     };
     let group = Group::of(&child);
-    let mut said = Vec::new();
-    let Ok(ended) = timeout(limit, follow(&mut child, input, &mut said)).await else {
+    let mut stderr_text = Vec::new();
+    let Ok(ended) = timeout(limit, follow(&mut child, input, &mut stderr_text)).await else {
         drop(group);
         let _ = child.wait().await;
         return Sent::failed(format!(
-            "it has not ended within {} s, and was killed{}",
+            "killed after {} s{}",
             limit.as_secs(),
-            words(&said)
+            quoted(&stderr_text)
         ));
     };
     group.spare();
     match ended {
         Ok(status) if status.success() => Sent::delivered(),
-        Ok(status) => Sent::failed(format!("it ended with {status}{}", words(&said))),
-        Err(error) => Sent::failed(format!("cannot wait for its end: {error}")),
+        Ok(status) => Sent::failed(format!("failed with {status}{}", quoted(&stderr_text))),
+        Err(error) => Sent::failed(format!("cannot wait for the program: {error}")),
     }
 }
 
-/// Hands it its input, reads what it has to say, and waits for its end: for all at once.
+/// Writes its input, reads its standard error and waits for its end, all at once.
 async fn follow(
     child: &mut Child,
     input: String,
-    said: &mut Vec<u8>,
+    stderr_text: &mut Vec<u8>,
 ) -> io::Result<std::process::ExitStatus> {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-    let talk = async {
+    let io = async {
         let write = async {
             if let Some(mut stdin) = stdin {
-                // Not all programs read it.
+                // Fails if the program does not read it.
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        tokio::join!(write, listen(stderr, said));
+        tokio::join!(write, read_stderr(stderr, stderr_text));
     };
-    let mut talk = std::pin::pin!(talk);
+    let mut io = std::pin::pin!(io);
     tokio::select! {
         ended = child.wait() => return ended,
-        () = &mut talk => {}
+        () = &mut io => {}
     }
     child.wait().await
 }
 
-/// Reads to the end, or until that is too much: then there is no reader any more.
-async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
+/// Reads to the end, or to `MAX_READ`.
+async fn read_stderr(stderr: Option<ChildStderr>, stderr_text: &mut Vec<u8>) {
     let Some(mut stderr) = stderr else {
         return;
     };
@@ -114,21 +114,24 @@ async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
             Ok(0) | Err(_) => return,
             Ok(count) => {
                 read += count;
-                let room = (4 * MAX_SHOWN).saturating_sub(said.len());
-                said.extend_from_slice(&buffer[..count.min(room)]);
+                let room = (4 * MAX_SHOWN).saturating_sub(stderr_text.len());
+                stderr_text.extend_from_slice(&buffer[..count.min(room)]);
             }
         }
     }
 }
 
-fn words(said: &[u8]) -> String {
-    if said.is_empty() {
+fn quoted(stderr_text: &[u8]) -> String {
+    if stderr_text.is_empty() {
         return String::new();
     }
-    format!("; it said: {}", bounded(said.trim_ascii(), MAX_SHOWN))
+    format!(
+        "; standard error: {}",
+        bounded(stderr_text.trim_ascii(), MAX_SHOWN)
+    )
 }
 
-/// A process group that is killed if it is not spared, also where the agent ends meanwhile.
+/// A process group that is killed on drop, unless it is spared.
 struct Group(Option<i32>);
 
 impl Group {
@@ -144,8 +147,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // SAFETY: the call takes numbers only. The leader was not waited for, so that the number
-            // is the group's.
+            // SAFETY: the call takes numbers only. The leader was not waited for, so the number is still
+            // the group's.
             unsafe { libc::kill(-group, libc::SIGKILL) };
         }
     }

@@ -1,22 +1,22 @@
-//! systemd's journal, by its own protocol, with fields to search by.
+//! Alerts to systemd's journal, by its native protocol, with fields to search by.
 
 use std::{io, path::PathBuf};
 
 use tokio::net::UnixDatagram;
 
 use super::{
+    delivery::Sent,
     state::{Alert, Status},
-    worker::Sent,
 };
 use fdwatch_core::diagnose::Severity;
 
-/// Where the journal listens.
+/// The socket of the journal.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// What all messages that something fires have in common.
+/// `MESSAGE_ID` of firing alerts.
 pub const FIRING_ID: &str = "0d5b2b46a2a04f7f8a6a1f1f8ad7c1b1";
 
-/// And all that something is resolved.
+/// `MESSAGE_ID` of resolved alerts.
 pub const RESOLVED_ID: &str = "5c0f6e3b9b8e4b0a9b6b5f5b2f1e7a22";
 
 /// The journal.
@@ -30,7 +30,7 @@ impl Journal {
         Self { socket }
     }
 
-    /// Writes it there.
+    /// Writes an alert to the journal.
     pub(super) async fn send(&self, alert: &Alert, host: &str) -> Sent {
         match self.write(&message(alert, host)).await {
             Ok(()) => Sent::delivered(),
@@ -38,14 +38,14 @@ impl Journal {
         }
     }
 
-    /// The journal may be another one than before: each message finds it anew.
+    /// Opens the socket for each message, because the journal may have been restarted.
     async fn write(&self, message: &[u8]) -> io::Result<()> {
         let socket = UnixDatagram::unbound()?;
         socket.send_to(message, &self.socket).await.map(drop)
     }
 }
 
-/// An alert as the journal takes it. All fields are bounded already, so that it fits a datagram.
+/// Encodes an alert for the journal. All fields are bounded, so it fits a datagram.
 fn message(alert: &Alert, host: &str) -> Vec<u8> {
     let notice = &alert.notice;
     let (id, priority) = match (alert.status, notice.severity) {
@@ -82,7 +82,7 @@ fn message(alert: &Alert, host: &str) -> Vec<u8> {
     message
 }
 
-/// One field. A value of more lines has its length before it.
+/// Adds a field. A value of several lines is preceded by its length.
 fn put(message: &mut Vec<u8>, name: &str, value: &str) {
     message.extend_from_slice(name.as_bytes());
     if value.contains('\n') {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_do_not_become_fields() {
+    fn line_breaks_do_not_add_fields() {
         let mut message = Vec::new();
         put(&mut message, "A", "b=c");
         put(&mut message, "B", "x\nPRIORITY=0");

@@ -1,11 +1,11 @@
-//! Tells others of what comes and goes: webhooks, Alertmanagers, commands, the journal.
+//! Alerts: sends findings that appear and resolve to webhooks, Alertmanagers, commands and the journal.
 //!
-//! Each of them has a `teller` that says what is to be sent when, and a `worker` that sends it;
-//! what was told is `kept` beyond the end of the agent. Knows events and the configuration, and
-//! nothing of where events come from.
+//! Each receiver has an `AlertState`, which decides what to send when, and a worker, which sends it. What was sent
+//! is kept across restarts of the agent by `AlertStore`.
 
 mod alertmanager;
 mod command;
+mod delivery;
 mod journald;
 mod notice;
 mod state;
@@ -29,78 +29,42 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-pub use self::journald::{FIRING_ID, RESOLVED_ID, SOCKET as JOURNAL};
+pub use self::{
+    delivery::Pace,
+    journald::{FIRING_ID, RESOLVED_ID, SOCKET as JOURNAL},
+};
 use self::{
+    delivery::Sent,
     journald::Journal,
     notice::Notice,
     state::{Alert, AlertState, MINUTE, Now, Outcome},
-    store::{AlertStore, Told},
-    worker::{Done, Job, MAX_WAITING, Receiver, Sent, work},
+    store::{AlertStore, SentAlerts},
+    worker::{Done, Job, MAX_WAITING, Receiver, work},
 };
 use super::{config, sink::SinkStats, snapshot::Active};
 use fdwatch_core::duplicates::Change;
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
 
-/// What alerts need to know beyond the configuration.
+/// Everything that alerts need.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// `[alerts]`
     pub config: config::Alerts,
     /// This host's name.
     pub host: String,
-    /// The file that keeps what was told.
+    /// The file that records sent alerts.
     pub state: PathBuf,
-    /// Where the journal listens.
+    /// The socket of the journal.
     pub journal: PathBuf,
-    /// What is there already, where the agent runs on and only its configuration is new.
+    /// Findings that are active already, when the agent reloads its configuration.
     pub active: Vec<Active>,
-    /// How patient they are.
+    /// Time limits.
     pub pace: Pace,
 }
 
-/// How patient alerts are.
-#[derive(Clone, Debug)]
-pub struct Pace {
-    /// Wait after the first try that failed; twice as long after each.
-    pub first_wait: Duration,
-    /// But no longer than that.
-    pub most_wait: Duration,
-    /// Tries in a row.
-    pub tries: u32,
-    /// After these have all failed it is left alone for so long.
-    pub rest: Duration,
-    /// How often Alertmanagers are told of what is still there.
-    pub remind: Duration,
-    /// How long a command may take.
-    pub command: Duration,
-    /// After the first snapshot was told, how long what an earlier run told has to be seen again,
-    /// before it is over.
-    pub settle: Duration,
-    /// The same of what grows, which takes a while to be seen.
-    pub settle_growth: Duration,
-    /// How long what is on its way may take at the end.
-    pub leave: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            first_wait: Duration::from_secs(1),
-            most_wait: Duration::from_secs(30),
-            tries: 5,
-            rest: Duration::from_secs(60),
-            remind: Duration::from_secs(60),
-            command: Duration::from_secs(30),
-            settle: Duration::from_secs(30),
-            settle_growth: Duration::from_secs(20 * 60),
-            leave: Duration::from_secs(3),
-        }
-    }
-}
-
 impl config::Alerts {
-    /// Whether there is anyone to be told. Where not, there is nothing to run.
+    /// Returns whether any receiver is configured.
     #[must_use]
     pub fn has_receivers(&self) -> bool {
         let Self {
@@ -115,7 +79,7 @@ impl config::Alerts {
 }
 
 impl Setup {
-    /// As the agent has it.
+    /// Creates the setup that the agent uses.
     #[must_use]
     pub fn new(config: config::Alerts, host: String) -> Self {
         Self {
@@ -128,7 +92,7 @@ impl Setup {
         }
     }
 
-    /// Those who are told, with names that stay the same over restarts.
+    /// Creates the receivers, with names that stay the same across restarts.
     fn receivers(&self) -> Result<Vec<(Named, Receiver)>> {
         let host = Arc::from(self.host.as_str());
         let config = &self.config;
@@ -154,23 +118,23 @@ impl Setup {
         Ok(receivers)
     }
 
-    /// Whether all of it can be used: token and certificate files are read.
+    /// Checks that all receivers can be used: reads files with tokens and certificates.
     ///
     /// # Errors
     ///
-    /// With what cannot.
+    /// If one of them cannot be read or is invalid.
     pub fn check(&self) -> Result<()> {
         self.receivers().map(drop)
     }
 }
 
-/// The name of one who is told.
+/// The name of a receiver.
 #[derive(Clone, Debug)]
 struct Named {
-    /// As users see it: no URL, which may have a secret in it.
+    /// For users: without the URL, which may contain a secret.
     shown: String,
-    /// As it is in the file: the kind and a hash of the rest.
-    kept: String,
+    /// For the file: the kind and a hash of the rest.
+    stored: String,
 }
 
 impl Named {
@@ -184,7 +148,7 @@ impl Named {
             let digest = hash.finalize();
             move |at| digest[at]
         });
-        let kept = format!("{kind}-{:016x}", u64::from_be_bytes(first));
+        let stored = format!("{kind}-{:016x}", u64::from_be_bytes(first));
         let first = of.first().map_or("", AsRef::as_ref);
         let about = reqwest::Url::parse(first).ok().and_then(|url| {
             let port = url.port_or_known_default()?;
@@ -194,29 +158,29 @@ impl Named {
             Some(host) => format!("{kind} {host}"),
             None => format!("{kind} {first}").trim_end().to_owned(),
         };
-        Self { shown, kept }
+        Self { shown, stored }
     }
 }
 
-/// One who is told: what it is to be told, and the way there.
+/// A receiver: what to send to it, and the channel to its worker.
 struct Sink {
     name: Named,
-    teller: AlertState,
+    state: AlertState,
     takes_updates: bool,
     jobs: mpsc::Sender<Job>,
-    /// Whether the last sending failed, and that was said.
+    /// Whether the last delivery failed and that was logged.
     is_failing: bool,
-    held_back_said: u64,
+    held_back_logged: u64,
 }
 
-/// Tells others of what comes out of `events`, until that ends or it is to `stop`.
+/// Sends alerts for the events of `events` until these end, or until `stop`.
 ///
-/// What an earlier run told is not told again; what of it is not there after the first snapshot was
-/// told, which `first_snapshot_told` says, is resolved.
+/// Alerts that an earlier run sent are not sent again. Those whose findings are not active after the first
+/// snapshot, which `first_snapshot_told` signals, are resolved.
 ///
 /// # Errors
 ///
-/// If the configuration cannot be used, at once.
+/// If the configuration cannot be used.
 pub async fn run(
     setup: Setup,
     events: mpsc::Receiver<Arc<Event>>,
@@ -225,8 +189,8 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let receivers = setup.receivers()?;
-    let mut kept = AlertStore::new(setup.state.clone());
-    let mut told = kept.read();
+    let mut store = AlertStore::new(setup.state.clone());
+    let mut sent = store.read();
     let (done, outcomes) = mpsc::channel(MAX_WAITING);
     let (end, ended) = watch::channel(false);
     let mut workers = JoinSet::new();
@@ -235,15 +199,15 @@ pub async fn run(
     for (by, (name, receiver)) in receivers.into_iter().enumerate() {
         let takes_updates = receiver.takes_updates();
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
-        let before = told.remove(&name.kept).unwrap_or_default();
+        let before = sent.remove(&name.stored).unwrap_or_default();
         let most = setup.config.most_per_minute;
         sinks.push(Sink {
-            teller: AlertState::new(most, takes_updates, before),
+            state: AlertState::new(most, takes_updates, before),
             name,
             takes_updates,
             jobs,
             is_failing: false,
-            held_back_said: 0,
+            held_back_logged: 0,
         });
         workers.spawn(work(
             by,
@@ -255,36 +219,37 @@ pub async fn run(
             ended.clone(),
         ));
     }
-    let desk = Desk {
+    let dispatcher = Dispatcher {
         setup,
         sinks,
         counts,
         began: Instant::now(),
-        is_kept: true,
+        is_stored: true,
     };
-    desk.run(events, outcomes, &mut kept, first_snapshot_told, stop)
+    dispatcher
+        .run(events, outcomes, &mut store, first_snapshot_told, stop)
         .await;
     let _ = end.send(true);
     while workers.join_next().await.is_some() {}
     Ok(())
 }
 
-/// All who are told.
-struct Desk {
+/// All receivers.
+struct Dispatcher {
     setup: Setup,
     sinks: Vec<Sink>,
     counts: Arc<SinkStats>,
     began: Instant,
-    /// Whether the file has all that was told.
-    is_kept: bool,
+    /// Whether the file is up to date.
+    is_stored: bool,
 }
 
-impl Desk {
+impl Dispatcher {
     async fn run(
         mut self,
         mut events: mpsc::Receiver<Arc<Event>>,
         mut outcomes: mpsc::Receiver<Done>,
-        kept: &mut AlertStore,
+        store: &mut AlertStore,
         mut first_snapshot_told: watch::Receiver<bool>,
         mut stop: watch::Receiver<bool>,
     ) {
@@ -297,8 +262,8 @@ impl Desk {
         let mut reminders = interval(pace.remind);
         reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = std::pin::pin!(async {
-            if first_snapshot_told.wait_for(|told| *told).await.is_err() {
-                // It never will be.
+            if first_snapshot_told.wait_for(|sent| *sent).await.is_err() {
+                // The sender is gone: it never happens.
                 future::pending::<()>().await;
             }
             sleep(pace.settle).await;
@@ -312,7 +277,7 @@ impl Desk {
                     None => break,
                 },
                 Some(done) = outcomes.recv() => self.done(done),
-                _ = seconds.tick() => self.due(kept),
+                _ = seconds.tick() => self.due(store),
                 _ = reminders.tick() => self.remind(),
                 () = &mut settled, if !is_settled => {
                     is_settled = true;
@@ -327,14 +292,14 @@ impl Desk {
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
-        // What was taken in before the end is told, as far as that goes quickly.
+        // Events that arrived before the end are sent, as far as time allows.
         while let Ok(event) = events.try_recv() {
             self.take(&event, event.wall_time);
         }
         let jobs: Vec<_> = self.sinks.iter_mut().map(Sink::close).collect();
         drop(jobs);
         let rest = async {
-            while self.sinks.iter().any(|sink| sink.teller.is_sending()) {
+            while self.sinks.iter().any(|sink| sink.state.is_sending()) {
                 match outcomes.recv().await {
                     Some(done) => self.done(done),
                     None => break,
@@ -342,9 +307,11 @@ impl Desk {
             }
         };
         if timeout(pace.leave, rest).await.is_err() {
-            tracing::warn!("alerts that were on their way at the end are told at the next start");
+            tracing::warn!(
+                "alerts that could not be delivered before the end are sent after the next start"
+            );
         }
-        self.keep(kept);
+        self.save(store);
     }
 
     fn now(&self) -> Now {
@@ -354,7 +321,7 @@ impl Desk {
         }
     }
 
-    /// Takes in what happened to something that has been there `since` then.
+    /// Handles an event of a finding that has been active `since` then.
     fn take(&mut self, event: &Arc<Event>, since: u64) {
         let (Some(key), Some(change)) = (event.key, event.told.change()) else {
             return;
@@ -368,17 +335,17 @@ impl Desk {
         for sink in &mut self.sinks {
             match &notice {
                 Some(notice) => {
-                    let matters = notice.severity >= self.setup.config.severity;
-                    let alert = sink.teller.there(notice, Some(event), matters, now);
-                    sink.hand(alert, &self.setup.pace, now, &self.counts);
+                    let is_severe = notice.severity >= self.setup.config.severity;
+                    let alert = sink.state.active(notice, Some(event), is_severe, now);
+                    sink.send(alert, &self.setup.pace, now, &self.counts);
                 }
-                None if change == Change::Gone => sink.teller.gone(key, Some(event), now),
+                None if change == Change::Gone => sink.state.gone(key, Some(event), now),
                 None => {}
             }
         }
         if change == Change::Gone {
-            // Sent at once, if there is room.
-            self.hand_due(now);
+            // Sent immediately if there is room.
+            self.send_due(now);
         }
     }
 
@@ -388,7 +355,7 @@ impl Desk {
         let Some(sink) = self.sinks.get_mut(done.by) else {
             return;
         };
-        sink.say(&done.sent);
+        sink.log(&done.sent);
         let counter = match done.sent.outcome {
             Outcome::Delivered => &self.counts.delivered,
             Outcome::Failed | Outcome::Refused => &self.counts.failed,
@@ -397,39 +364,39 @@ impl Desk {
             return;
         };
         SinkStats::add(counter, 1);
-        self.is_kept = false;
+        self.is_stored = false;
         let again = now.at.saturating_add(nanoseconds(pace.rest));
-        let next = sink.teller.outcome(key, done.sent.outcome, again, now);
-        sink.hand(next, pace, now, &self.counts);
-        self.hand_due(now);
+        let next = sink.state.outcome(key, done.sent.outcome, again, now);
+        sink.send(next, pace, now, &self.counts);
+        self.send_due(now);
     }
 
-    fn due(&mut self, kept: &mut AlertStore) {
+    fn due(&mut self, store: &mut AlertStore) {
         let now = self.now();
-        self.hand_due(now);
+        self.send_due(now);
         for sink in &mut self.sinks {
             sink.count_held_back(&self.counts);
         }
-        if !self.is_kept {
-            self.keep(kept);
+        if !self.is_stored {
+            self.save(store);
         }
     }
 
-    fn hand_due(&mut self, now: Now) {
+    fn send_due(&mut self, now: Now) {
         for sink in &mut self.sinks {
-            // What finds no room is left where it is.
+            // Alerts without room stay where they are.
             let room = sink.jobs.capacity();
-            for alert in sink.teller.due(room, now) {
-                sink.hand(Some(alert), &self.setup.pace, now, &self.counts);
+            for alert in sink.state.due(room, now) {
+                sink.send(Some(alert), &self.setup.pace, now, &self.counts);
             }
         }
     }
 
     fn remind(&self) {
         for sink in self.sinks.iter().filter(|sink| sink.takes_updates) {
-            let firing: Vec<_> = sink.teller.firing().cloned().collect();
+            let firing: Vec<_> = sink.state.firing().cloned().collect();
             if !firing.is_empty() {
-                // The next time, if there is no room: what waits there tells it as well.
+                // Without room, the waiting alerts serve as a reminder; the next one comes later.
                 let _ = sink.jobs.try_send(Job::Remind(firing));
             }
         }
@@ -438,28 +405,28 @@ impl Desk {
     fn forget_unseen(&mut self, of: impl Fn(&Notice) -> bool) {
         let now = self.now();
         for sink in &mut self.sinks {
-            sink.teller.forget_unseen(&of, now);
+            sink.state.forget_unseen(&of, now);
         }
-        self.hand_due(now);
+        self.send_due(now);
     }
 
-    fn keep(&mut self, kept: &mut AlertStore) {
-        let told: Told = self
+    fn save(&mut self, store: &mut AlertStore) {
+        let sent: SentAlerts = self
             .sinks
             .iter()
             .map(|sink| {
-                let told = sink.teller.told().cloned().collect();
-                (sink.name.kept.clone(), told)
+                let sent = sink.state.sent().cloned().collect();
+                (sink.name.stored.clone(), sent)
             })
             .collect::<BTreeMap<_, _>>();
-        kept.write(told);
-        self.is_kept = true;
+        store.write(sent);
+        self.is_stored = true;
     }
 }
 
 impl Sink {
-    /// Hands on what is to be sent. Where there is no room, it is as if it had been tried in vain.
-    fn hand(&mut self, alert: Option<Alert>, pace: &Pace, now: Now, counts: &SinkStats) {
+    /// Passes an alert to the worker. Without room, it counts as a failed delivery.
+    fn send(&mut self, alert: Option<Alert>, pace: &Pace, now: Now, counts: &SinkStats) {
         let Some(alert) = alert else {
             return;
         };
@@ -467,38 +434,35 @@ impl Sink {
         if self.jobs.try_send(Job::Send(alert)).is_err() {
             SinkStats::add(&counts.dropped, 1);
             let again = now.at.saturating_add(nanoseconds(pace.rest));
-            // What comes next comes with what is due.
-            self.teller.outcome(key, Outcome::Failed, again, now);
+            // The next alert of the key becomes due later.
+            self.state.outcome(key, Outcome::Failed, again, now);
         }
     }
 
-    /// No more jobs come.
+    /// Closes the channel to the worker.
     fn close(&mut self) -> mpsc::Sender<Job> {
         mem::replace(&mut self.jobs, mpsc::channel(1).0)
     }
 
-    /// Says that it fails, and that it works again: once.
-    fn say(&mut self, sent: &Sent) {
+    /// Logs the first failure, and the first success after it.
+    fn log(&mut self, sent: &Sent) {
         let name = &self.name.shown;
         match sent.outcome {
             Outcome::Delivered => {
                 if self.is_failing {
-                    tracing::info!("alerts go to {name} again");
+                    tracing::info!("alerts to {name} are delivered again");
                 }
                 self.is_failing = false;
             }
             Outcome::Failed => {
                 if !self.is_failing {
-                    tracing::warn!(
-                        "alerts do not go to {name}: {}; they are tried again",
-                        sent.reason
-                    );
+                    tracing::warn!("cannot deliver alerts to {name}: {}; retrying", sent.reason);
                 }
                 self.is_failing = true;
             }
             Outcome::Refused => {
                 tracing::warn!(
-                    "{name} refuses an alert, which is given up: {}",
+                    "{name} rejected an alert, which is dropped: {}",
                     sent.reason
                 );
             }
@@ -506,12 +470,12 @@ impl Sink {
     }
 
     fn count_held_back(&mut self, counts: &SinkStats) {
-        let more = self.teller.held_back - self.held_back_said;
+        let more = self.state.held_back - self.held_back_logged;
         if more > 0 {
             SinkStats::add(&counts.dropped, more);
-            self.held_back_said = self.teller.held_back;
+            self.held_back_logged = self.state.held_back;
             tracing::warn!(
-                "more alerts than are sent in {} s: some are held back from {}",
+                "alert limit of {} s reached: holding back some alerts to {}",
                 MINUTE / 1_000_000_000,
                 self.name.shown
             );
@@ -519,7 +483,7 @@ impl Sink {
     }
 }
 
-/// Whether it takes a while for it to be seen.
+/// Returns whether detection takes minutes.
 fn is_slow(notice: &Notice) -> bool {
     notice.kind == "growth" || notice.cause == "growth-per-hour"
 }

@@ -1,5 +1,5 @@
-//! What is told of a finding, growth or threshold: words and labels, escaped and bounded, so that
-//! nothing a stranger chose breaks out of its field.
+//! The text and labels of an alert about a finding, growth or a threshold. Names and paths are escaped and bounded,
+//! so that they cannot break out of their fields.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,46 +13,46 @@ use fdwatch_events::{
 };
 use fdwatch_render::{Escaped, path, size};
 
-/// Characters of a path, and of a summary's path.
+/// Length limit of a path: characters.
 const MAX_PATH: usize = 512;
 
-/// Characters of other names.
+/// Length limit of other names: characters.
 const MAX_NAME: usize = 128;
 
-/// What is told. Of one key, it stays as it was told first.
+/// The content of an alert. It stays the same for one key while that is firing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Notice {
-    /// What it is about.
+    /// What the alert is about.
     #[serde(with = "hexadecimal")]
     pub(super) key: Key,
-    /// `finding`, `growth`, `threshold`; `held-back` of what stands for others.
+    /// `finding`, `growth` or `threshold`; `held-back` for a summary of others.
     pub(super) kind: String,
-    /// How much it matters.
+    /// Its severity.
     #[serde(with = "severity_name")]
     pub(super) severity: Severity,
-    /// Why it is, or of what the threshold is.
+    /// The cause of a finding, or the measure of a threshold.
     pub(super) cause: String,
-    /// The process.
+    /// The PID of the process.
     pub(super) pid: u32,
-    /// Its name.
+    /// The name of the process.
     pub(super) comm: String,
-    /// Its unit, if it has one.
+    /// The systemd unit of the process.
     pub(super) unit: Option<String>,
-    /// The file, if it is about one.
+    /// The path of the file.
     pub(super) path: Option<String>,
-    /// In one line.
+    /// A summary in one line.
     pub(super) summary: String,
-    /// What to do about it.
+    /// Advice on what to do.
     pub(super) advice: String,
-    /// When it came: nanoseconds since 1970.
+    /// When it appeared: nanoseconds since 1970.
     pub(super) since: u64,
 }
 
-/// Stands for those that are held back: no hash of anything comes out like this.
+/// The key of the summary of alerts that are held back; no hash has this value.
 pub(super) const HELD_BACK: Key = Key(0);
 
 impl Notice {
-    /// What is told of an event, if that is about something that comes and goes and matters.
+    /// Creates the notice of an event, if the event has a key, a process and a severity.
     pub(super) fn of(event: &Event) -> Option<Self> {
         let severity = event.told.severity()?;
         let process = event.told.process()?;
@@ -81,7 +81,7 @@ impl Notice {
         })
     }
 
-    /// What stands for so many that are held back, the worst of which is `worst`.
+    /// Creates the summary of `count` alerts that are held back, of which `worst` has the highest severity.
     pub(super) fn held_back(count: u64, worst: &Self, since: u64) -> Self {
         Self {
             key: HELD_BACK,
@@ -93,20 +93,19 @@ impl Notice {
             unit: None,
             path: None,
             summary: format!(
-                "{count} more {} held back in this minute; the worst: {}: {}",
-                either(&count, "alert is", "alerts are"),
+                "{count} more {} held back in this minute. Highest severity: {}: {}",
+                either(&count, "alert was", "alerts were"),
                 worst.severity.name(),
                 worst.summary
             ),
-            advice:
-                "see all of them with fdwatch history, or what is there now with fdwatch watch; \
-                     alerts.most-per-minute is how many are sent"
-                    .to_owned(),
+            advice: "list all findings with fdwatch history, or active ones with fdwatch watch; \
+                     most_per_minute in [alerts] is the limit"
+                .to_owned(),
             since,
         }
     }
 
-    /// The name that Alertmanager groups by.
+    /// Returns the `alertname` label, by which Alertmanager groups.
     pub(super) fn alertname(&self) -> &'static str {
         match self.kind.as_str() {
             "growth" => "FdwatchGrowth",
@@ -138,9 +137,9 @@ fn of_finding(finding: &Finding) -> (&'static str, Option<String>, String, Strin
 fn of_growth(report: &GrowthReport) -> (&'static str, Option<String>, String, String) {
     let mut summary = format!("has {}", counted(report.open, "descriptor"));
     if let Some(trend) = &report.trend {
-        summary.push_str(&format!(", {} more each hour", trend.per_hour));
+        summary.push_str(&format!(", growing by {} per hour", trend.per_hour));
         if let Some(limit) = trend.limit {
-            summary.push_str(&format!(", and may have {limit}"));
+            summary.push_str(&format!(", limit {limit}"));
         }
     }
     ("growth", None, summary, advice_of(&report.process))
@@ -151,24 +150,24 @@ fn of_threshold(report: &ThresholdReport) -> (&'static str, Option<String>, Stri
     let descriptors = noun(&value.round(), "descriptor");
     let summary = match report.of {
         Measure::DuplicatesPerFile => {
-            format!("has {value:.0} {descriptors} on one file, beyond the threshold of {threshold}")
+            format!("has {value:.0} {descriptors} on one file, above the threshold of {threshold}")
         }
         Measure::Descriptors => {
-            format!("has {value:.0} {descriptors}, beyond the threshold of {threshold}")
+            format!("has {value:.0} {descriptors}, above the threshold of {threshold}")
         }
         Measure::LimitShare => format!(
-            "uses {value:.0} % of the descriptors it may have, beyond the threshold of {threshold} %"
+            "uses {value:.0} % of its descriptor limit, above the threshold of {threshold} %"
         ),
         Measure::GrowthPerHour => {
             format!(
-                "has {value:.0} {descriptors} more each hour, beyond the threshold of {threshold}"
+                "grows by {value:.0} {descriptors} per hour, above the threshold of {threshold}"
             )
         }
         Measure::PinnedBytes => {
-            // Bytes are whole, and never negative.
+            // A count of bytes: whole and never negative.
             let of = |bytes: f64| size(bytes.max(0.0) as u64);
             format!(
-                "holds {} of deleted files, beyond the threshold of {}",
+                "holds {} of deleted files, above the threshold of {}",
                 of(value),
                 of(threshold)
             )
@@ -178,27 +177,24 @@ fn of_threshold(report: &ThresholdReport) -> (&'static str, Option<String>, Stri
 }
 
 fn advice_of(process: &ProcessInfo) -> String {
-    format!(
-        "see what it holds, and since when: fdwatch fds {}",
-        process.pid
-    )
+    format!("list its descriptors with fdwatch fds {}", process.pid)
 }
 
 fn who(process: &ProcessInfo) -> String {
     format!("{} (pid {})", bounded(&process.comm, MAX_NAME), process.pid)
 }
 
-/// Bytes of a stranger's choice as so many characters at most: of more, the beginning and the end.
-pub(super) fn bounded(bytes: &[u8], most: usize) -> String {
-    bounded_text(&Escaped(bytes).to_string(), most)
+/// Escapes untrusted bytes, and shortens the result to `max` characters: keeps the beginning and the end.
+pub(super) fn bounded(bytes: &[u8], max: usize) -> String {
+    bounded_text(&Escaped(bytes).to_string(), max)
 }
 
-fn bounded_text(text: &str, most: usize) -> String {
+fn bounded_text(text: &str, max: usize) -> String {
     let count = text.chars().count();
-    if count <= most {
+    if count <= max {
         return text.to_owned();
     }
-    let half = most.saturating_sub(3) / 2;
+    let half = max.saturating_sub(3) / 2;
     let head = text.chars().take(half);
     let tail = text.chars().skip(count - half);
     head.chain("...".chars()).chain(tail).collect()
@@ -241,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_strangers_are_escaped_and_bounded() {
+    fn untrusted_names_are_escaped_and_bounded() {
         assert_eq!(bounded(b"a\n\x1b[2J\xff", 99), "a\\n\\x1b[2J\\xff");
         let long = bounded(&[b'x'; 5000], 21);
         assert_eq!(long, "xxxxxxxxx...xxxxxxxxx");

@@ -1,8 +1,7 @@
-//! Says what is to be sent to one who is told, and when.
+//! Decides which alerts to send to one receiver, and when.
 //!
-//! Pure: time is handed in, nothing is sent here. Whoever is told sees, of each key, firing and
-//! resolved in turns, firing first: what comes of each sending is told back before the next of the
-//! same key is given out.
+//! Pure: time is a parameter, and others send. For each key the receiver sees firing and resolved in turns, firing
+//! first: the outcome of a delivery must be reported before the next alert of the same key is returned.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,27 +11,26 @@ use std::{
 use super::notice::{HELD_BACK, Notice};
 use fdwatch_events::event::{Event, Key};
 
-/// Keys that are remembered of each who is told. What is beyond is held back.
+/// Keys that are remembered per receiver. Alerts with further keys are held back.
 pub(super) const MAX_KEYS: usize = 4096;
 
-/// Nanoseconds.
+/// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
-/// That which a number of alerts is bounded in, and after which it is said what was held back:
-/// nanoseconds.
+/// The period for which alerts are limited, and after which those held back are summarized: nanoseconds.
 pub(super) const MINUTE: u64 = 60 * SECOND;
 
-/// What someone is told of a key.
+/// The status of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Status {
-    /// It is there.
+    /// The finding is active.
     Firing,
-    /// It is there no more.
+    /// The finding is gone.
     Resolved,
 }
 
 impl Status {
-    /// The name users see.
+    /// Returns the name in output.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -41,107 +39,107 @@ impl Status {
     }
 }
 
-/// What is to be sent.
+/// An alert to send.
 #[derive(Clone, Debug)]
 pub(super) struct Alert {
-    /// Whether it is there.
+    /// Firing or resolved.
     pub(super) status: Status,
-    /// What is told.
+    /// Its content.
     pub(super) notice: Arc<Notice>,
-    /// What it was told as before, if it is firing already.
+    /// Its previous content, if it is firing already.
     pub(super) was: Option<Arc<Notice>>,
-    /// When it went: nanoseconds since 1970.
+    /// When the finding ended: nanoseconds since 1970.
     pub(super) ended: Option<u64>,
-    /// What happened, if that is still known.
+    /// The event, if it is still known.
     pub(super) event: Option<Arc<Event>>,
 }
 
-/// What became of what was sent.
+/// The outcome of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It arrived.
+    /// The receiver accepted it.
     Delivered,
-    /// It did not, in all tries: it may later.
+    /// All attempts failed; a later one may succeed.
     Failed,
-    /// It never will: it was refused.
+    /// The receiver rejected it; retrying is useless.
     Refused,
 }
 
-/// When that is: nanoseconds of the clock that counts minutes, and since 1970.
+/// The current time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Now {
-    /// See there.
+    /// Nanoseconds of a monotonic clock.
     pub(super) at: u64,
-    /// See there.
+    /// Nanoseconds since 1970.
     pub(super) wall: u64,
 }
 
-/// Where a key is.
+/// The phase of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Firing could not be delivered: again from then on.
+    /// Firing could not be delivered; due again at this time.
     Owed(u64),
-    /// Firing is on its way.
+    /// Firing is being delivered.
     Firing,
-    /// It was told as firing.
+    /// Firing was delivered.
     Fired,
-    /// That it matters more is on its way.
+    /// A raised severity is being delivered.
     Updating,
-    /// Resolved is on its way.
+    /// Resolved is being delivered.
     Resolving,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// As it was told.
+    /// The content that was sent.
     notice: Arc<Notice>,
-    /// As it is to be told, if that is worse.
+    /// The content to send, if its severity is higher.
     worse: Option<Arc<Notice>>,
     event: Option<Arc<Event>>,
     phase: Phase,
-    /// When it went, if that was not told yet: nanoseconds since 1970.
+    /// When the finding ended, until that is delivered: nanoseconds since 1970.
     gone: Option<u64>,
-    /// It came again while it was told as resolved.
+    /// The finding appeared again while resolved was being delivered.
     again: Option<(Arc<Notice>, Option<Arc<Event>>)>,
-    /// That it went cannot be told before.
+    /// The earliest time of the next alert.
     not_before: u64,
-    /// It was told in an earlier run, and was not seen in this one.
-    is_of_before: bool,
+    /// Sent by an earlier run, and not yet found again by this one.
+    is_of_earlier_run: bool,
 }
 
-/// Those that were held back since it was said.
+/// Alerts held back since the last summary.
 #[derive(Debug, Default)]
 struct Held {
     count: u64,
     worst: Option<Arc<Notice>>,
-    /// When that was said the last time.
-    said: Option<u64>,
+    /// When the last summary was sent.
+    summarized: Option<u64>,
 }
 
-/// See the module.
+/// The alerts of one receiver.
 #[derive(Debug)]
 pub(super) struct AlertState {
     most_per_minute: usize,
-    /// Whether who is told wants to know that something matters more than before.
+    /// Whether the receiver takes raised severities.
     takes_updates: bool,
     entries: BTreeMap<Key, Entry>,
-    /// When what was given out was, in the last minute: firing and resolved each.
-    given: [VecDeque<u64>; 2],
+    /// Times of the alerts returned in the last minute: firing and resolved.
+    recent: [VecDeque<u64>; 2],
     held: Held,
-    /// How many were held back in all.
+    /// Alerts held back since the start.
     pub(super) held_back: u64,
 }
 
 impl AlertState {
-    /// One that has told so much before.
+    /// Creates the state of a receiver at which `sent` is firing already.
     pub(super) fn new(
         most_per_minute: u32,
         takes_updates: bool,
-        told: impl IntoIterator<Item = Arc<Notice>>,
+        sent: impl IntoIterator<Item = Arc<Notice>>,
     ) -> Self {
-        let entries = told.into_iter().take(MAX_KEYS).map(|notice| {
+        let entries = sent.into_iter().take(MAX_KEYS).map(|notice| {
             let entry = Entry {
-                is_of_before: true,
+                is_of_earlier_run: true,
                 phase: Phase::Fired,
                 ..Entry::new(Arc::clone(&notice), None)
             };
@@ -151,33 +149,33 @@ impl AlertState {
             most_per_minute: usize::try_from(most_per_minute).unwrap_or(usize::MAX),
             takes_updates,
             entries: entries.collect(),
-            given: [VecDeque::new(), VecDeque::new()],
+            recent: [VecDeque::new(), VecDeque::new()],
             held: Held::default(),
             held_back: 0,
         }
     }
 
-    /// It is there: `matters`, if enough to be told of.
-    pub(super) fn there(
+    /// Handles a finding that is active. It starts an alert if it `is_severe` enough.
+    pub(super) fn active(
         &mut self,
         notice: &Arc<Notice>,
         event: Option<&Arc<Event>>,
-        matters: bool,
+        is_severe: bool,
         now: Now,
     ) -> Option<Alert> {
         let event = event.cloned();
         if let Some(entry) = self.entries.get_mut(&notice.key) {
-            entry.is_of_before = false;
+            entry.is_of_earlier_run = false;
             if entry.phase == Phase::Resolving {
-                if matters {
+                if is_severe {
                     entry.again = Some((Arc::clone(notice), event));
                 }
                 return None;
             }
-            // That it went was not told: for who is told, it never did.
+            // Resolved was not sent, so for the receiver it never was.
             entry.gone = None;
-            let told = entry.worse.as_ref().unwrap_or(&entry.notice);
-            if notice.severity <= told.severity {
+            let sent = entry.worse.as_ref().unwrap_or(&entry.notice);
+            if notice.severity <= sent.severity {
                 return None;
             }
             let worse = Arc::new(Notice {
@@ -186,33 +184,33 @@ impl AlertState {
             });
             entry.event = event;
             match entry.phase {
-                // It was not told yet, and so this is what will be.
+                // Not sent yet: this content will be.
                 Phase::Owed(_) => entry.notice = worse,
                 _ if self.takes_updates => entry.worse = Some(worse),
                 _ => {}
             }
             return entry.update(now);
         }
-        if !matters {
+        if !is_severe {
             return None;
         }
-        if self.entries.len() >= MAX_KEYS || !self.may_give(Status::Firing, now) {
+        if self.entries.len() >= MAX_KEYS || !self.has_quota(Status::Firing, now) {
             self.hold_back(notice);
             return None;
         }
-        self.give(Status::Firing, now);
+        self.use_quota(Status::Firing, now);
         let entry = Entry::new(Arc::clone(notice), event);
         let alert = entry.alert(Status::Firing);
         self.entries.insert(notice.key, entry);
         Some(alert)
     }
 
-    /// It is there no more.
+    /// Handles a finding that is gone.
     pub(super) fn gone(&mut self, key: Key, event: Option<&Arc<Event>>, now: Now) {
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
-        entry.is_of_before = false;
+        entry.is_of_earlier_run = false;
         entry.again = None;
         match entry.phase {
             Phase::Owed(_) => {
@@ -226,17 +224,17 @@ impl AlertState {
         }
     }
 
-    /// What of an earlier run was not seen in this one is there no more. `of` says of which.
-    pub(super) fn forget_unseen(&mut self, of: impl Fn(&Notice) -> bool, now: Now) {
+    /// Resolves alerts of an earlier run that were not found again, among those that `select` accepts.
+    pub(super) fn forget_unseen(&mut self, select: impl Fn(&Notice) -> bool, now: Now) {
         for entry in self.entries.values_mut() {
-            if entry.is_of_before && of(&entry.notice) {
-                entry.is_of_before = false;
+            if entry.is_of_earlier_run && select(&entry.notice) {
+                entry.is_of_earlier_run = false;
                 entry.gone = Some(now.wall);
             }
         }
     }
 
-    /// What came of an alert. It may be time for another of the same key at once.
+    /// Handles the outcome of an alert, and returns the next of the same key if that is due.
     pub(super) fn outcome(
         &mut self,
         key: Key,
@@ -265,16 +263,16 @@ impl AlertState {
                 entry.gone = Some(entry.gone.unwrap_or(now.wall));
             }
             (Phase::Resolving, Outcome::Failed) => {
-                // It is there, as was told.
+                // Active again, as the receiver assumes.
                 entry.phase = Phase::Fired;
                 entry.again = None;
             }
-            // It was never told, or is told as gone.
+            // Never delivered, or resolved.
             (Phase::Firing | Phase::Resolving, _) => {
                 let again = entry.again.take();
                 self.entries.remove(&key);
                 let (notice, event) = again?;
-                return self.there(&notice, event.as_ref(), true, now);
+                return self.active(&notice, event.as_ref(), true, now);
             }
             (Phase::Owed(_) | Phase::Fired, _) => {}
         }
@@ -284,7 +282,7 @@ impl AlertState {
             .flatten()
     }
 
-    /// Whether something is on its way.
+    /// Returns whether a delivery is under way.
     pub(super) fn is_sending(&self) -> bool {
         self.entries.values().any(|entry| {
             matches!(
@@ -294,13 +292,13 @@ impl AlertState {
         })
     }
 
-    /// What it is time for: so many, at most.
-    pub(super) fn due(&mut self, most: usize, now: Now) -> Vec<Alert> {
+    /// Returns up to `max` alerts that are due.
+    pub(super) fn due(&mut self, max: usize, now: Now) -> Vec<Alert> {
         let mut alerts = Vec::new();
-        if most == 0 {
+        if max == 0 {
             return alerts;
         }
-        self.say_held_back(now, &mut alerts);
+        self.summarize_held_back(now, &mut alerts);
         let waiting: Vec<_> = self
             .entries
             .iter()
@@ -313,10 +311,10 @@ impl AlertState {
             })
             .collect();
         for (key, status) in waiting {
-            if alerts.len() >= most {
+            if alerts.len() >= max {
                 break;
             }
-            if !self.may_give(status, now) {
+            if !self.has_quota(status, now) {
                 continue;
             }
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -325,11 +323,11 @@ impl AlertState {
                     Status::Resolved => Phase::Resolving,
                 };
                 alerts.push(entry.alert(status));
-                self.give(status, now);
+                self.use_quota(status, now);
             }
         }
         for entry in self.entries.values_mut() {
-            if alerts.len() >= most {
+            if alerts.len() >= max {
                 break;
             }
             alerts.extend(entry.update(now));
@@ -337,20 +335,20 @@ impl AlertState {
         alerts
     }
 
-    /// What is there, as it was told.
+    /// Returns what is firing, as it was sent.
     pub(super) fn firing(&self) -> impl Iterator<Item = &Arc<Notice>> {
-        let told = self.entries.values().filter(|entry| {
+        let sent = self.entries.values().filter(|entry| {
             matches!(entry.phase, Phase::Fired | Phase::Updating) && entry.gone.is_none()
         });
-        told.map(|entry| &entry.notice)
+        sent.map(|entry| &entry.notice)
     }
 
-    /// What was told as firing, and not as resolved: what the next run must know.
-    pub(super) fn told(&self) -> impl Iterator<Item = &Arc<Notice>> {
-        let told = self.entries.iter().filter(|&(&key, entry)| {
+    /// Returns what was sent as firing and not yet as resolved: the next run must know it.
+    pub(super) fn sent(&self) -> impl Iterator<Item = &Arc<Notice>> {
+        let sent = self.entries.iter().filter(|&(&key, entry)| {
             key != HELD_BACK && !matches!(entry.phase, Phase::Owed(_) | Phase::Firing)
         });
-        told.map(|(_, entry)| &entry.notice)
+        sent.map(|(_, entry)| &entry.notice)
     }
 
     fn hold_back(&mut self, notice: &Arc<Notice>) {
@@ -362,12 +360,12 @@ impl AlertState {
         }
     }
 
-    /// Says once a minute what was held back; and when nothing was for a minute, that this is over.
-    fn say_held_back(&mut self, now: Now, alerts: &mut Vec<Alert>) {
+    /// Adds a summary of alerts held back, once a minute; resolves it after a minute without any.
+    fn summarize_held_back(&mut self, now: Now, alerts: &mut Vec<Alert>) {
         if self
             .held
-            .said
-            .is_some_and(|said| now.at.saturating_sub(said) < MINUTE)
+            .summarized
+            .is_some_and(|at| now.at.saturating_sub(at) < MINUTE)
         {
             return;
         }
@@ -379,25 +377,25 @@ impl AlertState {
                 entry.phase = Phase::Resolving;
                 entry.gone = Some(now.wall);
                 alerts.push(entry.alert(Status::Resolved));
-                self.held.said = None;
+                self.held.summarized = None;
             }
             return;
         };
         let count = std::mem::take(&mut self.held.count);
         let notice = Arc::new(Notice::held_back(count, &worst, now.wall));
-        self.held.said = Some(now.at);
+        self.held.summarized = Some(now.at);
         match entry {
             None => {
                 let entry = Entry::new(notice, None);
                 alerts.push(entry.alert(Status::Firing));
                 self.entries.insert(HELD_BACK, entry);
             }
-            // The same once more, with another count.
+            // An update with another count.
             Some(entry) if entry.phase == Phase::Fired => {
                 entry.worse = Some(notice);
                 alerts.extend(entry.update(now));
             }
-            // The last one is still on its way: with the next.
+            // The last summary is still being delivered: count them in the next.
             Some(_) => {
                 self.held.count = count;
                 self.held.worst = Some(worst);
@@ -405,19 +403,19 @@ impl AlertState {
         }
     }
 
-    fn may_give(&mut self, status: Status, now: Now) -> bool {
-        let given = &mut self.given[status as usize];
-        while given
+    fn has_quota(&mut self, status: Status, now: Now) -> bool {
+        let recent = &mut self.recent[status as usize];
+        while recent
             .front()
             .is_some_and(|&at| now.at.saturating_sub(at) >= MINUTE)
         {
-            given.pop_front();
+            recent.pop_front();
         }
-        given.len() < self.most_per_minute
+        recent.len() < self.most_per_minute
     }
 
-    fn give(&mut self, status: Status, now: Now) {
-        self.given[status as usize].push_back(now.at);
+    fn use_quota(&mut self, status: Status, now: Now) {
+        self.recent[status as usize].push_back(now.at);
     }
 }
 
@@ -431,7 +429,7 @@ impl Entry {
             gone: None,
             again: None,
             not_before: 0,
-            is_of_before: false,
+            is_of_earlier_run: false,
         }
     }
 
@@ -445,7 +443,7 @@ impl Entry {
         }
     }
 
-    /// That it matters more, if that is to be told and can be.
+    /// Returns an alert with the raised severity, if that is due.
     fn update(&mut self, now: Now) -> Option<Alert> {
         let worse = self.worse.as_ref()?;
         if self.phase != Phase::Fired || self.gone.is_some() || now.at < self.not_before {
@@ -461,7 +459,7 @@ impl Entry {
         })
     }
 
-    /// From now on it is what was worse.
+    /// Makes the raised severity the current one.
     fn updated(&mut self) {
         if let Some(worse) = self.worse.take() {
             self.notice = worse;

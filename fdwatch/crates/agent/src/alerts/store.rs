@@ -1,4 +1,4 @@
-//! Keeps what was told beyond the end of the agent: a small file, written anew as a whole.
+//! The record of sent alerts, which outlives the agent: a small file that is replaced as a whole.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::notice::Notice;
 
-/// The form of the file.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
-/// A file larger than that is not one of ours: bytes.
+/// Size limit of the file: bytes. A larger one is invalid.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// What was told to whom, by their names.
-pub(super) type Told = BTreeMap<String, Vec<Arc<Notice>>>;
+/// The alerts that are firing at each receiver, by its name.
+pub(super) type SentAlerts = BTreeMap<String, Vec<Arc<Notice>>>;
 
 #[derive(Serialize, Deserialize)]
 struct Form {
@@ -28,11 +28,11 @@ struct Form {
     told: BTreeMap<String, Vec<Notice>>,
 }
 
-/// The file.
+/// The file of sent alerts.
 #[derive(Debug)]
 pub(super) struct AlertStore {
     path: PathBuf,
-    /// What could not be written, for it to be said once.
+    /// The last write error, so that it is logged once.
     failed: Option<String>,
 }
 
@@ -41,29 +41,28 @@ impl AlertStore {
         Self { path, failed: None }
     }
 
-    /// What is in the file; nothing, if there is none or it cannot be used, which is said.
-    pub(super) fn read(&self) -> Told {
+    /// Reads the file. Returns nothing if it does not exist or is invalid, which is logged.
+    pub(super) fn read(&self) -> SentAlerts {
         let path = self.path.display();
         match read(&self.path) {
             Ok(told) => told,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Told::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => SentAlerts::new(),
             Err(error) => {
                 let aside = self.path.with_extension("json.unusable");
                 let kept = match fs::rename(&self.path, &aside) {
-                    Ok(()) => format!("it is kept as {}", aside.display()),
-                    Err(error) => format!("it cannot be put aside either: {error}"),
+                    Ok(()) => format!("kept as {}", aside.display()),
+                    Err(error) => format!("cannot rename it either: {error}"),
                 };
                 tracing::warn!(
-                    "what alerts told before is not known, and some may be told again: cannot use \
-                     {path}: {error}; {kept}"
+                    "cannot read {path}: {error}; {kept}. Alerts that were sent before may be sent again"
                 );
-                Told::new()
+                SentAlerts::new()
             }
         }
     }
 
-    /// Writes it. Where that fails it is said once, and again when it works.
-    pub(super) fn write(&mut self, told: Told) {
+    /// Replaces the file. Logs the first failure, and the first success after it.
+    pub(super) fn write(&mut self, told: SentAlerts) {
         let told = told.into_iter();
         let form = Form {
             version: VERSION,
@@ -85,8 +84,7 @@ impl AlertStore {
                 let error = error.to_string();
                 if self.failed.as_ref() != Some(&error) {
                     tracing::warn!(
-                        "cannot write {path}: {error}; alerts go on, and after a restart of the \
-                         agent some may be told again"
+                        "cannot write {path}: {error}; alerts that were sent may be sent again after a restart"
                     );
                     self.failed = Some(error);
                 }
@@ -95,17 +93,17 @@ impl AlertStore {
     }
 }
 
-fn read(path: &Path) -> io::Result<Told> {
+fn read(path: &Path) -> io::Result<SentAlerts> {
     let mut text = String::new();
     let file = File::open(path)?;
     file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other("it is too large"));
+        return Err(io::Error::other("larger than 64 MiB"));
     }
     let form: Form = serde_json::from_str(&text)?;
     if form.version != VERSION {
         let version = form.version;
-        return Err(io::Error::other(format!("it is of version {version}")));
+        return Err(io::Error::other(format!("unsupported version {version}")));
     }
     let told = form.told.into_iter();
     Ok(told
@@ -113,7 +111,7 @@ fn read(path: &Path) -> io::Result<Told> {
         .collect())
 }
 
-/// Another file first, which takes the place of the old one when it is whole.
+/// Writes a new file, then renames it over the old one.
 fn write(path: &Path, form: &Form) -> io::Result<()> {
     let text = serde_json::to_vec(form)?;
     let new = path.with_extension("json.new");
@@ -133,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_alerts_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("alerts.json");
         let mut kept = AlertStore::new(path.clone());
@@ -144,13 +142,13 @@ mod tests {
                 "advice":"a","since":18446744073709551615}"#,
         )
         .unwrap();
-        let told = Told::from([("webhook".to_owned(), vec![Arc::new(notice)])]);
+        let told = SentAlerts::from([("webhook".to_owned(), vec![Arc::new(notice)])]);
         kept.write(told.clone());
         assert_eq!(kept.read(), told);
     }
 
     #[test]
-    fn what_cannot_be_used_is_put_aside() {
+    fn invalid_file_is_renamed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("alerts.json");
         for text in [
@@ -170,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_stops_nothing() {
+    fn missing_directory_is_not_fatal() {
         let mut kept = AlertStore::new(PathBuf::from("/nonexistent/alerts.json"));
-        kept.write(Told::new());
+        kept.write(SentAlerts::new());
         assert!(kept.failed.is_some());
     }
 }

@@ -1,10 +1,6 @@
-//! Sends to one who is told, with patience: what hangs there holds up no one else.
+//! The task of one receiver: delivers its alerts and retries, independently of other receivers.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use reqwest::Client;
@@ -15,9 +11,9 @@ use tokio::{
 };
 
 use super::{
-    Pace,
     alertmanager::Alertmanager,
     command,
+    delivery::{Pace, Sent, post},
     journald::Journal,
     notice::Notice,
     state::{Alert, Outcome},
@@ -25,42 +21,37 @@ use super::{
 };
 use crate::config::Endpoint;
 use fdwatch_events::event::Key;
-use fdwatch_http::client;
+use fdwatch_http::{client, retry::Backoff};
 
-/// Alerts that wait for one who is told.
+/// Alerts that may wait for one receiver.
 pub(super) const MAX_WAITING: usize = 64;
 
 /// Commands that run at once.
 const MAX_COMMANDS: usize = 4;
 
-/// What came of sending.
-#[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub(super) outcome: Outcome,
-    /// Why it was not delivered.
-    pub(super) reason: String,
-}
+/// The longest wait that a receiver can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What there is to do.
+/// A task for a worker.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// To send this.
+    /// Send this alert.
     Send(Alert),
-    /// To say that these are still there.
+    /// Send a reminder of these alerts, which are still firing.
     Remind(Vec<Arc<Notice>>),
 }
 
-/// What was done.
+/// The result of a job.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// By whom: its place among all.
+    /// The index of the receiver.
     pub(super) by: usize,
-    /// What was sent; none, if it was a reminder.
+    /// The key of the alert; `None` for a reminder.
     pub(super) key: Option<Key>,
     pub(super) sent: Sent,
 }
 
-/// One who is told.
+/// A receiver of alerts.
 #[derive(Debug)]
 pub(super) enum Receiver {
     Webhook(Client, String),
@@ -80,12 +71,12 @@ impl Receiver {
         Ok(Self::Alertmanager(manager))
     }
 
-    /// Whether it wants to know what matters more than before, and what is still there.
+    /// Returns whether it takes raised severities, and reminders of what is still firing.
     pub(super) const fn takes_updates(&self) -> bool {
         matches!(self, Self::Alertmanager(_))
     }
 
-    const fn most_at_once(&self) -> usize {
+    const fn max_concurrent(&self) -> usize {
         match self {
             Self::Command(_) => MAX_COMMANDS,
             _ => 1,
@@ -95,7 +86,7 @@ impl Receiver {
     async fn send(&self, alert: &Alert, host: &str, pace: &Pace) -> Sent {
         match self {
             Self::Webhook(client, url) => match webhook::json(alert, host) {
-                Ok(body) => webhook::post(client, url, body).await,
+                Ok(body) => post(client, url, body).await,
                 Err(error) => Sent::refused(error.to_string()),
             },
             Self::Alertmanager(manager) => manager.send(alert).await,
@@ -105,34 +96,7 @@ impl Receiver {
     }
 }
 
-impl Sent {
-    pub(super) const fn delivered() -> Self {
-        Self {
-            outcome: Outcome::Delivered,
-            reason: String::new(),
-        }
-    }
-
-    pub(super) const fn failed(reason: String) -> Self {
-        Self {
-            outcome: Outcome::Failed,
-            reason,
-        }
-    }
-
-    pub(super) const fn refused(reason: String) -> Self {
-        Self {
-            outcome: Outcome::Refused,
-            reason,
-        }
-    }
-
-    pub(super) fn is_delivered(&self) -> bool {
-        self.outcome == Outcome::Delivered
-    }
-}
-
-/// Does what there is to do until there is no more, or until it is to `stop` at once.
+/// Runs jobs until no more come, or until `stop`, which aborts those that are running.
 pub(super) async fn work(
     by: usize,
     receiver: Receiver,
@@ -146,7 +110,7 @@ pub(super) async fn work(
     let mut running = JoinSet::new();
     let working = async {
         while let Some(job) = jobs.recv().await {
-            while running.len() >= receiver.most_at_once() {
+            while running.len() >= receiver.max_concurrent() {
                 running.join_next().await;
             }
             let (receiver, host) = (Arc::clone(&receiver), Arc::clone(&host));
@@ -154,7 +118,7 @@ pub(super) async fn work(
             running.spawn(async move {
                 let (key, sent) = match job {
                     Job::Send(alert) => {
-                        let sent = with_patience(&receiver, &alert, &host, &pace).await;
+                        let sent = send_with_retries(&receiver, &alert, &host, &pace).await;
                         (Some(alert.notice.key), sent)
                     }
                     Job::Remind(notices) => match &*receiver {
@@ -162,37 +126,30 @@ pub(super) async fn work(
                         _ => return,
                     },
                 };
-                // Where no one wants to know any more, it is the end.
+                // Fails when the agent stops.
                 let _ = done.send(Done { by, key, sent }).await;
             });
         }
         while running.join_next().await.is_some() {}
     };
-    // What runs then is dropped, and commands with it.
+    // Dropping the tasks kills their commands.
     tokio::select! {
         () = working => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-async fn with_patience(receiver: &Receiver, alert: &Alert, host: &str, pace: &Pace) -> Sent {
-    let mut wait = pace.first_wait;
+async fn send_with_retries(receiver: &Receiver, alert: &Alert, host: &str, pace: &Pace) -> Sent {
+    let mut backoff = Backoff::new(pace.first_wait, pace.most_wait);
     let mut tries = 1;
     loop {
         let sent = receiver.send(alert, host, pace).await;
         if sent.outcome != Outcome::Failed || tries >= pace.tries {
             return sent;
         }
-        tracing::debug!("an alert is tried again: {}", sent.reason);
-        sleep(jittered(wait)).await;
-        wait = (wait * 2).min(pace.most_wait);
+        tracing::debug!("retrying an alert: {}", sent.reason);
+        let asked = sent.retry_after.map(|asked| asked.min(MAX_RETRY_AFTER));
+        sleep(backoff.next_wait(asked)).await;
         tries += 1;
     }
-}
-
-/// A quarter more or less, for the hosts of a fleet not to come all at once.
-fn jittered(wait: Duration) -> Duration {
-    let share = RandomState::new().hash_one(()) % 512;
-    // 512 steps from three quarters to five quarters.
-    wait.mul_f64(0.75 + share as f64 / 1024.0)
 }

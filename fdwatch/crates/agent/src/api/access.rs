@@ -1,5 +1,5 @@
-//! Who may ask: whoever can open the socket; over TCP who shows the token, and on loopback root's
-//! processes. What they ask for is not known here.
+//! Access control: clients that can open the unix socket; over TCP those that send the token, and on loopback processes
+//! of root.
 
 use std::{
     fs,
@@ -22,13 +22,13 @@ use axum::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use subtle::ConstantTimeEq as _;
 
-use super::{page, peer::Lookups, routes};
+use super::{answer::error, page, peer::Lookups};
 use crate::state::AgentState;
 
-/// A token is at least so long: what is shorter can be guessed.
-const SHORTEST_TOKEN: usize = 16;
+/// Minimum length of a token: a shorter one can be guessed.
+const MIN_TOKEN_LEN: usize = 16;
 
-/// The secret that clients show.
+/// The token that clients send.
 #[derive(Clone)]
 pub struct Token(Arc<[u8]>);
 
@@ -39,17 +39,17 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads it.
+    /// Reads the token from a file.
     ///
     /// # Errors
     ///
-    /// If that cannot be done, or it is too short.
+    /// If the file cannot be read, or the token is too short.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let token = text.trim_ascii();
-        if token.len() < SHORTEST_TOKEN {
+        if token.len() < MIN_TOKEN_LEN {
             bail!(
-                "the token in {} is shorter than {SHORTEST_TOKEN} characters: `openssl rand -hex 32` makes one",
+                "the token in {} is shorter than {MIN_TOKEN_LEN} characters: create one with `openssl rand -hex 32`",
                 path.display()
             );
         }
@@ -57,39 +57,39 @@ impl Token {
     }
 
     fn is_in(&self, headers: &HeaderMap) -> bool {
-        let shown = headers.get(header::AUTHORIZATION);
-        let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        shown.is_some_and(|shown| bool::from(shown.trim_ascii().ct_eq(&self.0)))
+        let sent = headers.get(header::AUTHORIZATION);
+        let sent = sent.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        sent.is_some_and(|sent| bool::from(sent.trim_ascii().ct_eq(&self.0)))
     }
 }
 
-/// Who is on the other end.
+/// The client of a connection.
 #[derive(Clone, Debug)]
 pub(super) enum Peer {
-    /// Who could open the socket, by its permissions.
+    /// A process that could open the unix socket.
     Socket,
     /// A process on this host.
-    Loopback(Arc<Ends>),
-    /// Anyone.
+    Loopback(Arc<LoopbackAddresses>),
+    /// A client on another host.
     Other,
 }
 
-/// The ends of a connection over loopback.
+/// The addresses of a connection over loopback.
 #[derive(Debug)]
-pub(super) struct Ends {
+pub(super) struct LoopbackAddresses {
     pub(super) peer: SocketAddr,
     pub(super) own: SocketAddr,
-    /// A socket stays the user's who made it.
+    /// Cached, because the owner of a socket does not change.
     is_root: AtomicBool,
 }
 
-impl Ends {
+impl LoopbackAddresses {
     pub(super) const fn new(peer: SocketAddr, own: SocketAddr) -> Self {
         let is_root = AtomicBool::new(false);
         Self { peer, own, is_root }
     }
 
-    /// Whether the other is root's; nothing, if that cannot be told just now.
+    /// Returns whether the peer belongs to root; `None` if the limit of lookups is reached.
     fn is_root(&self, lookups: &Lookups) -> Option<bool> {
         if self.is_root.load(Relaxed) {
             return Some(true);
@@ -100,7 +100,7 @@ impl Ends {
     }
 }
 
-/// What is needed to tell who may ask.
+/// The data of access control.
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) token: Option<Token>,
@@ -108,7 +108,7 @@ pub(super) struct Gate {
     pub(super) lookups: Arc<Lookups>,
 }
 
-/// Lets those in who may ask.
+/// Passes on requests of permitted clients.
 pub(super) async fn check(
     State(gate): State<Gate>,
     Extension(peer): Extension<Peer>,
@@ -119,29 +119,29 @@ pub(super) async fn check(
         .token
         .as_ref()
         .is_some_and(|token| token.is_in(request.headers()));
-    // The page has nothing in it but what asks for the rest.
-    let may = if shows_token || page::is_part(request.uri().path()) {
+    // The files of the page contain no data of this host.
+    let is_allowed = if shows_token || page::is_file(request.uri().path()) {
         Some(true)
     } else {
         match peer {
             Peer::Socket => Some(true),
-            Peer::Loopback(ends) if is_asked_as_loopback(request.headers()) => {
-                ends.is_root(&gate.lookups)
+            Peer::Loopback(addresses) if is_asked_as_loopback(request.headers()) => {
+                addresses.is_root(&gate.lookups)
             }
             Peer::Loopback(_) | Peer::Other => Some(false),
         }
     };
-    if may == Some(true) {
+    if is_allowed == Some(true) {
         AgentState::count(&gate.shared.api.requests);
         return next.run(request).await;
     }
     AgentState::count(&gate.shared.api.refused);
-    if may.is_none() {
-        let words = "too many new connections over loopback to tell whose they are: try again later, use one for all requests, or show the token";
-        return routes::error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
+    if is_allowed.is_none() {
+        let reason = "too many new connections over loopback to check their owners: retry later, reuse a connection, or send the token";
+        return error(StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     }
-    let words = "a token is needed: send `Authorization: Bearer TOKEN`, with what is in the agent's token_file; on loopback, root needs none";
-    let mut response = routes::error(StatusCode::UNAUTHORIZED, words).into_response();
+    let reason = "token required: send `Authorization: Bearer TOKEN` with the content of the agent's token_file; root needs none on loopback";
+    let mut response = error(StatusCode::UNAUTHORIZED, reason).into_response();
     let challenge = header::HeaderValue::from_static("Bearer");
     response
         .headers_mut()
@@ -149,7 +149,8 @@ pub(super) async fn check(
     response
 }
 
-/// A page from elsewhere may have its own name lead here; then it is asked for by that.
+/// Returns whether the `Host` header names loopback. It does not if a foreign web page has its own name resolve to
+/// loopback (DNS rebinding).
 fn is_asked_as_loopback(headers: &HeaderMap) -> bool {
     let host = headers
         .get(header::HOST)
@@ -168,17 +169,17 @@ fn is_asked_as_loopback(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What TLS needs.
+/// Creates the TLS configuration.
 ///
 /// # Errors
 ///
-/// If the files do not have it.
+/// If the files cannot be read or do not match.
 pub(super) fn tls(chain: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>> {
     let certificates = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("no certificates can be read from {}", chain.display()))?;
+        .with_context(|| format!("cannot read certificates from {}", chain.display()))?;
     let key_der = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("no key can be read from {}", key.display()))?;
+        .with_context(|| format!("cannot read a key from {}", key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -187,13 +188,7 @@ pub(super) fn tls(chain: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>>
                 .with_no_client_auth()
                 .with_single_cert(certificates, key_der)
         })
-        .with_context(|| {
-            format!(
-                "{} and {} cannot be used together",
-                chain.display(),
-                key.display()
-            )
-        })?;
+        .with_context(|| format!("{} and {} do not match", chain.display(), key.display()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -209,10 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_the_whole_token() {
+    fn only_the_whole_token_is_accepted() {
         let token = Token(b"0123456789abcdef"[..].into());
-        let shown = |text| token.is_in(&with(header::AUTHORIZATION, text));
-        assert!(shown("Bearer 0123456789abcdef"));
+        let sent = |text| token.is_in(&with(header::AUTHORIZATION, text));
+        assert!(sent("Bearer 0123456789abcdef"));
         for wrong in [
             "Bearer 0123456789abcde",
             "Bearer 0123456789abcdefg",
@@ -220,13 +215,13 @@ mod tests {
             "Bearer ",
             "Basic 0123456789abcdef",
         ] {
-            assert!(!shown(wrong), "{wrong}");
+            assert!(!sent(wrong), "{wrong}");
         }
         assert!(!token.is_in(&HeaderMap::new()));
     }
 
     #[test]
-    fn only_names_of_loopback_are_loopback() {
+    fn only_loopback_names_are_accepted() {
         let asked = |host| is_asked_as_loopback(&with(header::HOST, host));
         for host in [
             "localhost",

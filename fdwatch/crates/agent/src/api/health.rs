@@ -3,8 +3,9 @@
 use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
 
 use super::{
+    answer::{Refusal, bad, typed},
     query::{self, Shape},
-    routes::{Refusal, State, bad, typed},
+    state::State,
 };
 use crate::{snapshot::Snapshot, state::AgentState};
 use axum::{

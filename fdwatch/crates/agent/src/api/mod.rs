@@ -1,15 +1,16 @@
-//! The agent's API: HTTP over a unix socket, and over TCP where that is asked for.
+//! The agent's API: HTTP over a unix socket, and over TCP if configured.
 //!
-//! Whoever is on the other end may be slow, or mean no good: each connection has limits of time and
-//! size, there are only so many at once, and none can hold up the live loop. What there is to answer
-//! is handed in: neither the probe nor the loop is known here.
+//! Clients may be slow or hostile: each connection has limits of time and size, their number is limited, and none can
+//! delay the live loop.
 
 mod access;
+mod answer;
 mod health;
 mod page;
 mod peer;
 mod query;
 mod routes;
+mod state;
 mod stream;
 
 use std::{
@@ -36,32 +37,31 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-pub use self::{access::Token, routes::State};
+pub use self::{access::Token, state::State};
 use self::{
-    access::{Ends, Peer},
+    access::{LoopbackAddresses, Peer},
     routes::router,
 };
 use super::{config, state::AgentState};
 use fdwatch_host::proc;
 
-/// Connections there may be at once.
+/// Limit of concurrent connections.
 const MAX_CONNECTIONS: usize = 128;
 
-/// Until when a request's head must have come, after the last answer or since the connection came, or
-/// a handshake be done. There is no such limit while an answer is on its way: who reads events has
-/// nothing to say.
-const HEAD: Duration = Duration::from_secs(10);
+/// Time in which a request's header must arrive, after the last response or the start of the connection, and in which
+/// a TLS handshake must complete. It does not run during a response: readers of events send nothing.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who takes nothing for so long is dropped.
-const WRITE: Duration = Duration::from_secs(10);
+/// Time after which a client that reads nothing is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a request's head may take, in bytes.
-const HEAD_BYTES: usize = 16 << 10;
+/// Size limit of a request's header: bytes.
+const MAX_HEADER_BYTES: usize = 16 << 10;
 
-/// How long connections may go on after the end was asked for.
+/// Time that connections get to finish when the API stops.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Where requests come in.
+/// The sockets of the API.
 #[derive(Debug)]
 pub struct Listeners {
     unix: Option<(std::os::unix::net::UnixListener, PathBuf)>,
@@ -71,11 +71,11 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Takes hold of the addresses.
+    /// Binds the addresses.
     ///
     /// # Errors
     ///
-    /// If one cannot be had, or a file cannot be read; another agent may have it.
+    /// If an address is in use, as by another agent, or a file cannot be read.
     pub fn bind(config: &config::Api) -> Result<Self> {
         let token = config.token_file.as_deref().map(Token::read).transpose()?;
         let tls = config.tls.as_ref();
@@ -85,16 +85,19 @@ impl Listeners {
         for address in &config.listen {
             if !address.ip().is_loopback() && (token.is_none() || tls.is_none()) {
                 bail!(
-                    "{address} can be reached from elsewhere: the API is only served there with `tls` and a `token_file`"
+                    "{address} can be reached from other hosts: this requires `tls` and `token_file`"
                 );
             }
         }
-        // Where another agent is, that is what is said.
         let unix = config.socket.as_deref().map(|path| {
             let listener = bind_unix(path, config.socket_mode).with_context(|| {
                 let is_root = proc::effective_user() == 0;
-                let remedy = if is_root { "" } else { ", not being root" };
-                format!("cannot listen on {}{remedy}", path.display())
+                let hint = if is_root {
+                    ""
+                } else {
+                    " (not running as root)"
+                };
+                format!("cannot listen on {}{hint}", path.display())
             })?;
             Ok::<_, anyhow::Error>((listener, path.to_owned()))
         });
@@ -103,7 +106,7 @@ impl Listeners {
             let listener = std::net::TcpListener::bind(address)
                 .with_context(|| format!("cannot listen on {address}"))?;
             listener.set_nonblocking(true)?;
-            socket2::SockRef::from(&listener).set_send_buffer_size(MAX_HELD)?;
+            socket2::SockRef::from(&listener).set_send_buffer_size(MAX_SEND_BUFFER)?;
             Ok(listener)
         });
         let tcp = tcp.collect::<Result<Vec<_>>>()?;
@@ -115,7 +118,7 @@ impl Listeners {
         })
     }
 
-    /// None at all.
+    /// Creates an API without sockets.
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -126,7 +129,7 @@ impl Listeners {
         }
     }
 
-    /// The addresses of TCP, as they are.
+    /// Returns the bound TCP addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         let listeners = self.tcp.iter();
@@ -139,7 +142,7 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// If the runtime does not take the listeners.
+    /// If the runtime cannot use the sockets.
     pub async fn serve(self, state: State, mut stop: watch::Receiver<bool>) -> io::Result<()> {
         let Self {
             unix,
@@ -177,7 +180,7 @@ impl Listeners {
     }
 }
 
-/// What all connections have in common.
+/// The state that all connections share.
 #[derive(Clone)]
 struct Server {
     router: Router,
@@ -207,7 +210,7 @@ impl Server {
             };
             let peer = match stream.local_addr() {
                 Ok(own) if address.ip().is_loopback() => {
-                    Peer::Loopback(Arc::new(Ends::new(address, own)))
+                    Peer::Loopback(Arc::new(LoopbackAddresses::new(address, own)))
                 }
                 _ => Peer::Other,
             };
@@ -217,7 +220,7 @@ impl Server {
             };
             let server = self.clone();
             tokio::task::spawn_local(async move {
-                match timeout(HEAD, tls.accept(stream)).await {
+                match timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
                     Ok(Ok(stream)) => server.begin(stream, peer),
                     _ => AgentState::count(&server.shared.api.refused),
                 }
@@ -235,11 +238,11 @@ impl Server {
         let mut stop = self.stop.clone();
         tokio::task::spawn_local(async move {
             let mut stream = TimeoutStream::new(stream);
-            stream.set_write_timeout(Some(WRITE));
+            stream.set_write_timeout(Some(WRITE_TIMEOUT));
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_buf_size(HEAD_BYTES);
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(MAX_HEADER_BYTES);
             let io = TokioIo::new(Box::pin(stream));
             let connection = http.serve_connection(io, TowerToHyperService::new(router));
             let mut connection = std::pin::pin!(connection);
@@ -260,18 +263,18 @@ impl Server {
     }
 }
 
-/// What the kernel holds for who does not read, of each connection: bytes. By itself it takes megabytes
-/// (`tcp_wmem`), of all connections together half a gigabyte. Connections that come by a listener inherit
-/// its bound (`sk_clone_lock`, net/core/sock.c).
-const MAX_HELD: usize = 256 << 10;
+/// Size limit of a connection's send buffer in the kernel: bytes. The default grows to megabytes (`tcp_wmem`), half a
+/// gigabyte for all connections. Accepted connections inherit the limit of the listener (`sk_clone_lock`,
+/// net/core/sock.c).
+const MAX_SEND_BUFFER: usize = 256 << 10;
 
-/// There may be no descriptors left: it is tried again soon, and not at once.
+/// Waits after a failed accept: there may be no descriptors left.
 async fn accept_failed(error: &io::Error) {
     tracing::warn!("cannot accept a connection: {error}");
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-/// Binds where no one else does; what an agent left that was killed is replaced.
+/// Binds a unix socket. Replaces the socket of an agent that was killed, but not one that answers.
 fn bind_unix(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener> {
     if let Some(parent) = path.parent()
         && !parent.exists()
@@ -282,9 +285,9 @@ fn bind_unix(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener>
             .create(parent)?;
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("another agent answers there");
+        bail!("another agent is listening");
     }
-    // It has its permissions before it can be found.
+    // Set the permissions before the socket gets its name.
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", std::process::id()));
     let fresh = PathBuf::from(fresh);

@@ -1,4 +1,4 @@
-//! The page at `/`: what a browser is given, which then asks the API for all it shows.
+//! The web page at `/`, which gets its data from the API.
 
 use axum::{
     extract::Path,
@@ -6,9 +6,9 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::routes;
+use super::answer::error;
 
-/// A part that is a script.
+/// A script of the page.
 macro_rules! script {
     ($name:literal) => {
         (
@@ -19,8 +19,8 @@ macro_rules! script {
     };
 }
 
-/// The parts: where, of which type, and what.
-const PARTS: &[(&str, &str, &str)] = &[
+/// The files of the page: path, content type and content.
+const FILES: &[(&str, &str, &str)] = &[
     (
         "/",
         "text/html; charset=utf-8",
@@ -38,27 +38,27 @@ const PARTS: &[(&str, &str, &str)] = &[
     script!("process.js"),
 ];
 
-/// What a browser may do with it: nothing from elsewhere is loaded, and no one may put it in a frame.
+/// The content security policy: nothing is loaded from other hosts, and no other page can frame this one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Whether the path is one of the page's, in which there is nothing of this host.
-pub(super) fn is_part(path: &str) -> bool {
-    PARTS.iter().any(|&(at, ..)| at == path)
+/// Returns whether `path` is a file of the page. These contain no data of this host.
+pub(super) fn is_file(path: &str) -> bool {
+    FILES.iter().any(|&(at, ..)| at == path)
 }
 
 /// `/`
 pub(super) async fn index() -> Response {
-    part("/")
+    file("/")
 }
 
 /// `/page/{name}`
 pub(super) async fn named(Path(name): Path<String>) -> Response {
-    part(&format!("/page/{name}"))
+    file(&format!("/page/{name}"))
 }
 
-fn part(path: &str) -> Response {
-    let Some(&(_, kind, text)) = PARTS.iter().find(|&&(at, ..)| at == path) else {
-        return routes::error(StatusCode::NOT_FOUND, "there is nothing here").into_response();
+fn file(path: &str) -> Response {
+    let Some(&(_, kind, text)) = FILES.iter().find(|&&(at, ..)| at == path) else {
+        return error(StatusCode::NOT_FOUND, "not found").into_response();
     };
     let headers = [
         (header::CONTENT_TYPE, kind),

@@ -1,4 +1,4 @@
-//! Whose process is on the other end of a connection over loopback.
+//! The owner of the peer of a connection over loopback.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -8,10 +8,10 @@ use std::{
 
 use procfs::net::{TcpNetEntry, TcpState};
 
-/// Look-ups in one second: each goes through all of the host's sockets.
+/// Lookups per second: each reads the host's whole socket table.
 const MAX: u32 = 20;
 
-/// Asks the kernel's table of sockets, so often and no more.
+/// Rate-limited lookups in the kernel's socket table.
 #[derive(Debug)]
 pub(super) struct Lookups(Mutex<(Instant, u32)>);
 
@@ -22,8 +22,7 @@ impl Default for Lookups {
 }
 
 impl Lookups {
-    /// Whether the connection from `peer` to `own` is known to be a process's of root; nothing, if
-    /// too much was asked for in this second.
+    /// Returns whether the connection from `peer` to `own` belongs to root; `None` if the limit of lookups is reached.
     pub(super) fn is_root(&self, peer: SocketAddr, own: SocketAddr) -> Option<bool> {
         self.is_allowed().then(|| is_root(peer, own))
     }
@@ -40,7 +39,7 @@ impl Lookups {
     }
 }
 
-/// A connection that no process has any more is shown as root's, but without an inode
+/// Searches the socket table. A connection that no process holds any more is listed as root's, but without an inode
 /// (`get_tcp4_sock`, net/ipv4/tcp_ipv4.c).
 fn is_root(peer: SocketAddr, own: SocketAddr) -> bool {
     let is_it = |entry: &TcpNetEntry| {
@@ -54,7 +53,7 @@ fn is_root(peer: SocketAddr, own: SocketAddr) -> bool {
     entries.find(is_it).is_some_and(|entry| entry.uid == 0)
 }
 
-/// An address of version 4 may be told as one of version 6.
+/// Compares addresses; an IPv4 address may be listed as IPv6.
 fn same(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && plain(one.ip()) == plain(other.ip())
 }

@@ -1,52 +1,50 @@
-//! What is asked for in a request's query: the same words as on the command line. What is answered is
-//! not known here.
+//! The query parameters of a request, which have the names of command line options.
 
 use clap::Parser;
 
 use fdwatch_core::filter::Filter;
 use fdwatch_options::Filters;
 
-/// A query may have so many parts.
+/// Limit of parameters.
 const MAX_PARTS: usize = 64;
 
-/// How an answer is shown.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// As a document of JSON, or as server-sent events.
+    /// A JSON document, or server-sent events.
     #[default]
     Json,
-    /// An object on each line.
+    /// One JSON object per line.
     Lines,
-    /// For a person.
+    /// Text for people.
     Text,
 }
 
-/// What was asked for.
+/// The parsed parameters.
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) shape: Shape,
-    /// What is there already is wanted too.
+    /// Whether to include what is active already.
     pub(super) current: bool,
-    /// At most so many.
+    /// Limit of results.
     pub(super) limit: Option<usize>,
-    /// What is to be explained.
+    /// The descriptor or path to explain.
     pub(super) target: Option<String>,
     pub(super) filter: Filter,
 }
 
 #[derive(Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
-struct FilterWords {
+struct FilterOptions {
     #[command(flatten)]
     filters: Filters,
 }
 
-/// Reads a query, in which only `known` words and, with `filters`, those of the command line's filters
-/// may stand.
+/// Parses a query that may contain the parameters `known` and, with `filters`, the filter options of the command line.
 ///
 /// # Errors
 ///
-/// If anything else stands there: why.
+/// If there is another parameter or an invalid value: the reason.
 pub(super) fn read(query: Option<&str>, known: &[&str], filters: bool) -> Result<Query, String> {
     let mut read = Query {
         shape: Shape::default(),
@@ -55,13 +53,13 @@ pub(super) fn read(query: Option<&str>, known: &[&str], filters: bool) -> Result
         target: None,
         filter: Filter::default(),
     };
-    let mut words = Vec::new();
+    let mut options = Vec::new();
     for (count, (name, value)) in form_urlencoded::parse(query.unwrap_or("").as_bytes()).enumerate()
     {
         if count >= MAX_PARTS {
             return Err(format!("more than {MAX_PARTS} parameters"));
         }
-        let bad = || format!("{name}: '{value}' is not one of its values");
+        let bad = || format!("invalid value '{value}' for {name}");
         if known.contains(&&*name) {
             match &*name {
                 "format" => {
@@ -80,17 +78,17 @@ pub(super) fn read(query: Option<&str>, known: &[&str], filters: bool) -> Result
                 _ => read.target = Some(value.into_owned()),
             }
         } else if !filters {
-            return Err(format!("there is no parameter '{name}' here"));
+            return Err(format!("unknown parameter '{name}'"));
         } else if name == "all" {
             if flag(&value).ok_or_else(bad)? {
-                words.push("--all".to_owned());
+                options.push("--all".to_owned());
             }
         } else {
-            words.push(format!("--{name}={value}"));
+            options.push(format!("--{name}={value}"));
         }
     }
     if filters {
-        let parsed = FilterWords::try_parse_from(words).map_err(|error| first_line(&error))?;
+        let parsed = FilterOptions::try_parse_from(options).map_err(|error| first_line(&error))?;
         let filter = parsed.filters.filter();
         read.filter = filter.map_err(|error| error.to_string())?;
     }
@@ -116,23 +114,23 @@ mod tests {
     use super::*;
     use fdwatch_core::diagnose::Severity;
 
-    fn words(query: &str) -> Result<Query, String> {
+    fn options(query: &str) -> Result<Query, String> {
         read(Some(query), &["format", "current", "limit"], true)
     }
 
     #[test]
-    fn the_words_are_those_of_the_command_line() {
-        let query = words("pid=7&pid=8&comm=a*&severity=critical&format=text&limit=3").unwrap();
+    fn parameters_match_the_command_line() {
+        let query = options("pid=7&pid=8&comm=a*&severity=critical&format=text&limit=3").unwrap();
         assert_eq!(query.filter.pids, [7, 8]);
         assert_eq!(query.filter.severity, Severity::Critical);
         assert!(query.filter.comm.is_some_and(|globs| globs.is_match("abc")));
         assert_eq!((query.shape, query.limit), (Shape::Text, Some(3)));
-        assert_eq!(words("").unwrap().filter.severity, Severity::Warning);
-        assert_eq!(words("all=true").unwrap().filter.severity, Severity::Info);
+        assert_eq!(options("").unwrap().filter.severity, Severity::Warning);
+        assert_eq!(options("all=true").unwrap().filter.severity, Severity::Info);
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn invalid_parameters_are_rejected() {
         for (query, reason) in [
             ("nonsense=1", "unexpected argument"),
             ("pid=x", "invalid value"),
@@ -143,10 +141,10 @@ mod tests {
             ("help=", "unexpected argument"),
             ("=1", "unexpected"),
         ] {
-            let error = words(query).unwrap_err();
+            let error = options(query).unwrap_err();
             assert!(error.contains(reason), "{query}: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
-        assert!(words(&"pid=1&".repeat(100)).is_err());
+        assert!(options(&"pid=1&".repeat(100)).is_err());
     }
 }

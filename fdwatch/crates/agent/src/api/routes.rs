@@ -1,11 +1,7 @@
 //! What can be asked for, and the answers. Who may ask is settled before; what an answer is made of
 //! comes by [`State`].
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -13,32 +9,28 @@ use axum::{
     extract::{DefaultBodyLimit, Path, RawQuery, State as Extracted},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware,
-    response::{IntoResponse, Response},
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     access::{self, Gate, Token},
+    answer::{Refusal, bad, error as refusal, internal, typed},
     health::{health, version},
     page,
     query::{self, Query, Shape},
+    state::State,
     stream,
 };
-use crate::{
-    config,
-    exporter::open_for_write,
-    metrics,
-    snapshot::Active,
-    state::{AgentState, LoopRequest},
-};
+use crate::{exporter::open_for_write, metrics, snapshot::Active, state::LoopRequest};
 use fdwatch_core::model::Moment;
 use fdwatch_events::{
     Event, ProcessRow,
     wire::{self, Findings, Object, Processes, Wire, Written, WrittenFile},
 };
-use fdwatch_fleet::rows::{self, SharedFileRow};
-use fdwatch_host::{investigate::Supervisords, proc};
+use fdwatch_fleet::rows::SharedFileRow;
+use fdwatch_host::proc;
 use fdwatch_options::Target;
 use fdwatch_render::{Format, Report, Reporter, json_line};
 
@@ -54,71 +46,6 @@ const ARRAY_END: &str = "]}";
 
 /// How long the live loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// What answers are made of.
-#[derive(Clone)]
-pub struct State {
-    /// What the live loop hands out.
-    pub shared: Arc<AgentState>,
-    /// `[metrics]` of the configuration.
-    pub metrics: config::Metrics,
-    /// What is watched, for those who ask if it is enough for them.
-    pub watch: config::Watch,
-    /// What the host is for, as a fleet's rows have it.
-    pub(super) labels: String,
-    wire: Arc<Mutex<Wire>>,
-    supervisords: Arc<Mutex<Supervisords>>,
-}
-
-impl State {
-    /// See the fields. `wire` is that of the events, so that descriptions have the same names.
-    #[must_use]
-    pub fn new(shared: Arc<AgentState>, config: &config::Config, wire: Wire) -> Self {
-        Self {
-            shared,
-            metrics: config.metrics.clone(),
-            watch: config.watch.clone(),
-            labels: labels(config),
-            wire: Arc::new(Mutex::new(wire)),
-            supervisords: Arc::default(),
-        }
-    }
-
-    /// The same by another configuration.
-    #[must_use]
-    pub fn with(&self, config: &config::Config) -> Self {
-        Self {
-            metrics: config.metrics.clone(),
-            watch: config.watch.clone(),
-            labels: labels(config),
-            ..self.clone()
-        }
-    }
-
-    /// Returns the context of all JSON, with the current offset of the clock.
-    pub(super) fn wire(&self) -> MutexGuard<'_, Wire> {
-        let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
-        wire.clock.adjust(proc::wall_time(), proc::boottime());
-        wire
-    }
-
-    /// Returns a response with a report that was made at the moment `at`.
-    fn show(&self, shape: Shape, report: &impl Report, at: Moment) -> Result<Response, Refusal> {
-        let format = if shape == Shape::Text {
-            Format::Text
-        } else {
-            Format::Json
-        };
-        let mut reporter = Reporter::new(Vec::new(), format, self.wire().clone());
-        reporter.report(report, at).map_err(internal)?;
-        Ok(typed(shape, reporter.into_output()))
-    }
-}
-
-fn labels(config: &config::Config) -> String {
-    let fleet = config.fleet.as_ref();
-    fleet.map_or_else(String::new, |fleet| rows::labels(&fleet.labels))
-}
 
 pub(super) fn router(state: State, token: Option<Token>) -> Router {
     let gate = Gate {
@@ -147,25 +74,6 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
         .with_state(state)
 }
 
-/// Why a request is not answered.
-pub(super) type Refusal = (StatusCode, Json<Object<wire::Error>>);
-
-/// A refusal with its reason.
-pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
-    let error = reason.to_owned().into();
-    (status, Json(Object::new(wire::Error { error })))
-}
-
-fn internal(error: impl ToString) -> Refusal {
-    refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
-}
-
-use error as refusal;
-
-pub(super) fn bad(reason: impl AsRef<str>) -> Refusal {
-    refusal(StatusCode::BAD_REQUEST, reason.as_ref())
-}
-
 async fn nothing() -> Refusal {
     refusal(
         StatusCode::NOT_FOUND,
@@ -179,16 +87,6 @@ async fn not_so(method: Method) -> Response {
     let allowed = HeaderValue::from_static("GET, HEAD");
     response.headers_mut().insert(header::ALLOW, allowed);
     response
-}
-
-pub(super) fn typed(shape: Shape, bytes: impl Into<Body>) -> Response {
-    let kind = match shape {
-        Shape::Json => "application/json",
-        Shape::Lines => "application/x-ndjson",
-        Shape::Text => "text/plain; charset=utf-8",
-    };
-    let kind = HeaderValue::from_static(kind);
-    ([(header::CONTENT_TYPE, kind)], bytes.into()).into_response()
 }
 
 fn pid(text: &str) -> Result<u32, Refusal> {

@@ -20,8 +20,9 @@ use tokio_stream::{
 };
 
 use super::{
+    answer::error,
     query::{Query, Shape},
-    routes::{State, error},
+    state::State,
 };
 use crate::state::AgentState;
 use fdwatch_core::filter::Filter;

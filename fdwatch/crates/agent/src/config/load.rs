@@ -1,5 +1,4 @@
-//! The configuration as it is on this host: read from its file, and held against what is there. What
-//! keys there are is not known here.
+//! Loads the configuration from its file, and checks the files that it names.
 
 use std::{
     fs::{self, File},
@@ -17,30 +16,30 @@ use rustls::{
 use thiserror::Error;
 
 use super::{
-    Config, ConfigError, FILE,
-    read::{FileKind, NamedFile, read_all},
+    read::{ConfigError, FileKind, NamedFile, read_all},
+    types::{Config, FILE},
 };
 use fdwatch_render::escape::Escaped;
 
-/// Bytes of a configuration, and of a file with certificates.
-const LARGEST: u64 = 1 << 20;
+/// Size limit of a configuration, and of a file with certificates: bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
-/// Bytes of a token or a password.
-const LARGEST_SECRET: u64 = 4096;
+/// Size limit of a file with a token or password: bytes.
+const MAX_SECRET_BYTES: u64 = 4096;
 
-/// Characters of a token that is not guessed.
-const SHORTEST_TOKEN: usize = 16;
+/// Minimum length of a token: a shorter one can be guessed.
+const MIN_TOKEN_LEN: usize = 16;
 
-/// A configuration that holds.
+/// A valid configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// That.
+    /// The configuration.
     pub config: Config,
-    /// What is no mistake, and yet hardly what was meant.
+    /// Warnings: settings that are valid, but probably not intended.
     pub warnings: Vec<ConfigError>,
 }
 
-/// Why there is none.
+/// Why a configuration could not be loaded.
 #[derive(Debug, Error)]
 pub enum Failure {
     /// The file cannot be read.
@@ -48,30 +47,29 @@ pub enum Failure {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// There are mistakes in it.
+    /// It contains errors.
     #[error("{}", lines(.path, .mistakes))]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// All there are.
+        /// All errors in it.
         mistakes: Vec<ConfigError>,
     },
 }
 
-fn lines(path: &Path, mistakes: &[ConfigError]) -> String {
-    let lines = mistakes.iter().map(|it| it.of_file(path).to_string());
+fn lines(path: &Path, errors: &[ConfigError]) -> String {
+    let lines = errors.iter().map(|it| it.of_file(path).to_string());
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The configuration that is said to hold, or the one at its usual place. Where none is said and
-/// there is none, the defaults hold.
+/// Loads the configuration at `path`, or at its default path. Without a path and a default file, returns the defaults.
 ///
 /// # Errors
 ///
-/// As of [`load`].
+/// As [`load`].
 pub fn load_default(path: Option<&Path>) -> Result<Loaded, Failure> {
     match (path, load(path.unwrap_or(Path::new(FILE)))) {
         (None, Err(Failure::Unreadable { error, .. }))
@@ -83,30 +81,30 @@ pub fn load_default(path: Option<&Path>) -> Result<Loaded, Failure> {
     }
 }
 
-/// The configuration in a file. The files it names must be there, and be what they are to be.
+/// Loads the configuration in a file, and checks the files that it names.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or has mistakes: all of them.
+/// If it cannot be read, or contains errors: all of them.
 pub fn load(path: &Path) -> Result<Loaded, Failure> {
-    let text = bounded(path, LARGEST).map_err(|error| Failure::Unreadable {
+    let text = bounded(path, MAX_BYTES).map_err(|error| Failure::Unreadable {
         path: path.to_owned(),
         error,
     })?;
-    let wrong = |mistakes| Failure::Wrong {
+    let invalid = |mistakes| Failure::Wrong {
         path: path.to_owned(),
         mistakes,
     };
-    let reading = read_all(&text).map_err(wrong)?;
+    let reading = read_all(&text).map_err(invalid)?;
     let mut host = Host {
-        mistakes: Vec::new(),
+        errors: Vec::new(),
         warnings: reading.warnings,
     };
     for (i, file) in reading.files.iter().enumerate() {
         host.check(file, reading.files.get(i + 1));
     }
-    if !host.mistakes.is_empty() {
-        return Err(wrong(host.mistakes));
+    if !host.errors.is_empty() {
+        return Err(invalid(host.errors));
     }
     Ok(Loaded {
         config: reading.config,
@@ -114,20 +112,20 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
     })
 }
 
-/// What is in a file that is not larger than `most`.
-fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// Reads a file of at max `max` bytes.
+fn bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > most {
-        let reason = format!("it is larger than {most} bytes");
+    File::open(path)?.take(max + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > max {
+        let reason = format!("larger than {max} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
     }
     Ok(text)
 }
 
-/// What is to be said of the files that a configuration names.
+/// The errors and warnings about files that a configuration names.
 struct Host {
-    mistakes: Vec<ConfigError>,
+    errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
 }
 
@@ -136,10 +134,9 @@ impl Host {
         let path = &file.path;
         let checked = match file.kind {
             FileKind::OwnToken => secret(path).and_then(|token| {
-                if token.len() < SHORTEST_TOKEN {
+                if token.len() < MIN_TOKEN_LEN {
                     return Err(format!(
-                        "has fewer than {SHORTEST_TOKEN} characters, and could be guessed: make one \
-                         with `openssl rand -hex 32`"
+                        "has fewer than {MIN_TOKEN_LEN} characters: create a token with `openssl rand -hex 32`"
                     ));
                 }
                 Ok(())
@@ -149,7 +146,7 @@ impl Host {
             FileKind::Certificate => certificate(path, next),
             FileKind::Key => Ok(()),
             FileKind::Program => {
-                // It may be there when it is needed.
+                // A warning, because it may be installed later.
                 if let Err(reason) = program(path) {
                     self.warnings.push(of(file, &reason));
                 }
@@ -157,7 +154,7 @@ impl Host {
             }
         };
         if let Err(reason) = checked {
-            self.mistakes.push(of(file, &reason));
+            self.errors.push(of(file, &reason));
             return;
         }
         let is_secret = matches!(
@@ -165,7 +162,7 @@ impl Host {
             FileKind::OwnToken | FileKind::Secret | FileKind::Key
         );
         if is_secret && fs::metadata(path).is_ok_and(|found| found.mode() & 0o004 != 0) {
-            let reason = format!("can be read by all users: chmod o= {}", path.display());
+            let reason = format!("is readable by all users: run chmod o= {}", path.display());
             self.warnings.push(of(file, &reason));
         }
     }
@@ -183,9 +180,9 @@ fn unreadable(error: &io::Error) -> String {
     format!("cannot be read: {error}")
 }
 
-/// A token or password: one line that can be part of a header of HTTP.
+/// Reads a token or password: one line that can be part of an HTTP header.
 fn secret(path: &Path) -> Result<String, String> {
-    let text = bounded(path, LARGEST_SECRET).map_err(|error| unreadable(&error))?;
+    let text = bounded(path, MAX_SECRET_BYTES).map_err(|error| unreadable(&error))?;
     let text = String::from_utf8(text).map_err(|_| "is not text".to_owned())?;
     let secret = text.trim();
     if secret.is_empty() {
@@ -201,14 +198,14 @@ fn secret(path: &Path) -> Result<String, String> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = bounded(path, LARGEST).map_err(|error| unreadable(&error))?;
+    let pem = bounded(path, MAX_BYTES).map_err(|error| unreadable(&error))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err("has no certificate in it (-----BEGIN CERTIFICATE-----)".to_owned())
+            Err("contains no certificate (-----BEGIN CERTIFICATE-----)".to_owned())
         }
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("is no PEM: {error}")),
+        Err(error) => Err(format!("is not PEM: {error}")),
     }
 }
 
@@ -216,33 +213,32 @@ fn authorities(path: &Path) -> Result<(), String> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(path)? {
         let added = store.add(certificate);
-        added
-            .map_err(|error| format!("has a certificate in it that cannot be trusted: {error}"))?;
+        added.map_err(|error| format!("contains an invalid certificate: {error}"))?;
     }
     Ok(())
 }
 
-/// The certificate, with the key that comes with it: whether they belong together.
+/// Checks a certificate and its key.
 fn certificate(path: &Path, key: Option<&NamedFile>) -> Result<(), String> {
     let chain = certificates(path)?;
     let Some(key) = key.filter(|key| key.kind == FileKind::Key) else {
         return Ok(());
     };
-    let of_key = |reason: String| format!("has a key, {}, that {reason}", key.path.display());
-    let pem = bounded(&key.path, LARGEST).map_err(|error| of_key(unreadable(&error)))?;
+    let of_key = |reason: String| format!("has the key {}, which {reason}", key.path.display());
+    let pem = bounded(&key.path, MAX_BYTES).map_err(|error| of_key(unreadable(&error)))?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|error| of_key(format!("is no key in PEM: {error}")))?;
+        .map_err(|error| of_key(format!("is not a PEM key: {error}")))?;
     ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map(drop)
-        .map_err(|error| of_key(format!("does not belong to it: {error}")))
+        .map_err(|error| of_key(format!("does not match it: {error}")))
 }
 
 fn program(path: &Path) -> Result<(), String> {
-    let found = fs::metadata(path).map_err(|error| format!("is not there: {error}"))?;
+    let found = fs::metadata(path).map_err(|error| format!("is not usable: {error}"))?;
     if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
-        return Err("is no program: make it executable".to_owned());
+        return Err("is not an executable file".to_owned());
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! Writes what the agent tells to the fleet's server: by the spool, in order, and each finding as one.
+//! Exports findings to the fleet's server, through a spool on disk and in order.
 //!
-//! Events become rows when they come, rows a frame of the spool at every interval, and the oldest
-//! frames a request. The server may be away for as long as there is room on the disk. What had to be
-//! dropped is counted, and told in each heartbeat.
+//! Events become rows as they arrive; at each interval the rows become a frame of the spool, and the oldest frames a
+//! request. The server may be unreachable for as long as the disk has room. Dropped rows are counted and reported in
+//! each heartbeat.
 
+mod hours;
 pub mod open_for_write;
 mod queue;
 mod send;
@@ -16,44 +17,35 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use self::open_for_write::News;
 use self::{
-    queue::Queue,
-    send::{Server, send},
+    hours::{HEARTBEAT, HOUR, Hours},
+    open_for_write::NewRows,
+    queue::{Queue, SPOOL},
+    send::{SERVER, Server, send},
 };
 use crate::{config::Fleet, sink::SinkStats, state::AgentState};
 use fdwatch_core::plural::{counted, either};
 use fdwatch_events::event::{Event, EventKind};
 use fdwatch_fleet::{
     network::Mounts,
-    rows::{EventKind as ToldFinding, HeartbeatRow, Origin, Table, add_line},
+    rows::{EventKind as FindingEvent, HeartbeatRow, Origin, Table, add_line},
     signature::Signature,
 };
 use fdwatch_host::proc;
 
-/// Bytes of rows that wait for the next frame.
+/// Bytes of rows that may wait for the next frame.
 const MAX_WAITING: usize = 1 << 20;
 
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
-
-/// By then there is something to tell: before the agent's first view all would be zero.
+/// Delay of the first heartbeat: before the agent's first snapshot all of its values would be zero.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// What is there still is told so often: each hour of the rollups has it.
-const STILL: u64 = 3600;
-
-/// Signatures of which it is remembered when an example was sent.
+/// Signatures for which the hour of the last example is remembered.
 const MAX_EXAMPLES: usize = 4096;
 
-/// What a trouble with the server, and with the spool, is of.
-const SERVER: &str = "fleet";
-const SPOOL: &str = "fleet.spool";
-
-/// How long what is left may take to be sent at the end.
+/// Time to send what is left when the exporter stops.
 const LAST: Duration = Duration::from_secs(5);
 
-/// Writes until told to stop, and then what is there still, as far as that is quick; the rest is in
-/// the spool for the next time.
+/// Exports until `stop`, then sends what is left within a few seconds. The rest stays in the spool.
 pub async fn run(
     config: Fleet,
     host: String,
@@ -71,7 +63,7 @@ pub async fn run(
     let run = proc::wall_time();
     let server = Server::new(Arc::clone(&config), Arc::clone(&shared));
     let mut hours = Hours::new(&host, run / 1_000_000_000);
-    let (to, mut news) = mpsc::channel(1);
+    let (to, mut new_rows) = mpsc::channel(1);
     let following = open_for_write::follow(Arc::clone(&shared), host.clone(), hours, to);
     let following = tokio::spawn(following);
     let mut rows = Rows::new(Origin::new(host, &config.labels, run), shared);
@@ -93,20 +85,20 @@ pub async fn run(
                 None => break,
             },
             _ = frames.tick() => {
-                rows.hand_over(&queue).await;
+                rows.append(&queue).await;
                 queue.sync().await;
             }
             _ = heartbeats.tick() => rows.heartbeat(&queue),
             _ = still.tick() => {
-                if hours.is_another(proc::wall_time() / 1_000_000_000) {
-                    rows.add_still();
+                if hours.is_due(proc::wall_time() / 1_000_000_000) {
+                    rows.add_active();
                 }
             }
-            Some(news) = news.recv() => rows.add_files(&news),
+            Some(new_rows) = new_rows.recv() => rows.add_files(&new_rows),
             _ = stop.wait_for(|stop| *stop) => break,
         }
         if rows.waiting() > MAX_WAITING {
-            rows.hand_over(&queue).await;
+            rows.append(&queue).await;
         }
     }
     following.abort();
@@ -114,60 +106,33 @@ pub async fn run(
         rows.add(&event);
     }
     rows.heartbeat(&queue);
-    rows.hand_over(&queue).await;
+    rows.append(&queue).await;
     queue.sync().await;
     let _ = end.send(true);
-    // What is not sent by then is sent after the next start.
+    // The rest is sent after the next start.
     let aborting = sender.abort_handle();
     if tokio::time::timeout(LAST, sender).await.is_err() {
         aborting.abort();
     }
-    queue.end().await;
+    queue.close().await;
 }
 
-/// Nothing is written any more, and so nothing wrong with it.
-pub fn is_over(shared: &AgentState) {
+/// Clears the problems of the exporter when there is none any more.
+pub fn clear_troubles(shared: &AgentState) {
     for of in [SERVER, SPOOL] {
         shared.set_trouble(of, None);
     }
 }
 
-/// When what is there still is told again: not by all hosts at the same moment, but by each once in
-/// every hour.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hours {
-    told: u64,
-    minute: u64,
-}
-
-impl Hours {
-    /// Those of a host, from a time on: seconds since 1970.
-    fn new(host: &str, now: u64) -> Self {
-        Self {
-            told: now / STILL,
-            minute: u64::from(host.bytes().map(u32::from).sum::<u32>()) % 50,
-        }
-    }
-
-    /// Whether it is to be told again now. It is asked when it will be.
-    pub(super) fn is_another(&mut self, now: u64) -> bool {
-        let is_another = now / STILL > self.told && now / 60 % 60 >= self.minute;
-        if is_another {
-            self.told = now / STILL;
-        }
-        is_another
-    }
-}
-
-/// Makes rows of events.
+/// Converts events to rows.
 struct Rows {
     origin: Origin,
     shared: Arc<AgentState>,
     mounts: Mounts,
     mounts_read: u64,
-    /// By table: lines, and how many.
+    /// Lines and their number, by table.
     lines: [(Vec<u8>, u64); Table::ALL.len()],
-    /// In which hour an example of a signature was sent.
+    /// The hour in which an example of a signature was last sent.
     examples: HashMap<String, u64>,
     kernel: String,
     files_left_out: u64,
@@ -210,7 +175,7 @@ impl Rows {
         self.read_mounts(time);
         let signature = Signature::of(finding, &self.origin.host);
         let seconds = u32::try_from(time).unwrap_or(u32::MAX);
-        let told = ToldFinding {
+        let told = FindingEvent {
             finding,
             key,
             number: event.number,
@@ -219,7 +184,7 @@ impl Rows {
         };
         let row = self.origin.finding(&told, &signature, &self.mounts);
         self.push(Table::Findings, &row);
-        let hour = time / STILL;
+        let hour = time / HOUR;
         if self.examples.get(&signature.id) != Some(&hour) {
             if let Some(example) = self.origin.example(seconds, &signature, &event.json) {
                 self.push(Table::Examples, &example);
@@ -231,7 +196,7 @@ impl Rows {
         }
     }
 
-    /// Once a minute at the most.
+    /// Reads the mounts, at most once a minute.
     fn read_mounts(&mut self, time: u64) {
         if time.abs_diff(self.mounts_read) >= 60
             && let Ok(text) = fs::read_to_string("/proc/self/mountinfo")
@@ -241,32 +206,35 @@ impl Rows {
         }
     }
 
-    /// All that is there, as it was told last.
-    fn add_still(&mut self) {
+    /// Adds rows of all active findings.
+    fn add_active(&mut self) {
         let now = proc::wall_time() / 1_000_000_000;
         for active in self.shared.active() {
             self.add_at(&active.last, now, true);
         }
     }
 
-    /// Files of network file systems that are open for writing.
-    fn add_files(&mut self, news: &News) {
-        for row in &news.rows {
+    /// Adds rows of files on network file systems that are open for writing.
+    fn add_files(&mut self, new_rows: &NewRows) {
+        for row in &new_rows.rows {
             self.push(Table::SharedFiles, row);
         }
-        if news.left_out > 0 && self.files_left_out == 0 {
+        if new_rows.left_out > 0 && self.files_left_out == 0 {
             tracing::warn!(
-                "too many files of network file systems are open for writing: {} {} left out of what \
-                 the fleet is told (fdwatch fleet shared), and {} told",
-                counted(news.left_out, "descriptor"),
-                either(&news.left_out, "is", "are"),
+                "too many files of network file systems are open for writing: {} {} not reported to the fleet \
+                 (fdwatch fleet shared), {} reported",
+                counted(new_rows.left_out, "descriptor"),
+                either(&new_rows.left_out, "is", "are"),
                 fdwatch_core::open_for_write::MAX
             );
         }
-        self.files_left_out = news.left_out;
+        self.files_left_out = new_rows.left_out;
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "there are not so many")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "seconds until 2106, and counts of processes and findings"
+    )]
     fn heartbeat(&mut self, queue: &Queue) {
         let view = self.shared.view();
         let stats = &view.stats;
@@ -293,8 +261,8 @@ impl Rows {
         self.push(Table::Heartbeats, &row);
     }
 
-    /// What waits becomes frames.
-    async fn hand_over(&mut self, queue: &Arc<Queue>) {
+    /// Appends the waiting rows to the spool.
+    async fn append(&mut self, queue: &Arc<Queue>) {
         for table in Table::ALL {
             let (lines, count) = std::mem::take(&mut self.lines[table as usize]);
             if count > 0 {

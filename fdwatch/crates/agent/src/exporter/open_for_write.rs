@@ -1,9 +1,8 @@
-//! Which files of network file systems are open for writing on this host: that another host has the
-//! same one open is known to the fleet alone.
+//! Files of network file systems that are open for writing on this host. Only the fleet can tell whether another host
+//! has the same file open.
 //!
-//! `open_for_writing` is pure: the live loop, which has the tables, goes through them when it is
-//! asked, and not at all where nothing is mounted over a network. What /proc adds is asked by who
-//! asked the loop. The files themselves are never touched, as their server may not answer.
+//! The live loop, which owns the tables, searches them on request, and only if a network file system is mounted.
+//! /proc is read by the requester. The files themselves are never accessed, because their server may not answer.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -24,7 +23,7 @@ use fdwatch_fleet::{
     signature::Program,
 };
 
-use super::{HEARTBEAT, Hours};
+use super::hours::{HEARTBEAT, Hours};
 use crate::state::{AgentState, LoopRequest};
 use fdwatch_core::{
     diagnose::ProcessInfo,
@@ -32,14 +31,14 @@ use fdwatch_core::{
 };
 use fdwatch_host::proc;
 
-/// Rows of which it is remembered that they were told.
-const MAX_TOLD: usize = 16 * fdwatch_core::open_for_write::MAX;
+/// Rows that are remembered as reported.
+const MAX_REPORTED: usize = 16 * fdwatch_core::open_for_write::MAX;
 
-/// How long the live loop may take to answer: it begins with a snapshot.
+/// Time in which the live loop must answer. At the start it is busy with a snapshot.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// What is there now, and what is mounted; nothing, if the live loop does not answer.
-pub(crate) async fn look(shared: &AgentState) -> Option<(Mounts, Found)> {
+/// Returns the mounts and the open files; `None` if the live loop does not answer.
+pub(crate) async fn look(agent: &AgentState) -> Option<(Mounts, Found)> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounts = Mounts::of(&mountinfo);
     let devices = mounts.devices();
@@ -47,14 +46,14 @@ pub(crate) async fn look(shared: &AgentState) -> Option<(Mounts, Found)> {
         return Some((mounts, Found::default()));
     }
     let (answer, answered) = oneshot::channel();
-    if !shared.ask(LoopRequest::Written { devices, answer }) {
+    if !agent.ask(LoopRequest::Written { devices, answer }) {
         return None;
     }
     let found = timeout(ANSWER, answered).await.ok()?.ok()?;
     Some((mounts, found))
 }
 
-/// With what /proc says: by file and program. What has ended meanwhile is left out.
+/// Converts open files to rows by file and program, with the path from /proc. Omits processes that have exited.
 pub(crate) fn rows(open: &[Open], mounts: &Mounts, host: &str, time: u32) -> Vec<SharedFileRow> {
     let mut programs: FxHashMap<(u32, u64), Option<String>> = FxHashMap::default();
     let mut rows: BTreeMap<(&str, u64, String), SharedFileRow> = BTreeMap::new();
@@ -89,7 +88,7 @@ pub(crate) fn rows(open: &[Open], mounts: &Mounts, host: &str, time: u32) -> Vec
 
 fn program_of(one: &Open, host: &str) -> Option<String> {
     let process = proc::process(one.tgid, one.start_time).or_else(|| {
-        // It is hidden, or has ended.
+        // Hidden, or exited.
         let comm = one.comm.split(|&byte| byte == 0).next()?.to_vec();
         let is_hidden = proc::exists(one.tgid) && !comm.is_empty();
         is_hidden.then(|| ProcessInfo {
@@ -101,42 +100,42 @@ fn program_of(one: &Open, host: &str) -> Option<String> {
     Some(Program::of_process(&process, host).to_string())
 }
 
-/// What there is new to tell.
+/// Rows that were not reported in this hour.
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct NewRows {
     pub(crate) rows: Vec<SharedFileRow>,
     pub(crate) left_out: u64,
 }
 
-/// Looks as often as there are heartbeats, and hands on what was not told in this hour; until no one
-/// takes it any more.
+/// Searches at the interval of heartbeats, and sends the rows that were not reported in this hour, until the receiver
+/// is dropped.
 pub(super) async fn follow(
-    shared: Arc<AgentState>,
+    agent: Arc<AgentState>,
     host: String,
     mut hours: Hours,
-    to: mpsc::Sender<News>,
+    to: mpsc::Sender<NewRows>,
 ) {
     let mut looks = interval(HEARTBEAT);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = ToldOf::default();
+    let mut reported = Reported::default();
     loop {
         tokio::select! {
             _ = looks.tick() => {}
             () = to.closed() => return,
         }
         let now = proc::wall_time() / 1_000_000_000;
-        if hours.is_another(now) {
-            told = ToldOf::default();
+        if hours.is_due(now) {
+            reported = Reported::default();
         }
-        let Some((mounts, Found { mut open, left_out })) = look(&shared).await else {
+        let Some((mounts, Found { mut open, left_out })) = look(&agent).await else {
             tracing::debug!(
-                "what is open on network file systems is not known: there is no answer"
+                "cannot list files of network file systems: the live loop does not answer"
             );
             continue;
         };
-        open.retain(|one| told.open.insert((*one).without_count()));
-        if told.open.len() > MAX_TOLD {
-            told.open.clear();
+        open.retain(|one| reported.open.insert((*one).without_count()));
+        if reported.open.len() > MAX_REPORTED {
+            reported.open.clear();
         }
         let host = host.clone();
         let time = u32::try_from(now).unwrap_or(u32::MAX);
@@ -144,20 +143,20 @@ pub(super) async fn follow(
         let mut rows = rows.await.unwrap_or_default();
         rows.retain(|row| {
             let row = (row.network.clone(), row.ino, row.program.clone());
-            told.rows.insert(row)
+            reported.rows.insert(row)
         });
-        if told.rows.len() > MAX_TOLD {
-            told.rows.clear();
+        if reported.rows.len() > MAX_REPORTED {
+            reported.rows.clear();
         }
-        if to.send(News { rows, left_out }).await.is_err() {
+        if to.send(NewRows { rows, left_out }).await.is_err() {
             return;
         }
     }
 }
 
-/// What was told in this hour. Where there is too much of it, it is forgotten, and told again.
+/// What was reported in this hour. When there is too much, it is cleared and reported again.
 #[derive(Default)]
-struct ToldOf {
+struct Reported {
     open: HashSet<Open>,
     rows: HashSet<(String, u64, String)>,
 }

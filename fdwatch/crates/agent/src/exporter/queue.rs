@@ -1,7 +1,6 @@
-//! What waits to be sent to the server: on disk, or in memory where that takes nothing.
+//! The queue of rows to send to the server: on disk, or in memory while the disk cannot be written.
 //!
-//! Who sends it takes the oldest, and says when the server has it: until then it stays where it is. It
-//! knows neither the server nor what a row is of.
+//! The sender takes the oldest rows and confirms them; until then they stay in the queue.
 
 use std::{
     collections::VecDeque,
@@ -14,44 +13,46 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::SPOOL;
 use crate::{
     config::Fleet,
     exporter::spool::{Losses, Spool},
     sink::SinkStats,
     state::AgentState,
 };
-use fdwatch_core::plural::{counted, either};
+use fdwatch_core::plural::counted;
 use fdwatch_fleet::rows::Table;
 
-/// Bytes of rows that are kept in memory where the disk takes none.
+/// The component that problems with the spool are reported for.
+pub(super) const SPOOL: &str = "fleet.spool";
+
+/// Bytes of rows that are kept in memory while the disk cannot be written.
 const MAX_IN_MEMORY: usize = 8 << 20;
 
-/// What waits to be sent: on disk, or in memory where that takes nothing.
+/// The queue.
 pub(super) struct Queue {
     state: Mutex<State>,
     pub(super) more: Notify,
     pub(super) counts: Arc<SinkStats>,
-    shared: Arc<AgentState>,
-    /// Rows that were given up.
+    agent: Arc<AgentState>,
+    /// Rows that the server rejected.
     pub(super) refused: AtomicU64,
 }
 
 pub(super) struct State {
     pub(super) spool: Option<Spool>,
-    /// What the disk did not take: the oldest first.
+    /// Rows that could not be written to disk, oldest first.
     pub(super) memory: VecDeque<InMemory>,
     memory_bytes: usize,
-    /// The oldest in memory is just being sent.
+    /// Whether the oldest rows in memory are being sent.
     pub(super) is_sending: bool,
-    /// Rows there was no room for.
+    /// Rows dropped for lack of room.
     dropped: u64,
-    /// What was told of the disk last.
-    is_wrong: bool,
-    told_losses: Losses,
+    /// Whether a problem with the disk was reported last.
+    is_failing: bool,
+    reported_losses: Losses,
 }
 
-/// Rows that the disk did not take.
+/// Rows that could not be written to disk.
 #[derive(Clone)]
 pub(super) struct InMemory {
     pub(super) table: Table,
@@ -60,21 +61,20 @@ pub(super) struct InMemory {
 }
 
 impl State {
-    /// The oldest in memory, but for what is just being sent, is there no more.
+    /// Removes the oldest rows in memory that are not being sent.
     fn forget_waiting(&mut self) -> Option<InMemory> {
         let oldest = self.memory.remove(usize::from(self.is_sending))?;
         self.memory_bytes -= oldest.lines.len();
         Some(oldest)
     }
 
-    /// What was being sent is with the server, or given up.
+    /// Removes the rows that were being sent: the server has them, or rejected them.
     pub(super) fn forget_sent(&mut self) {
         self.is_sending = false;
         self.forget_waiting();
     }
 
-    /// Has the spool take what is in memory, as far as it does. What is just being sent stays: it would
-    /// be sent twice.
+    /// Moves rows from memory to the spool. Those being sent stay, or they would be sent twice.
     fn move_to_spool(&mut self) -> io::Result<()> {
         while let Some(oldest) = self.memory.get(usize::from(self.is_sending)).cloned() {
             let spool = self.spool()?;
@@ -86,17 +86,17 @@ impl State {
 
     fn spool(&mut self) -> io::Result<&mut Spool> {
         let spool = self.spool.as_mut();
-        spool.ok_or_else(|| io::Error::other("it could not be opened"))
+        spool.ok_or_else(|| io::Error::other("the spool is not open"))
     }
 }
 
 impl Queue {
-    pub(super) fn open(config: &Fleet, counts: Arc<SinkStats>, shared: Arc<AgentState>) -> Self {
+    pub(super) fn open(config: &Fleet, counts: Arc<SinkStats>, agent: Arc<AgentState>) -> Self {
         let spool = Spool::open(&config.spool, config.most_spool_bytes);
         let trouble = spool.as_ref().err().map(|error| {
             format!(
-                "cannot use the spool {}: {error}; findings for the fleet are kept in memory only, \
-                 up to {} MiB. Make the directory, or set fleet.spool",
+                "cannot open the spool {}: {error}; findings for the fleet are kept in memory only, up to {} MiB. \
+                 Create the directory, or set spool in [fleet]",
                 config.spool.display(),
                 MAX_IN_MEMORY >> 20
             )
@@ -104,7 +104,7 @@ impl Queue {
         if let Some(trouble) = &trouble {
             tracing::error!("{trouble}");
         }
-        shared.set_trouble(SPOOL, trouble);
+        agent.set_trouble(SPOOL, trouble);
         Self {
             state: Mutex::new(State {
                 spool: spool.ok(),
@@ -112,17 +112,17 @@ impl Queue {
                 memory_bytes: 0,
                 is_sending: false,
                 dropped: 0,
-                is_wrong: false,
-                told_losses: Losses::default(),
+                is_failing: false,
+                reported_losses: Losses::default(),
             }),
             more: Notify::new(),
             counts,
-            shared,
+            agent,
             refused: AtomicU64::new(0),
         }
     }
 
-    /// What it does with the disk is done where it holds up no one else.
+    /// Runs `work` on a blocking thread, because it accesses the disk.
     pub(super) async fn with<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self, &mut State) -> T + Send + 'static,
@@ -131,7 +131,7 @@ impl Queue {
         let done = tokio::task::spawn_blocking(move || {
             let mut state = lock(&queue.state);
             let result = work(&queue, &mut state);
-            queue.tell_losses(&mut state);
+            queue.report_losses(&mut state);
             result
         });
         done.await.ok()
@@ -139,10 +139,10 @@ impl Queue {
 
     pub(super) async fn append(self: &Arc<Self>, table: Table, lines: Vec<u8>, rows: u64) {
         let work = move |queue: &Self, state: &mut State| {
-            // What waits in memory comes first.
+            // Rows in memory are older.
             let moved = state.move_to_spool();
             let result = moved.and_then(|()| state.spool()?.append(table, &lines, rows));
-            queue.tell_of_disk(state, result.as_ref().err());
+            queue.report_disk(state, result.as_ref().err());
             if result.is_ok() {
                 return;
             }
@@ -161,9 +161,9 @@ impl Queue {
             }
             if lost > 0 {
                 tracing::warn!(
-                    "neither the spool nor the server takes anything, and what is kept in memory is \
-                     full: {lost} of the oldest rows for the fleet {} dropped",
-                    either(&lost, "is", "are")
+                    "neither the spool nor the server can be written, and the memory limit is reached: dropped the \
+                     oldest {} for the fleet",
+                    counted(lost, "row")
                 );
             }
         };
@@ -171,27 +171,26 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// Tells when the disk takes nothing, and when it does again.
-    fn tell_of_disk(&self, state: &mut State, error: Option<&io::Error>) {
-        let was_wrong = std::mem::replace(&mut state.is_wrong, error.is_some());
+    /// Reports when the disk cannot be written, and when it can again.
+    fn report_disk(&self, state: &mut State, error: Option<&io::Error>) {
+        let was_failing = std::mem::replace(&mut state.is_failing, error.is_some());
         let Some(error) = error.filter(|_| state.spool.is_some()) else {
-            if was_wrong && state.spool.is_some() {
-                self.shared.set_trouble(SPOOL, None);
+            if was_failing && state.spool.is_some() {
+                self.agent.set_trouble(SPOOL, None);
             }
             return;
         };
-        if !was_wrong {
+        if !was_failing {
             let trouble = format!(
-                "cannot write to the spool: {error}; findings for the fleet are kept in memory, up to \
-                 {} MiB, until there is room",
+                "cannot write to the spool: {error}; findings for the fleet are kept in memory, up to {} MiB",
                 MAX_IN_MEMORY >> 20
             );
             tracing::warn!("{trouble}");
-            self.shared.set_trouble(SPOOL, Some(trouble));
+            self.agent.set_trouble(SPOOL, Some(trouble));
         }
     }
 
-    /// There was no room for these.
+    /// Counts dropped rows.
     fn lose(&self, state: &mut State, lost: &InMemory) {
         state.dropped += lost.rows;
         if lost.table == Table::Findings {
@@ -199,8 +198,8 @@ impl Queue {
         }
     }
 
-    /// What is in memory still goes to the disk, if that takes it now, or is lost.
-    pub(super) async fn end(self: &Arc<Self>) {
+    /// Moves rows from memory to the disk; those that cannot be written are lost.
+    pub(super) async fn close(self: &Arc<Self>) {
         let work = |queue: &Self, state: &mut State| {
             state.is_sending = false;
             let moved = state.move_to_spool();
@@ -213,10 +212,8 @@ impl Queue {
                 && lost > 0
             {
                 tracing::error!(
-                    "{} for the fleet {} lost: neither the server nor the spool has taken {}: {error}",
+                    "lost {} for the fleet: neither the server nor the spool could be written: {error}",
                     counted(lost, "row"),
-                    either(&lost, "is", "are"),
-                    either(&lost, "it", "them"),
                 );
             }
         };
@@ -229,33 +226,33 @@ impl Queue {
             if let Some(spool) = &mut state.spool
                 && let Err(error) = spool.sync()
             {
-                tracing::warn!("cannot write the spool to the disk: {error}");
+                tracing::warn!("cannot flush the spool: {error}");
             }
         };
         self.with(work).await;
     }
 
-    fn tell_losses(&self, state: &mut State) {
+    fn report_losses(&self, state: &mut State) {
         let Some(spool) = &state.spool else { return };
-        let (now, told) = (spool.losses, state.told_losses);
-        if now == told {
+        let (now, reported) = (spool.losses, state.reported_losses);
+        if now == reported {
             return;
         }
-        let findings = now.findings - told.findings;
+        let findings = now.findings - reported.findings;
         SinkStats::add(&self.counts.failed, findings);
-        state.dropped += findings + (now.others - told.others);
-        state.told_losses = now;
-        if now.damaged > told.damaged {
+        state.dropped += findings + (now.others - reported.others);
+        state.reported_losses = now;
+        if now.damaged > reported.damaged {
             tracing::warn!(
-                "damage in the spool: {} left out",
-                counted(now.damaged - told.damaged, "byte")
+                "the spool is damaged: skipped {}",
+                counted(now.damaged - reported.damaged, "byte")
             );
         }
         if findings > 0 {
             tracing::warn!(
-                "the spool is full: {findings} of the oldest findings for the fleet {} dropped. \
-                 Raise most_spool_bytes in [fleet], or see why the server is away",
-                either(&findings, "is", "are")
+                "the spool is full: dropped the oldest {} for the fleet. Raise most_spool_bytes in [fleet], or \
+                 check why the server is unreachable",
+                counted(findings, "finding")
             );
         }
     }

@@ -1,30 +1,25 @@
-//! From the spool to the server, the oldest first; and again, if that failed.
+//! Sends rows from the spool to the server, oldest first, and retries.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use tokio::sync::watch;
 
-use super::{
-    SERVER,
-    queue::{InMemory, Queue, State},
-};
+use super::queue::{InMemory, Queue, State};
 use crate::{config::Fleet, exporter::spool::Batch, sink::SinkStats, state::AgentState};
 use fdwatch_core::plural::{counted, either};
 use fdwatch_fleet::{
     rows::Table,
     store::{Address, Client, StoreError},
 };
+use fdwatch_http::retry::Backoff;
 
-/// Bytes of one request, before it is packed.
+/// The component that problems with the server are reported for.
+pub(super) const SERVER: &str = "fleet";
+
+/// Bytes of one request, before compression.
 const REQUEST: usize = 4 << 20;
 
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const MAX_WAIT_LEN: Duration = Duration::from_secs(60);
-
-/// Rows to be sent, and where they are from.
+/// Rows to send, and where they are stored.
 enum Next {
     Spooled(Batch),
     InMemory(InMemory),
@@ -39,13 +34,13 @@ impl Next {
     }
 }
 
-/// The server, and how it is with it.
+/// The server and its state.
 pub(super) struct Server {
     config: Arc<Fleet>,
     client: Option<Client>,
     shared: Arc<AgentState>,
-    /// What was told to be wrong last, if something is; without numbers.
-    wrong: Option<String>,
+    /// The last reported problem, without digits.
+    problem: Option<String>,
 }
 
 impl Server {
@@ -54,65 +49,65 @@ impl Server {
             config,
             client: None,
             shared,
-            wrong: None,
+            problem: None,
         }
     }
 
     async fn insert(&mut self, next: &Next) -> Result<(), StoreError> {
         let client = match &mut self.client {
             Some(client) => client,
-            none => none.insert(made(&self.config)?),
+            none => none.insert(connect(&self.config)?),
         };
         let (table, lines, _) = next.parts();
         let result = client.insert(table, lines).await;
         if result.is_err() {
-            // Its address, the password or a certificate may be another the next time.
+            // The address, password or certificate may have changed by the next attempt.
             self.client = None;
         }
         result
     }
 
-    /// It takes rows.
-    fn is_well(&mut self) {
-        if self.wrong.take().is_some() {
-            tracing::info!("the fleet's server takes findings again");
+    /// Handles a success.
+    fn report_success(&mut self) {
+        if self.problem.take().is_some() {
+            tracing::info!("the fleet's server accepts findings again");
         }
         self.shared.set_trouble(SERVER, None);
     }
 
-    /// It does not, for now. In the log that stands when it begins, and when the reason is another.
-    fn is_away(&mut self, error: &StoreError) {
+    /// Handles a temporary failure. Logged when it starts and when the reason changes.
+    fn report_failure(&mut self, error: &StoreError) {
         let trouble = format!(
-            "cannot write to the fleet's server, and go on trying: {error}; findings wait in {}",
+            "cannot write to the fleet's server, retrying: {error}; findings wait in {}",
             self.config.spool.display()
         );
-        // Names of parts, which have numbers, are others each time.
+        // Messages may contain names of parts, whose numbers change each time.
         let reason: String = trouble.chars().filter(|it| !it.is_ascii_digit()).collect();
-        if self.wrong.as_ref() != Some(&reason) {
+        if self.problem.as_ref() != Some(&reason) {
             tracing::warn!("{trouble}");
-            self.wrong = Some(reason);
+            self.problem = Some(reason);
         }
         self.shared.set_trouble(SERVER, Some(trouble));
     }
 
-    /// It never takes these rows.
-    fn refuses(&self, next: &Next, error: &StoreError) {
+    /// Handles rows that the server rejects for good.
+    fn report_rejection(&self, next: &Next, error: &StoreError) {
         let (table, _, rows) = next.parts();
         let trouble = format!(
-            "the fleet's server does not take {} of {}, and {} dropped: {error}. If it \
-             was set up by another version, run fdwatch fleet init",
+            "the fleet's server rejected {} of {}, {} dropped: {error}. If another version set it up, run \
+             fdwatch fleet init",
             counted(rows, "row"),
             table.name(),
-            either(&rows, "it is", "they are")
+            either(&rows, "it was", "they were")
         );
         tracing::error!("{trouble}");
         self.shared.set_trouble(SERVER, Some(trouble));
     }
 }
 
-/// Sends until `ended`, and then what is left, once.
+/// Sends until `ended`, then tries once to send what is left.
 pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch::Receiver<bool>) {
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::default();
     loop {
         let Some(next) = next(&queue).await else {
             if *ended.borrow() {
@@ -126,38 +121,30 @@ pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch
         };
         match server.insert(&next).await {
             Ok(()) => {
-                server.is_well();
-                wait = FIRST_WAIT;
+                server.report_success();
+                backoff.reset();
                 done(&queue, next, true).await;
             }
             Err(error) if error.is_of_rows() => {
-                server.refuses(&next, &error);
+                server.report_rejection(&next, &error);
                 done(&queue, next, false).await;
             }
             Err(error) => {
-                server.is_away(&error);
+                server.report_failure(&error);
                 queue.with(|_, state| state.is_sending = false).await;
                 if *ended.borrow() {
                     return;
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(jittered(wait)) => {}
+                    () = tokio::time::sleep(backoff.next_wait(None)) => {}
                     _ = ended.changed() => {}
                 }
-                wait = (wait * 2).min(MAX_WAIT_LEN);
             }
         }
     }
 }
 
-/// Not all hosts come at the same moment when the server is back.
-fn jittered(wait: Duration) -> Duration {
-    use std::hash::{BuildHasher as _, RandomState};
-    let part = u32::try_from(RandomState::new().hash_one(0) % 1000).unwrap_or_default();
-    wait / 2 + wait / 2 * part / 1000
-}
-
-fn made(config: &Fleet) -> Result<Client, StoreError> {
+fn connect(config: &Fleet) -> Result<Client, StoreError> {
     let address = Address::read(
         &config.url,
         &config.database,
@@ -199,7 +186,7 @@ async fn done(queue: &Arc<Queue>, next: Next, is_taken: bool) {
         match (&next, &mut state.spool) {
             (Next::Spooled(batch), Some(spool)) => {
                 if let Err(error) = spool.done(batch) {
-                    tracing::warn!("cannot delete what was sent from the spool: {error}");
+                    tracing::warn!("cannot delete sent rows from the spool: {error}");
                 }
             }
             (Next::Spooled(_), None) => {}

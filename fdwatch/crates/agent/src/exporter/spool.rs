@@ -1,11 +1,14 @@
-//! Rows on disk until the server has them: a directory of segments, each of frames of lines.
+//! Rows on disk until the server has them: a directory of segments, which consist of frames of lines.
 //!
-//! A frame is a line that says what follows (`#fdwatch-spool 1 TABLE BYTES CRC32 ROWS`) and rows as
-//! they are sent. Everything goes through here, so that the way after a failure is the way always
-//! taken. A row is safe from the end of the agent once [`Spool::append`] has returned, and from that
-//! of the machine some seconds later ([`Spool::sync`]). What was sent is not noted down but by
-//! deleting a segment that was sent whole: after a start the rest of one goes again, and is known
-//! again by the server. What is torn or wrong is passed over, and counted.
+//! A frame is a header line (`#fdwatch-spool 1 TABLE BYTES CRC32 ROWS`) followed by rows as they are sent. All rows
+//! pass through the spool, so that the path after a failure is the normal path. A row survives the end of the agent
+//! once [`Spool::append`] has returned, and a crash of the machine some seconds later ([`Spool::sync`]). The only
+//! record of what was sent is that fully sent segments are deleted: after a restart, the rest of a segment is sent
+//! again, and the server recognizes duplicates. Torn or damaged frames are skipped and counted.
+//!
+//! It is not a SQLite table for two reasons. A full disk must cost only the rows that do not fit and deleting a
+//! segment must free its space at once, while a database needs room for its write-ahead log even to delete; and one
+//! damaged page can make a whole database unreadable, where a damaged frame costs itself alone.
 
 use std::{
     collections::VecDeque,
@@ -22,24 +25,24 @@ use fdwatch_fleet::rows::Table;
 
 const MARK: &str = "#fdwatch-spool 1 ";
 
-/// A segment is ended beyond this: bytes.
+/// Size at which a new segment starts: bytes.
 const SEGMENT: u64 = 1 << 20;
 
-/// Bytes of a frame's first line.
+/// Length limit of a frame's header: bytes.
 const MAX_HEADER_LEN: usize = 100;
 
-/// See the module.
+/// The spool.
 #[derive(Debug)]
 pub struct Spool {
     directory: PathBuf,
     _lock: File,
-    most_bytes: u64,
-    /// The oldest first; the last one is written to, if `writing` is there.
+    max_bytes: u64,
+    /// Oldest first; the last one is written to if `writing` is set.
     segments: VecDeque<Segment>,
     writing: Option<File>,
     is_dirty: bool,
     next_number: u64,
-    /// What there was no room for, or could not be read.
+    /// Rows dropped for lack of room, and bytes that could not be read.
     pub losses: Losses,
 }
 
@@ -47,41 +50,41 @@ pub struct Spool {
 struct Segment {
     number: u64,
     bytes: u64,
-    /// Up to where it was sent.
+    /// Offset up to which it was sent.
     sent: u64,
 }
 
-/// What the spool did not keep.
+/// What the spool has lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Rows of findings that were deleted to make room.
+    /// Findings deleted to make room.
     pub findings: u64,
-    /// Rows of the others.
+    /// Rows of other tables deleted to make room.
     pub others: u64,
-    /// Bytes that were torn or wrong.
+    /// Bytes of torn or damaged frames.
     pub damaged: u64,
 }
 
-/// Rows to be sent next.
+/// Rows to send in one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Where to.
+    /// Their table.
     pub table: Table,
-    /// Lines.
+    /// The rows as lines of JSON.
     pub lines: Vec<u8>,
-    /// How many.
+    /// The number of rows.
     pub rows: u64,
     segment: u64,
     end: u64,
 }
 
 impl Spool {
-    /// The spool in this directory, which is made if it is not there.
+    /// Opens the spool in `directory`, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be used, or is used by another agent.
-    pub fn open(directory: &Path, most_bytes: u64) -> io::Result<Self> {
+    /// If it cannot be accessed, or another agent uses it.
+    pub fn open(directory: &Path, max_bytes: u64) -> io::Result<Self> {
         let mut make = fs::DirBuilder::new();
         make.recursive(true).mode(0o700).create(directory)?;
         let lock = OpenOptions::new()
@@ -115,7 +118,7 @@ impl Spool {
         Ok(Self {
             directory: directory.to_owned(),
             _lock: lock,
-            most_bytes,
+            max_bytes,
             segments: segments.into(),
             writing: None,
             is_dirty: false,
@@ -124,23 +127,23 @@ impl Spool {
         })
     }
 
-    /// What waits: bytes.
+    /// Returns the size of what is not sent yet: bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let segments = self.segments.iter();
         segments.map(|it| it.bytes - it.sent.min(it.bytes)).sum()
     }
 
-    /// Bytes on disk.
+    /// Returns the size on disk: bytes.
     fn size(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Takes in rows. The oldest are deleted if there is no room otherwise.
+    /// Appends rows. Deletes the oldest segments if there is no room.
     ///
     /// # Errors
     ///
-    /// If they cannot be written; nothing of them is there then.
+    /// If they cannot be written; nothing of them remains then.
     pub fn append(&mut self, table: Table, lines: &[u8], rows: u64) -> io::Result<()> {
         let header = format!(
             "{MARK}{} {} {:08x} {rows}\n",
@@ -149,7 +152,7 @@ impl Spool {
             crc32fast::hash(lines)
         );
         let length = (header.len() + lines.len()) as u64;
-        while self.size() + length > self.most_bytes && !self.segments.is_empty() {
+        while self.size() + length > self.max_bytes && !self.segments.is_empty() {
             self.drop_oldest()?;
         }
         let is_full = self
@@ -169,8 +172,7 @@ impl Spool {
             .write_all(header.as_bytes())
             .and_then(|()| file.write_all(lines));
         if let Err(error) = written {
-            // What is there of it is taken back; where not even that is possible, it is passed over
-            // when it is read.
+            // Removes the part that was written. If that fails too, reading skips it as damaged.
             if file.set_len(segment.bytes).is_err() || file.seek(SeekFrom::End(0)).is_err() {
                 segment.bytes = file.metadata().map_or(segment.bytes, |it| it.len());
                 self.writing = None;
@@ -183,7 +185,7 @@ impl Spool {
     }
 
     fn segment_bytes(&self) -> u64 {
-        SEGMENT.min(self.most_bytes / 8).max(4096)
+        SEGMENT.min(self.max_bytes / 8).max(4096)
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -213,11 +215,11 @@ impl Spool {
         Ok(())
     }
 
-    /// Sees to it that what was taken in is there after the end of the machine, too.
+    /// Flushes appended rows, so that they survive a crash of the machine.
     ///
     /// # Errors
     ///
-    /// If that cannot be done.
+    /// If the file cannot be flushed.
     pub fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.is_dirty)
             && let Some(file) = &self.writing
@@ -266,7 +268,7 @@ impl Spool {
     fn read(&self, number: u64, from: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut file = match File::open(self.path(number)) {
-            // Someone deleted it: there is nothing in it any more.
+            // Someone deleted it: treat it as empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(bytes),
             opened => opened?,
         };
@@ -275,13 +277,12 @@ impl Spool {
         Ok(bytes)
     }
 
-    /// The oldest rows, of one table, if there are any: as many as come one after another, up to
-    /// about so many bytes.
+    /// Returns the oldest consecutive rows of one table, up to about `max_bytes`.
     ///
     /// # Errors
     ///
     /// If they cannot be read.
-    pub fn next(&mut self, most_bytes: usize) -> io::Result<Option<Batch>> {
+    pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Batch>> {
         while let Some(segment) = self.segments.front() {
             let (number, sent) = (segment.number, segment.sent);
             let bytes = self.read(number, sent)?;
@@ -301,7 +302,7 @@ impl Spool {
                     }
                     Some(batch)
                         if batch.table == frame.table
-                            && batch.lines.len() + frame.lines.len() <= most_bytes =>
+                            && batch.lines.len() + frame.lines.len() <= max_bytes =>
                     {
                         batch.lines.extend_from_slice(frame.lines);
                         batch.rows += frame.rows;
@@ -319,13 +320,13 @@ impl Spool {
         Ok(None)
     }
 
-    /// A batch is with the server, or given up.
+    /// Removes a batch: the server has it, or rejected it.
     ///
     /// # Errors
     ///
-    /// If what was sent whole cannot be deleted.
+    /// If a fully sent segment cannot be deleted.
     pub fn done(&mut self, batch: &Batch) -> io::Result<()> {
-        // It may have been deleted meanwhile, to make room.
+        // It may have been deleted meanwhile to make room.
         let Some(segment) = self.segments.front_mut() else {
             return Ok(());
         };
@@ -339,7 +340,7 @@ impl Spool {
     }
 }
 
-/// A frame.
+/// A frame of a segment.
 struct Frame<'a> {
     table: Table,
     lines: &'a [u8],
@@ -347,7 +348,7 @@ struct Frame<'a> {
     end: usize,
 }
 
-/// The frames of a segment that are whole.
+/// An iterator over the valid frames of a segment.
 struct Frames<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -394,7 +395,7 @@ impl<'a> Iterator for Frames<'a> {
                 self.at = frame.end;
                 return Some(frame);
             }
-            // No row begins like a header, so that the next one is one.
+            // No row starts like a header, so the next match is a header.
             let rest = &self.bytes[self.at + 1..];
             let next = rest
                 .windows(MARK.len())
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_in_comes_out_in_order() {
+    fn rows_come_out_in_order() {
         let directory = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
         let mut expected: Vec<u8> = Vec::new();
@@ -432,7 +433,7 @@ mod tests {
             spool.append(Table::Findings, line.as_bytes(), 1).unwrap();
             expected.extend(line.as_bytes());
             if number == 500 {
-                // A start in between changes nothing.
+                // A restart changes nothing.
                 drop(spool);
                 spool = Spool::open(directory.path(), 1 << 20).unwrap();
             }
@@ -443,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_comes_again() {
+    fn unconfirmed_batch_is_returned_again() {
         let directory = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
         spool.append(Table::Findings, b"1\n", 1).unwrap();
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_gives_way_and_is_counted() {
+    fn oldest_rows_are_dropped_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(directory.path(), 40_000).unwrap();
         let line = [b'x'; 999];
@@ -471,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn two_agents_do_not_share_one() {
+    fn second_agent_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let _spool = Spool::open(directory.path(), 1 << 20).unwrap();
         let error = Spool::open(directory.path(), 1 << 20).unwrap_err();
@@ -480,7 +481,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_torn_costs_itself_alone(cut in 1_usize..60, flip in proptest::option::of(0_usize..200)) {
+        fn torn_frame_costs_only_itself(cut in 1_usize..60, flip in proptest::option::of(0_usize..200)) {
             let directory = tempfile::tempdir().unwrap();
             let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
             for number in 0..5 {

@@ -1,4 +1,4 @@
-//! What waits to be written: bounded by count and by bytes. Pure. Why it waits is not known here.
+//! The queue of records to write, bounded by number and size. Pure.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,16 @@ use super::{
 };
 use fdwatch_core::duplicates::Change;
 
-/// Records that may wait.
+/// Limit of records.
 const MAX_RECORDS: usize = 20_000;
 
-/// Ends that may wait beyond these, without what was told: so that nothing seems to be there for good.
+/// Limit of further records of ended findings, without their JSON: a lost end would leave a finding active forever.
 const MAX_ENDS: usize = 40_000;
 
-/// What records that wait may take: bytes.
+/// Limit of the memory of records: bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// A record without its texts, and where these are.
+/// A record without its texts, and their location.
 #[derive(Debug)]
 struct Waiting {
     record: Record<'static>,
@@ -25,7 +25,7 @@ struct Waiting {
     bytes: usize,
 }
 
-/// See the module.
+/// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     records: VecDeque<Waiting>,
@@ -34,7 +34,7 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Takes a record in, or what matters of it, if there is room.
+    /// Adds a record, without its JSON if that does not fit. Returns whether there was room.
     pub(super) fn push(&mut self, record: Record<'_>) -> bool {
         let has_room = self.records.len() < MAX_RECORDS && self.bytes + record.bytes() <= MAX_BYTES;
         let record = if has_room {
@@ -62,7 +62,7 @@ impl Backlog {
         self.records.is_empty()
     }
 
-    /// As many of the first as take no more than `bytes`, but at least one.
+    /// Returns the first records, at most `bytes` of them but at least one.
     pub(super) fn first(&self, bytes: usize) -> impl Iterator<Item = Record<'_>> {
         let mut taken = 0;
         let first = self.records.iter().take_while(move |waiting| {
@@ -73,7 +73,7 @@ impl Backlog {
         first.map(|waiting| waiting.record.with(self.blocks.get(&waiting.texts)))
     }
 
-    /// The first `count` were written.
+    /// Removes the first `count` records, which were written.
     pub(super) fn written(&mut self, count: usize) {
         for waiting in self.records.drain(..count.min(self.records.len())) {
             self.bytes -= waiting.bytes;
@@ -81,7 +81,7 @@ impl Backlog {
         let first = self.records.front();
         self.blocks.keep_from(first.map(|waiting| &waiting.texts));
         if self.records.is_empty() {
-            // Thousands may have waited, and one takes some hundred bytes.
+            // Frees the memory of thousands of records.
             self.records = VecDeque::new();
         }
     }

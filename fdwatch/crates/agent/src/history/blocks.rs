@@ -1,34 +1,32 @@
-//! Texts one behind the other in large blocks, forgotten in the order they came in. Pure. What the texts are
-//! is not known here.
+//! Storage of texts in large blocks, which are freed in the order they were filled. Pure.
 //!
-//! What waits for minutes in pieces of its own leaves its room full of holes: what is allocated meanwhile
-//! and stays holds the pages. A block is a mapping of its own (`commands/live/memory.rs`), which the kernel
-//! has back as a whole.
+//! Texts that wait for minutes in allocations of their own would fragment the heap: later allocations keep its pages
+//! in use. A block is a mapping of its own (`memory.rs` of the tracker), which is returned to the kernel as a whole.
 
 use std::collections::VecDeque;
 
-/// Of a block: bytes. A few of the largest records fit.
+/// Size of a block: bytes. A few of the largest records fit.
 const BLOCK: usize = 1 << 20;
 
-/// Where the texts of one record are.
+/// The location of the texts of one record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<const TEXTS: usize> {
     block: usize,
     offset: usize,
-    /// Of each of them: bytes.
+    /// The length of each text: bytes.
     lengths: [Option<usize>; TEXTS],
 }
 
-/// See the module.
+/// The storage.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     blocks: VecDeque<Vec<u8>>,
-    /// The number of the first block that is there.
+    /// The number of the first block.
     first: usize,
 }
 
 impl Blocks {
-    /// Takes in the texts of a record.
+    /// Stores the texts of a record.
     pub(super) fn push<const TEXTS: usize>(
         &mut self,
         texts: [Option<&[u8]>; TEXTS],
@@ -52,7 +50,7 @@ impl Blocks {
         }
     }
 
-    /// The texts that were put there.
+    /// Returns stored texts.
     pub(super) fn get<const TEXTS: usize>(&self, place: &Place<TEXTS>) -> [Option<&[u8]>; TEXTS] {
         let block = &self.blocks[place.block - self.first];
         let mut rest = &block[place.offset..];
@@ -63,7 +61,7 @@ impl Blocks {
         })
     }
 
-    /// Forgets what came in before the texts at `place`, or all.
+    /// Frees the blocks before `place`, or all.
     pub(super) fn keep_from<const TEXTS: usize>(&mut self, place: Option<&Place<TEXTS>>) {
         let end = self.first + self.blocks.len();
         let kept = place.map_or(end, |place| place.block);
@@ -88,7 +86,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn texts_are_as_they_were_until_they_are_forgotten(
+        fn stored_texts_are_unchanged_until_freed(
             all in vec(([text(), text(), text()], 0..4_usize), 1..20)
         ) {
             let mut blocks = Blocks::default();
@@ -101,7 +99,7 @@ mod tests {
                 for (texts, place) in &kept {
                     prop_assert!(blocks.get(place) == texts.each_ref().map(Option::as_deref));
                 }
-                // Of what is forgotten no more stays than what shares a block with what is kept.
+                // Removed texts remain only in blocks that kept ones share.
                 prop_assert!(blocks.blocks.len() <= kept.len());
             }
         }

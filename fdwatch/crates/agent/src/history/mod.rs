@@ -1,11 +1,11 @@
-//! What came and went, and how many descriptors processes had, hour by hour: in SQLite.
+//! The history of findings, and of the number of descriptors per process and hour, in SQLite.
 //!
-//! A thread of its own writes (`writer`), fed by an sink; it keeps what it cannot write yet in a
-//! bounded `backlog`, the texts of it in `blocks`. `record` is what is kept of an event, `schema` how the database is laid out,
-//! `store` what is done to it, `trouble` what can be wrong with it. [`read`] is the other side: it
-//! needs no agent, and writes nothing.
+//! A thread of its own (`writer`) receives events from a sink. Events that cannot be written yet wait in a bounded
+//! `backlog`, with their texts in `blocks`. `record` is what is stored of an event, `schema` the layout of the
+//! database, `store` the operations on it, `trouble` its errors. [`read`] is the reader: it needs no agent, and does
+//! not write.
 //!
-//! Nothing here decides what is told, or is waited for by whoever tells it.
+//! Nobody waits for the history.
 
 mod backlog;
 mod blocks;
@@ -16,126 +16,36 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod types;
 mod writer;
 
 use std::{
-    fs,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as std_mpsc},
+    sync::{Arc, mpsc as std_mpsc},
     thread,
     time::Duration,
 };
 
 use tokio::sync::mpsc;
 
-use self::writer::{Order, Writer};
-use super::{config, sink::SinkStats, snapshot::Snapshot};
-use fdwatch_events::{ProcessRow, event::Event};
+pub use self::types::{HourlyCounts, MAX_PROCESSES, State};
+use self::{
+    types::{Run, Settings, Status},
+    writer::{Order, Writer},
+};
+use super::{config, sink::SinkStats};
+use fdwatch_events::event::Event;
 use fdwatch_host::proc;
 
-/// Processes of which counts are kept by themselves, each hour; the others are kept as one.
-pub const MAX_PROCESSES: usize = 500;
-
-/// How long an end may take.
+/// Time limit of the end.
 const STOP: Duration = Duration::from_secs(1);
 
-/// Orders that wait for the thread at once: none is needed sooner than the next.
+/// Limit of orders that wait for the thread.
 const MAX_ORDERS: usize = 8;
 
-/// How long after the first snapshot what is there must have been found again.
+/// Time after the first snapshot in which findings of an earlier run must be found again.
 const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
-/// How it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// What is told is written.
-    Working,
-    /// It cannot be written for now, and is tried again.
-    Failing {
-        /// Since when: nanoseconds since 1970.
-        since: u64,
-        /// Why, and what to do.
-        reason: String,
-    },
-}
-
-/// What the thread and its handle have in common.
-#[derive(Debug)]
-struct Status(Mutex<State>);
-
-impl Status {
-    fn get(&self) -> State {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set(&self, state: State) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
-    }
-}
-
-/// How many descriptors processes have at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct HourlyCounts {
-    /// When: nanoseconds since 1970.
-    pub wall_time: u64,
-    /// Those with the most. Their curves count, too.
-    pub rows: Vec<ProcessRow>,
-    /// How many more processes there are.
-    pub more_processes: usize,
-    /// And how many descriptors these have.
-    pub more_descriptors: usize,
-}
-
-impl From<&Snapshot> for HourlyCounts {
-    fn from(view: &Snapshot) -> Self {
-        Self {
-            wall_time: view.wall_time,
-            rows: view.processes.clone(),
-            more_processes: view.more_processes,
-            more_descriptors: view.more_descriptors,
-        }
-    }
-}
-
-/// Which agent this is: rows that an earlier one left open are told apart by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Run {
-    /// The boot, as the kernel names it.
-    boot: String,
-    /// When that was: nanoseconds since 1970.
-    booted: u64,
-    /// The agent, of all of this boot.
-    agent: String,
-}
-
-impl Run {
-    /// This process. One that is configured anew goes on being the same.
-    fn of_this_process() -> Self {
-        static RUN: OnceLock<Run> = OnceLock::new();
-        RUN.get_or_init(|| {
-            let (now, since_boot) = (proc::wall_time(), proc::boottime());
-            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-            Run {
-                boot: boot.trim().to_owned(),
-                booted: now.saturating_sub(since_boot),
-                agent: format!("{}-{now}", std::process::id()),
-            }
-        })
-        .clone()
-    }
-}
-
-/// What is set once and for all.
-#[derive(Clone, Debug)]
-struct Settings {
-    config: config::History,
-    run: Run,
-    found_again_within: Duration,
-}
-
-/// The history while it is written.
+/// A handle to the thread that writes the history.
 #[derive(Debug)]
 pub struct History {
     status: Arc<Status>,
@@ -145,8 +55,8 @@ pub struct History {
 }
 
 impl History {
-    /// Begins to write what comes out of `receiver`, in a thread of its own. What cannot be written is
-    /// counted in `counts`, and why is a [`State`]: this never fails.
+    /// Starts a thread that writes the events of `receiver`. Never fails: events that cannot be written are counted in
+    /// `counts`, and the reason is in [`State`].
     #[must_use]
     pub fn start(
         config: config::History,
@@ -166,7 +76,7 @@ impl History {
         receiver: mpsc::Receiver<Arc<Event>>,
         counts: Arc<SinkStats>,
     ) -> Self {
-        let status = Arc::new(Status(Mutex::new(State::Working)));
+        let status = Arc::new(Status::new());
         let (orders, ordered) = mpsc::channel(MAX_ORDERS);
         let (end, ended) = std_mpsc::sync_channel(1);
         let of_thread = (Arc::clone(&counts), Arc::clone(&status));
@@ -174,12 +84,12 @@ impl History {
         let spawned = thread.spawn(move || {
             let (counts, status) = of_thread;
             writer::run(Writer::new(settings, receiver, ordered, counts, status));
-            // Whoever waited for it may have given up.
+            // Fails if `stop` has given up waiting.
             let _ = end.send(());
         });
         if let Err(error) = spawned {
-            let reason = format!("no thread can be started: {error}");
-            tracing::warn!("the history is not written: {reason}");
+            let reason = format!("cannot start a thread: {error}");
+            tracing::warn!("cannot write the history: {reason}");
             let since = proc::wall_time();
             status.set(State::Failing { since, reason });
             return Self {
@@ -197,41 +107,39 @@ impl History {
         }
     }
 
-    /// How it goes.
+    /// Returns whether the history can be written.
     #[must_use]
     pub fn state(&self) -> State {
         self.status.get()
     }
 
-    /// Takes in how many descriptors there are: once an hour and before the end, or more often, such as
-    /// every five minutes, which is what curves go back; of an hour the fewest, the most and the last are
-    /// kept.
+    /// Stores the number of descriptors per process. Called every five minutes, the time that curves cover, and at the
+    /// end; the minimum, the maximum and the last value of each hour are stored.
     pub fn hourly(&self, counts: impl Into<HourlyCounts>) {
         self.order(Order::Hourly(Box::new(counts.into())));
     }
 
-    /// All that was there at the start has been told, or is about to be: what an earlier agent left open
-    /// and is not found again within a minute has ended in between.
+    /// Signals that all findings of the first snapshot are reported. Findings that an earlier agent left active, and
+    /// that are not found again within a minute, have ended meanwhile.
     pub fn first_snapshot_told(&self) {
         self.order(Order::FirstSnapshotTold);
     }
 
     fn order(&self, order: Order) {
-        // A thread that has no time for eight of these waits for its disk.
+        // The channel is full only if the thread waits for its disk.
         let orders = self.orders.as_ref();
         if orders.is_none_or(|orders| orders.try_send(order).is_err()) {
             SinkStats::add(&self.counts.failed, 1);
         }
     }
 
-    /// Writes what there is and ends, within a second. What cannot be written until then is lost, and
-    /// counted.
+    /// Writes what is left and stops, within a second. Events that cannot be written by then are lost and counted.
     pub fn stop(mut self) {
         drop(self.orders.take());
         if let Some(ended) = self.ended.take()
             && ended.recv_timeout(STOP) == Err(std_mpsc::RecvTimeoutError::Timeout)
         {
-            tracing::warn!("the history does not end within a second, and is left to itself");
+            tracing::warn!("the history did not stop within a second");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Reads the history: while an agent writes it, and when there is none. How it is shown is not known
-//! here.
+//! The reader of the history, which works with and without a running agent.
 
 use std::{
     fs, io,
@@ -24,103 +23,103 @@ use fdwatch_events::{
     },
 };
 
-/// Rows that are read at once: none is read while others are shown, for that may take long and would keep
-/// the log from being made smaller.
+/// Rows per query. No query stays open while rows are printed: that may take long, and a reader keeps the log from
+/// shrinking.
 const PAGE: i64 = 256;
 
-/// Why it cannot be read.
+/// Why the history cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is none.
-    #[error(
-        "there is no history at {0}: `fdwatch agent` keeps one; name its file with --database if it is another"
-    )]
+    /// The file does not exist.
+    #[error("no history at {0}: `fdwatch agent` writes it; use --database for another file")]
     Missing(PathBuf),
-    /// It may not be read.
-    #[error("{0} may not be read: it is of whoever runs the agent alone, mostly root")]
+    /// Permission denied.
+    #[error(
+        "cannot read {0}: permission denied; only the user of the agent, usually root, may read it"
+    )]
     Denied(PathBuf),
-    /// It is of another program, or of a newer fdwatch.
-    #[error("{0} cannot be read: {1}")]
+    /// It belongs to another program or a newer fdwatch.
+    #[error("cannot read {0}: {1}")]
     NotOurs(PathBuf, String),
     /// It is damaged.
-    #[error("{0} is damaged: {1}; the agent puts it aside and begins another")]
+    #[error("{0} is damaged: {1}; the agent renames it and starts a new one")]
     Damaged(PathBuf, String),
     /// Something else.
-    #[error("{0} cannot be read: {1}")]
+    #[error("cannot read {0}: {1}")]
     Other(PathBuf, String),
 }
 
-/// Something that came, and may have gone.
+/// A finding, growth or threshold over its lifetime.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Occurrence {
-    /// Its number in the database.
+    /// Its row ID.
     pub id: i64,
-    /// What it is.
+    /// What it is about.
     pub key: Key,
     /// `finding`, `growth` or `threshold`.
     pub kind: String,
-    /// When it came: nanoseconds since 1970.
+    /// When it started: nanoseconds since 1970.
     pub since: u64,
-    /// Whether that was told; else it may have been earlier.
+    /// Whether the start was observed; otherwise it may have been earlier.
     pub since_seen: bool,
-    /// When it was told last.
+    /// When it last changed: nanoseconds since 1970.
     pub last_change: u64,
-    /// When it ended; none, if it is there, or was when the agent was.
+    /// When it ended; `None` if it is active, or was when the agent stopped.
     pub ended: Option<u64>,
-    /// Whether its end was told; else it was noticed then.
+    /// Whether the end was observed; otherwise it may have been earlier.
     pub end_seen: bool,
     /// The cause of a finding, the measure of a threshold.
     pub cause: Option<String>,
-    /// The highest it had.
+    /// Its highest severity.
     pub severity: Option<Severity>,
-    /// The process.
+    /// The PID of the process.
     pub pid: u32,
-    /// When that was started: nanoseconds since boot.
+    /// When the process started: nanoseconds since boot.
     pub start_time: u64,
-    /// Its name.
+    /// The name of the process.
     pub comm: Vec<u8>,
-    /// Its program's path.
+    /// The path of its program.
     pub exe: Option<Vec<u8>>,
-    /// Its unit.
+    /// Its systemd unit.
     pub unit: Option<String>,
     /// The file's path.
     pub path: Option<Vec<u8>>,
-    /// Its device, in the kernel's encoding.
+    /// The device of the file, in the kernel's encoding.
     pub dev: Option<u32>,
-    /// Its inode.
+    /// The inode of the file.
     pub ino: Option<u64>,
-    /// Descriptors when it was there last.
+    /// Number of descriptors when it was last active.
     pub fds: Option<u64>,
-    /// The most there were.
+    /// Maximum number of descriptors.
     pub most_fds: Option<u64>,
-    /// How often it came.
+    /// How often it occurred.
     pub times: u64,
-    /// As it was told last; none if that was more than is kept.
+    /// Its last event as JSON; `None` if too large.
     pub json: Option<String>,
-    /// How much that was: bytes.
+    /// Size of that event: bytes.
     pub json_bytes: u64,
 }
 
-/// How many descriptors a process had in an hour.
+/// The number of descriptors of a process in one hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hourly {
-    /// When the hour began: nanoseconds since 1970.
+    /// Start of the hour: nanoseconds since 1970.
     pub hour: u64,
-    /// The process; 0 for all that are not told of by themselves.
+    /// The PID; 0 for all processes without a row of their own.
     pub pid: u32,
-    /// When it was started: nanoseconds since boot.
+    /// When the process started: nanoseconds since boot.
     pub start_time: u64,
-    /// Its name.
+    /// The name of the process.
     pub comm: Vec<u8>,
-    /// Its unit.
+    /// Its systemd unit.
     pub unit: Option<String>,
-    /// How many processes it is.
+    /// Number of processes of this row.
     pub processes: u64,
-    /// The fewest descriptors.
+    /// Minimum number of descriptors.
     pub fewest: u64,
-    /// The most.
+    /// Maximum number of descriptors.
     pub most: u64,
-    /// As many as there were last.
+    /// Last number of descriptors.
     pub last: u64,
 }
 
@@ -197,7 +196,7 @@ fn process(pid: u32, comm: &[u8], unit: Option<&str>) -> HistoryProcess {
     }
 }
 
-/// A history that is read.
+/// A history opened for reading.
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
@@ -209,9 +208,9 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// If there is none, or it cannot be read.
+    /// If it does not exist or cannot be read.
     pub fn open(file: &Path) -> Result<Self, ReadError> {
-        // Looked at first: SQLite says no more than that it cannot.
+        // SQLite does not report why it cannot open a file.
         if let Err(error) = fs::File::open(file) {
             return Err(match error.kind() {
                 io::ErrorKind::NotFound => ReadError::Missing(file.to_owned()),
@@ -221,8 +220,8 @@ impl Reader {
         }
         let failed = |error| Self::error(file, error);
         let connection = match Self::connect(file, "mode=ro") {
-            // Where nothing can be written, as in a copy on a read-only file system, readers and writers
-            // cannot know of each other. That is no matter if no one has written: there is no log.
+            // On a read-only file system, SQLite cannot lock. Without a log there is no writer, so it is safe to read
+            // without locks.
             Err(_) if is_without_log(file) => {
                 Self::connect(file, "mode=ro&immutable=1").map_err(failed)?
             }
@@ -254,7 +253,7 @@ impl Reader {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;")?;
         if schema::version(&connection, &MIGRATIONS)? == 0 {
-            let message = "there is nothing in it";
+            let message = "the database is empty";
             return Err(Trouble::new(Kind::NotOurs, message));
         }
         Ok(connection)
@@ -270,8 +269,8 @@ impl Reader {
         }
     }
 
-    /// What was there at any time since `since` (nanoseconds since 1970), a page of it: what follows
-    /// `after`, in the order it came, or before it, backwards.
+    /// Returns a page of what was active at any time after `since` (nanoseconds since 1970), by start: what follows
+    /// `after`, or precedes it with `backwards`.
     ///
     /// # Errors
     ///
@@ -304,8 +303,8 @@ impl Reader {
         self.rows(&sql, parameters, occurrence)
     }
 
-    /// How many descriptors processes had in the hours since `since` (nanoseconds since 1970), a page of
-    /// it: what follows `after`, hour by hour, or before it, backwards.
+    /// Returns a page of the number of descriptors per process and hour after `since` (nanoseconds since 1970): what
+    /// follows `after`, or precedes it with `backwards`.
     ///
     /// # Errors
     ///
@@ -331,7 +330,7 @@ impl Reader {
              WHERE (hour, pid, start_time) {compare} (?1, ?2, ?3) AND hour >= ?4
              ORDER BY hour {order}, pid {order}, start_time {order} LIMIT {PAGE}"
         );
-        // An hour that has begun before is part of what was asked for.
+        // Includes the hour that `since` is in.
         let since = since.saturating_sub(3_600_000_000_000).cast_signed();
         let parameters = params![after.0, after.1, after.2, since];
         self.rows(&sql, parameters, hourly)

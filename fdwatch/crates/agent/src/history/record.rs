@@ -1,32 +1,32 @@
-//! What is kept of an event. Pure.
+//! The part of an event that is stored. Pure.
 
 use fdwatch_core::{diagnose::Severity, duplicates::Change};
 use fdwatch_events::event::{Event, EventKind, Key, Measure};
 
-/// Bytes of a name or path that are kept: twice what the kernel shows of one.
+/// Length limit of a name or path: bytes. Twice the limit of the kernel.
 const MAX_NAME: usize = 8192;
 
-/// Bytes of JSON that are kept of one event. A finding of 100,000 descriptors has more.
+/// Size limit of the JSON of an event: bytes. A finding of 100,000 descriptors exceeds it.
 pub(super) const MAX_JSON: usize = 256 << 10;
 
-/// What a record takes besides what it points to, roughly.
+/// Approximate size of a record without its texts: bytes.
 const OVERHEAD: usize = 512;
 
-/// How many texts a record has.
+/// Number of texts of a record.
 pub(super) const TEXTS: usize = 5;
 
-/// That.
+/// The stored part of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
     pub(super) key: Key,
     /// `finding`, `growth` or `threshold`.
     pub(super) kind: &'static str,
     pub(super) change: Change,
-    /// Of the event.
+    /// The number of the event.
     pub(super) number: u64,
     /// Nanoseconds since 1970.
     pub(super) wall_time: u64,
-    /// How long it was there, if it is gone and that is known: nanoseconds.
+    /// The lifetime of a finding that is gone, if known: nanoseconds.
     pub(super) lifetime: Option<u64>,
     /// The cause of a finding, the measure of a threshold.
     pub(super) cause: Option<&'static str>,
@@ -39,18 +39,18 @@ pub(super) struct Record<'a> {
     pub(super) path: Option<&'a [u8]>,
     pub(super) dev: Option<u32>,
     pub(super) ino: Option<u64>,
-    /// Descriptors, if they are counted.
+    /// Number of descriptors, if counted.
     pub(super) fds: Option<u64>,
-    /// How often it came since it was last told.
+    /// How often it occurred since its last event.
     pub(super) times: u32,
-    /// As it was told; none if that is more than is kept.
+    /// The event as JSON; `None` if too large.
     pub(super) json: Option<&'a str>,
-    /// How much it is: bytes.
+    /// Size of that JSON: bytes.
     pub(super) json_bytes: usize,
 }
 
 impl<'a> Record<'a> {
-    /// What is kept of `event`; nothing, if it does not come and go.
+    /// Returns the record of an event, if it has a key and a change.
     pub(super) fn of(event: &'a Event) -> Option<Self> {
         let key = event.key?;
         let change = event.told.change()?;
@@ -97,13 +97,13 @@ impl<'a> Record<'a> {
         Some(record)
     }
 
-    /// The memory it takes, roughly.
+    /// Returns its approximate size in memory.
     pub(super) fn bytes(&self) -> usize {
         let texts = self.texts();
         OVERHEAD + texts.iter().flatten().map(|text| text.len()).sum::<usize>()
     }
 
-    /// What of it is text.
+    /// Returns its texts.
     pub(super) fn texts(&self) -> [Option<&'a [u8]>; TEXTS] {
         [
             Some(self.comm),
@@ -114,7 +114,7 @@ impl<'a> Record<'a> {
         ]
     }
 
-    /// The same with these texts, as [`Self::texts`] has them.
+    /// Returns the same with other texts, in the order of [`Self::texts`].
     pub(super) fn with<'b>(&self, texts: [Option<&'b [u8]>; TEXTS]) -> Record<'b> {
         let [comm, exe, unit, path, json] = texts;
         let text = |bytes: Option<&'b [u8]>| str::from_utf8(bytes?).ok();
@@ -142,7 +142,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// What must be known of its end, and no more.
+    /// Returns the record without the texts that the end of a finding does not need.
     pub(super) fn without_json(self) -> Self {
         Self {
             exe: None,
@@ -156,7 +156,7 @@ impl<'a> Record<'a> {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "it is a count, and `as` keeps within bounds"
+    reason = "a count, and `as` saturates"
 )]
 fn whole(value: f64) -> u64 {
     value as u64

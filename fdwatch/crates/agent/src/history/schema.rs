@@ -1,17 +1,17 @@
-//! How the database is laid out, and how one of an earlier version becomes one of this.
+//! The layout of the database, and migrations from earlier versions.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::trouble::{Kind, Trouble};
 
-/// Marks a database as fdwatch's history: `fdwh`.
+/// The application ID of fdwatch's history: `fdwh`.
 pub(super) const APPLICATION: i32 = 0x6664_7768;
 
-/// From each version to the next; the first makes it. None of these is ever changed.
+/// The migration from each version to the next; the first creates the tables. They must never change.
 pub(super) const MIGRATIONS: [&str; 1] = [
-    // Times are nanoseconds since 1970, start_time since boot. Names and paths are bytes of strangers.
-    // `ended` is NULL while it is there; `end_seen` is 0 where it only is known to have ended by then,
-    // and `since_seen` where it only is known to have been there then. `severity` is the highest it had:
+    // Times are nanoseconds since 1970, start_time since boot. Names and paths are untrusted bytes.
+    // `ended` is NULL while the finding is active. `end_seen` is 0 if it ended at `ended` or before,
+    // `since_seen` is 0 if it started at `since` or before. `severity` is the highest it had:
     // 0 info, 1 warning, 2 critical.
     "CREATE TABLE run (
         id INTEGER PRIMARY KEY,
@@ -65,25 +65,24 @@ pub(super) const MIGRATIONS: [&str; 1] = [
     ) STRICT, WITHOUT ROWID;",
 ];
 
-/// The version of all of these.
+/// Returns the version after all migrations.
 pub(super) fn latest(migrations: &[&str]) -> i64 {
     i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }
 
-/// The database's version: 0 if there is nothing in it.
+/// Returns the version of a database: 0 if it is empty.
 pub(super) fn version(connection: &Connection, migrations: &[&str]) -> Result<i64, Trouble> {
     let of = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let version = of("user_version")?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if of("application_id")? != i64::from(APPLICATION) && (tables > 0 || version != 0) {
-        let message = "it is a database of another program: name another file";
+        let message = "it belongs to another program: use another file";
         return Err(Trouble::new(Kind::NotOurs, message));
     }
     if version > latest(migrations) {
         let message = format!(
-            "it is of a newer fdwatch (version {version}, where this one knows up to {}): use that, \
-             or name another file",
+            "it was written by a newer fdwatch (version {version}, supported up to {}): use that, or another file",
             latest(migrations)
         );
         return Err(Trouble::new(Kind::NotOurs, message));
@@ -91,7 +90,7 @@ pub(super) fn version(connection: &Connection, migrations: &[&str]) -> Result<i6
     Ok(version)
 }
 
-/// Makes the database one of the latest version. Nothing of a step remains if it fails.
+/// Migrates a database to the latest version. Changes nothing if it fails.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Trouble> {
     let from = version(connection, migrations)?;
     if from == latest(migrations) {

@@ -1,4 +1,4 @@
-//! What is done to the database: by one thread, in short transactions.
+//! The operations on the database: by one thread, in short transactions.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions, Permissions},
@@ -15,38 +15,38 @@ use rusqlite::{
 };
 
 use super::{
-    HourlyCounts, MAX_PROCESSES, Settings,
     record::Record,
     schema::{self, MIGRATIONS},
     trouble::{self, Kind, Trouble},
+    types::{HourlyCounts, MAX_PROCESSES, Settings},
 };
 use fdwatch_core::duplicates::Change;
 use fdwatch_events::ProcessRow;
 
-/// How long to wait for others that write: there should be none.
+/// Time to wait for another writer; there should be none.
 const BUSY: Duration = Duration::from_millis(200);
 
-/// Rows that are deleted at once.
+/// Rows per delete.
 const BATCH: i64 = 200;
 
-/// Pages that are given back at once.
+/// Pages per vacuum.
 const VACUUM: i64 = 256;
 
-/// How long the bounds are seen to at a time.
+/// Time limit of one round of deletions.
 const TRIM: Duration = Duration::from_millis(300);
 
-/// What a bound is at least: an empty database takes a tenth of it.
+/// Minimum of the size limit. An empty database takes a tenth of it.
 const MIN_BYTES: u64 = 512 << 10;
 
 /// Nanoseconds of an hour.
 const HOUR: u64 = 3_600_000_000_000;
 
-/// Seen from the code that writes, a database that is open.
+/// An open database.
 #[derive(Debug)]
 pub(super) struct Store {
     connection: Connection,
     file: PathBuf,
-    /// Device and inode of the file that is open.
+    /// Device and inode of the open file.
     identity: (u64, u64),
     run: i64,
     most_bytes: u64,
@@ -54,8 +54,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens it; makes it, and its directory, where there is none. What an agent of an earlier boot left
-    /// open has ended.
+    /// Opens the database; creates it and its directory if necessary. Ends the findings that were active at an earlier
+    /// boot.
     pub(super) fn open(settings: &Settings) -> Result<Self, Trouble> {
         let file = &settings.config.file;
         let identity = prepare(file)?;
@@ -66,22 +66,21 @@ impl Store {
         connection.busy_timeout(BUSY)?;
         let most_bytes = settings.config.most_bytes.max(MIN_BYTES);
         let checkpoint = (most_bytes / 16 / 4096).clamp(16, 256).cast_signed();
-        // The file is a stranger's until it is known to be sound. Memory is not mapped: a file that
-        // becomes shorter would end the agent.
+        // The file is untrusted. It is not mapped: truncation would kill the agent.
         connection.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;")?;
         connection.execute_batch("PRAGMA mmap_size=0; PRAGMA cache_size=-2048;")?;
         schema::version(&connection, &MIGRATIONS)?;
-        // Before there is anything in it, or it has no effect.
+        // Has an effect only on an empty database.
         connection.execute_batch("PRAGMA auto_vacuum=INCREMENTAL;")?;
         let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
         if mode != "wal" {
-            let message = format!("its file system has no write-ahead log (but {mode})");
+            let message =
+                format!("its file system does not support a write-ahead log (mode {mode})");
             return Err(Trouble::new(Kind::Other, message));
         }
-        // What was committed outlives a kill of the agent in any mode, for the kernel has it. With FULL
-        // the log is flushed at each commit, so that it outlives the loss of power, too, where NORMAL
-        // would lose what came since the last checkpoint. There are four commits in a second at most, and
-        // none while there is nothing to write: this thread alone waits for them.
+        // A commit survives a kill of the agent in any mode. With FULL the log is flushed at each commit, so it
+        // survives a power failure too; NORMAL would lose what came after the last checkpoint. There are at most
+        // four commits per second, and only this thread waits for them.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", checkpoint)?;
         connection.query_row("PRAGMA journal_size_limit=1048576", [], |_| Ok(()))?;
@@ -99,7 +98,7 @@ impl Store {
         })
     }
 
-    /// Holds that what is open is what others find there.
+    /// Checks that the open file is still the one at its path.
     pub(super) fn check_is_there(&self) -> Result<(), Trouble> {
         let is_there = fs::metadata(&self.file)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
@@ -107,12 +106,12 @@ impl Store {
         if is_there {
             return Ok(());
         }
-        let message = "it was removed, or another file is in its place";
+        let message = "it was removed or replaced";
         Err(Trouble::new(Kind::Removed, message))
     }
 
-    /// Holds that who opens it now can use it: this connection has much of it in memory, and would not
-    /// notice for long that the file is damaged. Only its beginning is looked at, for that costs little.
+    /// Checks that others can open it: this connection caches pages, and would not notice damage for long. Reads only
+    /// the beginning, which is cheap.
     pub(super) fn check_is_sound(&self) -> Result<(), Trouble> {
         let other = Connection::open_with_flags(
             &self.file,
@@ -123,7 +122,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes in records, in order, and tells how many: all, or none if it fails.
+    /// Writes records in order, and returns their number. Writes none if it fails.
     pub(super) fn write<'a>(
         &mut self,
         records: impl Iterator<Item = Record<'a>>,
@@ -144,7 +143,7 @@ impl Store {
             .transaction_with_behavior(TransactionBehavior::Immediate)
     }
 
-    /// Takes in how many descriptors there were.
+    /// Writes the number of descriptors per process.
     pub(super) fn hourly(&mut self, counts: &HourlyCounts) -> Result<(), Trouble> {
         let hour = (counts.wall_time - counts.wall_time % HOUR).cast_signed();
         let (rows, rest) = hourly_rows(counts);
@@ -186,7 +185,7 @@ impl Store {
         Ok(())
     }
 
-    /// What earlier agents left open was not found again: it has ended by `now`.
+    /// Ends the findings of earlier agents that were not found again.
     pub(super) fn end_unfound(&mut self, now: u64) -> Result<(), Trouble> {
         self.connection.execute(
             "UPDATE occurrence SET ended = max(?1, last_change), end_seen = 0
@@ -196,7 +195,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what is too old.
+    /// Deletes old entries.
     pub(super) fn forget(&mut self, now: u64) -> Result<(), Trouble> {
         let age = u64::try_from(self.most_age.as_nanos()).unwrap_or(u64::MAX);
         let before = now.saturating_sub(age).cast_signed();
@@ -224,9 +223,9 @@ impl Store {
         statement.execute(params![parameter, BATCH])
     }
 
-    /// Deletes the oldest, and gives back what they took, for a while, if it is too large. Whether it is
-    /// within its bound then; and how many had to go that are there still. It fails where that is not for
-    /// what is in it, but for its log.
+    /// Deletes the oldest entries and frees their space, for a limited time, if the database is too large. Returns
+    /// whether it is within its limit then, and the number of deleted entries that are still active. Fails if the
+    /// log, not the content, is too large.
     pub(super) fn keep_size(&mut self) -> Result<(bool, usize), Trouble> {
         let (high, low) = (
             self.most_bytes - self.most_bytes / 8,
@@ -236,7 +235,7 @@ impl Store {
         if self.size()? > high {
             let began = Instant::now();
             loop {
-                // The log is as large as it became; what is in it goes to the file.
+                // Moves the content of the log to the file, because the log does not shrink.
                 self.checkpoint()?;
                 if self.used()? <= low {
                     break;
@@ -252,15 +251,15 @@ impl Store {
         }
         let is_within = self.size()? <= self.most_bytes;
         if !is_within && self.used()? <= low {
-            let message = "someone reads it for so long that its log cannot be made smaller";
+            let message = "a long-running reader keeps its log from shrinking";
             return Err(Trouble::new(Kind::Locked, message));
         }
         Ok((is_within, there))
     }
 
-    /// Deletes some of the oldest. How many of these are there still.
+    /// Deletes some of the oldest entries. Returns how many of them are still active.
     fn delete_oldest(&self) -> Result<usize, Trouble> {
-        // Whatever has ended, the oldest first, be it a finding or an hour.
+        // Ended findings and hours, oldest first.
         let oldest = |sql| {
             self.connection
                 .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
@@ -292,20 +291,20 @@ impl Store {
         statement.execute([hour]).map(|_| ())
     }
 
-    /// Gives pages that are free back to the file system.
+    /// Returns free pages to the file system.
     fn vacuum(&self) -> rusqlite::Result<()> {
         while self.pragma("freelist_count")? > 0 {
             let mut statement = self
                 .connection
                 .prepare(&format!("PRAGMA incremental_vacuum({VACUUM})"))?;
-            // A page for each row.
+            // Each row is a page.
             let mut rows = statement.query([])?;
             while rows.next()?.is_some() {}
         }
         Ok(())
     }
 
-    /// Brings what is in the log to the file, and makes the log empty, if no one reads.
+    /// Moves the content of the log to the file, and truncates the log if there are no readers.
     pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -318,36 +317,35 @@ impl Store {
         Ok(value.cast_unsigned())
     }
 
-    /// The file and its log: bytes.
+    /// Returns the size of the file and its log: bytes.
     fn size(&self) -> Result<u64, Trouble> {
         let log = fs::metadata(trouble::beside(&self.file, "-wal")).map_or(0, |it| it.len());
         Ok(self.pragma("page_count")? * self.pragma("page_size")? + log)
     }
 
-    /// What is in use of the file: bytes.
+    /// Returns the used part of the file: bytes.
     fn used(&self) -> rusqlite::Result<u64> {
         let pages = self.pragma("page_count")?;
         Ok(pages.saturating_sub(self.pragma("freelist_count")?) * self.pragma("page_size")?)
     }
 
-    /// Closes it: the log is brought to the file.
+    /// Closes the database, which moves the log to the file.
     pub(super) fn close(self) {
         if let Err((_, error)) = self.connection.close() {
-            tracing::debug!("the history is not closed cleanly: {error}");
+            tracing::debug!("cannot close the history: {error}");
         }
     }
 }
 
-/// Makes directory and file where there are none, and sees to it that they are of their owner alone.
-/// The file's device and inode. It must not be open: the end of any of a process's descriptors on a file
-/// ends all of its locks on it.
+/// Creates directory and file if necessary, accessible to their owner only. Returns the file's device and inode. The
+/// process must not have the file open: closing any descriptor of a file releases all of the process's locks on it.
 fn prepare(file: &Path) -> Result<(u64, u64), Trouble> {
     if let Some(directory) = file.parent().filter(|it| !it.as_os_str().is_empty()) {
         let made = DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory);
-        made.map_err(|error| Trouble::of_io("make the directory", directory, &error))?;
+        made.map_err(|error| Trouble::of_io("create the directory", directory, &error))?;
     }
     let opened = OpenOptions::new()
         .read(true)
@@ -358,20 +356,20 @@ fn prepare(file: &Path) -> Result<(u64, u64), Trouble> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(file);
     let opened = opened.map_err(|error| Trouble::of_io("open", file, &error))?;
-    let look = |error: io::Error| Trouble::of_io("look at", file, &error);
-    let metadata = opened.metadata().map_err(look)?;
+    let access_error = |error: io::Error| Trouble::of_io("access", file, &error);
+    let metadata = opened.metadata().map_err(access_error)?;
     if !metadata.is_file() {
-        let message = "it is no regular file: name another";
+        let message = "it is not a regular file: use another";
         return Err(Trouble::new(Kind::NotOurs, message));
     }
     if metadata.mode() & 0o077 != 0 {
         let owner_only = Permissions::from_mode(0o600);
-        opened.set_permissions(owner_only).map_err(look)?;
+        opened.set_permissions(owner_only).map_err(access_error)?;
     }
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// One that has the mark and the version, but not the tables, is damaged.
+/// Checks the tables. A database with the right ID and version but without the tables is damaged.
 fn check_tables(connection: &Connection) -> Result<(), Trouble> {
     for sql in [
         "SELECT id, boot, agent FROM run",
@@ -389,7 +387,7 @@ fn check_tables(connection: &Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The number of this run; what was open when an earlier boot ended has ended with it.
+/// Returns the row of this run. Ends the findings that were active at an earlier boot.
 fn begin_run(connection: &mut Connection, settings: &Settings) -> rusqlite::Result<i64> {
     let run = &settings.run;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -413,7 +411,7 @@ fn begin_run(connection: &mut Connection, settings: &Settings) -> rusqlite::Resu
          WHERE ended IS NULL AND run IN (SELECT id FROM run WHERE boot != ?2)",
         params![run.booted.cast_signed(), run.boot],
     )?;
-    // Of what is not open any more no one asks by whom it was told.
+    // Runs are needed only for active findings.
     transaction.execute(
         "DELETE FROM run WHERE id != ?1 AND id NOT IN
              (SELECT run FROM occurrence WHERE ended IS NULL)",
@@ -423,7 +421,7 @@ fn begin_run(connection: &mut Connection, settings: &Settings) -> rusqlite::Resu
     Ok(id)
 }
 
-/// What the database has of the same.
+/// The last row of a key.
 struct Known {
     id: i64,
     is_there: bool,
@@ -431,8 +429,7 @@ struct Known {
     last_number: i64,
 }
 
-/// Takes in one record. What was taken in already, as when a commit was done that seemed to have failed,
-/// is passed over.
+/// Writes a record. Skips one that is stored already, as after a commit that seemed to have failed.
 fn apply(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqlite::Result<()> {
     let known = transaction
         .prepare_cached(
@@ -451,7 +448,7 @@ fn apply(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqli
     let number = record.number.cast_signed();
     match known {
         Some(known) if known.run == run && known.last_number >= number => Ok(()),
-        // Its end was not told, or was lost on the way.
+        // Its end was lost.
         Some(known) if known.is_there && record.change == Change::Found && known.run == run => {
             transaction
                 .prepare_cached(
@@ -485,7 +482,7 @@ fn update(
              json_bytes = CASE WHEN ?15 > 0 THEN ?15 ELSE json_bytes END
          WHERE id = ?1",
     )?;
-    // What was kept without its JSON for want of room leaves that which is there.
+    // A record whose JSON was dropped for lack of room keeps the stored one.
     let json_bytes = match (record.json, record.json_bytes) {
         (None, bytes) if bytes <= super::record::MAX_JSON => 0,
         (_, bytes) => bytes,
@@ -512,7 +509,7 @@ fn update(
 
 fn insert(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqlite::Result<()> {
     let is_gone = record.change == Change::Gone;
-    // Where it was not told as found, it was there before: of one that is gone it may be known since when.
+    // Without an event of its start it is older; an event of its end may contain its lifetime.
     let since = record.wall_time - record.lifetime.unwrap_or(0).min(record.wall_time);
     let since_seen = record.change == Change::Found || record.lifetime.is_some();
     let mut statement = transaction.prepare_cached(
@@ -550,7 +547,7 @@ fn insert(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusql
     Ok(())
 }
 
-/// Those with the most, and of the others how many they are and have.
+/// Returns the processes with the most descriptors, and the number of the others and of their descriptors.
 fn hourly_rows(counts: &HourlyCounts) -> (Vec<&ProcessRow>, (usize, usize)) {
     let mut rows: Vec<_> = counts.rows.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.descriptors));

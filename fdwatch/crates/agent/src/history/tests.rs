@@ -1,4 +1,4 @@
-//! The database: what becomes a row, what ends it, its bounds, and those of other versions.
+//! Tests of rows, their ends, limits and migrations.
 
 use std::{
     fs,
@@ -88,7 +88,7 @@ fn all(file: &Path) -> Vec<Occurrence> {
     }
 }
 
-/// What was told of `key`, so many seconds after the beginning.
+/// Returns a record of `key`, at `seconds` after the start.
 fn record(key: u128, change: Change, number: u64, seconds: u64) -> Record<'static> {
     Record {
         key: Key(key),
@@ -121,7 +121,7 @@ fn write(store: &mut Store, records: &[Record<'_>]) {
 }
 
 #[test]
-fn what_comes_changes_and_goes_is_one_row() {
+fn one_occurrence_is_one_row() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let changed = Record {
@@ -146,13 +146,13 @@ fn what_comes_changes_and_goes_is_one_row() {
     assert_eq!((row.fds, row.most_fds), (Some(5), Some(5)));
     assert_eq!(row.severity, Some(Severity::Critical));
     assert_eq!(row.ino, Some(u64::MAX));
-    // Again is another.
+    // A new occurrence is another row.
     write(&mut store, &[record(1, Change::Found, 4, 20)]);
     assert_eq!(place.all().len(), 2);
 }
 
 #[test]
-fn what_was_taken_in_already_is_passed_over() {
+fn stored_records_are_skipped() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let records = [
@@ -164,7 +164,7 @@ fn what_was_taken_in_already_is_passed_over() {
     let before = place.all();
     write(&mut store, &records);
     assert_eq!(place.all(), before);
-    // Nor does it matter that it is opened anew by the same agent, as when it is configured anew.
+    // The same agent may open it again, as on a reload.
     store.close();
     let mut store = place.store("b", "1");
     write(&mut store, &records);
@@ -173,7 +173,7 @@ fn what_was_taken_in_already_is_passed_over() {
 }
 
 #[test]
-fn what_is_found_again_by_another_agent_goes_on() {
+fn finding_continues_under_another_agent() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     write(
@@ -195,7 +195,7 @@ fn what_is_found_again_by_another_agent_goes_on() {
 }
 
 #[test]
-fn what_was_there_before_the_boot_has_ended_with_it() {
+fn findings_end_with_the_boot() {
     let place = Place::new();
     let mut store = place.store("a", "1");
     let mut early = record(1, Change::Found, 1, 0);
@@ -208,7 +208,7 @@ fn what_was_there_before_the_boot_has_ended_with_it() {
 }
 
 #[test]
-fn what_was_lost_on_the_way_is_made_sense_of() {
+fn lost_events_are_tolerated() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let gone = Record {
@@ -216,10 +216,10 @@ fn what_was_lost_on_the_way_is_made_sense_of() {
         ..record(2, Change::Gone, 2, 40)
     };
     let records = [
-        // That it was found is missing.
+        // The start is missing.
         record(1, Change::Changed, 1, 50),
         gone,
-        // That it is gone is missing.
+        // The end is missing.
         record(3, Change::Found, 3, 60),
         record(3, Change::Found, 4, 70),
     ];
@@ -243,7 +243,7 @@ fn what_was_lost_on_the_way_is_made_sense_of() {
 }
 
 #[test]
-fn an_end_without_room_for_its_json_leaves_what_is_there() {
+fn end_without_json_keeps_the_stored_json() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let mut found = record(1, Change::Found, 1, 1);
@@ -258,7 +258,7 @@ fn an_end_without_room_for_its_json_leaves_what_is_there() {
 }
 
 #[test]
-fn bytes_of_strangers_come_back_as_they_were() {
+fn untrusted_bytes_are_read_back_unchanged() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let names: [&[u8]; 5] = [
@@ -292,7 +292,7 @@ fn bytes_of_strangers_come_back_as_they_were() {
 }
 
 #[test]
-fn the_file_and_its_directory_are_of_their_owner_alone() {
+fn file_and_directory_are_private() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     write(&mut store, &[record(1, Change::Found, 1, 1)]);
@@ -312,11 +312,11 @@ fn the_file_and_its_directory_are_of_their_owner_alone() {
 }
 
 #[test]
-fn what_is_not_ours_is_not_touched() {
+fn foreign_files_are_not_changed() {
     let place = Place::new();
     fs::create_dir(place.file.parent().unwrap()).unwrap();
     let settings = place.settings("b", "1");
-    // Another program's.
+    // A database of another program.
     let other = Connection::open(&place.file).unwrap();
     other.execute_batch("CREATE TABLE mine (x);").unwrap();
     drop(other);
@@ -324,7 +324,7 @@ fn what_is_not_ours_is_not_touched() {
     let trouble = Store::open(&settings).unwrap_err();
     assert_eq!(trouble.kind, Kind::NotOurs, "{trouble}");
     assert_eq!(fs::read(&place.file).unwrap(), before);
-    // A newer one's.
+    // A database of a newer version.
     fs::remove_file(&place.file).unwrap();
     drop(place.store("b", "1"));
     let newer = Connection::open(&place.file).unwrap();
@@ -336,7 +336,7 @@ fn what_is_not_ours_is_not_touched() {
         Reader::open(&place.file),
         Err(ReadError::NotOurs(_, message)) if message.contains("newer")
     ));
-    // A link.
+    // A symbolic link.
     let link = place.directory.path().join("link.db");
     std::os::unix::fs::symlink(&place.file, &link).unwrap();
     let mut settings = settings;
@@ -345,7 +345,7 @@ fn what_is_not_ours_is_not_touched() {
 }
 
 #[test]
-fn an_earlier_version_becomes_a_later_one_or_stays_what_it_is() {
+fn migration_is_complete_or_undone() {
     let mut connection = Connection::open_in_memory().unwrap();
     schema::migrate(&mut connection, &MIGRATIONS).unwrap();
     connection
@@ -369,7 +369,7 @@ fn an_earlier_version_becomes_a_later_one_or_stays_what_it_is() {
 }
 
 #[test]
-fn many_distinct_paths_stay_within_the_size() {
+fn many_findings_stay_within_the_size_limit() {
     let place = Place::new();
     let mut settings = place.settings("b", "1");
     settings.config.most_bytes = 2 << 20;
@@ -392,7 +392,7 @@ fn many_distinct_paths_stay_within_the_size() {
             };
             batch.push(found);
             number += 1;
-            // Some stay.
+            // Some stay active.
             if number % 100 != 0 {
                 batch.push(record(key, Change::Gone, number, number));
             }
@@ -404,14 +404,14 @@ fn many_distinct_paths_stay_within_the_size() {
     assert!(largest <= 2 << 20, "{largest}");
     let rows = place.all();
     assert!(rows.len() > 500, "{}", rows.len());
-    // The newest are there.
+    // The newest remain.
     assert_eq!(rows.last().unwrap().key, Key(u128::from(number - 1)));
-    // What is there still went last.
+    // Active ones are deleted last.
     assert_eq!(rows.iter().filter(|row| row.ended.is_none()).count(), 200);
 }
 
 #[test]
-fn what_is_there_for_good_keeps_within_the_size_too() {
+fn active_findings_stay_within_the_size_limit() {
     let place = Place::new();
     let mut settings = place.settings("b", "1");
     settings.config.most_bytes = 512 << 10;
@@ -442,7 +442,7 @@ fn what_is_there_for_good_keeps_within_the_size_too() {
 }
 
 #[test]
-fn what_is_too_old_is_forgotten() {
+fn old_entries_are_deleted() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let records = [
@@ -460,7 +460,7 @@ fn what_is_too_old_is_forgotten() {
 }
 
 #[test]
-fn of_an_hour_the_fewest_the_most_and_the_last_are_kept() {
+fn minimum_maximum_and_last_of_an_hour_are_stored() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     let row = |pid, descriptors, curve: &[u32]| ProcessRow {
@@ -481,7 +481,7 @@ fn of_an_hour_the_fewest_the_most_and_the_last_are_kept() {
         .hourly(&counts(vec![row(7, 10, &[4, 40])], 0))
         .unwrap();
     store.hourly(&counts(vec![row(7, 12, &[])], 60)).unwrap();
-    // So many that some are folded.
+    // More processes than have rows of their own.
     let many = (1..=600).map(|pid| row(pid, pid as usize, &[])).collect();
     store.hourly(&counts(many, 3600)).unwrap();
     let reader = Reader::open(&place.file).unwrap();
@@ -502,7 +502,7 @@ fn of_an_hour_the_fewest_the_most_and_the_last_are_kept() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_ends_wait_longer() {
+fn backlog_is_bounded_and_keeps_ends_longer() {
     let mut backlog = Backlog::default();
     let mut taken = 0;
     let json = "x".repeat(MAX_JSON);
@@ -524,7 +524,7 @@ fn what_waits_is_bounded_and_ends_wait_longer() {
 }
 
 #[test]
-fn three_damaged_ones_are_kept() {
+fn three_damaged_databases_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("history.db");
     for number in 0..5 {
@@ -569,7 +569,7 @@ fn eventually(what: &str, mut look: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_an_earlier_agent_left_open_ends_when_it_is_not_found_again() {
+fn findings_not_found_again_are_ended() {
     let place = Place::new();
     let mut store = place.store("b", "1");
     write(&mut store, &[record(1, Change::Found, 1, 1)]);

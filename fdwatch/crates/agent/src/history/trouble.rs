@@ -1,4 +1,4 @@
-//! What can be wrong with the database, and what is done with one that is damaged.
+//! Errors of the database, and renaming of a damaged one.
 
 use std::{
     fmt, fs, io,
@@ -8,29 +8,29 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Error, ErrorCode};
 
-/// Damaged databases that are kept.
+/// Damaged databases to keep.
 const MAX_CORRUPT: usize = 3;
 
-/// What kind of trouble it is.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// There is no space.
+    /// The disk is full.
     Full,
-    /// It is damaged, or no database.
+    /// The file is damaged or not a database.
     Corrupt,
-    /// It is not where it was.
+    /// The file was removed or replaced.
     Removed,
-    /// Someone else has it.
+    /// Another process has locked it.
     Locked,
-    /// It may not be written.
+    /// Permission denied.
     Denied,
-    /// It is of another program, or of a newer fdwatch.
+    /// It belongs to another program or a newer fdwatch.
     NotOurs,
-    /// Something else.
+    /// Any other error.
     Other,
 }
 
-/// That, and in words.
+/// An error of the database.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     pub(super) kind: Kind,
@@ -43,7 +43,7 @@ impl Trouble {
         Self { kind, message }
     }
 
-    /// What the system says of something that was done to `path`.
+    /// Creates the error of a system call on `path`.
     pub(super) fn of_io(doing: &str, path: &Path, error: &io::Error) -> Self {
         let kind = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Full,
@@ -57,21 +57,20 @@ impl Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        let (kind, remedy) = match code(&error) {
+        let (kind, hint) = match code(&error) {
             Some((ErrorCode::DiskFull, _) | (_, rusqlite::ffi::SQLITE_IOERR_SHMSIZE)) => {
-                (Kind::Full, ": make space on its file system")
+                (Kind::Full, ": free space on its file system")
             }
             Some((ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)) => (Kind::Corrupt, ""),
             Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => {
                 (Kind::Locked, ": another process has locked it")
             }
-            Some((ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _)) => (
-                Kind::Denied,
-                ": it must be writable, and so must its directory",
-            ),
+            Some((ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _)) => {
+                (Kind::Denied, ": make it and its directory writable")
+            }
             _ => (Kind::Other, ""),
         };
-        Self::new(kind, format!("{error}{remedy}"))
+        Self::new(kind, format!("{error}{hint}"))
     }
 }
 
@@ -86,24 +85,24 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// The database's write-ahead log, or its index, or a copy of one of these that is aside.
+/// Returns the path of a file next to the database, such as its write-ahead log.
 pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Puts a damaged database aside, as `NAME.corrupt-TIME`, with its log, and deletes the oldest of those
-/// beyond three. No one may have it open.
+/// Renames a damaged database and its log to `NAME.corrupt-TIME`, and keeps the last three of these. The database must
+/// not be open.
 pub(super) fn put_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let aside = beside(
         file,
         &now.strftime(".corrupt-%Y%m%dT%H%M%S.%9f").to_string(),
     );
     fs::rename(file, &aside)?;
-    for (suffix, is_of_use) in [("-wal", true), ("-shm", false)] {
+    for (suffix, is_kept) in [("-wal", true), ("-shm", false)] {
         let log = beside(file, suffix);
-        let result = if is_of_use {
+        let result = if is_kept {
             fs::rename(&log, beside(&aside, suffix))
         } else {
             fs::remove_file(&log)
@@ -122,7 +121,7 @@ pub(super) fn put_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Those there are, the oldest first.
+/// Returns the renamed databases, oldest first.
 pub(super) fn aside_already(file: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
         return Ok(Vec::new());

@@ -1,5 +1,4 @@
-//! The thread that writes: collects for a moment, writes, and where that fails says so once, waits, and
-//! tries again.
+//! The thread that writes: collects events for a moment, writes them, and retries with growing waits after a failure.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -10,52 +9,52 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    HourlyCounts, Settings, State, Status,
     backlog::Backlog,
     record::Record,
     store::Store,
     trouble::{self, Kind, Trouble},
+    types::{HourlyCounts, Settings, State, Status},
 };
 use crate::sink::SinkStats;
 use fdwatch_core::plural::{counted, either};
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
 
-/// How long events are collected before they are written: what a kill of the agent may cost, together
-/// with the time that a commit takes.
+/// Time for which events are collected before they are written. Together with the time of a commit, this is what a
+/// kill of the agent can lose.
 const COLLECT: Duration = Duration::from_millis(250);
 
-/// How long to wait after what failed first, and at most.
-const FIRST_TRY: Duration = Duration::from_millis(250);
-const LAST_TRY: Duration = Duration::from_secs(30);
+/// Wait after the first failure, and the longest wait. Without jitter: the database is local.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether the database is sound, while something is written.
-const CHECK: Duration = Duration::from_secs(10);
+/// Interval in which the database is checked while it is written.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often what is too old is looked for.
-const FORGET: Duration = Duration::from_secs(600);
+/// Interval in which old entries are deleted.
+const DELETE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Of a second, what writing may take at the end.
+/// Time limit of the last writes, within `STOP`.
 const LAST_WRITES: Duration = Duration::from_millis(700);
 
-/// SinkStats of descriptors that may wait: of some hours, if they come every five minutes.
+/// Limit of counts of descriptors that wait: a few hours of them.
 const MAX_COUNTS: usize = 32;
 
-/// What the thread is told besides events.
+/// A message to the thread, in addition to events.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// How many descriptors there are.
+    /// The current number of descriptors.
     Hourly(Box<HourlyCounts>),
-    /// What was there at the start was told.
+    /// All findings of the first snapshot are reported.
     FirstSnapshotTold,
 }
 
-/// See the module.
+/// The state of the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     settings: Settings,
     receiver: mpsc::Receiver<Arc<Event>>,
-    /// Whether more may come out of it.
+    /// Whether the receiver is open.
     is_fed: bool,
     orders: mpsc::Receiver<Order>,
     counts: Arc<SinkStats>,
@@ -63,26 +62,26 @@ pub(super) struct Writer {
     backlog: Backlog,
     hourly: Vec<HourlyCounts>,
     store: Option<Store>,
-    /// When what is there is to be written.
+    /// When the next write is due.
     due: Option<Instant>,
-    /// When what was not found again has ended.
+    /// When findings that were not found again are ended.
     end_unfound: Option<Instant>,
     forget: Instant,
     checked: Instant,
-    /// What was said to be wrong, and how long to wait for the next try.
+    /// The logged problem, when it last occurred, and the wait before the next attempt.
     trouble: Option<(Kind, Instant, Duration)>,
-    /// Counted as failed before that.
+    /// The count of failed events when the problem started.
     failed_before: u64,
-    said_of_size: bool,
+    size_warned: bool,
 }
 
-/// Runs until orders can come no more.
+/// Runs until the channel of orders is closed.
 pub(super) fn run(mut writer: Writer) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     match builder.enable_time().build() {
         Ok(runtime) => runtime.block_on(writer.work()),
         Err(error) => {
-            let message = format!("its thread cannot wait: {error}");
+            let message = format!("cannot start a runtime: {error}");
             writer.fail(&Trouble::new(Kind::Other, message));
         }
     }
@@ -113,19 +112,19 @@ impl Writer {
             checked: Instant::now(),
             trouble: None,
             failed_before: 0,
-            said_of_size: false,
+            size_warned: false,
         }
     }
 
     async fn work(&mut self) {
-        // Even if nothing is ever told: whether it can be is known from here on.
+        // Shows problems at the start, before the first event.
         self.write();
         loop {
-            let wake = self.wake();
+            let next_action = self.next_action();
             tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
-                    Some(order) => self.obey(order),
+                    Some(order) => self.handle(order),
                     None => return,
                 },
                 event = self.receiver.recv(), if self.is_fed => match event {
@@ -135,16 +134,16 @@ impl Writer {
                     }
                     None => self.is_fed = false,
                 },
-                () = tokio::time::sleep_until(wake.into()) => {}
+                () = tokio::time::sleep_until(next_action.into()) => {}
             }
-            if self.wake() <= Instant::now() {
+            if self.next_action() <= Instant::now() {
                 self.write();
             }
         }
     }
 
-    /// When there is something to do.
-    fn wake(&self) -> Instant {
+    /// Returns when the next action is due.
+    fn next_action(&self) -> Instant {
         let times = [self.due, self.end_unfound].into_iter().flatten();
         let first = times.fold(self.forget, Instant::min);
         match self.trouble {
@@ -153,7 +152,7 @@ impl Writer {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn handle(&mut self, order: Order) {
         match order {
             Order::Hourly(counts) => {
                 if self.hourly.len() == MAX_COUNTS {
@@ -161,7 +160,7 @@ impl Writer {
                     SinkStats::add(&self.counts.failed, 1);
                 }
                 self.hourly.push(*counts);
-                self.is_due();
+                self.set_due();
             }
             Order::FirstSnapshotTold => {
                 self.end_unfound = Some(Instant::now() + self.settings.found_again_within);
@@ -169,13 +168,13 @@ impl Writer {
         }
     }
 
-    fn is_due(&mut self) {
+    fn set_due(&mut self) {
         self.due.get_or_insert_with(|| Instant::now() + COLLECT);
     }
 
-    /// Takes in an event.
+    /// Queues an event.
     fn take(&mut self, event: &Event) {
-        // What does not come and go has nothing to be kept of.
+        // Only events with a key are stored.
         let Some(record) = Record::of(event) else {
             SinkStats::add(&self.counts.delivered, 1);
             return;
@@ -183,10 +182,10 @@ impl Writer {
         if !self.backlog.push(record) {
             SinkStats::add(&self.counts.failed, 1);
         }
-        self.is_due();
+        self.set_due();
     }
 
-    /// Takes in what waits, so that no room is wanting there while this one writes.
+    /// Queues waiting events, to make room in the channel during the write.
     fn take_waiting(&mut self) {
         const MAX: usize = 4096;
         for _ in 0..MAX {
@@ -204,12 +203,12 @@ impl Writer {
         }
     }
 
-    /// Does some of what there is to do.
+    /// Writes a batch, and does the maintenance that is due.
     fn try_write(&mut self) -> Result<(), Trouble> {
         let store = match &mut self.store {
             Some(store) => {
                 store.check_is_there()?;
-                if self.checked.elapsed() > CHECK {
+                if self.checked.elapsed() > CHECK_INTERVAL {
                     store.check_is_sound()?;
                     self.checked = Instant::now();
                 }
@@ -218,16 +217,15 @@ impl Writer {
             empty @ None => empty.insert(Store::open(&self.settings)?),
         };
         let (is_within, there) = store.keep_size()?;
-        if there > 0 && !self.said_of_size {
-            self.said_of_size = true;
+        if there > 0 && !self.size_warned {
+            self.size_warned = true;
             tracing::warn!(
-                "the history has no room for all that is there now: the oldest are forgotten; \
-                 raise its `most_bytes`"
+                "the history is too small for all active findings: deleting the oldest; raise most_bytes in [history]"
             );
         }
         let mut is_done = false;
         if is_within {
-            // Small beside the bound, so that there is no going far beyond it.
+            // Small compared to the limit, so that it is not exceeded by much.
             let batch = self.settings.config.most_bytes / 64;
             let batch = usize::try_from(batch.clamp(64 << 10, 1 << 20)).unwrap_or(64 << 10);
             if !self.backlog.is_empty() {
@@ -248,7 +246,7 @@ impl Writer {
         }
         if self.forget <= now {
             store.forget(proc::wall_time())?;
-            self.forget = now + FORGET;
+            self.forget = now + DELETE_INTERVAL;
         }
         self.due = (!is_done).then_some(now);
         Ok(())
@@ -261,14 +259,14 @@ impl Writer {
         self.status.set(State::Working);
         let lost = self.counts.failed.load(Relaxed) - self.failed_before;
         let (events, were) = (counted(lost, "event"), either(&lost, "was", "were"));
-        tracing::warn!("the history is written again; {events} {were} lost meanwhile");
+        tracing::warn!("the history can be written again; {events} {were} lost meanwhile");
     }
 
     fn fail(&mut self, trouble: &Trouble) {
         let mut message = trouble.message.clone();
         let is_open = self.store.is_some();
         match trouble.kind {
-            // What was written is safe. The log may give some of its room back.
+            // Written data is safe. A checkpoint may free space of the log.
             Kind::Full => {
                 if let Some(store) = &self.store {
                     let _ = store.checkpoint();
@@ -280,18 +278,18 @@ impl Writer {
         if trouble.kind == Kind::Corrupt {
             match trouble::put_aside(file, Timestamp::now()) {
                 Ok(aside) => {
-                    message = format!("{message}: put aside as {}", aside.display());
+                    message = format!("{message}: renamed to {}", aside.display());
                 }
-                Err(error) => message = format!("{message}, and cannot be put aside: {error}"),
+                Err(error) => message = format!("{message}; cannot rename it: {error}"),
             }
         }
-        // What is mended by opening it anew is tried at once.
-        let is_mended_so =
+        // Opening a new database fixes these: retry immediately.
+        let is_fixed_by_reopening =
             trouble.kind == Kind::Corrupt || trouble.kind == Kind::Removed && is_open;
         let (known, wait) = match self.trouble {
-            Some((kind, _, wait)) => (kind == trouble.kind, (wait * 2).min(LAST_TRY)),
-            None if is_mended_so => (false, Duration::ZERO),
-            None => (false, FIRST_TRY),
+            Some((kind, _, wait)) => (kind == trouble.kind, (wait * 2).min(MAX_WAIT)),
+            None if is_fixed_by_reopening => (false, Duration::ZERO),
+            None => (false, FIRST_WAIT),
         };
         if self.trouble.is_none() {
             self.failed_before = self.counts.failed.load(Relaxed);
@@ -302,7 +300,7 @@ impl Writer {
         };
         if !known {
             tracing::warn!(
-                "the history {} cannot be written: {message}; it is tried again",
+                "cannot write the history {}: {message}; retrying",
                 file.display()
             );
         }
@@ -318,12 +316,12 @@ impl Writer {
         });
     }
 
-    /// Writes what is left, as long as that may take.
+    /// Writes what is left, within `LAST_WRITES`.
     fn end(&mut self) {
         let until = Instant::now() + LAST_WRITES;
         self.receiver.close();
         while let Ok(order) = self.orders.try_recv() {
-            self.obey(order);
+            self.handle(order);
         }
         loop {
             self.take_waiting();
@@ -334,8 +332,8 @@ impl Writer {
             }
             if let Err(trouble) = self.try_write() {
                 self.fail(&trouble);
-                let is_mended_so = matches!(trouble.kind, Kind::Corrupt | Kind::Removed);
-                if !is_mended_so {
+                let is_fixed_by_reopening = matches!(trouble.kind, Kind::Corrupt | Kind::Removed);
+                if !is_fixed_by_reopening {
                     break;
                 }
             }
@@ -344,7 +342,7 @@ impl Writer {
         if lost > 0 {
             SinkStats::add(&self.counts.failed, lost);
             let events = counted(lost, "event");
-            tracing::warn!("the history ends without {events} that could not be written");
+            tracing::warn!("{events} could not be written to the history before the end");
         }
         if let Some(store) = self.store.take() {
             store.close();

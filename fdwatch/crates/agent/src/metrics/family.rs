@@ -24,6 +24,9 @@ use fdwatch_core::{
 use fdwatch_events::{event::EventKind, time::seconds};
 use fdwatch_probe::host::kernel_release;
 
+/// What all names begin with.
+pub const PREFIX: &str = "fdwatch";
+
 /// Labels of a sample, in order.
 pub type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
@@ -168,8 +171,7 @@ impl Family {
     /// The name that Prometheus has for it: of its samples.
     #[must_use]
     pub fn full_name(&self) -> String {
-        let prefix = super::PREFIX;
-        let mut name = format!("{prefix}_{}", self.name);
+        let mut name = format!("{PREFIX}_{}", self.name);
         let last = match self.kind {
             Kind::Counter => Some("total"),
             Kind::Gauge => None,

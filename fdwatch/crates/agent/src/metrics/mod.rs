@@ -18,13 +18,10 @@ use prometheus_client::{
 };
 
 pub use self::{
-    family::{Family, Kind, Labels, Sample, Unit, Value, families},
+    family::{Family, Kind, Labels, PREFIX, Sample, Unit, Value, families},
     processes::MAX_PROCESSES,
 };
 use super::{config, state::AgentState};
-
-/// What all names begin with.
-pub const PREFIX: &str = "fdwatch";
 
 /// The forms there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What was told as log records, with the names of OpenTelemetry's semantic conventions where they have
-//! one, and `fdwatch.*` where they have none.
+//! Events as log records. Attributes have the names of OpenTelemetry's semantic conventions where these define one, and
+//! `fdwatch.*` otherwise.
 
 use std::sync::Arc;
 
@@ -21,11 +21,10 @@ use fdwatch_events::{
     event::{Event, EventKind, ThresholdReport},
 };
 
-/// Bytes of the JSON of an event that is sent along, at the most. What is longer is left out, and said
-/// to be: half an object is none.
+/// Size limit of the JSON of an event: bytes. A longer one is omitted as a whole, and its size is reported.
 pub(super) const MAX_JSON: usize = 32 << 10;
 
-/// A request with these events.
+/// Creates a request with these events.
 pub(super) fn request(events: &[Arc<Event>]) -> ExportLogsServiceRequest {
     let logs = ScopeLogs {
         scope: Some(scope()),
@@ -57,7 +56,7 @@ fn record(event: &Event) -> LogRecord {
     }
 }
 
-/// A finding that is gone keeps its severity: who wants what is critical wants to know that it is over.
+/// Returns the severity. A finding that is gone keeps its own, so that filters see both its start and its end.
 fn severity(told: &EventKind) -> (SeverityNumber, &'static str) {
     let severity = match told {
         EventKind::Loss(_) | EventKind::Budget(_) => Severity::Warning,
@@ -165,7 +164,7 @@ fn threshold(of: &ThresholdReport, to: &mut Attributes) {
     to.add("fdwatch.threshold", Value::DoubleValue(of.threshold));
 }
 
-/// OTLP has no unsigned integers.
+/// Converts an integer: OTLP has no unsigned ones.
 fn integer(value: u64) -> Value {
     Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX))
 }

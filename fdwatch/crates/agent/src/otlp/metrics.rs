@@ -1,4 +1,4 @@
-//! The agent's numbers as OTLP has them: what they are is said where Prometheus's are.
+//! The agent's metrics in OTLP. Their definitions are those for Prometheus.
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -11,19 +11,19 @@ use opentelemetry_proto::tonic::{
 use super::value::{pair, resource, scope, text};
 use crate::metrics::{Family, Kind, PREFIX, Sample, Unit, Value};
 
-/// When what is told began to be counted, and when it was read: nanoseconds since 1970.
+/// When counting started, and when the values were read: nanoseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     pub(super) start: u64,
     pub(super) now: u64,
 }
 
-/// A request with all there is.
+/// Creates a request with all metrics.
 pub(super) fn request(families: &[Family], times: Times) -> ExportMetricsServiceRequest {
-    let told = families.iter().filter(|it| !it.samples.is_empty());
+    let families = families.iter().filter(|it| !it.samples.is_empty());
     let metrics = ScopeMetrics {
         scope: Some(scope()),
-        metrics: told.map(|family| metric(family, times)).collect(),
+        metrics: families.map(|family| metric(family, times)).collect(),
         ..ScopeMetrics::default()
     };
     ExportMetricsServiceRequest {
@@ -61,8 +61,8 @@ fn metric(family: &Family, times: Times) -> Metric {
     }
 }
 
-/// The name: a collector that hands it on to Prometheus puts the unit and the type at its end, and comes
-/// to the same name as the agent's own.
+/// Returns the name in OTLP. A collector that exports it to Prometheus appends unit and type, which results in the
+/// agent's own Prometheus name.
 fn name(family: &Family) -> String {
     let last = if family.kind == Kind::Info {
         "_info"
@@ -72,7 +72,7 @@ fn name(family: &Family) -> String {
     format!("{PREFIX}.{}{last}", family.name)
 }
 
-/// In the code for units (UCUM) that OpenTelemetry uses.
+/// Returns the unit in UCUM, as OpenTelemetry requires.
 const fn unit(unit: Unit) -> &'static str {
     match unit {
         Unit::Things => "",

@@ -1,11 +1,10 @@
-//! What was told and the agent's numbers, handed on to a collector of OpenTelemetry.
+//! Export of events and metrics to an OpenTelemetry collector.
 //!
-//! What is told waits in the sink's queue, of as many events as the configuration says, and what
-//! finds no room there is counted as dropped. It is sent in batches, each until it is taken: again and
-//! again, ever more slowly, while the receiver is not there or has too much to do. Numbers are not kept
-//! for later: the next ones tell all that these did.
+//! Events wait in the sink's queue, whose size is configured; those without room are counted as dropped. They are
+//! sent in batches, and each batch is retried with growing waits while the collector is unreachable or overloaded.
+//! Metrics are not queued: the next export contains the same counters.
 //!
-//! Nothing here waits for the live loop, nor does that for any of this.
+//! The live loop and the export never wait for each other.
 
 mod logs;
 mod metrics;
@@ -36,31 +35,30 @@ use fdwatch_events::event::Event;
 use fdwatch_http::client;
 use fdwatch_render::escape::Escaped;
 
-/// Events of one request, at the most.
+/// Events per request.
 const MAX_EVENTS: usize = 128;
 
-/// A collector, and what it is handed on to.
+/// An export to one collector.
 #[derive(Clone, Debug)]
 pub struct Export {
-    /// Where it is, and how often numbers are sent.
+    /// The collector, and the interval of metrics.
     pub config: config::Otlp,
-    /// Of which processes numbers are sent.
+    /// The processes whose metrics are sent.
     pub metrics: config::Metrics,
-    /// How long is waited.
+    /// Time limits.
     pub pace: Pace,
-    /// Where the numbers are.
+    /// The source of the metrics.
     pub shared: Arc<AgentState>,
-    /// What became of the events.
+    /// Statistics of the events.
     pub counts: Arc<SinkStats>,
 }
 
 impl Export {
-    /// Does it on a thread of its own, until `stop` becomes true, or nothing is left where events come
-    /// from. What is left then is sent once more, if that can be done soon.
+    /// Exports on a thread of its own until `stop` becomes true or `events` end, then tries once to send what is left.
     ///
     /// # Errors
     ///
-    /// If the token or the certificates of the configuration cannot be read, or there can be no thread.
+    /// If the token or the certificates cannot be read, or no thread can be started.
     pub fn spawn(
         self,
         events: mpsc::Receiver<Arc<Event>>,
@@ -70,10 +68,10 @@ impl Export {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .context("OTLP: there can be no runtime")?;
+            .context("OTLP: cannot start a runtime")?;
         let run = move || runtime.block_on(self.run(&sender, events));
         let thread: io::Result<_> = thread::Builder::new().name("otlp".to_owned()).spawn(run);
-        thread.context("OTLP: there can be no thread")
+        thread.context("OTLP: cannot start a thread")
     }
 
     fn sender(&self, stop: watch::Receiver<bool>) -> Result<Sender> {
@@ -87,19 +85,19 @@ impl Export {
     }
 
     async fn run(self, sender: &Sender, mut events: mpsc::Receiver<Arc<Event>>) {
-        // Of a batch that is on its way when time is over it is not known whether it was taken.
-        let on_the_way = Cell::new(0);
+        // A batch under way when time is up may have been accepted: it counts as failed.
+        let in_flight = Cell::new(0);
         let late = async {
             stopped(&sender.stop).await;
             sleep(self.pace.stop).await;
         };
         tokio::select! {
             biased;
-            () = self.run_both(sender, &mut events, &on_the_way) => {}
+            () = self.run_both(sender, &mut events, &in_flight) => {}
             () = late => {}
         }
         events.close();
-        let mut left = on_the_way.get();
+        let mut left = in_flight.get();
         while events.try_recv().is_ok() {
             left += 1;
         }
@@ -110,25 +108,25 @@ impl Export {
         }
     }
 
-    /// Events until there are no more, and numbers meanwhile, and once more then.
+    /// Sends events until there are no more, and metrics meanwhile and once at the end.
     async fn run_both(
         &self,
         sender: &Sender,
         events: &mut mpsc::Receiver<Arc<Event>>,
-        on_the_way: &Cell<u64>,
+        in_flight: &Cell<u64>,
     ) {
         tokio::select! {
-            () = self.send_events(sender, events, on_the_way) => {}
-            () = self.send_numbers_always(sender) => {}
+            () = self.send_events(sender, events, in_flight) => {}
+            () = self.send_metrics_regularly(sender) => {}
         }
-        self.send_numbers(sender).await;
+        self.send_metrics(sender).await;
     }
 
     async fn send_events(
         &self,
         sender: &Sender,
         events: &mut mpsc::Receiver<Arc<Event>>,
-        on_the_way: &Cell<u64>,
+        in_flight: &Cell<u64>,
     ) {
         let mut batch = Vec::with_capacity(MAX_EVENTS);
         loop {
@@ -145,42 +143,42 @@ impl Export {
                     () = stopped(&sender.stop) => continue,
                 }
             }
-            // None came: there are no more.
+            // The events have ended.
             if batch.is_empty() {
                 return;
             }
             let count = batch.len() as u64;
-            on_the_way.set(count);
+            in_flight.set(count);
             let body = logs::request(&batch).encode_to_vec();
-            let answer = sender.send("/v1/logs", body, self.pace.give_up).await;
-            let rejected = match answer {
-                Ok(answer) => rejected(&answer).min(count),
+            let response = sender.send("/v1/logs", body, self.pace.give_up).await;
+            let rejected = match response {
+                Ok(response) => rejected(&response).min(count),
                 Err(reason) => {
                     let (events, were) = (counted(count, "event"), either(&count, "was", "were"));
-                    tracing::warn!("OTLP: {events} {were} given up: {reason}");
+                    tracing::warn!("OTLP: {events} {were} dropped: {reason}");
                     count
                 }
             };
             SinkStats::add(&self.counts.delivered, count - rejected);
             SinkStats::add(&self.counts.failed, rejected);
-            on_the_way.set(0);
+            in_flight.set(0);
             batch.clear();
         }
     }
 
-    async fn send_numbers_always(&self, sender: &Sender) {
+    async fn send_metrics_regularly(&self, sender: &Sender) {
         let every = self.config.interval.max(Duration::from_millis(1));
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.send_numbers(sender).await;
+            self.send_metrics(sender).await;
         }
     }
 
-    async fn send_numbers(&self, sender: &Sender) {
+    async fn send_metrics(&self, sender: &Sender) {
         let view = self.shared.view();
-        // Before the first view there is nothing to tell.
+        // There are no values before the first snapshot.
         if view.wall_time == 0 {
             return;
         }
@@ -189,15 +187,15 @@ impl Export {
             now: view.wall_time,
         };
         let body = metrics::request(&families(&self.shared, &self.metrics), times).encode_to_vec();
-        // Why they were not taken has been said, and the next ones tell the same.
+        // The failure is logged already, and the next export contains the same counters.
         let _ = sender.send("/v1/metrics", body, self.config.interval).await;
     }
 }
 
-/// How many of what was taken were not, by the answer.
-fn rejected(answer: &[u8]) -> u64 {
-    let answer = ExportLogsServiceResponse::decode(answer).ok();
-    let Some(partial) = answer.and_then(|answer| answer.partial_success) else {
+/// Returns how many events of an accepted request the collector rejected.
+fn rejected(response: &[u8]) -> u64 {
+    let response = ExportLogsServiceResponse::decode(response).ok();
+    let Some(partial) = response.and_then(|response| response.partial_success) else {
         return 0;
     };
     let rejected = u64::try_from(partial.rejected_log_records).unwrap_or(0);

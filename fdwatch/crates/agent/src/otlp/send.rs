@@ -1,31 +1,31 @@
-//! One request until it is taken, or until that is given up: OTLP over HTTP, with protobuf.
+//! Sends requests and retries them: OTLP over HTTP, with protobuf.
 
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    hash::{BuildHasher as _, RandomState},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use jiff::Timestamp;
 use reqwest::{
     Client, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use tokio::{sync::watch, time::sleep};
 
-/// How long is waited, and for what.
+use fdwatch_http::retry::{Backoff, FIRST_WAIT, MAX_WAIT, retry_after};
+
+/// Time limits of the export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// For an answer.
+    /// Time in which a request must be answered.
     pub answer: Duration,
-    /// Before a request is sent again; twice as long each time.
+    /// Limit of the wait before the first retry; doubles with each further one.
     pub again: Duration,
-    /// The same at the longest, unless the receiver asks for more.
+    /// Limit of all waits, unless the receiver asks for more.
     pub longest: Duration,
-    /// After which a request is given up.
+    /// Time after which a request is given up.
     pub give_up: Duration,
-    /// For all that is left to be sent, once the agent is to stop.
+    /// Time to send what is left when the agent stops.
     pub stop: Duration,
 }
 
@@ -33,54 +33,54 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(10),
-            again: Duration::from_secs(1),
-            longest: Duration::from_secs(60),
+            again: FIRST_WAIT,
+            longest: MAX_WAIT,
             give_up: Duration::from_secs(15 * 60),
             stop: Duration::from_secs(3),
         }
     }
 }
 
-/// Bytes of an answer that are read.
+/// Size limit of a response: bytes. The rest is not read.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Why a request was not taken.
+/// Why a request failed.
 #[derive(Debug)]
 struct Refusal {
     reason: String,
     again: Again,
 }
 
-/// Whether it may be sent again.
+/// Whether a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Again {
-    /// It would be refused again.
+    /// No: it would be refused again.
     Never,
-    /// When it pleases.
+    /// Yes.
     Later,
-    /// No sooner than after so long.
+    /// Yes, but not before this time has passed.
     After(Duration),
 }
 
-/// Sends to one receiver.
+/// A client of one receiver.
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) client: Client,
-    /// Where: what follows is appended.
+    /// The URL, without the path of a request.
     pub(super) url: String,
     pub(super) pace: Pace,
     pub(super) stop: watch::Receiver<bool>,
-    /// Where the last that was tried went wrong: that is said once.
+    /// Paths whose last request failed: reported once.
     pub(super) fails: RefCell<BTreeSet<&'static str>>,
 }
 
 impl Sender {
-    /// Sends it until it is taken; gives up after `give_up`, and when the agent is to stop after one
-    /// more try.
+    /// Sends a request until it is accepted. Gives up after `give_up`, or after one more attempt when the agent
+    /// stops.
     ///
     /// # Errors
     ///
-    /// If it was given up: why.
+    /// The reason of the last failure, if it was given up.
     pub(super) async fn send(
         &self,
         path: &'static str,
@@ -90,14 +90,14 @@ impl Sender {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let body = bytes::Bytes::from(body);
         let began = Instant::now();
-        let mut backoff = self.pace.again;
+        let mut backoff = Backoff::new(self.pace.again, self.pace.longest);
         let mut is_last = false;
         loop {
             is_last |= is_stopping(&self.stop);
             let refusal = match self.once(&url, body.clone()).await {
                 Ok(answer) => {
                     if self.fails.borrow_mut().remove(path) {
-                        tracing::info!("OTLP is taken again by {url}");
+                        tracing::info!("OTLP export to {url} works again");
                     }
                     return Ok(answer);
                 }
@@ -105,29 +105,28 @@ impl Sender {
             };
             if self.fails.borrow_mut().insert(path) {
                 let reason = &refusal.reason;
-                tracing::warn!("OTLP is not taken by {url}: {reason}");
+                tracing::warn!("OTLP export to {url} failed: {reason}");
             }
             let asked = match refusal.again {
                 Again::Never => return Err(refusal.reason),
-                Again::Later => Duration::ZERO,
-                Again::After(time) => time,
+                Again::Later => None,
+                Again::After(time) => Some(time),
             };
             if is_last {
                 return Err(refusal.reason);
             }
-            let wait = jittered(backoff.max(asked));
+            let wait = backoff.next_wait(asked);
             let left = give_up.saturating_sub(began.elapsed());
             tokio::select! {
                 () = sleep(wait.min(left)) => {}
                 () = stopped(&self.stop) => {}
             }
-            // Who asks for more time than there is gets what there is: what comes next does not come at
-            // once.
-            if asked > left {
+            // The receiver asked for more time than is left. That time is still waited for, so that the next
+            // request does not follow at once.
+            if asked.is_some_and(|asked| asked > left) {
                 return Err(refusal.reason);
             }
             is_last = wait >= left;
-            backoff = (backoff * 2).min(self.pace.longest);
         }
     }
 
@@ -145,13 +144,13 @@ impl Sender {
         if let Some(refusal) = refusal(&response) {
             return Err(refusal);
         }
-        // It was taken, whatever becomes of the answer: sent again it would be there twice.
+        // It was accepted, even if the response is cut off. Sent again, it would be stored twice.
         Ok(read(response).await)
     }
 }
 
-/// Why it was not taken, if it was not. The specification of OTLP says of which codes it may be sent
-/// again, and that it may not of all others.
+/// Returns why a request failed, if it did. The OTLP specification lists the status codes for which it may be sent
+/// again.
 fn refusal(response: &Response) -> Option<Refusal> {
     let status = response.status();
     if status.is_success() {
@@ -165,28 +164,18 @@ fn refusal(response: &Response) -> Option<Refusal> {
             let after = response.headers().get(RETRY_AFTER);
             let after = after.and_then(|it| it.to_str().ok());
             after
-                .and_then(|it| retry_after(it, Timestamp::now()))
+                .and_then(|it| retry_after(it, SystemTime::now()))
                 .map_or(Again::Later, Again::After)
         }
         _ => Again::Never,
     };
     Some(Refusal {
-        reason: format!("it answers {status}"),
+        reason: format!("HTTP status {status}"),
         again,
     })
 }
 
-/// What `Retry-After` says: seconds, or a date.
-fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
-}
-
-/// What came of the answer, as far as it is wanted.
+/// Reads the body of a response, up to `MAX_ANSWER`.
 async fn read(mut response: Response) -> Vec<u8> {
     let mut answer = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -199,15 +188,7 @@ async fn read(mut response: Response) -> Vec<u8> {
     answer
 }
 
-/// The same and up to a quarter more, so that many hosts do not come all at once.
-fn jittered(time: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0) >> 40;
-    #[expect(clippy::cast_precision_loss, reason = "24 bits fit")]
-    let share = random as f64 / f64::from(1 << 24);
-    time.saturating_add(time.mul_f64(share / 4.0))
-}
-
-/// An error with what it came from: reqwest's own words say little.
+/// Describes an error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -218,39 +199,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether the agent is to stop.
+/// Returns whether the agent is stopping.
 pub(super) fn is_stopping(stop: &watch::Receiver<bool>) -> bool {
     *stop.borrow() || stop.has_changed().is_err()
 }
 
-/// Comes back when the agent is to stop, which it is too when no one is left who could say so.
+/// Waits until the agent stops; a dropped sender counts as a stop.
 pub(super) async fn stopped(stop: &watch::Receiver<bool>) {
     let _ = stop.clone().wait_for(|stop| *stop).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receiver_can_ask_for_time() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let after = |value| retry_after(value, now);
-        assert_eq!(after(" 120 "), Some(Duration::from_secs(120)));
-        let date = "Thu, 01 Jan 2026 00:01:30 GMT";
-        assert_eq!(after(date), Some(Duration::from_secs(90)));
-        let past = "Thu, 01 Jan 2015 00:01:30 GMT";
-        assert_eq!(after(past), Some(Duration::ZERO));
-        assert_eq!(after("soon"), None);
-        assert_eq!(after("-1"), None);
-    }
-
-    #[test]
-    fn jitter_only_adds_and_a_quarter_at_most() {
-        let time = Duration::from_secs(4);
-        let jittered: Vec<_> = (0..100).map(|_| jittered(time)).collect();
-        let most = Duration::from_secs(5);
-        assert!(jittered.iter().all(|it| (time..=most).contains(it)));
-        assert!(jittered.iter().any(|it| *it != jittered[0]));
-    }
 }

@@ -1,4 +1,4 @@
-//! Attributes as OTLP has them, bounded: names and paths come from strangers.
+//! Attributes in OTLP. Names and paths are untrusted: escaped and bounded.
 
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value},
@@ -8,17 +8,17 @@ use opentelemetry_proto::tonic::{
 use fdwatch_host::proc::hostname;
 use fdwatch_render::escape::{Escaped, shorten};
 
-/// Bytes of a text, at the most.
+/// Length limit of a text: bytes.
 const MAX_TEXT: usize = 4096;
 
-/// Elements of a list, at the most.
+/// Length limit of a list.
 pub(super) const MAX_ELEMENTS: usize = 64;
 
-/// The attributes of one thing.
+/// Attributes of a record.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     list: Vec<KeyValue>,
-    /// Values that were cut, or could not be taken as they were.
+    /// Values that were shortened or escaped.
     changed: i64,
 }
 
@@ -30,7 +30,7 @@ impl Attributes {
         }
     }
 
-    /// Adds a name that a stranger has chosen: what is not printable is escaped.
+    /// Adds an untrusted name, escaped.
     pub(super) fn name(&mut self, key: &str, name: Option<&[u8]>) {
         if let Some(name) = name {
             let value = self.bounded(name);
@@ -38,29 +38,29 @@ impl Attributes {
         }
     }
 
-    /// Adds several.
+    /// Adds a list of untrusted names.
     pub(super) fn names(&mut self, key: &str, names: Option<&[Vec<u8>]>) {
         if let Some(names) = names {
-            let told = names.iter().take(MAX_ELEMENTS);
-            let told: Vec<_> = told
+            let values = names.iter().take(MAX_ELEMENTS);
+            let values: Vec<_> = values
                 .map(|name| Value::StringValue(self.bounded(name)))
                 .collect();
-            self.list_of(key, names.len(), told);
+            self.list_of(key, names.len(), values);
         }
     }
 
-    /// Adds numbers.
+    /// Adds a list of numbers.
     pub(super) fn numbers(&mut self, key: &str, numbers: impl ExactSizeIterator<Item = u32>) {
         let all = numbers.len();
-        let told = numbers.take(MAX_ELEMENTS);
-        let told = told.map(|it| Value::IntValue(it.into())).collect();
-        self.list_of(key, all, told);
+        let values = numbers.take(MAX_ELEMENTS);
+        let values = values.map(|it| Value::IntValue(it.into())).collect();
+        self.list_of(key, all, values);
     }
 
-    fn list_of(&mut self, key: &str, all: usize, told: Vec<Value>) {
-        self.changed += i64::from(told.len() < all);
-        let values = told.into_iter().map(|it| AnyValue { value: Some(it) });
-        let values = values.collect();
+    fn list_of(&mut self, key: &str, all: usize, values: Vec<Value>) {
+        self.changed += i64::from(values.len() < all);
+        let values = values.into_iter();
+        let values = values.map(|it| AnyValue { value: Some(it) }).collect();
         self.add(key, Value::ArrayValue(ArrayValue { values }));
     }
 
@@ -71,7 +71,7 @@ impl Attributes {
         text
     }
 
-    /// All of them, and how many were changed, if any were.
+    /// Returns the attributes, with the number of changed values if there are any.
     pub(super) fn done(mut self) -> Vec<KeyValue> {
         if self.changed > 0 {
             self.add("fdwatch.values_changed", Value::IntValue(self.changed));
@@ -80,7 +80,7 @@ impl Attributes {
     }
 }
 
-/// One attribute.
+/// Creates an attribute.
 pub(super) fn pair(key: &str, value: Value) -> KeyValue {
     KeyValue {
         key: key.to_owned(),
@@ -89,12 +89,12 @@ pub(super) fn pair(key: &str, value: Value) -> KeyValue {
     }
 }
 
-/// A text.
+/// Creates a text value.
 pub(super) fn text(text: impl Into<String>) -> Value {
     Value::StringValue(text.into())
 }
 
-/// Who tells: this fdwatch on this host.
+/// Describes the source: this fdwatch on this host.
 pub(super) fn resource() -> Resource {
     let host = hostname();
     let attributes = vec![
@@ -110,7 +110,7 @@ pub(super) fn resource() -> Resource {
     }
 }
 
-/// The part of it that tells.
+/// Describes the component of fdwatch.
 pub(super) fn scope() -> InstrumentationScope {
     InstrumentationScope {
         name: "fdwatch.agent".to_owned(),

@@ -1,29 +1,30 @@
-//! What the rules of the configuration make of findings, and of processes beyond a threshold.
+//! The rules and thresholds of the configuration, applied to findings and processes.
 //!
-//! Pure: no clock, no I/O; what is known of a process is handed in, or asked for.
+//! Pure: no clock and no I/O. Data of processes is a parameter or comes from a [`Lookup`].
 
 mod thresholds;
 
-pub use self::thresholds::{Ask, Numbers, Thresholds};
+pub use self::thresholds::{Lookup, ProcessCounts, Thresholds};
 
 use super::config::{Config, Rule};
 use fdwatch_core::{
     diagnose::{Finding, ProcessInfo, Severity},
-    filter::matches,
+    filter::{Filter, matches},
+    model::FileType,
 };
 
-/// What becomes of a finding.
+/// The result of the rules for a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is told.
-    EventKind,
-    /// A rule leaves it out.
+    /// It is reported.
+    Reported,
+    /// An `[[ignore]]` rule matches.
     Ignored,
-    /// It matters less than what is wanted.
+    /// Its severity is too low.
     BelowSeverity,
 }
 
-/// The rules about findings.
+/// The rules for findings.
 #[derive(Clone, Debug)]
 pub struct Rules {
     ignore: Vec<Rule>,
@@ -32,7 +33,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those of a configuration.
+    /// Creates the rules of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self {
@@ -42,38 +43,36 @@ impl Rules {
         }
     }
 
-    /// The least severity that findings must have to be judged at all: a rule may make more of one
-    /// than it is by itself.
+    /// Returns the minimum severity of findings to judge: a rule may raise the severity of a finding.
     #[must_use]
     pub fn least_judged(&self) -> Severity {
         let raises = self.severity.iter().any(|&(_, to)| to >= self.least);
         if raises { Severity::Info } else { self.least }
     }
 
-    /// What becomes of a finding, which is given the severity that it has by the rules. The first that
-    /// it is about holds.
+    /// Judges a finding, and sets its severity by the first rule that matches.
     ///
-    /// Rules know nothing of what was told before: what has changed so that it is told no more is
-    /// `Ignored` or `BelowSeverity`, and whoever told it must say that it is gone.
+    /// The result does not depend on earlier ones. If a reported finding becomes `Ignored` or `BelowSeverity`, the
+    /// caller must report it as gone.
     pub fn judge(&self, finding: &mut Finding) -> Verdict {
-        if self.ignore.iter().any(|rule| rule.is_about(finding)) {
+        if self.ignore.iter().any(|rule| rule.matches_finding(finding)) {
             return Verdict::Ignored;
         }
         let mut rules = self.severity.iter();
-        if let Some(&(_, severity)) = rules.find(|(rule, _)| rule.is_about(finding)) {
+        if let Some(&(_, severity)) = rules.find(|(rule, _)| rule.matches_finding(finding)) {
             finding.severity = severity;
         }
         if finding.severity < self.least {
             return Verdict::BelowSeverity;
         }
-        Verdict::EventKind
+        Verdict::Reported
     }
 }
 
 impl Rule {
-    /// Whether it is about a finding. A file's path may be the one its process sees.
+    /// Returns whether it matches a finding, by the path on the host or the one that the process sees.
     #[must_use]
-    pub fn is_about(&self, finding: &Finding) -> bool {
+    pub fn matches_finding(&self, finding: &Finding) -> bool {
         let paths = [&finding.file.path, &finding.file.process_path];
         let is_on_path = || {
             let mut paths = paths.iter().copied();
@@ -81,15 +80,31 @@ impl Rule {
         };
         (self.cause.is_empty() || self.cause.contains(&finding.cause))
             && is_on_path()
-            && self.is_of(&finding.process)
+            && self.matches_process(&finding.process)
     }
 
-    /// Whether it is about a process, whatever file.
+    /// Returns whether its terms for processes match.
     #[must_use]
-    pub fn is_of(&self, process: &ProcessInfo) -> bool {
+    pub fn matches_process(&self, process: &ProcessInfo) -> bool {
         matches(self.comm.as_ref(), Some(&process.comm))
             && matches(self.exe.as_ref(), process.exe.as_ref())
             && matches(self.unit.as_ref(), process.workload.unit.as_ref())
+    }
+}
+
+/// Returns the filter that selects findings for the rules to judge: those of sufficient severity, and those whose
+/// severity a rule may raise.
+#[must_use]
+pub fn filter(config: &Config) -> Filter {
+    let types = if config.watch.all_types {
+        Vec::new()
+    } else {
+        vec![FileType::Regular]
+    };
+    Filter {
+        severity: Rules::new(config).least_judged(),
+        types,
+        ..Filter::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What rules make of findings, and which processes are beyond a threshold.
+//! Tests of rules and thresholds.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn judged(text: &str, finding: &Finding) -> (Verdict, Severity) {
 }
 
 #[test]
-fn all_terms_of_a_rule_must_be_so_and_one_pattern_of_each() {
+fn all_terms_and_one_pattern_each_must_match() {
     let found = finding(1, process(5, "server"), "/var/log/a/x.log", 2);
     for (terms, ignored) in [
         ("path = '/var/*'", true),
@@ -74,7 +74,7 @@ fn all_terms_of_a_rule_must_be_so_and_one_pattern_of_each() {
         let expected = if ignored {
             Verdict::Ignored
         } else {
-            Verdict::EventKind
+            Verdict::Reported
         };
         let text = format!("[[ignore]]\n{terms}\n");
         assert_eq!(judged(&text, &found).0, expected, "{terms}");
@@ -82,25 +82,22 @@ fn all_terms_of_a_rule_must_be_so_and_one_pattern_of_each() {
 }
 
 #[test]
-fn what_is_not_known_is_matched_by_no_pattern() {
+fn unknown_values_match_no_pattern() {
     let mut found = finding(1, process(5, "server"), "/x", 2);
     found.file.path = None;
     found.process.exe = None;
     assert_eq!(
         judged("[[ignore]]\npath = '*'", &found).0,
-        Verdict::EventKind
+        Verdict::Reported
     );
-    assert_eq!(
-        judged("[[ignore]]\nexe = '*'", &found).0,
-        Verdict::EventKind
-    );
+    assert_eq!(judged("[[ignore]]\nexe = '*'", &found).0, Verdict::Reported);
     found.file.process_path = Some(b"/in/container".to_vec());
     let text = "[[ignore]]\npath = '/in/*'";
     assert_eq!(judged(text, &found).0, Verdict::Ignored);
 }
 
 #[test]
-fn bytes_that_are_no_text_are_matched_all_the_same() {
+fn invalid_utf8_is_matched() {
     let mut found = finding(1, process(5, "server"), "/x", 2);
     found.file.path = Some(b"/tmp/\xff\n".to_vec());
     let text = "[[ignore]]\npath = '/tmp/*'";
@@ -108,7 +105,7 @@ fn bytes_that_are_no_text_are_matched_all_the_same() {
 }
 
 #[test]
-fn the_first_rule_says_how_much_it_matters() {
+fn first_matching_rule_sets_the_severity() {
     let found = finding(1, process(5, "server"), "/var/log/x.log", 2);
     let text = "
         [[severity]]
@@ -123,7 +120,7 @@ fn the_first_rule_says_how_much_it_matters() {
     ";
     assert_eq!(
         judged(text, &found),
-        (Verdict::EventKind, Severity::Critical)
+        (Verdict::Reported, Severity::Critical)
     );
     let text = "[[severity]]\ncomm = 'server'\nseverity = 'info'";
     assert_eq!(
@@ -133,7 +130,7 @@ fn the_first_rule_says_how_much_it_matters() {
 }
 
 #[test]
-fn what_a_rule_may_raise_must_be_judged() {
+fn findings_that_rules_may_raise_are_judged() {
     let least = |text: &str| Rules::new(&config(text)).least_judged();
     assert_eq!(least(""), Severity::Warning);
     let raise = "[[severity]]\ncomm = 'x'\nseverity = 'critical'";
@@ -142,7 +139,7 @@ fn what_a_rule_may_raise_must_be_judged() {
     assert_eq!(least(lower), Severity::Warning);
 }
 
-/// Answers, and counts what it was asked.
+/// A lookup that counts its calls.
 #[derive(Default)]
 struct Host {
     names: BTreeMap<u32, &'static str>,
@@ -162,7 +159,7 @@ impl Host {
     }
 }
 
-impl Ask for Host {
+impl Lookup for Host {
     fn limit(&mut self, _: u32) -> Option<u64> {
         self.count("limit");
         self.limit
@@ -184,8 +181,8 @@ impl Ask for Host {
     }
 }
 
-const fn numbers(pid: u32, descriptors: usize) -> Numbers {
-    Numbers {
+const fn numbers(pid: u32, descriptors: usize) -> ProcessCounts {
+    ProcessCounts {
         pid,
         start_time: 7,
         descriptors,
@@ -203,7 +200,7 @@ fn shown(reports: &[ThresholdReport]) -> Vec<(Change, u32, f64, f64)> {
 const MANY: &str = "[[threshold]]\nof = 'descriptors'\nabove = 1000\n";
 
 #[test]
-fn one_that_is_beyond_is_told_once_and_is_over_only_well_below() {
+fn exceeded_threshold_is_reported_once_with_hysteresis() {
     let mut host = Host::default();
     let mut thresholds = Thresholds::new(&config(MANY));
     for (descriptors, expected) in [
@@ -216,7 +213,7 @@ fn one_that_is_beyond_is_told_once_and_is_over_only_well_below() {
         (1000, None),
         (1001, Some(Change::Found)),
     ] {
-        let reports = thresholds.look([numbers(5, descriptors)], &mut host);
+        let reports = thresholds.update([numbers(5, descriptors)], &mut host);
         let expected: Vec<_> = expected
             .map(|change| (change, 5, descriptors as f64, 1000.0))
             .into_iter()
@@ -227,15 +224,15 @@ fn one_that_is_beyond_is_told_once_and_is_over_only_well_below() {
 }
 
 #[test]
-fn it_is_over_with_a_process_that_has_ended_or_whose_number_is_anothers() {
+fn threshold_ends_with_the_process() {
     let mut host = Host::default();
     let mut thresholds = Thresholds::new(&config(MANY));
-    thresholds.look([numbers(5, 2000), numbers(6, 2000)], &mut host);
-    let other = Numbers {
+    thresholds.update([numbers(5, 2000), numbers(6, 2000)], &mut host);
+    let other = ProcessCounts {
         start_time: 8,
         ..numbers(6, 3000)
     };
-    let mut told = shown(&thresholds.look([other], &mut host));
+    let mut told = shown(&thresholds.update([other], &mut host));
     told.sort_by_key(|told| (told.1, told.2 as u64));
     assert_eq!(
         told,
@@ -245,12 +242,12 @@ fn it_is_over_with_a_process_that_has_ended_or_whose_number_is_anothers() {
             (Change::Found, 6, 3000.0, 1000.0),
         ]
     );
-    assert_eq!(thresholds.look([], &mut host).len(), 1);
-    assert_eq!(thresholds.look([], &mut host), []);
+    assert_eq!(thresholds.update([], &mut host).len(), 1);
+    assert_eq!(thresholds.update([], &mut host), []);
 }
 
 #[test]
-fn who_a_process_is_is_asked_only_of_those_that_are_beyond() {
+fn identity_is_looked_up_only_above_a_threshold() {
     let mut host = Host {
         names: [(2, "client")].into(),
         ..Host::default()
@@ -259,23 +256,23 @@ fn who_a_process_is_is_asked_only_of_those_that_are_beyond() {
     let mut thresholds = Thresholds::new(&config(&text));
     let all = || (10..20_010).map(|pid| numbers(pid, 500));
     let looked = all().chain([numbers(1, 2000), numbers(2, 2000)]);
-    let reports = thresholds.look(looked.clone(), &mut host);
+    let reports = thresholds.update(looked.clone(), &mut host);
     assert_eq!(shown(&reports), [(Change::Found, 1, 2000.0, 1000.0)]);
     assert_eq!(host.asked("process"), 2);
-    // The one that the rule is not about is asked of again only once in a while.
+    // The excluded one is looked up again only once per cycle.
     for _ in 0..12 {
-        assert_eq!(thresholds.look(looked.clone(), &mut host), []);
+        assert_eq!(thresholds.update(looked.clone(), &mut host), []);
     }
     assert_eq!(host.asked("process"), 3);
     host.names.clear();
     let reports: Vec<_> = (0..12)
-        .flat_map(|_| thresholds.look(looked.clone(), &mut host))
+        .flat_map(|_| thresholds.update(looked.clone(), &mut host))
         .collect();
     assert_eq!(shown(&reports), [(Change::Found, 2, 2000.0, 1000.0)]);
 }
 
 #[test]
-fn of_equal_thresholds_the_first_that_is_about_it_holds_and_others_are_by_themselves() {
+fn first_match_of_equal_thresholds_applies() {
     let text = "
         [[threshold]]
         of = 'descriptors'
@@ -292,7 +289,7 @@ fn of_equal_thresholds_the_first_that_is_about_it_holds_and_others_are_by_themse
     ";
     let mut host = Host::default();
     let mut thresholds = Thresholds::new(&config(text));
-    let reports = thresholds.look([numbers(5, 2000)], &mut host);
+    let reports = thresholds.update([numbers(5, 2000)], &mut host);
     let told: Vec<_> = reports
         .iter()
         .map(|it| (it.threshold, it.severity))
@@ -301,12 +298,12 @@ fn of_equal_thresholds_the_first_that_is_about_it_holds_and_others_are_by_themse
         told,
         [(1000.0, Severity::Critical), (100.0, Severity::Warning)]
     );
-    let reports = thresholds.look([numbers(5, 500)], &mut host);
+    let reports = thresholds.update([numbers(5, 500)], &mut host);
     assert_eq!(shown(&reports), [(Change::Gone, 5, 500.0, 1000.0)]);
 }
 
 #[test]
-fn limits_are_asked_of_those_with_many_and_seldom() {
+fn limits_are_looked_up_rarely() {
     let text = "[[threshold]]\nof = 'limit-share'\nabove = 80\n";
     let mut host = Host {
         limit: Some(1024),
@@ -315,24 +312,24 @@ fn limits_are_asked_of_those_with_many_and_seldom() {
     let mut thresholds = Thresholds::new(&config(text));
     let looked = [numbers(5, 800), numbers(6, 63)];
     for _ in 0..12 {
-        assert_eq!(thresholds.look(looked, &mut host), []);
+        assert_eq!(thresholds.update(looked, &mut host), []);
     }
     assert!(host.asked("limit") <= 2, "{:?}", host.asked);
-    let reports = thresholds.look([numbers(5, 820)], &mut host);
+    let reports = thresholds.update([numbers(5, 820)], &mut host);
     let told = shown(&reports);
     assert_eq!(told.len(), 1);
     assert!((told[0].2 - 80.07).abs() < 0.01, "{told:?}");
-    // A higher limit is seen within a minute.
+    // A raised limit is noticed within a minute.
     host.limit = Some(4096);
     let reports: Vec<_> = (0..12)
-        .flat_map(|_| thresholds.look([numbers(5, 820)], &mut host))
+        .flat_map(|_| thresholds.update([numbers(5, 820)], &mut host))
         .collect();
     assert_eq!(reports.len(), 1);
     assert_eq!(reports[0].change, Change::Gone);
 }
 
 #[test]
-fn a_crowd_is_not_asked_of_all_at_once() {
+fn lookups_per_round_are_limited() {
     let text = "[[threshold]]\nof = 'limit-share'\nabove = 80\n";
     let mut host = Host {
         limit: Some(1024),
@@ -341,16 +338,16 @@ fn a_crowd_is_not_asked_of_all_at_once() {
     let mut thresholds = Thresholds::new(&config(text));
     let all = || (0..12_000).map(|pid| numbers(pid, 900));
     let told: Vec<_> = (0..12)
-        .map(|_| thresholds.look(all(), &mut host).len())
+        .map(|_| thresholds.update(all(), &mut host).len())
         .collect();
     assert_eq!(told[0], 1256);
-    // But within a minute, as far as there is room.
+    // But within a minute, if there is room.
     assert_eq!(told.iter().sum::<usize>(), 4096);
     assert!(thresholds.no_room() > 0);
 }
 
 #[test]
-fn growth_and_pinned_space_are_asked_of_those_that_may_have_some() {
+fn expensive_values_are_looked_up_where_needed() {
     let text = "
         [[threshold]]
         of = 'growth-per-hour'
@@ -365,14 +362,14 @@ fn growth_and_pinned_space_are_asked_of_those_that_may_have_some() {
         ..Host::default()
     };
     let mut thresholds = Thresholds::new(&config(text));
-    assert_eq!(thresholds.look([numbers(6, 10)], &mut host), []);
+    assert_eq!(thresholds.update([numbers(6, 10)], &mut host), []);
     assert!(host.asked.is_empty(), "{:?}", host.asked);
-    let large = Numbers {
+    let large = ProcessCounts {
         holds_deleted: true,
         ..numbers(5, 64)
     };
     let reports: Vec<_> = (0..12)
-        .flat_map(|_| thresholds.look([large], &mut host))
+        .flat_map(|_| thresholds.update([large], &mut host))
         .collect();
     assert_eq!(
         shown(&reports),
@@ -382,18 +379,18 @@ fn growth_and_pinned_space_are_asked_of_those_that_may_have_some() {
         ]
     );
     assert_eq!(host.asked("pinned"), 1);
-    // What cannot be told now is as it was.
+    // Unknown values change nothing.
     host.growth = None;
-    assert_eq!(thresholds.look([large], &mut host), []);
-    // It has closed them all.
-    let reports = thresholds.look([numbers(5, 10)], &mut host);
+    assert_eq!(thresholds.update([large], &mut host), []);
+    // It closed all of them.
+    let reports = thresholds.update([numbers(5, 10)], &mut host);
     assert_eq!(reports.len(), 2);
 }
 
 const FILES: &str = "[[threshold]]\nof = 'duplicates-per-file'\nabove = 2\npath = '/var/*'\n";
 
 #[test]
-fn a_process_is_beyond_by_one_finding_or_several() {
+fn process_exceeds_by_one_or_several_findings() {
     let mut host = Host::default();
     let mut thresholds = Thresholds::new(&config(FILES));
     let three = |id, path| finding(id, process(5, "server"), path, 3);
@@ -402,7 +399,7 @@ fn a_process_is_beyond_by_one_finding_or_several() {
     assert_eq!(shown(&reports), [(Change::Found, 5, 3.0, 2.0)]);
     assert_eq!(thresholds.finding(&three(2, "/var/x")), []);
     assert_eq!(thresholds.finding(&three(3, "/var/y")), []);
-    assert_eq!(thresholds.look([numbers(5, 100)], &mut host), []);
+    assert_eq!(thresholds.update([numbers(5, 100)], &mut host), []);
     let mut gone = three(2, "/var/x");
     gone.change = Change::Gone;
     gone.fds.clear();
@@ -410,38 +407,38 @@ fn a_process_is_beyond_by_one_finding_or_several() {
     gone.id = 3;
     let reports = thresholds.finding(&gone);
     assert_eq!(shown(&reports), [(Change::Gone, 5, 0.0, 2.0)]);
-    // Or the process ends with it.
+    // The process may exit instead.
     thresholds.finding(&three(4, "/var/x"));
-    let reports = thresholds.look([], &mut host);
+    let reports = thresholds.update([], &mut host);
     assert_eq!(shown(&reports), [(Change::Gone, 5, 0.0, 2.0)]);
     gone.id = 4;
     assert_eq!(thresholds.finding(&gone), []);
 }
 
 #[test]
-fn another_configuration_tells_what_is_over_by_it() {
+fn reload_ends_removed_thresholds() {
     let mut host = Host::default();
     let text = format!("{MANY}{FILES}");
     let mut thresholds = Thresholds::new(&config(&text));
-    thresholds.look([numbers(5, 2000)], &mut host);
+    thresholds.update([numbers(5, 2000)], &mut host);
     thresholds.finding(&finding(1, process(6, "server"), "/var/x", 3));
     assert_eq!(thresholds.reload(&config(&text)), []);
-    // The order is another, and one is of others.
+    // Another order, and one has other terms.
     let text = format!("{FILES}{MANY}comm = 'client'\n");
     let reports = thresholds.reload(&config(&text));
     assert_eq!(shown(&reports), [(Change::Gone, 5, 0.0, 1000.0)]);
     let both = [numbers(5, 2000), numbers(6, 10)];
-    assert_eq!(thresholds.look(both, &mut host), []);
+    assert_eq!(thresholds.update(both, &mut host), []);
     let reports = thresholds.reload(&config(""));
     assert_eq!(shown(&reports), [(Change::Gone, 6, 0.0, 2.0)]);
-    assert_eq!(thresholds.look(both, &mut host), []);
+    assert_eq!(thresholds.update(both, &mut host), []);
 }
 
 #[test]
-fn what_finds_no_room_is_counted() {
+fn reports_without_room_are_counted() {
     let mut host = Host::default();
     let mut thresholds = Thresholds::new(&config(MANY));
     let all = (1..=5000).map(|pid| numbers(pid, 2000));
-    assert_eq!(thresholds.look(all, &mut host).len(), 4096);
+    assert_eq!(thresholds.update(all, &mut host).len(), 4096);
     assert_eq!(thresholds.no_room(), 904);
 }

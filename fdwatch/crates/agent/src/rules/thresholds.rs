@@ -1,8 +1,8 @@
-//! Which processes are beyond a threshold.
+//! Processes that exceed a threshold.
 //!
-//! Looked at every few seconds, of all processes: by numbers that cost nothing. What costs is asked
-//! only of those with many descriptors or with deleted files, and not at each look; who a process is,
-//! only of those that are beyond. What is kept is bounded, and what found no room is counted.
+//! All processes are compared every few seconds, by counts that cost nothing. Expensive values are looked up only for
+//! processes with many descriptors or with deleted files, and not in each round; the identity only for processes that
+//! exceed a threshold. The state is bounded, and what finds no room is counted.
 
 use rustc_hash::FxHashMap;
 
@@ -14,56 +14,56 @@ use fdwatch_core::{
 };
 use fdwatch_events::event::{Measure, ThresholdReport};
 
-/// It is over below this share of the threshold.
+/// A process must fall below this part of a threshold to be within it again.
 const OVER: f64 = 0.9;
 
-/// What costs is asked again after so many looks, each time of another part of the processes.
+/// Rounds after which expensive values are looked up again; each round covers another part of the processes.
 const EVERY: u64 = 12;
 
-/// Processes that are beyond a threshold, or that rules leave out.
+/// Limit of processes that exceed a threshold.
 const MAX_PROCESSES: usize = 4096;
 
-/// Findings that are beyond a threshold.
+/// Limit of findings that exceed a threshold.
 const MAX_FINDINGS: usize = 65_536;
 
-/// Processes whose limits are remembered; the others' are asked when it is their turn.
+/// Processes whose descriptor limits are cached; those of others are looked up once per `EVERY` rounds.
 const MAX_LIMITS: usize = 16_384;
 
-/// Limits that are asked at one look of processes that were not seen to have many before.
+/// Lookups of descriptor limits per round, for processes that are new with many descriptors.
 const MAX_ASKED: usize = 256;
 
-/// Measures and how much there may be of them: as many as there are bits to say what was left out.
+/// Limit of groups: the bits of `Known::excluded`.
 const MAX_GROUPS: usize = 64;
 
-/// What is known of a process at no cost.
+/// The cheap counts of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbers {
-    /// Its number.
+pub struct ProcessCounts {
+    /// Its PID.
     pub pid: u32,
-    /// When it was started: nanoseconds since boot.
+    /// When it started: nanoseconds since boot.
     pub start_time: u64,
-    /// Descriptors it has.
+    /// Number of its descriptors.
     pub descriptors: usize,
-    /// Whether it may hold deleted files.
+    /// Whether it may hold deleted files open.
     pub holds_deleted: bool,
 }
 
-/// What is known of a process at a cost.
-pub trait Ask {
-    /// How many descriptors it may have (`RLIMIT_NOFILE`, soft), if that can be read and is limited.
+/// Lookups of expensive values.
+pub trait Lookup {
+    /// Returns the soft `RLIMIT_NOFILE`, if it can be read and is limited.
     fn limit(&mut self, pid: u32) -> Option<u64>;
-    /// By how many descriptors it becomes more in an hour, if that can be told now.
+    /// Returns the growth in descriptors per hour, if it is known.
     fn growth_per_hour(&mut self, pid: u32) -> Option<u64>;
-    /// Space that deleted files take which it holds: bytes.
+    /// Returns the size of deleted files that it holds open: bytes.
     fn pinned_bytes(&mut self, pid: u32) -> u64;
-    /// Who it is.
+    /// Returns its identity.
     fn process(&mut self, pid: u32) -> ProcessInfo;
 }
 
-/// A process: its number, and when it was started.
+/// PID and start time of a process.
 type Id = (u32, u64);
 
-/// Thresholds of one measure that are equally high: of these, the first that is about a process holds.
+/// Thresholds with the same measure and value, of which the first that matches a process applies.
 #[derive(Clone, Debug)]
 struct Group {
     of: Measure,
@@ -76,8 +76,8 @@ impl Group {
         self.of == other.of && self.above.total_cmp(&other.above).is_eq()
     }
 
-    /// Whether `value` is beyond, where it was or was not before.
-    fn is_beyond(&self, value: f64, was: bool) -> bool {
+    /// Returns whether `value` exceeds the threshold, with hysteresis if it did before.
+    fn is_exceeded(&self, value: f64, was: bool) -> bool {
         if was {
             value >= self.above * OVER
         } else {
@@ -86,50 +86,50 @@ impl Group {
     }
 }
 
-/// A process that is beyond, or that rules leave out.
+/// A process that exceeds a threshold.
 #[derive(Debug, Default)]
 struct Known {
-    /// Who it is, if anything was told of it.
+    /// Its identity, if anything was reported.
     process: Option<Box<ProcessInfo>>,
-    told: Vec<EventKind>,
-    /// Groups that it is beyond but whose rules are not about it: a bit for each.
-    left_out: u64,
-    /// When it was last there: the number of the look.
+    exceeded: Vec<Exceeded>,
+    /// Groups that it exceeds but whose rules do not match: a bit for each.
+    excluded: u64,
+    /// The round in which it was last seen.
     seen: u64,
 }
 
-/// That a process is beyond.
+/// A threshold that a process exceeds.
 #[derive(Clone, Copy, Debug)]
-struct EventKind {
+struct Exceeded {
     group: usize,
     severity: Severity,
-    /// The findings by which it is, with `duplicates-per-file`.
+    /// Number of findings that exceed it, with `duplicates-per-file`.
     findings: u32,
 }
 
-/// A finding that is beyond, and the groups whose threshold it is beyond: a bit for each.
+/// A finding that exceeds thresholds: a bit for each group.
 #[derive(Clone, Copy, Debug)]
-struct Beyond {
+struct ExceedingFinding {
     process: Id,
     groups: u64,
 }
 
-/// See the module.
+/// The thresholds, and the processes that exceed them.
 #[derive(Debug, Default)]
 pub struct Thresholds {
     groups: Vec<Group>,
     known: FxHashMap<Id, Known>,
-    findings: FxHashMap<u64, Beyond>,
-    /// What each process may have, and when it was last there.
+    findings: FxHashMap<u64, ExceedingFinding>,
+    /// The descriptor limit of each process, and the round in which it was last seen.
     limits: FxHashMap<Id, (Option<u64>, u64)>,
-    look: u64,
-    /// Limits that were asked at this look out of turn.
+    round: u64,
+    /// Limits that were looked up out of turn in this round.
     asked: usize,
     no_room: u64,
 }
 
 impl Thresholds {
-    /// Those of a configuration.
+    /// Creates the thresholds of a configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self {
@@ -138,14 +138,14 @@ impl Thresholds {
         }
     }
 
-    /// How often a process or finding was beyond a threshold and not told, for want of room.
+    /// Returns how often an exceeded threshold was not reported for lack of room.
     #[must_use]
     pub const fn no_room(&self) -> u64 {
         self.no_room
     }
 
-    /// Takes over the thresholds of another configuration, and tells what is over since its threshold
-    /// is no more, or its rules are not about it. Findings that are there are to be handed in again.
+    /// Replaces the thresholds. Returns reports of those that ended because the threshold was removed or does not match
+    /// any more. The caller must pass active findings to [`Self::finding`] again.
     pub fn reload(&mut self, config: &Config) -> Vec<ThresholdReport> {
         let new = groups(config);
         let mut reports = Vec::new();
@@ -155,51 +155,52 @@ impl Thresholds {
             self.groups.iter().position(|new| new.is(old))
         };
         self.known.retain(|_, known| {
-            known.left_out = 0;
+            known.excluded = 0;
             let Some(process) = &known.process else {
                 return false;
             };
-            known.told.retain_mut(|told| {
-                let severity = place(told.group).and_then(|at| {
+            known.exceeded.retain_mut(|exceeded| {
+                let severity = place(exceeded.group).and_then(|at| {
                     let rules = &self.groups[at].rules;
-                    let by_rule = rules.iter().find(|(rule, _)| rule.is_of(process));
+                    let by_rule = rules.iter().find(|(rule, _)| rule.matches_process(process));
                     Some((at, by_rule?.1))
                 });
                 if let Some((at, severity)) = severity {
-                    told.group = at;
-                    // What was told of it before is not taken back for that.
-                    told.severity = severity;
+                    exceeded.group = at;
+                    exceeded.severity = severity;
                     return true;
                 }
-                if let Some(old) = before.get(told.group) {
-                    reports.push(report(old, Change::Gone, process, 0.0, told.severity));
+                if let Some(old) = before.get(exceeded.group) {
+                    reports.push(report(old, Change::Gone, process, 0.0, exceeded.severity));
                 }
                 false
             });
-            !known.told.is_empty()
+            !known.exceeded.is_empty()
         });
-        for beyond in self.findings.values_mut() {
-            let bits = (0..MAX_GROUPS).filter(|bit| beyond.groups & (1 << bit) != 0);
+        for exceeding in self.findings.values_mut() {
+            let bits = (0..MAX_GROUPS).filter(|bit| exceeding.groups & (1 << bit) != 0);
             let places = bits.filter_map(place);
-            beyond.groups = places.fold(0, |groups, at| groups | 1 << at);
-            // Those whose process is not told of any more.
-            let told = self.known.get(&beyond.process);
-            let told = told.map_or(&[][..], |known| &known.told);
-            let kept = told.iter().fold(0, |groups, told| groups | 1 << told.group);
-            beyond.groups &= kept;
+            exceeding.groups = places.fold(0, |groups, at| groups | 1 << at);
+            // Drops groups whose process is no longer reported.
+            let exceeded = self.known.get(&exceeding.process);
+            let exceeded = exceeded.map_or(&[][..], |known| &known.exceeded);
+            let kept = exceeded
+                .iter()
+                .fold(0, |groups, exceeded| groups | 1 << exceeded.group);
+            exceeding.groups &= kept;
         }
-        self.findings.retain(|_, beyond| beyond.groups != 0);
+        self.findings.retain(|_, exceeding| exceeding.groups != 0);
         reports
     }
 
-    /// Looks at all processes there are: what has come to be beyond a threshold, and what is over.
-    pub fn look(
+    /// Compares all processes, and returns reports of thresholds that are exceeded or ended since the last round.
+    pub fn update(
         &mut self,
-        processes: impl IntoIterator<Item = Numbers>,
-        ask: &mut impl Ask,
+        processes: impl IntoIterator<Item = ProcessCounts>,
+        lookup: &mut impl Lookup,
     ) -> Vec<ThresholdReport> {
         let mut reports = Vec::new();
-        self.look += 1;
+        self.round += 1;
         self.asked = 0;
         if self.groups.is_empty() {
             return reports;
@@ -211,31 +212,31 @@ impl Thresholds {
             pinned: has(Measure::PinnedBytes),
         };
         for numbers in processes {
-            self.look_at(numbers, wanted, ask, &mut reports);
+            self.update_process(numbers, wanted, lookup, &mut reports);
         }
         self.forget(&mut reports);
         reports
     }
 
-    fn look_at(
+    fn update_process(
         &mut self,
-        numbers: Numbers,
+        numbers: ProcessCounts,
         wanted: Wanted,
-        ask: &mut impl Ask,
+        lookup: &mut impl Lookup,
         reports: &mut Vec<ThresholdReport>,
     ) {
         let id = (numbers.pid, numbers.start_time);
-        let is_turn = u64::from(numbers.pid) % EVERY == self.look % EVERY;
+        let is_turn = u64::from(numbers.pid) % EVERY == self.round % EVERY;
         if let Some(known) = self.known.get_mut(&id) {
-            known.seen = self.look;
+            known.seen = self.round;
             if is_turn {
-                // It may run another program since, or be called otherwise.
-                known.left_out = 0;
+                // Its program or name may have changed.
+                known.excluded = 0;
             }
         }
         let is_large = numbers.descriptors >= LARGE;
         let share = if wanted.limit && is_large {
-            self.limit(id, is_turn, ask).map(|limit| {
+            self.limit(id, is_turn, lookup).map(|limit| {
                 let limit = limit.unwrap_or(u64::MAX).max(1);
                 100.0 * numbers.descriptors as f64 / limit as f64
             })
@@ -243,13 +244,14 @@ impl Thresholds {
             Some(0.0)
         };
         let growth = if wanted.growth && is_large {
-            ask.growth_per_hour(numbers.pid)
+            lookup
+                .growth_per_hour(numbers.pid)
                 .map(|per_hour| per_hour as f64)
         } else {
             Some(0.0)
         };
         let pinned = match (wanted.pinned && numbers.holds_deleted, is_turn) {
-            (true, true) => Some(ask.pinned_bytes(numbers.pid) as f64),
+            (true, true) => Some(lookup.pinned_bytes(numbers.pid) as f64),
             (true, false) => None,
             (false, _) => Some(0.0),
         };
@@ -261,28 +263,28 @@ impl Thresholds {
                 Measure::GrowthPerHour => growth,
                 Measure::PinnedBytes => pinned,
             };
-            // What was not measured is as it was.
+            // Not measured in this round: unchanged.
             let Some(value) = value else { continue };
-            self.hold(id, group, value, ask, reports);
+            self.compare(id, group, value, lookup, reports);
         }
     }
 
-    /// How many descriptors it may have, if that is known: nothing, if it has no limit.
-    fn limit(&mut self, id: Id, is_turn: bool, ask: &mut impl Ask) -> Option<Option<u64>> {
+    /// Returns the descriptor limit, if known; `Some(None)` if unlimited.
+    fn limit(&mut self, id: Id, is_turn: bool, lookup: &mut impl Lookup) -> Option<Option<u64>> {
         let room = self.limits.len() < MAX_LIMITS;
         match self.limits.get_mut(&id) {
             Some((limit, seen)) => {
-                *seen = self.look;
+                *seen = self.round;
                 if is_turn {
-                    *limit = ask.limit(id.0);
+                    *limit = lookup.limit(id.0);
                 }
                 Some(*limit)
             }
             None if is_turn || (room && self.asked < MAX_ASKED) => {
                 self.asked += usize::from(!is_turn);
-                let limit = ask.limit(id.0);
+                let limit = lookup.limit(id.0);
                 if room {
-                    self.limits.insert(id, (limit, self.look));
+                    self.limits.insert(id, (limit, self.round));
                 }
                 Some(limit)
             }
@@ -290,52 +292,52 @@ impl Thresholds {
         }
     }
 
-    /// Holds a value against a group's threshold.
-    fn hold(
+    /// Compares a value with the threshold of a group.
+    fn compare(
         &mut self,
         id: Id,
         group: usize,
         value: f64,
-        ask: &mut impl Ask,
+        lookup: &mut impl Lookup,
         reports: &mut Vec<ThresholdReport>,
     ) {
         let known = self.known.get_mut(&id);
-        let told = known.as_ref().and_then(|known| {
-            let mut told = known.told.iter();
-            told.position(|told| told.group == group)
+        let exceeded = known.as_ref().and_then(|known| {
+            let mut exceeded = known.exceeded.iter();
+            exceeded.position(|exceeded| exceeded.group == group)
         });
-        let is_beyond = self.groups[group].is_beyond(value, told.is_some());
-        match (told, known) {
-            (Some(at), Some(known)) if !is_beyond => {
-                let told = known.told.swap_remove(at);
+        let is_exceeded = self.groups[group].is_exceeded(value, exceeded.is_some());
+        match (exceeded, known) {
+            (Some(at), Some(known)) if !is_exceeded => {
+                let exceeded = known.exceeded.swap_remove(at);
                 reports.extend(known.process.as_deref().map(|process| {
                     report(
                         &self.groups[group],
                         Change::Gone,
                         process,
                         value,
-                        told.severity,
+                        exceeded.severity,
                     )
                 }));
             }
-            (None, known) if is_beyond => {
-                if known.is_some_and(|known| known.left_out & (1 << group) != 0) {
+            (None, known) if is_exceeded => {
+                if known.is_some_and(|known| known.excluded & (1 << group) != 0) {
                     return;
                 }
-                let process = ask.process(id.0);
+                let process = lookup.process(id.0);
                 let mut rules = self.groups[group].rules.iter();
                 let severity = rules
-                    .find(|(rule, _)| rule.is_of(&process))
+                    .find(|(rule, _)| rule.matches_process(&process))
                     .map(|&(_, severity)| severity);
                 let (known, no_room) = (&mut self.known, &mut self.no_room);
-                let Some(known) = room(known, id, self.look, no_room) else {
+                let Some(known) = room(known, id, self.round, no_room) else {
                     return;
                 };
                 let Some(severity) = severity else {
-                    known.left_out |= 1 << group;
+                    known.excluded |= 1 << group;
                     return;
                 };
-                known.told.push(EventKind {
+                known.exceeded.push(Exceeded {
                     group,
                     severity,
                     findings: 0,
@@ -348,46 +350,50 @@ impl Thresholds {
         }
     }
 
-    /// Tells that it is over with processes that have ended.
+    /// Ends the thresholds of processes that have exited.
     fn forget(&mut self, reports: &mut Vec<ThresholdReport>) {
-        let (look, groups) = (self.look, &self.groups);
+        let (round, groups) = (self.round, &self.groups);
         self.known.retain(|_, known| {
-            if known.seen == look {
-                return !known.told.is_empty() || known.left_out != 0;
+            if known.seen == round {
+                return !known.exceeded.is_empty() || known.excluded != 0;
             }
-            for told in &known.told {
+            for exceeded in &known.exceeded {
                 reports.extend(known.process.as_deref().map(|process| {
-                    let group = &groups[told.group];
-                    report(group, Change::Gone, process, 0.0, told.severity)
+                    let group = &groups[exceeded.group];
+                    report(group, Change::Gone, process, 0.0, exceeded.severity)
                 }));
             }
             false
         });
         let known = &self.known;
         self.findings
-            .retain(|_, beyond| known.contains_key(&beyond.process));
-        self.limits.retain(|_, &mut (_, seen)| seen == look);
+            .retain(|_, exceeding| known.contains_key(&exceeding.process));
+        self.limits.retain(|_, &mut (_, seen)| seen == round);
     }
 
-    /// Looks at a finding that came, changed or went, and that no rule leaves out: its process may be
-    /// beyond a threshold of `duplicates-per-file` by it. One that is left out from now on is to be
-    /// handed in as one that is gone.
+    /// Compares a finding with the thresholds of `duplicates-per-file`. The caller must pass a finding that rules ignore
+    /// as gone.
     pub fn finding(&mut self, finding: &Finding) -> Vec<ThresholdReport> {
         let mut reports = Vec::new();
         let is_gone = finding.change == Change::Gone;
         let value = if is_gone { 0 } else { finding.fds.len() } as f64;
         let before = self.findings.get(&finding.id).copied();
-        let was = before.map_or(0, |beyond| beyond.groups);
-        // Processes are known by what they were when the finding came.
+        let was = before.map_or(0, |exceeding| exceeding.groups);
+        // Uses the identity of the process at the start of the finding.
         let id = before.map_or((finding.process.pid, finding.process.start_time), |it| {
             it.process
         });
         let mut is = 0_u64;
         for (i, group) in self.groups.iter().enumerate() {
             let bit = 1 << i;
-            let about = || group.rules.iter().any(|(rule, _)| rule.is_about(finding));
+            let about = || {
+                group
+                    .rules
+                    .iter()
+                    .any(|(rule, _)| rule.matches_finding(finding))
+            };
             if group.of == Measure::DuplicatesPerFile
-                && group.is_beyond(value, was & bit != 0)
+                && group.is_exceeded(value, was & bit != 0)
                 && about()
             {
                 is |= bit;
@@ -406,25 +412,25 @@ impl Thresholds {
                 continue;
             }
             if is & bit == 0 {
-                self.less(id, group, value, &mut reports);
-            } else if !self.more(id, group, finding, value, &mut reports) {
+                self.remove_finding(id, group, value, &mut reports);
+            } else if !self.add_finding(id, group, finding, value, &mut reports) {
                 is &= !bit;
             }
         }
         if is == 0 {
             self.findings.remove(&finding.id);
         } else {
-            let beyond = Beyond {
+            let exceeding = ExceedingFinding {
                 process: id,
                 groups: is,
             };
-            self.findings.insert(finding.id, beyond);
+            self.findings.insert(finding.id, exceeding);
         }
         reports
     }
 
-    /// One more finding of a process is beyond. Whether there is room for it.
-    fn more(
+    /// Adds a finding that exceeds a threshold. Returns whether there was room.
+    fn add_finding(
         &mut self,
         id: Id,
         group: usize,
@@ -434,17 +440,21 @@ impl Thresholds {
     ) -> bool {
         let mut rules = self.groups[group].rules.iter();
         let severity = rules
-            .find(|(rule, _)| rule.is_about(finding))
+            .find(|(rule, _)| rule.matches_finding(finding))
             .map_or(finding.severity, |&(_, severity)| severity);
         let (known, no_room) = (&mut self.known, &mut self.no_room);
-        let Some(known) = room(known, id, self.look, no_room) else {
+        let Some(known) = room(known, id, self.round, no_room) else {
             return false;
         };
-        if let Some(told) = known.told.iter_mut().find(|told| told.group == group) {
-            told.findings += 1;
+        if let Some(exceeded) = known
+            .exceeded
+            .iter_mut()
+            .find(|exceeded| exceeded.group == group)
+        {
+            exceeded.findings += 1;
             return true;
         }
-        known.told.push(EventKind {
+        known.exceeded.push(Exceeded {
             group,
             severity,
             findings: 1,
@@ -457,28 +467,34 @@ impl Thresholds {
         true
     }
 
-    /// One finding less of a process is beyond.
-    fn less(&mut self, id: Id, group: usize, value: f64, reports: &mut Vec<ThresholdReport>) {
+    /// Removes a finding that exceeded a threshold.
+    fn remove_finding(
+        &mut self,
+        id: Id,
+        group: usize,
+        value: f64,
+        reports: &mut Vec<ThresholdReport>,
+    ) {
         let Some(known) = self.known.get_mut(&id) else {
             return;
         };
-        let mut told = known.told.iter();
-        let Some(at) = told.position(|told| told.group == group) else {
+        let mut exceeded = known.exceeded.iter();
+        let Some(at) = exceeded.position(|exceeded| exceeded.group == group) else {
             return;
         };
-        known.told[at].findings = known.told[at].findings.saturating_sub(1);
-        if known.told[at].findings > 0 {
+        known.exceeded[at].findings = known.exceeded[at].findings.saturating_sub(1);
+        if known.exceeded[at].findings > 0 {
             return;
         }
-        let told = known.told.swap_remove(at);
+        let exceeded = known.exceeded.swap_remove(at);
         reports.extend(known.process.as_deref().map(|process| {
             let group = &self.groups[group];
-            report(group, Change::Gone, process, value, told.severity)
+            report(group, Change::Gone, process, value, exceeded.severity)
         }));
     }
 }
 
-/// What there are thresholds of that costs to know.
+/// The expensive values that thresholds need.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     limit: bool,
@@ -486,11 +502,11 @@ struct Wanted {
     pinned: bool,
 }
 
-/// What is known of a process that was there at that look, if there is room for it.
+/// Returns the entry of a process that was seen in this round, if there is room.
 fn room<'a>(
     known: &'a mut FxHashMap<Id, Known>,
     id: Id,
-    look: u64,
+    round: u64,
     no_room: &mut u64,
 ) -> Option<&'a mut Known> {
     if known.len() >= MAX_PROCESSES && !known.contains_key(&id) {
@@ -498,11 +514,11 @@ fn room<'a>(
         return None;
     }
     let known = known.entry(id).or_default();
-    known.seen = look;
+    known.seen = round;
     Some(known)
 }
 
-/// The thresholds of a configuration, those of one measure that are equally high together.
+/// Groups the thresholds of a configuration by measure and value.
 fn groups(config: &Config) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for threshold in &config.thresholds {
@@ -519,7 +535,7 @@ fn groups(config: &Config) -> Vec<Group> {
         });
         groups[at].rules.push(rule);
     }
-    // The reader refuses more.
+    // The parser rejects more.
     groups.truncate(MAX_GROUPS);
     groups
 }

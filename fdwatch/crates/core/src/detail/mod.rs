@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use fdwatch_common::{AskedPath, CUT, MAX_PIECES, PIECE, Registers, Stack, StackPiece};
+use fdwatch_common::{AskedPath, MAX_PIECES, PIECE, Registers, Stack, StackPiece};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Moment, Program};
@@ -227,7 +227,7 @@ impl Details {
         pending.path = Some(path.bytes())
             .filter(|path| !path.is_empty())
             .map(Into::into);
-        pending.is_cut = path.header.flags & CUT != 0;
+        pending.is_cut = path.has(AskedPath::TRUNCATED);
     }
 
     /// Returns whether any thread has sent detail whose event is still to come.

@@ -8,7 +8,7 @@ mod groups;
 pub mod ignore;
 mod leak;
 
-use fdwatch_common::{COMM_LEN, EVERY_THREAD, Event};
+use fdwatch_common::{COMM_LEN, Event, Exit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::{
@@ -113,7 +113,7 @@ impl Leaks {
                     member.comm = exec.comm;
                 }
             }
-            Event::Exit(exit) if exit.header.flags & EVERY_THREAD != 0 => {
+            Event::Exit(exit) if exit.has(Exit::LAST_THREAD) => {
                 if let Some(member) = self.members.get_mut(&exit.header.tgid)
                     && !member.has_ended
                 {

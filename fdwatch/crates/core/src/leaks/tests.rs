@@ -1,8 +1,7 @@
 //! Leaks found in the records of a command's processes.
 
 use fdwatch_common::{
-    CLOEXEC, EVERY_THREAD, Exec, Exit, FdClose, FdOpen, Fork, Header, ONLY_HOLDER, Payload,
-    SnapshotFile, SnapshotTask,
+    Exec, Exit, FdClose, FdOpen, Fork, Header, Payload, SnapshotFile, SnapshotTask,
 };
 
 use super::{groups::Told, *};
@@ -59,7 +58,7 @@ impl Host {
     fn open(&mut self, tgid: u32, fd: u32, file: u64, closes_on_exec: bool) {
         let open = FdOpen {
             header: Header {
-                flags: if closes_on_exec { CLOEXEC } else { 0 },
+                flags: FdOpen::CLOEXEC.when(closes_on_exec).bits(),
                 ..header(fdwatch_common::Kind::FdOpen, tgid, fd)
             },
             table: u64::from(tgid),
@@ -103,7 +102,7 @@ impl Host {
     fn exit(&mut self, tgid: u32) {
         let exit = Exit {
             header: Header {
-                flags: EVERY_THREAD | ONLY_HOLDER,
+                flags: (Exit::LAST_THREAD | Exit::LAST_HOLDER).bits(),
                 ..header(fdwatch_common::Kind::Exit, tgid, 0)
             },
         };

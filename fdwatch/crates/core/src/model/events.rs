@@ -1,8 +1,8 @@
 //! Applies the records of events.
 
 use fdwatch_common::{
-    CLONED_THREAD, EVERY_THREAD, Event, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS,
-    LOST_KINDS, MAX_BITMAP_CHUNKS, ONLY_HOLDER, SHARED_TABLE, SetCloexec, WORDS_PER_CHUNK,
+    Event, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS, LOST_KINDS, MAX_BITMAP_CHUNKS,
+    SetCloexec, WORDS_PER_CHUNK,
 };
 
 use super::{
@@ -97,7 +97,7 @@ impl Model {
         let now = self.now;
         let table = self.table_for(header, address, observer);
         let removed = table.remove(header.fd);
-        if header.flags & SHARED_TABLE != 0 && removed.is_some() {
+        if close.has(FdClose::SHARED_TABLE) && removed.is_some() {
             table.set_closer(header.fd, header.tid, now);
         }
         if let Some(entry) = &removed {
@@ -113,15 +113,16 @@ impl Model {
             self.statistics.unknown_closed += 1;
         }
         if file == 0 && removed.is_none() {
-            let close = InvalidClose {
+            let invalid = InvalidClose {
                 tgid: header.tgid,
                 tid: header.tid,
                 table: address,
                 fd: header.fd,
                 at: now,
             };
-            self.invalid_closes.add(close, header.flags);
-            if header.flags & SHARED_TABLE == 0 {
+            self.invalid_closes
+                .add(invalid, close.has(FdClose::CONSECUTIVE));
+            if !close.has(FdClose::SHARED_TABLE) {
                 // No other thread can race with this one.
                 return;
             }
@@ -133,9 +134,9 @@ impl Model {
     }
 
     fn set_cloexec(&mut self, set: &SetCloexec, observer: &mut impl Observer) {
-        let closes = set.header.flags & fdwatch_common::CLOEXEC != 0;
+        let closes = set.has(SetCloexec::CLOEXEC);
         self.audit.touch(set.table, set.header.fd);
-        if set.header.flags & SHARED_TABLE != 0 {
+        if set.has(SetCloexec::SHARED_TABLE) {
             let number = (set.table, set.header.fd);
             self.racing.set_flag(number, set.header.tid, self.now);
         }
@@ -148,9 +149,7 @@ impl Model {
 
     fn fork(&mut self, fork: &Fork, observer: &mut impl Observer) {
         let &Fork {
-            header: Header {
-                tid, tgid, flags, ..
-            },
+            header: Header { tid, tgid, .. },
             table: address,
             parent_table,
             ..
@@ -164,7 +163,7 @@ impl Model {
             }
             window.derive(parent_table, address);
         }
-        if flags & CLONED_THREAD != 0 || self.processes.contains_key(&fork.parent_tgid) {
+        if fork.has(Fork::THREAD) || self.processes.contains_key(&fork.parent_tgid) {
             // The parent may have stopped sharing its table earlier, without any event since.
             let parent = Header {
                 tid: fork.parent_tid,
@@ -174,7 +173,7 @@ impl Model {
             self.table_for(&parent, parent_table, observer);
         }
         let holder = Holder { tgid, tid };
-        if flags & CLONED_THREAD == 0 {
+        if !fork.has(Fork::THREAD) {
             // A process of this number that is still in the model has ended without an exit event.
             self.remove_process(tgid, observer);
             let comm = self.processes.get(&fork.parent_tgid);
@@ -213,7 +212,7 @@ impl Model {
         }
         self.racing.forget(address);
         self.racing.copy(parent_table, address, now);
-        if flags & SHARED_TABLE != 0 {
+        if fork.has(Fork::SHARED_TABLE) {
             self.mark_copy(parent_table, address, fork.parent_tid);
         }
     }
@@ -290,10 +289,8 @@ impl Model {
     }
 
     fn exit(&mut self, exit: &Exit, observer: &mut impl Observer) {
-        let Header {
-            tid, tgid, flags, ..
-        } = exit.header;
-        let every = flags & EVERY_THREAD != 0;
+        let Header { tid, tgid, .. } = exit.header;
+        let every = exit.has(Exit::LAST_THREAD);
         if let Some(window) = &mut self.window {
             window.exit(if every { tgid } else { tid });
         }
@@ -304,7 +301,7 @@ impl Model {
         let Some(process) = self.processes.get_mut(&tgid) else {
             return;
         };
-        let is_only_holder = flags & ONLY_HOLDER != 0;
+        let is_only_holder = exit.has(Exit::LAST_HOLDER);
         let thread_at = |of| process.threads.iter().position(|&(own, _)| own == of);
         let held = if tid == tgid {
             is_only_holder.then(|| (tid, std::mem::take(&mut process.table)))

@@ -1,6 +1,6 @@
 //! The entry of one descriptor in a table.
 
-use fdwatch_common::{CLOEXEC, Header, NO_CALL, Payload};
+use fdwatch_common::{FdOpen, Header, NO_CALL, Payload, SnapshotFile};
 
 use super::moment::Moment;
 
@@ -162,6 +162,8 @@ impl FdEntry {
         from_snapshot: bool,
         anonymous: AnonymousDevices,
     ) -> Self {
+        const CLOEXEC: u8 = FdOpen::CLOEXEC.bits();
+        const _: () = assert!(CLOEXEC == SnapshotFile::CLOEXEC.bits());
         let bits = [
             (CLOSES_ON_EXEC, header.flags & CLOEXEC != 0),
             (FROM_SNAPSHOT, from_snapshot),

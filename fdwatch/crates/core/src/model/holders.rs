@@ -1,6 +1,6 @@
 //! Which thread uses which table, derived from the tables that its events name.
 
-use fdwatch_common::{Header, OTHER_THREADS};
+use fdwatch_common::{Header, TableBits};
 
 use super::{
     observer::Observer,
@@ -84,7 +84,7 @@ impl Model {
         if before == address {
             return;
         }
-        if tid == tgid && header.flags & OTHER_THREADS != 0 {
+        if tid == tgid && header.flags & TableBits::MULTITHREADED.bits() != 0 {
             // The other threads keep the table that all had shared.
             let others = Holder {
                 tgid,

@@ -1,7 +1,6 @@
 //! Closes of numbers that were not open, except by loops that close every possible number. They
 //! come from code that closes a descriptor twice, and that may hit another owner's the next time.
 
-use fdwatch_common::IN_A_ROW;
 use rustc_hash::FxHashMap;
 
 use super::moment::Moment;
@@ -36,9 +35,9 @@ pub(super) struct InvalidCloses {
 }
 
 impl InvalidCloses {
-    /// Adds a close. `flags` are the record's.
-    pub(super) fn add(&mut self, close: InvalidClose, flags: u8) {
-        if flags & IN_A_ROW != 0 {
+    /// Adds a close; `is_consecutive` is [`FdClose::CONSECUTIVE`](fdwatch_common::FdClose::CONSECUTIVE).
+    pub(super) fn add(&mut self, close: InvalidClose, is_consecutive: bool) {
+        if is_consecutive {
             if let Some((_, is_loop)) = self.last.get_mut(&close.tid) {
                 *is_loop = true;
             }
@@ -89,10 +88,10 @@ mod tests {
     #[test]
     fn loops_are_ignored() {
         let mut invalid_closes = InvalidCloses::default();
-        invalid_closes.add(close(1, 3, 10), 0);
-        invalid_closes.add(close(1, 4, 11), IN_A_ROW);
-        invalid_closes.add(close(2, 7, 12), 0);
-        invalid_closes.add(close(2, 99, 13), 0);
+        invalid_closes.add(close(1, 3, 10), false);
+        invalid_closes.add(close(1, 4, 11), true);
+        invalid_closes.add(close(2, 7, 12), false);
+        invalid_closes.add(close(2, 99, 13), false);
         assert_eq!(invalid_closes.take(Moment(14)), [close(2, 7, 12)]);
         let later = Moment(14 + SETTLED_AFTER);
         assert_eq!(invalid_closes.take(later), [close(2, 99, 13)]);
@@ -103,7 +102,7 @@ mod tests {
     fn pending_threads_are_bounded() {
         let mut invalid_closes = InvalidCloses::default();
         for tid in 0..3 * MAX as u32 {
-            invalid_closes.add(close(tid, 3, 10), 0);
+            invalid_closes.add(close(tid, 3, 10), false);
         }
         assert!(invalid_closes.last.len() <= MAX);
         assert_eq!(invalid_closes.take(Moment(u64::MAX)).len(), 3 * MAX);

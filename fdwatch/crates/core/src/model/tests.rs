@@ -4,9 +4,7 @@ mod audit;
 mod racing_fds;
 mod scenario;
 
-use fdwatch_common::{
-    CLOEXEC, CLONED_THREAD, EVERY_THREAD, ONLY_HOLDER, OTHER_THREADS, SHARED_TABLE,
-};
+use fdwatch_common::{Exit, FdClose, FdOpen, Fork, TableBits};
 use proptest::prelude::*;
 
 use self::scenario::{Scenario, header, payload};
@@ -16,6 +14,14 @@ use super::{events::EXEC_BITMAP_FDS, *};
 const A: u64 = 0xa000;
 const B: u64 = 0xb000;
 const C: u64 = 0xc000;
+
+/// Flags of the records in these tests, by the kind that has them first.
+const CLOEXEC: u8 = FdOpen::CLOEXEC.bits();
+const SHARED_TABLE: u8 = FdClose::SHARED_TABLE.bits();
+const CLONED_THREAD: u8 = Fork::THREAD.bits();
+const EVERY_THREAD: u8 = Exit::LAST_THREAD.bits();
+const ONLY_HOLDER: u8 = Exit::LAST_HOLDER.bits();
+const OTHER_THREADS: u8 = TableBits::MULTITHREADED.bits();
 
 #[test]
 fn open_and_close_change_table() {

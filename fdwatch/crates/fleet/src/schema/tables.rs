@@ -1,8 +1,11 @@
-//! What tables there are, of each version. How statements come of them is not known here.
+//! The tables of each version of the schema.
 
-use super::VERSION;
+/// Version of the schema. Older schemas on a server are upgraded to it.
+pub const VERSION: u32 = 4;
 
+/// Type of times: replaces `{TIME}` in columns.
 pub(super) const TIME: &str = "DateTime('UTC')";
+/// Type of repeated strings: replaces `{WORD}` in columns.
 pub(super) const WORD: &str = "LowCardinality(String)";
 
 const FINDINGS: &str = "\
@@ -17,21 +20,22 @@ time {TIME}, host {WORD}, labels {WORD}, run UInt64, version {WORD}, kernel {WOR
 events UInt64, lost UInt64, drift UInt64, not_followed UInt32, cpu Float64, memory UInt64, \
 findings UInt32, spooled UInt64, dropped UInt64, files_left_out UInt64";
 
-/// A set, or a time, that rows of a rollup hold.
+/// An aggregate state in a rollup: a set, or a time.
 pub(crate) struct State {
-    /// The column is called so, with `_state` behind it.
+    /// Name of the column, without `_state`.
     name: &'static str,
-    /// The function that makes it.
+    /// Aggregate function.
     function: &'static str,
-    /// Its parameter, in brackets, if it has one.
+    /// Parameter of the function, in brackets, or nothing.
     parameter: &'static str,
-    /// Of which type.
+    /// Type of the argument.
     kind: &'static str,
-    /// And of what.
-    of: &'static str,
+    /// Argument: an expression over columns of the source.
+    argument: &'static str,
 }
 
 impl State {
+    /// Returns the definition of the column.
     pub(super) fn column(&self) -> String {
         let Self {
             name,
@@ -43,18 +47,19 @@ impl State {
         format!("{name}_state AggregateFunction({function}{parameter}, {kind})")
     }
 
+    /// Returns the expression that computes it from rows of the source.
     fn make(&self) -> String {
         let Self {
             name,
             function,
             parameter,
-            of,
+            argument,
             ..
         } = self;
-        format!("{function}State{parameter}({of}) AS {name}_state")
+        format!("{function}State{parameter}({argument}) AS {name}_state")
     }
 
-    /// What it comes to, of rows that belong together.
+    /// Returns the expression that merges the states of a group.
     pub(crate) fn merge(&self) -> String {
         let Self {
             name,
@@ -65,7 +70,7 @@ impl State {
         format!("{function}Merge{parameter}({name}_state)")
     }
 
-    /// The same, of those of which this is true.
+    /// Returns the same for the rows that meet a condition.
     pub(crate) fn merge_if(&self, condition: &str) -> String {
         let Self {
             name,
@@ -77,19 +82,18 @@ impl State {
     }
 }
 
-/// How sets are kept: of up to 2,048 by 32 bits of each one's hash, and beyond in 12 KiB, from which their
-/// number is told within a percent or so. A set of 65,536 (`uniq`) takes ten times as long to merge with
-/// the next hour's.
+/// Function of sets: up to 2,048 elements as hashes of 32 bits, larger sets as a sketch of 12 KiB whose
+/// count is accurate to about 1 %. `uniq`, with up to 65,536 hashes, takes ten times as long to merge.
 const SET: &str = "uniqCombined";
 const PRECISION: &str = "(14)";
 
-/// Of hosts there are 24 KiB, and up to 4,096 are kept by their hashes.
+/// Sets of hosts: up to 4,096 hashes, larger sets as a sketch of 24 KiB.
 pub(crate) const HOSTS: State = State {
     name: "hosts",
     function: SET,
     parameter: "(15)",
     kind: "UInt64",
-    of: "cityHash64(host)",
+    argument: "cityHash64(host)",
 };
 
 pub(crate) const SIGNATURES: State = State {
@@ -97,7 +101,7 @@ pub(crate) const SIGNATURES: State = State {
     function: SET,
     parameter: PRECISION,
     kind: "UInt64",
-    of: "cityHash64(signature)",
+    argument: "cityHash64(signature)",
 };
 
 pub(crate) const PROCESSES: State = State {
@@ -105,7 +109,7 @@ pub(crate) const PROCESSES: State = State {
     function: SET,
     parameter: PRECISION,
     kind: "UInt64",
-    of: "cityHash64(host, process)",
+    argument: "cityHash64(host, process)",
 };
 
 pub(crate) const FOUND: State = State {
@@ -113,17 +117,16 @@ pub(crate) const FOUND: State = State {
     function: SET,
     parameter: PRECISION,
     kind: "UInt64",
-    of: "cityHash64(host, key)",
+    argument: "cityHash64(host, key)",
 };
 
-/// Of each finding there are as many descriptors as it had at the most: so that they can be counted as a
-/// set. Beyond 256 of one finding they are not counted one by one.
+/// Sets of descriptors: each finding adds as many elements as its maximum, at most 256.
 pub(crate) const DESCRIPTORS: State = State {
     name: "descriptors",
     function: "uniqCombinedArray",
     parameter: PRECISION,
     kind: "Array(UInt64)",
-    of: "arrayMap(i -> cityHash64(host, key) + i, range(toUInt64(least(fds, 256))))",
+    argument: "arrayMap(i -> cityHash64(host, key) + i, range(toUInt64(least(fds, 256))))",
 };
 
 pub(crate) const FIRST: State = State {
@@ -131,7 +134,7 @@ pub(crate) const FIRST: State = State {
     function: "min",
     parameter: "",
     kind: "UInt32",
-    of: "toUInt32(time)",
+    argument: "toUInt32(time)",
 };
 
 pub(crate) const LAST: State = State {
@@ -139,21 +142,21 @@ pub(crate) const LAST: State = State {
     function: "max",
     parameter: "",
     kind: "UInt32",
-    of: "toUInt32(time)",
+    argument: "toUInt32(time)",
 };
 
-/// What all rollups have.
+/// States of all rollups.
 const COMMON: [State; 5] = [PROCESSES, FOUND, DESCRIPTORS, FIRST, LAST];
 
-/// A column that rows of a rollup are one by, and what it is made of.
+/// A key column of a rollup, and its expression over columns of the source.
 type Key = (&'static str, &'static str);
 
-/// A rollup: what its rows are of, and what they hold.
+/// Keys and states of a rollup.
 pub(super) struct Rollup {
-    /// The columns that rows are one by, and how they are made of the table it is filled from.
+    /// Hour or day.
     period: Key,
     keys: &'static [Key],
-    /// Beside those in common.
+    /// State besides [`COMMON`].
     state: State,
 }
 
@@ -167,18 +170,18 @@ impl Rollup {
     }
 
     pub(super) fn select(&self) -> String {
-        let keys = self.all_keys().map(|(name, of)| {
-            if name == of {
+        let keys = self.all_keys().map(|(name, expression)| {
+            if name == expression {
                 name.to_owned()
             } else {
-                format!("{of} AS {name}")
+                format!("{expression} AS {name}")
             }
         });
         let states = self.states().map(State::make);
         keys.chain(states).collect::<Vec<_>>().join(", ")
     }
 
-    /// The names of all its columns, in the order of [`Self::select`].
+    /// Returns the names of all columns, in the order of [`Self::select`].
     pub(super) fn columns(&self) -> String {
         let states = self.states().map(|state| format!("{}_state", state.name));
         let keys = self.all_keys().map(|(name, _)| name.to_owned());
@@ -192,8 +195,8 @@ impl Rollup {
 }
 
 const HOUR: Key = ("hour", "toStartOfHour(time)");
-/// Days have the same name as hours, for questions to be the same of both. They are made of findings,
-/// too: what fills a table is not always followed by what is filled from it (18.16).
+/// Days have the same column as hours, so that queries of both are the same. They are filled from findings
+/// as well: 18.16 does not always run the views of a table that a view fills.
 const DAY: Key = (
     "hour",
     "toDateTime(intDiv(toUInt32(time), 86400) * 86400, 'UTC')",
@@ -201,41 +204,42 @@ const DAY: Key = (
 const SIGNATURE: Key = ("signature", "signature");
 const HOST: Key = ("host", "host");
 const SEVERITY: Key = ("severity", "severity");
-/// What a signature is made of. It is the same wherever that is, and a part of the key for the engines'
-/// sake: 26 has no other columns in such a table.
+/// Parts of a signature. They depend on it, and are keys because 26 allows only keys and states in an
+/// `AggregatingMergeTree`.
 const PROGRAM: Key = ("program", "program");
 const CAUSE: Key = ("cause", "cause");
 const PATH: Key = ("path", "path");
 
-const BUG_COLUMNS: &str = "hour {TIME}, signature {WORD}, severity UInt8, program {WORD}, \
+const SIGNATURE_COLUMNS: &str = "hour {TIME}, signature {WORD}, severity UInt8, program {WORD}, \
                            cause {WORD}, path {WORD}";
 const HOST_COLUMNS: &str = "hour {TIME}, host {WORD}, severity UInt8";
 
-/// All columns of the table that a view reads, one by one: what a view's `*` means when there are more
-/// columns later is not the same in all versions.
+/// Stands for all columns of the source, which are listed in the view: versions differ in what `*` in a
+/// view means after a column is added.
 pub(super) const ALL: &str = "*";
 
 /// A table.
-pub(super) struct Made {
+pub(super) struct TableSpec {
     pub(super) name: &'static str,
     pub(super) columns: &'static str,
     pub(super) rollup: Option<Rollup>,
     pub(super) engine: &'static str,
     pub(super) order: &'static str,
+    /// Column of the time, for partitions and TTL.
     pub(super) time: &'static str,
-    /// Rows that are read at once, at the least.
+    /// Rows per index entry.
     pub(super) granularity: u32,
-    /// By months rather than days, where there is little.
+    /// Partitioned by month rather than day: for small tables.
     pub(super) by_month: bool,
-    /// How long it is kept: `true` as rollups are.
+    /// Retained as long as rollups.
     pub(super) is_rollup: bool,
-    /// The table that fills it, and what of that, where it is no rollup.
-    pub(super) of: Option<(&'static str, &'static str)>,
+    /// Table that it is filled from, and the columns selected from it (empty for a rollup).
+    pub(super) source: Option<(&'static str, &'static str)>,
 }
 
-impl Made {
-    /// The function of its time that parts are by.
-    pub(super) const fn part(&self) -> &'static str {
+impl TableSpec {
+    /// Returns the SQL function that maps a time to its partition.
+    pub(super) const fn partition(&self) -> &'static str {
         if self.by_month {
             "toYYYYMM"
         } else {
@@ -244,8 +248,7 @@ impl Made {
     }
 }
 
-/// Columns that came with a version, to tables that were there before: table, column and type. Tables
-/// that are made now have them.
+/// Columns that each version added to existing tables: table, column and type. New tables have them.
 pub(super) const ADDED: [&[(&str, &str, &str)]; VERSION as usize] = [
     &[],
     &[],
@@ -256,10 +259,10 @@ pub(super) const ADDED: [&[(&str, &str, &str)]; VERSION as usize] = [
     &[],
 ];
 
-/// Those of version 1, and those that came with later versions.
-pub(super) const TABLES: [&[Made]; VERSION as usize] = [
+/// Tables that each version added.
+pub(super) const TABLES: [&[TableSpec]; VERSION as usize] = [
     &[
-        Made {
+        TableSpec {
             name: "findings",
             columns: FINDINGS,
             rollup: None,
@@ -269,22 +272,23 @@ pub(super) const TABLES: [&[Made]; VERSION as usize] = [
             granularity: 8192,
             by_month: false,
             is_rollup: false,
-            of: None,
+            source: None,
         },
-        Made {
+        TableSpec {
             name: "examples",
             columns: EXAMPLES,
             rollup: None,
-            // Of each signature some, of different hosts, and the latest of these: with a stack, and without.
+            // Up to 64 examples of each signature with a stack and 64 without, from different hosts; the
+            // latest replaces others.
             engine: "ReplacingMergeTree(time)",
             order: "signature, frames != '', cityHash64(host) % 64",
             time: "time",
             granularity: 128,
             by_month: true,
             is_rollup: true,
-            of: None,
+            source: None,
         },
-        Made {
+        TableSpec {
             name: "heartbeats",
             columns: HEARTBEATS,
             rollup: None,
@@ -294,9 +298,9 @@ pub(super) const TABLES: [&[Made]; VERSION as usize] = [
             granularity: 8192,
             by_month: false,
             is_rollup: false,
-            of: None,
+            source: None,
         },
-        Made {
+        TableSpec {
             name: "hosts",
             columns: HEARTBEATS,
             rollup: None,
@@ -306,10 +310,10 @@ pub(super) const TABLES: [&[Made]; VERSION as usize] = [
             granularity: 8192,
             by_month: true,
             is_rollup: true,
-            of: Some(("heartbeats", ALL)),
+            source: Some(("heartbeats", ALL)),
         },
     ],
-    &[Made {
+    &[TableSpec {
         name: "shared_files",
         columns: "time {TIME}, network {WORD}, ino UInt64, host {WORD}, program {WORD}, \
                   file String, writers UInt32",
@@ -320,33 +324,33 @@ pub(super) const TABLES: [&[Made]; VERSION as usize] = [
         granularity: 8192,
         by_month: true,
         is_rollup: true,
-        of: Some((
+        source: Some((
             "findings",
             "time, network, ino, host, program, file, writers",
         )),
     }],
     &[],
     &[
-        of_bugs("signature_hours", HOUR, false),
-        of_bugs("signature_days", DAY, true),
-        of_hosts("host_hours", HOUR, false),
-        of_hosts("host_days", DAY, true),
+        signature_rollup("signature_hours", HOUR, false),
+        signature_rollup("signature_days", DAY, true),
+        host_rollup("host_hours", HOUR, false),
+        host_rollup("host_days", DAY, true),
     ],
 ];
 
-/// Tables of earlier versions that others stand for since a version, each with the view that filled it.
-/// What the new ones hold is made of the rows that are kept.
-pub(super) const GONE: [&[&str]; VERSION as usize] = [
+/// Tables that each version removed, with the views that filled them. Their replacements are filled from
+/// the rows that are retained.
+pub(super) const REMOVED: [&[&str]; VERSION as usize] = [
     &[],
     &[],
     &[],
     &["hourly", "hourly_hosts", "daily", "daily_hosts"],
 ];
 
-/// A rollup of each signature.
-const fn of_bugs(name: &'static str, period: Key, by_month: bool) -> Made {
-    Made {
-        columns: BUG_COLUMNS,
+/// Returns a rollup by signature.
+const fn signature_rollup(name: &'static str, period: Key, by_month: bool) -> TableSpec {
+    TableSpec {
+        columns: SIGNATURE_COLUMNS,
         order: "signature, hour, severity, program, cause, path",
         granularity: 128,
         ..rollup(
@@ -359,10 +363,10 @@ const fn of_bugs(name: &'static str, period: Key, by_month: bool) -> Made {
     }
 }
 
-/// A rollup of each host. What is of one lies together: those with the most findings are looked for first,
-/// and all is read of those alone that are shown.
-const fn of_hosts(name: &'static str, period: Key, by_month: bool) -> Made {
-    Made {
+/// Returns a rollup by host. The rows of a host are adjacent: a query finds the hosts with the most
+/// findings, then reads all columns of these only.
+const fn host_rollup(name: &'static str, period: Key, by_month: bool) -> TableSpec {
+    TableSpec {
         columns: HOST_COLUMNS,
         order: "host, hour, severity",
         granularity: 256,
@@ -370,15 +374,15 @@ const fn of_hosts(name: &'static str, period: Key, by_month: bool) -> Made {
     }
 }
 
-/// What rollups have in common.
+/// Returns the common part of all rollups.
 const fn rollup(
     name: &'static str,
     period: Key,
     keys: &'static [Key],
     state: State,
     by_month: bool,
-) -> Made {
-    Made {
+) -> TableSpec {
+    TableSpec {
         name,
         columns: "",
         rollup: Some(Rollup {
@@ -392,6 +396,6 @@ const fn rollup(
         granularity: 8192,
         by_month,
         is_rollup: true,
-        of: Some(("findings", "")),
+        source: Some(("findings", "")),
     }
 }

@@ -1,8 +1,8 @@
-//! Statements for each server, alone and in a cluster, from nothing and from earlier versions.
+//! Tests of the statements for single servers and clusters, and of upgrades.
 
 use super::*;
 
-pub(crate) fn wanted(cluster: Option<&str>) -> Wanted {
+pub(crate) fn options(cluster: Option<&str>) -> Wanted {
     Wanted {
         database: "fdwatch".into(),
         cluster: cluster.map(str::to_owned),
@@ -12,34 +12,34 @@ pub(crate) fn wanted(cluster: Option<&str>) -> Wanted {
 }
 
 #[test]
-fn versions_are_told_apart() {
+fn versions_are_parsed() {
     assert_eq!(Engine::of("18.16.1\n").unwrap().version, (18, 16));
     assert!(Engine::of("26.9.2.1").unwrap().has_ttl());
     assert!(Engine::of("18.14.9").is_err() && Engine::of("odd").is_err());
 }
 
 #[test]
-fn only_what_is_an_identifier_comes_into_a_statement() {
+fn invalid_identifiers_are_rejected() {
     for wrong in ["", "a b", "a;DROP", "1a", "a.b", "`a`", "ä"] {
         assert!(identifier(wrong).is_err(), "{wrong}");
     }
-    let mut wrong = wanted(None);
+    let mut wrong = options(None);
     wrong.cluster = Some("x', 'y".into());
     assert!(statements(&wrong, Engine::of("26.1").unwrap(), 0).is_err());
 }
 
 #[test]
-fn a_cluster_has_replicas_and_what_spreads_rows() {
-    let all = statements(&wanted(Some("main")), Engine::of("26.9").unwrap(), 0).unwrap();
+fn cluster_has_replicated_and_distributed_tables() {
+    let all = statements(&options(Some("main")), Engine::of("26.9").unwrap(), 0).unwrap();
     let text = all.join(";\n") + ";\n";
-    let expected = include_str!("../../../tests/fixtures/fleet_cluster.sql");
+    let expected = include_str!("../../../../tests/fixtures/fleet_cluster.sql");
     assert!(text == expected, "{text}");
 }
 
 #[test]
-fn an_upgrade_makes_what_came_since_and_nothing_else() {
+fn upgrade_creates_only_what_is_new() {
     let engine = Engine::of("26.9").unwrap();
-    let all = statements(&wanted(None), engine, 1).unwrap();
+    let all = statements(&options(None), engine, 1).unwrap();
     let begin = |at: usize| all[at].split(" (").next().unwrap();
     let expected = [
         "CREATE TABLE IF NOT EXISTS fdwatch.shared_files",
@@ -57,7 +57,10 @@ fn an_upgrade_makes_what_came_since_and_nothing_else() {
     assert!(all[13].contains("dropped, files_left_out FROM fdwatch.heartbeats"));
     assert!(all[14].contains("FROM fdwatch.findings GROUP BY hour, signature"));
     assert_eq!(all.len(), 27, "{all:#?}");
-    let all = statements(&wanted(None), engine, 3).unwrap();
+    let all = statements(&options(None), engine, 3).unwrap();
     assert_eq!(all.len(), 8 + 4 + 8 + 1, "{all:#?}");
-    assert_eq!(statements(&wanted(None), engine, VERSION).unwrap().len(), 1);
+    assert_eq!(
+        statements(&options(None), engine, VERSION).unwrap().len(),
+        1
+    );
 }

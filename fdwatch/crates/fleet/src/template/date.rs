@@ -1,6 +1,6 @@
-//! Dates and times of day in names, in the forms that programs give them.
+//! Dates and times of day in names.
 
-/// How long the date is that begins there, with the time of day behind it, if one does.
+/// Returns the length of the date that starts at `at`, with a time of day that follows.
 pub(super) fn date(part: &str, at: usize) -> Option<usize> {
     let bytes = part.as_bytes();
     if at > 0 && bytes[at - 1].is_ascii_digit() {
@@ -9,7 +9,7 @@ pub(super) fn date(part: &str, at: usize) -> Option<usize> {
     let rest = &bytes[at..];
     let day = numeric(rest).or_else(|| with_month(rest))?;
     let length = day + time(&rest[day..]);
-    // What goes on in digits is something else: a number that begins like a date.
+    // More digits: a longer number that starts like a date.
     (!rest.get(length).is_some_and(u8::is_ascii_digit)).then_some(length)
 }
 
@@ -21,15 +21,15 @@ fn number(bytes: &[u8], digits: usize) -> Option<u32> {
     str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn in_range(bytes: &[u8], least: u32, most: u32) -> bool {
-    number(bytes, 2).is_some_and(|number| (least..=most).contains(&number))
+fn in_range(bytes: &[u8], min: u32, max: u32) -> bool {
+    number(bytes, 2).is_some_and(|number| (min..=max).contains(&number))
 }
 
 fn is_year(bytes: &[u8]) -> bool {
     number(bytes, 4).is_some_and(|year| (1970..2100).contains(&year))
 }
 
-/// `2024-01-02`, `2024_01_02`, `2024.01.02`, `20240102`, `2024-01`, `02-01-2024`.
+/// Matches `2024-01-02`, `2024_01_02`, `2024.01.02`, `20240102`, `2024-01` and `02-01-2024`.
 fn numeric(bytes: &[u8]) -> Option<usize> {
     let separator = |at: usize| bytes.get(at).copied().filter(|it| b"-_.".contains(it));
     if is_year(bytes) {
@@ -40,7 +40,7 @@ fn numeric(bytes: &[u8]) -> Option<usize> {
             if ends && !bytes.get(10).is_some_and(u8::is_ascii_digit) {
                 return Some(10);
             }
-            // A month; but three numbers with dots are a version.
+            // A month. With a dot it is a version.
             let is_alone = !bytes.get(7).is_some_and(u8::is_ascii_digit);
             return (mark != b'.' && is_alone).then_some(7);
         }
@@ -61,7 +61,7 @@ const MONTHS: [&[u8]; 12] = [
     b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
 ];
 
-/// `02-Jan-2024`, `02Jan2024`, `2024-Jan-02`.
+/// Matches `02-Jan-2024`, `02Jan2024` and `2024-Jan-02`.
 fn with_month(bytes: &[u8]) -> Option<usize> {
     let digits = if is_year(bytes) { 4 } else { 2 };
     number(bytes, digits)?;
@@ -77,7 +77,7 @@ fn with_month(bytes: &[u8]) -> Option<usize> {
     (digits == 2 || is_year(&bytes[last..])).then_some(last + digits)
 }
 
-/// How long the time of day is that follows: `T12:34:56.789Z`, `-123456`, `_12-34`, `123456`, `-15`.
+/// Returns the length of a time of day: `T12:34:56.789Z`, `-123456`, `_12-34`, `123456`, `-15`.
 fn time(bytes: &[u8]) -> usize {
     let begin = usize::from(bytes.first().is_some_and(|it| b"-_.T t@:".contains(it)));
     let Some(clock) = bytes.get(begin..).filter(|it| in_range(it, 0, 23)) else {
@@ -93,7 +93,7 @@ fn time(bytes: &[u8]) -> usize {
     }
     let has_more = |length: usize| clock.get(length).is_some_and(u8::is_ascii_digit);
     if has_more(length) {
-        // Microseconds may follow without a mark; anything else is no time.
+        // Fractions of a second without a separator; other digits make it no time.
         let digits = clock[length..].iter().take_while(|it| it.is_ascii_digit());
         let digits = digits.count();
         if !matches!(digits, 3 | 6 | 9) {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_known_in_many_forms() {
+    fn all_date_formats_match() {
         for text in [
             "2024-01-02",
             "2024_01_02",
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_one_is_none() {
+    fn numbers_like_dates_do_not_match() {
         for text in [
             "2024",
             "20241302",

@@ -1,7 +1,6 @@
-//! Words of a name, and which of them differ from host to host: numbers, versions, hashes, ids,
-//! random names.
+//! Tokens of a name that differ between hosts: numbers, versions, addresses, hashes, UUIDs, random names.
 
-/// Words with digits that are the same everywhere.
+/// Words with digits that are kept.
 const WORDS: [&str; 34] = [
     "x86_64", "amd64", "arm64", "aarch64", "armv7l", "i386", "i686", "ppc64le", "s390x", "riscv64",
     "lib32", "lib64", "utf8", "utf16", "ext2", "ext3", "ext4", "md5", "sha1", "sha256", "sha512",
@@ -9,10 +8,10 @@ const WORDS: [&str; 34] = [
     "k8s",
 ];
 
-/// Letters and digits that Kubernetes makes the ends of names of.
+/// Characters of the random suffixes of Kubernetes.
 const POD_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A place in a component of a name.
+/// A position in a component of a name.
 #[derive(Clone, Copy)]
 pub(super) struct Token<'a> {
     pub(super) part: &'a str,
@@ -22,9 +21,9 @@ pub(super) struct Token<'a> {
 }
 
 impl Token<'_> {
-    /// What stands for what begins here, and how long that is; none if it stays.
+    /// Returns the length of the token that starts here and its placeholder; `None` if it is kept.
     pub(super) fn placeholder(self) -> Option<(usize, &'static str)> {
-        // Of a pod's control group: pod3f2c8a5e-...
+        // Control group of a pod: pod3f2c8a5e-...
         if self.part[..self.at].ends_with("pod")
             && let Some(length) = self.uuid()
         {
@@ -50,7 +49,7 @@ impl Token<'_> {
         self.number()
     }
 
-    /// How much of it stays whatever is in it.
+    /// Returns the length of the word of [`WORDS`] that starts here.
     pub(super) fn kept(self) -> Option<usize> {
         self.begins_word().then(|| self.kept_word()).flatten()
     }
@@ -67,7 +66,7 @@ impl Token<'_> {
         !self.before().is_some_and(|it| it.is_ascii_alphanumeric())
     }
 
-    /// Letters and digits up to the next of something else.
+    /// Returns the letters and digits from here on.
     fn word(&self) -> &[u8] {
         let rest = self.rest();
         let length = rest.iter().take_while(|it| it.is_ascii_alphanumeric());
@@ -84,7 +83,7 @@ impl Token<'_> {
         found.map(|word| word.len())
     }
 
-    /// 8-4-4-4-12, with hyphens or, in names of slices, with underscores.
+    /// Matches a UUID: 8-4-4-4-12 with hyphens or, in names of slices, underscores.
     fn uuid(&self) -> Option<usize> {
         const LENGTH: usize = 36;
         let text = self.rest().get(..LENGTH)?;
@@ -92,12 +91,12 @@ impl Token<'_> {
             8 | 13 | 18 | 23 => *byte == text[8] && b"-_".contains(byte),
             _ => byte.is_ascii_hexdigit(),
         });
-        let goes_on = self.rest().get(LENGTH).is_some_and(u8::is_ascii_hexdigit);
-        (is_uuid && !goes_on).then_some(LENGTH)
+        let continues = self.rest().get(LENGTH).is_some_and(u8::is_ascii_hexdigit);
+        (is_uuid && !continues).then_some(LENGTH)
     }
 
-    /// The end of a pod's name: `7c5ddbdf54-x2k4f` of a deployment; where names of pods are expected
-    /// also `x2k4f`, of a daemon set.
+    /// Matches the suffix of a pod's name: `7c5ddbdf54-x2k4f` of a deployment and, in directories of
+    /// pods, `x2k4f` of a daemon set.
     fn pod(&self) -> Option<usize> {
         if self.before() != Some(b'-') {
             return None;
@@ -118,39 +117,38 @@ impl Token<'_> {
         (last.len() == 5 && is_of_pod(&last)).then_some(first.len() + 6)
     }
 
-    /// Hexadecimal digits with both figures and letters, or figures alone of such a length: of eight
-    /// random hexadecimal digits one in forty has no letter, and is the same thing. Or long, and as
-    /// mixed as only ids are.
+    /// Matches hexadecimal digits, or a long word with several runs of digits. Eight or more decimal
+    /// digits match, too: one in forty random values of eight hexadecimal digits has no letter.
     fn is_hash(&self) -> bool {
         let word = self.word();
         let has_digits = word.iter().any(u8::is_ascii_digit);
         if word.iter().all(u8::is_ascii_hexdigit) && has_digits {
             let has_letters = word.iter().any(u8::is_ascii_alphabetic);
-            // Seven is what git shorts them to.
+            // git abbreviates to seven.
             return word.len() >= 8 || (word.len() == 7 && has_letters);
         }
         word.len() >= 16 && digit_runs(word) >= 3
     }
 
-    /// Names that mkstemp and its like make.
+    /// Matches names as `mkstemp` makes them.
     fn is_random(&self) -> bool {
         let word = self.word();
         let ends = self.at + word.len() == self.part.len();
         let follows_mark = self.before().is_some_and(|it| b".-_".contains(&it));
-        // Python's: tmp and eight of letters, figures and underscores.
+        // Python's tempfile: tmp and eight characters.
         if let Some(random) = word.strip_prefix(b"tmp")
             && self.at == 0
         {
             return random.len() == 8 && (ends || self.is_temporary);
         }
         let is_long_enough = (6..=16).contains(&word.len());
-        // What rsync and editors write beside a file: `.name.AbC123`.
+        // Temporary files of rsync and editors: `.name.AbC123`.
         let is_hidden = self.part.starts_with('.') && ends && word.len() == 6;
         let is_expected = self.is_temporary || is_hidden || self.part.starts_with("tmp.");
         is_expected && is_long_enough && (follows_mark || self.is_temporary) && looks_random(word)
     }
 
-    /// A number, a version, an address.
+    /// Matches a number, a version or an IPv4 address.
     fn number(self) -> Option<(usize, &'static str)> {
         let rest = self.rest();
         let before = self.before();
@@ -168,7 +166,7 @@ impl Token<'_> {
         let is_within = before.is_some_and(|it| it.is_ascii_alphabetic())
             && after.is_some_and(u8::is_ascii_alphabetic);
         if first == 1 && is_within {
-            // As in log4j.
+            // A word such as log4j.
             return None;
         }
         let (mut length, mut parts) = (first, 1);
@@ -192,7 +190,7 @@ impl Token<'_> {
     }
 }
 
-/// How long what belongs to a version is that follows its numbers: `-rc1`, `.beta2`, `-SNAPSHOT`.
+/// Returns the length of a version's suffix: `-rc1`, `.beta2`, `-SNAPSHOT`.
 fn suffix(rest: &[u8]) -> usize {
     const NAMES: [&[u8]; 8] = [
         b"snapshot",
@@ -235,7 +233,7 @@ fn digit_runs(word: &[u8]) -> usize {
     starts.count()
 }
 
-/// Letters of both kinds, not as in `CamelCase`, or figures before letters and after.
+/// Returns whether upper and lower case are mixed other than in `CamelCase`, or digits come before letters.
 fn looks_random(word: &[u8]) -> bool {
     let has = |is: fn(&u8) -> bool| word.iter().any(is);
     if has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) {
@@ -246,7 +244,7 @@ fn looks_random(word: &[u8]) -> bool {
     is_mixed(word)
 }
 
-/// Capitals, and a small letter that stands alone: in words there are several together.
+/// Returns whether there is a capital and a lone lower-case letter; words have several in a row.
 fn is_mixed(word: &[u8]) -> bool {
     let small_runs = word.split(|it| !it.is_ascii_lowercase());
     word.iter().any(u8::is_ascii_uppercase) && small_runs.into_iter().any(|run| run.len() == 1)

@@ -1,4 +1,4 @@
-//! What the screen shows, from an agent.
+//! Source that queries an agent.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -24,20 +24,20 @@ use fdwatch_events::{
 use fdwatch_host::{proc, users::Users};
 use fdwatch_options::Filters;
 
-/// How often the agent is asked how things are, and how often for all of its processes.
+/// Interval of queries of the agent's health, and the number of these per query of its processes.
 const STATUS: Duration = Duration::from_secs(1);
 const ROWS: u32 = 2;
 
-/// A line of events is no longer than this: bytes.
+/// Bytes of a line of events, at most.
 const MAX_LEN: usize = 16 << 20;
 
-/// A story is told again after so many looks.
+/// Queries of the descriptors per query of the explanation.
 const STORY: u32 = 5;
 
 /// A connection to the agent that is shown.
 #[derive(Debug)]
 pub struct AgentConnection {
-    /// Its client.
+    /// Client of the agent.
     pub client: AgentClient,
     /// Runtime that the client is used in.
     pub runtime: Runtime,
@@ -82,7 +82,7 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// The time of the day here, now or when that was: nanoseconds since 1970.
+    /// Returns the local time of day of a time in nanoseconds since 1970, or of now.
     fn time(&self, wall_time: Option<u64>) -> String {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, boot) = (proc::wall_time(), proc::boottime());
@@ -117,15 +117,19 @@ impl Asker<'_> {
         }
     }
 
-    /// Tells what the agent tells, as it does.
+    /// Reads the agent's events.
     async fn events(&self, path: &str) -> Result<()> {
         let mut response = self.client.response(path).await?;
         let mut line = Vec::new();
-        while let Some(chunk) = response.chunk().await.context("the agent has ended")? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .context("the agent closed the connection")?
+        {
             for part in chunk.split_inclusive(|&byte| byte == b'\n') {
                 line.extend_from_slice(part);
                 if line.len() > MAX_LEN {
-                    bail!("the agent tells too much at once");
+                    bail!("invalid response of the agent: a line of more than {MAX_LEN} bytes");
                 }
                 if line.ends_with(b"\n") {
                     self.tell(&line);
@@ -133,7 +137,7 @@ impl Asker<'_> {
                 }
             }
         }
-        bail!("the agent has ended");
+        bail!("the agent closed the connection");
     }
 
     fn tell(&self, line: &[u8]) {
@@ -146,7 +150,7 @@ impl Asker<'_> {
         }
     }
 
-    /// Tells of the process that is opened.
+    /// Reads the open process repeatedly.
     async fn process(&self) -> Result<()> {
         let mut opened = None;
         let mut next = Instant::now();
@@ -173,7 +177,7 @@ impl Asker<'_> {
         }
     }
 
-    /// What cannot be told of a process is said in its place.
+    /// Reads a process. An error is shown in place of its descriptors.
     async fn look(&self, pid: u32, with_story: bool) {
         let path = format!("/v1/processes/{pid}/fds");
         match self.client.object(&path).await {

@@ -1,5 +1,5 @@
-//! What lies between the thread that has the screen and the one that follows the events: of what is
-//! replaced by what comes later there is the latest, of what is not so much and no more. Neither waits.
+//! Passes updates and requests between the thread of the screen and that of the source. Of states the latest
+//! is kept, of findings a limited number. Neither thread waits for the other.
 
 use std::{
     collections::VecDeque,
@@ -26,29 +26,29 @@ use crate::{
     data::{Descriptors, News, Row, Status},
 };
 
-/// Things told that wait at once; more are counted.
-const MAX_NEWS: usize = 2000;
+/// Findings that wait, at most; the oldest are dropped and counted.
+const MAX_FINDINGS: usize = 2000;
 
-/// What is wanted of those who follow the events.
+/// Request to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// To tell of a process, until another is opened.
+    /// Read this PID repeatedly.
     Open(u32),
-    /// To tell of none.
+    /// Stop reading it.
     Close,
 }
 
-/// See the module.
+/// Channel between the screen and the source.
 #[derive(Default)]
 pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
-    news: Notify,
-    /// The last thing that was asked.
+    has_changed: Notify,
+    /// The latest request.
     asked: Mutex<Option<Ask>>,
     asks: Notify,
-    /// There is nothing more to come.
+    /// The source has ended.
     is_over: AtomicBool,
-    /// Nobody looks any more.
+    /// The user has quit.
     has_quit: AtomicBool,
     quits: Notify,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Inbox {
 struct Waiting {
     status: Option<Box<Status>>,
     rows: Option<(Vec<Row>, u64)>,
-    news: VecDeque<News>,
+    findings: VecDeque<News>,
     missed: u64,
     table: Option<Box<Descriptors>>,
     story: Option<(u32, Vec<String>)>,
@@ -68,7 +68,7 @@ struct Waiting {
 impl Inbox {
     fn change(&self, change: impl FnOnce(&mut Waiting)) {
         change(&mut lock(&self.waiting));
-        self.news.notify_one();
+        self.has_changed.notify_one();
     }
 
     pub(crate) fn status(&self, status: Status) {
@@ -79,13 +79,13 @@ impl Inbox {
         self.change(|waiting| waiting.rows = Some((rows, more)));
     }
 
-    pub(crate) fn tell(&self, news: News) {
+    pub(crate) fn tell(&self, finding: News) {
         self.change(|waiting| {
-            if waiting.news.len() >= MAX_NEWS {
-                waiting.news.pop_front();
+            if waiting.findings.len() >= MAX_FINDINGS {
+                waiting.findings.pop_front();
                 waiting.missed += 1;
             }
-            waiting.news.push_back(news);
+            waiting.findings.push_back(finding);
         });
     }
 
@@ -101,16 +101,16 @@ impl Inbox {
         self.change(|waiting| waiting.failed = Some((pid, reason)));
     }
 
-    pub(crate) fn note(&self, words: String) {
-        self.change(|waiting| waiting.note = Some(words));
+    pub(crate) fn note(&self, message: String) {
+        self.change(|waiting| waiting.note = Some(message));
     }
 
-    /// All that has come since the last time.
+    /// Takes all updates since the last call.
     pub(crate) fn take(&self) -> Vec<Update> {
         let Waiting {
             status,
             rows,
-            news,
+            findings,
             missed,
             table,
             story,
@@ -120,80 +120,82 @@ impl Inbox {
         let mut updates = Vec::new();
         updates.extend(status.map(Update::Status));
         updates.extend(rows.map(|(rows, more)| Update::Rows(rows, more)));
-        if !news.is_empty() {
-            updates.push(Update::News(news.into()));
+        if !findings.is_empty() {
+            updates.push(Update::Findings(findings.into()));
         }
         if missed > 0 {
             updates.push(Update::Missed(missed));
         }
         updates.extend(table.map(Update::Table));
-        updates.extend(story.map(|(pid, lines)| Update::Story(pid, lines)));
+        updates.extend(story.map(|(pid, lines)| Update::Explanation(pid, lines)));
         updates.extend(failed.map(|(pid, reason)| Update::Failed(pid, reason)));
         updates.extend(note.map(Update::Note));
         updates
     }
 
-    /// Waits until there is something to take, or nothing more will come.
-    pub(crate) async fn news(&self) {
-        self.news.notified().await;
+    /// Waits for updates, or for the end of the source.
+    pub(crate) async fn changed(&self) {
+        self.has_changed.notified().await;
     }
 
-    /// There is nothing more to come.
+    /// Reports that the source has ended.
     pub(crate) fn end(&self) {
         self.is_over.store(true, SeqCst);
-        self.news.notify_one();
+        self.has_changed.notify_one();
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(SeqCst)
     }
 
-    /// Asks; what was asked before and not yet taken is asked no more.
+    /// Sends a request, which replaces one that is not yet taken.
     pub(crate) fn ask(&self, ask: Ask) {
         *lock(&self.asked) = Some(ask);
         self.asks.notify_one();
     }
 
-    /// Waits until something may have been asked.
+    /// Waits for a request.
     pub(crate) async fn asks(&self) {
         self.asks.notified().await;
     }
 
+    /// Takes the request, if there is one.
     pub(crate) fn asked(&self) -> Option<Ask> {
         lock(&self.asked).take()
     }
 
-    /// Nobody looks any more.
+    /// Asks the source to end.
     pub(crate) fn quit(&self) {
         self.has_quit.store(true, SeqCst);
         self.quits.notify_one();
     }
 
-    /// Waits until nobody looks any more.
+    /// Waits until the user quits.
     pub(crate) async fn quits(&self) {
         while !self.has_quit.load(SeqCst) {
             self.quits.notified().await;
         }
     }
 
-    /// What fdwatch has to say besides is shown from now on, and not written over the screen.
+    /// Shows fdwatch's log messages in the footer from now on.
     pub(crate) fn take_notes(self: &Arc<Self>) {
         let subscriber = Registry::default().with(Notes(Arc::clone(self)));
-        // There is none but in the agent.
+        // Only the agent has set another one.
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
 }
 
-/// Nothing is left half done by a thread that panics with one of these locks.
+/// Locks a mutex, also after a panic: no change is left incomplete.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Sends log messages to the inbox.
 struct Notes(Arc<Inbox>);
 
 impl<S: Subscriber> Layer<S> for Notes {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Libraries say much that is of no use here.
+        // Messages of libraries are not shown.
         metadata.target().starts_with("fdwatch")
     }
 
@@ -202,16 +204,16 @@ impl<S: Subscriber> Layer<S> for Notes {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut words = Words(String::new());
-        event.record(&mut words);
-        self.0.note(words.0);
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.note(message.0);
     }
 }
 
-/// A message.
-struct Words(String);
+/// Extracts the message of a log event.
+struct Message(String);
 
-impl Visit for Words {
+impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.0 = format!("{value:?}");

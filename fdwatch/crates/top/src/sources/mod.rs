@@ -6,11 +6,11 @@ pub(crate) mod own;
 
 use std::time::Duration;
 
-/// Processes that are shown, at most.
+/// Processes that are listed, at most.
 const MAX_ROWS: usize = 500;
 
-/// Interval at which an opened process is read again; longer if reading is slow.
+/// Interval at which an open process is read; longer if reading is slow.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Share of one processor that reading an opened process may take: one in this many.
+/// Divisor of the share of one processor that reading an open process may take.
 const LOOK_SHARE: u32 = 100;

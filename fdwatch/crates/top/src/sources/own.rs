@@ -1,4 +1,4 @@
-//! What the screen shows, from programs of its own.
+//! Source that loads BPF programs into this process.
 
 use std::{
     collections::BTreeMap,
@@ -35,10 +35,10 @@ use fdwatch_host::{
 use fdwatch_options::{Detail, Filters, MaxCpu};
 use fdwatch_render::Report as _;
 
-/// Findings that are kept for stories.
+/// Findings that are kept for explanations, at most.
 const MAX_KEPT: usize = 2048;
 
-/// A story is told again after this, if nothing new was found.
+/// Interval at which an explanation is renewed without new findings.
 const STORY: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(
@@ -72,7 +72,7 @@ pub(crate) fn run(
     live.follow(&mut Quit(Arc::clone(inbox)), &mut follower)
 }
 
-/// Ends when nobody looks any more.
+/// Ends the source when the user quits.
 struct Quit(Arc<Inbox>);
 
 impl End for Quit {
@@ -91,29 +91,29 @@ struct OnScreen<F> {
     wire: Wire,
     rows: Rows,
     users: Users,
-    /// By number, as it was told last, with what was closed of it.
+    /// Latest state of each finding by ID, with its closed descriptors.
     kept: BTreeMap<u64, Finding>,
     inbox: Arc<Inbox>,
     opened: Option<Opened>,
     looks: Arc<Looks>,
-    /// Is called when the first look was taken.
+    /// Called when the source is ready.
     begun: Option<F>,
 }
 
-/// A process that was opened.
+/// The open process.
 struct Opened {
     pid: u32,
-    /// When it is looked at again.
+    /// Next time its descriptors are read.
     look: Instant,
-    /// When its story is told again.
+    /// Next time it is explained.
     story: Instant,
 }
 
-/// What those who look at tables have in common.
+/// State that the threads which read descriptors share.
 #[derive(Default)]
 struct Looks {
     supervisords: Mutex<Supervisords>,
-    /// How long the last look took; none while one is taken.
+    /// Duration of the last reading; `None` while one is running.
     took: Mutex<Option<Duration>>,
 }
 
@@ -165,7 +165,7 @@ impl<F: FnOnce()> OnScreen<F> {
         self.inbox.rows(rows.collect(), more_processes as u64);
     }
 
-    /// Looks at the process that is opened, if it is time.
+    /// Reads and explains the open process if it is time.
     fn look(&mut self, live: &mut Live) {
         let now = Instant::now();
         let Some(opened) = &mut self.opened else {
@@ -173,13 +173,13 @@ impl<F: FnOnce()> OnScreen<F> {
         };
         let pid = opened.pid;
         if now >= opened.look {
-            // One after the other.
+            // One reading at a time.
             if let Some(took) = self.looks.begin() {
                 opened.look = now + LOOK.max(took * LOOK_SHARE);
                 match table(live, pid) {
                     Some(answer) => look(answer, self.wire.clone(), &self.inbox, &self.looks),
                     None => {
-                        let reason = format!("process {pid} has ended, or the kernel hides it");
+                        let reason = format!("no such process, or it is hidden: {pid}");
                         self.inbox.failed(pid, reason);
                         self.looks.done(took);
                     }
@@ -209,7 +209,7 @@ impl<F: FnOnce()> OnScreen<F> {
 }
 
 impl Looks {
-    /// Begins one, if none is taken now: how long the last one took.
+    /// Starts a reading unless one is running. Returns the duration of the last one.
     fn begin(&self) -> Option<Duration> {
         let mut last = self.took.lock().unwrap_or_else(PoisonError::into_inner);
         last.take()

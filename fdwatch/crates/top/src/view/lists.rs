@@ -1,4 +1,4 @@
-//! The processes, and the findings.
+//! Draws the lists of processes and findings.
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
@@ -6,19 +6,18 @@ use super::{
     super::{
         Column, Pane, Theme, Top,
         data::{Happened, News, Row},
-        places::Places,
+        layout::Layout,
     },
-    put, put_right, short, title,
+    paint::{draw_curve, put, put_right, short, title},
 };
-use fdwatch_core::plural::noun;
-use fdwatch_core::plural::thousands;
+use fdwatch_core::plural::{noun, thousands};
 
 impl Top {
-    pub(super) fn draw_rows(&self, places: &Places, buffer: &mut Buffer) {
+    pub(super) fn draw_rows(&self, layout: &Layout, buffer: &mut Buffer) {
         let theme = self.theme;
         let has_focus = self.pane == Pane::Main;
-        let columns = Column::places(self.size.0);
-        let area = places.main_title;
+        let columns = Column::layout(self.size.0);
+        let area = layout.main_title;
         if area.height > 0 {
             title(buffer, area, "", theme.title(has_focus));
             for &(column, x, wide) in &columns {
@@ -26,8 +25,8 @@ impl Top {
                 let mut style = theme.title(has_focus);
                 if column == self.sort {
                     style = style.patch(theme.bold());
-                    let most_first = column.is_most_first() != self.is_reversed;
-                    words.push_str(if most_first { "▼" } else { "▲" });
+                    let is_descending = column.is_descending() != self.is_reversed;
+                    words.push_str(if is_descending { "▼" } else { "▲" });
                 }
                 if is_number(column) {
                     put_right(buffer, x, area.y, wide, &words, style);
@@ -52,8 +51,8 @@ impl Top {
             );
         }
         let seen = self.shown.iter().enumerate().skip(self.list.offset);
-        let lines = places.main.y..places.main.bottom();
-        let mut last = places.main.y;
+        let lines = layout.main.y..layout.main.bottom();
+        let mut last = layout.main.y;
         for (y, (index, &row)) in lines.zip(seen) {
             last = y + 1;
             let Some(row) = self.rows.get(row) else {
@@ -62,80 +61,83 @@ impl Top {
             for &(column, x, wide) in &columns {
                 cell(theme, row, column, Rect::new(x, y, wide, 1), buffer);
             }
-            if index == self.list.chosen {
+            if index == self.list.selected {
                 let line = Rect::new(0, y, self.size.0, 1);
-                buffer.set_style(line, theme.chosen(has_focus));
+                buffer.set_style(line, theme.selected(has_focus));
             }
         }
         let words = match (self.rows.is_empty(), self.shown.is_empty()) {
-            (true, _) => "taking the first look...".to_owned(),
-            (_, true) => format!("no process{}; Esc drops the filter", self.filter_words()),
+            (true, _) => "scanning processes...".to_owned(),
+            (_, true) => format!(
+                "no process matches '{}'; Esc clears the filter",
+                self.filter
+            ),
             _ if self.more_rows > 0 && self.filter.is_empty() => format!(
-                "{} more {}, with fewer descriptors",
+                "{} more {} with fewer descriptors",
                 thousands(self.more_rows),
                 noun(&self.more_rows, "process")
             ),
             _ => return,
         };
-        if last < places.main.bottom() {
+        if last < layout.main.bottom() {
             put(buffer, 0, last, self.size.0, &words, theme.dim());
         }
     }
 
-    pub(super) fn draw_news(&self, places: &Places, buffer: &mut Buffer) {
+    pub(super) fn draw_findings(&self, layout: &Layout, buffer: &mut Buffer) {
         let theme = self.theme;
-        let has_focus = self.pane == Pane::Other;
-        let area = places.other_title;
+        let has_focus = self.pane == Pane::Second;
+        let area = layout.second_title;
         if area.height == 0 {
             return;
         }
-        let all = self.news.len() as u64 + self.more_news;
-        let mut words = format!("FINDINGS  {} told", thousands(all));
+        let all = self.findings.len() as u64 + self.older_findings;
+        let mut words = format!("{} {}", thousands(all), noun(&all, "finding"));
         if !self.filter.is_empty() {
             words.push_str(&format!(
                 ", {} shown{}",
-                self.news_shown.len(),
+                self.shown_findings.len(),
                 self.filter_words()
             ));
         }
         if self.missed > 0 {
-            words.push_str(&format!(", {} missed", thousands(self.missed)));
+            words.push_str(&format!(", {} dropped", thousands(self.missed)));
         }
         if self.unknown_active > 0 {
-            words.push_str(", not all counted");
+            words.push_str(", severity counts are incomplete");
         }
         title(buffer, area, &words, theme.title(has_focus));
-        let lines = places.other.y..places.other.bottom();
-        let seen = self.news_shown.iter().enumerate();
-        for (y, (index, &news)) in lines.zip(seen.skip(self.news_at.offset)) {
-            let Some(news) = self.news.get(news) else {
+        let lines = layout.second.y..layout.second.bottom();
+        let seen = self.shown_findings.iter().enumerate();
+        for (y, (index, &finding)) in lines.zip(seen.skip(self.findings_scroll.offset)) {
+            let Some(finding) = self.findings.get(finding) else {
                 continue;
             };
-            self.draw_one(news, y, buffer);
-            if index == self.news_at.chosen && has_focus {
+            self.draw_finding(finding, y, buffer);
+            if index == self.findings_scroll.selected && has_focus {
                 let line = Rect::new(0, y, self.size.0, 1);
-                buffer.set_style(line, theme.chosen(true));
+                buffer.set_style(line, theme.selected(true));
             }
         }
-        if self.news_shown.is_empty() && places.other.height > 0 {
-            let words = if self.news.is_empty() {
-                "nothing was found so far"
+        if self.shown_findings.is_empty() && layout.second.height > 0 {
+            let words = if self.findings.is_empty() {
+                "no findings yet"
             } else {
-                "none of these"
+                "no matches"
             };
-            put(buffer, 0, places.other.y, self.size.0, words, theme.dim());
+            put(buffer, 0, layout.second.y, self.size.0, words, theme.dim());
         }
     }
 
-    fn draw_one(&self, news: &News, y: u16, buffer: &mut Buffer) {
+    fn draw_finding(&self, finding: &News, y: u16, buffer: &mut Buffer) {
         let theme = self.theme;
         let width = self.size.0;
-        let style = match news.happened {
+        let style = match finding.happened {
             Happened::Gone => theme.good(),
             Happened::Once => theme.critical(),
-            _ => theme.severity(news.severity),
+            _ => theme.severity(finding.severity),
         };
-        let word = match news.happened {
+        let word = match finding.happened {
             Happened::Found => "found",
             Happened::Changed => "changed",
             Happened::Gone => "gone",
@@ -147,22 +149,20 @@ impl Top {
             put(buffer, x, y, wide, text, style);
             x += wide + 1;
         };
-        part(8, &news.time, theme.dim(), buffer);
+        part(8, &finding.time, theme.dim(), buffer);
         part(7, word, style, buffer);
         if width >= 70 {
-            let severity = news.severity.map_or("", |severity| severity.name());
+            let severity = finding.severity.map_or("", |severity| severity.name());
             part(8, severity, style, buffer);
         }
-        let who = news
-            .pid
-            .map_or_else(String::new, |pid| format!("{}[{pid}]", news.comm));
-        let wide = if width >= 112 { 24 } else { 18.min(width / 4) };
-        if !who.is_empty() {
-            part(wide, &who, theme.bold(), buffer);
+        if let Some(pid) = finding.pid {
+            let wide = if width >= 112 { 24 } else { 18.min(width / 4) };
+            let process = format!("{}[{pid}]", finding.comm);
+            part(wide, &process, theme.bold(), buffer);
         }
-        let words = match news.why.as_str() {
-            "" => news.what.clone(),
-            why => format!("{}  ({why})", news.what),
+        let words = match finding.why.as_str() {
+            "" => finding.what.clone(),
+            why => format!("{}  ({why})", finding.what),
         };
         part(width, &words, Style::new(), buffer);
     }
@@ -229,34 +229,12 @@ fn cell(theme: Theme, row: &Row, column: Column, area: Rect, buffer: &mut Buffer
             put(buffer, x, y, wide, &row.comm, theme.bold());
             let after = u16::try_from(unicode_width::UnicodeWidthStr::width(row.comm.as_str()));
             let after = after.unwrap_or(wide).saturating_add(1);
-            // Where units have no column of their own.
+            // Units have no column of their own on a narrow screen.
             if wide > after && area.x + wide >= buffer.area.width {
                 let style = theme.dim();
                 put(buffer, x + after, y, wide - after, &row.unit, style);
             }
         }
         Column::Unit => put(buffer, x, y, wide, &row.unit, plain),
-    }
-}
-
-/// A curve, the latest at its right end: of as many counts as there are columns, from the fewest to the
-/// most of them.
-pub(super) fn draw_curve(theme: Theme, curve: &[u32], area: Rect, buffer: &mut Buffer) {
-    let from = curve.len().saturating_sub(area.width.into());
-    let curve = &curve[from..];
-    let (Some(&least), Some(&most)) = (curve.iter().min(), curve.iter().max()) else {
-        return;
-    };
-    let style = if most > least {
-        theme.accent()
-    } else {
-        theme.dim()
-    };
-    for (x, &count) in (area.x..area.right()).zip(curve) {
-        let share = f64::from(count - least) / f64::from((most - least).max(1));
-        for row in 0..area.height {
-            let block = Theme::column(share, row, area.height);
-            put(buffer, x, area.bottom() - 1 - row, 1, block, style);
-        }
     }
 }

@@ -1,6 +1,7 @@
-//! Draws what there is. Nothing is changed here.
+//! Draws the screen.
 
 mod lists;
+mod paint;
 mod popup;
 mod process;
 
@@ -15,15 +16,13 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-pub(super) use self::{
-    popup::{help_lines, sort_area},
-    process::story_lines,
-};
-use super::{Popup, Top, places::MIN};
+use self::paint::put;
+pub(super) use self::popup::sort_area;
+use super::{Popup, Top, layout::MIN_SIZE};
 use fdwatch_core::plural::thousands;
 use fdwatch_core::{diagnose::Severity, plural::noun};
 
-/// A key at the bottom, and what it does.
+/// A key in the footer, and its function.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Label {
     pub(super) key: KeyCode,
@@ -35,8 +34,8 @@ const fn label(key: KeyCode, name: &'static str, words: &'static str) -> Label {
     Label { key, name, words }
 }
 
-/// Of the list of processes; the last are left out where there is no room.
-const OF_LIST: [Label; 7] = [
+/// Footer of the list; the last keys are left out if there is no room.
+const LIST_KEYS: [Label; 7] = [
     label(KeyCode::F(1), "F1", "Help"),
     label(KeyCode::F(10), "F10", "Quit"),
     label(KeyCode::F(4), "F4", "Filter"),
@@ -46,19 +45,19 @@ const OF_LIST: [Label; 7] = [
     label(KeyCode::Tab, "Tab", "Findings"),
 ];
 
-/// Of a process.
-const OF_PROCESS: [Label; 6] = [
+/// Footer of a process view.
+const PROCESS_KEYS: [Label; 6] = [
     label(KeyCode::F(1), "F1", "Help"),
     label(KeyCode::F(10), "F10", "Quit"),
     label(KeyCode::Esc, "Esc", "Back"),
     label(KeyCode::F(4), "F4", "Filter"),
-    label(KeyCode::Tab, "Tab", "Story"),
+    label(KeyCode::Tab, "Tab", "Explain"),
     label(KeyCode::Char(' '), "Space", "Freeze"),
 ];
 
 impl Top {
-    /// Draws it.
-    pub fn view(&self, frame: &mut Frame<'_>) {
+    /// Draws the screen.
+    pub(crate) fn view(&self, frame: &mut Frame<'_>) {
         let area = frame.area();
         let buffer = frame.buffer_mut();
         self.draw(area, buffer);
@@ -66,21 +65,21 @@ impl Top {
     }
 
     fn draw(&self, area: Rect, buffer: &mut Buffer) {
-        let places = self.places();
-        // The size may have changed since that was told.
-        if places.is_too_small || area.width < self.size.0 || area.height < self.size.1 {
+        let layout = self.layout();
+        // The terminal may have shrunk since the last resize event.
+        if layout.is_too_small || area.width < self.size.0 || area.height < self.size.1 {
             self.draw_too_small(area, buffer);
             return;
         }
-        self.draw_header(places.header, buffer);
+        self.draw_header(layout.header, buffer);
         match &self.opened {
-            Some(opened) => self.draw_process(opened, &places, buffer),
+            Some(opened) => self.draw_process(opened, &layout, buffer),
             None => {
-                self.draw_rows(&places, buffer);
-                self.draw_news(&places, buffer);
+                self.draw_rows(&layout, buffer);
+                self.draw_findings(&layout, buffer);
             }
         }
-        self.draw_footer(places.footer, buffer);
+        self.draw_footer(layout.footer, buffer);
         match &self.popup {
             Some(Popup::Help(scroll)) => popup::help(self, *scroll, buffer),
             Some(Popup::Sort(at)) => popup::sort(self, *at, buffer),
@@ -89,12 +88,12 @@ impl Top {
     }
 
     fn draw_too_small(&self, area: Rect, buffer: &mut Buffer) {
-        let (width, height) = MIN;
+        let (width, height) = MIN_SIZE;
         let words = [
-            "This is too small.".to_owned(),
-            format!("{} x {} here,", self.size.0, self.size.1),
-            format!("{width} x {height} needed"),
-            "q ends".to_owned(),
+            "Terminal too small".to_owned(),
+            format!("size: {} x {}", self.size.0, self.size.1),
+            format!("needed: {width} x {height}"),
+            "q quits".to_owned(),
         ];
         for (line, words) in (area.y..area.bottom()).zip(&words) {
             put(buffer, area.x, line, area.width, words, Style::new());
@@ -113,13 +112,13 @@ impl Top {
             vec![Span::styled(format!("{} {word}", thousands(count)), style)]
         };
         let [info, warning, critical] = self.by_severity();
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         for (number, severity) in [
             (critical, Severity::Critical),
             (warning, Severity::Warning),
             (info, Severity::Info),
         ] {
-            found.push(count(
+            findings.push(count(
                 number,
                 severity.name(),
                 theme.severity(Some(severity)),
@@ -128,7 +127,7 @@ impl Top {
         let memory = fdwatch_render::size(status.memory);
         let over = status.max_cpu > 0.0 && self.cpu > status.max_cpu;
         let style = if over { theme.warning() } else { plain };
-        let cpu = format!("own {:.1} % of {} %", self.cpu, status.max_cpu);
+        let cpu = format!("CPU {:.1}% of {}%", self.cpu, status.max_cpu);
         let mut items = vec![
             vec![Span::styled("fdwatch", theme.bold())],
             vec![Span::styled(status.host.clone(), theme.accent())],
@@ -140,7 +139,7 @@ impl Top {
                 plain,
             ),
         ];
-        items.append(&mut found);
+        items.append(&mut findings);
         items.push(vec![Span::raw(format!(
             "{} events/s",
             thousands(rounded(self.rate))
@@ -150,8 +149,8 @@ impl Top {
         items.push(vec![Span::styled(cpu, style)]);
         items.push(vec![Span::raw(memory)]);
         if status.sheds != "nothing" {
-            let words = format!("left undone: {}", status.sheds);
-            items.push(vec![Span::styled(words, theme.warning())]);
+            let skipped = format!("skipped: {}", status.sheds);
+            items.push(vec![Span::styled(skipped, theme.warning())]);
         }
         items.push(vec![Span::styled(status.source.clone(), theme.dim())]);
         let mut line = area.y;
@@ -175,7 +174,7 @@ impl Top {
     fn draw_footer(&self, area: Rect, buffer: &mut Buffer) {
         let theme = self.theme;
         if self.is_typing {
-            let filter = self.filter_now();
+            let filter = self.active_filter();
             let words = format!("Filter: {filter}");
             put(buffer, area.x, area.y, area.width, &words, theme.bold());
             let at = u16::try_from(words.width()).unwrap_or(u16::MAX);
@@ -183,7 +182,7 @@ impl Top {
                 let cell = Rect::new(area.x + at, area.y, 1, 1);
                 buffer.set_style(cell, Style::new().add_modifier(Modifier::REVERSED));
             }
-            let hint = "  Enter keeps it, Esc drops it";
+            let hint = "  Enter: apply, Esc: clear";
             let from = at.saturating_add(1);
             if area.width.saturating_sub(from) >= 30 {
                 put(
@@ -202,8 +201,8 @@ impl Top {
             return;
         }
         let mut right = area.right();
-        if let Some(held) = &self.held {
-            let words = format!(" frozen, {} waiting ", held.news.len());
+        if let Some(frozen) = &self.frozen {
+            let words = format!(" frozen, {} new ", frozen.findings.len());
             let wide = u16::try_from(words.width()).unwrap_or(0).min(area.width);
             right -= wide;
             let style = theme.warning().add_modifier(Modifier::REVERSED);
@@ -219,28 +218,28 @@ impl Top {
         }
     }
 
-    fn filter_now(&self) -> &str {
+    fn active_filter(&self) -> &str {
         match &self.opened {
             Some(opened) => &opened.filter,
             None => &self.filter,
         }
     }
 
-    /// What stands in a title of the filter.
+    /// Returns the part of a title that names the filter.
     fn filter_words(&self) -> String {
-        match self.filter_now() {
+        match self.active_filter() {
             "" => String::new(),
-            filter => format!(", with '{filter}'"),
+            filter => format!(", filter '{filter}'"),
         }
     }
 }
 
-/// The keys at the bottom, with where each begins and ends.
+/// Returns the keys of the footer, each with its first column and the one after its last.
 fn labels(top: &Top) -> impl Iterator<Item = (Label, u16, u16)> {
     let labels: &[Label] = if top.opened.is_some() {
-        &OF_PROCESS
+        &PROCESS_KEYS
     } else {
-        &OF_LIST
+        &LIST_KEYS
     };
     let width = top.size.0;
     let mut x = 0;
@@ -252,47 +251,11 @@ fn labels(top: &Top) -> impl Iterator<Item = (Label, u16, u16)> {
     })
 }
 
-/// The key at the bottom that stands there.
+/// Returns the key of the footer in a column.
 pub(super) fn label_at(top: &Top, x: u16) -> Option<Label> {
     let mut labels = labels(top);
     let label = labels.find(|&(_, from, to)| (from..to).contains(&x));
     label.map(|(label, ..)| label)
-}
-
-/// Puts text into so many columns, the last of them dots where it is longer.
-fn put(buffer: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
-    let area = buffer.area;
-    if width == 0 || !area.contains((x, y).into()) {
-        return;
-    }
-    let width = width.min(area.right() - x);
-    if text.width() <= usize::from(width) {
-        buffer.set_stringn(x, y, text, width.into(), style);
-        return;
-    }
-    let (end, _) = buffer.set_stringn(x, y, text, usize::from(width - 1), style);
-    buffer.set_stringn(end, y, "…", 1, style);
-}
-
-/// The same, at the right end of the columns.
-fn put_right(buffer: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) {
-    let wide = u16::try_from(text.width()).unwrap_or(width).min(width);
-    put(buffer, x + width - wide, y, wide, text, style);
-}
-
-/// A title: a bar all over the screen.
-fn title(buffer: &mut Buffer, area: Rect, words: &str, style: Style) {
-    buffer.set_style(area, style);
-    put(buffer, area.x, area.y, area.width, words, style);
-}
-
-/// A count in few columns: 99999, 123k, 45M.
-fn short(count: u64) -> String {
-    match count {
-        0..100_000 => count.to_string(),
-        100_000..10_000_000 => format!("{}k", count / 1000),
-        _ => format!("{}M", count / 1_000_000),
-    }
 }
 
 #[expect(
@@ -302,18 +265,4 @@ fn short(count: u64) -> String {
 )]
 fn rounded(rate: f64) -> u64 {
     rate.round() as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_for_people() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(short(99_999), "99999");
-        assert_eq!(short(1_234_567), "1234k");
-    }
 }

@@ -1,32 +1,28 @@
-//! A process that was opened: who it is, its curve, its descriptors, and its story.
+//! Draws a process: name, curve, descriptors and explanation.
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     super::{
-        Opened, Pane, Top,
+        Pane, ProcessView, Top,
         data::{Descriptor, Twice},
-        places::Places,
+        layout::Layout,
+        wrap::wrap,
     },
-    lists::draw_curve,
-    put, put_right, title,
+    paint::{draw_curve, put, put_right, title},
 };
-use fdwatch_core::plural::noun;
-use fdwatch_core::plural::thousands;
-
-/// Lines of a story are broken to no less than this: columns.
-const MIN: usize = 20;
+use fdwatch_core::plural::{noun, thousands};
 
 impl Top {
-    pub(super) fn draw_process(&self, opened: &Opened, places: &Places, buffer: &mut Buffer) {
-        self.draw_name(opened, places.name, buffer);
-        self.draw_history(opened, places.curve, buffer);
-        self.draw_table(opened, places, buffer);
-        self.draw_story(opened, places, buffer);
+    pub(super) fn draw_process(&self, opened: &ProcessView, layout: &Layout, buffer: &mut Buffer) {
+        self.draw_name(opened, layout.name, buffer);
+        self.draw_curve_panel(opened, layout.curve, buffer);
+        self.draw_table(opened, layout, buffer);
+        self.draw_explanation(opened, layout, buffer);
     }
 
-    fn draw_name(&self, opened: &Opened, area: Rect, buffer: &mut Buffer) {
+    fn draw_name(&self, opened: &ProcessView, area: Rect, buffer: &mut Buffer) {
         let theme = self.theme;
         let row = &opened.row;
         let mut name = format!("{}[{}]", row.comm, row.pid);
@@ -39,7 +35,7 @@ impl Top {
             }
         }
         if opened.is_gone {
-            name.push_str("  has ended");
+            name.push_str("  exited");
         }
         let command = table.map_or("", |table| &table.command);
         put(buffer, 0, area.y, area.width, &name, theme.bold());
@@ -56,24 +52,24 @@ impl Top {
         }
     }
 
-    /// The curve, and what its ends are.
-    fn draw_history(&self, opened: &Opened, area: Rect, buffer: &mut Buffer) {
+    /// Draws the curve, with its minimum, its maximum, the limit and the growth.
+    fn draw_curve_panel(&self, opened: &ProcessView, area: Rect, buffer: &mut Buffer) {
         if area.height == 0 {
             return;
         }
         let theme = self.theme;
         let row = &opened.row;
-        let (least, most) = (row.curve.iter().min(), row.curve.iter().max());
+        let (min, max) = (row.curve.iter().min(), row.curve.iter().max());
         let wide = 12.min(area.width);
-        if let (Some(least), Some(most)) = (least, most) {
+        if let (Some(min), Some(max)) = (min, max) {
             let dim = theme.dim();
-            put_right(buffer, 0, area.y, wide - 2, &most.to_string(), dim);
+            put_right(buffer, 0, area.y, wide - 2, &max.to_string(), dim);
             put_right(
                 buffer,
                 0,
                 area.bottom() - 1,
                 wide - 2,
-                &least.to_string(),
+                &min.to_string(),
                 dim,
             );
         }
@@ -92,24 +88,24 @@ impl Top {
             .map_or_else(String::new, |limit| format!(" of {}", thousands(limit)));
         let share = row
             .percent()
-            .map_or_else(String::new, |percent| format!(", {percent} %"));
+            .map_or_else(String::new, |percent| format!(", {percent}%"));
         let more = match row.per_hour() {
-            Some(more) => format!("{more:+} an hour"),
+            Some(more) => format!("{more:+}/h"),
             None => String::new(),
         };
         let words = [
             format!("{}{limit}{share}", thousands(row.descriptors)),
             more,
-            "the last five minutes".to_owned(),
+            "last 5 minutes".to_owned(),
         ];
         for (y, words) in (area.y..area.bottom()).zip(&words) {
             put(buffer, beside, y, area.width - beside, words, Style::new());
         }
     }
 
-    fn draw_table(&self, opened: &Opened, places: &Places, buffer: &mut Buffer) {
+    fn draw_table(&self, opened: &ProcessView, layout: &Layout, buffer: &mut Buffer) {
         let theme = self.theme;
-        let area = places.main_title;
+        let area = layout.main_title;
         if area.height == 0 {
             return;
         }
@@ -122,12 +118,12 @@ impl Top {
             put(buffer, x, area.y, left(width, x, wide), name, style);
         }
         let rows = opened.table.as_ref().map_or(&[][..], |table| &table.rows);
-        let twice = rows
+        let duplicates = rows
             .iter()
             .filter(|row| row.twice.is_some_and(|it| it.matters));
-        let twice = twice.count();
+        let duplicates = duplicates.count();
         let mut words = format!(
-            " {} {}, {twice} on files held twice",
+            " {} {}, {duplicates} on duplicated files",
             thousands(rows.len() as u64),
             noun(&rows.len(), "descriptor")
         );
@@ -139,23 +135,23 @@ impl Top {
             let half = width / 2;
             put_right(buffer, width - half, area.y, half, &words, style);
         }
-        let lines = places.main.y..places.main.bottom();
+        let lines = layout.main.y..layout.main.bottom();
         let seen = opened.shown.iter().enumerate().skip(opened.list.offset);
         for (y, (index, &row)) in lines.zip(seen) {
             let Some(row) = rows.get(row) else { continue };
             self.draw_descriptor(row, y, columns, buffer);
-            if index == opened.list.chosen && has_focus {
+            if index == opened.list.selected && has_focus {
                 let line = Rect::new(0, y, width, 1);
-                buffer.set_style(line, theme.chosen(true));
+                buffer.set_style(line, theme.selected(true));
             }
         }
-        if opened.shown.is_empty() && places.main.height > 0 {
+        if opened.shown.is_empty() && layout.main.height > 0 {
             let words = match (&opened.failed, opened.table.is_some()) {
                 (Some(reason), _) => reason.as_str(),
                 (None, true) => "none",
-                (None, false) => "asking...",
+                (None, false) => "loading...",
             };
-            put(buffer, 0, places.main.y, width, words, theme.dim());
+            put(buffer, 0, layout.main.y, width, words, theme.dim());
         }
     }
 
@@ -169,7 +165,7 @@ impl Top {
         let theme = self.theme;
         let width = self.size.0;
         let style = match row.twice {
-            Some(twice) if twice.matters => theme.warning(),
+            Some(mark) if mark.matters => theme.warning(),
             _ => Style::new(),
         };
         for &(name, x, wide) in columns {
@@ -177,7 +173,7 @@ impl Top {
             let mut text = |text: &str, style| put(buffer, x, y, wide, text, style);
             match name {
                 "FD" => put_right(buffer, x, y, wide, &row.fd.to_string(), style),
-                "TWICE" => {
+                "DUP" => {
                     let Some(twice) = row.twice else { continue };
                     text(&mark(twice), style);
                 }
@@ -193,36 +189,36 @@ impl Top {
         }
     }
 
-    fn draw_story(&self, opened: &Opened, places: &Places, buffer: &mut Buffer) {
+    fn draw_explanation(&self, opened: &ProcessView, layout: &Layout, buffer: &mut Buffer) {
         let theme = self.theme;
-        let area = places.other_title;
+        let area = layout.second_title;
         if area.height == 0 {
             return;
         }
-        let style = theme.title(opened.pane == Pane::Other);
-        title(buffer, area, "STORY", style);
-        let lines = broken(&opened.story, self.size.0);
-        let end = opened.story_at.offset + usize::from(places.other.height);
-        if lines.len() > usize::from(places.other.height) {
+        let style = theme.title(opened.pane == Pane::Second);
+        title(buffer, area, "EXPLANATION", style);
+        let lines = wrap(&opened.explanation, self.size.0);
+        let end = opened.explanation_scroll.offset + usize::from(layout.second.height);
+        if lines.len() > usize::from(layout.second.height) {
             let words = format!("{} of {} lines ", end.min(lines.len()), lines.len());
             put_right(buffer, 0, area.y, area.width, &words, style);
         }
-        let seen = lines.iter().skip(opened.story_at.offset);
-        for (y, line) in (places.other.y..places.other.bottom()).zip(seen) {
+        let seen = lines.iter().skip(opened.explanation_scroll.offset);
+        for (y, line) in (layout.second.y..layout.second.bottom()).zip(seen) {
             put(buffer, 0, y, self.size.0, line, Style::new());
         }
-        if lines.is_empty() && places.other.height > 0 {
-            let words = opened.failed.as_deref().unwrap_or("asking...");
-            put(buffer, 0, places.other.y, self.size.0, words, theme.dim());
+        if lines.is_empty() && layout.second.height > 0 {
+            let words = opened.failed.as_deref().unwrap_or("loading...");
+            put(buffer, 0, layout.second.y, self.size.0, words, theme.dim());
         }
     }
 }
 
-/// The columns of a table, each with where it begins and how wide it is; 0 is all that is left.
+/// Returns the columns of the descriptors, each with its start and width; 0 is the remaining width.
 const fn columns(width: u16) -> &'static [(&'static str, u16, u16)] {
     match width {
         70.. => &[
-            ("TWICE", 0, 6),
+            ("DUP", 0, 6),
             ("FD", 6, 6),
             ("MODE", 13, 4),
             ("TYPE", 18, 9),
@@ -231,7 +227,7 @@ const fn columns(width: u16) -> &'static [(&'static str, u16, u16)] {
             ("FILE", 47, 0),
         ],
         _ => &[
-            ("TWICE", 0, 6),
+            ("DUP", 0, 6),
             ("FD", 6, 5),
             ("MODE", 12, 4),
             ("FILE", 17, 0),
@@ -239,12 +235,13 @@ const fn columns(width: u16) -> &'static [(&'static str, u16, u16)] {
     }
 }
 
+/// Returns the width of a column on a screen of this width.
 const fn left(width: u16, x: u16, wide: u16) -> u16 {
     let left = width.saturating_sub(x);
     if wide == 0 || wide > left { left } else { wide }
 }
 
-/// What stands before those that are on one file: `dup` marks what shares the description of one before it.
+/// Returns the mark of descriptors on one file: `dup` if it shares an earlier one's open file description.
 fn mark(twice: Twice) -> String {
     let line = match (twice.is_first, twice.is_last) {
         (true, _) => "┌",
@@ -259,90 +256,12 @@ fn mark(twice: Twice) -> String {
     format!("{line}{how}")
 }
 
-/// An age in few columns.
+/// Formats an age in at most four columns.
 fn age(seconds: u64) -> String {
     match seconds {
         0..100 => format!("{seconds}s"),
         100..6000 => format!("{}m", seconds / 60),
         6000..172_800 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// How many lines a story takes on a screen of this width.
-pub(crate) fn story_lines(story: &[String], width: u16) -> usize {
-    broken(story, width).len()
-}
-
-/// The lines of a story, broken between words where they are longer than the screen is wide.
-fn broken(story: &[String], width: u16) -> Vec<String> {
-    let width = usize::from(width).max(MIN);
-    let mut lines = Vec::new();
-    for line in story {
-        if line.width() <= width {
-            lines.push(line.clone());
-            continue;
-        }
-        // What goes on stands as far in as what it goes on from.
-        let indent = line.len() - line.trim_start().len();
-        let indent = indent.min(width / 2);
-        let mut rest = line.as_str();
-        let mut before = 0;
-        while !rest.is_empty() {
-            let end = fitting(rest, width - before);
-            let (part, more) = rest.split_at(end);
-            lines.push(format!("{}{}", " ".repeat(before), part.trim_end()));
-            rest = more.trim_start();
-            before = indent + 2;
-        }
-    }
-    lines
-}
-
-/// How many bytes of the text fit, up to the end of a word if there is one.
-fn fitting(text: &str, width: usize) -> usize {
-    let mut used = 0;
-    let mut word = 0;
-    let begins = text.len() - text.trim_start().len();
-    for (at, character) in text.char_indices() {
-        used += character.width().unwrap_or(0);
-        if used > width {
-            let end = if word > begins { word } else { at };
-            // One character at least, however wide.
-            return if end == 0 { character.len_utf8() } else { end };
-        }
-        if character == ' ' {
-            word = at;
-        }
-    }
-    text.len()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stories_are_broken_between_words() {
-        let story = [
-            "  12:00:00  opened in a place with many words".to_owned(),
-            "x".repeat(45),
-            String::new(),
-        ];
-        let lines = broken(&story, 24);
-        assert_eq!(
-            lines,
-            [
-                "  12:00:00  opened in a",
-                "    place with many",
-                "    words",
-                &"x".repeat(24),
-                &format!("  {}", "x".repeat(21)),
-                "",
-            ]
-        );
-        assert!(lines.iter().all(|line| line.width() <= 24));
-        let wide = ["長".repeat(30)];
-        assert!(broken(&wide, 21).iter().all(|line| line.width() <= 21));
     }
 }

@@ -1,4 +1,4 @@
-//! What is told when, whatever comes, fails and comes again in between.
+//! Tests of the decision which alerts to send, with failures and repetitions in any order.
 
 use std::collections::BTreeMap;
 
@@ -32,139 +32,139 @@ const fn at(seconds: u64) -> Now {
     }
 }
 
-/// One that is given and delivers at once.
-fn deliver(teller: &mut AlertState, alert: &Alert, now: Now) -> Option<Alert> {
-    teller.outcome(alert.notice.key, Outcome::Delivered, 0, now)
+/// Reports the delivery of an alert.
+fn deliver(state: &mut AlertState, alert: &Alert, now: Now) -> Option<Alert> {
+    state.outcome(alert.notice.key, Outcome::Delivered, 0, now)
 }
 
 #[test]
-fn it_is_told_once_and_resolved_when_gone() {
-    let mut teller = AlertState::new(RATE, false, []);
+fn finding_fires_once_and_resolves_when_gone() {
+    let mut state = AlertState::new(RATE, false, []);
     let one = notice(1, Severity::Warning);
-    let alert = teller.there(&one, None, true, at(0)).unwrap();
+    let alert = state.active(&one, None, true, at(0)).unwrap();
     assert_eq!(alert.status, Status::Firing);
-    assert!(teller.there(&one, None, true, at(0)).is_none());
-    assert!(deliver(&mut teller, &alert, at(1)).is_none());
-    assert!(teller.there(&one, None, true, at(1)).is_none());
-    assert!(teller.due(99, at(1)).is_empty());
-    teller.gone(Key(1), None, at(2));
-    let [alert] = &teller.due(99, at(2))[..] else {
+    assert!(state.active(&one, None, true, at(0)).is_none());
+    assert!(deliver(&mut state, &alert, at(1)).is_none());
+    assert!(state.active(&one, None, true, at(1)).is_none());
+    assert!(state.due(99, at(1)).is_empty());
+    state.gone(Key(1), None, at(2));
+    let [alert] = &state.due(99, at(2))[..] else {
         panic!("not one");
     };
     assert_eq!(
         (alert.status, alert.ended),
         (Status::Resolved, Some(2 * SECOND))
     );
-    assert!(deliver(&mut teller, alert, at(2)).is_none());
-    assert!(teller.entries.is_empty());
+    assert!(deliver(&mut state, alert, at(2)).is_none());
+    assert!(state.entries.is_empty());
 }
 
 #[test]
-fn what_was_never_told_is_not_resolved() {
-    let mut teller = AlertState::new(RATE, false, []);
+fn alert_never_sent_is_not_resolved() {
+    let mut state = AlertState::new(RATE, false, []);
     let one = notice(1, Severity::Info);
-    assert!(teller.there(&one, None, false, at(0)).is_none());
-    teller.gone(Key(1), None, at(1));
-    assert!(teller.due(99, at(1)).is_empty());
-    // Nor what could not be told.
-    let alert = teller.there(&one, None, true, at(2)).unwrap();
-    teller.gone(Key(1), None, at(3));
+    assert!(state.active(&one, None, false, at(0)).is_none());
+    state.gone(Key(1), None, at(1));
+    assert!(state.due(99, at(1)).is_empty());
+    // Nor is one that could not be delivered.
+    let alert = state.active(&one, None, true, at(2)).unwrap();
+    state.gone(Key(1), None, at(3));
     let key = alert.notice.key;
-    assert!(teller.outcome(key, Outcome::Failed, 0, at(4)).is_none());
-    assert!(teller.due(99, at(9)).is_empty());
+    assert!(state.outcome(key, Outcome::Failed, 0, at(4)).is_none());
+    assert!(state.due(99, at(9)).is_empty());
 }
 
 #[test]
-fn what_is_over_the_rate_is_one_summary() {
-    let mut teller = AlertState::new(RATE, false, []);
-    let told = (1..=10).filter_map(|key| {
+fn alerts_above_the_limit_are_summarized() {
+    let mut state = AlertState::new(RATE, false, []);
+    let sent = (1..=10).filter_map(|key| {
         let severity = if key == 7 {
             Severity::Critical
         } else {
             Severity::Warning
         };
-        teller.there(&notice(key, severity), None, true, at(0))
+        state.active(&notice(key, severity), None, true, at(0))
     });
-    assert_eq!(told.count(), 3);
-    assert_eq!(teller.held_back, 7);
-    let alerts = teller.due(99, at(0));
+    assert_eq!(sent.count(), 3);
+    assert_eq!(state.held_back, 7);
+    let alerts = state.due(99, at(0));
     let [summary] = &alerts[..] else {
         panic!("not one: {alerts:?}");
     };
     assert!(summary.notice.summary.starts_with("7 more alerts"));
     assert!(summary.notice.summary.ends_with("critical: summary 7"));
-    deliver(&mut teller, summary, at(0));
+    deliver(&mut state, summary, at(0));
     assert!(
-        teller
-            .there(&notice(11, Severity::Warning), None, true, at(30))
+        state
+            .active(&notice(11, Severity::Warning), None, true, at(30))
             .is_none()
     );
-    assert!(teller.due(99, at(59)).is_empty());
-    let alerts = teller.due(99, at(60));
-    assert!(alerts[0].notice.summary.starts_with("1 more alert is"));
-    deliver(&mut teller, &alerts[0], at(60));
-    // A minute without any: over.
-    let alerts = teller.due(99, at(121));
+    assert!(state.due(99, at(59)).is_empty());
+    let alerts = state.due(99, at(60));
+    assert!(alerts[0].notice.summary.starts_with("1 more alert was"));
+    deliver(&mut state, &alerts[0], at(60));
+    // A minute without any: resolved.
+    let alerts = state.due(99, at(121));
     assert_eq!(alerts[0].status, Status::Resolved);
-    // And there is room again.
+    // The limit allows alerts again.
     assert!(
-        teller
-            .there(&notice(12, Severity::Warning), None, true, at(121))
+        state
+            .active(&notice(12, Severity::Warning), None, true, at(121))
             .is_some()
     );
 }
 
 #[test]
-fn only_who_wants_them_gets_updates() {
+fn updates_are_sent_only_where_wanted() {
     for takes_updates in [false, true] {
-        let mut teller = AlertState::new(RATE, takes_updates, []);
+        let mut state = AlertState::new(RATE, takes_updates, []);
         let one = notice(1, Severity::Warning);
-        let alert = teller.there(&one, None, true, at(0)).unwrap();
-        deliver(&mut teller, &alert, at(0));
-        let update = teller.there(&notice(1, Severity::Critical), None, true, at(1));
+        let alert = state.active(&one, None, true, at(0)).unwrap();
+        deliver(&mut state, &alert, at(0));
+        let update = state.active(&notice(1, Severity::Critical), None, true, at(1));
         assert_eq!(update.is_some(), takes_updates);
         if let Some(update) = update {
             assert_eq!(update.was.as_ref().unwrap().severity, Severity::Warning);
-            deliver(&mut teller, &update, at(1));
-            assert_eq!(teller.firing().next().unwrap().severity, Severity::Critical);
+            deliver(&mut state, &update, at(1));
+            assert_eq!(state.firing().next().unwrap().severity, Severity::Critical);
         }
-        // It never matters less than was told.
-        assert!(teller.there(&one, None, true, at(2)).is_none());
+        // The severity is never lowered.
+        assert!(state.active(&one, None, true, at(2)).is_none());
     }
 }
 
 #[test]
-fn what_failed_is_owed() {
-    let mut teller = AlertState::new(RATE, false, []);
+fn failed_alert_is_sent_later() {
+    let mut state = AlertState::new(RATE, false, []);
     let one = notice(1, Severity::Warning);
-    let alert = teller.there(&one, None, true, at(0)).unwrap();
+    let alert = state.active(&one, None, true, at(0)).unwrap();
     let key = alert.notice.key;
-    teller.outcome(key, Outcome::Failed, at(60).at, at(1));
-    assert!(teller.due(99, at(59)).is_empty());
-    assert_eq!(teller.told().count(), 0);
-    assert_eq!(teller.due(99, at(60)).len(), 1);
-    teller.outcome(key, Outcome::Refused, 0, at(61));
-    assert!(teller.entries.is_empty());
+    state.outcome(key, Outcome::Failed, at(60).at, at(1));
+    assert!(state.due(99, at(59)).is_empty());
+    assert_eq!(state.sent().count(), 0);
+    assert_eq!(state.due(99, at(60)).len(), 1);
+    state.outcome(key, Outcome::Refused, 0, at(61));
+    assert!(state.entries.is_empty());
 }
 
 #[test]
-fn what_an_earlier_run_told_is_not_told_again() {
-    let told = [1, 2, 3].map(|key| notice(key, Severity::Warning));
-    let mut teller = AlertState::new(RATE, false, told);
+fn alerts_of_an_earlier_run_are_not_repeated() {
+    let sent = [1, 2, 3].map(|key| notice(key, Severity::Warning));
+    let mut state = AlertState::new(RATE, false, sent);
     assert!(
-        teller
-            .there(&notice(1, Severity::Warning), None, true, at(0))
+        state
+            .active(&notice(1, Severity::Warning), None, true, at(0))
             .is_none()
     );
-    // Too little to be told of, and there all the same.
+    // Not severe enough for an alert, but still active.
     assert!(
-        teller
-            .there(&notice(2, Severity::Info), None, false, at(0))
+        state
+            .active(&notice(2, Severity::Info), None, false, at(0))
             .is_none()
     );
-    assert!(teller.due(99, at(0)).is_empty());
-    teller.forget_unseen(|_| true, at(1));
-    let alerts = teller.due(99, at(1));
+    assert!(state.due(99, at(0)).is_empty());
+    state.forget_unseen(|_| true, at(1));
+    let alerts = state.due(99, at(1));
     let [alert] = &alerts[..] else {
         panic!("not one: {alerts:?}");
     };
@@ -195,7 +195,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         6 => (key.clone(), severity, any::<bool>())
-            .prop_map(|(key, severity, matters)| Step::There(key, severity, matters)),
+            .prop_map(|(key, severity, is_severe)| Step::There(key, severity, is_severe)),
         4 => key.prop_map(Step::Gone),
         6 => (0..8_usize, outcome).prop_map(|(which, outcome)| Step::Outcome(which, outcome)),
         3 => (0..90_u64).prop_map(Step::Wait),
@@ -205,21 +205,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..120)
 }
 
-/// One who is told, and holds that it is told in turns.
+/// A receiver that asserts the order of its alerts.
 #[derive(Default)]
-struct EventKind {
+struct Receiver {
     firing: BTreeMap<Key, Severity>,
     in_flight: Vec<Alert>,
     given: Vec<(Status, u64)>,
 }
 
-impl EventKind {
+impl Receiver {
     fn take(&mut self, alerts: impl IntoIterator<Item = Alert>, now: Now) {
         for alert in alerts {
             let key = alert.notice.key;
             assert!(
                 !self.in_flight.iter().any(|other| other.notice.key == key),
-                "two of one key at once"
+                "two alerts of one key at once"
             );
             if key != HELD_BACK && alert.was.is_none() {
                 self.given.push((alert.status, now.at));
@@ -234,10 +234,10 @@ impl EventKind {
         match (alert.status, &alert.was) {
             (Status::Firing, None) => assert!(!is_firing, "fired twice"),
             (Status::Firing, Some(was)) => {
-                assert!(is_firing, "an update of nothing");
+                assert!(is_firing, "update without a firing alert");
                 assert!(key == HELD_BACK || takes_updates && alert.notice.severity > was.severity);
             }
-            (Status::Resolved, _) => assert!(is_firing, "resolved first"),
+            (Status::Resolved, _) => assert!(is_firing, "resolved before firing"),
         }
         if alert.status == Status::Firing {
             self.firing.insert(key, alert.notice.severity);
@@ -249,79 +249,79 @@ impl EventKind {
 
 proptest! {
     #[test]
-    fn firing_and_resolved_come_in_turns(steps in steps(), takes_updates in any::<bool>()) {
-        let mut teller = AlertState::new(RATE, takes_updates, []);
-        let mut told = EventKind::default();
+    fn firing_and_resolved_alternate(steps in steps(), takes_updates in any::<bool>()) {
+        let mut state = AlertState::new(RATE, takes_updates, []);
+        let mut receiver = Receiver::default();
         let mut there = BTreeMap::new();
         let mut seconds = 0;
         for step in steps {
             let now = at(seconds);
             match step {
-                Step::There(key, severity, matters) => {
+                Step::There(key, severity, is_severe) => {
                     there.insert(Key(key), ());
-                    let alert = teller.there(&notice(key, severity), None, matters, now);
-                    told.take(alert, now);
+                    let alert = state.active(&notice(key, severity), None, is_severe, now);
+                    receiver.take(alert, now);
                 }
                 Step::Gone(key) => {
                     there.remove(&Key(key));
-                    teller.gone(Key(key), None, now);
+                    state.gone(Key(key), None, now);
                 }
-                Step::Outcome(which, outcome) if !told.in_flight.is_empty() => {
-                    let alert = told.in_flight.remove(which % told.in_flight.len());
+                Step::Outcome(which, outcome) if !receiver.in_flight.is_empty() => {
+                    let alert = receiver.in_flight.remove(which % receiver.in_flight.len());
                     if outcome == Outcome::Delivered {
-                        told.deliver(&alert, takes_updates);
+                        receiver.deliver(&alert, takes_updates);
                     }
-                    // Who refuses that something is resolved has forgotten it.
+                    // A receiver that rejects a resolved alert has forgotten it.
                     if outcome == Outcome::Refused && alert.status == Status::Resolved {
-                        told.firing.remove(&alert.notice.key);
+                        receiver.firing.remove(&alert.notice.key);
                     }
-                    let next = teller.outcome(alert.notice.key, outcome, now.at, now);
-                    told.take(next, now);
+                    let next = state.outcome(alert.notice.key, outcome, now.at, now);
+                    receiver.take(next, now);
                 }
                 Step::Outcome(..) => {}
                 Step::Wait(wait) => seconds += wait,
                 Step::Restart => {
-                    // All that is on its way is waited for.
-                    while let Some(alert) = told.in_flight.pop() {
-                        told.deliver(&alert, takes_updates);
-                        let next = teller.outcome(alert.notice.key, Outcome::Delivered, 0, now);
-                        told.take(next, now);
+                    // Deliveries under way are waited for.
+                    while let Some(alert) = receiver.in_flight.pop() {
+                        receiver.deliver(&alert, takes_updates);
+                        let next = state.outcome(alert.notice.key, Outcome::Delivered, 0, now);
+                        receiver.take(next, now);
                     }
-                    let kept: Vec<_> = teller.told().cloned().collect();
-                    told.firing.remove(&HELD_BACK);
-                    told.given.clear();
-                    let firing: Vec<_> = told.firing.keys().copied().collect();
+                    let kept: Vec<_> = state.sent().cloned().collect();
+                    receiver.firing.remove(&HELD_BACK);
+                    receiver.given.clear();
+                    let firing: Vec<_> = receiver.firing.keys().copied().collect();
                     let keys: Vec<_> = kept.iter().map(|notice| notice.key).collect();
-                    prop_assert_eq!(keys, firing, "what is kept is not what was told");
-                    teller = AlertState::new(RATE, takes_updates, kept);
+                    prop_assert_eq!(keys, firing, "stored alerts differ from sent ones");
+                    state = AlertState::new(RATE, takes_updates, kept);
                 }
                 Step::FirstSnapshot => {
-                    teller.forget_unseen(|_| true, now);
+                    state.forget_unseen(|_| true, now);
                 }
             }
             let now = at(seconds);
-            told.take(teller.due(99, now), now);
+            receiver.take(state.due(99, now), now);
             for status in [Status::Firing, Status::Resolved] {
-                let recent = told.given.iter().filter(|&&(other, given)| {
+                let recent = receiver.given.iter().filter(|&&(other, given)| {
                     other == status && now.at - given < MINUTE
                 });
                 prop_assert!(recent.count() <= RATE as usize, "too many in a minute");
             }
         }
-        // In the end, where all arrives, only what is there is firing.
+        // When everything is delivered, only active findings are firing.
         for _ in 0..60 {
             seconds += 61;
-            teller.forget_unseen(|notice| !there.contains_key(&notice.key), at(seconds));
-            told.take(teller.due(99, at(seconds)), at(seconds));
-            while let Some(alert) = told.in_flight.pop() {
-                told.deliver(&alert, takes_updates);
-                let next = teller.outcome(alert.notice.key, Outcome::Delivered, 0, at(seconds));
-                told.take(next, at(seconds));
+            state.forget_unseen(|notice| !there.contains_key(&notice.key), at(seconds));
+            receiver.take(state.due(99, at(seconds)), at(seconds));
+            while let Some(alert) = receiver.in_flight.pop() {
+                receiver.deliver(&alert, takes_updates);
+                let next = state.outcome(alert.notice.key, Outcome::Delivered, 0, at(seconds));
+                receiver.take(next, at(seconds));
             }
         }
-        for key in told.firing.keys() {
+        for key in receiver.firing.keys() {
             prop_assert!(there.contains_key(key), "{} is not resolved", key);
         }
-        prop_assert_eq!(teller.firing().count(), told.firing.len());
+        prop_assert_eq!(state.firing().count(), receiver.firing.len());
     }
 }

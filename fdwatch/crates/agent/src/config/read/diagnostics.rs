@@ -1,43 +1,77 @@
-//! What is to be said of a configuration, with the place of each.
+//! Errors and warnings about a configuration, with their positions.
 
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
-use super::{FileKind, NamedFile, Reading};
-use crate::config::Config;
-use fdwatch_core::plural::{either, noun};
+use crate::config::types::Config;
+use fdwatch_core::plural::noun;
 use fdwatch_render::escape::Escaped;
 
-/// Mistakes that are told one by one: after more, there is no sense in them.
-const MAX_MISTAKES: usize = 200;
+/// Limit of errors that are listed; the rest is counted.
+const MAX_ERRORS: usize = 200;
 
-/// Something in a configuration that cannot be.
+/// A parsed configuration, and the files to check.
+#[derive(Debug)]
+pub(in crate::config) struct Reading {
+    pub(in crate::config) config: Config,
+    /// Warnings: settings that are valid, but probably not intended.
+    pub(in crate::config) warnings: Vec<ConfigError>,
+    /// The files that it names.
+    pub(in crate::config) files: Vec<NamedFile>,
+}
+
+/// A file that a configuration names.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct NamedFile {
+    pub(in crate::config) path: PathBuf,
+    pub(in crate::config) kind: FileKind,
+    /// The position of its name.
+    pub(in crate::config) line: usize,
+    pub(in crate::config) column: usize,
+}
+
+/// The required content of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum FileKind {
+    /// A token that clients must send to fdwatch.
+    OwnToken,
+    /// A token or password that fdwatch sends to servers.
+    Secret,
+    /// Certificates to trust.
+    Authorities,
+    /// fdwatch's own certificate. Its key is in the next file.
+    Certificate,
+    /// The key of that certificate.
+    Key,
+    /// A program.
+    Program,
+}
+
+/// An error or warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The line, from 1.
     pub line: usize,
     /// The character in it, from 1.
     pub column: usize,
-    /// What is wrong, and what to do about it.
+    /// The problem, and how to fix it.
     pub message: String,
 }
 
 impl ConfigError {
-    /// It as one line: `FILE:LINE:COLUMN: MESSAGE`.
+    /// Formats it as one line: `FILE:LINE:COLUMN: MESSAGE`.
     #[must_use]
     pub fn of_file<'a>(&'a self, file: &'a Path) -> impl fmt::Display + 'a {
-        Line {
-            mistake: self,
-            file,
-        }
+        Line { error: self, file }
     }
 }
 
 struct Line<'a> {
-    mistake: &'a ConfigError,
+    error: &'a ConfigError,
     file: &'a Path,
 }
 
@@ -47,25 +81,25 @@ impl fmt::Display for Line<'_> {
             line,
             column,
             message,
-        } = self.mistake;
+        } = self.error;
         let file = Escaped(self.file.as_os_str().as_encoded_bytes());
-        // What is quoted from the file may be anything.
+        // Quotes from the file may contain anything.
         let message = Escaped(message.as_bytes());
         write!(f, "{file}:{line}:{column}: {message}")
     }
 }
 
-/// See the module.
+/// The errors and warnings about one text.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
     text: String,
-    /// Where each line begins.
+    /// The offset of each line.
     lines: Vec<usize>,
-    mistakes: RefCell<Vec<(usize, String)>>,
-    more_mistakes: Cell<usize>,
+    errors: RefCell<Vec<(usize, String)>>,
+    more_errors: Cell<usize>,
     warnings: RefCell<Vec<(usize, String)>>,
     files: RefCell<Vec<NamedFile>>,
-    /// Every key that was asked for, by its section, and whether it was there.
+    /// Every key that was read, with its section, and whether it was present.
     #[cfg(test)]
     pub(super) asked: RefCell<Vec<(String, bool)>>,
 }
@@ -76,8 +110,8 @@ impl Diagnostics {
         Self {
             text: text.to_owned(),
             lines: [0].into_iter().chain(ends.map(|(at, _)| at + 1)).collect(),
-            mistakes: RefCell::default(),
-            more_mistakes: Cell::default(),
+            errors: RefCell::default(),
+            more_errors: Cell::default(),
             warnings: RefCell::default(),
             files: RefCell::default(),
             #[cfg(test)]
@@ -85,19 +119,19 @@ impl Diagnostics {
         }
     }
 
-    /// Diagnostics a mistake at a byte of the text.
-    pub(super) fn mistake(&self, at: usize, message: String) {
-        let mut mistakes = self.mistakes.borrow_mut();
-        if mistakes.len() < MAX_MISTAKES {
-            mistakes.push((at, message));
+    /// Adds an error at a byte of the text.
+    pub(super) fn error(&self, at: usize, message: String) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() < MAX_ERRORS {
+            errors.push((at, message));
         } else {
-            self.more_mistakes.set(self.more_mistakes.get() + 1);
+            self.more_errors.set(self.more_errors.get() + 1);
         }
     }
 
     pub(super) fn warn(&self, at: usize, message: String) {
         let mut warnings = self.warnings.borrow_mut();
-        if warnings.len() < MAX_MISTAKES {
+        if warnings.len() < MAX_ERRORS {
             warnings.push((at, message));
         }
     }
@@ -112,19 +146,19 @@ impl Diagnostics {
         });
     }
 
-    /// The line and the character of a byte, from 1.
+    /// Returns the line and the column of a byte, from 1.
     pub(super) fn place(&self, at: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|&begin| begin <= at).max(1);
         let begin = self.lines.get(line - 1).copied().unwrap_or(0);
         let before = self.text.as_bytes().get(begin..at).unwrap_or_default();
-        // All bytes of a character but the first begin with the bits 10.
+        // In UTF-8, all bytes of a character except the first start with the bits 10.
         let characters = before.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
         (line, characters + 1)
     }
 
-    fn placed(&self, mut notes: Vec<(usize, String)>) -> Vec<ConfigError> {
-        notes.sort_by_key(|&(at, _)| at);
-        let placed = notes.into_iter().map(|(at, message)| {
+    fn placed(&self, mut entries: Vec<(usize, String)>) -> Vec<ConfigError> {
+        entries.sort_by_key(|&(at, _)| at);
+        let placed = entries.into_iter().map(|(at, message)| {
             let (line, column) = self.place(at);
             ConfigError {
                 line,
@@ -136,25 +170,21 @@ impl Diagnostics {
     }
 
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
-        let mut mistakes = self.placed(self.mistakes.take());
-        let more = self.more_mistakes.get();
+        let mut errors = self.placed(self.errors.take());
+        let more = self.more_errors.get();
         if more > 0
-            && let Some(last) = mistakes.last()
+            && let Some(last) = errors.last()
         {
-            mistakes.push(ConfigError {
-                message: format!(
-                    "there {} {more} more {}",
-                    either(&more, "is", "are"),
-                    noun(&more, "mistake")
-                ),
+            errors.push(ConfigError {
+                message: format!("and {more} more {}", noun(&more, "error")),
                 ..last.clone()
             });
         }
-        mistakes
+        errors
     }
 
     pub(super) fn reading(self, config: Config) -> Result<Reading, Vec<ConfigError>> {
-        if !self.mistakes.borrow().is_empty() {
+        if !self.errors.borrow().is_empty() {
             return Err(self.into_errors());
         }
         Ok(Reading {
@@ -163,4 +193,9 @@ impl Diagnostics {
             files: self.files.take(),
         })
     }
+}
+
+/// Returns the start of a span, or of the text.
+pub(super) fn start(span: Option<Range<usize>>) -> usize {
+    span.map_or(0, |span| span.start)
 }

@@ -1,7 +1,7 @@
-//! From the text of a configuration to what it says, or to all mistakes in it, each with its place.
+//! Parses the text of a configuration, and reports all errors in it with their positions.
 //!
-//! Pure: what only the host can say, such as whether a file is there, is asked in `load`. What keys
-//! there are is written down nowhere else than where they are read, and in the commented example.
+//! Pure: checks of files on the host are in `load`. The keys are defined where they are read, and in the commented
+//! example.
 
 mod diagnostics;
 mod section;
@@ -11,69 +11,30 @@ mod tests;
 mod value;
 mod values;
 
-use std::{ops::Range, path::PathBuf};
-
 use toml_edit::Document;
 
 pub use self::diagnostics::ConfigError;
+pub(super) use self::diagnostics::{FileKind, NamedFile, Reading};
 use self::{diagnostics::Diagnostics, section::Section};
-use super::Config;
+use super::types::Config;
 
-/// What a configuration says.
+/// Parses a configuration.
 ///
 /// # Errors
 ///
-/// All mistakes in it, in the order of their places: none is passed over. Where it is no TOML, only
-/// the first that makes it none.
+/// All errors in it, in the order of their positions. If it is not valid TOML, only the first.
 pub fn read(text: &[u8]) -> Result<Config, Vec<ConfigError>> {
     let reading = read_all(text)?;
     Ok(reading.config)
 }
 
-/// What a configuration says, and what of it remains to be looked at.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) config: Config,
-    /// What is no mistake, and yet hardly what was meant.
-    pub(super) warnings: Vec<ConfigError>,
-    /// Files that it names.
-    pub(super) files: Vec<NamedFile>,
-}
-
-/// A file that a configuration names.
-#[derive(Clone, Debug)]
-pub(super) struct NamedFile {
-    pub(super) path: PathBuf,
-    pub(super) kind: FileKind,
-    /// Where it is named.
-    pub(super) line: usize,
-    pub(super) column: usize,
-}
-
-/// What must be in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileKind {
-    /// A token that others must show to fdwatch.
-    OwnToken,
-    /// A token or password that fdwatch shows to others.
-    Secret,
-    /// Certificates that are trusted.
-    Authorities,
-    /// fdwatch's own certificate; its key is in the file named next.
-    Certificate,
-    /// The key to it.
-    Key,
-    /// A program.
-    Program,
-}
-
 pub(super) fn read_all(text: &[u8]) -> Result<Reading, Vec<ConfigError>> {
-    let (config, notes) = read_noting(text)?;
-    notes.reading(config)
+    let (config, diagnostics) = read_with_diagnostics(text)?;
+    diagnostics.reading(config)
 }
 
-/// The configuration as far as it could be read, and what is to be said of it.
-fn read_noting(text: &[u8]) -> Result<(Config, Diagnostics), Vec<ConfigError>> {
+/// Parses a configuration as far as possible, and returns it with its diagnostics.
+fn read_with_diagnostics(text: &[u8]) -> Result<(Config, Diagnostics), Vec<ConfigError>> {
     let (text, wrong) = match std::str::from_utf8(text) {
         Ok(text) => (text, None),
         Err(error) => {
@@ -81,24 +42,19 @@ fn read_noting(text: &[u8]) -> Result<(Config, Diagnostics), Vec<ConfigError>> {
             (std::str::from_utf8(valid).unwrap_or(""), Some(valid.len()))
         }
     };
-    let notes = Diagnostics::new(text);
+    let diagnostics = Diagnostics::new(text);
     if let Some(at) = wrong {
-        notes.mistake(at, "this is not UTF-8, as TOML must be".to_owned());
-        return Err(notes.into_errors());
+        diagnostics.error(at, "invalid UTF-8".to_owned());
+        return Err(diagnostics.into_errors());
     }
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
-            notes.mistake(at, format!("this is not TOML: {}", error.message()));
-            return Err(notes.into_errors());
+            diagnostics.error(at, format!("invalid TOML: {}", error.message()));
+            return Err(diagnostics.into_errors());
         }
     };
-    let config = sections::config(Section::root(document.as_table(), &notes));
-    Ok((config, notes))
-}
-
-/// Where something begins, or the beginning of the text.
-fn start(span: Option<Range<usize>>) -> usize {
-    span.map_or(0, |span| span.start)
+    let config = sections::config(Section::root(document.as_table(), &diagnostics));
+    Ok((config, diagnostics))
 }

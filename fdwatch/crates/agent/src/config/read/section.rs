@@ -1,60 +1,63 @@
-//! A table of the file: what is asked for is taken from it, and what no one asked for is a mistake.
+//! A table of the file. Keys that are never read are errors.
 
 use toml_edit::{Item, TableLike, Value};
 
-use super::{diagnostics::Diagnostics, start, value::ConfigValue};
+use super::{
+    diagnostics::{Diagnostics, start},
+    value::ConfigValue,
+};
 use fdwatch_core::suggest::nearest;
 
-/// See the module. One that is not in the file has no keys.
+/// A table of the file. One that is missing has no keys.
 pub(super) struct Section<'a> {
     table: Option<&'a dyn TableLike>,
-    /// Its name, with those of the tables it is in; empty for the file itself.
+    /// Its name with those of its parents; empty for the file itself.
     name: String,
-    /// Where it begins.
+    /// Its position.
     pub(super) at: usize,
-    /// Whether there may be several of it.
-    is_one_of_many: bool,
+    /// Whether it belongs to an array of tables.
+    is_array_entry: bool,
     known: Vec<&'static str>,
-    pub(super) notes: &'a Diagnostics,
+    pub(super) diagnostics: &'a Diagnostics,
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn root(table: &'a dyn TableLike, notes: &'a Diagnostics) -> Self {
+    pub(super) fn root(table: &'a dyn TableLike, diagnostics: &'a Diagnostics) -> Self {
         Self {
             table: Some(table),
             name: String::new(),
             at: 0,
-            is_one_of_many: false,
+            is_array_entry: false,
             known: Vec::new(),
-            notes,
+            diagnostics,
         }
     }
 
-    /// Whether it is in the file.
-    pub(super) const fn is_there(&self) -> bool {
+    /// Returns whether it is in the file.
+    pub(super) const fn is_present(&self) -> bool {
         self.table.is_some()
     }
 
-    /// Its name as it is written in the file.
+    /// Returns its name as written in the file.
     pub(super) fn title(&self) -> String {
-        if self.is_one_of_many {
+        if self.is_array_entry {
             format!("[[{}]]", self.name)
         } else {
             format!("[{}]", self.name)
         }
     }
 
-    /// Diagnostics a mistake in it as a whole.
-    pub(super) fn refuse(&self, message: String) {
-        self.notes.mistake(self.at, message);
+    /// Adds an error about the whole table.
+    pub(super) fn reject(&self, message: String) {
+        self.diagnostics.error(self.at, message);
     }
 
-    /// Diagnostics a mistake in what a key of it says.
-    pub(super) fn refuse_key(&self, key: &str, message: String) {
-        self.notes.mistake(self.key_at(key), message);
+    /// Adds an error about a key.
+    pub(super) fn reject_key(&self, key: &str, message: String) {
+        self.diagnostics.error(self.key_at(key), message);
     }
 
-    /// Whether there is such a key, whatever it is.
+    /// Returns whether there is such a key, of any type.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
@@ -65,7 +68,7 @@ impl<'a> Section<'a> {
         #[cfg(test)]
         {
             let asked = (self.path(key), item.is_some());
-            self.notes.asked.borrow_mut().push(asked);
+            self.diagnostics.asked.borrow_mut().push(asked);
         }
         item
     }
@@ -78,51 +81,51 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Where a key of it is.
+    /// Returns the position of a key.
     fn key_at(&self, key: &str) -> usize {
         let table = self.table.and_then(|table| table.get_key_value(key));
         let span = table.and_then(|(key, item)| key.span().or_else(|| item.span()));
         span.map_or(self.at, |span| span.start)
     }
 
-    /// The value of a key, if it is there.
+    /// Returns the value of a key, if present.
     pub(super) fn value(&mut self, key: &'static str) -> Option<ConfigValue<'a>> {
         match self.ask(key)? {
-            Item::Value(value) => Some(ConfigValue::new(key, value, self.notes)),
+            Item::Value(value) => Some(ConfigValue::new(key, value, self.diagnostics)),
             Item::Table(_) | Item::ArrayOfTables(_) | Item::None => {
-                let message = format!("{key} is a key with a value, and no section");
-                self.refuse_key(key, message);
+                let message = format!("{key} must be a value, not a section");
+                self.reject_key(key, message);
                 None
             }
         }
     }
 
-    /// The value of a key that must be there.
-    pub(super) fn needed(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'a>> {
-        let is_missing = self.is_there() && !self.has(key);
+    /// Returns the value of a required key.
+    pub(super) fn required(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'a>> {
+        let is_missing = self.is_present() && !self.has(key);
         let value = self.value(key);
         if is_missing {
-            self.refuse(format!(
-                "{} says no {key}: add a line such as {key} = {example}",
+            self.reject(format!(
+                "{} has no {key}: add a line such as {key} = {example}",
                 self.title()
             ));
         }
         value
     }
 
-    /// The table in it that is called so.
+    /// Returns the table `key`.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'a> {
         let item = self.ask(key);
         let table = item.and_then(Item::as_table_like);
         if item.is_some() && table.is_none() {
             let name = self.path(key);
-            let message = format!("there can be but one section {key}: write [{name}]");
-            self.refuse_key(key, message);
+            let message = format!("{key} must be one section: write [{name}]");
+            self.reject_key(key, message);
         }
         self.within(key, table, item.map_or(0, |item| start(item.span())), false)
     }
 
-    /// The tables in it that are called so.
+    /// Returns the array of tables `key`.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
         let tables: Vec<(&dyn TableLike, usize)> = match self.ask(key) {
             None => Vec::new(),
@@ -142,8 +145,9 @@ impl<'a> Section<'a> {
             }
             Some(_) => {
                 let name = self.path(key);
-                let message = format!("there can be several {key}: write [[{name}]] above each");
-                self.refuse_key(key, message);
+                let message =
+                    format!("{key} must be an array of sections: write [[{name}]] above each");
+                self.reject_key(key, message);
                 Vec::new()
             }
         };
@@ -158,35 +162,35 @@ impl<'a> Section<'a> {
         key: &str,
         table: Option<&'a dyn TableLike>,
         at: usize,
-        is_one_of_many: bool,
+        is_array_entry: bool,
     ) -> Section<'a> {
         Section {
             table,
             name: self.path(key),
             at,
-            is_one_of_many,
+            is_array_entry,
             known: Vec::new(),
-            notes: self.notes,
+            diagnostics: self.diagnostics,
         }
     }
 
-    /// All keys of it, whatever they are called, each with its value.
+    /// Returns all keys with their values, whatever their names.
     pub(super) fn values(&mut self) -> Vec<(&'a str, ConfigValue<'a>)> {
         let Some(table) = self.table.take() else {
             return Vec::new();
         };
         let values = table.iter().filter_map(|(key, item)| match item {
-            Item::Value(value) => Some((key, ConfigValue::new(key, value, self.notes))),
+            Item::Value(value) => Some((key, ConfigValue::new(key, value, self.diagnostics))),
             _ => {
-                let message = format!("{key} must have a value in quotes");
-                self.notes.mistake(start(item.span()), message);
+                let message = format!("{key} must be a string in quotes");
+                self.diagnostics.error(start(item.span()), message);
                 None
             }
         });
         values.collect()
     }
 
-    /// Refuses the keys that no one asked for.
+    /// Adds errors for the keys that were not read.
     pub(super) fn finish(self) {
         let Some(table) = self.table else { return };
         for (key, item) in table.iter() {
@@ -200,15 +204,15 @@ impl<'a> Section<'a> {
                 (false, true) => (format!("key {key}"), " outside of all sections".to_owned()),
                 (false, false) => (format!("key {key}"), format!(" in {}", self.title())),
             };
-            let advice = match nearest(known, key) {
+            let hint = match nearest(known, key) {
                 Some(known) if self.name.is_empty() || is_section => {
-                    format!("is [{}] meant?", self.path(known))
+                    format!("did you mean [{}]?", self.path(known))
                 }
-                Some(known) => format!("is {known} meant?"),
-                None => format!("there are {}", self.known.join(", ")),
+                Some(known) => format!("did you mean {known}?"),
+                None => format!("known: {}", self.known.join(", ")),
             };
-            let message = format!("there is no {what}{place}: {advice}");
-            self.refuse_key(key, message);
+            let message = format!("unknown {what}{place}: {hint}");
+            self.reject_key(key, message);
         }
     }
 }

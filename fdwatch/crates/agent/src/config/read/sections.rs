@@ -1,46 +1,46 @@
-//! The sections of the file, one after the other: their keys, what their values may be, and what
-//! cannot be said together.
+//! The sections of the file: their keys, the valid values, and combinations that are invalid.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum as _;
 
 use super::{
-    FileKind,
+    diagnostics::FileKind,
     section::Section,
     value::{ConfigValue, quote},
     values::{
         Follows, Terms, authorities, endpoint, is_loopback_address, rule, warn_of_clear_text,
     },
 };
-use crate::config::{
-    Alerts, Api, Config, Endpoint, Fleet, History, Metrics, Otlp, Rule, Threshold, Watch,
+use crate::config::types::{
+    Alerts, Api, Config, Fleet, History, Metrics, Otlp, Rule, Threshold, Watch,
 };
 use fdwatch_core::diagnose::Severity;
 use fdwatch_events::event::Measure;
+use fdwatch_http::Endpoint;
 use fdwatch_options::Detail;
 use fdwatch_options::{MaxCpu, RingSize};
 
-/// Rules of each kind: all of them are gone through for each finding.
+/// Limit of rules of each kind: each finding is compared with all of them.
 const MAX_RULES: usize = 1000;
 
-/// Thresholds: which of them a process is beyond is 64 bits.
+/// Limit of thresholds: 64 bits store which of them a process exceeds.
 const MAX_THRESHOLDS: usize = 64;
 
-/// Receivers of alerts of each kind, and addresses.
+/// Limit of receivers of alerts of each kind, and of addresses.
 const MAX_RECEIVERS: usize = 32;
 
-/// Labels of a host.
+/// Limit of labels of a host.
 const MAX_LABELS: usize = 16;
 
-/// Characters of a label, and of a name in a database.
+/// Length limit of a label, and of a name in a database: characters.
 const MAX_NAME_LEN: usize = 64;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// All of it. Where something is wrong the default stands in for it.
+/// Reads the configuration. Invalid values are replaced by defaults.
 pub(super) fn config(mut root: Section<'_>) -> Config {
     let watch = watch(root.section("watch"));
     let config = Config {
@@ -49,7 +49,7 @@ pub(super) fn config(mut root: Section<'_>) -> Config {
             .map(|(rule, ())| rule)
             .collect(),
         severity: rules(root.sections("severity"), "of this severity", |section| {
-            let given = section.needed("severity", "\"info\"")?;
+            let given = section.required("severity", "\"info\"")?;
             given.severity()
         }),
         thresholds: thresholds(root.sections("threshold")),
@@ -79,11 +79,11 @@ fn watch(mut section: Section<'_>) -> Watch {
         ConfigValue::boolean,
     );
     watch.ring_bytes = it.value("ring_bytes").and_then(|given| {
-        // Its limits are those of the command line.
+        // The limits are those of the command line.
         let bytes = given.size(["4K", "1G"])?;
         match bytes.to_string().parse::<RingSize>() {
             Ok(size) => Some(size.0),
-            Err(reason) => given.refuse(reason),
+            Err(reason) => given.reject(reason),
         }
     });
     set(&mut watch.max_cpu, it.value("max_cpu"), |given| match given
@@ -92,7 +92,7 @@ fn watch(mut section: Section<'_>) -> Watch {
         .parse::<MaxCpu>()
     {
         Ok(percent) => Some(percent.0),
-        Err(reason) => given.refuse(reason),
+        Err(reason) => given.reject(reason),
     });
     set(&mut watch.detail, it.value("detail"), |given| {
         let all = Detail::value_variants().iter();
@@ -107,7 +107,7 @@ fn watch(mut section: Section<'_>) -> Watch {
     watch
 }
 
-/// Takes over what is given, if anything is, and right.
+/// Sets `to` if there is a valid value.
 fn set<'a, T>(
     to: &mut T,
     given: Option<ConfigValue<'a>>,
@@ -118,26 +118,26 @@ fn set<'a, T>(
     }
 }
 
-/// Rules of one kind, each with what `also` reads of it.
+/// Reads the rules of one kind, each with the result of `also`.
 fn rules<T>(
     sections: Vec<Section<'_>>,
     what: &str,
     also: impl Fn(&mut Section<'_>) -> Option<T>,
 ) -> Vec<(Rule, T)> {
-    refuse_more(&sections, MAX_RULES);
+    reject_more(&sections, MAX_RULES);
     let mut seen: Vec<(Terms, usize)> = Vec::new();
     let mut rules = Vec::new();
     for mut section in sections.into_iter().take(MAX_RULES) {
         let (rule, terms) = rule(&mut section);
         let also = also(&mut section);
         if terms.is_empty() {
-            section.refuse(format!(
-                "{} does not say what is {what}: give it path, exe, comm, unit or cause (comm = \
-                 \"*\" is all)",
+            section.reject(format!(
+                "{} has no terms: add path, exe, comm, unit or cause to select what is {what} (comm = \"*\" selects \
+                 everything)",
                 section.title()
             ));
         } else {
-            refuse_same(&section, terms, &mut seen);
+            reject_equal(&section, terms, &mut seen);
         }
         section.finish();
         rules.extend(also.map(|also| (rule, also)));
@@ -145,18 +145,18 @@ fn rules<T>(
     rules
 }
 
-fn refuse_more(sections: &[Section<'_>], most: usize) {
+fn reject_more(sections: &[Section<'_>], most: usize) {
     if let Some(first) = sections.get(most) {
-        first.refuse(format!("there can be up to {most} {}", first.title()));
+        first.reject(format!("more than {most} {}", first.title()));
     }
 }
 
-/// Refuses one that says the same as one before.
-fn refuse_same<T: PartialEq>(section: &Section<'_>, same: T, seen: &mut Vec<(T, usize)>) {
+/// Adds an error if a section equals a previous one.
+fn reject_equal<T: PartialEq>(section: &Section<'_>, same: T, seen: &mut Vec<(T, usize)>) {
     if let Some((_, at)) = seen.iter().find(|(before, _)| *before == same) {
-        let (line, _) = section.notes.place(*at);
-        section.refuse(format!(
-            "{} is about the same as that of line {line}: take out one of the two",
+        let (line, _) = section.diagnostics.place(*at);
+        section.reject(format!(
+            "{} is equal to that in line {line}: remove one of them",
             section.title()
         ));
     } else {
@@ -165,14 +165,14 @@ fn refuse_same<T: PartialEq>(section: &Section<'_>, same: T, seen: &mut Vec<(T, 
 }
 
 fn thresholds(sections: Vec<Section<'_>>) -> Vec<Threshold> {
-    refuse_more(&sections, MAX_THRESHOLDS);
+    reject_more(&sections, MAX_THRESHOLDS);
     let mut seen = Vec::new();
     let mut thresholds = Vec::new();
     for mut section in sections.into_iter().take(MAX_THRESHOLDS) {
         let of = section
-            .needed("of", "\"descriptors\"")
+            .required("of", "\"descriptors\"")
             .and_then(|given| given.choice(Measure::ALL.map(|measure| (measure.name(), measure))));
-        let above = section.needed("above", "5000");
+        let above = section.required("above", "5000");
         let above = of.zip(above).and_then(|(of, given)| above_of(of, &given));
         let mut severity = Severity::Warning;
         set(
@@ -186,11 +186,11 @@ fn thresholds(sections: Vec<Section<'_>>) -> Vec<Threshold> {
         {
             for key in ["path", "cause"] {
                 if terms.iter().any(|&(term, _)| term == key) {
-                    section.refuse_key(
+                    section.reject_key(
                         key,
                         format!(
-                            "{} is of a whole process, and {key} of one file: take it out, or write \
-                             of = \"duplicates-per-file\"",
+                            "{key} is a property of a file, but {} measures a process: remove it, or write of = \
+                             \"duplicates-per-file\"",
                             of.name()
                         ),
                     );
@@ -198,7 +198,7 @@ fn thresholds(sections: Vec<Section<'_>>) -> Vec<Threshold> {
             }
         }
         if let Some((of, above)) = of.zip(above) {
-            refuse_same(&section, (of, above, terms), &mut seen);
+            reject_equal(&section, (of, above, terms), &mut seen);
             thresholds.push(Threshold {
                 of,
                 above,
@@ -211,11 +211,11 @@ fn thresholds(sections: Vec<Section<'_>>) -> Vec<Threshold> {
     thresholds
 }
 
-/// How much there may be of a measure.
+/// Reads the limit of a measure.
 fn above_of(of: Measure, given: &ConfigValue<'_>) -> Option<f64> {
     match of {
         Measure::DuplicatesPerFile | Measure::Descriptors | Measure::GrowthPerHour => {
-            // More descriptors than that no process has (fs.nr_open is an int).
+            // No process has more descriptors: fs.nr_open is an int.
             let number = given.integer(1..=i32::MAX as u64)?;
             Some(number as f64)
         }
@@ -224,7 +224,7 @@ fn above_of(of: Measure, given: &ConfigValue<'_>) -> Option<f64> {
             if percent > 0.0 && percent < 100.0 {
                 return Some(percent);
             }
-            given.refuse("must be a percentage above 0 and below 100")
+            given.reject("must be a percentage above 0 and below 100")
         }
         Measure::PinnedBytes => Some(given.size(["1", "8388607T"])? as f64),
     }
@@ -234,7 +234,7 @@ fn api(mut section: Section<'_>) -> Api {
     let mut api = Api::default();
     let it = &mut section;
     if let Some(given) = it.value("socket") {
-        // There is no word for nothing in TOML.
+        // TOML has no null.
         if given.is_false() {
             api.socket = None;
         } else {
@@ -256,11 +256,11 @@ fn api(mut section: Section<'_>) -> Api {
             continue;
         };
         if api.listen.contains(&address) {
-            given.refuse::<()>(format!("{address} is there twice"));
+            given.reject::<()>(format!("duplicate address {address}"));
             continue;
         }
         if api.listen.len() >= MAX_RECEIVERS {
-            given.refuse::<()>(format!("there can be up to {MAX_RECEIVERS} addresses"));
+            given.reject::<()>(format!("more than {MAX_RECEIVERS} addresses"));
             break;
         }
         api.listen.push(address);
@@ -271,9 +271,9 @@ fn api(mut section: Section<'_>) -> Api {
             (false, false) => "tls and token_file",
         };
         if !is_loopback_address(address.ip()) {
-            given.refuse::<()>(format!(
-                "{address} can be reached from other hosts, which is allowed only with TLS and a \
-                 token: add {missing}, or listen on 127.0.0.1 or [::1]"
+            given.reject::<()>(format!(
+                "{address} can be reached from other hosts, which requires TLS and a token: add {missing}, or listen \
+                 on 127.0.0.1 or [::1]"
             ));
         }
     }
@@ -282,9 +282,9 @@ fn api(mut section: Section<'_>) -> Api {
 }
 
 fn tls(mut section: Section<'_>) -> Option<(PathBuf, PathBuf)> {
-    let certificate = section.needed("certificate", "\"/etc/fdwatch/tls.crt\"");
+    let certificate = section.required("certificate", "\"/etc/fdwatch/tls.crt\"");
     let certificate = certificate.and_then(|given| given.file(FileKind::Certificate));
-    let key = section.needed("key", "\"/etc/fdwatch/tls.key\"");
+    let key = section.required("key", "\"/etc/fdwatch/tls.key\"");
     let key = key.and_then(|given| given.file(FileKind::Key));
     section.finish();
     certificate.zip(key)
@@ -324,8 +324,8 @@ fn alerts(mut section: Section<'_>, watch: &Watch) -> Alerts {
     {
         alerts.severity = severity;
         if severity < watch.severity {
-            given.refuse::<()>(format!(
-                "nothing below {} is found, as [watch] says: no alert can be of {}",
+            given.reject::<()>(format!(
+                "lower than severity in [watch], which is {}: findings of severity {} are not reported",
                 watch.severity.name(),
                 severity.name()
             ));
@@ -353,12 +353,12 @@ fn alerts(mut section: Section<'_>, watch: &Watch) -> Alerts {
 }
 
 fn endpoints(sections: Vec<Section<'_>>, follows: Follows) -> Vec<Endpoint> {
-    refuse_more(&sections, MAX_RECEIVERS);
+    reject_more(&sections, MAX_RECEIVERS);
     let mut seen = Vec::new();
     let mut endpoints = Vec::new();
     for mut section in sections.into_iter().take(MAX_RECEIVERS) {
         if let Some(endpoint) = endpoint(&mut section, follows) {
-            refuse_same(&section, endpoint.url.clone(), &mut seen);
+            reject_equal(&section, endpoint.url.clone(), &mut seen);
             endpoints.push(endpoint);
         }
         section.finish();
@@ -367,13 +367,13 @@ fn endpoints(sections: Vec<Section<'_>>, follows: Follows) -> Vec<Endpoint> {
 }
 
 fn commands(sections: Vec<Section<'_>>) -> Vec<Vec<String>> {
-    refuse_more(&sections, MAX_RECEIVERS);
+    reject_more(&sections, MAX_RECEIVERS);
     let mut seen = Vec::new();
     let mut commands = Vec::new();
     for mut section in sections.into_iter().take(MAX_RECEIVERS) {
-        let given = section.needed("command", "[\"/usr/local/bin/on-alert\"]");
+        let given = section.required("command", "[\"/usr/local/bin/on-alert\"]");
         if let Some(command) = given.and_then(|given| command(&given)) {
-            refuse_same(&section, command.clone(), &mut seen);
+            reject_equal(&section, command.clone(), &mut seen);
             commands.push(command);
         }
         section.finish();
@@ -381,11 +381,11 @@ fn commands(sections: Vec<Section<'_>>) -> Vec<Vec<String>> {
     commands
 }
 
-/// A program and its arguments.
+/// Reads a program and its arguments.
 fn command(given: &ConfigValue<'_>) -> Option<Vec<String>> {
     let words = given.list()?;
     let Some((program, arguments)) = words.split_first() else {
-        return given.refuse("the list is empty: it must begin with a program");
+        return given.reject("empty list: must start with a program");
     };
     program.file(FileKind::Program)?;
     let mut command = vec![program.text()?.to_owned()];
@@ -415,7 +415,7 @@ fn otlp(mut section: Section<'_>) -> Option<Otlp> {
 
 fn fleet(mut section: Section<'_>) -> Option<Fleet> {
     let it = &mut section;
-    let given = it.needed("url", "\"https://clickhouse.example:8443/\"");
+    let given = it.required("url", "\"https://clickhouse.example:8443/\"");
     let url = given.and_then(|given| Some((given, given.url(Follows::Path("/?query="))?)));
     let mut fleet = Fleet::to(String::new());
     set(&mut fleet.database, it.value("database"), |given| {
@@ -423,15 +423,15 @@ fn fleet(mut section: Section<'_>) -> Option<Fleet> {
         if is_name(text) {
             return Some(text.to_owned());
         }
-        given.refuse(format!(
-            "{} is no name of a database: letters, digits and _, not a digit first",
+        given.reject(format!(
+            "invalid database name {}: letters, digits and _, not a digit first",
             quote(text)
         ))
     });
     fleet.user = it.value("user").and_then(|given| {
         let text = given.text()?;
         if text.contains(char::is_control) || text.chars().count() > MAX_NAME_LEN {
-            return given.refuse(format!("{} is no name of a user", quote(text)));
+            return given.reject(format!("invalid user name {}", quote(text)));
         }
         Some(text.to_owned())
     });
@@ -460,17 +460,17 @@ fn labels(mut section: Section<'_>) -> Vec<(String, String)> {
     let mut labels = Vec::new();
     for (name, given) in section.values() {
         if labels.len() >= MAX_LABELS {
-            given.refuse::<()>(format!("there can be up to {MAX_LABELS} labels"));
+            given.reject::<()>(format!("more than {MAX_LABELS} labels"));
             break;
         }
         if !is_name(name) {
-            given.refuse::<()>("no name of a label: letters, digits and _, not a digit first");
+            given.reject::<()>("invalid label name: letters, digits and _, not a digit first");
             continue;
         }
         let Some(text) = given.text() else { continue };
         if text.contains(char::is_control) || text.chars().count() > MAX_NAME_LEN {
-            given.refuse::<()>(format!(
-                "{}: a label has up to {MAX_NAME_LEN} characters that can be seen",
+            given.reject::<()>(format!(
+                "invalid label {}: up to {MAX_NAME_LEN} printable characters",
                 quote(text)
             ));
             continue;

@@ -1,4 +1,4 @@
-//! Configurations: what they say, what is wrong with them, and that the example is what holds.
+//! Tests of valid and invalid configurations, and of the example.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -10,17 +10,17 @@ use fdwatch_core::diagnose::{Cause, Severity};
 use fdwatch_events::event::Measure;
 use fdwatch_options::Detail;
 
-/// What is said of a text, each as `LINE:COLUMN: MESSAGE`.
-fn mistakes(text: &str) -> Vec<String> {
-    let mistakes = read(text.as_bytes()).err().unwrap_or_default();
-    let lines = mistakes.iter().map(|it| {
+/// Returns the errors in a text, each as `LINE:COLUMN: MESSAGE`.
+fn errors(text: &str) -> Vec<String> {
+    let errors = read(text.as_bytes()).err().unwrap_or_default();
+    let lines = errors.iter().map(|it| {
         let line = it.of_file(Path::new("f")).to_string();
         line.trim_start_matches("f:").to_owned()
     });
     lines.collect()
 }
 
-/// The example with all that is an example in it.
+/// Returns the example with all keys uncommented.
 fn whole_example() -> String {
     let lines = EXAMPLE.lines().map(|line| match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with(' ') => rest,
@@ -30,7 +30,7 @@ fn whole_example() -> String {
 }
 
 #[test]
-fn the_example_says_what_holds_anyway() {
+fn example_equals_the_defaults() {
     let config = read(EXAMPLE.as_bytes()).unwrap();
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
     let nothing = read(b"").unwrap();
@@ -38,17 +38,17 @@ fn the_example_says_what_holds_anyway() {
 }
 
 #[test]
-fn the_example_has_every_key() {
-    let (config, notes) = read_noting(whole_example().as_bytes()).unwrap();
+fn example_has_every_key() {
+    let (config, diagnostics) = read_with_diagnostics(whole_example().as_bytes()).unwrap();
     let mut there = BTreeMap::new();
-    for (key, is_there) in notes.asked.take() {
+    for (key, is_there) in diagnostics.asked.take() {
         *there.entry(key).or_insert(false) |= is_there;
     }
     let missing: Vec<_> = there.iter().filter(|&(_, is_there)| !is_there).collect();
     assert!(missing.is_empty(), "{missing:?}");
     assert!(there.len() > 60, "{}", there.len());
-    let mistakes = notes.into_errors();
-    assert_eq!(mistakes, []);
+    let errors = diagnostics.into_errors();
+    assert_eq!(errors, []);
     assert_eq!(config.thresholds.len(), Measure::ALL.len());
     for cause in Cause::ALL {
         assert!(EXAMPLE.contains(&format!("{:?}", cause.name())));
@@ -56,7 +56,7 @@ fn the_example_has_every_key() {
 }
 
 #[test]
-fn what_the_example_says_of_optional_sections_is_their_default() {
+fn commented_sections_of_the_example_show_defaults() {
     let whole = read(whole_example().as_bytes()).unwrap();
     let (otlp, fleet) = (whole.otlp.unwrap(), whole.fleet.unwrap());
     let short = "[otlp]\nurl = 'http://[::1]/'\n[fleet]\nurl = 'http://[::1]/'\n";
@@ -83,7 +83,7 @@ fn what_the_example_says_of_optional_sections_is_their_default() {
 }
 
 #[test]
-fn what_is_said_is_taken_over() {
+fn all_values_are_read() {
     let text = "
         watch = { severity = 'info', all_types = true, ring_bytes = '64K', max_cpu = 2, detail = 'all' }
         ignore = [{ comm = 'a' }, { comm = 'b' }]
@@ -135,70 +135,70 @@ fn what_is_said_is_taken_over() {
 }
 
 #[test]
-fn what_is_not_there_is_refused_with_what_is_nearest() {
+fn unknown_names_are_rejected_with_a_suggestion() {
     for (text, expected) in [
         (
             "[wach]\n",
-            "1:2: there is no section [wach]: is [watch] meant?",
+            "1:2: unknown section [wach]: did you mean [watch]?",
         ),
         (
             "\n[[ignores]]\ncomm = 'x'\n",
-            "2:3: there is no section [ignores]: is [ignore] meant?",
+            "2:3: unknown section [ignores]: did you mean [ignore]?",
         ),
         (
             "max_cpu = 1\n",
-            "1:1: there is no key max_cpu outside of all sections: there are watch, ",
+            "1:1: unknown key max_cpu outside of all sections: known: watch, ",
         ),
         (
             "[watch]\nmax-cpu = 1\n",
-            "2:1: there is no key max-cpu in [watch]: is max_cpu meant?",
+            "2:1: unknown key max-cpu in [watch]: did you mean max_cpu?",
         ),
         (
             "[watch]\n  severety = 1\n",
-            "2:3: there is no key severety in [watch]: is severity meant?",
+            "2:3: unknown key severety in [watch]: did you mean severity?",
         ),
         (
             "[metrics]\nport = 1\n",
-            "2:1: there is no key port in [metrics]: there are most_processes",
+            "2:1: unknown key port in [metrics]: known: most_processes",
         ),
         (
             "[[alerts.web_hook]]\n",
-            "1:10: there is no section [alerts.web_hook]: is [alerts.webhook] meant?",
+            "1:10: unknown section [alerts.web_hook]: did you mean [alerts.webhook]?",
         ),
         (
             "[[ignore]]\ncom = 'x'\nunit = 'y'\n",
-            "2:1: there is no key com in [[ignore]]: is comm meant?",
+            "2:1: unknown key com in [[ignore]]: did you mean comm?",
         ),
         (
             "[watch]\ndetail = 'suspect'\n",
-            "2:10: detail: \"suspect\" is none of never, suspects, all: is suspects meant?",
+            "2:10: detail: invalid value \"suspect\": must be one of never, suspects, all; did you mean suspects?",
         ),
         (
             "[watch]\nseverity = 'high'\n",
-            "2:12: severity: \"high\" is none of info, warning, critical",
+            "2:12: severity: invalid value \"high\": must be one of info, warning, critical",
         ),
         (
             "[[ignore]]\ncause = ['reopened', 'exec_leak']\n",
-            "2:22: cause: \"exec_leak\" is none of ",
+            "2:22: cause: invalid value \"exec_leak\": must be one of ",
         ),
         (
             "[[threshold]]\nof = 'descriptor'\nabove = 1\n",
-            "2:6: of: \"descriptor\" is none of ",
+            "2:6: of: invalid value \"descriptor\": must be one of ",
         ),
     ] {
-        let found = mistakes(text);
+        let found = errors(text);
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         assert!(found[0].starts_with(expected), "{text}: {found:?}");
     }
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_its_place() {
+fn invalid_values_are_rejected_with_their_position() {
     let https = "url = 'https://h/'\n";
     for (text, expected) in [
         (
             "[watch]\nall_types = 'yes'\n",
-            "2:13: all_types: must be true or false, and is text",
+            "2:13: all_types: must be true or false, not a string",
         ),
         (
             "[watch]\nmax_cpu = 0\n",
@@ -210,7 +210,7 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[watch]\nmax_cpu = '1'\n",
-            "2:11: max_cpu: must be a number, and is text",
+            "2:11: max_cpu: must be a number, not a string",
         ),
         (
             "[watch]\nring_bytes = '3M'\n",
@@ -222,59 +222,56 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[watch]\nring_bytes = 'big'\n",
-            "2:14: ring_bytes: not a size such as",
+            "2:14: ring_bytes: must be a size such as",
         ),
         (
             "watch = 1\n",
-            "1:1: there can be but one section watch: write [watch]",
+            "1:1: watch must be one section: write [watch]",
         ),
         (
             "[[watch]]\n",
-            "1:3: there can be but one section watch: write [watch]",
+            "1:3: watch must be one section: write [watch]",
         ),
         (
             "[ignore]\ncomm = 'x'\n",
-            "1:2: there can be several ignore: write [[ignore]] above each",
+            "1:2: ignore must be an array of sections: write [[ignore]] above each",
         ),
         (
             "[watch.severity]\n",
-            "1:8: severity is a key with a value, and no section",
+            "1:8: severity must be a value, not a section",
         ),
         (
             "[[ignore]]\n",
-            "1:1: [[ignore]] does not say what is ignored",
+            "1:1: [[ignore]] has no terms: add path, exe, comm, unit or cause to select what is ignored",
         ),
         ("[[ignore]]\npath = '[x'\n", "2:8: path: \"[x\": "),
         ("[[ignore]]\npath = ['/a',\n '{b']\n", "3:2: path: \"{b\": "),
-        ("[[ignore]]\npath = []\n", "2:8: path: the list is empty"),
-        ("[[ignore]]\npath = ''\n", "2:8: path: is empty"),
+        ("[[ignore]]\npath = []\n", "2:8: path: empty list"),
+        ("[[ignore]]\npath = ''\n", "2:8: path: empty string"),
         (
             "[[ignore]]\npath = 5\n",
-            "2:8: path: must be text in quotes, or a list of such, and is a number",
+            "2:8: path: must be a string in quotes or a list of strings, not a number",
         ),
         (
             "[[ignore]]\ncomm = ['a', 'b']\n[[ignore]]\ncomm = ['b', 'a']\n",
-            "3:1: [[ignore]] is about the same as that of line 1",
+            "3:1: [[ignore]] is equal to that in line 1",
         ),
         (
             "[[severity]]\ncomm = 'x'\n",
-            "1:1: [[severity]] says no severity",
+            "1:1: [[severity]] has no severity",
         ),
         (
             "[[threshold]]\nof = 'descriptors'\n",
-            "1:1: [[threshold]] says no above",
+            "1:1: [[threshold]] has no above",
         ),
-        (
-            "[[threshold]]\nabove = 5\n",
-            "1:1: [[threshold]] says no of",
-        ),
+        ("[[threshold]]\nabove = 5\n", "1:1: [[threshold]] has no of"),
         (
             "[[threshold]]\nof = 'descriptors'\nabove = 0\n",
             "3:9: above: must be from 1 to 2147483647",
         ),
         (
             "[[threshold]]\nof = 'descriptors'\nabove = 1.5\n",
-            "3:9: above: must be a whole number",
+            "3:9: above: must be an integer",
         ),
         (
             "[[threshold]]\nof = 'limit-share'\nabove = 100\n",
@@ -282,23 +279,23 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[[threshold]]\nof = 'pinned-bytes'\nabove = 'x'\n",
-            "3:9: above: not a size",
+            "3:9: above: must be a size",
         ),
         (
             "[[threshold]]\nof = 'descriptors'\nabove = 5\npath = '/x'\n",
-            "4:1: descriptors is of a whole process, and path of one file",
+            "4:1: path is a property of a file, but descriptors measures a process",
         ),
         (
             "[[threshold]]\nof = 'descriptors'\nabove = 5\n[[threshold]]\nof = 'descriptors'\nabove = 5\nseverity = 'info'\n",
-            "4:1: [[threshold]] is about the same as that of line 1",
+            "4:1: [[threshold]] is equal to that in line 1",
         ),
         (
             "[api]\nsocket = 'run/x'\n",
-            "2:10: socket: \"run/x\" does not begin with /",
+            "2:10: socket: \"run/x\" must start with /",
         ),
         (
             "[api]\nsocket = true\n",
-            "2:10: socket: must be text in quotes",
+            "2:10: socket: must be a string in quotes",
         ),
         (
             "[api]\nsocket_mode = 600\n",
@@ -306,11 +303,11 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[api]\nsocket_mode = '0888'\n",
-            "2:15: socket_mode: \"0888\": not permissions",
+            "2:15: socket_mode: invalid permissions \"0888\"",
         ),
         (
             "[api]\nsocket_mode = '0666'\n",
-            "2:15: socket_mode: all users could ask about all",
+            "2:15: socket_mode: gives all users access",
         ),
         (
             "[api]\nlisten = '127.0.0.1:1'\n",
@@ -318,27 +315,27 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[api]\nlisten = ['localhost:1']\n",
-            "2:11: listen: \"localhost:1\": not an address and port",
+            "2:11: listen: invalid address \"localhost:1\"",
         ),
         (
             "[api]\nlisten = ['[::1]:1', '[::1]:1']\n",
-            "2:22: listen: [::1]:1 is there twice",
+            "2:22: listen: duplicate address [::1]:1",
         ),
         (
             "[api]\nlisten = ['0.0.0.0:1']\n",
-            "2:11: listen: 0.0.0.0:1 can be reached from other hosts, which is allowed only with TLS and a token: add tls and token_file, or listen on 127.0.0.1",
+            "2:11: listen: 0.0.0.0:1 can be reached from other hosts, which requires TLS and a token: add tls and token_file, or listen on 127.0.0.1",
         ),
         (
             "[api]\nlisten = ['10.0.0.1:1']\ntoken_file = '/t'\n",
-            "2:11: listen: 10.0.0.1:1 can be reached from other hosts, which is allowed only with TLS and a token: add tls, or",
+            "2:11: listen: 10.0.0.1:1 can be reached from other hosts, which requires TLS and a token: add tls, or",
         ),
         (
             "[api]\nlisten = ['[::]:1']\ntls = { certificate = '/c', key = '/k' }\n",
-            "2:11: listen: [::]:1 can be reached from other hosts, which is allowed only with TLS and a token: add token_file, or",
+            "2:11: listen: [::]:1 can be reached from other hosts, which requires TLS and a token: add token_file, or",
         ),
         (
             "[api]\ntls = { key = '/k' }\n",
-            "2:7: [api.tls] says no certificate",
+            "2:7: [api.tls] has no certificate",
         ),
         (
             "[metrics]\nmost_processes = 1001\n",
@@ -358,7 +355,7 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[history]\nmost_age = 30\n",
-            "2:12: most_age: must be a time in quotes",
+            "2:12: most_age: must be a duration in quotes",
         ),
         (
             "[history]\nmost_age = '5m'\n",
@@ -370,7 +367,7 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[alerts]\nseverity = 'info'\n",
-            "2:12: severity: nothing below warning is found",
+            "2:12: severity: lower than severity in [watch], which is warning",
         ),
         (
             "[alerts]\nmost_per_minute = 0\n",
@@ -378,31 +375,31 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[[alerts.webhook]]\n",
-            "1:1: [[alerts.webhook]] says no url: add a line such as url = ",
+            "1:1: [[alerts.webhook]] has no url: add a line such as url = ",
         ),
         (
             "[[alerts.webhook]]\nurl = 'hooks'\n",
-            "2:7: url: \"hooks\": not a URL",
+            "2:7: url: invalid URL \"hooks\"",
         ),
         (
             "[[alerts.webhook]]\nurl = 'ftp://h/'\n",
-            "2:7: url: \"ftp://h/\": a URL must begin with http",
+            "2:7: url: invalid URL \"ftp://h/\": must start with http",
         ),
         (
             "[[alerts.webhook]]\nurl = 'http://a:b@h/'\n",
-            "2:7: url: there must be no user and password",
+            "2:7: url: a URL must not contain a user or password",
         ),
         (
             "[[alerts.webhook]]\nurl = 'http://h/'\nca_file = '/c'\n",
-            "3:11: ca_file: there are no certificates over http",
+            "3:11: ca_file: unused with http",
         ),
         (
             "[[alerts.alertmanager]]\nurl = 'http://h/api/v2/alerts'\n",
-            "2:7: url: /api/v2/alerts is added",
+            "2:7: url: /api/v2/alerts is appended",
         ),
         (
             "[[alerts.alertmanager]]\nurl = 'http://h/'\n[[alerts.alertmanager]]\nurl = 'http://h/'\n",
-            "3:1: [[alerts.alertmanager]] is about the same as that of line 1",
+            "3:1: [[alerts.alertmanager]] is equal to that in line 1",
         ),
         (
             "[[alerts.command]]\ncommand = '/bin/x'\n",
@@ -410,43 +407,43 @@ fn what_cannot_be_is_refused_with_its_place() {
         ),
         (
             "[[alerts.command]]\ncommand = []\n",
-            "2:11: command: the list is empty",
+            "2:11: command: empty list",
         ),
         (
             "[[alerts.command]]\ncommand = ['x']\n",
-            "2:12: command: \"x\" does not begin with /",
+            "2:12: command: \"x\" must start with /",
         ),
-        ("[otlp]\n", "1:1: [otlp] says no url"),
+        ("[otlp]\n", "1:1: [otlp] has no url"),
         (
             &format!("[otlp]\n{https}interval = '2h'\n"),
             "3:12: interval: must be from 1s to 1h",
         ),
         (
             &format!("[fleet]\n{https}database = 'a`b'\n"),
-            "3:12: database: \"a`b\" is no name of a database",
+            "3:12: database: invalid database name \"a`b\"",
         ),
         (
             &format!("[fleet]\n{https}labels = {{ 'a-b' = 'c' }}\n"),
-            "3:20: a-b: no name of a label",
+            "3:20: a-b: invalid label name",
         ),
         (
             &format!("[fleet]\n{https}labels = {{ ab = 5 }}\n"),
-            "3:17: ab: must be text in quotes, and is a number",
+            "3:17: ab: must be a string in quotes, not a number",
         ),
-        ("[watch\n", "1:7: this is not TOML: unclosed table"),
-        ("a = 1\na = 2\n", "2:1: this is not TOML: duplicate key"),
-        ("[watch]\nseverity = info\n", "2:12: this is not TOML: "),
+        ("[watch\n", "1:7: invalid TOML: unclosed table"),
+        ("a = 1\na = 2\n", "2:1: invalid TOML: duplicate key"),
+        ("[watch]\nseverity = info\n", "2:12: invalid TOML: "),
     ] {
-        let found = mistakes(text);
+        let found = errors(text);
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         assert!(found[0].starts_with(expected), "{text}: {found:?}");
     }
 }
 
 #[test]
-fn all_mistakes_are_told_in_their_order() {
+fn all_errors_are_listed_in_order() {
     let text = "[watch]\nmax_cpu = 0\nx = 1\n[api]\nlisten = ['a', 'b']\n[wach]\n[otlp]\n";
-    let found = mistakes(text);
+    let found = errors(text);
     let lines: Vec<_> = found
         .iter()
         .map(|line| line.split(':').next().unwrap())
@@ -455,44 +452,47 @@ fn all_mistakes_are_told_in_their_order() {
 }
 
 #[test]
-fn columns_count_characters_and_what_is_quoted_cannot_be_obeyed() {
+fn columns_count_characters_and_quotes_are_escaped() {
     let text = "[watch]\n\"ü\\u001b\" = 1\n";
-    let found = mistakes(text);
+    let found = errors(text);
     assert!(
-        found[0].starts_with("2:1: there is no key ü\\x1b in"),
+        found[0].starts_with("2:1: unknown key ü\\x1b in"),
         "{found:?}"
     );
     let text = "[fleet]\nurl = 'https://h/'\nlabels = { 'größe' = 'x', 'ä' = 'y' }\n";
-    let found = mistakes(text);
-    assert!(found[1].starts_with("3:33: ä: no name"), "{found:?}");
+    let found = errors(text);
+    assert!(
+        found[1].starts_with("3:33: ä: invalid label name"),
+        "{found:?}"
+    );
 }
 
 #[test]
-fn what_is_no_utf_8_is_told_with_its_line() {
+fn invalid_utf8_is_rejected_with_its_line() {
     let found = read(b"[watch]\nx = '\xff'\n").unwrap_err();
     assert_eq!((found[0].line, found[0].column), (2, 6));
     assert!(found[0].message.contains("UTF-8"));
 }
 
 #[test]
-fn mistakes_without_end_are_counted() {
+fn errors_above_the_limit_are_counted() {
     let keys: String = (0..1000).map(|i| format!("k{i} = 1\n")).collect();
-    let found = mistakes(&format!("[watch]\n{keys}"));
+    let found = errors(&format!("[watch]\n{keys}"));
     assert_eq!(found.len(), 201);
-    assert!(found[200].ends_with("there are 800 more mistakes"));
+    assert!(found[200].ends_with("and 800 more errors"));
 }
 
 #[test]
-fn more_than_there_can_be_is_refused_once() {
+fn too_many_sections_are_rejected_once() {
     let text: String = (1..=70)
         .map(|i| format!("[[threshold]]\nof = 'descriptors'\nabove = {i}\n"))
         .collect();
-    let found = mistakes(&text);
-    assert_eq!(found, ["193:1: there can be up to 64 [[threshold]]"]);
+    let found = errors(&text);
+    assert_eq!(found, ["193:1: more than 64 [[threshold]]"]);
 }
 
 #[test]
-fn secrets_in_clear_text_are_warned_of() {
+fn secrets_in_clear_text_give_warnings() {
     let text = "[fleet]\nurl = 'http://h.example/'\npassword_file = '/p'\n";
     let reading = read_all(text.as_bytes()).unwrap();
     assert_eq!(reading.warnings.len(), 1);
@@ -501,7 +501,7 @@ fn secrets_in_clear_text_are_warned_of() {
     assert_eq!(read_all(text.as_bytes()).unwrap().warnings, []);
 }
 
-/// Lines of the whole example that are a key and its value.
+/// Returns the lines of the uncommented example that set a key.
 fn key_lines() -> Vec<(usize, String)> {
     let whole = whole_example();
     let lines = whole.lines().enumerate();
@@ -522,7 +522,7 @@ fn with_line(at: usize, line: &str) -> String {
 }
 
 #[test]
-fn a_value_of_another_type_is_told_with_its_line() {
+fn value_of_wrong_type_is_rejected_with_its_line() {
     let lines = key_lines();
     assert!(lines.len() > 55, "{}", lines.len());
     for (at, line) in lines {
@@ -534,14 +534,14 @@ fn a_value_of_another_type_is_told_with_its_line() {
             "''",
             "-0.5",
         ] {
-            // What may be an empty text, or a list of none.
+            // Labels may be any table.
             if key == "labels" && value.starts_with('{') {
                 continue;
             }
-            let found = mistakes(&with_line(at, &format!("{key} = {value}")));
+            let found = errors(&with_line(at, &format!("{key} = {value}")));
             let expected = format!("{}:", at + 1);
             assert!(
-                found.iter().any(|told| told.starts_with(&expected)),
+                found.iter().any(|line| line.starts_with(&expected)),
                 "{key} = {value}: {found:?}"
             );
         }
@@ -552,12 +552,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = read(&bytes);
     }
 
     #[test]
-    fn no_change_of_the_example_makes_it_panic(
+    fn changed_example_does_not_panic(
         at in any::<prop::sample::Index>(),
         removed in 0_usize..20,
         added in "[a-z\\[\\]{}\"'=.,0-9\n ü-]{0,10}",
@@ -566,30 +566,30 @@ proptest! {
         let from = at.index(text.len());
         let to = (from + removed).min(text.len());
         text.splice(from..to, added.into_bytes());
-        if let Err(mistakes) = read(&text) {
-            prop_assert!(!mistakes.is_empty());
+        if let Err(errors) = read(&text) {
+            prop_assert!(!errors.is_empty());
             let lines = text.split(|&byte| byte == b'\n').count();
-            prop_assert!(mistakes.iter().all(|it| (1..=lines).contains(&it.line) && it.column > 0));
+            prop_assert!(errors.iter().all(|it| (1..=lines).contains(&it.line) && it.column > 0));
         }
     }
 
     #[test]
-    fn a_key_that_is_none_is_told_with_its_line(
+    fn unknown_key_is_rejected_with_its_line(
         which in any::<prop::sample::Index>(),
         added in "[a-z_]{1,3}",
     ) {
         let lines = key_lines();
         let (at, line) = &lines[which.index(lines.len())];
         let (key, value) = line.split_once(" = ").unwrap();
-        let found = mistakes(&with_line(*at, &format!("{key}{added} = {value}")));
-        let expected = format!("{}:1: there is no key {key}{added} in [", at + 1);
-        prop_assert!(found.iter().any(|told| told.starts_with(&expected)), "{found:?}");
-        // What else is said is of what is missing now.
-        let other = |told: &&String| !told.starts_with(&expected);
-        let of_missing = |told: &String| {
-            ["says no", "does not say", "allowed only with", "is about the same"]
+        let found = errors(&with_line(*at, &format!("{key}{added} = {value}")));
+        let expected = format!("{}:1: unknown key {key}{added} in [", at + 1);
+        prop_assert!(found.iter().any(|line| line.starts_with(&expected)), "{found:?}");
+        // Other errors are about the key that is missing now.
+        let other = |line: &&String| !line.starts_with(&expected);
+        let of_missing = |line: &String| {
+            ["has no", "requires TLS", "is equal to"]
                 .iter()
-                .any(|reason| told.contains(reason))
+                .any(|reason| line.contains(reason))
         };
         prop_assert!(found.iter().filter(other).all(of_missing), "{found:?}");
     }

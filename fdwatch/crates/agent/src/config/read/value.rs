@@ -1,60 +1,64 @@
-//! A value of the file: it is asked to be of a type, and says what is wrong if it is not.
+//! A value of the file, with conversions that add an error if it is invalid.
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use toml_edit::Value;
 
-use super::{FileKind, diagnostics::Diagnostics, start};
+use super::diagnostics::{Diagnostics, FileKind, start};
 use fdwatch_core::suggest::nearest;
 
-/// Characters of a value that are quoted.
+/// Characters of a value that messages quote.
 const MAX_QUOTED: usize = 80;
 
-/// See the module.
+/// A value of the file and its key.
 #[derive(Clone, Copy)]
 pub(super) struct ConfigValue<'a> {
     key: &'a str,
     value: &'a Value,
-    notes: &'a Diagnostics,
+    diagnostics: &'a Diagnostics,
 }
 
 impl<'a> ConfigValue<'a> {
-    pub(super) const fn new(key: &'a str, value: &'a Value, notes: &'a Diagnostics) -> Self {
-        Self { key, value, notes }
+    pub(super) const fn new(key: &'a str, value: &'a Value, diagnostics: &'a Diagnostics) -> Self {
+        Self {
+            key,
+            value,
+            diagnostics,
+        }
     }
 
-    /// Where it is.
+    /// Returns its position.
     pub(super) fn at(&self) -> usize {
         start(self.value.span())
     }
 
-    /// Diagnostics that it cannot be so.
-    pub(super) fn refuse<T>(&self, reason: impl Display) -> Option<T> {
-        self.notes
-            .mistake(self.at(), format!("{}: {reason}", self.key));
+    /// Adds an error about it.
+    pub(super) fn reject<T>(&self, reason: impl Display) -> Option<T> {
+        self.diagnostics
+            .error(self.at(), format!("{}: {reason}", self.key));
         None
     }
 
-    /// Diagnostics that a file must be looked at.
-    pub(super) fn note_file(&self, kind: FileKind, path: PathBuf) {
-        self.notes.file(self.at(), kind, path);
+    /// Adds a file to check.
+    pub(super) fn add_file(&self, kind: FileKind, path: PathBuf) {
+        self.diagnostics.file(self.at(), kind, path);
     }
 
     pub(super) fn warn(&self, reason: impl Display) {
-        self.notes
+        self.diagnostics
             .warn(self.at(), format!("{}: {reason}", self.key));
     }
 
     fn wrong_type<T>(&self, wanted: &str) -> Option<T> {
         let is = match self.value {
-            Value::String(_) => "text",
+            Value::String(_) => "a string",
             Value::Integer(_) | Value::Float(_) => "a number",
             Value::Boolean(_) => "true or false",
             Value::Datetime(_) => "a date",
             Value::Array(_) => "a list",
             Value::InlineTable(_) => "a table",
         };
-        self.refuse(format!("must be {wanted}, and is {is}"))
+        self.reject(format!("must be {wanted}, not {is}"))
     }
 
     pub(super) fn boolean(&self) -> Option<bool> {
@@ -70,17 +74,17 @@ impl<'a> ConfigValue<'a> {
         self.value.is_integer()
     }
 
-    /// Text, which has something in it.
+    /// Returns a string that is not empty.
     pub(super) fn text(&self) -> Option<&'a str> {
         match self.value.as_str() {
-            None => self.wrong_type("text in quotes"),
-            Some("") => self.refuse("is empty: take the line out if nothing is meant"),
-            Some(text) if text.contains('\0') => self.refuse("there is a NUL in it"),
+            None => self.wrong_type("a string in quotes"),
+            Some("") => self.reject("empty string: remove the line to use the default"),
+            Some(text) if text.contains('\0') => self.reject("contains a NUL character"),
             Some(text) => Some(text),
         }
     }
 
-    /// Text, which may be empty.
+    /// Returns a string that may be empty.
     pub(super) fn argument(&self) -> Option<&'a str> {
         match self.value.as_str() {
             Some("") => Some(""),
@@ -88,20 +92,20 @@ impl<'a> ConfigValue<'a> {
         }
     }
 
-    /// One text, or a list of them that is not empty; each by itself.
+    /// Returns one string, or the elements of a list that is not empty.
     pub(super) fn texts(&self) -> Option<Vec<ConfigValue<'a>>> {
         let values = match self.value {
             Value::String(_) => vec![*self],
             Value::Array(values) if values.is_empty() => {
-                return self.refuse("the list is empty: take the line out if nothing is meant");
+                return self.reject("empty list: remove the line to use the default");
             }
-            Value::Array(_) => self.each(),
-            _ => return self.wrong_type("text in quotes, or a list of such"),
+            Value::Array(_) => self.elements(),
+            _ => return self.wrong_type("a string in quotes or a list of strings"),
         };
         Some(values)
     }
 
-    /// What there is of text in it, whatever else is wrong with it.
+    /// Returns all strings in it, valid or not.
     pub(super) fn raw_texts(&self) -> impl Iterator<Item = &'a str> {
         let values = self.value.as_array().into_iter().flatten();
         self.value
@@ -110,26 +114,26 @@ impl<'a> ConfigValue<'a> {
             .chain(values.filter_map(Value::as_str))
     }
 
-    /// A list, which may be empty; each by itself.
+    /// Returns the elements of a list, which may be empty.
     pub(super) fn list(&self) -> Option<Vec<ConfigValue<'a>>> {
         match self.value {
-            Value::Array(_) => Some(self.each()),
-            _ => self.wrong_type("a list of text in quotes"),
+            Value::Array(_) => Some(self.elements()),
+            _ => self.wrong_type("a list of strings"),
         }
     }
 
-    fn each(&self) -> Vec<ConfigValue<'a>> {
+    fn elements(&self) -> Vec<ConfigValue<'a>> {
         let values = self.value.as_array().into_iter().flatten();
         values.map(|value| ConfigValue { value, ..*self }).collect()
     }
 
     pub(super) fn integer(&self, within: RangeInclusive<u64>) -> Option<u64> {
         let Some(number) = self.value.as_integer() else {
-            return self.wrong_type("a whole number");
+            return self.wrong_type("an integer");
         };
         let found = u64::try_from(number).ok();
         found.filter(|number| within.contains(number)).or_else(|| {
-            self.refuse(format!(
+            self.reject(format!(
                 "must be from {} to {}",
                 within.start(),
                 within.end()
@@ -137,7 +141,7 @@ impl<'a> ConfigValue<'a> {
         })
     }
 
-    /// A number, of which fractions are taken.
+    /// Returns a number, integer or not.
     pub(super) fn number(&self) -> Option<f64> {
         let integer = self.value.as_integer().map(|number| number as f64);
         integer
@@ -145,7 +149,7 @@ impl<'a> ConfigValue<'a> {
             .or_else(|| self.wrong_type("a number"))
     }
 
-    /// One of a few words.
+    /// Returns one of the given choices.
     pub(super) fn choice<T: Copy>(
         &self,
         all: impl IntoIterator<Item = (&'static str, T)>,
@@ -157,9 +161,9 @@ impl<'a> ConfigValue<'a> {
         }
         let names: Vec<_> = all.iter().map(|&(name, _)| name).collect();
         let near = nearest(names.iter().map(|&name| (name, name)), text);
-        let advice = near.map_or_else(String::new, |near| format!(": is {near} meant?"));
-        self.refuse(format!(
-            "{} is none of {}{advice}",
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        self.reject(format!(
+            "invalid value {}: must be one of {}{hint}",
             quote(text),
             names.join(", ")
         ))
@@ -167,12 +171,12 @@ impl<'a> ConfigValue<'a> {
 
     pub(super) fn duration(&self, within: RangeInclusive<Duration>) -> Option<Duration> {
         let Some(text) = self.value.as_str() else {
-            return self.wrong_type("a time in quotes, such as \"30s\" or \"7d\"");
+            return self.wrong_type("a duration in quotes, such as \"30s\" or \"7d\"");
         };
         match fdwatch_options::parse::duration(text) {
-            Err(reason) => self.refuse(format!("{}: {reason}", quote(text))),
+            Err(reason) => self.reject(format!("{}: {reason}", quote(text))),
             Ok(duration) if within.contains(&duration) => Some(duration),
-            Ok(_) => self.refuse(format!(
+            Ok(_) => self.reject(format!(
                 "must be from {} to {}",
                 shown(*within.start()),
                 shown(*within.end())
@@ -180,7 +184,7 @@ impl<'a> ConfigValue<'a> {
         }
     }
 
-    /// A number of bytes; the limits as they are written.
+    /// Returns a size in bytes, within limits in the notation of the file.
     pub(super) fn size(&self, [least, most]: [&str; 2]) -> Option<u64> {
         let bytes = match self.value {
             Value::String(text) => fdwatch_options::parse::size(text.value()),
@@ -188,18 +192,18 @@ impl<'a> ConfigValue<'a> {
             _ => return self.wrong_type("a size in quotes, such as \"64M\" or \"1G\""),
         };
         let Some(bytes) = bytes else {
-            return self.refuse("not a size such as \"512K\", \"64M\" or \"1G\"");
+            return self.reject("must be a size such as \"512K\", \"64M\" or \"1G\"");
         };
         let is_within = fdwatch_options::parse::size(least).is_none_or(|least| bytes >= least)
             && fdwatch_options::parse::size(most).is_none_or(|most| bytes <= most);
         if !is_within {
-            return self.refuse(format!("must be from {least} to {most}"));
+            return self.reject(format!("must be from {least} to {most}"));
         }
         Some(bytes)
     }
 }
 
-/// What is quoted of a value.
+/// Quotes a value for a message.
 pub(super) fn quote(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         None => format!("\"{text}\""),

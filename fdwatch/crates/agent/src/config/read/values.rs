@@ -1,4 +1,4 @@
-//! What values of the file mean: paths, patterns, addresses, URLs.
+//! Conversions of values to paths, patterns, addresses and URLs.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,29 +10,30 @@ use globset::GlobSet;
 use reqwest::Url;
 
 use super::{
-    FileKind,
+    diagnostics::FileKind,
     section::Section,
     value::{ConfigValue, quote},
 };
-use crate::config::{Endpoint, Rule};
+use crate::config::types::Rule;
 use fdwatch_core::diagnose::{Cause, Severity};
+use fdwatch_http::Endpoint;
 
-/// Bytes of a unix socket's path, without what ends it (`sockaddr_un`).
+/// Length limit of a unix socket's path, without the final NUL (`sockaddr_un`): bytes.
 const MAX_SOCKET_LEN: usize = 107;
 
-/// What all users may do, of a file's permissions.
+/// The permission bits of other users.
 const OTHERS: u32 = 0o007;
 
-/// What the endpoint's URL is followed by.
+/// What is appended to an endpoint's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Follows {
-    /// Nothing: it is taken as it is.
+    /// Nothing: it is used as it is.
     Nothing,
-    /// This.
+    /// This path.
     Path(&'static str),
 }
 
-/// The terms of a rule as they are written, to know the same again: by their keys.
+/// The terms of a rule as written, by key, to recognize equal rules.
 pub(super) type Terms = Vec<(&'static str, Vec<String>)>;
 
 impl<'a> ConfigValue<'a> {
@@ -44,50 +45,48 @@ impl<'a> ConfigValue<'a> {
     pub(super) fn path(&self) -> Option<PathBuf> {
         let text = self.text()?;
         if !text.starts_with('/') {
-            return self.refuse(format!("{} does not begin with /", quote(text)));
+            return self.reject(format!("{} must start with /", quote(text)));
         }
         if text.len() >= libc::PATH_MAX as usize {
-            return self.refuse("is longer than a path can be");
+            return self.reject("longer than PATH_MAX");
         }
         Some(PathBuf::from(text))
     }
 
-    /// A path, and what must be in the file.
+    /// Returns a path, and adds its file to those to check.
     pub(super) fn file(&self, kind: FileKind) -> Option<PathBuf> {
         let path = self.path()?;
-        self.note_file(kind, path.clone());
+        self.add_file(kind, path.clone());
         Some(path)
     }
 
     pub(super) fn socket(&self) -> Option<PathBuf> {
         let path = self.path()?;
         if path.as_os_str().len() > MAX_SOCKET_LEN {
-            return self.refuse(format!(
-                "a unix socket's path can have {MAX_SOCKET_LEN} bytes"
+            return self.reject(format!(
+                "path of a unix socket longer than {MAX_SOCKET_LEN} bytes"
             ));
         }
         Some(path)
     }
 
-    /// Permissions of what is not for all users.
+    /// Returns permissions that give other users no access.
     pub(super) fn mode(&self) -> Option<u32> {
-        // As a number it would be taken for a decimal one.
+        // TOML would read the number as decimal.
         if self.is_integer() {
-            return self.refuse("must be octal digits in quotes, such as \"0600\"");
+            return self.reject("must be octal digits in quotes, such as \"0600\"");
         }
         let text = self.text()?;
         let is_octal = text.len() <= 5 && text.bytes().all(|digit| digit.is_ascii_digit());
         let mode = u32::from_str_radix(text, 8).ok();
         let Some(mode) = mode.filter(|&mode| is_octal && mode <= 0o777) else {
-            return self.refuse(format!(
-                "{}: not permissions such as \"0600\" or \"0660\"",
+            return self.reject(format!(
+                "invalid permissions {}: write \"0600\" or \"0660\"",
                 quote(text)
             ));
         };
         if mode & OTHERS != 0 {
-            return self.refuse(
-                "all users could ask about all processes: write \"0600\", or \"0660\" for a group",
-            );
+            return self.reject("gives all users access: write \"0600\", or \"0660\" for a group");
         }
         Some(mode)
     }
@@ -95,8 +94,8 @@ impl<'a> ConfigValue<'a> {
     pub(super) fn globs(&self) -> Option<GlobSet> {
         let mut globs = Vec::new();
         let mut is_right = true;
-        for given in self.texts()? {
-            let Some(text) = given.text() else {
+        for value in self.texts()? {
+            let Some(text) = value.text() else {
                 is_right = false;
                 continue;
             };
@@ -104,7 +103,7 @@ impl<'a> ConfigValue<'a> {
                 Ok(glob) => globs.push(glob),
                 Err(reason) => {
                     is_right = false;
-                    given.refuse::<()>(format!("{}: {reason}", quote(text)));
+                    value.reject::<()>(format!("{}: {reason}", quote(text)));
                 }
             }
         }
@@ -113,14 +112,14 @@ impl<'a> ConfigValue<'a> {
         }
         match fdwatch_options::parse::globs(&globs) {
             Ok(set) => set,
-            Err(error) => self.refuse(format!("too large: {error}")),
+            Err(error) => self.reject(format!("too large: {error}")),
         }
     }
 
     pub(super) fn causes(&self) -> Option<Vec<Cause>> {
         let causes = self.texts()?.into_iter();
         let causes: Vec<_> = causes
-            .map(|given| given.choice(Cause::ALL.map(|cause| (cause.name(), cause))))
+            .map(|value| value.choice(Cause::ALL.map(|cause| (cause.name(), cause))))
             .collect();
         causes.into_iter().collect()
     }
@@ -128,8 +127,8 @@ impl<'a> ConfigValue<'a> {
     pub(super) fn address(&self) -> Option<SocketAddr> {
         let text = self.text()?;
         text.parse().ok().or_else(|| {
-            self.refuse(format!(
-                "{}: not an address and port such as \"127.0.0.1:9464\" or \"[::1]:9464\"",
+            self.reject(format!(
+                "invalid address {}: write an IP address and port such as \"127.0.0.1:9464\" or \"[::1]:9464\"",
                 quote(text)
             ))
         })
@@ -140,67 +139,64 @@ impl<'a> ConfigValue<'a> {
         let url = match Url::parse(text) {
             Ok(url) => url,
             Err(error) => {
-                return self.refuse(format!(
-                    "{}: not a URL such as \"https://host.example/\": {error}",
-                    quote(text)
-                ));
+                return self.reject(format!("invalid URL {}: {error}", quote(text)));
             }
         };
         if !["http", "https"].contains(&url.scheme()) {
-            return self.refuse(format!(
-                "{}: a URL must begin with http:// or https://",
+            return self.reject(format!(
+                "invalid URL {}: must start with http:// or https://",
                 quote(text)
             ));
         }
-        // What is in a URL is shown, in logs and by the API.
+        // URLs appear in logs and in the API.
         if !url.username().is_empty() || url.password().is_some() {
-            return self.refuse("there must be no user and password in a URL: name a file instead");
+            return self.reject("a URL must not contain a user or password: use a file instead");
         }
         if url.fragment().is_some() {
-            return self.refuse("what follows # in a URL is never sent: take it out");
+            return self.reject("a URL must not contain a fragment (#)");
         }
         if let Follows::Path(path) = follows
             && (url.query().is_some() || url.path().trim_end_matches('/').ends_with(path))
         {
-            return self.refuse(format!(
-                "{path} is added to this URL: it must end before that, and before any ?"
+            return self.reject(format!(
+                "{path} is appended to this URL: remove it, and any query (?)"
             ));
         }
         Some(url)
     }
 }
 
-/// Someone who takes things over HTTP: a URL, and what is needed to be let in.
+/// Reads an endpoint: a URL, and files with a token and certificates.
 pub(super) fn endpoint(section: &mut Section<'_>, follows: Follows) -> Option<Endpoint> {
-    let given = section.needed("url", "\"https://host.example/\"");
-    let url = given.and_then(|given| Some((given, given.url(follows)?)));
+    let value = section.required("url", "\"https://host.example/\"");
+    let url = value.and_then(|value| Some((value, value.url(follows)?)));
     let token = section.value("token_file");
-    let token_file = token.and_then(|given| given.file(FileKind::Secret));
+    let token_file = token.and_then(|value| value.file(FileKind::Secret));
     let ca_file = authorities(section, url.as_ref().map(|(_, url)| url));
-    let (given, url) = url?;
+    let (value, url) = url?;
     if let Some(token) = token {
         warn_of_clear_text(&token, &url);
     }
     Some(Endpoint {
-        url: given.text()?.to_owned(),
+        url: value.text()?.to_owned(),
         token_file,
         ca_file,
     })
 }
 
-/// Certificates to trust besides the system's, where `url` is asked.
+/// Reads the file of certificates to trust for `url`.
 pub(super) fn authorities(section: &mut Section<'_>, url: Option<&Url>) -> Option<PathBuf> {
-    let given = section.value("ca_file")?;
+    let value = section.value("ca_file")?;
     if url.is_some_and(|url| url.scheme() == "http") {
-        return given.refuse("there are no certificates over http: write https, or take it out");
+        return value.reject("unused with http: write https in the URL, or remove it");
     }
-    given.file(FileKind::Authorities)
+    value.file(FileKind::Authorities)
 }
 
-/// Warns where what `secret` is the file of can be read on its way.
+/// Warns if the secret would be sent in clear text.
 pub(super) fn warn_of_clear_text(secret: &ConfigValue<'_>, url: &Url) {
     if url.scheme() == "http" && !is_loopback(url) {
-        secret.warn("over http it can be read on its way: write https in the URL");
+        secret.warn("sent in clear text over http: write https in the URL");
     }
 }
 
@@ -216,13 +212,13 @@ pub(super) fn is_loopback_address(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// The terms of a rule, and how they are written.
+/// Reads the terms of a rule; returns them also as written.
 pub(super) fn rule(section: &mut Section<'_>) -> (Rule, Terms) {
     let mut terms = Terms::new();
     let mut globs = |key| {
-        let given = section.value(key)?;
-        terms.push((key, written(&given)));
-        given.globs()
+        let value = section.value(key)?;
+        terms.push((key, written(&value)));
+        value.globs()
     };
     let mut rule = Rule {
         path: globs("path"),
@@ -231,15 +227,15 @@ pub(super) fn rule(section: &mut Section<'_>) -> (Rule, Terms) {
         unit: globs("unit"),
         cause: Vec::new(),
     };
-    if let Some(given) = section.value("cause") {
-        terms.push(("cause", written(&given)));
-        rule.cause = given.causes().unwrap_or_default();
+    if let Some(value) = section.value("cause") {
+        terms.push(("cause", written(&value)));
+        rule.cause = value.causes().unwrap_or_default();
     }
     (rule, terms)
 }
 
-fn written(given: &ConfigValue<'_>) -> Vec<String> {
-    let mut texts: Vec<_> = given.raw_texts().map(str::to_owned).collect();
+fn written(value: &ConfigValue<'_>) -> Vec<String> {
+    let mut texts: Vec<_> = value.raw_texts().map(str::to_owned).collect();
     texts.sort_unstable();
     texts
 }

@@ -1,11 +1,11 @@
 //! What an audit repairs and what it leaves alone. Process 1 has table [`A`] and was started at
 //! [`STARTED`].
 
-use fdwatch_common::{CLOEXEC, Event, SnapshotFile};
+use fdwatch_common::{Event, SnapshotFile};
 
 use super::{
     super::*,
-    A, B,
+    A, B, CLOEXEC,
     scenario::{Scenario, header, payload},
 };
 

@@ -1,12 +1,10 @@
 //! Racing descriptors. Process 1 has table [`A`] and threads 1 to 4.
 
-use fdwatch_common::{
-    CLOEXEC, EVERY_THREAD, Event, FdClose, FdOpen, Header, SHARED_TABLE, SetCloexec,
-};
+use fdwatch_common::{Event, FdClose, FdOpen, Header, SetCloexec};
 
 use super::{
     super::*,
-    A, B, C,
+    A, B, C, CLOEXEC, EVERY_THREAD, SHARED_TABLE,
     scenario::{Scenario, header, payload},
 };
 

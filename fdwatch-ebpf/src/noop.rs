@@ -1,0 +1,14 @@
+//! Programs that do nothing, on tracepoints that every open and every close passes. Their cost is the
+//! kernel's own: no other probe of this design costs less. For benchmarks only.
+
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+
+#[tracepoint]
+pub(crate) fn sys_exit_noop(_: TracePointContext) -> u32 {
+    0
+}
+
+#[tracepoint]
+pub(crate) fn sys_enter_noop(_: TracePointContext) -> u32 {
+    0
+}

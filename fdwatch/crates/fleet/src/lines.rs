@@ -1,0 +1,99 @@
+//! Answers as lines of the output.
+
+use fdwatch_events::wire::{
+    FleetDuplicates, FleetExample, FleetHost, FleetShared, FleetSignature, SignatureHost, Time,
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    query::{Duplicates, Host, HostOf, SharedFile},
+    questions::Shown,
+};
+
+/// Returns the form of duplicates in the output.
+#[must_use]
+pub fn duplicates_line(all: Duplicates) -> FleetDuplicates {
+    FleetDuplicates {
+        signature: all.signature,
+        program: all.program,
+        cause: all.cause,
+        path: all.path,
+        host: all.host,
+        hosts: all.hosts,
+        signatures: all.signatures,
+        processes: all.processes,
+        findings: all.findings,
+        descriptors: all.descriptors,
+        severity: severity(all.severity).into(),
+        first: Time::of_seconds(all.first),
+        last: Time::of_seconds(all.last),
+        trend: all.trend,
+    }
+}
+
+/// Returns the name of a severity from 1 to 3; empty for others.
+fn severity(level: u8) -> &'static str {
+    const NAMES: [&str; 4] = ["", "info", "warning", "critical"];
+    NAMES.get(usize::from(level)).copied().unwrap_or("")
+}
+
+/// Returns the form of a host in the output; it is silent after so many seconds.
+#[must_use]
+pub fn host_line(host: Host, now: u32, silent_after: u32) -> FleetHost {
+    FleetHost {
+        state: host.state(now, silent_after).into(),
+        host: host.host,
+        labels: host.labels,
+        // Zero for a host that could not be reached.
+        last: (host.last > 0).then(|| Time::of_seconds(host.last)),
+        version: host.version,
+        kernel: host.kernel,
+        mode: host.mode,
+        lost: host.lost,
+        drift: host.drift,
+        cpu: host.cpu,
+        memory: host.memory,
+        findings: host.findings,
+        spooled: host.spooled,
+        dropped: host.dropped,
+        files_left_out: host.files_left_out,
+        error: host.error,
+    }
+}
+
+/// Returns the form of a shared file in the output.
+#[must_use]
+pub fn shared_line(file: SharedFile) -> FleetShared {
+    FleetShared {
+        network: file.network,
+        ino: file.ino,
+        file: file.file,
+        hosts: file.hosts,
+        names: file.names,
+        programs: file.programs,
+        last: Time::of_seconds(file.last),
+    }
+}
+
+/// Returns the form of a signature in the output.
+#[must_use]
+pub fn signature_line(shown: Shown) -> FleetSignature {
+    let host = |host: HostOf| SignatureHost {
+        host: host.host,
+        processes: host.processes,
+        findings: host.findings,
+        first: Time::of_seconds(host.first),
+        last: Time::of_seconds(host.last),
+        file: host.file,
+    };
+    FleetSignature {
+        all: duplicates_line(shown.all),
+        hosts: shown.hosts.into_iter().map(host).collect(),
+        example: shown.example.map(|example| FleetExample {
+            host: example.host,
+            time: Time::of_seconds(example.time),
+            frames: example.frames.into(),
+            finding: RawValue::from_string(example.finding).ok(),
+        }),
+    }
+}

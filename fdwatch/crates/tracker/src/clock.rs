@@ -1,0 +1,9 @@
+//! The clock of all events.
+
+use fdwatch_core::model::Moment;
+use fdwatch_host::proc;
+
+/// Returns the current time since boot.
+pub fn now() -> Moment {
+    Moment(proc::boottime())
+}

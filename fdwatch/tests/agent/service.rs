@@ -1,0 +1,372 @@
+//! The agent: findings and rules, reloads, restarts, the kill switch, and commands that query it.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, chown},
+    path::Path,
+    process::Command,
+};
+
+use fdwatch_test_support::{Agent, Puppet, agent::basics, bpf, eventually, fdwatch, is_root, run};
+use serde_json::Value;
+
+/// Opens a file twice for writing and returns both descriptors.
+fn open_twice(puppet: &mut Puppet, path: &Path) -> [u32; 2] {
+    [(); 2].map(|()| puppet.open(path, "WRONLY|CREAT"))
+}
+
+fn fds(finding: &Value) -> Vec<u64> {
+    let fds = finding["fds"].as_array().expect("not a list");
+    fds.iter().filter_map(|fd| fd["fd"].as_u64()).collect()
+}
+
+fn configure(agent: &Agent, more: &str) {
+    let text = format!("{}{more}", basics(&agent.directory));
+    fs::write(agent.directory.join("agent.toml"), text).expect("cannot write a file");
+}
+
+#[test]
+fn duplicate_is_found_changed_and_gone() {
+    if !bpf() {
+        return;
+    }
+    let agent = Agent::start("");
+    let mut puppet = Puppet::start();
+    let path = agent.directory.join("twice.log");
+    let held = open_twice(&mut puppet, &path);
+    let finding = agent.finding_on(&path);
+    assert_eq!(finding["type"], "finding");
+    assert_eq!(finding["change"], "found");
+    assert_eq!(finding["process"]["pid"], puppet.pid());
+    assert_eq!(fds(&finding), held.map(u64::from));
+    assert_eq!(finding["key"].as_str().map(str::len), Some(32));
+    assert!(finding["since"].is_string());
+    let third = puppet.open(&path, "RDONLY");
+    let changed = eventually("three descriptors", || {
+        Some(agent.finding_on(&path)).filter(|finding| fds(finding).len() == 3)
+    });
+    assert_eq!(changed["change"], "changed");
+    assert_eq!(changed["key"], finding["key"]);
+    assert_eq!(changed["since"], finding["since"]);
+    for fd in held.into_iter().chain([third]) {
+        puppet.close(fd);
+    }
+    agent.none_on(&path);
+    let health = agent.json("/v1/health");
+    assert_eq!(health["lost"], 0, "{health}");
+    assert_eq!(health["status"], "ok", "{health}");
+    let (code, message) = agent.end();
+    assert_eq!(code, Some(0), "{message:?}");
+}
+
+#[test]
+fn gone_duplicate_is_in_history() {
+    if !bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("cannot create a directory");
+    let toml = directory.path().join("agent.toml");
+    fs::write(&toml, basics(directory.path())).expect("cannot write a file");
+    let path = directory.path().join("kept.log");
+    let history = || {
+        let database = directory.path().join("state/history.db");
+        let mut command = fdwatch(["history", "--json", "--database"]);
+        command.arg(database).arg("--path").arg(&path);
+        run(command).json()
+    };
+    let mut puppet = Puppet::start();
+    let held = open_twice(&mut puppet, &path);
+    let agent = Agent::in_directory(directory.path());
+    let key = agent.finding_on(&path)["key"].clone();
+    agent.end();
+    let before = history();
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    // Another agent gives the same duplicate the same key.
+    let agent = Agent::in_directory(directory.path());
+    assert_eq!(agent.finding_on(&path)["key"], key);
+    puppet.close(held[1]);
+    agent.none_on(&path);
+    agent.end();
+    let after = history();
+    assert_eq!(after.len(), 1, "{after:?}");
+    assert_ne!(after[0]["ended"], Value::Null, "{after:?}");
+}
+
+#[test]
+fn reload_applies_rules_and_keeps_model() {
+    if !bpf() {
+        return;
+    }
+    let agent = Agent::start("");
+    let mut puppet = Puppet::start();
+    let path = agent.directory.join("ruled.log");
+    open_twice(&mut puppet, &path);
+    let finding = agent.finding_on(&path);
+    assert_eq!(finding["severity"], "warning");
+    assert_eq!(finding["fds"][0]["origin"], "openat");
+
+    configure(&agent, "\n[[ignore]]\npath = \"*/ruled.log\"\n");
+    agent.process.signal(libc::SIGHUP);
+    agent.none_on(&path);
+
+    configure(
+        &agent,
+        "\n[[severity]]\npath = \"*/ruled.log\"\nseverity = \"critical\"\n",
+    );
+    agent.process.signal(libc::SIGHUP);
+    let again = agent.finding_on(&path);
+    assert_eq!(again["severity"], "critical");
+    assert_eq!(again["key"], finding["key"]);
+    // A snapshot would not have this.
+    assert_eq!(again["fds"][0]["origin"], "openat");
+
+    configure(&agent, "\n[watch]\nseverty = \"info\"\n");
+    agent.process.signal(libc::SIGHUP);
+    let mut message = std::iter::from_fn(|| agent.log.next());
+    assert!(message.any(|line| line.contains("as it was")));
+    assert_eq!(agent.finding_on(&path)["severity"], "critical");
+}
+
+#[test]
+fn threshold_is_reported_until_cleared() {
+    if !bpf() {
+        return;
+    }
+    let mut puppet = Puppet::start();
+    let pid = puppet.pid();
+    let agent = Agent::start(
+        "\n[[threshold]]\nof = \"descriptors\"\nabove = 100\ncomm = \"python3*\"\nseverity = \"critical\"\n",
+    );
+    puppet.exec("held = [open('/etc/hostname') for _ in range(150)]");
+    let threshold = || {
+        let mut findings = agent.findings().into_iter();
+        findings
+            .find(|reported| reported["type"] == "threshold" && reported["process"]["pid"] == pid)
+    };
+    let reported = eventually("the threshold event", threshold);
+    assert_eq!(reported["of"], "descriptors");
+    assert_eq!(reported["severity"], "critical");
+    assert!(
+        reported["value"]
+            .as_f64()
+            .is_some_and(|value| value >= 150.0)
+    );
+    puppet.exec("for it in held: it.close()");
+    eventually("the end of the threshold", || {
+        threshold().is_none().then_some(())
+    });
+}
+
+#[test]
+fn stop_file_of_root_only_stops_agent() {
+    if !bpf() {
+        return;
+    }
+    let mut agent = Agent::start("");
+    let stop = agent.directory.join("stop");
+    fs::write(&stop, "").expect("cannot write a file");
+    // Root's file stops it at once, so another user's file is there before the agent may look.
+    fs::remove_file(&stop).expect("cannot remove a file");
+    let others = agent.directory.join("others");
+    fs::write(&others, "").expect("cannot write a file");
+    chown(&others, Some(65_534), None).expect("cannot change the owner");
+    fs::rename(&others, &stop).expect("cannot rename a file");
+    let warned =
+        std::iter::from_fn(|| agent.log.next()).any(|line| line.contains("does not belong"));
+    assert!(warned);
+    assert!(agent.get("/v1/health").is_ok());
+    fs::remove_file(&stop).expect("cannot remove a file");
+
+    let toml = agent.directory.join("agent.toml");
+    let mut command = fdwatch(["agent", "--stop", "--config"]);
+    command.arg(&toml);
+    let stopped = run(command);
+    assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("the agent has ended"),
+        "{}",
+        stopped.stderr
+    );
+    assert_eq!(agent.process.wait(), Some(0));
+    assert_eq!(fs::metadata(&stop).map(|file| file.uid()).ok(), Some(0));
+
+    let mut command = fdwatch(["agent", "--config"]);
+    command.arg(&toml);
+    let refused = run(command);
+    assert!(
+        refused.error().contains("kill switch"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn second_agent_is_refused_unless_first_died() {
+    if !bpf() {
+        return;
+    }
+    let mut agent = Agent::start("");
+    let mut command = fdwatch(["agent", "--config"]);
+    command.arg(agent.directory.join("agent.toml"));
+    assert!(run(command).error().contains("another agent answers"));
+    agent.process.kill();
+    assert!(agent.socket().exists());
+    let next = Agent::in_directory(&agent.directory);
+    let mode = fs::metadata(next.socket()).expect("no socket").mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn public_listener_requires_token_and_tls() {
+    let directory = tempfile::tempdir().expect("cannot create a directory");
+    let toml = directory.path().join("agent.toml");
+    let text = format!("{}listen = [\"0.0.0.0:0\"]\n", basics(directory.path()));
+    fs::write(&toml, text).expect("cannot write a file");
+    let mut command = fdwatch(["agent", "--config"]);
+    command.arg(&toml);
+    let refused = run(command);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("tls"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("token_file"), "{}", refused.stderr);
+}
+
+#[test]
+fn commands_query_the_agent() {
+    if !bpf() {
+        return;
+    }
+    let agent = Agent::start("");
+    let mut puppet = Puppet::start();
+    let path = agent.directory.join("asked.log");
+    let held = open_twice(&mut puppet, &path);
+    agent.finding_on(&path);
+    let pid = puppet.pid().to_string();
+    let ask = |arguments: &[&str]| {
+        let mut command = fdwatch(arguments);
+        command.env("FDWATCH_AGENT", agent.socket());
+        run(command)
+    };
+    let watched = ask(&["watch", "--json", "--pid", &pid, "--duration", "1s"]);
+    assert_eq!(watched.code, Some(0), "{}", watched.stderr);
+    assert!(
+        watched.stderr.contains("through the agent"),
+        "{}",
+        watched.stderr
+    );
+    let lines = watched.json();
+    let types: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["type"].as_str())
+        .collect();
+    assert_eq!(types, ["started", "finding", "summary"]);
+
+    let shown = ask(&["fds", &pid, "--json"]);
+    let table = &shown.json()[0];
+    let row = table["fds"].as_array().expect("not a list").iter();
+    let mut row = row.filter(|row| row["fd"] == held[0]);
+    // `--proc` would not have this.
+    assert_eq!(row.next().expect("no descriptor")["origin"], "openat");
+
+    let explained = ask(&["explain", &pid, path.to_str().expect("not UTF-8")]);
+    assert_eq!(explained.code, Some(0), "{}", explained.stderr);
+    assert!(
+        explained.stdout().contains("made by openat"),
+        "{}",
+        explained.stdout()
+    );
+    let none = ask(&["explain", &pid, "999"]);
+    assert!(
+        none.error().contains("has no descriptor 999"),
+        "{}",
+        none.stderr
+    );
+
+    // A process that the agent does not follow is watched directly.
+    let all = ask(&[
+        "watch",
+        "--all",
+        "--pid",
+        &pid,
+        "--json",
+        "--duration",
+        "1s",
+    ]);
+    assert!(all.stderr.contains("watching without it"), "{}", all.stderr);
+    assert_eq!(all.code, Some(0));
+}
+
+#[test]
+fn fleet_queries_work_on_agents() {
+    if !bpf() {
+        return;
+    }
+    let agent = Agent::start("");
+    let mut puppet = Puppet::start();
+    let path = agent.directory.join("worker-17.log");
+    open_twice(&mut puppet, &path);
+    agent.finding_on(&path);
+    let ask = |question: &str| {
+        let mut command = fdwatch(["fleet", question, "--json", "--agents"]);
+        command.arg(agent.socket());
+        let answered = run(command);
+        assert_eq!(answered.code, Some(0), "{}", answered.stderr);
+        answered.json()
+    };
+    let found = ask("duplicates");
+    let mut found = found.iter().filter(|it| {
+        let of = it.to_string();
+        of.contains("worker-{n}.log")
+    });
+    let bug = found.next().expect("no finding with this path template");
+    assert_eq!(bug["hosts"], 1);
+    let hosts = ask("hosts");
+    assert_eq!(hosts[0]["version"], env!("CARGO_PKG_VERSION"));
+    assert!(hosts[0]["memory"].as_u64().is_some_and(|bytes| bytes > 0));
+}
+
+#[test]
+fn named_agent_must_answer() {
+    let mut command = fdwatch(["fds", "1"]);
+    command.env("FDWATCH_AGENT", "/nonexistent/agent.sock");
+    assert!(run(command).error().contains("no agent answers"));
+}
+
+#[test]
+fn missing_btf_or_namespace_is_reported() {
+    if !is_root() || !bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("cannot create a directory");
+    let toml = directory.path().join("agent.toml");
+    fs::write(&toml, basics(directory.path())).expect("cannot write a file");
+    let refused = |unshare: &[&str], before: &str| {
+        let mut command = Command::new("unshare");
+        command.args(unshare).args([
+            "sh",
+            "-c",
+            &format!(
+                "{before} exec {} agent --config {}",
+                env!("CARGO_BIN_EXE_fdwatch"),
+                toml.display()
+            ),
+        ]);
+        run(command)
+    };
+    let namespace = refused(&["--pid", "--fork", "--mount-proc"], "");
+    assert!(
+        namespace.error().contains("pid namespace"),
+        "{}",
+        namespace.stderr
+    );
+    let btf = refused(
+        &["--mount"],
+        "mount --bind /dev/null /sys/kernel/btf/vmlinux &&",
+    );
+    assert!(btf.error().contains("BTF"), "{}", btf.stderr);
+    let lockdown = refused(
+        &["--mount"],
+        "mount -t tmpfs none /sys/kernel/security && echo 'none integrity [confidentiality]' >/sys/kernel/security/lockdown &&",
+    );
+    assert!(lockdown.error().contains("lockdown"), "{}", lockdown.stderr);
+}
