@@ -44,10 +44,14 @@ pub fn files() -> BTreeMap<String, String> {
         .with(|settings| settings.meta_schema = None)
         .into_generator();
     let mut types = BTreeMap::new();
+    // The description of an object is that of its body.
+    let mut descriptions = BTreeMap::new();
     macro_rules! add {
         ($($form:ident<$body:ident>),*) => {$(
             generator.subschema_for::<$form<$body>>();
             types.insert($form::<$body>::schema_name(), $body::TYPE);
+            let body = $body::json_schema(&mut generator);
+            descriptions.insert($body::TYPE, body.get("description").cloned());
         )*};
     }
     add!(
@@ -91,6 +95,7 @@ pub fn files() -> BTreeMap<String, String> {
             continue;
         };
         schema["$schema"] = DIALECT.into();
+        schema["description"] = descriptions[kind].clone().unwrap_or_default();
         schema["properties"]["schema"] = json!({"const": 1});
         schema["properties"]["type"] = json!({"const": kind});
         files.insert((*kind).to_owned(), schema);

@@ -12,6 +12,8 @@ use super::{
 /// path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+// Part of an object of its own, which has that name.
+#[cfg_attr(feature = "schema", schemars(inline))]
 #[serde(default)]
 pub struct FleetDuplicates {
     /// Signature.
