@@ -19,7 +19,7 @@ use fdwatch_events::wire::{Body, FleetMore, Object};
 use fdwatch_fleet::{
     agents, grants,
     lines::{duplicates_line, host_line, shared_line, signature_line},
-    questions::{Duplicates, Query, GroupBy, Lines, MAX_ROWS, SignatureMatch, Source},
+    questions::{Duplicates, GroupBy, Lines, MAX_ROWS, Query, SignatureMatch, Source},
     schema::{self, Engine, SchemaOptions},
     setup,
     store::{Address, Client},
