@@ -210,12 +210,12 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
         }
     }
     for active in active {
-        let told = &active.last.told;
-        let cause = match told {
+        let kind = &active.last.told;
+        let cause = match kind {
             EventKind::Finding(finding) => finding.cause.name(),
             other => other.kind(),
         };
-        let severity = told.severity().unwrap_or(Severity::Info);
+        let severity = kind.severity().unwrap_or(Severity::Info);
         *counts.entry((severity, cause)).or_default() += 1;
     }
     let mut there = Family::gauge(
@@ -465,7 +465,7 @@ fn sinks(sinks: &[(&'static str, std::sync::Arc<SinkStats>)]) -> Vec<Family> {
             *sum += count;
         }
     }
-    let told = [
+    let counters = [
         ("outlet_taken", "Events accepted by a sink."),
         (
             "outlet_dropped",
@@ -477,12 +477,13 @@ fn sinks(sinks: &[(&'static str, std::sync::Arc<SinkStats>)]) -> Vec<Family> {
             "Events given up by a sink after all attempts.",
         ),
     ];
-    let told = told.into_iter().enumerate();
-    told.map(|(index, (name, help))| {
-        let counts = by_name.iter().map(|(name, sums)| (*name, sums[index]));
-        Family::counter(name, help).each("outlet", counts)
-    })
-    .collect()
+    let counters = counters.into_iter().enumerate();
+    counters
+        .map(|(index, (name, help))| {
+            let counts = by_name.iter().map(|(name, sums)| (*name, sums[index]));
+            Family::counter(name, help).each("outlet", counts)
+        })
+        .collect()
 }
 
 fn api(counts: &ApiCounts) -> Vec<Family> {

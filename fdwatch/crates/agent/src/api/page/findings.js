@@ -11,12 +11,12 @@ const GONE_SHOWN = 20;
 const ORDER = { critical: 0, warning: 1, info: 2 };
 
 let present = new Map();
-let beyond = 0;
+let untracked = 0;
 let gone = [];
 let goneInAll = 0;
 let missed = 0;
 let interrupted = 0;
-let told = { came: 0, went: 0 };
+let announced = { came: 0, went: 0 };
 let filter = "";
 let isDue = false;
 let stop = new AbortController();
@@ -76,7 +76,7 @@ function take(event) {
   if (event.type === "started") {
     // All active findings follow.
     present = new Map();
-    beyond = 0;
+    untracked = 0;
     state("● live", "good");
     setTimeout(() => { isFirst = false; }, 1000);
   } else if (event.type === "dropped") {
@@ -86,20 +86,20 @@ function take(event) {
   } else if (event.key === undefined) {
     return;
   } else if (event.change === "gone") {
-    if (!present.delete(event.key) && beyond > 0) beyond -= 1;
+    if (!present.delete(event.key) && untracked > 0) untracked -= 1;
     goneInAll += 1;
-    told.went += 1;
+    announced.went += 1;
     gone.unshift(event);
     gone.length = Math.min(gone.length, GONE);
   } else {
     const known = present.get(event.key);
     if (!known && present.size >= KEPT) {
-      if (event.change === "found") beyond += 1;
+      if (event.change === "found") untracked += 1;
     } else {
       event.first = known?.first ?? event.time;
       event.isNew = known?.isNew ?? (isFirst ? 0 : Date.now());
       present.set(event.key, event);
-      if (!known && !isFirst) told.came += 1;
+      if (!known && !isFirst) announced.came += 1;
     }
   }
   due();
@@ -113,10 +113,10 @@ function due() {
 }
 
 function announce() {
-  const { came, went } = told;
-  told = { came: 0, went: 0 };
+  const { came, went } = announced;
+  announced = { came: 0, went: 0 };
   if (came + went === 0) return;
-  at("announce").textContent = `${counted(came, "finding")} appeared, ${went} gone; ${present.size + beyond} active`;
+  at("announce").textContent = `${counted(came, "finding")} appeared, ${went} gone; ${present.size + untracked} active`;
 }
 
 function subject(event) {
@@ -174,9 +174,9 @@ function draw() {
   replace(at("present"), all.length
     ? all.slice(0, SHOWN).map((event) => row(event, false))
     : [element("li", "small", filter ? "no finding matches the filter" : "no findings")]);
-  const left = all.length - Math.min(all.length, SHOWN) + (filter ? 0 : beyond);
+  const left = all.length - Math.min(all.length, SHOWN) + (filter ? 0 : untracked);
   at("present-more").textContent = left ? `and ${number(left)} more: use the filter, or see /v1/findings` : "";
-  at("findings-count").textContent = filter ? `${number(all.length)} of ${number(present.size + beyond)}` : number(present.size + beyond);
+  at("findings-count").textContent = filter ? `${number(all.length)} of ${number(present.size + untracked)}` : number(present.size + untracked);
   const past = gone.filter(matches);
   replace(at("gone"), past.length ? past.slice(0, GONE_SHOWN).map((event) => row(event, true)) : [element("li", "small", "none since the page was opened")]);
   const more = filter ? past.length - Math.min(past.length, GONE_SHOWN) : goneInAll - Math.min(past.length, GONE_SHOWN);

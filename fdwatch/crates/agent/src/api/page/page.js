@@ -67,11 +67,11 @@ function drawHealth(health) {
   at("figures").replaceChildren(...figures.map(([name, value, kind]) => element("div", "", element("dt", "", name), element("dd", kind ?? "", kind ? `! ${value}` : value))));
   const outlets = Object.entries(health.outlets);
   at("outlets").hidden = outlets.length === 0;
-  at("outlet-rows").replaceChildren(...outlets.map(([name, told]) => element(
+  at("outlet-rows").replaceChildren(...outlets.map(([name, rows]) => element(
     "tr",
     "",
     element("td", "", shortened(name, 60)),
-    ...["taken", "delivered", "failed", "dropped"].map((what) => element("td", "number", number(told[what]))),
+    ...["taken", "delivered", "failed", "dropped"].map((what) => element("td", "number", number(rows[what]))),
   )));
 }
 

@@ -74,9 +74,9 @@ function facts(process, explanation) {
   if (explanation) {
     const { open, limit, by_type: types, by_origin: origins } = explanation.descriptors;
     fact("Descriptors", `${number(open)}${limit ? ` of ${number(limit)} (${percent(open / limit)})` : ""}`);
-    const told = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${visible(name)}`).join(", ");
-    fact("By type", told(types));
-    fact("By origin", told(origins));
+    const listed = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${visible(name)}`).join(", ");
+    fact("By type", listed(types));
+    fact("By origin", listed(origins));
     if (explanation.pinned.files) fact("Space held by deleted files", `${bytes(explanation.pinned.bytes)} in ${explanation.pinned.files}`);
     if (explanation.closed_unopened) fact("Closes of unopened descriptors", counted(explanation.closed_unopened, "time"));
   }
@@ -92,20 +92,20 @@ function story(explanation) {
   const part = element("div", "", element("h3", "", "Explanation"));
   if (explanation.files.length === 0) part.append(element("p", "small", "no duplicates and no deleted files"));
   for (const file of explanation.files.slice(0, FILES)) {
-    const told = element("ol", "");
+    const steps = element("ol", "");
     for (const sentence of file.story.slice(0, SENTENCES)) {
       const line = element("li", "", clock(sentence.at), element("span", "", visible(sentence.text)));
       if (sentence.stack?.length) line.append(stack(sentence.stack));
-      told.append(line);
+      steps.append(line);
     }
-    if (file.story.length > SENTENCES) told.append(element("li", "small", `and ${file.story.length - SENTENCES} more`));
+    if (file.story.length > SENTENCES) steps.append(element("li", "small", `and ${file.story.length - SENTENCES} more`));
     const still = file.open.length ? `still open: ${file.open.slice(0, 50).join(", ")}${file.open.length > 50 ? ` and ${file.open.length - 50} more` : ""}` : "none open any more";
     const one = element(
       "article",
       "story",
       element("h4", "", severity(file.severity), " ", element("span", "mono", visible(file.file.path ?? `${file.file.type} ${file.file.ino}`))),
       element("p", "small", `${visible(file.cause)}${file.file.deleted ? ", deleted" : ""}; ${still}`),
-      told,
+      steps,
     );
     if (file.advice.length) one.append(element("h3", "", "Advice"), element("ul", "", ...file.advice.map((advice) => element("li", "", visible(advice)))));
     part.append(one);
