@@ -233,10 +233,10 @@ impl Comparison<'_> {
             for (name, value) in fields {
                 match (name.as_str(), merged.get_mut(name)) {
                     ("properties", Some(Value::Object(own))) => {
-                        own.extend(value.as_object().unwrap().clone())
+                        own.extend(value.as_object().unwrap().clone());
                     }
                     ("required", Some(Value::Array(own))) => {
-                        own.extend(value.as_array().unwrap().clone())
+                        own.extend(value.as_array().unwrap().clone());
                     }
                     _ => {
                         merged.insert(name.clone(), value.clone());
@@ -362,7 +362,7 @@ impl Comparison<'_> {
         for (name, old) in old {
             match current.schema["properties"].get(name) {
                 Some(new) => {
-                    self.inner(&format!("{path}/{name}"), former, current, old, new, faults)
+                    self.inner(&format!("{path}/{name}"), former, current, old, new, faults);
                 }
                 None => faults.push(format!("{path}/{name}: is gone")),
             }

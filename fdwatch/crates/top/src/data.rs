@@ -210,7 +210,7 @@ impl FindingEvent {
                 "gone" => FindingChange::Gone,
                 _ => FindingChange::Once,
             },
-            severity: severity.and_then(|severity| severity.known()),
+            severity: severity.and_then(Severity::known),
             pid: Some(process.pid),
             comm: clean(process.comm.as_bytes()),
             what: String::new(),

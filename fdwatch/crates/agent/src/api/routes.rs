@@ -32,7 +32,7 @@ use fdwatch_events::{
 use fdwatch_fleet::rows::SharedFileRow;
 use fdwatch_host::proc;
 use fdwatch_options::Target;
-use fdwatch_render::{Format, Report, Reporter, json_line};
+use fdwatch_render::{Format, Reporter, json_line};
 
 /// Objects in one answer, if nothing else is asked for, and at the most.
 const LIMIT: usize = 200;
