@@ -1,6 +1,8 @@
 //! `docs/schema` is generated from the types, accepts what it accepted when it was written by hand
 //! (`tests/schema`), and refuses unknown fields.
 
+#![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use fdwatch_events::{
@@ -233,10 +235,10 @@ impl Comparison<'_> {
             for (name, value) in fields {
                 match (name.as_str(), merged.get_mut(name)) {
                     ("properties", Some(Value::Object(own))) => {
-                        own.extend(value.as_object().unwrap().clone())
+                        own.extend(value.as_object().unwrap().clone());
                     }
                     ("required", Some(Value::Array(own))) => {
-                        own.extend(value.as_array().unwrap().clone())
+                        own.extend(value.as_array().unwrap().clone());
                     }
                     _ => {
                         merged.insert(name.clone(), value.clone());
@@ -362,7 +364,7 @@ impl Comparison<'_> {
         for (name, old) in old {
             match current.schema["properties"].get(name) {
                 Some(new) => {
-                    self.inner(&format!("{path}/{name}"), former, current, old, new, faults)
+                    self.inner(&format!("{path}/{name}"), former, current, old, new, faults);
                 }
                 None => faults.push(format!("{path}/{name}: is gone")),
             }

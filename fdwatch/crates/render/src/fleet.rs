@@ -16,6 +16,9 @@ const MAX_WIDTH: usize = 60;
 /// Descriptors of an example, and steps of their way, that are shown.
 const MAX_EXAMPLE: usize = 20;
 
+/// First cells of a row of duplicates.
+type Names = fn(&FleetDuplicates) -> Vec<String>;
+
 /// Returns duplicates, with the columns of what they are grouped by; `now` is in seconds since 1970.
 #[must_use]
 pub fn duplicates(all: &[FleetDuplicates], now: u32) -> String {
@@ -23,7 +26,7 @@ pub fn duplicates(all: &[FleetDuplicates], now: u32) -> String {
         return "no duplicates\n".to_owned();
     }
     let has = |field: fn(&FleetDuplicates) -> &String| all.iter().any(|it| !field(it).is_empty());
-    let (heads, name): (&[&str], fn(&FleetDuplicates) -> Vec<String>) = if has(|it| &it.signature) {
+    let (heads, name): (&[&str], Names) = if has(|it| &it.signature) {
         (&["SIGNATURE", "PROGRAM", "CAUSE", "PATH"], |it| {
             let names = [&it.signature, &it.program, &it.cause, &it.path];
             names.map(|name| shortened(name)).to_vec()
