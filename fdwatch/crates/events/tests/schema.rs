@@ -1,6 +1,8 @@
 //! `docs/schema` is generated from the types, accepts what it accepted when it was written by hand
 //! (`tests/schema`), and refuses unknown fields.
 
+#![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use fdwatch_events::{

@@ -10,11 +10,17 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::escape::escaped;
 
+/// Returns the cells that name a row.
+type Columns = fn(&FleetDuplicates) -> Vec<String>;
+
 /// Columns of a terminal that a name takes at most.
 const MAX_WIDTH: usize = 60;
 
 /// Descriptors of an example, and steps of their way, that are shown.
 const MAX_EXAMPLE: usize = 20;
+
+/// First cells of a row of duplicates.
+type Names = fn(&FleetDuplicates) -> Vec<String>;
 
 /// Returns duplicates, with the columns of what they are grouped by; `now` is in seconds since 1970.
 #[must_use]
@@ -23,7 +29,7 @@ pub fn duplicates(all: &[FleetDuplicates], now: u32) -> String {
         return "no duplicates\n".to_owned();
     }
     let has = |field: fn(&FleetDuplicates) -> &String| all.iter().any(|it| !field(it).is_empty());
-    let (heads, name): (&[&str], fn(&FleetDuplicates) -> Vec<String>) = if has(|it| &it.signature) {
+    let (heads, name): (&[&str], Names) = if has(|it| &it.signature) {
         (&["SIGNATURE", "PROGRAM", "CAUSE", "PATH"], |it| {
             let names = [&it.signature, &it.program, &it.cause, &it.path];
             names.map(|name| shortened(name)).to_vec()

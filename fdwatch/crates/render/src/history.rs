@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use fdwatch_core::{model::Moment, plural::counted};
 use fdwatch_events::{
     time::{Clock, span},
-    wire::{Hexadecimal, History, HistoryHour, HistoryProcess, Time},
+    wire::{Hexadecimal, History, HistoryHour, HistoryProcess, Severity, Time},
 };
 use unicode_width::UnicodeWidthStr as _;
 
@@ -34,7 +34,7 @@ pub fn entry(entry: &History, now: u64) -> String {
     let fds = entry.most_fds.or(entry.fds).filter(|&fds| fds > 0);
     let fds = fds.map_or_else(String::new, |fds| format!("{fds} fds"));
     let severity = entry.severity.as_ref();
-    let style = severity_style(severity.and_then(fdwatch_events::wire::Severity::known));
+    let style = severity_style(severity.and_then(Severity::known));
     let severity = severity.map_or("", |severity| severity);
     let mut text = format!(
         "{DIM}{}{DIM:#}{}  {style}{severity:<8}{style:#}  {what:<19}  {fds:>9}  {}  {}",
