@@ -210,14 +210,14 @@ pub struct Stack {
     pub frames: [u64; MAX_FRAMES],
 }
 
-/// Maximum number of bytes in an [`AskedPath`].
+/// Maximum number of bytes in an [`RequestedPath`].
 pub const MAX_PATH: usize = 256;
 
 /// The path argument of a thread's open call, if detail of its process is enabled. It belongs to the
 /// thread's next [`FdOpen`], unless the call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct AskedPath {
+pub struct RequestedPath {
     /// The header.
     pub header: Header,
     /// Number of valid `bytes`.
@@ -273,7 +273,7 @@ impl Stack {
     }
 }
 
-impl AskedPath {
+impl RequestedPath {
     /// The valid bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -321,7 +321,7 @@ offsets! {
     SnapshotTask { header: 0, table: 16, start_time: 24, comm: 32, parent: 48, reserved: 52 }
     SnapshotFile { header: 0, table: 16, payload: 24 }
     Stack { header: 0, len: 16, reserved: 20, frames: 24 }
-    AskedPath { header: 0, len: 16, reserved: 20, bytes: 24 }
+    RequestedPath { header: 0, len: 16, reserved: 20, bytes: 24 }
     Registers { header: 0, ip: 16, sp: 24, bp: 32, lr: 40 }
     StackPiece { header: 0, address: 16, bytes: 24 }
 }

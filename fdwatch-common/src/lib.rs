@@ -11,9 +11,9 @@ mod record;
 mod settings;
 
 pub use event::{
-    AskedPath, Bitmap, COMM_LEN, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS,
-    MAX_FRAMES, MAX_PATH, MAX_PIECES, NO_CALL, PIECE, Payload, Registers, SetCloexec, SnapshotFile,
-    SnapshotTask, Stack, StackPiece, TableBits, WORDS_PER_CHUNK,
+    Bitmap, COMM_LEN, Exec, Exit, FdClose, FdOpen, Fork, Header, INLINE_WORDS, MAX_FRAMES,
+    MAX_PATH, MAX_PIECES, NO_CALL, PIECE, Payload, Registers, RequestedPath, SetCloexec,
+    SnapshotFile, SnapshotTask, Stack, StackPiece, TableBits, WORDS_PER_CHUNK,
 };
 pub use record::{Event, Flags, Kind, LOST_KINDS, MalformedEvent};
 pub use settings::{

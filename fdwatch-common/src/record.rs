@@ -6,8 +6,8 @@ use core::{fmt, marker::PhantomData, ops::BitOr, ptr, slice};
 use crate::{
     Plain,
     event::{
-        AskedPath, Exec, Exit, FdClose, FdOpen, Fork, Header, Registers, SetCloexec, SnapshotFile,
-        SnapshotTask, Stack, StackPiece, TableBits,
+        Exec, Exit, FdClose, FdOpen, Fork, Header, Registers, RequestedPath, SetCloexec,
+        SnapshotFile, SnapshotTask, Stack, StackPiece, TableBits,
     },
 };
 
@@ -211,7 +211,7 @@ records! {
     /// The call stack of a thread, written before the [`FdOpen`] or [`FdClose`] it belongs to.
     Stack = 10, "stack", 536 bytes
     /// The path argument of a thread's open call.
-    AskedPath = 11, "asked-path", 280 bytes {
+    RequestedPath = 11, "asked-path", 280 bytes {
         /// The path is longer than the record.
         TRUNCATED = 1,
     }
@@ -239,7 +239,7 @@ impl Kind {
     /// The kinds of detail records. They are dropped first when the ring fills up.
     pub const DETAIL: [Self; 4] = [
         Self::Stack,
-        Self::AskedPath,
+        Self::RequestedPath,
         Self::Registers,
         Self::StackPiece,
     ];

@@ -8,8 +8,8 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use fdwatch_common::{
-    AskedPath, Header, INHERIT, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, PIECE, Plain, Registers,
-    Stack, StackPiece,
+    Header, INHERIT, Kind, MAX_FRAMES, MAX_PATH, MAX_PIECES, PIECE, Plain, Registers,
+    RequestedPath, Stack, StackPiece,
 };
 
 use crate::{
@@ -173,10 +173,10 @@ const OPENAT2: u16 = 437;
 #[inline(always)]
 fn emit_path(ctx: &TracePointContext, caller: Caller, path: u64) {
     if !use_detail_allowance() {
-        count_lost(Kind::AskedPath);
+        count_lost(Kind::RequestedPath);
         return;
     }
-    let Some(mut room) = reserve_detail::<AskedPath>(Kind::AskedPath) else {
+    let Some(mut room) = reserve_detail::<RequestedPath>(Kind::RequestedPath) else {
         return;
     };
     let record = room.as_mut_ptr();
@@ -188,8 +188,10 @@ fn emit_path(ctx: &TracePointContext, caller: Caller, path: u64) {
         // The helper counts the NUL.
         let len = if len > 0 { len as u32 - 1 } else { 0 };
         (&raw mut (*record).header).write(Header {
-            flags: AskedPath::TRUNCATED.when(len == MAX_PATH as u32 - 1).bits(),
-            ..header(ctx, Kind::AskedPath, caller, 0)
+            flags: RequestedPath::TRUNCATED
+                .when(len == MAX_PATH as u32 - 1)
+                .bits(),
+            ..header(ctx, Kind::RequestedPath, caller, 0)
         });
         (&raw mut (*record).len).write(len);
         (&raw mut (*record).reserved).write(0);

@@ -18,9 +18,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use fdwatch_fleet::{
-    questions::{Asked, By, Found, LINES, MAX_ROWS, Source},
+    questions::{DEFAULT_LIMIT, GroupBy, MAX_ROWS, Query, SignatureMatch, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
-    schema::Wanted,
+    schema::SchemaOptions,
     setup,
     signature::id,
     store::{Address, Client},
@@ -116,8 +116,8 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().build()?)
 }
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> SchemaOptions {
+    SchemaOptions {
         database: DATABASE.into(),
         cluster: None,
         days: 3650,
@@ -253,13 +253,13 @@ impl Simulation {
         let all_long = u32::try_from(self.hours * HOUR)?;
         let (day_long, week_long) = (86_400, 7 * 86_400);
         for long in [day_long, all_long] {
-            let asked = Asked::since(now - long, now, 1);
+            let asked = Query::since(now - long, now, 1);
             for (by, most) in [
-                (By::Signature, LINES),
-                (By::Service, LINES),
-                (By::Path, LINES),
-                (By::Host, LINES),
-                (By::Host, MAX_ROWS),
+                (GroupBy::Signature, DEFAULT_LIMIT),
+                (GroupBy::Service, DEFAULT_LIMIT),
+                (GroupBy::Path, DEFAULT_LIMIT),
+                (GroupBy::Host, DEFAULT_LIMIT),
+                (GroupBy::Host, MAX_ROWS),
             ] {
                 let began = Instant::now();
                 let lines = source.duplicates(&asked, by, most).await?;
@@ -276,15 +276,18 @@ impl Simulation {
             }
         }
         let began = Instant::now();
-        let new = Asked::new_since(now - 7200, week_long, now, 1);
-        let all = source.duplicates(&new, By::Signature, LINES).await?.shown;
+        let new = Query::new_since(now - 7200, week_long, now, 1);
+        let all = source
+            .duplicates(&new, GroupBy::Signature, DEFAULT_LIMIT)
+            .await?
+            .shown;
         print_time(&format!("new, 2 h, {} lines", all.len()), began);
         let named: Vec<_> = all.iter().map(|one| &one.program[..]).collect();
         ensure!(
             named == [format!("service-{BUGS}.service")],
             "expected only the deployment's bug: {named:?}"
         );
-        let week = Asked::since(now - week_long, now, 1);
+        let week = Query::since(now - week_long, now, 1);
         let (program, path) = names(0);
         for (what, signature) in [
             ("show the new bug, 7 d", all[0].signature.clone()),
@@ -294,7 +297,8 @@ impl Simulation {
             ),
         ] {
             let began = Instant::now();
-            let Found::One(shown) = source.show(&week.clone().of(&signature)).await? else {
+            let SignatureMatch::One(shown) = source.show(&week.clone().of(&signature)).await?
+            else {
                 anyhow::bail!("{signature} not found");
             };
             print_time(&format!("{what}, {} hosts", shown.hosts.len()), began);
@@ -303,7 +307,7 @@ impl Simulation {
         let count = source.hosts(&week).await?.len();
         print_time(&format!("hosts, 7 d, {count} lines"), began);
         let began = Instant::now();
-        let day = Asked::since(now - day_long, now, 1);
+        let day = Query::since(now - day_long, now, 1);
         let count = source.shared(&day).await?.len();
         print_time(&format!("shared, 24 h, {count} lines"), began);
         Ok(())

@@ -86,7 +86,7 @@ fn fill(processes: u32, each: u32) -> Engine {
     }
     engine.settle(Moment(1 << 40), &mut |_, _| {});
     // Shrinks the model, as when no events arrive.
-    engine.model.rest();
-    engine.model.rest();
+    engine.model.free_caches();
+    engine.model.free_caches();
     engine
 }

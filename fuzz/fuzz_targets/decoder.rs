@@ -112,7 +112,7 @@ impl Unwind for Words {
 
     fn forget(&mut self, _: u32) {}
 
-    fn rest(&mut self, _: Moment) {}
+    fn free_caches(&mut self, _: Moment) {}
 }
 
 /// The invariants of every model, as in `model_property.rs`.
@@ -125,8 +125,8 @@ fn check(engine: &Engine) {
             .collect();
         assert_eq!(holders.len(), table.holders().len());
         let mut open = 0;
-        for (fd, slot) in table.iter() {
-            assert_eq!(table.get(fd), Some(slot));
+        for (fd, entry) in table.iter() {
+            assert_eq!(table.get(fd), Some(entry));
             open += 1;
         }
         assert_eq!(open, table.len());
@@ -134,10 +134,10 @@ fn check(engine: &Engine) {
 }
 
 /// One of few paths, so that some files are rotated.
-fn path_of(_: u32, fd: u32, slot: &FdEntry) -> Option<Path> {
-    (slot.ino != 2).then(|| Path {
+fn path_of(_: u32, fd: u32, entry: &FdEntry) -> Option<Path> {
+    (entry.ino != 2).then(|| Path {
         bytes: vec![b'/', b'a' + (fd & 1) as u8],
-        deleted: slot.ino == 1,
+        deleted: entry.ino == 1,
     })
 }
 

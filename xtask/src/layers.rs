@@ -10,7 +10,7 @@ use xtask_support::cargo::WORKSPACE;
 const LAYERS: [(&str, &[&str]); 13] = [
     ("test-support", &[]),
     ("core", &["common"]),
-    ("events", &["core"]),
+    ("events", &["common", "core"]),
     ("render", &["common", "core", "events"]),
     ("supervisor", &["core"]),
     ("host", &["common", "core", "supervisor"]),

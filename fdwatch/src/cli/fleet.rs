@@ -9,7 +9,7 @@ use fdwatch_options::parse;
 
 use super::{examples, output::Output};
 use fdwatch_core::diagnose::Severity;
-use fdwatch_fleet::questions::{By, LINES};
+use fdwatch_fleet::questions::{DEFAULT_LIMIT, GroupBy};
 
 /// See [`super::Command::Fleet`].
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub enum FleetCommand {
         since: Since,
         /// Group by this
         #[arg(long, value_name = "KEY", value_enum, default_value_t)]
-        by: By,
+        by: GroupBy,
         /// Only findings of at least this severity
         #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Severity::Info)]
         severity: Severity,
@@ -174,7 +174,7 @@ pub struct FleetQuestion {
     #[arg(long, value_name = "FILE", requires = "agents")]
     pub token_file: Option<PathBuf>,
     /// Print at most N rows; the rest are counted
-    #[arg(long, value_name = "N", value_parser = parse::count, default_value_t = LINES)]
+    #[arg(long, value_name = "N", value_parser = parse::count, default_value_t = DEFAULT_LIMIT)]
     pub limit: usize,
     /// Output format.
     #[command(flatten)]

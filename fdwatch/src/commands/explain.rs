@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Result;
-use fdwatch_tracker::explain::{Asked, add, explanation};
+use fdwatch_tracker::explain::{ExplainRequest, explanation, merge};
 
 #[cfg(feature = "agent")]
 use super::remote::Remote;
@@ -25,7 +25,9 @@ use fdwatch_events::BudgetReport;
 use fdwatch_host::investigate::{Investigator, Source};
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_tracker::message::info;
-use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, now, snapshot};
+use fdwatch_tracker::{
+    EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now, snapshot,
+};
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     pid::check(explain.pid)?;
@@ -46,7 +48,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
         gathered: BTreeMap::new(),
     };
     if let Some(duration) = explain.duration {
-        let live = Live::start(Wanted {
+        let live = Tracker::start(TrackerOptions {
             ring_bytes: default_ring_bytes(),
             all_types: true,
             max_cpu: MaxCpu(100.0),
@@ -55,7 +57,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
             family: None,
             shows_steps: true,
         })?;
-        live.follow(&mut Stop::after(Some(duration)), &mut explainer)?;
+        live.follow(&mut SignalOrTimeout::after(Some(duration)), &mut explainer)?;
     } else {
         let snapshot = snapshot::take(explain.source.proc, true)?;
         snapshot.check_table(explain.pid)?;
@@ -63,7 +65,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
         let now = engine.model.now();
         let mut updates = Vec::new();
         let collector = &mut explainer.collector;
-        collector.look_at(&mut engine, now, true, |update| updates.push(update));
+        collector.collect_from(&mut engine, now, true, |update| updates.push(update));
         updates
             .into_iter()
             .for_each(|update| explainer.gather(update));
@@ -83,12 +85,12 @@ struct Explainer<'a> {
 impl Explainer<'_> {
     fn gather(&mut self, update: Update) {
         if let Update::Finding(_, finding) = update {
-            add(&mut self.gathered, finding);
+            merge(&mut self.gathered, finding);
         }
     }
 
     fn print(&mut self, engine: &Engine, now: Moment) -> Result<()> {
-        let request = Asked {
+        let request = ExplainRequest {
             pid: self.explain.pid,
             target: self.explain.target.as_ref(),
             followed: self.explain.duration.is_some(),
@@ -100,21 +102,21 @@ impl Explainer<'_> {
     }
 }
 
-impl Follower for Explainer<'_> {
-    fn started(&mut self, live: &mut Live) -> Result<()> {
+impl EventHandler for Explainer<'_> {
+    fn started(&mut self, live: &mut Tracker) -> Result<()> {
         info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
-    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
+    fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let mut updates = Vec::new();
         self.collector
-            .look(live, is_slow, |update, _| updates.push(update));
+            .collect(live, is_slow, |update, _| updates.push(update));
         updates.into_iter().for_each(|update| self.gather(update));
         Ok(())
     }
 
-    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+    fn lost(&mut self, _: &mut Tracker, lost: &Lost) -> Result<()> {
         fdwatch_tracker::message::warn(&format!(
             "{} lost: the explanation may have gaps",
             counted(lost.total(), "record")
@@ -122,11 +124,11 @@ impl Follower for Explainer<'_> {
         Ok(())
     }
 
-    fn budget(&mut self, _: &mut Live, _: &BudgetReport) -> Result<()> {
+    fn budget(&mut self, _: &mut Tracker, _: &BudgetReport) -> Result<()> {
         Ok(())
     }
 
-    fn ended(&mut self, live: &mut Live) -> Result<()> {
+    fn ended(&mut self, live: &mut Tracker) -> Result<()> {
         self.print(&live.engine, now())
     }
 }

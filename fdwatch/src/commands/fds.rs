@@ -11,7 +11,7 @@ use super::{
     pid,
 };
 use crate::cli::Fds;
-use fdwatch_host::investigate::{self, Supervisords, pipe_ends, table_report};
+use fdwatch_host::investigate::{self, SupervisordConfigs, pipe_ends, table_report};
 use fdwatch_tracker::snapshot;
 
 pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
@@ -29,7 +29,7 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
     let process = investigate::process(fds.pid, model);
     let parent = model.table_of(process.ppid);
     let parent = parent.filter(|parent| table.is_some_and(|table| parent.id() != table.id()));
-    let mut supervisords = Supervisords::default();
+    let mut supervisords = SupervisordConfigs::default();
     let report = table_report(process, table, parent, &mut supervisords, |pipe| {
         pipe_ends(model, pipe)
     });

@@ -19,8 +19,8 @@ use fdwatch_events::wire::{Body, FleetMore, Object};
 use fdwatch_fleet::{
     agents, grants,
     lines::{duplicates_line, host_line, shared_line, signature_line},
-    questions::{Asked, By, Duplicates, Found, Lines, MAX_ROWS, Source},
-    schema::{self, Engine, Wanted},
+    questions::{Duplicates, GroupBy, Lines, MAX_ROWS, Query, SignatureMatch, Source},
+    schema::{self, Engine, SchemaOptions},
     setup,
     store::{Address, Client},
 };
@@ -70,10 +70,10 @@ async fn answer(command: &FleetCommand) -> Result<String> {
         } => {
             let before = u32::try_from(before.as_secs()).unwrap_or(u32::MAX);
             let since = since.seconds(now);
-            let asked = Asked::new_since(since, before, now, level(*severity));
+            let asked = Query::new_since(since, before, now, level(*severity));
             let source = source(question, now).await?;
             let all = source
-                .duplicates(&asked, By::Signature, question.limit)
+                .duplicates(&asked, GroupBy::Signature, question.limit)
                 .await?;
             show_duplicates(question, all, now)
         }
@@ -86,18 +86,18 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             ensure!(!signature.is_empty(), "the signature is empty");
             let asked = window(*since, now, *severity).of(signature);
             match source(question, now).await?.show(&asked).await? {
-                Found::One(shown) => {
+                SignatureMatch::One(shown) => {
                     let line = signature_line(*shown);
                     Ok(match question.output.format() {
                         Format::Text => fleet::signature(&line, now, question.limit),
                         Format::Json => json_line(&Object::new(line))?,
                     })
                 }
-                Found::Several(names) => bail!(
+                SignatureMatch::Several(names) => bail!(
                     "ambiguous signature: {signature}{HELP}give more of one of these: {}",
                     fdwatch_render::escaped(names.join(", ").as_bytes())
                 ),
-                Found::None => bail!(
+                SignatureMatch::None => bail!(
                     "signature not found: {signature}{HELP}list signatures with `fdwatch fleet \
                      duplicates`, or start earlier with --since"
                 ),
@@ -133,8 +133,8 @@ async fn answer(command: &FleetCommand) -> Result<String> {
     }
 }
 
-fn window(since: Since, now: u32, severity: Severity) -> Asked {
-    Asked::since(since.seconds(now), now, level(severity))
+fn window(since: Since, now: u32, severity: Severity) -> Query {
+    Query::since(since.seconds(now), now, level(severity))
 }
 
 const fn level(severity: Severity) -> u8 {
@@ -235,7 +235,7 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
 
 /// Sets up the tables, or prints the statements.
 async fn init(arguments: &FleetInit) -> Result<String> {
-    let wanted = Wanted {
+    let wanted = SchemaOptions {
         database: arguments.server.database.clone(),
         cluster: arguments.cluster.clone(),
         days: arguments.keep,

@@ -11,7 +11,7 @@ use fdwatch_core::{
 };
 use fdwatch_events::time::{seconds, span};
 use fdwatch_render::Format;
-use fdwatch_tracker::Live;
+use fdwatch_tracker::Tracker;
 
 /// Status line, redrawn in place.
 pub(super) struct LiveLine {
@@ -40,11 +40,11 @@ impl LiveLine {
         clippy::cast_sign_loss,
         reason = "a displayed rate needs no precision"
     )]
-    pub(super) fn show(&mut self, live: &mut Live, now: Moment) {
+    pub(super) fn show(&mut self, live: &mut Tracker, now: Moment) {
         if !self.is_enabled {
             return;
         }
-        live.count();
+        live.update_stats();
         let stats = &live.stats;
         let events = stats.statistics.events();
         let began = *self.began.get_or_insert(now);

@@ -14,10 +14,12 @@ use fdwatch_events::BudgetReport;
 use fdwatch_host::proc;
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_tracker::message::{info, warn};
-use fdwatch_tracker::{CANNOT_RECORD, Follower, Live, Stop, Wanted, now};
+use fdwatch_tracker::{
+    EventHandler, RECORDING_FAILED, SignalOrTimeout, Tracker, TrackerOptions, now,
+};
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
-    let mut live = Live::start(Wanted {
+    let mut live = Tracker::start(TrackerOptions {
         ring_bytes: record.ring_size.0,
         all_types: true,
         // A recording is complete, whatever it costs.
@@ -35,22 +37,22 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
         boottime: proc::boottime(),
         host: proc::hostname(),
     };
-    let recorder = Recorder::new(BufWriter::new(file), &preamble).context(CANNOT_RECORD)?;
+    let recorder = Recorder::new(BufWriter::new(file), &preamble).context(RECORDING_FAILED)?;
     live.recorder = Some(recorder);
-    live.follow(&mut Stop::after(record.duration), &mut Recording)?;
+    live.follow(&mut SignalOrTimeout::after(record.duration), &mut Recording)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Marks in the recording when changes settle.
 struct Recording;
 
-impl Follower for Recording {
-    fn started(&mut self, live: &mut Live) -> Result<()> {
+impl EventHandler for Recording {
+    fn started(&mut self, live: &mut Tracker) -> Result<()> {
         info(&fdwatch_render::text::started(&live.stats));
         Ok(())
     }
 
-    fn tick(&mut self, live: &mut Live, _: bool) -> Result<()> {
+    fn tick(&mut self, live: &mut Tracker, _: bool) -> Result<()> {
         // Changes are reported on replay. Settling drops them here.
         live.engine.settle(now(), &mut |_, _| {});
         let Some(recorder) = &mut live.recorder else {
@@ -58,10 +60,10 @@ impl Follower for Recording {
         };
         recorder
             .frame(Frame::Settle, now(), &[])
-            .context(CANNOT_RECORD)
+            .context(RECORDING_FAILED)
     }
 
-    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+    fn lost(&mut self, _: &mut Tracker, lost: &Lost) -> Result<()> {
         let total = lost.total();
         warn(&format!(
             "{} {} lost; use a larger --ring-size",
@@ -71,13 +73,13 @@ impl Follower for Recording {
         Ok(())
     }
 
-    fn budget(&mut self, _: &mut Live, _: &BudgetReport) -> Result<()> {
+    fn budget(&mut self, _: &mut Tracker, _: &BudgetReport) -> Result<()> {
         Ok(())
     }
 
-    fn ended(&mut self, live: &mut Live) -> Result<()> {
+    fn ended(&mut self, live: &mut Tracker) -> Result<()> {
         if let Some(recorder) = live.recorder.take() {
-            recorder.end(now()).context(CANNOT_RECORD)?;
+            recorder.end(now()).context(RECORDING_FAILED)?;
         }
         info(&fdwatch_render::text::summary(&live.stats));
         Ok(())

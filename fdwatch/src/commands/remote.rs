@@ -13,7 +13,7 @@ use crate::cli::{Ask, Explain, Fds, Output, Watch};
 use fdwatch_core::ring::default_ring_bytes;
 use fdwatch_options::{Detail, Filters, MaxCpu, Target};
 use fdwatch_render::{Format, text::large_count};
-use fdwatch_tracker::{End as _, Stop, message::warn};
+use fdwatch_tracker::{SignalOrTimeout, StopCondition as _, message::warn};
 
 /// The agent.
 pub(super) struct Remote {
@@ -61,7 +61,7 @@ impl Remote {
     /// Whether it follows what the filters ask for. Why not is said.
     pub(super) fn follows(&self, filters: &Filters) -> bool {
         let follows = &self.about.follows;
-        let least = filters.least_severity();
+        let least = filters.min_severity();
         let is_enough = (follows.all_types || !filters.all_types())
             && follows
                 .severity
@@ -126,13 +126,13 @@ impl Remote {
         };
         let query = watch.filters.query();
         self.runtime.block_on(async {
-            let mut stop = Stop::after(watch.duration);
+            let mut stop = SignalOrTimeout::after(watch.duration);
             stop.begin()?;
             let path = format!("/v1/events?current=true&format={shape}{query}");
             let mut response = self.client.response(&path).await?;
             loop {
                 tokio::select! {
-                    ended = stop.come() => {
+                    ended = stop.wait() => {
                         ended?;
                         break;
                     }
@@ -188,10 +188,10 @@ impl Remote {
             self.runtime.block_on(async {
                 let asked = format!("/v1/explain/{}", explain.pid);
                 drop(self.client.response(&asked).await?);
-                let mut stop = Stop::after(explain.duration);
+                let mut stop = SignalOrTimeout::after(explain.duration);
                 stop.begin()?;
                 self.say("following");
-                stop.come().await
+                stop.wait().await
             })?;
         }
         self.show(&path)?;

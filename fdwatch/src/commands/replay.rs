@@ -74,7 +74,7 @@ pub fn play<R: Read, W: Write>(
             Frame::EndSnapshot => engine.end_snapshot(),
             Frame::BeginAudit => engine.begin_audit(),
             Frame::EndAudit => drop(engine.end_audit()),
-            Frame::BreakOffAudit => engine.break_off_audit(),
+            Frame::AbandonAudit => engine.abandon_audit(),
             Frame::Forget => {
                 if let Ok(tgid) = player.number().try_into() {
                     engine.forget(tgid);

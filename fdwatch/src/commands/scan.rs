@@ -50,7 +50,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         let Engine {
             model, duplicates, ..
         } = &mut engine;
-        duplicates.look_for_shared(model, Moment(time), shared);
+        duplicates.search_shared(model, Moment(time), shared);
     }
     // Most severe first.
     findings.sort_by_key(|finding| {

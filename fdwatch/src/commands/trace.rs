@@ -13,7 +13,7 @@ use fdwatch_core::{
     Lost,
     model::Model,
     plural::counted,
-    trace::{Call, Tracer, What},
+    trace::{Call, CallKind, Tracer},
 };
 use fdwatch_events::BudgetReport;
 use fdwatch_events::TracedCall;
@@ -21,14 +21,14 @@ use fdwatch_host::{investigate, proc};
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_render::Reporter;
 use fdwatch_tracker::message::{info, warn};
-use fdwatch_tracker::{Follower, Live, Stop, Wanted, now};
+use fdwatch_tracker::{EventHandler, SignalOrTimeout, Tracker, TrackerOptions, now};
 
 pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
     if trace.pid.is_empty() && trace.comm.is_empty() {
         bail!("nothing to trace{HELP}name processes with --pid or --comm");
     }
     pid::check_all(&trace.pid)?;
-    let mut live = Live::start(Wanted {
+    let mut live = Tracker::start(TrackerOptions {
         ring_bytes: trace.ring_size.0,
         all_types: true,
         // No event may be dropped.
@@ -44,7 +44,7 @@ pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
         reporter: reporter(trace.output.format()),
         left_out: 0,
     };
-    live.follow(&mut Stop::after(trace.duration), &mut printer)?;
+    live.follow(&mut SignalOrTimeout::after(trace.duration), &mut printer)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,7 +56,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, live: &mut Live) -> Result<()> {
+    fn print(&mut self, live: &mut Tracker) -> Result<()> {
         let Some(tracer) = &mut live.tracer else {
             return Ok(());
         };
@@ -78,7 +78,7 @@ impl Printer {
         }
         self.reporter.flush().writing_output()?;
         for pid in fresh {
-            live.ask_detail_of(pid);
+            live.add_detail_target(pid);
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Printer {
 
 /// Reads the path of the file that a call opened from /proc, if the descriptor is still open on it.
 fn path(call: &Call, model: &Model) -> Option<Vec<u8>> {
-    let &What::Made {
+    let &CallKind::Made {
         fd,
         file,
         asked: None,
@@ -100,9 +100,9 @@ fn path(call: &Call, model: &Model) -> Option<Vec<u8>> {
     path.map(|path| path.bytes)
 }
 
-impl Follower for Printer {
-    fn started(&mut self, live: &mut Live) -> Result<()> {
-        let Live { engine, tracer, .. } = live;
+impl EventHandler for Printer {
+    fn started(&mut self, live: &mut Tracker) -> Result<()> {
+        let Tracker { engine, tracer, .. } = live;
         if let Some(tracer) = tracer {
             tracer.search(&engine.model);
         }
@@ -110,26 +110,26 @@ impl Follower for Printer {
         Ok(())
     }
 
-    fn tick(&mut self, live: &mut Live, _: bool) -> Result<()> {
+    fn tick(&mut self, live: &mut Tracker, _: bool) -> Result<()> {
         self.print(live)
     }
 
-    fn is_over(&self, live: &Live) -> bool {
+    fn is_over(&self, live: &Tracker) -> bool {
         live.tracer.as_ref().is_some_and(Tracer::is_over)
     }
 
-    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+    fn lost(&mut self, _: &mut Tracker, lost: &Lost) -> Result<()> {
         self.reporter
             .report(lost, now())
             .and_then(|()| self.reporter.flush())
             .writing_output()
     }
 
-    fn budget(&mut self, _: &mut Live, _: &BudgetReport) -> Result<()> {
+    fn budget(&mut self, _: &mut Tracker, _: &BudgetReport) -> Result<()> {
         Ok(())
     }
 
-    fn ended(&mut self, live: &mut Live) -> Result<()> {
+    fn ended(&mut self, live: &mut Tracker) -> Result<()> {
         self.print(live)
     }
 }

@@ -19,7 +19,9 @@ use fdwatch_host::{
     proc,
 };
 use fdwatch_render::Reporter;
-use fdwatch_tracker::{FindingCollector, Follower, Live, Stop, Update, Wanted, now};
+use fdwatch_tracker::{
+    EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now,
+};
 
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;
@@ -30,7 +32,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     {
         return Ok(code);
     }
-    let live = Live::start(Wanted {
+    let live = Tracker::start(TrackerOptions {
         ring_bytes: watch.ring_size.0,
         all_types: watch.filters.all_types(),
         max_cpu: watch.budget.max_cpu,
@@ -44,7 +46,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         reporter: reporter(watch.output.format()),
         live_line: LiveLine::new(watch.output.format()),
     };
-    live.follow(&mut Stop::after(watch.duration), &mut watcher)?;
+    live.follow(&mut SignalOrTimeout::after(watch.duration), &mut watcher)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -55,12 +57,12 @@ struct Watcher {
     live_line: LiveLine,
 }
 
-impl Follower for Watcher {
-    fn started(&mut self, live: &mut Live) -> Result<()> {
+impl EventHandler for Watcher {
+    fn started(&mut self, live: &mut Tracker) -> Result<()> {
         report_run(&mut self.reporter, &Started(&live.stats), now()).writing_output()
     }
 
-    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
+    fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let Self {
             collector,
             reporter,
@@ -69,7 +71,7 @@ impl Follower for Watcher {
         let now = now();
         reporter.wire.clock.adjust(proc::wall_time(), now.0);
         let mut result = Ok(());
-        collector.look(live, is_slow, |update, stats| {
+        collector.collect(live, is_slow, |update, stats| {
             if let Update::Finding(_, finding) = &update {
                 stats.count_finding(finding);
             }
@@ -88,7 +90,7 @@ impl Follower for Watcher {
         Ok(())
     }
 
-    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+    fn lost(&mut self, _: &mut Tracker, lost: &Lost) -> Result<()> {
         self.live_line.clear();
         self.reporter
             .report(lost, now())
@@ -96,7 +98,7 @@ impl Follower for Watcher {
             .writing_output()
     }
 
-    fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
+    fn budget(&mut self, _: &mut Tracker, report: &BudgetReport) -> Result<()> {
         self.live_line.clear();
         self.reporter
             .report(report, now())
@@ -104,7 +106,7 @@ impl Follower for Watcher {
             .writing_output()
     }
 
-    fn ended(&mut self, live: &mut Live) -> Result<()> {
+    fn ended(&mut self, live: &mut Tracker) -> Result<()> {
         self.live_line.clear();
         report_run(&mut self.reporter, &live.stats, now()).writing_output()
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fdwatch_fleet::{
-    schema::{self, VERSION, Wanted},
+    schema::{self, SchemaOptions, VERSION},
     setup,
 };
 use fdwatch_test_support::{Guard, eventually, program};
@@ -103,7 +103,7 @@ fn rows_are_replicated_within_cluster() {
     let Some([mut one, other]) = replicas(directory.path(), port) else {
         return;
     };
-    let wanted = Wanted {
+    let wanted = SchemaOptions {
         cluster: Some(CLUSTER.into()),
         ..wanted()
     };

@@ -9,9 +9,9 @@ use std::{
 use fdwatch_events::event::EventKind;
 use fdwatch_fleet::{
     local_query::Rows,
-    questions::{Asked, By, Found, Source},
+    questions::{GroupBy, Query, SignatureMatch, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, Table, add_line},
-    schema::Wanted,
+    schema::SchemaOptions,
     setup,
     signature::{Signature, id},
     store::Client,
@@ -170,7 +170,7 @@ fn setup_deletes_only_expired_partitions() {
                 .push(finding("web-1", "app", number as u64, time));
         }
         insert(&client, &rows).await;
-        let wanted = Wanted {
+        let wanted = SchemaOptions {
             days: 30,
             rollup_days: 400,
             ..wanted()
@@ -188,9 +188,14 @@ fn setup_deletes_only_expired_partitions() {
 }
 
 async fn same_answers(server: &Source, memory: &Source) {
-    let day = Asked::since(NOW - 86_400, NOW, 1);
-    for by in [By::Signature, By::Service, By::Host, By::Path] {
-        for asked in [day.clone(), Asked::since(NOW - 7200, NOW, 3)] {
+    let day = Query::since(NOW - 86_400, NOW, 1);
+    for by in [
+        GroupBy::Signature,
+        GroupBy::Service,
+        GroupBy::Host,
+        GroupBy::Path,
+    ] {
+        for asked in [day.clone(), Query::since(NOW - 7200, NOW, 3)] {
             // With all rows, and with a limit.
             for most in [100, 2] {
                 let expected = memory.duplicates(&asked, by, most).await.unwrap();
@@ -200,9 +205,15 @@ async fn same_answers(server: &Source, memory: &Source) {
             }
         }
     }
-    let new = Asked::new_since(NOW - 3600, 86_400, NOW, 1);
-    let found = server.duplicates(&new, By::Signature, 9).await.unwrap();
-    let expected = memory.duplicates(&new, By::Signature, 9).await.unwrap();
+    let new = Query::new_since(NOW - 3600, 86_400, NOW, 1);
+    let found = server
+        .duplicates(&new, GroupBy::Signature, 9)
+        .await
+        .unwrap();
+    let expected = memory
+        .duplicates(&new, GroupBy::Signature, 9)
+        .await
+        .unwrap();
     assert_eq!(found, expected);
     assert_eq!(found.count, 1);
     let found = found.shown;
@@ -216,17 +227,17 @@ async fn same_answers(server: &Source, memory: &Source) {
     assert_eq!(shared, memory.shared(&day).await.unwrap());
     assert_eq!(shared.len(), 3);
     let one = memory
-        .duplicates(&day, By::Signature, 1)
+        .duplicates(&day, GroupBy::Signature, 1)
         .await
         .unwrap()
         .shown
         .remove(0);
     for name in [&one.signature[..], &one.signature[..12]] {
         let asked = day.clone().of(name);
-        let Found::One(got) = server.show(&asked).await.unwrap() else {
+        let SignatureMatch::One(got) = server.show(&asked).await.unwrap() else {
             panic!("{name} not found");
         };
-        let Found::One(expected) = memory.show(&asked).await.unwrap() else {
+        let SignatureMatch::One(expected) = memory.show(&asked).await.unwrap() else {
             panic!("{name} not found in memory");
         };
         assert_eq!(got.all, expected.all);
@@ -236,10 +247,10 @@ async fn same_answers(server: &Source, memory: &Source) {
     // No value becomes part of a statement.
     for name in HOSTILE {
         let found = server.show(&day.clone().of(name)).await.unwrap();
-        assert!(matches!(found, Found::None));
+        assert!(matches!(found, SignatureMatch::None));
     }
     let several = server.show(&day.clone().of("v1:")).await.unwrap();
-    assert!(matches!(several, Found::Several(names) if names.len() == 4));
+    assert!(matches!(several, SignatureMatch::Several(names) if names.len() == 4));
 }
 
 #[test]

@@ -19,8 +19,8 @@ use fdwatch_core::{
 };
 use fdwatch_events::event::{Event, EventKind, Key};
 use fdwatch_fleet::{
-    questions::{Asked, By, Source},
-    schema::Wanted,
+    questions::{GroupBy, Query, Source},
+    schema::SchemaOptions,
     setup,
     store::{Address, Client},
 };
@@ -44,8 +44,8 @@ pub(crate) fn runtime() -> Runtime {
         .expect("cannot create a runtime")
 }
 
-pub(crate) fn wanted() -> Wanted {
-    Wanted {
+pub(crate) fn wanted() -> SchemaOptions {
+    SchemaOptions {
         database: "fdwatch".into(),
         cluster: None,
         days: 3650,
@@ -217,10 +217,10 @@ impl Writer {
 
 /// Counts findings by the fleet's query and as distinct rows.
 pub(crate) fn counted(server: &ClickHouse) -> (u64, u64) {
-    let asked = Asked::since(NOW - 3600, NOW, 1);
+    let asked = Query::since(NOW - 3600, NOW, 1);
     let all = runtime().block_on(async {
         let source = Source::Server(client(&server.url()));
-        source.duplicates(&asked, By::Signature, 1000).await
+        source.duplicates(&asked, GroupBy::Signature, 1000).await
     });
     let rows = server.query("SELECT uniqExact(host, run, number, time) FROM fdwatch.findings");
     let all = all.expect("no response from the server").shown;

@@ -9,7 +9,7 @@ use std::{
 
 use fdwatch_agent::config::Fleet;
 use fdwatch_fleet::{
-    questions::{Asked, By, Source},
+    questions::{GroupBy, Query, Source},
     rows::{FindingRow, HeartbeatRow, Table, add_line},
     store::{Address, Client, StoreError},
 };
@@ -64,9 +64,14 @@ async fn write_all(client: &Client) -> Result<(), StoreError> {
 
 /// Asserts that every query is permitted and returns the rows.
 async fn ask_all(client: Client) {
-    let asked = Asked::since(NOW - 100, NOW, 1);
+    let asked = Query::since(NOW - 100, NOW, 1);
     let source = Source::Server(client);
-    for by in [By::Signature, By::Service, By::Host, By::Path] {
+    for by in [
+        GroupBy::Signature,
+        GroupBy::Service,
+        GroupBy::Host,
+        GroupBy::Path,
+    ] {
         assert_eq!(source.duplicates(&asked, by, 9).await.unwrap().count, 1);
     }
     assert_eq!(source.hosts(&asked).await.unwrap().len(), 1);

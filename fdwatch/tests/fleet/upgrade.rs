@@ -2,9 +2,9 @@
 //! kept.
 
 use fdwatch_fleet::{
-    questions::{Asked, By, Source},
+    questions::{GroupBy, Query, Source},
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
-    schema::{self, VERSION, Wanted},
+    schema::{self, SchemaOptions, VERSION},
     setup,
     store::Client,
 };
@@ -117,7 +117,7 @@ async fn upgrade(client: &Client, version: u32) {
     }
     client.insert(Table::SharedFiles, &lines).await.unwrap();
     let source = Source::Server(client.clone());
-    let asked = Asked::since(NOW - 3600, NOW, 1);
+    let asked = Query::since(NOW - 3600, NOW, 1);
     let hosts = source.hosts(&asked).await.unwrap();
     let hosts: Vec<_> = hosts
         .iter()
@@ -127,8 +127,8 @@ async fn upgrade(client: &Client, version: u32) {
     assert_eq!(hosts, [("before", before), ("since", 7)]);
     assert_eq!(source.shared(&asked).await.unwrap()[0].hosts, 2);
     // Newer rollups contain the earlier rows once, although the fill ran twice.
-    for asked in [asked, Asked::since(NOW - 30 * 86_400, NOW, 1)] {
-        for by in [By::Signature, By::Host] {
+    for asked in [asked, Query::since(NOW - 30 * 86_400, NOW, 1)] {
+        for by in [GroupBy::Signature, GroupBy::Host] {
             let found = source.duplicates(&asked, by, 9).await.unwrap();
             assert_eq!(found.count, 1, "{by:?} {asked:?}");
             let one = &found.shown[0];
@@ -152,7 +152,7 @@ fn setup_deletes_only_expired_rows() {
     };
     runtime().block_on(async {
         let client = client(&server.url());
-        let wanted = Wanted {
+        let wanted = SchemaOptions {
             days: 30,
             rollup_days: 400,
             ..wanted()

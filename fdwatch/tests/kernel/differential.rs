@@ -45,10 +45,9 @@ fn model_equals_kernel_after_random_calls() {
         let truth = Truth::of(generator.pid());
         let mut differences = truth.differences_from(&watching.engine.model);
         let missed = lost.missed_runs();
-        differences
-            .retain(|difference| missed == missed_before && !watching.is_in_doubt(difference));
+        differences.retain(|difference| missed == missed_before && !watching.is_racing(difference));
         if differences.is_empty()
-            && (missed > missed_before || watching.engine.model.is_contested())
+            && (missed > missed_before || watching.engine.model.has_racing_fds())
         {
             // As fdwatch does: at once, or a second later.
             watching.audit();
@@ -75,8 +74,8 @@ fn model_equals_kernel_after_random_calls() {
          them otherwise; {missed_before} runs missed",
         generator.calls(),
         began.elapsed().as_secs_f64(),
-        statistics.contested,
-        statistics.contested_otherwise
+        statistics.racing,
+        statistics.racing_corrected
     );
     drop(generator);
     watching.probe.detach();

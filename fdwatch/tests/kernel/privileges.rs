@@ -15,7 +15,7 @@ fn kept_capabilities_allow_snapshot_and_detail() {
         println!("kept: {}", given.kept.join(", "));
         assert!(given.missing.is_empty(), "{:?}", given.missing);
         watching.probe.snapshot(|_| ()).unwrap();
-        watching.probe.detail_of(process::id(), true).unwrap();
+        watching.probe.set_detail(process::id(), true).unwrap();
         watching.probe.detach();
         Some(())
     });

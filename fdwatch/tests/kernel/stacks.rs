@@ -21,7 +21,7 @@ fn registers_and_stack_match_the_thread() {
     let mut child = Worker::start("stacks::child");
     watching.snapshot();
     let tgid = child.child.id();
-    watching.probe.detail_of(tgid, true).unwrap();
+    watching.probe.set_detail(tgid, true).unwrap();
     watching.probe.allow_detail(100).unwrap();
     for of in ["a thread", "the first thread"] {
         watching.records.clear();

@@ -146,9 +146,9 @@ impl Truth {
                     );
                 }
             }
-            files.extend(table.iter().map(|(fd, slot)| File {
-                ino: slot.ino,
-                description: slot.file,
+            files.extend(table.iter().map(|(fd, entry)| File {
+                ino: entry.ino,
+                description: entry.file,
                 tid,
                 fd,
                 tgid,
@@ -207,11 +207,11 @@ fn compare_descriptions(mut files: Vec<File>, differences: &mut Vec<Difference>)
     }
 }
 
-fn row((fd, slot): (u32, &FdEntry)) -> (u32, Row) {
+fn row((fd, entry): (u32, &FdEntry)) -> (u32, Row) {
     let row = Row {
-        ino: slot.ino,
-        access: slot.access().name(),
-        closes_on_exec: slot.closes_on_exec(),
+        ino: entry.ino,
+        access: entry.access().name(),
+        closes_on_exec: entry.closes_on_exec(),
     };
     (fd, row)
 }

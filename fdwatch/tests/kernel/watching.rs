@@ -85,17 +85,17 @@ impl Watching {
             .snapshot(|record| engine.record(record, now()))
             .unwrap();
         for tgid in engine.end_audit().unvisited {
-            if proc::is_to_be_forgotten(&engine.model, tgid) {
+            if proc::is_stale_process(&engine.model, tgid) {
                 engine.forget(tgid);
             }
         }
     }
 
     /// Whether the model knows that it may be wrong there.
-    pub(crate) fn is_in_doubt(&self, difference: &Difference) -> bool {
+    pub(crate) fn is_racing(&self, difference: &Difference) -> bool {
         let model = &self.engine.model;
         let fd = difference.fd;
-        fd.is_some_and(|fd| model.is_in_doubt(difference.table, fd))
+        fd.is_some_and(|fd| model.is_racing(difference.table, fd))
     }
 
     /// Describes the records that concern a difference: of the table, of the tables it was copied from, and

@@ -144,7 +144,7 @@ fn stopped_programs_write_no_record() {
     probe.stop().unwrap();
     assert_eq!(count_records(&mut probe, &mut puppet), 0);
     // Other requests do not restart them.
-    probe.detail_of(puppet.pid(), true).unwrap();
+    probe.set_detail(puppet.pid(), true).unwrap();
     probe.follow(puppet.pid(), false).unwrap();
     probe.follow(puppet.pid(), true).unwrap();
     assert_eq!(count_records(&mut probe, &mut puppet), 0);

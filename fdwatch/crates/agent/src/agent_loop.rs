@@ -31,10 +31,10 @@ use fdwatch_events::{
 };
 use fdwatch_host::proc;
 use fdwatch_tracker::{
-    FindingCollector, Follower, Live, Subject, Update,
-    explain::{Asked, explanation},
+    EventHandler, FindingCollector, Subject, Tracker, Update,
+    explain::{ExplainRequest, explanation},
     now,
-    rows::{Rows, Shown, table},
+    rows::{ProcessRows, Rows, table},
 };
 
 /// Processes that the view has, at least.
@@ -115,7 +115,7 @@ impl AgentLoop {
         Key::of(&self.boot_id, subject, process, parts)
     }
 
-    fn take_finding(&mut self, subject: Subject, found: Finding, live: &mut Live, at: Moment) {
+    fn take_finding(&mut self, subject: Subject, found: Finding, live: &mut Tracker, at: Moment) {
         let known = self.known.remove(&found.id);
         let was_told = known.as_ref().is_some_and(|known| known.is_told);
         let is_new = known.is_none();
@@ -196,7 +196,7 @@ impl AgentLoop {
     }
 
     /// Double closes that were told long ago are over.
-    fn end_old(&mut self, live: &mut Live, at: Moment) {
+    fn end_old(&mut self, live: &mut Tracker, at: Moment) {
         let over = self.known.values();
         let over = over.filter(|known| known.until.is_some_and(|until| until <= at));
         let over: Vec<_> = over
@@ -212,7 +212,7 @@ impl AgentLoop {
     }
 
     /// Another configuration holds: what is there is judged again.
-    fn take_config(&mut self, config: Config, live: &mut Live, at: Moment) {
+    fn take_config(&mut self, config: Config, live: &mut Tracker, at: Moment) {
         self.set_rules(&config, at);
         self.collector
             .investigator
@@ -253,7 +253,7 @@ impl AgentLoop {
         known.chain(gone).collect()
     }
 
-    fn answer(&mut self, question: LoopRequest, live: &mut Live) {
+    fn answer(&mut self, question: LoopRequest, live: &mut Tracker) {
         // Who has asked may have gone since.
         match question {
             LoopRequest::Table { pid, answer } => {
@@ -264,12 +264,12 @@ impl AgentLoop {
                 target,
                 answer,
             } => {
-                live.suspect(pid);
+                live.add_suspect(pid);
                 if live.engine.model.process(pid).is_none() {
                     let _ = answer.send(Err(format!("there is no process {pid}")));
                     return;
                 }
-                let asked = Asked {
+                let asked = ExplainRequest {
                     pid,
                     target: target.as_ref(),
                     followed: true,
@@ -292,18 +292,18 @@ impl AgentLoop {
     }
 
     /// Shows how things are.
-    fn show(&mut self, live: &mut Live, at: Moment) {
-        live.count();
+    fn show(&mut self, live: &mut Tracker, at: Moment) {
+        live.update_stats();
         let most = self.config.metrics.most_processes.max(MIN_ROWS);
-        let Shown {
+        let ProcessRows {
             rows,
             more_processes,
             more_descriptors,
         } = self.rows.show(live, most, at);
         let ring = live.stats.ring_bytes.map_or(0.0, f64::from);
         #[expect(clippy::cast_precision_loss, reason = "a share, for people")]
-        let waiting = std::mem::take(&mut live.most_waiting) as f64;
-        let shed = &live.shed;
+        let waiting = std::mem::take(&mut live.max_waiting) as f64;
+        let shed = &live.shedder;
         self.shared.set_view(Snapshot {
             at,
             wall_time: proc::wall_time(),
@@ -328,17 +328,17 @@ impl AgentLoop {
     }
 }
 
-impl Follower for AgentLoop {
-    fn started(&mut self, live: &mut Live) -> Result<()> {
+impl EventHandler for AgentLoop {
+    fn started(&mut self, live: &mut Tracker) -> Result<()> {
         self.show(live, now());
         Ok(())
     }
 
-    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
+    fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let at = now();
         self.wire.clock.adjust(proc::wall_time(), at.0);
         let mut news = Vec::new();
-        self.collector.look(live, is_slow, |it, _| news.push(it));
+        self.collector.collect(live, is_slow, |it, _| news.push(it));
         for it in news {
             match it {
                 Update::Finding(subject, finding) => self.take_finding(subject, finding, live, at),
@@ -358,7 +358,7 @@ impl Follower for AgentLoop {
         Ok(())
     }
 
-    fn is_over(&self, _: &Live) -> bool {
+    fn is_over(&self, _: &Tracker) -> bool {
         self.is_stopped
     }
 
@@ -370,7 +370,7 @@ impl Follower for AgentLoop {
         }
     }
 
-    fn act(&mut self, live: &mut Live) -> Result<()> {
+    fn act(&mut self, live: &mut Tracker) -> Result<()> {
         let at = now();
         if let Some(config) = self.fresh.take() {
             self.take_config(config, live, at);
@@ -381,17 +381,17 @@ impl Follower for AgentLoop {
         Ok(())
     }
 
-    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+    fn lost(&mut self, _: &mut Tracker, lost: &Lost) -> Result<()> {
         self.tell(EventKind::Loss(*lost), None, now());
         Ok(())
     }
 
-    fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
+    fn budget(&mut self, _: &mut Tracker, report: &BudgetReport) -> Result<()> {
         self.tell(EventKind::Budget(report.clone()), None, now());
         Ok(())
     }
 
-    fn ended(&mut self, live: &mut Live) -> Result<()> {
+    fn ended(&mut self, live: &mut Tracker) -> Result<()> {
         self.show(live, now());
         Ok(())
     }

@@ -1,8 +1,7 @@
-//! What the agent says of itself: lines on standard error, by level.
+//! The agent's log: lines on standard error.
 //!
-//! Where that is the journal, each line begins with its priority, and the journal knows the time. What
-//! strangers chose is escaped, lines are bounded, and what is said again and again is told once a
-//! minute.
+//! If standard error is the journal, each line starts with its priority; the journal adds the time. Untrusted text is
+//! escaped, lines are bounded, and repeated messages are folded into one per minute.
 
 mod folding;
 
@@ -31,13 +30,13 @@ use fdwatch_events::time::rfc3339;
 use fdwatch_host::proc;
 use fdwatch_render::Escaped;
 
-/// The variable that says how much is told.
+/// The environment variable of the log level.
 pub const LEVEL_VARIABLE: &str = "FDWATCH_LOG";
 
-/// Whose messages are the agent's own. Of others' only warnings and errors are told, unless all is.
+/// The target of the agent's own messages. Of others, only warnings and errors are logged, except at level trace.
 const OWN: &str = "fdwatch";
 
-/// The log. A handle, that costs little to copy.
+/// A handle to the log; cheap to clone.
 #[derive(Clone)]
 pub struct Logging {
     lines: Arc<Lines>,
@@ -55,12 +54,12 @@ struct State {
     output: Box<dyn Write + Send>,
 }
 
-/// How a line begins.
+/// The prefix of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// With the priority, for the journal.
+    /// The priority, for the journal.
     Journal,
-    /// With the time and the level, for a person.
+    /// Time and level, for people.
     Text,
 }
 
@@ -73,12 +72,11 @@ impl fmt::Debug for Logging {
     }
 }
 
-/// Sets the log up, for all that is said from here on: by `level`, or what the environment says, or
-/// `info`.
+/// Sets up the log, with `level`, that of the environment, or `info`.
 ///
 /// # Errors
 ///
-/// If there is no such level, or there is a log already.
+/// If the level is invalid, or a log is set up already.
 pub fn set_up(level: Option<&str>) -> Result<Logging> {
     let variable = env::var(LEVEL_VARIABLE).ok();
     let level = match level.map(str::to_owned).or(variable) {
@@ -92,8 +90,8 @@ pub fn set_up(level: Option<&str>) -> Result<Logging> {
     };
     let logging = Logging::new(level, form, Box::new(io::stderr()));
     let subscriber = Registry::default().with(ToLines(logging.clone()));
-    tracing::subscriber::set_global_default(subscriber).context("there is a log already")?;
-    log::set_boxed_logger(Box::new(logging.clone())).context("there is a log already")?;
+    tracing::subscriber::set_global_default(subscriber).context("a log is set up already")?;
+    log::set_boxed_logger(Box::new(logging.clone())).context("a log is set up already")?;
     log::set_max_level(match level.into_level() {
         None => log::LevelFilter::Off,
         Some(Level::ERROR) => log::LevelFilter::Error,
@@ -108,14 +106,14 @@ pub fn set_up(level: Option<&str>) -> Result<Logging> {
 fn level_of(name: &str) -> Result<LevelFilter> {
     let Ok(level) = name.trim().parse() else {
         bail!(
-            "there is no log level {:?}: it is off, error, warn, info, debug or trace",
+            "invalid log level {:?}: must be off, error, warn, info, debug or trace",
             Escaped(name.as_bytes()).to_string()
         );
     };
     Ok(level)
 }
 
-/// Whether standard error leads to the journal, as systemd says of what it starts.
+/// Returns whether standard error is the journal, by the variable that systemd sets.
 fn is_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else {
         return false;
@@ -144,11 +142,11 @@ impl Logging {
         }
     }
 
-    /// Tells how often what was said again was said, if a minute is over. To be called now and then.
+    /// Logs the counts of folded messages, if a minute has passed. Must be called regularly.
     pub fn tick(&self) {
         let mut state = self.lines.lock();
-        let told = state.folding.over(self.lines.now());
-        self.lines.write(&mut state, told);
+        let lines = state.folding.over(self.lines.now());
+        self.lines.write(&mut state, lines);
     }
 
     fn wants(&self, level: Level, target: &str) -> bool {
@@ -159,10 +157,10 @@ impl Logging {
             && (is_own || level <= Level::WARN || self.lines.level == LevelFilter::TRACE)
     }
 
-    fn say(&self, level: Level, text: &str) {
+    fn log_line(&self, level: Level, text: &str) {
         let mut state = self.lines.lock();
-        let told = state.folding.take(self.lines.now(), level, text);
-        self.lines.write(&mut state, told);
+        let lines = state.folding.take(self.lines.now(), level, text);
+        self.lines.write(&mut state, lines);
     }
 }
 
@@ -175,9 +173,9 @@ impl Lines {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Each in one write, for lines of others not to come between. Where that cannot be, no one listens.
-    fn write(&self, state: &mut State, told: Vec<(Level, String)>) {
-        for (level, text) in told {
+    /// Writes each line in one call, so that lines of others do not interleave. Errors are ignored.
+    fn write(&self, state: &mut State, lines: Vec<(Level, String)>) {
+        for (level, text) in lines {
             let line = line(self.form, level, &text, proc::wall_time());
             let _ = state.output.write_all(line.as_bytes());
         }
@@ -195,7 +193,7 @@ fn line(form: Form, level: Level, text: &str, wall_time: u64) -> String {
     }
 }
 
-/// syslog's.
+/// Returns the syslog priority of a level.
 const fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -220,11 +218,12 @@ impl<S: Subscriber> Layer<S> for ToLines {
         let mut text = Text::default();
         event.record(&mut text);
         let Text { message, fields } = text;
-        self.0.say(*event.metadata().level(), &(message + &fields));
+        self.0
+            .log_line(*event.metadata().level(), &(message + &fields));
     }
 }
 
-/// A message, and what stands beside it.
+/// A message and its fields.
 #[derive(Default)]
 struct Text {
     message: String,
@@ -241,7 +240,7 @@ impl Visit for Text {
     }
 }
 
-/// What libraries say through the older of the two.
+/// Messages of libraries that use the `log` crate.
 impl Log for Logging {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.wants(level_from(metadata.level()), metadata.target())
@@ -249,7 +248,7 @@ impl Log for Logging {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.say(level_from(record.level()), &record.args().to_string());
+            self.log_line(level_from(record.level()), &record.args().to_string());
         }
     }
 
@@ -284,18 +283,18 @@ mod tests {
         }
     }
 
-    fn said(level: LevelFilter, say: impl FnOnce(&Logging)) -> String {
+    fn logged(level: LevelFilter, log_line: impl FnOnce(&Logging)) -> String {
         let written = Written::default();
         let logging = Logging::new(level, Form::Journal, Box::new(written.clone()));
         let subscriber = Registry::default().with(ToLines(logging.clone()));
-        tracing::subscriber::with_default(subscriber, || say(&logging));
+        tracing::subscriber::with_default(subscriber, || log_line(&logging));
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
-    fn the_journal_is_told_the_priority() {
-        let said = said(LevelFilter::INFO, |_| {
+    fn journal_lines_have_a_priority() {
+        let logged = logged(LevelFilter::INFO, |_| {
             tracing::error!(target: "fdwatch", "a");
             tracing::warn!(target: "fdwatch::agent", "b");
             tracing::info!(target: "fdwatch", count = 3, "c");
@@ -303,38 +302,38 @@ mod tests {
             tracing::info!(target: "hyper", "nor this");
             tracing::warn!(target: "fdwatcher", "but this");
         });
-        assert_eq!(said, "<3>a\n<4>b\n<6>c count=3\n<4>but this\n");
+        assert_eq!(logged, "<3>a\n<4>b\n<6>c count=3\n<4>but this\n");
     }
 
     #[test]
-    fn a_message_is_one_line_whatever_is_in_it() {
-        let said = said(LevelFilter::INFO, |_| {
+    fn message_stays_on_one_line() {
+        let logged = logged(LevelFilter::INFO, |_| {
             tracing::info!(target: "fdwatch", "x\n<0>y\x1b[2J{}", "z".repeat(10_000));
         });
-        assert!(said.starts_with("<6>x\\n<0>y\\x1b[2Jzzz"), "{said}");
-        assert_eq!(said.matches('\n').count(), 1);
-        assert!(said.len() < 5_000);
+        assert!(logged.starts_with("<6>x\\n<0>y\\x1b[2Jzzz"), "{logged}");
+        assert_eq!(logged.matches('\n').count(), 1);
+        assert!(logged.len() < 5_000);
     }
 
     #[test]
-    fn a_person_is_told_time_and_level() {
+    fn text_lines_have_time_and_level() {
         let line = line(Form::Text, Level::WARN, "so", 1_700_000_000_000_000_000);
         assert_eq!(line, "2023-11-14T22:13:20.000000Z WARN  so\n");
     }
 
     #[test]
-    fn what_is_said_again_is_folded() {
-        let said = said(LevelFilter::INFO, |_| {
+    fn repeated_messages_are_folded() {
+        let logged = logged(LevelFilter::INFO, |_| {
             for _ in 0..1000 {
                 tracing::info!(target: "fdwatch", "again");
             }
         });
-        assert_eq!(said, "<6>again\n");
+        assert_eq!(logged, "<6>again\n");
     }
 
     #[test]
-    fn the_older_log_comes_through() {
-        let said = said(LevelFilter::INFO, |logging| {
+    fn log_crate_is_supported() {
+        let logged = logged(LevelFilter::INFO, |logging| {
             let record = |level| {
                 let args = format_args!("of aya");
                 let mut record = Record::builder();
@@ -344,11 +343,11 @@ mod tests {
             record(log::Level::Info);
             record(log::Level::Error);
         });
-        assert_eq!(said, "<3>of aya\n");
+        assert_eq!(logged, "<3>of aya\n");
     }
 
     #[test]
-    fn levels_have_names() {
+    fn levels_are_parsed() {
         assert_eq!(level_of("debug").unwrap(), LevelFilter::DEBUG);
         assert_eq!(level_of("off").unwrap(), LevelFilter::OFF);
         let error = level_of("lo\x1bud").unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! Compares processes and findings with the thresholds of the configuration.
 
-use fdwatch_tracker::Live;
+use fdwatch_tracker::Tracker;
 
 use crate::agent_loop::AgentLoop;
 use crate::{
@@ -57,7 +57,7 @@ impl AgentLoop {
     }
 
     /// Compares all processes, if that is due.
-    pub(super) fn measure_all(&mut self, live: &Live, at: Moment) {
+    pub(super) fn measure_all(&mut self, live: &Tracker, at: Moment) {
         if at.since(self.measured) < EVERY {
             return;
         }
@@ -93,5 +93,5 @@ impl AgentLoop {
 fn holds_deleted(table: &Table) -> bool {
     table
         .iter()
-        .any(|(_, slot)| slot.was_unlinked() && slot.file_type() == FileType::Regular)
+        .any(|(_, entry)| entry.was_unlinked() && entry.file_type() == FileType::Regular)
 }

@@ -10,7 +10,7 @@ use fdwatch_host::{
     proc,
 };
 use fdwatch_options::MaxCpu;
-use fdwatch_tracker::{FindingCollector, Live, Stop, Wanted, rows::Rows};
+use fdwatch_tracker::{FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, rows::Rows};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
@@ -47,7 +47,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
     // Fails before programs are loaded if another agent runs or an address is in use.
     let listeners = Listeners::bind(&config.api)?;
     let filter = rules::filter(&config);
-    let live = Live::start(Wanted {
+    let live = Tracker::start(TrackerOptions {
         ring_bytes: config.watch.ring_bytes.unwrap_or_else(default_ring_bytes),
         all_types: config.watch.all_types,
         max_cpu: MaxCpu(config.watch.max_cpu),
@@ -105,7 +105,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         asked: Vec::new(),
         fresh: None,
     };
-    let result = live.follow(&mut Stop::after(None), &mut follower);
+    let result = live.follow(&mut SignalOrTimeout::after(None), &mut follower);
     if follower.is_stopped {
         tracing::warn!(
             "the kill switch is set ({}): detached all programs, exiting",

@@ -2,7 +2,7 @@
 
 use fdwatch_core::{
     Lost,
-    budget::Shedding,
+    budget::ShedLevel,
     diagnose::Finding,
     duplicates::Change,
     plural::{counted, either},
@@ -79,7 +79,7 @@ fn loss(lost: &Lost) -> String {
 fn budget(report: &BudgetReport) -> String {
     let (used, limit) = (report.percent_used, report.percent);
     match report.shedding {
-        Shedding::Nothing => {
+        ShedLevel::Nothing => {
             format!("fdwatch uses {used:.1} % of a processor and is within its budget again")
         }
         shedding => format!(

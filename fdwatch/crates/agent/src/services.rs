@@ -179,15 +179,15 @@ async fn run(
     let counts = AllCounts::default();
     let sinks = Receivers::of(&config, &counts, &shared);
     let mut running = Running::start(&config, sinks, listeners, &state, first_told.clone());
-    let mut told = first_told.clone();
+    let mut first_snapshot = first_told.clone();
     let mut is_ready = false;
     loop {
         tokio::select! {
             _ = end.wait_for(|end| *end) => break,
             _ = hangups.recv() => {}
-            told = told.wait_for(|told| *told), if !is_ready => {
+            signalled = first_snapshot.wait_for(|signalled| *signalled), if !is_ready => {
                 is_ready = true;
-                if told.is_ok() {
+                if signalled.is_ok() {
                     systemd::ready(&status(&shared));
                     tracing::info!("{}", status(&shared));
                 }
@@ -310,8 +310,8 @@ async fn maintain_history(
     loop {
         tokio::select! {
             _ = seconds.tick() => {}
-            told = first_told.wait_for(|told| *told), if is_first => {
-                if told.is_ok() {
+            signalled = first_told.wait_for(|signalled| *signalled), if is_first => {
+                if signalled.is_ok() {
                     history.first_snapshot_told();
                 }
                 is_first = false;

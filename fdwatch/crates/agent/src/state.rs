@@ -20,7 +20,7 @@ use fdwatch_events::{
     event::{Event, Key},
 };
 use fdwatch_options::Target;
-use fdwatch_tracker::rows::TableAnswer;
+use fdwatch_tracker::rows::TableCopy;
 
 /// Events by which a client of the API may lag.
 const MAX_BEHIND: usize = 4096;
@@ -36,7 +36,7 @@ pub enum LoopRequest {
         /// The process.
         pid: u32,
         /// Receives the answer; `None` if there is no such process.
-        answer: oneshot::Sender<Option<Box<TableAnswer>>>,
+        answer: oneshot::Sender<Option<Box<TableCopy>>>,
     },
     /// How a process came to hold its descriptors.
     Explain {
@@ -59,7 +59,7 @@ pub enum LoopRequest {
         /// The devices, in the kernel's encoding.
         devices: Vec<u32>,
         /// Receives the answer.
-        answer: oneshot::Sender<open_for_write::Found>,
+        answer: oneshot::Sender<open_for_write::OpenFiles>,
     },
 }
 

@@ -22,7 +22,7 @@ const MAX_CALM_PERIOD: u64 = 600_000_000_000;
 
 /// What is being shed. Each level includes the ones before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shedding {
+pub enum ShedLevel {
     /// Nothing.
     #[default]
     Nothing,
@@ -34,7 +34,7 @@ pub enum Shedding {
     Busiest,
 }
 
-impl Shedding {
+impl ShedLevel {
     /// All levels, from the least shed to the most.
     pub const ALL: [Self; 4] = [Self::Nothing, Self::Detail, Self::Audits, Self::Busiest];
 
@@ -52,9 +52,9 @@ impl Shedding {
 
 /// A change that the budget requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum BudgetStep {
     /// Shed this.
-    Shed(Shedding),
+    Shed(ShedLevel),
     /// Shed events of further processes.
     ShedMore,
     /// Resume everything.
@@ -68,7 +68,7 @@ pub struct Budget {
     share: f64,
     /// Moments and CPU seconds used by then, over the last [`WINDOW`], oldest first.
     used: VecDeque<(Moment, f64)>,
-    shedding: Shedding,
+    shedding: ShedLevel,
     /// When the last step was taken.
     stepped: Moment,
     /// Since when use has been below half of the budget.
@@ -83,7 +83,7 @@ impl Budget {
         Self {
             share: percent / 100.0,
             used: VecDeque::new(),
-            shedding: Shedding::Nothing,
+            shedding: ShedLevel::Nothing,
             stepped: Moment(0),
             calm_since: None,
             calm: CALM_PERIOD,
@@ -92,7 +92,7 @@ impl Budget {
 
     /// Records that `used` CPU seconds were used in total by `now`, and returns the change that
     /// this requires.
-    pub fn look(&mut self, now: Moment, used: f64) -> Option<Step> {
+    pub fn update(&mut self, now: Moment, used: f64) -> Option<BudgetStep> {
         while self
             .used
             .front()
@@ -102,13 +102,13 @@ impl Budget {
         }
         self.used.push_back((now, used));
         let share = self.share_used();
-        if self.shedding != Shedding::Nothing && share < self.share / 2.0 {
+        if self.shedding != ShedLevel::Nothing && share < self.share / 2.0 {
             let since = *self.calm_since.get_or_insert(now);
             if now.since(since) >= self.calm {
-                self.shedding = Shedding::Nothing;
+                self.shedding = ShedLevel::Nothing;
                 self.calm_since = None;
                 self.stepped = now;
-                return Some(Step::Resume);
+                return Some(BudgetStep::Resume);
             }
         } else {
             self.calm_since = None;
@@ -120,7 +120,7 @@ impl Budget {
         if share <= self.share || !has_seen {
             return None;
         }
-        if self.shedding == Shedding::Nothing {
+        if self.shedding == ShedLevel::Nothing {
             let is_soon = self.stepped != Moment(0) && now.since(self.stepped) < self.calm * 2;
             self.calm = if is_soon {
                 (self.calm * 2).min(MAX_CALM_PERIOD)
@@ -130,17 +130,17 @@ impl Budget {
         }
         self.stepped = now;
         self.shedding = match self.shedding {
-            Shedding::Nothing => Shedding::Detail,
-            Shedding::Detail => Shedding::Audits,
-            Shedding::Audits => Shedding::Busiest,
-            Shedding::Busiest => return Some(Step::ShedMore),
+            ShedLevel::Nothing => ShedLevel::Detail,
+            ShedLevel::Detail => ShedLevel::Audits,
+            ShedLevel::Audits => ShedLevel::Busiest,
+            ShedLevel::Busiest => return Some(BudgetStep::ShedMore),
         };
-        Some(Step::Shed(self.shedding))
+        Some(BudgetStep::Shed(self.shedding))
     }
 
     /// Returns what is being shed.
     #[must_use]
-    pub const fn shedding(&self) -> Shedding {
+    pub const fn shedding(&self) -> ShedLevel {
         self.shedding
     }
 
@@ -213,11 +213,11 @@ mod tests {
         used: &mut f64,
         each: f64,
         seconds: u64,
-    ) -> Vec<(u64, Step)> {
+    ) -> Vec<(u64, BudgetStep)> {
         let mut steps = Vec::new();
         for second in from..from + seconds {
             *used += each;
-            if let Some(step) = budget.look(Moment(second * SECOND), *used) {
+            if let Some(step) = budget.update(Moment(second * SECOND), *used) {
                 steps.push((second - from, step));
             }
         }
@@ -228,7 +228,7 @@ mod tests {
     fn resumes(budget: &mut Budget, from: u64, used: &mut f64, seconds: u64) -> u64 {
         for second in 0..seconds {
             *used += 0.001;
-            if budget.look(Moment((from + second) * SECOND), *used) == Some(Step::Resume) {
+            if budget.update(Moment((from + second) * SECOND), *used) == Some(BudgetStep::Resume) {
                 return second;
             }
         }
@@ -257,10 +257,10 @@ mod tests {
         assert_eq!(
             steps(&mut budget, 100, &mut used, 0.05, 21),
             [
-                (5, Step::Shed(Shedding::Detail)),
-                (10, Step::Shed(Shedding::Audits)),
-                (15, Step::Shed(Shedding::Busiest)),
-                (20, Step::ShedMore),
+                (5, BudgetStep::Shed(ShedLevel::Detail)),
+                (10, BudgetStep::Shed(ShedLevel::Audits)),
+                (15, BudgetStep::Shed(ShedLevel::Busiest)),
+                (20, BudgetStep::ShedMore),
             ]
         );
         let resumed = resumes(&mut budget, 121, &mut used, 100);

@@ -132,7 +132,7 @@ impl Engine {
     fn take_detail(&mut self, event: &Event<'_>) {
         match event {
             Event::Stack(stack) => self.details.stack(stack),
-            Event::AskedPath(path) => self.details.path(path),
+            Event::RequestedPath(path) => self.details.path(path),
             Event::Registers(registers) => self.details.registers(registers),
             Event::StackPiece(piece) => self.details.piece(piece),
             Event::Exec(exec) => self.details.execed(exec.header.tgid),
@@ -148,7 +148,7 @@ impl Engine {
                 if let Some(entry) = entry {
                     let leaks = self.leaks.as_ref();
                     let program = leaks.and_then(|leaks| leaks.program_of(open.header.tgid));
-                    self.details.opened(open.header.tid, entry.born, program);
+                    self.details.opened(open.header.tid, entry.opened, program);
                 }
             }
             Event::FdClose(close) => {
@@ -198,8 +198,8 @@ impl Engine {
     }
 
     /// Abandons the audit.
-    pub fn break_off_audit(&mut self) {
-        self.model.break_off_audit();
+    pub fn abandon_audit(&mut self) {
+        self.model.abandon_audit();
     }
 
     /// Ends the audit.

@@ -117,7 +117,7 @@ pub struct Growth {
 impl Growth {
     /// Counts, if the interval has passed, and returns the changes. `limit_of` returns a process's
     /// limit of open descriptors; it is called for growing tables only.
-    pub fn look(
+    pub fn update(
         &mut self,
         model: &Model,
         now: Moment,
@@ -129,7 +129,7 @@ impl Growth {
         self.counted = now;
         let mut events = Vec::new();
         self.series.retain(|&tgid, series| {
-            model.is_there(tgid, series.start_time)
+            model.is_running(tgid, series.start_time)
                 && model
                     .table_of(tgid)
                     .is_some_and(|table| table.len() >= LARGE || series.reported.is_some())
@@ -284,7 +284,7 @@ mod tests {
                 *next += 1;
             }
             host.pass(INTERVAL);
-            events.extend(growth.look(&host.model, host.now(), |_| Some(1000)));
+            events.extend(growth.update(&host.model, host.now(), |_| Some(1000)));
         }
         events
     }

@@ -10,7 +10,7 @@ pub const MAX: usize = 4096;
 
 /// A file that a process has open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Open {
+pub struct OpenFile {
     /// The device, in the kernel's encoding.
     pub dev: u32,
     /// The inode.
@@ -29,9 +29,9 @@ pub struct Open {
 
 /// Files that are open for writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct OpenFiles {
     /// The files listed.
-    pub open: Vec<Open>,
+    pub open: Vec<OpenFile>,
     /// Descriptors on files that exceed the limit.
     pub left_out: u64,
 }
@@ -39,8 +39,8 @@ pub struct Found {
 /// Returns up to `most` files on these devices that are open for writing, once per process. Ordered
 /// by process, so that a limit selects the same ones each time.
 #[must_use]
-pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> Found {
-    let mut found = Found::default();
+pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> OpenFiles {
+    let mut found = OpenFiles::default();
     if devices.is_empty() {
         return found;
     }
@@ -64,7 +64,7 @@ pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> Found {
             } else if found.open.len() < most {
                 places.insert(file, found.open.len());
                 let process = model.process(tgid);
-                found.open.push(Open {
+                found.open.push(OpenFile {
                     dev: entry.dev,
                     ino: entry.ino,
                     tgid,
@@ -81,7 +81,7 @@ pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> Found {
     found
 }
 
-impl Open {
+impl OpenFile {
     /// Returns the same file with `fds` cleared, for comparisons.
     #[must_use]
     pub const fn without_count(self) -> Self {
@@ -117,8 +117,11 @@ mod tests {
         assert_eq!(found.left_out, 2);
         assert_eq!(
             open_for_writing(&host.model, &[device + 1], MAX),
-            Found::default()
+            OpenFiles::default()
         );
-        assert_eq!(open_for_writing(&host.model, &[], MAX), Found::default());
+        assert_eq!(
+            open_for_writing(&host.model, &[], MAX),
+            OpenFiles::default()
+        );
     }
 }

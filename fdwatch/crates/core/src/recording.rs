@@ -69,7 +69,7 @@ pub enum Frame {
     /// A process that has ended or has no descriptors: its number, 8 bytes.
     Forget = 8,
     /// The audit was abandoned.
-    BreakOffAudit = 9,
+    AbandonAudit = 9,
 }
 
 impl Frame {
@@ -83,7 +83,7 @@ impl Frame {
         Self::BeginAudit,
         Self::EndAudit,
         Self::Forget,
-        Self::BreakOffAudit,
+        Self::AbandonAudit,
     ];
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fdwatch_common::{AskedPath, Event, Exit, FdOpen, Fork, NO_CALL, SetCloexec};
+use fdwatch_common::{Event, Exit, FdOpen, Fork, NO_CALL, RequestedPath, SetCloexec};
 use globset::GlobSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -31,12 +31,12 @@ pub struct Call {
     /// The thread.
     pub tid: u32,
     /// What it did.
-    pub what: What,
+    pub what: CallKind,
 }
 
 /// What a call did. Failed calls are not recorded, except for closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum CallKind {
     /// Opened a descriptor.
     Made {
         /// The system call.
@@ -140,7 +140,7 @@ impl Tracer {
         match &event {
             Event::Fork(fork) if !fork.has(Fork::THREAD) => {
                 if self.pids.contains(&fork.parent_tgid) {
-                    let what = What::Forked { child: header.tgid };
+                    let what = CallKind::Forked { child: header.tgid };
                     self.push(model, fork.parent_tgid, fork.parent_tid, what);
                     if self.follows_children && self.pids.insert(header.tgid) {
                         self.fresh.push(header.tgid);
@@ -158,12 +158,12 @@ impl Tracer {
             return;
         }
         let what = match &event {
-            Event::AskedPath(path) => {
+            Event::RequestedPath(path) => {
                 if self.paths.len() >= MAX_WAITING {
                     // These belong to failed calls.
                     self.paths.clear();
                 }
-                let asked = (path.bytes().into(), path.has(AskedPath::TRUNCATED));
+                let asked = (path.bytes().into(), path.has(RequestedPath::TRUNCATED));
                 self.paths.insert(header.tid, asked);
                 return;
             }
@@ -174,7 +174,7 @@ impl Tracer {
                 let Some(entry) = table.and_then(|table| table.get(header.fd)) else {
                     return;
                 };
-                What::Made {
+                CallKind::Made {
                     call: call_name(header.call),
                     fd: header.fd,
                     access: entry.access(),
@@ -185,40 +185,40 @@ impl Tracer {
                     file: entry.file,
                 }
             }
-            Event::FdClose(close) => What::Closed {
+            Event::FdClose(close) => CallKind::Closed {
                 fd: header.fd,
                 was_open: close.file != 0,
             },
-            Event::SetCloexec(set) => What::ClosesOnExec {
+            Event::SetCloexec(set) => CallKind::ClosesOnExec {
                 fd: header.fd,
                 closes: set.has(SetCloexec::CLOEXEC),
             },
             Event::TableBits(_) if header.call != NO_CALL => {
-                let what = What::Range {
+                let what = CallKind::Range {
                     call: range_name(header.call),
                     from: header.fd,
                 };
                 // A call is recorded in several pieces.
                 let is_more = self.calls.last().is_some_and(|last| {
-                    last.tid == header.tid && matches!(last.what, What::Range { .. })
+                    last.tid == header.tid && matches!(last.what, CallKind::Range { .. })
                 });
                 if is_more {
                     return;
                 }
                 what
             }
-            Event::Exec(_) => What::Execed,
-            Event::Exit(exit) if exit.has(Exit::LAST_THREAD) => What::Exited,
+            Event::Exec(_) => CallKind::Execed,
+            Event::Exit(exit) if exit.has(Exit::LAST_THREAD) => CallKind::Exited,
             _ => return,
         };
-        let ended = what == What::Exited;
+        let ended = what == CallKind::Exited;
         self.push(model, header.tgid, header.tid, what);
         if ended {
             self.pids.remove(&header.tgid);
         }
     }
 
-    fn push(&mut self, model: &Model, pid: u32, tid: u32, what: What) {
+    fn push(&mut self, model: &Model, pid: u32, tid: u32, what: CallKind) {
         if self.calls.len() >= MAX {
             self.left_out += 1;
             return;
@@ -325,15 +325,15 @@ mod tests {
                 seen[0],
                 (
                     1,
-                    What::Made {
+                    CallKind::Made {
                         call: "openat",
                         fd: 3,
                         ..
                     }
                 )
             ));
-            assert_eq!(seen[1], (1, &What::Forked { child: 2 }));
-            let closed = What::Closed {
+            assert_eq!(seen[1], (1, &CallKind::Forked { child: 2 }));
+            let closed = CallKind::Closed {
                 fd: 3,
                 was_open: true,
             };

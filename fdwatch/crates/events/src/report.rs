@@ -4,12 +4,12 @@ use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
 
 use fdwatch_core::{
     Lost, Usage,
-    budget::Shedding,
+    budget::ShedLevel,
     diagnose::{Census, Finding, ProcessInfo, Sentence, Sharer, remedies, story},
     duplicates::Change,
     engine::Engine,
     growth::Pinned,
-    leaks::Fold,
+    leaks::LeakGroups,
     model::Statistics,
     trace,
 };
@@ -46,7 +46,7 @@ pub struct RunStats {
     /// CPU time and memory that fdwatch used.
     pub usage: Usage,
     /// Work that is skipped to stay within the CPU budget.
-    pub shedding: Shedding,
+    pub shedding: ShedLevel,
     /// Most processes that were covered by snapshots only, at one time.
     pub most_not_followed: usize,
 }
@@ -59,7 +59,7 @@ pub struct Started<'a>(pub &'a RunStats);
 #[derive(Clone, Debug)]
 pub struct BudgetReport {
     /// Skipped work.
-    pub shedding: Shedding,
+    pub shedding: ShedLevel,
     /// Budget in percent of one CPU.
     pub percent: f64,
     /// Recent use in percent of one CPU.
@@ -104,7 +104,7 @@ pub struct RunReport {
     /// Exit code, as a shell reports it.
     pub exit_code: u8,
     /// Leaks, by kind.
-    pub fold: Fold,
+    pub fold: LeakGroups,
     /// Leaks that are not in `fold` because there were too many.
     pub more_leaks: u64,
     /// Files held more than once, each in its last state.
@@ -131,7 +131,7 @@ impl RunReport {
         Self {
             command: words.map(|word| word.as_bytes().to_vec()).collect(),
             exit_code: 0,
-            fold: Fold::default(),
+            fold: LeakGroups::default(),
             more_leaks: 0,
             duplicates: Vec::new(),
             more_duplicates: 0,

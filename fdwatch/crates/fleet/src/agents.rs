@@ -1,7 +1,7 @@
-//! A handful of agents, asked themselves: what they have now, as the rows that a server would have.
+//! Queries a few agents directly, and converts their answers to the rows that a server would hold.
 //!
-//! What they answer is not trusted more than any other: it is bounded, and what cannot be understood
-//! is told as an error of that agent.
+//! Answers are not trusted: their length is limited, and one that cannot be parsed becomes an error
+//! of that agent.
 
 use std::{collections::HashSet, net::IpAddr, path::Path};
 
@@ -12,37 +12,37 @@ use serde_json::value::RawValue;
 use super::{
     local_query::Rows,
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, process_of},
-    signature::{MAX_FRAMES, Parts, Signature, frame},
+    signature::{MAX_FRAMES, Signature, SignatureInput, frame},
     store::{StoreError, http, read, unreachable},
 };
 
-/// Files that one agent is asked for: more than it tells of.
+/// Files requested of an agent: more than it reports.
 const MAX_FILES: usize = 10_000;
 
-/// How the agents are spoken to.
+/// Credentials for agents.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token they want to see.
+    /// Bearer token.
     pub token: Option<String>,
-    /// Certificates to trust besides the system's, PEM.
+    /// PEM certificates to trust in addition to the system's.
     pub ca: Option<Vec<u8>>,
 }
 
-/// What agents are asked for.
+/// What to request of agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// How they are, and what they have found.
+    /// Health and findings.
     Findings,
-    /// Which files of network file systems are open for writing.
+    /// Files of network file systems that are open for writing.
     Files,
 }
 
-/// Asks all of them at once: by `host:port`, by URL, or by the path of a unix socket. One that does
-/// not answer is told in [`Rows::errors`].
+/// Queries agents concurrently, each given as `host:port`, URL or path of a unix socket. Failures are
+/// in [`Rows::errors`].
 ///
 /// # Errors
 ///
-/// If a client cannot be made.
+/// If a client cannot be created.
 pub async fn ask(
     agents: &[String],
     access: &Access,
@@ -64,10 +64,10 @@ pub async fn ask(
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (agent, answers) in all {
         match answers.and_then(|answers| add(&mut rows, answers, now)) {
-            // Asked twice, by two of its names: counted once.
+            // The same host under two names is counted once.
             Ok(host) if !seen.insert(host.clone()) => {
                 rows.errors
-                    .push((agent, format!("is the same host as another: {host}")));
+                    .push((agent, format!("duplicate of host {host}")));
             }
             Ok(_) => {}
             Err(error) => rows.errors.push((agent, error.to_string())),
@@ -92,7 +92,7 @@ fn client(agent: &str, access: &Access) -> Result<reqwest::Client, StoreError> {
         .map_err(|error| StoreError::Setting(error.to_string()))
 }
 
-/// What an agent said.
+/// Response of an agent.
 enum Answers {
     Findings {
         findings: String,
@@ -114,7 +114,7 @@ async fn answers(
     } else if is_loopback(agent) {
         format!("http://{agent}")
     } else {
-        // Beyond loopback agents speak TLS alone.
+        // Other than on loopback, agents require TLS.
         format!("https://{agent}")
     };
     let get = async |path: &str| {
@@ -145,7 +145,7 @@ async fn answers(
     Ok(Answers::Findings { findings, health })
 }
 
-/// Whether `host:port` is of this host.
+/// Returns whether `host:port` is on this host.
 fn is_loopback(agent: &str) -> bool {
     let host = agent.rsplit_once(':').map_or(agent, |(host, _)| host);
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
@@ -156,7 +156,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Odd(error.to_string()))
 }
 
-/// Adds what an agent said, and gives its host.
+/// Adds a response, and returns the agent's host.
 fn add(rows: &mut Rows, answers: Answers, now: u32) -> Result<String, StoreError> {
     match answers {
         Answers::Findings { findings, health } => add_findings(rows, &findings, &health, now),
@@ -269,7 +269,7 @@ fn add_findings(
 fn signature(finding: &Finding, host: &str) -> Signature {
     let (process, file) = (&finding.process, &finding.file);
     let path = file.process_path.as_deref().or(file.path.as_deref());
-    let parts = Parts {
+    let parts = SignatureInput {
         supervisor: process.supervisor.as_ref().map(|it| &it.group[..]),
         unit: process.unit.as_deref(),
         is_contained: process.container.is_some(),

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     rows::Table,
-    schema::{Engine, TableInfo, Wanted, identifier, on_cluster, source_tables, tables},
+    schema::{Engine, SchemaOptions, TableInfo, identifier, on_cluster, source_tables, tables},
 };
 
 /// Returns the statements for a user that writes (agents) and one that reads (queries, Grafana), with no
@@ -15,7 +15,7 @@ use super::{
 /// # Errors
 ///
 /// If the name of the database or the cluster is invalid.
-pub fn grants(options: &Wanted, engine: Engine) -> Result<String> {
+pub fn grants(options: &SchemaOptions, engine: Engine) -> Result<String> {
     let database = identifier(&options.database)?;
     if !engine.has_sql_users() {
         return Ok(format!(

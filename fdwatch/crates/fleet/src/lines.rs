@@ -6,8 +6,8 @@ use fdwatch_events::wire::{
 use serde_json::value::RawValue;
 
 use crate::{
-    query::{Duplicates, Host, HostOf, SharedFile},
-    questions::Shown,
+    query::{AffectedHost, Duplicates, Host, SharedFile},
+    questions::SignatureDetails,
 };
 
 /// Returns the form of duplicates in the output.
@@ -77,8 +77,8 @@ pub fn shared_line(file: SharedFile) -> FleetShared {
 
 /// Returns the form of a signature in the output.
 #[must_use]
-pub fn signature_line(shown: Shown) -> FleetSignature {
-    let host = |host: HostOf| SignatureHost {
+pub fn signature_line(shown: SignatureDetails) -> FleetSignature {
+    let host = |host: AffectedHost| SignatureHost {
         host: host.host,
         processes: host.processes,
         findings: host.findings,

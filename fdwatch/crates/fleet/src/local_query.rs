@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     query::{
-        Asked, By, Duplicates, Example, HOUR, Host, HostOf, MAX_ROWS, SharedFile, TREND, sort,
+        AffectedHost, Duplicates, Example, GroupBy, HOUR, Host, MAX_ROWS, Query, SharedFile, TREND,
+        sort,
     },
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow},
 };
@@ -65,7 +66,7 @@ struct HostCounters<'a> {
 }
 
 impl Rows {
-    fn selected<'a>(&'a self, query: &'a Asked) -> impl Iterator<Item = &'a FindingRow> {
+    fn selected<'a>(&'a self, query: &'a Query) -> impl Iterator<Item = &'a FindingRow> {
         self.findings.iter().filter(move |row| {
             row.time - row.time % HOUR >= query.begin
                 && row.severity >= query.severity
@@ -75,14 +76,14 @@ impl Rows {
 
     /// Returns groups of duplicates, at most [`MAX_ROWS`] + 1.
     #[must_use]
-    pub fn duplicates(&self, query: &Asked, by: By) -> Vec<Duplicates> {
+    pub fn duplicates(&self, query: &Query, by: GroupBy) -> Vec<Duplicates> {
         let mut groups: BTreeMap<[&str; 5], Group<'_>> = BTreeMap::new();
         for row in self.selected(query) {
             let name = match by {
-                By::Signature => [&row.signature, &row.program, &row.cause, &row.path, ""],
-                By::Service => ["", &row.program, "", "", ""],
-                By::Path => ["", "", "", &row.path, ""],
-                By::Host => ["", "", "", "", &row.host[..]],
+                GroupBy::Signature => [&row.signature, &row.program, &row.cause, &row.path, ""],
+                GroupBy::Service => ["", &row.program, "", "", ""],
+                GroupBy::Path => ["", "", "", &row.path, ""],
+                GroupBy::Host => ["", "", "", "", &row.host[..]],
             };
             let group = groups.entry(name).or_default();
             let finding = (&row.host[..], row.key);
@@ -134,7 +135,7 @@ impl Rows {
     }
 
     /// Returns the signatures that start with the query's.
-    pub(super) fn signatures(&self, query: &Asked) -> Vec<String> {
+    pub(super) fn signatures(&self, query: &Query) -> Vec<String> {
         let prefix = &query.signature[..];
         let rows = self.findings.iter();
         let rows = rows.filter(|row| row.time >= query.begin && row.signature.starts_with(prefix));
@@ -142,7 +143,7 @@ impl Rows {
         names.into_iter().cloned().collect()
     }
 
-    pub(super) fn hosts_of(&self, query: &Asked) -> Vec<HostOf> {
+    pub(super) fn hosts_of(&self, query: &Query) -> Vec<AffectedHost> {
         let mut hosts: BTreeMap<&str, HostCounters<'_>> = BTreeMap::new();
         for row in self
             .findings
@@ -161,7 +162,7 @@ impl Rows {
         }
         let mut all: Vec<_> = hosts
             .into_iter()
-            .map(|(host, counters)| HostOf {
+            .map(|(host, counters)| AffectedHost {
                 host: host.into(),
                 processes: counters.processes.len() as u64,
                 findings: counters.findings.len() as u64,
@@ -174,7 +175,7 @@ impl Rows {
         all
     }
 
-    pub(super) fn example(&self, query: &Asked) -> Option<Example> {
+    pub(super) fn example(&self, query: &Query) -> Option<Example> {
         let examples = self.examples.iter();
         let matching = examples.filter(|example| example.signature == query.signature);
         let best = matching.max_by_key(|example| {
@@ -189,7 +190,7 @@ impl Rows {
         })
     }
 
-    pub(super) fn hosts(&self, query: &Asked) -> Vec<Host> {
+    pub(super) fn hosts(&self, query: &Query) -> Vec<Host> {
         let mut latest: BTreeMap<&str, &HeartbeatRow> = BTreeMap::new();
         for row in self.heartbeats.iter().filter(|row| row.time >= query.begin) {
             let newest = latest.entry(&row.host).or_insert(row);
@@ -222,7 +223,7 @@ impl Rows {
         reached.chain(errors).collect()
     }
 
-    pub(super) fn shared(&self, query: &Asked) -> Vec<SharedFile> {
+    pub(super) fn shared(&self, query: &Query) -> Vec<SharedFile> {
         let mut files: BTreeMap<(&str, u64), Vec<FileUse<'_>>> = BTreeMap::new();
         let found = self
             .findings

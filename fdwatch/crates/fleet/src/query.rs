@@ -19,7 +19,7 @@ pub const MAX_ROWS: usize = 10_000;
 
 /// What duplicates are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum By {
+pub enum GroupBy {
     /// Signature: the same bug.
     #[default]
     Signature,
@@ -33,7 +33,7 @@ pub enum By {
 
 /// Selects duplicates. Sent to a server as the only row of the table `asked`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Asked {
+pub struct Query {
     /// Start of the window: seconds since 1970, a multiple of an hour.
     pub begin: u32,
     /// Start of the trend: seconds since 1970.
@@ -48,7 +48,7 @@ pub struct Asked {
     pub signature: String,
 }
 
-impl Asked {
+impl Query {
     /// Selects what was there from `since` to `now`. The window is extended to a full hour, or to a
     /// full day if it is at least five days long.
     #[must_use]
@@ -156,7 +156,7 @@ pub(super) fn sort(groups: &mut [Duplicates]) {
 
 /// A host that has a signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostOf {
+pub struct AffectedHost {
     /// Name.
     pub host: String,
     /// Number of processes.

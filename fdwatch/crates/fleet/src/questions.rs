@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 pub use super::query::{
-    Asked, By, DAY, Duplicates, Example, HOUR, Host, HostOf, MAX_ROWS, SharedFile, TREND,
+    AffectedHost, DAY, Duplicates, Example, GroupBy, HOUR, Host, MAX_ROWS, Query, SharedFile, TREND,
 };
 use super::{
     local_query::Rows,
@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Default number of rows that are shown.
-pub const LINES: usize = 50;
+pub const DEFAULT_LIMIT: usize = 50;
 
 /// Signatures that are listed for an ambiguous prefix, at most.
 const MAX_NAMES: usize = 20;
@@ -39,20 +39,20 @@ impl<T> Lines<T> {
 
 /// Details of a signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Shown {
+pub struct SignatureDetails {
     /// Totals.
     pub all: Duplicates,
     /// Hosts that have it, most recent first.
-    pub hosts: Vec<HostOf>,
+    pub hosts: Vec<AffectedHost>,
     /// An example, with a stack if any has one.
     pub example: Option<Example>,
 }
 
 /// Result of the search for a signature by its prefix.
 #[derive(Debug)]
-pub enum Found {
+pub enum SignatureMatch {
     /// One match.
-    One(Box<Shown>),
+    One(Box<SignatureDetails>),
     /// Several matches, by name.
     Several(Vec<String>),
     /// No match.
@@ -76,8 +76,8 @@ impl Source {
     /// If the server cannot be queried.
     pub async fn duplicates(
         &self,
-        query: &Asked,
-        by: By,
+        query: &Query,
+        by: GroupBy,
         limit: usize,
     ) -> Result<Lines<Duplicates>, StoreError> {
         let client = match self {
@@ -87,16 +87,16 @@ impl Source {
         // There may be many more hosts than are shown, and aggregating each is slow: only those
         // shown are read, and the others are counted by a second query.
         let read = match by {
-            By::Host => limit.min(MAX_ROWS),
+            GroupBy::Host => limit.min(MAX_ROWS),
             _ => MAX_ROWS + 1,
         };
         let statement = sql::duplicates(by, query, read);
-        let mut all: Vec<Duplicates> = client.ask(&statement, Asked::STRUCTURE, query).await?;
+        let mut all: Vec<Duplicates> = client.ask(&statement, Query::STRUCTURE, query).await?;
         sort(&mut all);
         let mut lines = Lines::of(all, limit);
-        if by == By::Host && lines.count == read {
+        if by == GroupBy::Host && lines.count == read {
             let count: Vec<sql::Count> = client
-                .ask(&sql::count(query), Asked::STRUCTURE, query)
+                .ask(&sql::count(query), Query::STRUCTURE, query)
                 .await?;
             let count = count.first().map_or(0, |it| it.count);
             let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -110,37 +110,37 @@ impl Source {
     /// # Errors
     ///
     /// If the server cannot be queried.
-    pub async fn show(&self, query: &Asked) -> Result<Found, StoreError> {
+    pub async fn show(&self, query: &Query) -> Result<SignatureMatch, StoreError> {
         let mut names = match self {
             Self::Agents(rows) => rows.signatures(query),
             Self::Server(client) => {
                 let statement = sql::signatures(query);
-                let names: Vec<sql::Name> = client.ask(&statement, Asked::STRUCTURE, query).await?;
+                let names: Vec<sql::Name> = client.ask(&statement, Query::STRUCTURE, query).await?;
                 names.into_iter().map(|name| name.signature).collect()
             }
         };
         names.truncate(MAX_NAMES);
         let [name] = &names[..] else {
             return Ok(if names.is_empty() {
-                Found::None
+                SignatureMatch::None
             } else {
-                Found::Several(names)
+                SignatureMatch::Several(names)
             });
         };
         let query = query.clone().of(name);
-        let all = self.duplicates(&query, By::Signature, 1).await?;
+        let all = self.duplicates(&query, GroupBy::Signature, 1).await?;
         let Some(all) = all.shown.into_iter().next() else {
-            return Ok(Found::None);
+            return Ok(SignatureMatch::None);
         };
         let (hosts, example) = match self {
             Self::Agents(rows) => (rows.hosts_of(&query), rows.example(&query)),
             Self::Server(client) => {
-                let hosts = client.ask(sql::HOSTS_OF, Asked::STRUCTURE, &query).await?;
-                let mut examples = client.ask(sql::EXAMPLE, Asked::STRUCTURE, &query).await?;
+                let hosts = client.ask(sql::HOSTS_OF, Query::STRUCTURE, &query).await?;
+                let mut examples = client.ask(sql::EXAMPLE, Query::STRUCTURE, &query).await?;
                 (hosts, examples.pop())
             }
         };
-        Ok(Found::One(Box::new(Shown {
+        Ok(SignatureMatch::One(Box::new(SignatureDetails {
             all,
             hosts,
             example,
@@ -152,10 +152,10 @@ impl Source {
     /// # Errors
     ///
     /// If the server cannot be queried.
-    pub async fn hosts(&self, query: &Asked) -> Result<Vec<Host>, StoreError> {
+    pub async fn hosts(&self, query: &Query) -> Result<Vec<Host>, StoreError> {
         match self {
             Self::Agents(rows) => Ok(rows.hosts(query)),
-            Self::Server(client) => client.ask(sql::HOSTS, Asked::STRUCTURE, query).await,
+            Self::Server(client) => client.ask(sql::HOSTS, Query::STRUCTURE, query).await,
         }
     }
 
@@ -164,10 +164,10 @@ impl Source {
     /// # Errors
     ///
     /// If the server cannot be queried.
-    pub async fn shared(&self, query: &Asked) -> Result<Vec<SharedFile>, StoreError> {
+    pub async fn shared(&self, query: &Query) -> Result<Vec<SharedFile>, StoreError> {
         match self {
             Self::Agents(rows) => Ok(rows.shared(query)),
-            Self::Server(client) => client.ask(sql::SHARED, Asked::STRUCTURE, query).await,
+            Self::Server(client) => client.ask(sql::SHARED, Query::STRUCTURE, query).await,
         }
     }
 }

@@ -212,7 +212,7 @@ impl Origin {
     #[must_use]
     pub fn finding(
         &self,
-        reported: &EventKind<'_>,
+        reported: &ReportedFinding<'_>,
         signature: &Signature,
         mounts: &Mounts,
     ) -> FindingRow {
@@ -276,7 +276,7 @@ fn descriptors(now: usize, closed: usize, more_closed: u32, times: u32) -> u32 {
 }
 
 /// A finding that an agent reports.
-pub struct EventKind<'a> {
+pub struct ReportedFinding<'a> {
     /// The finding.
     pub finding: &'a Finding,
     /// Its identity on the host.

@@ -22,7 +22,7 @@ pub(super) const COLUMN_EXISTS: [u32; 2] = [44, 15];
 
 /// Options of the schema.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct SchemaOptions {
     /// Name of the database.
     pub database: String,
     /// Name of the cluster, if the tables are distributed.
@@ -120,7 +120,7 @@ pub fn identifier(name: &str) -> Result<&str> {
 /// # Errors
 ///
 /// If the name of the database or the cluster is invalid.
-pub fn statements(options: &Wanted, engine: Engine, from: u32) -> Result<Vec<String>> {
+pub fn statements(options: &SchemaOptions, engine: Engine, from: u32) -> Result<Vec<String>> {
     let database = identifier(&options.database)?;
     let cluster = options.cluster.as_deref().map(identifier).transpose()?;
     let on_cluster = on_cluster(cluster);
@@ -175,7 +175,7 @@ pub fn statements(options: &Wanted, engine: Engine, from: u32) -> Result<Vec<Str
 /// Returns the statements that create a table, and the view that fills it.
 fn table(
     spec: &TableSpec,
-    options: &Wanted,
+    options: &SchemaOptions,
     engine: Engine,
     database: &str,
     cluster: Option<&str>,
@@ -220,7 +220,7 @@ fn table(
 }
 
 /// Returns how long a table's rows are kept, in days.
-const fn retention(spec: &TableSpec, options: &Wanted) -> u32 {
+const fn retention(spec: &TableSpec, options: &SchemaOptions) -> u32 {
     if spec.is_rollup {
         options.rollup_days
     } else {
@@ -368,7 +368,7 @@ pub struct TableInfo {
 }
 
 /// Returns all tables that hold data.
-pub fn tables(options: &Wanted) -> impl Iterator<Item = TableInfo> {
+pub fn tables(options: &SchemaOptions) -> impl Iterator<Item = TableInfo> {
     let specs = TABLES.into_iter().flatten();
     specs.map(|spec| TableInfo {
         name: spec.name,

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    schema::{self, Engine, TableInfo, VERSION, Wanted},
+    schema::{self, Engine, SchemaOptions, TableInfo, VERSION},
     store::{Client, StoreError},
 };
 
@@ -33,7 +33,7 @@ pub async fn engine(client: &Client) -> Result<Engine> {
 /// # Errors
 ///
 /// If a statement fails, or the server has a newer schema.
-pub async fn init(client: &Client, options: &Wanted) -> Result<Done> {
+pub async fn init(client: &Client, options: &SchemaOptions) -> Result<Done> {
     let engine = engine(client).await?;
     let from = version(client, options).await?;
     ensure!(
@@ -68,7 +68,7 @@ pub async fn init(client: &Client, options: &Wanted) -> Result<Done> {
 }
 
 /// Returns the version of the server's schema; 0 if there is none.
-async fn version(client: &Client, options: &Wanted) -> Result<u32> {
+async fn version(client: &Client, options: &SchemaOptions) -> Result<u32> {
     let database = schema::identifier(&options.database)?;
     let exists = client
         .run(&format!("EXISTS TABLE {database}.schema_version"), &[])
@@ -93,7 +93,7 @@ async fn version(client: &Client, options: &Wanted) -> Result<u32> {
 }
 
 /// Deletes the partitions (days or months) that have expired completely, and returns their number.
-async fn delete_old(client: &Client, options: &Wanted) -> Result<usize> {
+async fn delete_old(client: &Client, options: &SchemaOptions) -> Result<usize> {
     let database = schema::identifier(&options.database)?;
     // Reads one replica of each shard.
     let cluster = options

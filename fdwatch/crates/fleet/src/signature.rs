@@ -58,7 +58,7 @@ pub enum Program {
 
 /// Input of a signature, taken from a finding or from an agent's report of one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Parts<'a> {
+pub struct SignatureInput<'a> {
     /// Group of the program in supervisord.
     pub supervisor: Option<&'a str>,
     /// systemd unit.
@@ -80,12 +80,12 @@ impl Program {
     /// Returns the program of a process.
     #[must_use]
     pub fn of_process(process: &ProcessInfo, host: &str) -> Self {
-        Self::of(&Parts::of(process), host)
+        Self::of(&SignatureInput::of(process), host)
     }
 
     /// Returns the most specific name. supervisord comes first, as all of its programs are in one
     /// service. Scopes are no names of programs: a session has many, and a container's has its id.
-    fn of(parts: &Parts<'_>, host: &str) -> Self {
+    fn of(parts: &SignatureInput<'_>, host: &str) -> Self {
         if let Some(group) = parts.supervisor {
             return Self::Supervisor(template(group.as_bytes(), host));
         }
@@ -104,7 +104,7 @@ impl Program {
     }
 }
 
-impl<'a> Parts<'a> {
+impl<'a> SignatureInput<'a> {
     /// Returns the parts that come from the process.
     fn of(process: &'a ProcessInfo) -> Self {
         Self {
@@ -134,10 +134,10 @@ impl Signature {
     #[must_use]
     pub fn of(finding: &Finding, host: &str) -> Self {
         let (process, file) = (&finding.process, &finding.file);
-        let parts = Parts {
+        let parts = SignatureInput {
             cause: finding.cause.name(),
             path: file.process_path.as_deref().or(file.path.as_deref()),
-            ..Parts::of(process)
+            ..SignatureInput::of(process)
         };
         let descriptors = finding.fds.iter().chain(&finding.closed).rev();
         let mut stacks = descriptors.map(|fd| &fd.stack[..]);
@@ -149,7 +149,7 @@ impl Signature {
     }
 
     /// Returns the signature of these parts, without frames.
-    pub fn made(parts: &Parts<'_>, host: &str) -> Self {
+    pub fn made(parts: &SignatureInput<'_>, host: &str) -> Self {
         let program = Program::of(parts, host);
         let path = parts.path.map_or_else(String::new, |path| {
             template(path.strip_suffix(b" (deleted)").unwrap_or(path), host)

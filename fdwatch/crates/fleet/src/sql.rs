@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::{
-    query::{Asked, By, DAY, HOUR, TREND, number},
+    query::{DAY, GroupBy, HOUR, Query, TREND, number},
     schema::tables::{DESCRIPTORS, FIRST, FOUND, HOSTS as HOSTS_SET, LAST, PROCESSES, SIGNATURES},
 };
 
@@ -23,22 +23,22 @@ pub(super) struct Count {
 }
 
 /// Returns the query of groups of duplicates: the first `limit` by hosts, then by findings.
-pub(super) fn duplicates(by: By, query: &Asked, limit: usize) -> String {
+pub(super) fn duplicates(by: GroupBy, query: &Query, limit: usize) -> String {
     // Column of the group's key, and the columns of its name.
     let (key, names) = match by {
-        By::Signature => (
+        GroupBy::Signature => (
             "signature",
             "signature, any(program) AS program, any(cause) AS cause, any(path) AS path",
         ),
-        By::Service => ("program", "program"),
-        By::Path => ("path", "path"),
-        By::Host => ("host", "host"),
+        GroupBy::Service => ("program", "program"),
+        GroupBy::Path => ("path", "path"),
+        GroupBy::Host => ("host", "host"),
     };
     let (period, unit) = period(query);
     let table = table(by, period);
     // Counts of hosts and of signatures, the columns they read, and the condition on rows.
     let (hosts, signatures, columns, condition) = match by {
-        By::Host => (
+        GroupBy::Host => (
             "toUInt64(1)".to_owned(),
             SIGNATURES.merge(),
             "host, signatures_state",
@@ -75,7 +75,7 @@ pub(super) fn duplicates(by: By, query: &Asked, limit: usize) -> String {
         _ => format!(" PREWHERE {condition}"),
     };
     // There are many hosts: counts of findings alone select those with the most.
-    let selection = if by == By::Host {
+    let selection = if by == GroupBy::Host {
         format!(
             "host GLOBAL IN (SELECT host FROM {table}{} WHERE hour >= toDateTime({begin}) \
              AND severity >= (SELECT severity FROM query) \
@@ -111,8 +111,8 @@ pub(super) fn duplicates(by: By, query: &Asked, limit: usize) -> String {
 }
 
 /// Returns the query of the number of hosts that have duplicates.
-pub(super) fn count(query: &Asked) -> String {
-    let table = table(By::Host, period(query).0);
+pub(super) fn count(query: &Query) -> String {
+    let table = table(GroupBy::Host, period(query).0);
     format!(
         "SELECT uniqExact(host) AS count FROM {table} \
          WHERE hour >= toDateTime((SELECT begin FROM query)) \
@@ -124,13 +124,17 @@ const OF_SIGNATURE: &str = " AND ((SELECT signature FROM asked) = '' \
      OR signature = (SELECT signature FROM asked))";
 
 /// Returns the name of the rollup to read.
-fn table(by: By, period: &str) -> String {
-    let subject = if by == By::Host { "host" } else { "signature" };
+fn table(by: GroupBy, period: &str) -> String {
+    let subject = if by == GroupBy::Host {
+        "host"
+    } else {
+        "signature"
+    };
     format!("{subject}_{period}")
 }
 
 /// Returns the period of the rollup, and its length in seconds.
-const fn period(query: &Asked) -> (&'static str, u32) {
+const fn period(query: &Query) -> (&'static str, u32) {
     if query.is_daily() {
         ("days", DAY)
     } else {
@@ -139,8 +143,8 @@ const fn period(query: &Asked) -> (&'static str, u32) {
 }
 
 /// Returns the query of the signatures that start with the parameter.
-pub(super) fn signatures(query: &Asked) -> String {
-    let table = table(By::Signature, period(query).0);
+pub(super) fn signatures(query: &Query) -> String {
+    let table = table(GroupBy::Signature, period(query).0);
     format!(
         "SELECT DISTINCT signature FROM {table} \
          WHERE hour >= toDateTime((SELECT begin FROM query)) \

@@ -52,7 +52,7 @@ pub enum StoreError {
 impl StoreError {
     /// Returns whether the server will never accept these rows.
     #[must_use]
-    pub fn is_of_rows(&self) -> bool {
+    pub fn is_invalid_rows(&self) -> bool {
         matches!(self, Self::Refused { code: Some(code), .. } if INVALID_ROWS.contains(code))
     }
 }

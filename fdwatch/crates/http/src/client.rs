@@ -45,7 +45,6 @@ pub struct Endpoint {
 ///   text, and a POST does not become a GET whose success would count as delivery.
 /// - Time: limited for the connection; users limit that of the request.
 /// - Proxies: those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Unix sockets use none.
-#[must_use]
 pub fn builder() -> ClientBuilder {
     use_ring();
     Client::builder()

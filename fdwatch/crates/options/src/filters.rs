@@ -61,7 +61,7 @@ impl Filters {
 
     /// Returns the lowest severity that is selected.
     #[must_use]
-    pub fn least_severity(&self) -> Severity {
+    pub fn min_severity(&self) -> Severity {
         let default = if self.all_types() {
             Severity::Info
         } else {
@@ -127,7 +127,7 @@ impl Filters {
             types: self.types.clone(),
             path: parse::globs(&self.path)?,
             min_fds: self.min_fds,
-            severity: self.least_severity(),
+            severity: self.min_severity(),
         })
     }
 }

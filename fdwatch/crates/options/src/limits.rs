@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use clap::ValueEnum;
-use fdwatch_core::ring::LARGEST_RING_BYTES;
+use fdwatch_core::ring::MAX_RING_BYTES;
 
 use crate::parse;
 
@@ -63,7 +63,7 @@ impl FromStr for RingSize {
         // 4 KiB is the smallest page size. Where pages are larger, the kernel refuses smaller rings.
         u32::try_from(bytes)
             .ok()
-            .filter(|bytes| bytes.is_power_of_two() && (4096..=LARGEST_RING_BYTES).contains(bytes))
+            .filter(|bytes| bytes.is_power_of_two() && (4096..=MAX_RING_BYTES).contains(bytes))
             .map(Self)
             .ok_or_else(|| "expected a power of two from 4K to 1G".to_owned())
     }

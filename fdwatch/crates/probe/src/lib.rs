@@ -40,7 +40,7 @@ use fdwatch_common::{
 };
 pub use fdwatch_core::{
     Lost,
-    ring::{LARGEST_RING_BYTES, default_ring_bytes},
+    ring::{MAX_RING_BYTES, default_ring_bytes},
 };
 
 /// Returns whether this thread can open perf events, which attach programs, with its current
@@ -59,7 +59,7 @@ const DEFAULT_PROCESSES: u32 = 1024;
 
 /// Number of processes that can have control flags when children inherit them: the default maximum
 /// number of processes (`PID_MAX_DEFAULT`, include/linux/threads.h).
-pub const ASKED_OF_FAMILY: u32 = 32_768;
+pub const MAX_FAMILY_PROCESSES: u32 = 32_768;
 
 /// Options of the programs, fixed when they are loaded.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ pub struct Options {
     /// The only process in snapshots.
     pub only_tgid: Option<u32>,
     /// Number of processes that can have control flags.
-    pub asked_of: u32,
+    pub max_processes: u32,
 }
 
 impl Default for Options {
@@ -77,7 +77,7 @@ impl Default for Options {
         Self {
             ring_bytes: default_ring_bytes(),
             only_tgid: None,
-            asked_of: DEFAULT_PROCESSES,
+            max_processes: DEFAULT_PROCESSES,
         }
     }
 }
@@ -142,7 +142,7 @@ impl Probe {
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("RING", options.ring_bytes)
-            .map_max_entries("PROCESS_FLAGS", options.asked_of)
+            .map_max_entries("PROCESS_FLAGS", options.max_processes)
             .override_global("SETTINGS", settings.as_bytes(), true)
             .load(Object::new(cast.map(|cast| cast.function)).bytes())
             .map_err(|error| ProbeError::refused("create BPF maps", &error))?;
@@ -333,7 +333,7 @@ impl Probe {
     /// # Errors
     ///
     /// If a map cannot be written, or a program cannot be attached.
-    pub fn detail_of_all(&mut self, enabled: bool) -> Result<(), ProbeError> {
+    pub fn set_global_detail(&mut self, enabled: bool) -> Result<(), ProbeError> {
         self.control
             .set_global_detail(enabled)
             .map_err(ProbeError::control)?;
@@ -345,7 +345,7 @@ impl Probe {
     /// # Errors
     ///
     /// If a map cannot be written or is full, or a program cannot be attached.
-    pub fn detail_of(&mut self, tgid: u32, enabled: bool) -> Result<(), ProbeError> {
+    pub fn set_detail(&mut self, tgid: u32, enabled: bool) -> Result<(), ProbeError> {
         self.control
             .set(tgid, DETAIL, enabled)
             .map_err(ProbeError::control)?;
@@ -357,7 +357,7 @@ impl Probe {
     /// # Errors
     ///
     /// If a map cannot be written, or a program cannot be attached.
-    pub fn detail_of_family(&mut self, tgid: u32) -> Result<(), ProbeError> {
+    pub fn enable_family_detail(&mut self, tgid: u32) -> Result<(), ProbeError> {
         self.control
             .set(tgid, DETAIL | INHERIT, true)
             .map_err(ProbeError::control)?;

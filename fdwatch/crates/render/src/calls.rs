@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{escape::Escaped, text::DIM};
-use fdwatch_core::{model::Access, trace::What};
+use fdwatch_core::{model::Access, trace::CallKind};
 use fdwatch_events::{TracedCall, time::Clock};
 
 /// Returns a call.
@@ -15,7 +15,7 @@ pub(crate) fn as_text(traced: &TracedCall, clock: &Clock) -> String {
         format!("/{}", call.tid)
     };
     let what = match &call.what {
-        What::Made {
+        CallKind::Made {
             call,
             fd,
             asked,
@@ -49,17 +49,19 @@ pub(crate) fn as_text(traced: &TracedCall, clock: &Clock) -> String {
             }
             text
         }
-        What::Closed { fd, was_open: true } => format!("close({fd}) = 0"),
-        What::Closed {
+        CallKind::Closed { fd, was_open: true } => format!("close({fd}) = 0"),
+        CallKind::Closed {
             fd,
             was_open: false,
         } => format!("close({fd}) = -1 EBADF"),
-        What::Range { call, from } => format!("{call}({from}, ...) = 0"),
-        What::ClosesOnExec { fd, closes: true } => format!("fcntl({fd}, F_SETFD, FD_CLOEXEC) = 0"),
-        What::ClosesOnExec { fd, closes: false } => format!("fcntl({fd}, F_SETFD, 0) = 0"),
-        What::Forked { child } => format!("fork() = {child}"),
-        What::Execed => format!("exec of {}", Escaped(&call.comm)),
-        What::Exited => "exit".to_owned(),
+        CallKind::Range { call, from } => format!("{call}({from}, ...) = 0"),
+        CallKind::ClosesOnExec { fd, closes: true } => {
+            format!("fcntl({fd}, F_SETFD, FD_CLOEXEC) = 0")
+        }
+        CallKind::ClosesOnExec { fd, closes: false } => format!("fcntl({fd}, F_SETFD, 0) = 0"),
+        CallKind::Forked { child } => format!("fork() = {child}"),
+        CallKind::Execed => format!("exec of {}", Escaped(&call.comm)),
+        CallKind::Exited => "exit".to_owned(),
     };
     let time = clock.time_of_day(call.at);
     format!(
@@ -70,8 +72,8 @@ pub(crate) fn as_text(traced: &TracedCall, clock: &Clock) -> String {
 }
 
 /// Returns the flags of a created descriptor.
-fn flags(what: &What) -> String {
-    let &What::Made {
+fn flags(what: &CallKind) -> String {
+    let &CallKind::Made {
         access,
         append,
         cloexec,

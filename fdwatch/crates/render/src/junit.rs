@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use anstream::adapter::strip_str;
-use fdwatch_core::{leaks::Kind, model::Moment};
+use fdwatch_core::{leaks::LeakKind, model::Moment};
 use fdwatch_events::{RunReport, time::Clock};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 /// Returns the XML of a report that was made at the moment `at`.
 #[must_use]
 pub fn report(report: &RunReport, clock: &Clock, at: Moment) -> String {
-    let leaks = |kind: Kind| {
+    let leaks = |kind: LeakKind| {
         let groups = report.fold.groups().iter();
         let groups = groups.filter(|group| group.first.kind == kind);
         groups.map(|group| leak(group, clock)).collect::<String>()
@@ -27,7 +27,7 @@ pub fn report(report: &RunReport, clock: &Clock, at: Moment) -> String {
     let duplicates: String = duplicates
         .map(|finding| text::finding(finding, clock, at))
         .collect();
-    let (exit, exec) = (Kind::AtExit, Kind::OverExec);
+    let (exit, exec) = (LeakKind::AtExit, LeakKind::AcrossExec);
     let cases = [
         (
             "descriptors left open at exit",

@@ -6,7 +6,7 @@ use fdwatch_core::{
     Lost,
     diagnose::{Finding, TableReport},
     growth::GrowthReport,
-    leaks::Group,
+    leaks::LeakGroup,
     model::Moment,
 };
 use fdwatch_events::{
@@ -188,7 +188,7 @@ impl Report for Explanation {
     }
 }
 
-impl Report for Group {
+impl Report for LeakGroup {
     fn text(&self, clock: &Clock, _: Moment) -> String {
         run::leak(self, clock)
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 use fdwatch_core::{
     diagnose::ProcessInfo,
-    leaks::{Group, Kind},
+    leaks::{LeakGroup, LeakKind},
     plural::{either, thousands},
 };
 use fdwatch_events::{RunReport, time::Clock};
@@ -18,7 +18,7 @@ use fdwatch_events::{RunReport, time::Clock};
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Returns a leak: a line for it, one or more for the descriptor, and one of advice.
-pub(crate) fn leak(group: &Group, clock: &Clock) -> String {
+pub(crate) fn leak(group: &LeakGroup, clock: &Clock) -> String {
     let first = &group.first;
     let mut text = String::new();
     let time = clock.time_of_day(first.at);
@@ -27,8 +27,8 @@ pub(crate) fn leak(group: &Group, clock: &Clock) -> String {
     let kind = first.kind.name();
     let into: Vec<_> = group.into.iter().map(text::process).collect();
     let into = match first.kind {
-        Kind::AtExit => String::new(),
-        Kind::OverExec => format!("  into {}", into.join(", ")),
+        LeakKind::AtExit => String::new(),
+        LeakKind::AcrossExec => format!("  into {}", into.join(", ")),
     };
     let _ = writeln!(
         text,
@@ -61,14 +61,16 @@ pub(crate) fn leak(group: &Group, clock: &Clock) -> String {
         );
     }
     let advice = match first.kind {
-        Kind::AtExit => "close it where it is no longer needed",
-        Kind::OverExec => "open it with O_CLOEXEC, or close it before running another program",
+        LeakKind::AtExit => "close it where it is no longer needed",
+        LeakKind::AcrossExec => {
+            "open it with O_CLOEXEC, or close it before running another program"
+        }
     };
     let _ = writeln!(text, "{MARGIN}{DIM}> {advice}{DIM:#}");
     text
 }
 
-fn times(group: &Group) -> String {
+fn times(group: &LeakGroup) -> String {
     match (group.count, group.processes) {
         (0 | 1, _) => String::new(),
         (count, 0 | 1) => format!("  ({count} times)"),
@@ -118,8 +120,8 @@ pub(crate) fn summary(report: &RunReport) -> String {
 
 /// Returns the number of leaks and duplicates, by kind.
 fn results(report: &RunReport) -> Vec<String> {
-    let at_exit = report.fold.count(Kind::AtExit);
-    let over_exec = report.fold.count(Kind::OverExec);
+    let at_exit = report.fold.count(LeakKind::AtExit);
+    let over_exec = report.fold.count(LeakKind::AcrossExec);
     let duplicates = report.duplicates.len() as u64;
     let mut results = Vec::new();
     let mut add = |count: u64, noun: &str, what: &str| {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use anstyle::{AnsiColor, Style};
 use fdwatch_core::{
     Lost,
-    budget::Shedding,
+    budget::ShedLevel,
     detail::{Frame, UNNAMED},
     device::major_minor,
     diagnose::{Descriptor, FileInfo, Finding, Link, ProcessInfo, Severity, TableReport, numbers},
@@ -492,14 +492,14 @@ pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
         ref not_followed,
     } = report;
     let skipped = match shedding {
-        Shedding::Nothing => {
+        ShedLevel::Nothing => {
             return format!(
                 "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   used {percent_used:.1} % of a CPU: nothing is skipped any more\n"
             );
         }
-        Shedding::Detail => "skipping stacks and paths".to_owned(),
-        Shedding::Audits => "skipping stacks, paths and audits".to_owned(),
-        Shedding::Busiest => {
+        ShedLevel::Detail => "skipping stacks and paths".to_owned(),
+        ShedLevel::Audits => "skipping stacks, paths and audits".to_owned(),
+        ShedLevel::Busiest => {
             let pids: Vec<_> = not_followed.iter().map(u32::to_string).collect();
             let which = if pids.is_empty() {
                 "none stands out".to_owned()
@@ -611,10 +611,10 @@ fn findings(stats: &RunStats) -> String {
 fn skipped(stats: &RunStats) -> Vec<String> {
     let mut skipped = Vec::new();
     match stats.shedding {
-        Shedding::Nothing => {}
-        Shedding::Detail => skipped.push("stacks and paths skipped".to_owned()),
-        Shedding::Audits => skipped.push("audits skipped".to_owned()),
-        Shedding::Busiest => skipped.push("busiest processes skipped".to_owned()),
+        ShedLevel::Nothing => {}
+        ShedLevel::Detail => skipped.push("stacks and paths skipped".to_owned()),
+        ShedLevel::Audits => skipped.push("audits skipped".to_owned()),
+        ShedLevel::Busiest => skipped.push("busiest processes skipped".to_owned()),
     }
     if stats.most_not_followed > 0 {
         skipped.push(format!(

@@ -15,50 +15,50 @@ use fdwatch_events::{
 };
 use fdwatch_render::{Escaped, text::rounded};
 
-/// Characters of a name or a path that are kept.
+/// Characters of a name or a path, at most.
 const MAX_LEN: usize = 1024;
 
-/// Counts of a curve before a growth can be told of it.
+/// Counts of a curve that a growth is computed from, at least.
 const MIN_CURVE: usize = 6;
 
-/// Seconds from one count of a curve to the next.
+/// Interval of the counts of a curve, in seconds.
 const CURVE_EVERY: i64 = 5;
 
-/// How things are: what stands at the top.
+/// Status of the source, shown in the header.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Status {
-    /// Who follows the kernel's events.
+pub(crate) struct Status {
+    /// Name of the source.
     pub source: String,
-    /// The host.
+    /// Name of the host.
     pub host: String,
-    /// The time of the day here.
+    /// Local time of day.
     pub time: String,
-    /// The moment: nanoseconds of any clock that goes on.
+    /// Time in nanoseconds of a monotonic clock.
     pub at: u64,
-    /// Processes there are.
+    /// Number of processes.
     pub processes: u64,
-    /// Descriptors there are.
+    /// Number of descriptors.
     pub descriptors: u64,
-    /// Events so far.
+    /// Events since the start.
     pub events: u64,
-    /// Records lost so far.
+    /// Records lost since the start.
     pub lost: u64,
-    /// Descriptors that audits found to be otherwise so far.
+    /// Descriptors that audits corrected since the start.
     pub drift: u64,
-    /// Processor time fdwatch has used so far, in seconds.
+    /// CPU time of fdwatch, in seconds.
     pub cpu_seconds: f64,
-    /// Memory it has, in bytes.
+    /// Memory of fdwatch, in bytes.
     pub memory: u64,
-    /// What the budget is, in percent of one processor.
+    /// CPU budget, in percent of one processor.
     pub max_cpu: f64,
-    /// What is left undone for its sake.
+    /// Work that is skipped to stay within the budget.
     pub sheds: String,
 }
 
 impl Status {
     /// Returns the status of an agent. `at` and `time` are the caller's.
     #[must_use]
-    pub fn of_health(health: &Line<Health>, source: String, at: u64, time: String) -> Self {
+    pub(crate) fn of_health(health: &Line<Health>, source: String, at: u64, time: String) -> Self {
         let Line { host, body, .. } = health;
         Self {
             source,
@@ -78,33 +78,33 @@ impl Status {
     }
 }
 
-/// A process, as the list shows it.
+/// A process in the list.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Row {
-    /// Its number.
+pub(crate) struct Row {
+    /// PID.
     pub pid: u32,
-    /// What tells it from others with that number.
+    /// Start time, which distinguishes processes that have the same PID.
     pub start_time: u64,
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
-    /// Its user's name, or number.
+    /// Name or number of the user.
     pub user: String,
-    /// Its unit, if it has one.
+    /// Unit; empty if there is none.
     pub unit: String,
-    /// How many descriptors it has.
+    /// Number of descriptors.
     pub descriptors: u64,
-    /// How many it may have, if that is known.
+    /// Limit of descriptors, if known.
     pub limit: Option<u64>,
-    /// Descriptors on files that it holds more than once, beyond the first on each.
+    /// Descriptors on a file that an earlier descriptor of the process refers to.
     pub duplicates: u64,
-    /// How many it had, every five seconds, the latest last.
+    /// Number of descriptors every five seconds, the latest last.
     pub curve: Vec<u32>,
 }
 
 impl Row {
-    /// Of a process, and the name of its user.
+    /// Returns the row of a process and the name of its user.
     #[must_use]
-    pub fn of(row: &ProcessRow, user: &str) -> Self {
+    pub(crate) fn of(row: &ProcessRow, user: &str) -> Self {
         let unit = row.unit.as_deref().unwrap_or_default();
         Self {
             pid: row.pid,
@@ -119,33 +119,33 @@ impl Row {
         }
     }
 
-    /// The share of what it may have that it has: in percent.
+    /// Returns the use of the limit, in percent.
     #[must_use]
-    pub fn percent(&self) -> Option<u64> {
+    pub(crate) fn percent(&self) -> Option<u64> {
         let limit = self.limit.filter(|&limit| limit > 0)?;
         Some(self.descriptors.saturating_mul(100) / limit)
     }
 
-    /// By how many descriptors it would become more in an hour if it went on as in the time its curve
-    /// is of: the fewest of one half of that are held against the fewest of the other, so that what
-    /// comes and goes is none. Nothing, where the curve is too short.
+    /// Returns the growth per hour: the minimum of the curve's second half minus that of its first half,
+    /// so that descriptors which are opened and closed do not count. `None` if the curve is
+    /// too short.
     #[must_use]
-    pub fn per_hour(&self) -> Option<i64> {
+    pub(crate) fn per_hour(&self) -> Option<i64> {
         let counts = self.curve.len();
         if counts < MIN_CURVE {
             return None;
         }
         let (before, after) = self.curve.split_at(counts / 2);
-        let fewest = |half: &[u32]| half.iter().copied().min().map(i64::from);
-        let more = fewest(after)? - fewest(before)?;
-        let apart = i64::try_from(counts - counts / 2).ok()? * CURVE_EVERY;
-        Some(more * 3600 / apart)
+        let minimum = |half: &[u32]| half.iter().copied().min().map(i64::from);
+        let growth = minimum(after)? - minimum(before)?;
+        let seconds = i64::try_from(counts - counts / 2).ok()? * CURVE_EVERY;
+        Some(growth * 3600 / seconds)
     }
 }
 
 /// Returns a process of an agent's answer.
 #[must_use]
-pub fn row_of(row: wire::ProcessRow) -> ProcessRow {
+pub(crate) fn row_of(row: wire::ProcessRow) -> ProcessRow {
     let start = row.start_time.and_then(|time| time.nanoseconds());
     ProcessRow {
         pid: row.pid,
@@ -162,55 +162,55 @@ pub fn row_of(row: wire::ProcessRow) -> ProcessRow {
     }
 }
 
-/// What happened to what is told.
+/// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
-    /// It came.
+pub(crate) enum FindingChange {
+    /// It appeared.
     Found,
-    /// It is otherwise than before.
+    /// It changed.
     Changed,
-    /// It went.
+    /// It disappeared.
     Gone,
-    /// It is none that comes and goes.
+    /// An event without a duration.
     Once,
 }
 
-/// Something that was told.
+/// A line of the list of findings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct News {
-    /// What it is about, among all that comes and goes.
+pub(crate) struct FindingEvent {
+    /// Identity of the finding; empty for events without a duration.
     pub key: String,
-    /// The time of the day here.
+    /// Local time of day.
     pub time: String,
     /// What happened.
-    pub happened: Happened,
-    /// How much it matters.
+    pub change: FindingChange,
+    /// Severity.
     pub severity: Option<diagnose::Severity>,
-    /// The process it is about.
+    /// PID of the process.
     pub pid: Option<u32>,
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
-    /// The file, or what it is.
+    /// Path of the file, or a description.
     pub what: String,
-    /// Why.
+    /// Cause, or a hint.
     pub why: String,
 }
 
-impl News {
+impl FindingEvent {
     /// Returns the row of an event, or `None` for a type that this version does not have. `time` is
     /// the local time of day of the event.
     #[must_use]
-    pub fn of(event: &Event, time: String) -> Option<Self> {
+    pub(crate) fn of(event: &Event, time: String) -> Option<Self> {
         let about = |change: &Change, severity: Option<&Severity>, process: &Process| Self {
             key: String::new(),
             time: String::new(),
-            happened: match &**change {
-                "found" => Happened::Found,
-                "changed" => Happened::Changed,
-                "gone" => Happened::Gone,
-                _ => Happened::Once,
+            change: match &**change {
+                "found" => FindingChange::Found,
+                "changed" => FindingChange::Changed,
+                "gone" => FindingChange::Gone,
+                _ => FindingChange::Once,
             },
-            severity: severity.and_then(|severity| severity.known()),
+            severity: severity.and_then(Severity::known),
             pid: Some(process.pid),
             comm: clean(process.comm.as_bytes()),
             what: String::new(),
@@ -219,14 +219,14 @@ impl News {
         let once = |what: String, why: String| Self {
             key: String::new(),
             time: String::new(),
-            happened: Happened::Once,
+            change: FindingChange::Once,
             severity: None,
             pid: None,
             comm: String::new(),
             what,
             why,
         };
-        let news = match event {
+        let finding = match event {
             Event::Finding(line) => {
                 let finding = &line.body;
                 let cause = clean(finding.cause.as_bytes());
@@ -289,61 +289,61 @@ impl News {
             }
             Event::Unknown(_) => return None,
         };
-        Some(Self { time, ..news })
+        Some(Self { time, ..finding })
     }
 }
 
-/// Whether a descriptor is one of several on a file.
+/// Position of a descriptor among several on the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Twice {
-    /// It is the last of these, as they are shown.
+pub(crate) struct DuplicateMark {
+    /// It is the last.
     pub is_last: bool,
-    /// It is the first of these.
+    /// It is the first.
     pub is_first: bool,
-    /// It has its description in common with one that is shown before it.
+    /// It shares the open file description with an earlier one.
     pub is_shared: bool,
-    /// Whether that matters: a regular file.
+    /// The file is regular.
     pub matters: bool,
 }
 
 /// A descriptor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Descriptor {
-    /// The number.
+pub(crate) struct Descriptor {
+    /// Number of the descriptor.
     pub fd: u64,
-    /// How it may be used: `r`, `w`, `rw`, with `a` behind for appending and `x` for close-on-exec.
+    /// Access: `r`, `w` or `rw`, followed by `a` for append and `x` for close-on-exec.
     pub mode: String,
-    /// The file's type.
+    /// Type of the file.
     pub kind: String,
-    /// How it came to be.
+    /// System call or other origin.
     pub origin: String,
-    /// For how long it has been open, in seconds; unknown if since before fdwatch.
+    /// Age in seconds; `None` if it was opened before fdwatch started.
     pub age: Option<u64>,
-    /// The file, and what it is to the process.
+    /// Path of the file, and its role.
     pub path: String,
-    /// If others are on the same file.
-    pub twice: Option<Twice>,
+    /// Set if other descriptors refer to the same file.
+    pub duplicate: Option<DuplicateMark>,
 }
 
-/// A process's table.
+/// Descriptors of a process.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Descriptors {
-    /// The process.
+pub(crate) struct Descriptors {
+    /// PID.
     pub pid: u32,
-    /// Its name.
+    /// Name of the process.
     pub comm: String,
-    /// What runs.
+    /// Command line.
     pub command: String,
-    /// What it belongs to.
+    /// Unit.
     pub unit: String,
-    /// Its descriptors: those on files that are held twice first, by file, then by number.
+    /// Descriptors: duplicates first, by file, then by number.
     pub rows: Vec<Descriptor>,
 }
 
 impl Descriptors {
     /// Returns the table of a process.
     #[must_use]
-    pub fn of(table: &Line<Table>) -> Self {
+    pub(crate) fn of(table: &Line<Table>) -> Self {
         let now = table.time.nanoseconds();
         let Table { process, fds } = &table.body;
         let mut by_file: BTreeMap<(&str, u64), Vec<&Fd>> = BTreeMap::new();
@@ -355,15 +355,15 @@ impl Descriptors {
                 .push(fd);
         }
         // Files without an identity of their own have one inode in common.
-        let (mut twice, once): (Vec<_>, Vec<_>) = by_file
+        let (mut duplicates, once): (Vec<_>, Vec<_>) = by_file
             .into_values()
             .partition(|on_file| on_file.len() > 1 && kind(on_file[0]) != "anonymous");
-        twice.sort_by_key(|on_file| (kind(on_file[0]) != "regular", on_file[0].fd));
+        duplicates.sort_by_key(|on_file| (kind(on_file[0]) != "regular", on_file[0].fd));
         let mut rows = Vec::with_capacity(fds.len());
-        for on_file in &twice {
+        for on_file in &duplicates {
             let mut descriptions = BTreeSet::new();
             for (index, fd) in on_file.iter().enumerate() {
-                let mark = Twice {
+                let mark = DuplicateMark {
                     is_first: index == 0,
                     is_last: index + 1 == on_file.len(),
                     is_shared: !descriptions.insert(&fd.description),
@@ -391,7 +391,7 @@ fn kind(fd: &Fd) -> &str {
     fd.file.as_ref().map_or("", |file| &file.kind)
 }
 
-fn descriptor(fd: &Fd, now: Option<u64>, twice: Option<Twice>) -> Descriptor {
+fn descriptor(fd: &Fd, now: Option<u64>, duplicate: Option<DuplicateMark>) -> Descriptor {
     let mut mode = fd.access.to_string();
     for (is_set, mark) in [(fd.append, 'a'), (fd.cloexec, 'x')] {
         if is_set {
@@ -413,7 +413,7 @@ fn descriptor(fd: &Fd, now: Option<u64>, twice: Option<Twice>) -> Descriptor {
         origin: clean(fd.origin.as_bytes()),
         age,
         path,
-        twice,
+        duplicate,
     }
 }
 
@@ -432,20 +432,20 @@ fn path_of(file: &File) -> String {
     }
 }
 
-/// The lines of a story, as text: without colours, and with nothing that a terminal would obey.
+/// Splits an explanation into lines without colours and control characters.
 #[must_use]
-pub fn lines_of(story: &str) -> Vec<String> {
-    let plain = anstream::adapter::strip_str(story).to_string();
+pub(crate) fn lines_of(explanation: &str) -> Vec<String> {
+    let plain = anstream::adapter::strip_str(explanation).to_string();
     let lines = plain.lines();
-    let obeyed = |character: char| character.is_control();
+    let is_control = |character: char| character.is_control();
     lines
-        .map(|line| line.replace(obeyed, " ").trim_end().to_owned())
+        .map(|line| line.replace(is_control, " ").trim_end().to_owned())
         .collect()
 }
 
-/// Text that strangers chose, for a screen.
+/// Escapes and truncates untrusted text.
 #[must_use]
-pub fn clean(bytes: &[u8]) -> String {
+pub(crate) fn clean(bytes: &[u8]) -> String {
     let text = Escaped(bytes).to_string();
     match text.char_indices().nth(MAX_LEN) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -456,7 +456,7 @@ pub fn clean(bytes: &[u8]) -> String {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "it saturates, and no digit of it matters"
+    reason = "saturates, for display only"
 )]
 fn nanos(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
@@ -470,7 +470,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_that_of_the_fewest() {
+    fn growth_compares_minima() {
         let of = |curve: &[u32]| {
             Row {
                 curve: curve.to_vec(),
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn those_on_one_file_stand_together() {
+    fn descriptors_of_one_file_are_adjacent() {
         let fd = |fd: u32, description: &str, ino: u64, kind: &str, opened: Option<u64>| {
             json!({"fd": fd, "access": "rw", "append": fd == 5, "cloexec": false,
                 "description": description, "origin": "openat",
@@ -508,7 +508,7 @@ mod tests {
         assert_eq!(table.comm, "a\\u{202e}b");
         let fds: Vec<_> = table.rows.iter().map(|row| row.fd).collect();
         assert_eq!(fds, [4, 5, 6, 9, 0, 1, 3, 7, 8]);
-        let shared: Vec<_> = table.rows.iter().filter_map(|row| row.twice).collect();
+        let shared: Vec<_> = table.rows.iter().filter_map(|row| row.duplicate).collect();
         assert_eq!(shared.len(), 6);
         assert!(!shared[1].is_shared && shared[2].is_shared && shared[2].matters);
         // Not with the first, but with another before it.
@@ -520,15 +520,15 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_as_what_they_are() {
+    fn invalid_utf8_is_escaped() {
         let file = json!({"path": "/tmp/\u{fffd}", "path_bytes": "2f746d702fff1b"});
         assert_eq!(path_of(&from_value(file).unwrap()), "/tmp/\\xff\\x1b");
         assert_eq!(lines_of("a\x1b[1mb\x1b[0m\nc\x07d  \n"), ["ab", "cd"]);
     }
 
-    fn news(event: Value) -> Option<News> {
+    fn finding(event: Value) -> Option<FindingEvent> {
         let event = from_value(event).ok()?;
-        News::of(&event, "12:00:00".to_owned())
+        FindingEvent::of(&event, "12:00:00".to_owned())
     }
 
     #[test]
@@ -541,19 +541,19 @@ mod tests {
             "budget",
             "dropped",
         ] {
-            assert!(news(json!({"type": kind})).is_some(), "{kind}");
+            assert!(finding(json!({"type": kind})).is_some(), "{kind}");
             assert_eq!(
-                news(json!({"type": kind, "process": 7, "lost": 7, "cpu": "", "missed": -1})),
+                finding(json!({"type": kind, "process": 7, "lost": 7, "cpu": "", "missed": -1})),
                 None
             );
         }
-        assert_eq!(news(json!({"type": "else"})), None);
-        assert_eq!(news(json!(7)), None);
+        assert_eq!(finding(json!({"type": "else"})), None);
+        assert_eq!(finding(json!(7)), None);
         let told = json!({"type": "finding", "change": "found", "id": 3, "severity": "warning",
             "cause": "reopened", "process": {"pid": 7, "comm": "x"}, "file": {"path": "/a"}, "fds": [{}, {}]});
-        let news = news(told).unwrap();
+        let finding = finding(told).unwrap();
         assert_eq!(
-            (news.what.as_str(), news.why.as_str()),
+            (finding.what.as_str(), finding.why.as_str()),
             ("/a", "reopened, 2 descriptors")
         );
     }

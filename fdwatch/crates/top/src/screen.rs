@@ -27,7 +27,7 @@ use crate::{
     sources::{
         self,
         agent::AgentConnection,
-        inbox::{Ask, Inbox},
+        inbox::{Inbox, SourceRequest},
     },
     terminal::Screen,
 };
@@ -217,8 +217,8 @@ async fn serve(inbox: &Inbox, screen: &mut Screen, signals: &mut Signals) -> Res
         match action {
             None => {}
             Some(Action::Quit) => return Ok(()),
-            Some(Action::Open(pid)) => inbox.ask(Ask::Open(pid)),
-            Some(Action::Close) => inbox.ask(Ask::Close),
+            Some(Action::Open(pid)) => inbox.request(SourceRequest::Open(pid)),
+            Some(Action::Close) => inbox.request(SourceRequest::Close),
             Some(Action::Redraw) => {
                 screen.clear()?;
                 due = Some(Instant::now());

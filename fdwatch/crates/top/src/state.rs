@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
 use crate::{
-    data::{Descriptors, Happened, News, Row, Status, clean},
+    data::{Descriptors, FindingChange, FindingEvent, Row, Status, clean},
     help::HELP,
     layout::{Content, Layout},
     list::{Column, Scroll, matches},
@@ -35,7 +35,7 @@ pub(crate) enum Update {
     /// The processes to list, and the number of others.
     Rows(Vec<Row>, u64),
     /// New findings, oldest first.
-    Findings(Vec<News>),
+    Findings(Vec<FindingEvent>),
     /// Number of findings that were dropped.
     Missed(u64),
     /// The descriptors of the open process.
@@ -109,7 +109,7 @@ pub(crate) struct Active {
 pub(crate) struct Frozen {
     pub(crate) status: Option<Box<Status>>,
     pub(crate) rows: Option<(Vec<Row>, u64)>,
-    pub(crate) findings: VecDeque<News>,
+    pub(crate) findings: VecDeque<FindingEvent>,
     pub(crate) missed: u64,
     pub(crate) table: Option<Box<Descriptors>>,
     pub(crate) explanation: Option<(u32, Vec<String>)>,
@@ -154,7 +154,7 @@ pub(crate) struct Top {
     pub(crate) filter: String,
     pub(crate) is_typing: bool,
     /// Newest first.
-    pub(crate) findings: VecDeque<News>,
+    pub(crate) findings: VecDeque<FindingEvent>,
     /// Indices of the findings that match the filter.
     pub(crate) shown_findings: Vec<usize>,
     pub(crate) findings_scroll: Scroll,
@@ -290,13 +290,13 @@ impl Top {
         self.sort_rows();
     }
 
-    pub(crate) fn add_finding(&mut self, finding: News) {
+    pub(crate) fn add_finding(&mut self, finding: FindingEvent) {
         if !finding.key.is_empty() {
-            match (finding.happened, finding.severity) {
-                (Happened::Gone, _) => {
+            match (finding.change, finding.severity) {
+                (FindingChange::Gone, _) => {
                     self.active.remove(&finding.key);
                 }
-                (Happened::Found | Happened::Changed, Some(severity)) => {
+                (FindingChange::Found | FindingChange::Changed, Some(severity)) => {
                     if self.active.len() < MAX_ACTIVE || self.active.contains_key(&finding.key) {
                         let active = Active {
                             severity,
@@ -442,7 +442,7 @@ impl Top {
     }
 
     /// Returns whether a finding matches the filter.
-    pub(crate) fn matches_filter(&self, finding: &News) -> bool {
+    pub(crate) fn matches_filter(&self, finding: &FindingEvent) -> bool {
         let pid = finding.pid.map_or_else(String::new, |pid| pid.to_string());
         let texts = [pid.as_str(), &finding.comm, &finding.what, &finding.why];
         matches(&self.filter.to_lowercase(), &texts)

@@ -11,7 +11,7 @@ use serde_json::{from_value, json};
 
 use super::{
     Action, Message, Theme, Top, Update,
-    data::{self, Descriptors, Happened, News, Row, Status},
+    data::{self, Descriptors, FindingChange, FindingEvent, Row, Status},
 };
 use fdwatch_core::diagnose::Severity;
 use fdwatch_events::ProcessRow;
@@ -54,11 +54,11 @@ fn row(pid: u32, comm: &[u8], descriptors: usize, duplicates: usize) -> Row {
     Row::of(&row, "root")
 }
 
-fn finding(id: u32, pid: u32, what: &str, happened: Happened) -> News {
-    News {
+fn finding(id: u32, pid: u32, what: &str, change: FindingChange) -> FindingEvent {
+    FindingEvent {
         key: format!("finding {id}"),
         time: "12:00:01".to_owned(),
-        happened,
+        change,
         severity: Some(Severity::Warning),
         pid: Some(pid),
         comm: "app".to_owned(),
@@ -90,9 +90,9 @@ fn filled(size: (u16, u16)) -> Top {
         status(2, 1300),
         Update::Rows(rows, 0),
         Update::Findings(vec![
-            finding(1, 100, "/var/log/1.log", Happened::Found),
-            finding(2, 200, "/var/log/2.log", Happened::Found),
-            finding(2, 200, "/var/log/2.log", Happened::Gone),
+            finding(1, 100, "/var/log/1.log", FindingChange::Found),
+            finding(2, 200, "/var/log/2.log", FindingChange::Found),
+            finding(2, 200, "/var/log/2.log", FindingChange::Gone),
         ]),
     ] {
         assert_eq!(top.update(Message::Update(update)), None);
@@ -263,7 +263,7 @@ fn frozen_screen_defers_updates() {
     let before = screen(&top);
     top.update(Message::Update(Update::Rows(vec![row(9, b"new", 5, 0)], 0)));
     top.update(Message::Update(status(3, 9999)));
-    let found = finding(5, 9, "/new", Happened::Found);
+    let found = finding(5, 9, "/new", FindingChange::Found);
     top.update(Message::Update(Update::Findings(vec![found])));
     let during = screen(&top);
     assert_eq!(before[..23], during[..23]);
@@ -277,7 +277,7 @@ fn frozen_screen_defers_updates() {
 fn findings_are_bounded() {
     let mut top = filled((80, 24));
     for id in 0..3000 {
-        let found = finding(id + 10, 1, "/x", Happened::Found);
+        let found = finding(id + 10, 1, "/x", FindingChange::Found);
         top.update(Message::Update(Update::Findings(vec![found])));
     }
     assert_eq!(top.findings.len(), super::MAX_FINDINGS);
@@ -344,12 +344,12 @@ fn update() -> impl Strategy<Value = Update> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..40);
     let pid = || 1_u32..6;
     let one = (pid(), bytes(), 0_usize..2000, 0_usize..9)
-        .prop_map(|(pid, comm, open, twice)| row(pid, &comm, open, twice));
+        .prop_map(|(pid, comm, open, duplicate)| row(pid, &comm, open, duplicate));
     let told = (0_u32..20, pid(), any::<String>(), 0_usize..4).prop_map(|(id, pid, path, kind)| {
         let change = ["found", "changed", "gone", "else"][kind];
         let told = json!({"type": "finding", "id": id, "change": change, "severity": "critical",
             "cause": path, "process": {"pid": pid, "comm": path}, "file": {"path": path}, "fds": []});
-        News::of(&from_value(told).unwrap(), "12:00:00".to_owned()).unwrap()
+        FindingEvent::of(&from_value(told).unwrap(), "12:00:00".to_owned()).unwrap()
     });
     let opened = (pid(), any::<String>()).prop_map(|(pid, path)| {
         let fd = json!({"fd": 3, "access": path, "description": path, "origin": path,

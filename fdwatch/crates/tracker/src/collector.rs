@@ -1,6 +1,6 @@
 //! Collects changes to report from a model: findings, and tables that grow.
 
-use crate::{clock::now, live::Live};
+use crate::{clock::now, live::Tracker};
 use fdwatch_core::{
     diagnose::{Finding, Severity},
     duplicates::Change,
@@ -62,21 +62,21 @@ impl FindingCollector {
 
     /// Passes changes to `report`, and makes processes with findings targets of detail. With `is_slow`, also
     /// checks rotation, files shared between processes, and growth.
-    pub fn look(
+    pub fn collect(
         &mut self,
-        live: &mut Live,
+        live: &mut Tracker,
         is_slow: bool,
         mut report: impl FnMut(Update, &mut RunStats),
     ) {
-        let Live { engine, stats, .. } = &mut *live;
-        let suspects = self.look_at(engine, now(), is_slow, |update| report(update, stats));
+        let Tracker { engine, stats, .. } = &mut *live;
+        let suspects = self.collect_from(engine, now(), is_slow, |update| report(update, stats));
         for tgid in suspects {
-            live.suspect(tgid);
+            live.add_suspect(tgid);
         }
     }
 
     /// Passes changes of `engine` to `report`, and returns the processes whose detail is worth collecting.
-    pub fn look_at(
+    pub fn collect_from(
         &mut self,
         engine: &mut Engine,
         now: Moment,
@@ -122,11 +122,11 @@ impl FindingCollector {
                     found(Subject::Rotation, investigator.rotation(rotation, model));
                 },
             );
-            duplicates.look_for_shared(model, now, &mut |shared, model| {
+            duplicates.search_shared(model, now, &mut |shared, model| {
                 found(Subject::SharedFile, investigator.shared(shared, model));
             });
             symbols.forget();
-            for event in growth.look(model, now, proc::fd_limit) {
+            for event in growth.update(model, now, proc::fd_limit) {
                 if let Some(growth) = investigator.growth(event, model) {
                     if growth.change != Change::Gone {
                         suspects.push(growth.process.pid);

@@ -158,12 +158,12 @@ impl DetailTargets {
         self.has_new = false;
         let now = now();
         self.suspects.retain(|&tgid, &mut (until, start_time)| {
-            now < until && model.is_there(tgid, start_time)
+            now < until && model.is_running(tgid, start_time)
         });
         let is_all = self.mode == Detail::All && !is_shed;
         if is_all != self.is_all {
             self.is_all = is_all;
-            probe.detail_of_all(is_all)?;
+            probe.set_global_detail(is_all)?;
             probe.allow_detail(if is_all { u64::MAX } else { 0 })?;
         }
         let mut targets = FxHashMap::default();
@@ -180,12 +180,12 @@ impl DetailTargets {
         }
         for &tgid in self.active.keys() {
             if !targets.contains_key(&tgid) {
-                probe.detail_of(tgid, false)?;
+                probe.set_detail(tgid, false)?;
             }
         }
         for &tgid in targets.keys() {
             if !self.active.contains_key(&tgid)
-                && let Err(error) = probe.detail_of(tgid, true)
+                && let Err(error) = probe.set_detail(tgid, true)
             {
                 self.note_failure(&error);
             }

@@ -25,7 +25,7 @@ const MAX_FILES: usize = 20;
 const MAX_SHARERS: usize = 8;
 
 /// Request for an explanation.
-pub struct Asked<'a> {
+pub struct ExplainRequest<'a> {
     /// The process.
     pub pid: u32,
     /// Descriptor or file; all files with findings if `None`.
@@ -40,7 +40,7 @@ pub struct Asked<'a> {
 ///
 /// If the process does not hold the requested descriptor or file.
 pub fn explanation(
-    request: &Asked<'_>,
+    request: &ExplainRequest<'_>,
     found: impl Iterator<Item = Finding>,
     collector: &mut FindingCollector,
     engine: &Engine,
@@ -65,7 +65,7 @@ pub fn explanation(
 
 /// Returns the files to explain, most severe first; or the requested one.
 fn files(
-    request: &Asked<'_>,
+    request: &ExplainRequest<'_>,
     found: impl Iterator<Item = Finding>,
     collector: &mut FindingCollector,
     engine: &Engine,
@@ -121,7 +121,7 @@ fn files(
             since: engine.model.now(),
             ended: None,
             times: 1,
-            around: &[],
+            recent_opens: &[],
         };
         let mut finding = collector.investigator.plain(&alone, &engine.model);
         investigate::add_detail(&mut finding, &engine.details, &mut collector.symbols);
@@ -137,7 +137,7 @@ fn files(
 }
 
 /// Replaces a finding by its latest state, and keeps its closed descriptors.
-pub fn add(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
+pub fn merge(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
     let closed: Vec<Descriptor> = match gathered.remove(&finding.id) {
         Some(previous) => previous.closed,
         None => Vec::new(),

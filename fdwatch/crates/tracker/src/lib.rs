@@ -1,5 +1,5 @@
 //! The live loop: loads the probe, takes the snapshot, feeds the engine from the ring buffer, audits the
-//! model, and keeps the CPU budget. A [`Follower`] decides what is reported, and where.
+//! model, and keeps the CPU budget. An [`EventHandler`] decides what is reported, and where.
 
 mod allocator;
 mod audits;
@@ -20,8 +20,8 @@ pub use self::{
     audits::Audits,
     clock::now,
     collector::{FindingCollector, Subject, Update},
-    live::{CANNOT_RECORD, FileRecorder, Follower, Live, Wanted},
+    live::{EventHandler, FileRecorder, RECORDING_FAILED, Tracker, TrackerOptions},
     load_shedder::LoadShedder,
     steps::stderr_is_terminal,
-    stop::{End, Stop, listen},
+    stop::{SignalOrTimeout, StopCondition, listen},
 };

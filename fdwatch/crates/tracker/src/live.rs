@@ -1,5 +1,5 @@
 //! The loop that follows the kernel's events: it owns the probe, reads the ring buffer, and calls a
-//! [`Follower`] on each tick.
+//! [`EventHandler`] on each tick.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ use fdwatch_core::{
 use fdwatch_events::{BudgetReport, RunStats};
 use fdwatch_host::{proc, proc_snapshot};
 use fdwatch_options::{Detail, MaxCpu};
-use fdwatch_probe::{ASKED_OF_FAMILY, Options, Probe, ProbeError};
+use fdwatch_probe::{MAX_FAMILY_PROCESSES, Options, Probe, ProbeError};
 use tokio::{
     io::unix::AsyncFd,
     runtime,
@@ -35,7 +35,7 @@ use crate::{
     detail_targets::DetailTargets,
     load_shedder::{Change, LoadShedder},
     steps::Steps,
-    stop::End,
+    stop::StopCondition,
 };
 
 /// Interval of ticks: how often the ring is read at least, and changes are reported.
@@ -60,7 +60,7 @@ const RECORD_HEADER: usize = 8;
 pub type FileRecorder = Recorder<BufWriter<File>>;
 
 /// The loop and its state.
-pub struct Live {
+pub struct Tracker {
     probe: Probe,
     /// The model of all tables, and what is derived from it.
     pub engine: Engine,
@@ -68,23 +68,23 @@ pub struct Live {
     pub recorder: Option<FileRecorder>,
     /// Receives each record, if set.
     pub tracer: Option<Tracer>,
-    /// Statistics of the run; [`Self::count`] updates them.
+    /// Statistics of the run; [`Self::update_stats`] updates them.
     pub stats: RunStats,
     /// Start of the run, in nanoseconds since boot.
     began: u64,
     /// Schedule and cost of the audits.
     pub audits: Audits,
     /// Most bytes that were in the ring at once. Readers reset it.
-    pub most_waiting: usize,
+    pub max_waiting: usize,
     /// What is dropped to keep the CPU budget.
-    pub shed: LoadShedder,
+    pub shedder: LoadShedder,
     detail_targets: DetailTargets,
     family: Option<u32>,
     steps: Steps,
 }
 
 /// Options of the loop.
-pub struct Wanted {
+pub struct TrackerOptions {
     /// Size of the ring, in bytes.
     pub ring_bytes: u32,
     /// Whether to follow files of all types, or only regular files.
@@ -102,13 +102,13 @@ pub struct Wanted {
 }
 
 /// Handler of the loop's events. It decides what is reported, and where.
-pub trait Follower {
+pub trait EventHandler {
     /// Called after the snapshot, when events are followed.
-    fn started(&mut self, live: &mut Live) -> Result<()>;
+    fn started(&mut self, live: &mut Tracker) -> Result<()>;
     /// Called ten times a second, with `is_slow` once a second.
-    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()>;
+    fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()>;
     /// Returns whether to stop. Called at each tick.
-    fn is_over(&self, _: &Live) -> bool {
+    fn is_over(&self, _: &Tracker) -> bool {
         false
     }
     /// Waits for requests that are to be served before the next tick, and keeps them for `act`. The future
@@ -117,21 +117,21 @@ pub trait Follower {
         future::pending()
     }
     /// Serves the requests that `wait` received.
-    fn act(&mut self, _: &mut Live) -> Result<()> {
+    fn act(&mut self, _: &mut Tracker) -> Result<()> {
         Ok(())
     }
     /// Called when records were lost, with the totals.
-    fn lost(&mut self, live: &mut Live, lost: &Lost) -> Result<()>;
+    fn lost(&mut self, live: &mut Tracker, lost: &Lost) -> Result<()>;
     /// Called when the work that is dropped to keep the CPU budget has changed.
-    fn budget(&mut self, live: &mut Live, report: &BudgetReport) -> Result<()>;
+    fn budget(&mut self, live: &mut Tracker, report: &BudgetReport) -> Result<()>;
     /// Called after the last event.
-    fn ended(&mut self, live: &mut Live) -> Result<()>;
+    fn ended(&mut self, live: &mut Tracker) -> Result<()>;
 }
 
-impl Live {
+impl Tracker {
     /// Loads and attaches the BPF programs.
-    pub fn start(wanted: Wanted) -> Result<Self> {
-        let Wanted {
+    pub fn start(wanted: TrackerOptions) -> Result<Self> {
+        let TrackerOptions {
             ring_bytes,
             all_types,
             max_cpu: MaxCpu(percent),
@@ -148,7 +148,7 @@ impl Live {
             ..Options::default()
         };
         if family.is_some() {
-            options.asked_of = ASKED_OF_FAMILY;
+            options.max_processes = MAX_FAMILY_PROCESSES;
         }
         let mut probe = Probe::load(options)?;
         probe.attach()?;
@@ -168,8 +168,8 @@ impl Live {
             },
             began: proc::boottime(),
             audits: Audits::default(),
-            most_waiting: 0,
-            shed: LoadShedder::new(percent),
+            max_waiting: 0,
+            shedder: LoadShedder::new(percent),
             detail_targets: DetailTargets::new(detail, pids, family.is_some()),
             family,
             steps,
@@ -177,17 +177,25 @@ impl Live {
     }
 
     /// Takes the snapshot and follows events until `end`.
-    pub fn follow(mut self, end: &mut impl End, follower: &mut impl Follower) -> Result<()> {
+    pub fn follow(
+        mut self,
+        end: &mut impl StopCondition,
+        handler: &mut impl EventHandler,
+    ) -> Result<()> {
         let result = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")
-            .and_then(|runtime| runtime.block_on(self.run(end, follower)));
+            .and_then(|runtime| runtime.block_on(self.run(end, handler)));
         self.probe.detach();
         result
     }
 
-    async fn run(&mut self, end: &mut impl End, follower: &mut impl Follower) -> Result<()> {
+    async fn run(
+        &mut self,
+        end: &mut impl StopCondition,
+        handler: &mut impl EventHandler,
+    ) -> Result<()> {
         end.begin()?;
         self.steps
             .show("fdwatch: taking a snapshot of all descriptors");
@@ -196,15 +204,15 @@ impl Live {
         if let Some(first) = self.family {
             let leaks = Leaks::of(first, &self.engine.model);
             self.engine.leaks = Some(Box::new(leaks));
-            self.probe.detail_of_family(first)?;
+            self.probe.enable_family_detail(first)?;
         }
         self.probe.forget_btf();
         allocator::trim();
-        self.count();
+        self.update_stats();
         self.detail_targets.add_growing(&self.engine.model);
         self.update_detail();
-        follower.started(self)?;
-        follower.tick(self, true)?;
+        handler.started(self)?;
+        handler.tick(self, true)?;
 
         // A duplicate of the descriptor, so that waiting does not borrow the probe.
         let ring = self.probe.as_fd().try_clone_to_owned();
@@ -221,39 +229,39 @@ impl Live {
             let (mut is_tick, mut is_act) = (false, false);
             tokio::select! {
                 biased;
-                ended = end.come() => {
+                ended = end.wait() => {
                     ended?;
                     break;
                 }
                 _ = ticks.tick() => is_tick = true,
-                () = follower.wait() => is_act = true,
+                () = handler.wait() => is_act = true,
                 () = future::ready(()), if more => {}
                 filled = filled(&ring) => filled.context("cannot wait for the ring")?,
             }
             more = self.drain()? == BATCH;
             if is_act {
-                follower.act(self)?;
+                handler.act(self)?;
             }
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
-                follower.tick(self, slow == 0)?;
+                handler.tick(self, slow == 0)?;
                 self.detail_targets.allow(&mut self.probe);
                 if self.detail_targets.has_new() {
                     self.update_detail();
                 }
                 if slow == 0 {
-                    self.check_loss(follower)?;
-                    self.keep_budget(follower)?;
+                    self.check_loss(handler)?;
+                    self.keep_budget(handler)?;
                     self.detail_targets.add_growing(&self.engine.model);
                     self.update_detail();
                     self.audit_if_due()?;
-                    self.engine.details.rest(now());
+                    self.engine.details.free_caches(now());
                     if now().since(trimmed) >= TRIM_INTERVAL {
                         allocator::trim();
                         trimmed = now();
                     }
                 }
-                if follower.is_over(self) {
+                if handler.is_over(self) {
                     break;
                 }
             }
@@ -266,10 +274,10 @@ impl Live {
                 break;
             }
         }
-        follower.tick(self, true)?;
-        self.check_loss(follower)?;
-        self.count();
-        follower.ended(self)
+        handler.tick(self, true)?;
+        self.check_loss(handler)?;
+        self.update_stats();
+        handler.ended(self)
     }
 
     fn snapshot(&mut self) -> Result<()> {
@@ -321,7 +329,10 @@ impl Live {
     /// Compares the model with a snapshot, if an audit is due.
     fn audit_if_due(&mut self) -> Result<()> {
         let began = now();
-        if !self.audits.is_due(began, self.engine.model.is_contested()) || self.shed.sheds_audits()
+        if !self
+            .audits
+            .is_due(began, self.engine.model.has_racing_fds())
+            || self.shedder.sheds_audits()
         {
             return Ok(());
         }
@@ -346,22 +357,22 @@ impl Live {
             }
             // Differences of this time are found by the next audit.
             Err(error) => {
-                mark(recorder, Frame::BreakOffAudit)?;
-                engine.break_off_audit();
+                mark(recorder, Frame::AbandonAudit)?;
+                engine.abandon_audit();
                 warn(&format!("{error}; retrying later"));
                 None
             }
         };
         if let Some(outcome) = &outcome {
-            engine.model.rest();
+            engine.model.free_caches();
             for &tgid in &outcome.unvisited {
-                if proc::is_to_be_forgotten(&engine.model, tgid) {
+                if proc::is_stale_process(&engine.model, tgid) {
                     engine.forget(tgid);
                     if let Some(recorder) = recorder {
                         let tgid = u64::from(tgid).to_le_bytes();
                         recorder
                             .frame(Frame::Forget, now(), &tgid)
-                            .context(CANNOT_RECORD)?;
+                            .context(RECORDING_FAILED)?;
                     }
                 }
             }
@@ -378,8 +389,8 @@ impl Live {
             engine,
             recorder,
             tracer,
-            shed,
-            most_waiting,
+            shedder,
+            max_waiting,
             ..
         } = self;
         let now = now();
@@ -393,23 +404,23 @@ impl Live {
         let Some(recorder) = recorder else {
             let count = probe.drain(BATCH, |record| {
                 waiting += record.len() + RECORD_HEADER;
-                shed.count(record);
+                shedder.count(record);
                 engine.record(record, now);
             });
-            *most_waiting = waiting.max(*most_waiting);
+            *max_waiting = waiting.max(*max_waiting);
             return Ok(count);
         };
         let count = probe.drain(BATCH, |record| {
-            shed.count(record);
+            shedder.count(record);
             recorder.record(record);
             engine.record(record, now);
         });
-        recorder.flush_records(now).context(CANNOT_RECORD)?;
+        recorder.flush_records(now).context(RECORDING_FAILED)?;
         Ok(count)
     }
 
     /// Reports records that were lost since the last call.
-    fn check_loss(&mut self, follower: &mut impl Follower) -> Result<()> {
+    fn check_loss(&mut self, handler: &mut impl EventHandler) -> Result<()> {
         for text in self.probe.notes() {
             warn(&text);
         }
@@ -424,9 +435,9 @@ impl Live {
             let total = lost.total().to_le_bytes();
             recorder
                 .frame(Frame::Lost, now(), &total)
-                .context(CANNOT_RECORD)?;
+                .context(RECORDING_FAILED)?;
         }
-        follower.lost(self, &lost)
+        handler.lost(self, &lost)
     }
 
     fn lost(&self) -> Result<Lost> {
@@ -440,8 +451,8 @@ impl Live {
     }
 
     /// Drops or resumes work to keep the CPU budget.
-    fn keep_budget(&mut self, follower: &mut impl Follower) -> Result<()> {
-        let change = self.shed.update(&mut self.probe, &mut self.engine)?;
+    fn keep_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
+        let change = self.shedder.update(&mut self.probe, &mut self.engine)?;
         let Some(Change {
             report,
             needs_audit,
@@ -455,27 +466,27 @@ impl Live {
         self.update_detail();
         self.stats.shedding = report.shedding;
         self.stats.most_not_followed = self.stats.most_not_followed.max(report.not_followed.len());
-        follower.budget(self, &report)
+        handler.budget(self, &report)
     }
 
     /// Collects detail of a process that has a finding, for a while.
-    pub fn suspect(&mut self, tgid: u32) {
+    pub fn add_suspect(&mut self, tgid: u32) {
         self.detail_targets.add_suspect(tgid, &self.engine.model);
     }
 
     /// Collects detail of a process as if the user had named it.
-    pub fn ask_detail_of(&mut self, tgid: u32) {
+    pub fn add_detail_target(&mut self, tgid: u32) {
         self.detail_targets.add_named(tgid);
     }
 
     fn update_detail(&mut self) {
-        let is_shed = self.shed.sheds_detail();
+        let is_shed = self.shedder.sheds_detail();
         self.detail_targets
             .update(&mut self.probe, &self.engine.model, is_shed);
     }
 
     /// Updates the statistics.
-    pub fn count(&mut self) {
+    pub fn update_stats(&mut self) {
         self.stats.duration = proc::boottime().saturating_sub(self.began);
         self.stats.take_from(&self.engine);
         self.stats.usage = proc::usage();
@@ -483,11 +494,11 @@ impl Live {
 }
 
 /// Message of errors of writing a recording.
-pub const CANNOT_RECORD: &str = "cannot write the recording";
+pub const RECORDING_FAILED: &str = "cannot write the recording";
 
 fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
     recorder.as_mut().map_or(Ok(()), |recorder| {
-        recorder.frame(frame, now(), &[]).context(CANNOT_RECORD)
+        recorder.frame(frame, now(), &[]).context(RECORDING_FAILED)
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::message::warn;
 use fdwatch_common::Header;
 use fdwatch_core::{
-    budget::{Budget, Shedding, Step},
+    budget::{Budget, BudgetStep, ShedLevel},
     engine::Engine,
 };
 use fdwatch_events::BudgetReport;
@@ -45,11 +45,11 @@ impl LoadShedder {
     }
 
     pub(crate) fn sheds_audits(&self) -> bool {
-        self.budget.shedding() == Shedding::Audits
+        self.budget.shedding() == ShedLevel::Audits
     }
 
     pub(crate) fn sheds_detail(&self) -> bool {
-        self.budget.shedding() >= Shedding::Detail
+        self.budget.shedding() >= ShedLevel::Detail
     }
 
     /// Counts a record for its process, while a step may need that.
@@ -69,26 +69,26 @@ impl LoadShedder {
     ) -> Result<Option<Change>, ProbeError> {
         self.forget_exited(probe, engine)?;
         let usage = proc::usage();
-        let Some(step) = self.budget.look(now(), usage.user + usage.system) else {
+        let Some(step) = self.budget.update(now(), usage.user + usage.system) else {
             return Ok(None);
         };
         let mut needs_audit = false;
         match step {
-            Step::Shed(Shedding::Audits) => {
+            BudgetStep::Shed(ShedLevel::Audits) => {
                 // The next step drops the processes with most events.
                 self.census = Some(FxHashMap::default());
             }
-            Step::Shed(Shedding::Busiest) => {
+            BudgetStep::Shed(ShedLevel::Busiest) => {
                 self.drop_busiest(probe, engine);
                 needs_audit = true;
             }
-            Step::ShedMore => {
+            BudgetStep::ShedMore => {
                 if !self.drop_busiest(probe, engine) {
                     return Ok(None);
                 }
             }
-            Step::Shed(_) => {}
-            Step::Resume => {
+            BudgetStep::Shed(_) => {}
+            BudgetStep::Resume => {
                 self.follow_all(probe, engine)?;
                 needs_audit = true;
             }
@@ -142,7 +142,7 @@ impl LoadShedder {
     fn forget_exited(&mut self, probe: &mut Probe, engine: &Engine) -> Result<(), ProbeError> {
         let model = &engine.model;
         let exited = self.not_followed.iter();
-        let exited = exited.filter(|&(&tgid, &start_time)| !model.is_there(tgid, start_time));
+        let exited = exited.filter(|&(&tgid, &start_time)| !model.is_running(tgid, start_time));
         let exited: Vec<u32> = exited.map(|(&tgid, _)| tgid).collect();
         for tgid in exited {
             self.not_followed.remove(&tgid);

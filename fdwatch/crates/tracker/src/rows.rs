@@ -8,10 +8,10 @@ use std::{
 };
 
 use fdwatch_events::TableReport;
-use fdwatch_host::investigate::{self, Supervisords, table_report};
+use fdwatch_host::investigate::{self, SupervisordConfigs, table_report};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::live::Live;
+use crate::live::Tracker;
 use fdwatch_core::model::{FileType, Model, Moment, Process, Table};
 use fdwatch_events::ProcessRow;
 use fdwatch_host::proc;
@@ -42,7 +42,7 @@ const QUERY_KEPT: u64 = 10_000_000_000;
 
 /// Copy of a process's table at one moment. Tables are copy-on-write.
 #[derive(Debug)]
-pub struct TableAnswer {
+pub struct TableCopy {
     /// The process, as the model knows it.
     pub process: Process,
     /// Its table.
@@ -53,9 +53,9 @@ pub struct TableAnswer {
     pub pipe_ends: BTreeMap<u64, Vec<(u32, u32)>>,
 }
 
-impl TableAnswer {
+impl TableCopy {
     /// Completes the table from /proc, at a cost for each descriptor.
-    pub fn report(self, supervisords: &Mutex<Supervisords>) -> TableReport {
+    pub fn report(self, supervisords: &Mutex<SupervisordConfigs>) -> TableReport {
         let Self {
             process,
             table,
@@ -97,7 +97,7 @@ struct Known {
 }
 
 /// Rows, and totals of the processes without one.
-pub struct Shown {
+pub struct ProcessRows {
     /// Rows, most descriptors first.
     pub rows: Vec<ProcessRow>,
     /// Processes without a row.
@@ -109,7 +109,7 @@ pub struct Shown {
 impl Rows {
     /// Returns up to `most` rows each of processes with most descriptors, with most duplicates, and near their
     /// limit. Updates curves and data of /proc.
-    pub fn show(&mut self, live: &Live, most: usize, now: Moment) -> Shown {
+    pub fn show(&mut self, live: &Tracker, most: usize, now: Moment) -> ProcessRows {
         self.read_limits(&live.engine.model, now);
         let shown = self.rows(live, most);
         let (asked, until) = self.asked;
@@ -150,7 +150,7 @@ impl Rows {
     /// Reads descriptor limits of some processes with many descriptors.
     fn read_limits(&mut self, model: &Model, now: Moment) {
         self.limits
-            .retain(|&pid, &mut (started, ..)| model.is_there(pid, started));
+            .retain(|&pid, &mut (started, ..)| model.is_running(pid, started));
         let large = model
             .processes()
             .filter(|process| len(model, process.tgid) >= MIN_LARGE);
@@ -174,12 +174,12 @@ impl Rows {
 
     /// Returns up to `most` rows of each kind with the data at hand. Repeated queries make [`Self::show`]
     /// read more.
-    pub fn look_up(&mut self, live: &Live, most: usize, now: Moment) -> Shown {
+    pub fn look_up(&mut self, live: &Tracker, most: usize, now: Moment) -> ProcessRows {
         self.asked = (most, Moment(now.0.saturating_add(QUERY_KEPT)));
         self.fill(self.rows(live, most))
     }
 
-    fn fill(&self, mut shown: Shown) -> Shown {
+    fn fill(&self, mut shown: ProcessRows) -> ProcessRows {
         for row in &mut shown.rows {
             let known = self.known.get(&row.pid);
             if let Some(known) = known.filter(|known| known.start_time == row.start_time) {
@@ -216,7 +216,7 @@ impl Known {
 }
 
 impl Rows {
-    fn rows(&self, live: &Live, most: usize) -> Shown {
+    fn rows(&self, live: &Tracker, most: usize) -> ProcessRows {
         let model = &live.engine.model;
         let twice = live.engine.duplicates.by_process();
         let mut all: Vec<(usize, &Process)> = model
@@ -256,7 +256,7 @@ impl Rows {
                 }
             })
             .collect();
-        Shown {
+        ProcessRows {
             more_processes: processes - rows.len(),
             more_descriptors: descriptors - rows.iter().map(|row| row.descriptors).sum::<usize>(),
             rows,
@@ -281,7 +281,7 @@ fn len(model: &Model, tgid: u32) -> usize {
 }
 
 /// Copies the table of a process, and what is needed to report it.
-pub fn table(live: &Live, pid: u32) -> Option<TableAnswer> {
+pub fn table(live: &Tracker, pid: u32) -> Option<TableCopy> {
     let model = &live.engine.model;
     let process = model.process(pid)?.clone();
     let table = model.table_of(pid)?.clone();
@@ -305,7 +305,7 @@ pub fn table(live: &Live, pid: u32) -> Option<TableAnswer> {
             }
         }
     }
-    Some(TableAnswer {
+    Some(TableCopy {
         process,
         parents: parents.cloned(),
         table,

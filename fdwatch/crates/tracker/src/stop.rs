@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// Condition that ends the following of events.
-pub trait End {
+pub trait StopCondition {
     /// Prepares to wait. Called in the runtime, before the snapshot.
     fn begin(&mut self) -> Result<()>;
     /// Called after the snapshot, when events are followed.
@@ -20,18 +20,18 @@ pub trait End {
         Ok(())
     }
     /// Waits for the condition. The future is dropped and created again for every other event.
-    fn come(&mut self) -> impl Future<Output = Result<()>>;
+    fn wait(&mut self) -> impl Future<Output = Result<()>>;
 }
 
 /// SIGINT, SIGTERM or a timeout.
-pub struct Stop {
+pub struct SignalOrTimeout {
     duration: Option<Duration>,
     at: Option<Instant>,
     signals: Option<[Signal; 2]>,
 }
 
-impl Stop {
-    /// Creates a condition with a timeout, which starts at [`End::begin`].
+impl SignalOrTimeout {
+    /// Creates a condition with a timeout, which starts at [`StopCondition::begin`].
     pub fn after(duration: Option<Duration>) -> Self {
         Self {
             duration,
@@ -41,7 +41,7 @@ impl Stop {
     }
 }
 
-impl End for Stop {
+impl StopCondition for SignalOrTimeout {
     fn begin(&mut self) -> Result<()> {
         self.signals = Some([
             listen(SignalKind::interrupt())?,
@@ -52,7 +52,7 @@ impl End for Stop {
         Ok(())
     }
 
-    async fn come(&mut self) -> Result<()> {
+    async fn wait(&mut self) -> Result<()> {
         let Some([interrupted, terminated]) = &mut self.signals else {
             return Ok(());
         };

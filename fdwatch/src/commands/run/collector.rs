@@ -8,7 +8,7 @@ use fdwatch_core::{
     duplicates::Change,
     engine::Engine,
     filter::Filter,
-    leaks::{Fold, Kind, Leak, Leaks, Told, ignore::Ignore},
+    leaks::{Leak, LeakGroups, LeakKind, LeakReport, Leaks, ignore::Ignore},
     model::{Lineage, Program},
 };
 use fdwatch_events::BudgetReport;
@@ -17,7 +17,7 @@ use fdwatch_host::{
     investigate::{self, Investigator, Source},
     proc,
 };
-use fdwatch_tracker::{Follower, Live, now};
+use fdwatch_tracker::{EventHandler, Tracker, now};
 
 use super::call_sites::CallSites;
 use crate::cli::Run;
@@ -30,7 +30,7 @@ pub(super) struct Collector {
     call_sites: CallSites,
     investigator: Investigator,
     ignore: Ignore,
-    fold: Fold,
+    fold: LeakGroups,
     report: RunReport,
     /// Whether to end only when all processes of the command have exited.
     waits: bool,
@@ -51,7 +51,7 @@ impl Collector {
             call_sites: CallSites::new(pid),
             investigator: Investigator::new(filter, Source::Live),
             ignore,
-            fold: Fold::default(),
+            fold: LeakGroups::default(),
             report: RunReport::new(&arguments.command),
             waits: arguments.wait,
         }
@@ -70,7 +70,7 @@ impl Collector {
         let Engine { leaks, details, .. } = engine;
         let Some(leaks) = leaks else { return };
         for leak in leaks.take() {
-            let detail = details.of(leak.slot.born);
+            let detail = details.of(leak.entry.opened);
             let report = leak_report(&leak, leaks, detail, &mut self.call_sites);
             if report.is_script_of_shell() {
                 continue;
@@ -119,7 +119,7 @@ impl Collector {
         }
         for mut finding in findings {
             let pid = finding.process.pid;
-            investigate::add_detail_by(&mut finding, details, &mut |detail, is_same_program| {
+            investigate::add_detail_with(&mut finding, details, &mut |detail, is_same_program| {
                 call_sites.frames(pid, detail, is_same_program)
             });
             if finding.process.exe.is_none() {
@@ -171,12 +171,12 @@ fn leak_report(
     leaks: &Leaks,
     detail: Option<&Detail>,
     call_sites: &mut CallSites,
-) -> Told {
+) -> LeakReport {
     let Leak {
         kind,
         tgid,
         fd,
-        slot,
+        entry,
         provenance,
         at,
     } = *leak;
@@ -186,7 +186,7 @@ fn leak_report(
         lineage: &Lineage::default(),
         process: &ProcessInfo::default(),
     };
-    let mut descriptor = Descriptor::new(fd, &slot, history);
+    let mut descriptor = Descriptor::new(fd, &entry, history);
     let now = leaks.program_of(tgid);
     let maker = detail.and_then(|detail| detail.program).or(now);
     let process = |pid: u32, program: Option<Program>| {
@@ -204,34 +204,34 @@ fn leak_report(
     };
     let made_by = maker.map_or(tgid, |maker| maker.tgid);
     let (made_by, into) = match kind {
-        Kind::AtExit => (process(tgid, now), None),
-        Kind::OverExec => (process(made_by, maker), Some(process(tgid, now))),
+        LeakKind::AtExit => (process(tgid, now), None),
+        LeakKind::AcrossExec => (process(made_by, maker), Some(process(tgid, now))),
     };
     if let Some(detail) = detail {
         descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
-        descriptor.stack = call_sites.frames(made_by.pid, detail, descriptor.is_of_program);
+        descriptor.stack = call_sites.frames(made_by.pid, detail, descriptor.is_same_program);
     }
-    Told {
+    LeakReport {
         kind,
         process: made_by,
         into,
         file: FileInfo::new(
             descriptor.asked_path.clone(),
-            slot.dev,
-            slot.ino,
-            slot.file_type(),
+            entry.dev,
+            entry.ino,
+            entry.file_type(),
         ),
         descriptor,
         at,
     }
 }
 
-impl Follower for Collector {
-    fn started(&mut self, _: &mut Live) -> Result<()> {
+impl EventHandler for Collector {
+    fn started(&mut self, _: &mut Tracker) -> Result<()> {
         Ok(())
     }
 
-    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
+    fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         self.call_sites.update();
         self.take_leaks(&mut live.engine);
         self.take_duplicates(&mut live.engine, is_slow);
@@ -240,26 +240,26 @@ impl Follower for Collector {
             leaks
                 .take_closed()
                 .into_iter()
-                .for_each(|made| details.made_was_closed(made));
+                .for_each(|made| details.opener_closed(made));
         }
         Ok(())
     }
 
-    fn is_over(&self, live: &Live) -> bool {
+    fn is_over(&self, live: &Tracker) -> bool {
         let leaks = live.engine.leaks.as_ref();
         self.waits && leaks.is_some_and(|leaks| leaks.have_all_ended())
     }
 
-    fn lost(&mut self, _: &mut Live, _: &Lost) -> Result<()> {
+    fn lost(&mut self, _: &mut Tracker, _: &Lost) -> Result<()> {
         // The report counts them.
         Ok(())
     }
 
-    fn budget(&mut self, _: &mut Live, _: &BudgetReport) -> Result<()> {
+    fn budget(&mut self, _: &mut Tracker, _: &BudgetReport) -> Result<()> {
         Ok(())
     }
 
-    fn ended(&mut self, live: &mut Live) -> Result<()> {
+    fn ended(&mut self, live: &mut Tracker) -> Result<()> {
         if let Some(leaks) = &live.engine.leaks {
             self.report.processes = leaks.processes();
             self.report.more_leaks = leaks.more() + self.fold.more();

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use tokio::io::unix::AsyncFd;
 
-use fdwatch_tracker::End;
+use fdwatch_tracker::StopCondition;
 
 use crate::commands::output::EXIT_ERROR;
 
@@ -179,7 +179,7 @@ impl Drop for Child {
     }
 }
 
-impl End for Child {
+impl StopCondition for Child {
     fn begin(&mut self) -> Result<()> {
         let signals = self
             .signals
@@ -206,7 +206,7 @@ impl End for Child {
         Ok(())
     }
 
-    async fn come(&mut self) -> Result<()> {
+    async fn wait(&mut self) -> Result<()> {
         loop {
             // Signals before the first wait raise no readiness, so read before waiting.
             if self.handle_signals()? || matches!(self.state, State::Failed(_)) {

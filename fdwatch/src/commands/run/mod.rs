@@ -19,7 +19,7 @@ use fdwatch_host::proc;
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_render::{Format, Reporter, junit};
 use fdwatch_tracker::message::warn;
-use fdwatch_tracker::{Live, Wanted, now};
+use fdwatch_tracker::{Tracker, TrackerOptions, now};
 
 use self::{
     collector::Collector,
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     let ignore = ignore(arguments)?;
     let outputs = Outputs::create(arguments)?;
     let mut child = Child::hold(&arguments.command, arguments.wait)?;
-    let live = Live::start(Wanted {
+    let live = Tracker::start(TrackerOptions {
         ring_bytes: arguments.ring_size.0,
         all_types: arguments.all,
         // No event may be dropped.

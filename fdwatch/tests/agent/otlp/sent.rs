@@ -2,7 +2,7 @@
 
 use fdwatch_agent::snapshot::Snapshot;
 use fdwatch_core::{
-    budget::Shedding,
+    budget::ShedLevel,
     diagnose::{Cause, FileInfo, Finding, ProcessInfo, Severity},
     duplicates::Change,
     growth::Trend,
@@ -88,7 +88,7 @@ pub(crate) fn threshold() -> EventKind {
 
 pub(crate) fn budget() -> EventKind {
     EventKind::Budget(BudgetReport {
-        shedding: Shedding::Audits,
+        shedding: ShedLevel::Audits,
         percent: 1.0,
         percent_used: 1.5,
         not_followed: Vec::new(),

@@ -29,7 +29,7 @@ struct Layout {
     resting: AtomicU32,
     /// Guests made in all.
     guests: AtomicU32,
-    /// By slot, the last guest that finished; a futex.
+    /// By entry, the last guest that finished; a futex.
     staying: [AtomicU32; GUESTS],
 }
 

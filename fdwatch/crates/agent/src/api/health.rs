@@ -128,7 +128,7 @@ impl Health {
             };
         }
         let shedding = view.stats.shedding;
-        if shedding != fdwatch_core::budget::Shedding::Nothing {
+        if shedding != fdwatch_core::budget::ShedLevel::Nothing {
             troubles.push((
                 "budget".to_owned(),
                 format!("left undone: {}", shedding.name()),

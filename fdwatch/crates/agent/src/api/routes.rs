@@ -27,12 +27,12 @@ use crate::{exporter::open_for_write, metrics, snapshot::Active, state::LoopRequ
 use fdwatch_core::model::Moment;
 use fdwatch_events::{
     Event, ProcessRow,
-    wire::{self, Findings, Object, Processes, Wire, Written, WrittenFile},
+    wire::{Findings, Object, Processes, Wire, Written, WrittenFile},
 };
 use fdwatch_fleet::rows::SharedFileRow;
 use fdwatch_host::proc;
 use fdwatch_options::Target;
-use fdwatch_render::{Format, Report, Reporter, json_line};
+use fdwatch_render::{Format, Reporter, json_line};
 
 /// Objects in one answer, if nothing else is asked for, and at the most.
 const LIMIT: usize = 200;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{config, state::AgentState};
 use fdwatch_fleet::rows;
-use fdwatch_host::{investigate::Supervisords, proc};
+use fdwatch_host::{investigate::SupervisordConfigs, proc};
 use fdwatch_render::{Format, Report, Reporter};
 
 /// The data of answers.
@@ -27,7 +27,7 @@ pub struct State {
     /// The labels of this host, in the form of the fleet's rows.
     pub(super) labels: String,
     wire: Arc<Mutex<Wire>>,
-    pub(super) supervisords: Arc<Mutex<Supervisords>>,
+    pub(super) supervisords: Arc<Mutex<SupervisordConfigs>>,
 }
 
 impl State {

@@ -28,7 +28,7 @@ use fdwatch_core::plural::{counted, either};
 use fdwatch_events::event::{Event, EventKind};
 use fdwatch_fleet::{
     network::Mounts,
-    rows::{EventKind as FindingEvent, HeartbeatRow, Origin, Table, add_line},
+    rows::{HeartbeatRow, Origin, ReportedFinding as FindingEvent, Table, add_line},
     signature::Signature,
 };
 use fdwatch_host::proc;

@@ -27,7 +27,7 @@ use super::hours::{HEARTBEAT, Hours};
 use crate::state::{AgentState, LoopRequest};
 use fdwatch_core::{
     diagnose::ProcessInfo,
-    open_for_write::{Found, Open},
+    open_for_write::{OpenFile, OpenFiles},
 };
 use fdwatch_host::proc;
 
@@ -38,12 +38,12 @@ const MAX_REPORTED: usize = 16 * fdwatch_core::open_for_write::MAX;
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Returns the mounts and the open files; `None` if the live loop does not answer.
-pub(crate) async fn look(agent: &AgentState) -> Option<(Mounts, Found)> {
+pub(crate) async fn look(agent: &AgentState) -> Option<(Mounts, OpenFiles)> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounts = Mounts::of(&mountinfo);
     let devices = mounts.devices();
     if devices.is_empty() {
-        return Some((mounts, Found::default()));
+        return Some((mounts, OpenFiles::default()));
     }
     let (answer, answered) = oneshot::channel();
     if !agent.ask(LoopRequest::Written { devices, answer }) {
@@ -54,7 +54,12 @@ pub(crate) async fn look(agent: &AgentState) -> Option<(Mounts, Found)> {
 }
 
 /// Converts open files to rows by file and program, with the path from /proc. Omits processes that have exited.
-pub(crate) fn rows(open: &[Open], mounts: &Mounts, host: &str, time: u32) -> Vec<SharedFileRow> {
+pub(crate) fn rows(
+    open: &[OpenFile],
+    mounts: &Mounts,
+    host: &str,
+    time: u32,
+) -> Vec<SharedFileRow> {
     let mut programs: FxHashMap<(u32, u64), Option<String>> = FxHashMap::default();
     let mut rows: BTreeMap<(&str, u64, String), SharedFileRow> = BTreeMap::new();
     for one in open {
@@ -86,7 +91,7 @@ pub(crate) fn rows(open: &[Open], mounts: &Mounts, host: &str, time: u32) -> Vec
     rows.into_values().collect()
 }
 
-fn program_of(one: &Open, host: &str) -> Option<String> {
+fn program_of(one: &OpenFile, host: &str) -> Option<String> {
     let process = proc::process(one.tgid, one.start_time).or_else(|| {
         // Hidden, or exited.
         let comm = one.comm.split(|&byte| byte == 0).next()?.to_vec();
@@ -127,7 +132,7 @@ pub(super) async fn follow(
         if hours.is_due(now) {
             reported = Reported::default();
         }
-        let Some((mounts, Found { mut open, left_out })) = look(&agent).await else {
+        let Some((mounts, OpenFiles { mut open, left_out })) = look(&agent).await else {
             tracing::debug!(
                 "cannot list files of network file systems: the live loop does not answer"
             );
@@ -157,6 +162,6 @@ pub(super) async fn follow(
 /// What was reported in this hour. When there is too much, it is cleared and reported again.
 #[derive(Default)]
 struct Reported {
-    open: HashSet<Open>,
+    open: HashSet<OpenFile>,
     rows: HashSet<(String, u64, String)>,
 }

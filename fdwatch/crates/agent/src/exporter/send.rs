@@ -125,7 +125,7 @@ pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch
                 backoff.reset();
                 done(&queue, next, true).await;
             }
-            Err(error) if error.is_of_rows() => {
+            Err(error) if error.is_invalid_rows() => {
                 server.report_rejection(&next, &error);
                 done(&queue, next, false).await;
             }

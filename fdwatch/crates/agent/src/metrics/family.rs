@@ -1,4 +1,4 @@
-//! What there is, by name, type, unit and meaning: the one place that says so.
+//! The definition of all metrics: name, type, unit and help.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::OnceLock};
 
@@ -17,60 +17,60 @@ use crate::{
 };
 use fdwatch_core::{
     Lost,
-    budget::Shedding,
+    budget::ShedLevel,
     diagnose::{Cause, Severity},
     model::Drift,
 };
 use fdwatch_events::{event::EventKind, time::seconds};
 use fdwatch_probe::host::kernel_release;
 
-/// What all names begin with.
+/// The prefix of all names.
 pub const PREFIX: &str = "fdwatch";
 
 /// Labels of a sample, in order.
 pub type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
-/// Samples of one name.
+/// A metric and its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
-    /// Its name, without what all begin with, its unit, and what its type puts at its end.
+    /// Its name, without prefix, unit and the suffix of its type.
     pub name: &'static str,
-    /// What it says, as a sentence.
+    /// Its help, a sentence.
     pub help: &'static str,
-    /// How it behaves.
+    /// Its type.
     pub kind: Kind,
-    /// What it is counted in, if that is not the things themselves.
+    /// Its unit.
     pub unit: Unit,
-    /// What there is of it now: each with other labels.
+    /// Its samples, each with different labels.
     pub samples: Vec<Sample>,
 }
 
-/// How numbers behave.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// They only become more, from the start of the agent on.
+    /// Only increases while the agent runs.
     Counter,
-    /// They go up and down.
+    /// Increases and decreases.
     Gauge,
-    /// It is 1, and the labels are what is told.
+    /// Always 1; the labels are the information.
     Info,
 }
 
-/// What numbers are of.
+/// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things, which the name says.
+    /// A count.
     Things,
     /// Seconds.
     Seconds,
     /// Bytes.
     Bytes,
-    /// A share, of 1.
+    /// A ratio from 0 to 1.
     Ratio,
 }
 
 impl Unit {
-    /// What names end with for it.
+    /// Returns the suffix of names.
     #[must_use]
     pub const fn suffix(self) -> Option<&'static str> {
         match self {
@@ -82,21 +82,21 @@ impl Unit {
     }
 }
 
-/// One number.
+/// A sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// What it is of.
+    /// Its labels.
     pub labels: Labels,
-    /// That.
+    /// Its value.
     pub value: Value,
 }
 
-/// A number.
+/// A value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// Of things.
+    /// An integer.
     Whole(u64),
-    /// Of what is measured.
+    /// A measured value.
     Real(f64),
 }
 
@@ -151,7 +151,7 @@ impl Family {
         self.with(Vec::new(), value)
     }
 
-    /// One sample for each name of a label.
+    /// Adds a sample for each value of a label.
     fn each<V: Into<Value>>(
         mut self,
         label: &'static str,
@@ -168,7 +168,7 @@ impl Family {
         self.samples.push(Sample { labels, value });
     }
 
-    /// The name that Prometheus has for it: of its samples.
+    /// Returns the full Prometheus name of its samples.
     #[must_use]
     pub fn full_name(&self) -> String {
         let mut name = format!("{PREFIX}_{}", self.name);
@@ -185,7 +185,7 @@ impl Family {
     }
 }
 
-/// All there is now.
+/// Returns all metrics with their current samples.
 #[must_use]
 pub fn families(shared: &AgentState, config: &config::Metrics) -> Vec<Family> {
     let view = shared.view();
@@ -210,17 +210,17 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
         }
     }
     for active in active {
-        let told = &active.last.told;
-        let cause = match told {
+        let kind = &active.last.told;
+        let cause = match kind {
             EventKind::Finding(finding) => finding.cause.name(),
             other => other.kind(),
         };
-        let severity = told.severity().unwrap_or(Severity::Info);
+        let severity = kind.severity().unwrap_or(Severity::Info);
         *counts.entry((severity, cause)).or_default() += 1;
     }
     let mut there = Family::gauge(
         "findings",
-        "Findings there are now, by severity and cause; growth and threshold are causes too.",
+        "Active findings, by severity and cause; growth and threshold are causes too.",
     );
     for ((severity, cause), count) in counts {
         let labels = vec![
@@ -234,7 +234,7 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
         there,
         Family::counter(
             "findings_told",
-            "Duplicates that were told, by what had happened to them.",
+            "Reported changes of findings, by kind of change.",
         )
         .each(
             "change",
@@ -246,13 +246,13 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
         ),
         Family::counter(
             "findings_ignored",
-            "Findings that rules of the configuration have left out.",
+            "Findings ignored by rules of the configuration.",
         )
         .is(view.ignored),
     ]
 }
 
-/// Stands for the processes that are not told of one by one. There is no process of this number.
+/// PID and name of the row for all other processes. No process has this PID.
 const OTHERS: (&str, &str) = ("0", "(others)");
 
 fn processes(view: &Snapshot, config: &config::Metrics) -> Vec<Family> {
@@ -272,11 +272,11 @@ fn processes(view: &Snapshot, config: &config::Metrics) -> Vec<Family> {
     );
     let mut limits = Family::gauge(
         "process_descriptors_limit",
-        "Descriptors a process may have: its soft RLIMIT_NOFILE.",
+        "Descriptor limit of a process: its soft RLIMIT_NOFILE.",
     );
     let mut shares = Family::gauge(
         "process_descriptors_limit_used",
-        "Share of its soft RLIMIT_NOFILE that a process has used.",
+        "Used part of the soft RLIMIT_NOFILE of a process.",
     )
     .of(Unit::Ratio);
     for row in &chosen.rows {
@@ -310,19 +310,16 @@ fn processes(view: &Snapshot, config: &config::Metrics) -> Vec<Family> {
         duplicates,
         limits,
         shares,
-        Family::gauge(
-            "processes_folded",
-            "Processes that are not told of one by one, but together.",
-        )
-        .is(folded.processes),
+        Family::gauge("processes_folded", "Processes without series of their own.")
+            .is(folded.processes),
         Family::gauge(
             "processes_told_limit",
-            "Processes that are told of one by one at the most.",
+            "Limit of processes with series of their own.",
         )
         .is(config.most_processes.min(MAX_PROCESSES)),
         Family::gauge(
             "label_values_changed",
-            "Values of labels here that were shortened, or had something escaped in them.",
+            "Label values that were shortened or escaped.",
         )
         .is(bounder.changed),
     ]
@@ -331,13 +328,9 @@ fn processes(view: &Snapshot, config: &config::Metrics) -> Vec<Family> {
 fn model(view: &Snapshot) -> Vec<Family> {
     let stats = &view.stats;
     vec![
-        Family::gauge("processes", "Processes there are.").is(stats.processes),
-        Family::gauge("descriptor_tables", "Descriptor tables there are.").is(view.tables),
-        Family::gauge(
-            "descriptors",
-            "Descriptors there are, each table counted once.",
-        )
-        .is(stats.descriptors),
+        Family::gauge("processes", "Processes.").is(stats.processes),
+        Family::gauge("descriptor_tables", "Descriptor tables.").is(view.tables),
+        Family::gauge("descriptors", "Descriptors, each table counted once.").is(stats.descriptors),
         Family::gauge(
             "processes_unreadable",
             "Processes whose descriptors could not be read at the start.",
@@ -345,7 +338,7 @@ fn model(view: &Snapshot) -> Vec<Family> {
         .is(stats.unreadable_processes),
         Family::gauge(
             "processes_not_followed",
-            "Processes that are known from audits alone, for the sake of the budget.",
+            "Processes known from audits only, to stay within the budget.",
         )
         .is(view.not_followed),
     ]
@@ -361,15 +354,15 @@ fn events(view: &Snapshot) -> Vec<Family> {
         ),
         Family::counter(
             "events_lost",
-            "Records that found no room in the ring, by kind, and runs of programs the kernel has left out.",
+            "Records without room in the ring, by kind, and program runs skipped by the kernel.",
         )
         .each("kind", losses(&stats.lost)),
         Family::counter(
             "detail_left_out",
-            "Records of stacks and paths that were left out so that nothing else be lost.",
+            "Records of stacks and paths that were skipped to prevent other losses.",
         )
         .is(stats.lost.detail_left_out()),
-        Family::counter("events_malformed", "Records that could not be understood.")
+        Family::counter("events_malformed", "Records that could not be decoded.")
             .is(stats.malformed),
         Family::counter(
             "closes_unknown",
@@ -378,10 +371,10 @@ fn events(view: &Snapshot) -> Vec<Family> {
         .is(stats.statistics.unknown_closed),
         Family::counter(
             "closes_unopened",
-            "Closes of numbers that were not open, but for those of loops.",
+            "Closes of descriptors that were not open, except in closing loops.",
         )
         .is(stats.statistics.closed_unopened),
-        Family::gauge("ring_fill", "Share of the ring that waits to be read.")
+        Family::gauge("ring_fill", "Used part of the ring.")
             .of(Unit::Ratio)
             .is(view.ring_fill),
         Family::gauge("ring_size", "Size of the ring.")
@@ -390,7 +383,7 @@ fn events(view: &Snapshot) -> Vec<Family> {
     ]
 }
 
-/// Of all kinds, those that none are of too.
+/// Returns the losses of all kinds, including those without any.
 fn losses(lost: &Lost) -> BTreeMap<&'static str, u64> {
     let kinds = Record::ALL.into_iter();
     let kinds = kinds.filter(|kind| !Record::DETAIL.contains(kind));
@@ -410,16 +403,16 @@ fn audits(view: &Snapshot) -> Vec<Family> {
         close_on_exec,
     } = statistics.drift;
     vec![
-        Family::counter("audits", "Audits that were held.").is(audits),
-        Family::counter("audit", "Time that audits took.")
+        Family::counter("audits", "Completed audits.").is(audits),
+        Family::counter("audit", "Duration of all audits.")
             .of(Unit::Seconds)
             .is(seconds(view.audit_time)),
-        Family::gauge("last_audit", "Time that the last audit took.")
+        Family::gauge("last_audit", "Duration of the last audit.")
             .of(Unit::Seconds)
             .is(seconds(view.last_audit_time)),
         Family::counter(
             "drift_repaired",
-            "Descriptors that audits have found wrong in the model, and repaired, by what was wrong.",
+            "Descriptors that audits repaired in the model, by kind of error.",
         )
         .each(
             "kind",
@@ -432,7 +425,7 @@ fn audits(view: &Snapshot) -> Vec<Family> {
         ),
         Family::counter(
             "caught_up",
-            "Descriptors that audits have brought up to date of processes that are not followed.",
+            "Descriptors that audits updated for processes that are not followed.",
         )
         .is(statistics.caught_up),
     ]
@@ -443,18 +436,24 @@ fn budget(view: &Snapshot) -> Vec<Family> {
     vec![
         Family::gauge(
             "budget_sheds",
-            "What is left undone for the sake of the budget: 1 for what it is, 0 for what it is not.",
+            "Work skipped to stay within the budget: 1 for the current level, 0 for the others.",
         )
         .each(
             "what",
-            Shedding::ALL.map(|it| (it.name(), u64::from(it == now))),
+            ShedLevel::ALL.map(|it| (it.name(), u64::from(it == now))),
         ),
-        Family::gauge("budget_limit", "What fdwatch may use, of one processor.")
-            .of(Unit::Ratio)
-            .is(view.budget_percent / 100.0),
-        Family::gauge("budget_used", "What fdwatch has used of late, of one processor.")
-            .of(Unit::Ratio)
-            .is(view.used_percent / 100.0),
+        Family::gauge(
+            "budget_limit",
+            "CPU budget of fdwatch, as part of one processor.",
+        )
+        .of(Unit::Ratio)
+        .is(view.budget_percent / 100.0),
+        Family::gauge(
+            "budget_used",
+            "Recent CPU usage of fdwatch, as part of one processor.",
+        )
+        .of(Unit::Ratio)
+        .is(view.used_percent / 100.0),
     ]
 }
 
@@ -466,24 +465,25 @@ fn sinks(sinks: &[(&'static str, std::sync::Arc<SinkStats>)]) -> Vec<Family> {
             *sum += count;
         }
     }
-    let told = [
-        ("outlet_taken", "Events that an sink has taken in."),
+    let counters = [
+        ("outlet_taken", "Events accepted by a sink."),
         (
             "outlet_dropped",
-            "Events that an sink had no room for: it was too slow, or nobody took them from it.",
+            "Events dropped because the queue of a sink was full.",
         ),
-        ("outlet_delivered", "Events that an sink has handed on."),
+        ("outlet_delivered", "Events delivered by a sink."),
         (
             "outlet_failed",
-            "Events that an sink has given up after all tries.",
+            "Events given up by a sink after all attempts.",
         ),
     ];
-    let told = told.into_iter().enumerate();
-    told.map(|(index, (name, help))| {
-        let counts = by_name.iter().map(|(name, sums)| (*name, sums[index]));
-        Family::counter(name, help).each("outlet", counts)
-    })
-    .collect()
+    let counters = counters.into_iter().enumerate();
+    counters
+        .map(|(index, (name, help))| {
+            let counts = by_name.iter().map(|(name, sums)| (*name, sums[index]));
+            Family::counter(name, help).each("outlet", counts)
+        })
+        .collect()
 }
 
 fn api(counts: &ApiCounts) -> Vec<Family> {
@@ -493,15 +493,15 @@ fn api(counts: &ApiCounts) -> Vec<Family> {
             .is(counts.requests.load(Relaxed)),
         Family::counter(
             "api_refused",
-            "Connections to the API there was no room for, requests too large or too slow, and wrong tokens.",
+            "Rejected API connections and requests: too many, too large, too slow, or with a wrong token.",
         )
         .is(counts.refused.load(Relaxed)),
         Family::counter(
             "api_slow_readers",
-            "Readers of the API's events that were dropped, as they were too slow.",
+            "Readers of events dropped because they were too slow.",
         )
         .is(counts.slow_readers.load(Relaxed)),
-        Family::gauge("api_readers", "Readers of the API's events there are.")
+        Family::gauge("api_readers", "Current readers of events.")
             .is(counts.readers.load(Relaxed)),
     ]
 }
@@ -512,33 +512,25 @@ fn itself(view: &Snapshot) -> Vec<Family> {
     let usage = &view.stats.usage;
     let started = view.wall_time.saturating_sub(view.stats.duration);
     vec![
-        Family::counter("cpu", "Processor time that fdwatch has used.")
+        Family::counter("cpu", "CPU time used by fdwatch.")
             .of(Unit::Seconds)
             .each("mode", [("user", usage.user), ("system", usage.system)]),
-        Family::gauge("resident_memory", "Memory that fdwatch has now.")
+        Family::gauge("resident_memory", "Resident memory of fdwatch.")
             .of(Unit::Bytes)
             .is(view.rss),
-        Family::gauge(
-            "resident_memory_peak",
-            "Most memory that fdwatch had at once.",
-        )
-        .of(Unit::Bytes)
-        .is(usage.peak_rss),
-        Family::gauge("start_time", "When the agent was started, since 1970.")
+        Family::gauge("resident_memory_peak", "Peak resident memory of fdwatch.")
+            .of(Unit::Bytes)
+            .is(usage.peak_rss),
+        Family::gauge("start_time", "Start time of the agent, since 1970.")
             .of(Unit::Seconds)
             .is(seconds(started)),
         Family::gauge(
             "view_time",
-            "When these numbers were taken, since 1970: once a second, if all is well.",
+            "Time of these values, since 1970; updated once a second.",
         )
         .of(Unit::Seconds)
         .is(seconds(view.wall_time)),
-        Family::new(
-            Kind::Info,
-            "build",
-            "Which fdwatch this is, and on which kernel.",
-        )
-        .with(
+        Family::new(Kind::Info, "build", "Version of fdwatch and of the kernel.").with(
             vec![
                 ("version", env!("CARGO_PKG_VERSION").into()),
                 ("kernel", kernel.as_str().into()),

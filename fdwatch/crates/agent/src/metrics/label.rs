@@ -1,22 +1,21 @@
-//! Values of labels: names that strangers have chosen, so that they cannot grow without bound, nor
-//! look like what they are not.
+//! Label values from untrusted names: escaped and bounded.
 
 use fdwatch_render::escape::{Escaped, shorten};
 
-/// Bytes of a value, at the most.
+/// Length limit of a value: bytes.
 pub(super) const MAX: usize = 64;
 
-/// Makes values, and counts those that had to be made others.
+/// Creates values, and counts those that were changed.
 #[derive(Debug, Default)]
 pub(super) struct Bounder {
-    /// How many were shortened or had something escaped in them.
+    /// Number of values that were shortened or escaped.
     pub(super) changed: u64,
 }
 
 impl Bounder {
-    /// The value for a name: what is printable as it is, all else escaped, and no longer than [`MAX`].
+    /// Returns the value of a name: escaped, and no longer than [`MAX`].
     pub(super) fn value(&mut self, name: &[u8]) -> String {
-        // Nothing becomes shorter by being escaped: what is beyond is cut off in any case.
+        // Escaping never shortens, so the rest would be cut off anyway.
         let beginning = &name[..name.len().min(MAX + 1)];
         let mut value = Escaped(beginning).to_string();
         shorten(&mut value, MAX);
@@ -38,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_and_printable_stays() {
+    fn short_printable_name_is_unchanged() {
         assert_eq!(value(b"nginx"), ("nginx".to_owned(), 0));
         let name = "größe".as_bytes();
         assert_eq!(value(name), ("größe".to_owned(), 0));
@@ -47,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_between_characters() {
+    fn long_name_is_cut_between_characters() {
         assert_eq!(
             value(&[b'a'; 10_000]),
             (format!("{}...", "a".repeat(61)), 1)
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_printable_or_not_text_is_escaped() {
+    fn unprintable_bytes_are_escaped() {
         assert_eq!(value(b"a\nb\xff"), ("a\\nb\\xff".to_owned(), 1));
         let (bell, _) = value(&[7; 64]);
         assert!(bell.len() <= MAX && bell.starts_with("\\x07"), "{bell}");

@@ -1,8 +1,7 @@
-//! What the agent tells of itself and of the host in numbers, for Prometheus.
+//! Metrics of the agent and the host, for Prometheus.
 //!
-//! The numbers are read when they are asked for: nothing is kept here, and nothing is counted for the
-//! sake of this. What there is, by name, type, unit and meaning, is in `family`, once: both the text
-//! made here and OTLP are made of that. Who asks, and how often, is not known here.
+//! Values are read from the agent's state on each request; nothing is stored here. `family` defines all metrics, for
+//! the text format and for OTLP.
 
 mod family;
 mod label;
@@ -23,17 +22,17 @@ pub use self::{
 };
 use super::{config, state::AgentState};
 
-/// The forms there are.
+/// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// Prometheus's own, from before that: of who does not ask for the other, and of `promtool`.
+    /// Prometheus' own older format: the default, and the one of `promtool`.
     Text,
 }
 
 impl Format {
-    /// The one for who sends this `Accept`: OpenMetrics if it is among what is wanted.
+    /// Returns the format for an `Accept` header: OpenMetrics if that is included.
     #[must_use]
     pub fn accepted(accept: Option<&str>) -> Self {
         let wants = |accept: &str| accept.contains("application/openmetrics-text");
@@ -44,7 +43,7 @@ impl Format {
         }
     }
 
-    /// Its `Content-Type`.
+    /// Returns its `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -54,16 +53,16 @@ impl Format {
     }
 }
 
-/// The `Content-Type` of what [`encode`] makes.
+/// The `Content-Type` of OpenMetrics.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All there is now, as OpenMetrics text.
+/// Returns all metrics as OpenMetrics text.
 #[must_use]
 pub fn encode(shared: &AgentState, config: &config::Metrics) -> String {
     encode_as(Format::OpenMetrics, shared, config)
 }
 
-/// All there is now, in one of the forms.
+/// Returns all metrics in a text format.
 #[must_use]
 pub fn encode_as(format: Format, shared: &AgentState, config: &config::Metrics) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
@@ -73,12 +72,12 @@ pub fn encode_as(format: Format, shared: &AgentState, config: &config::Metrics) 
         Format::OpenMetrics => text::encode(&mut text, &registry),
         Format::Text => prometheus_text::encode(&mut text, &registry),
     };
-    // Nothing that is written to a string fails.
+    // Writing to a string does not fail.
     debug_assert!(encoded.is_ok());
     text
 }
 
-/// Hands over what there is, one after the other.
+/// Passes all metrics to the encoder.
 #[derive(Debug)]
 struct Walk(Vec<Family>);
 

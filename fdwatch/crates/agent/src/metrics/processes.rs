@@ -1,22 +1,21 @@
-//! Which processes are told of one by one: so many and no more, whatever there is on a host. The others
-//! are told of together.
+//! Selects the processes that have series of their own. The others are folded into one.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use crate::snapshot::Snapshot;
 use fdwatch_events::ProcessRow;
 
-/// Processes that are told of one by one at the most, whatever the configuration says.
+/// Upper limit of processes with series of their own.
 pub const MAX_PROCESSES: usize = 1000;
 
-/// Who is told of, and what there is of the others.
+/// The selected processes, and the sums of the others.
 #[derive(Debug, Default)]
 pub(super) struct Chosen<'a> {
     pub(super) rows: Vec<&'a ProcessRow>,
     pub(super) folded: Folded,
 }
 
-/// The others.
+/// The sums of the other processes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Folded {
     pub(super) processes: usize,
@@ -25,22 +24,22 @@ pub(super) struct Folded {
     pub(super) duplicate_descriptors: usize,
 }
 
-/// Share of its limit that a process has used, if it has one.
+/// Returns the used part of a descriptor limit, if there is one.
 pub(super) fn limit_share(row: &ProcessRow) -> Option<f64> {
     let limit = row.limit.filter(|&limit| limit > 0)?;
     #[expect(clippy::cast_precision_loss, reason = "it is a share")]
     Some(row.descriptors as f64 / limit as f64)
 }
 
-/// Those with the most descriptors, the most duplicates and the least room below their limit, in turns,
-/// until there are `most`.
-pub(super) fn choose(view: &Snapshot, most: usize) -> Chosen<'_> {
+/// Selects up to `max` processes: in turns the one with the max descriptors, the max duplicates and the highest used
+/// part of its limit.
+pub(super) fn choose(view: &Snapshot, max: usize) -> Chosen<'_> {
     let rows = &view.processes;
-    let most = most.min(MAX_PROCESSES);
+    let max = max.min(MAX_PROCESSES);
     let rankings = [
-        ranked(rows, most, |row| row.descriptors as u64),
-        ranked(rows, most, |row| row.duplicate_descriptors as u64),
-        ranked(rows, most, |row| {
+        ranked(rows, max, |row| row.descriptors as u64),
+        ranked(rows, max, |row| row.duplicate_descriptors as u64),
+        ranked(rows, max, |row| {
             let parts_per_million = limit_share(row).unwrap_or(0.0) * 1e6;
             #[expect(
                 clippy::cast_possible_truncation,
@@ -52,17 +51,17 @@ pub(super) fn choose(view: &Snapshot, most: usize) -> Chosen<'_> {
         }),
     ];
     let mut chosen = BTreeSet::new();
-    for rank in 0..most {
+    for rank in 0..max {
         let next = rankings.iter().filter_map(|ranking| ranking.get(rank));
         for row in next.filter_map(|&index| rows.get(index)) {
-            if chosen.len() < most {
+            if chosen.len() < max {
                 chosen.insert(row.pid);
             }
         }
     }
     let mut result = Chosen::default();
     for row in rows {
-        // Each once: a series that is there twice makes Prometheus refuse all of it.
+        // Each once: Prometheus rejects a scrape with duplicate series.
         if chosen.remove(&row.pid) {
             result.rows.push(row);
         } else {
@@ -77,16 +76,16 @@ pub(super) fn choose(view: &Snapshot, most: usize) -> Chosen<'_> {
     result
 }
 
-/// Where the rows with most of something are, if there is any of it, the most first.
-fn ranked(rows: &[ProcessRow], most: usize, of: impl Fn(&ProcessRow) -> u64) -> Vec<usize> {
+/// Returns the indexes of the rows with the highest values above zero, highest first.
+fn ranked(rows: &[ProcessRow], max: usize, of: impl Fn(&ProcessRow) -> u64) -> Vec<usize> {
     let keys = rows.iter().map(of).enumerate();
     let mut keys: Vec<_> = keys
         .filter(|&(_, amount)| amount > 0)
         .map(|(index, amount)| (Reverse(amount), index))
         .collect();
-    if keys.len() > most && most > 0 {
-        keys.select_nth_unstable(most - 1);
-        keys.truncate(most);
+    if keys.len() > max && max > 0 {
+        keys.select_nth_unstable(max - 1);
+        keys.truncate(max);
     }
     keys.sort_unstable();
     keys.into_iter().map(|(_, index)| index).collect()
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ranking_has_its_turn() {
+    fn rankings_take_turns() {
         let view = Snapshot {
             processes: vec![
                 row(1, 9000, 0, 1_000_000),
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn none_and_all_can_be_asked_for() {
+    fn none_and_all_can_be_selected() {
         let view = Snapshot {
             processes: vec![row(1, 10, 2, 0), row(2, 5, 0, 1024)],
             ..Snapshot::default()
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_there_twice_is_told_of_once() {
+    fn duplicate_pid_is_selected_once() {
         let view = Snapshot {
             processes: vec![row(7, 10, 0, 1024), row(7, 9, 0, 1024)],
             ..Snapshot::default()

@@ -9,7 +9,7 @@ use crate::{
     snapshot::Snapshot,
 };
 use fdwatch_core::{
-    budget::Shedding,
+    budget::ShedLevel,
     diagnose::{ProcessInfo, Severity},
     duplicates::Change,
     model::Moment,
@@ -169,7 +169,7 @@ fn what_is_known_is_told() {
     };
     view.stats.found = 6;
     view.stats.duration = 500_000_000;
-    view.stats.shedding = Shedding::Audits;
+    view.stats.shedding = ShedLevel::Audits;
     view.stats.statistics.drift.phantom = 2;
     view.stats.statistics.records[fdwatch_common::Kind::Fork as usize] = 11;
     let shared = of(view);
@@ -231,8 +231,11 @@ fn what_is_known_is_told() {
             1.0,
         ),
     ] {
-        let told = value(&samples, name, labels);
-        assert!((told - expected).abs() < 1e-9, "{name} {labels:?}: {told}");
+        let shown = value(&samples, name, labels);
+        assert!(
+            (shown - expected).abs() < 1e-9,
+            "{name} {labels:?}: {shown}"
+        );
     }
 }
 
@@ -266,7 +269,7 @@ fn hostile_names_stay_in_their_labels() {
     assert!(text.chars().all(printable));
     let samples = read(&text);
     assert!(value(&samples, "fdwatch_events_total", &[("kind", "birth")]).abs() < 0.5);
-    let told: Vec<_> = samples
+    let shown: Vec<_> = samples
         .iter()
         .filter(|(name, ..)| name == "fdwatch_process_descriptors")
         .map(|(_, labels, _)| labels["comm"].as_str())
@@ -282,7 +285,7 @@ fn hostile_names_stay_in_their_labels() {
         "\\u{202e}gnp.exe",
         "(others)",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(shown, expected);
 }
 
 #[test]
@@ -310,18 +313,18 @@ fn a_hundred_thousand_hostile_processes_are_no_more_series_than_the_cap_allows()
     for most in [1, 20, 1_000_000] {
         let text = encoded(&shared, most);
         let samples = read(&text);
-        let told = most.min(MAX_PROCESSES);
-        assert_eq!(samples.len(), none + 5 * told);
+        let shown = most.min(MAX_PROCESSES);
+        assert_eq!(samples.len(), none + 5 * shown);
         // So the documentation says.
         assert!(none + 5 * 20 < 300);
         // A value is 64 bytes, and twice that where all of it is escaped.
-        assert!(text.len() < 20_000 + 5 * told * 400, "{}", text.len());
+        assert!(text.len() < 20_000 + 5 * shown * 400, "{}", text.len());
         let longest = samples.iter().flat_map(|(_, labels, _)| labels.values());
         assert!(longest.map(String::len).max().unwrap() <= 64);
         let folded = value(&samples, "fdwatch_processes_folded", &[]);
-        assert!((folded - (100_000 - told) as f64).abs() < 0.5);
+        assert!((folded - (100_000 - shown) as f64).abs() < 0.5);
         let changed = value(&samples, "fdwatch_label_values_changed", &[]);
-        assert!((changed - 2.0 * told as f64).abs() < 0.5);
+        assert!((changed - 2.0 * shown as f64).abs() < 0.5);
         let name = "fdwatch_process_descriptors";
         let all = samples.iter().filter(|sample| sample.0 == name);
         let sum: f64 = all.map(|(_, _, value)| value).sum();

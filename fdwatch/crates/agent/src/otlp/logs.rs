@@ -57,10 +57,10 @@ fn record(event: &Event) -> LogRecord {
 }
 
 /// Returns the severity. A finding that is gone keeps its own, so that filters see both its start and its end.
-fn severity(told: &EventKind) -> (SeverityNumber, &'static str) {
-    let severity = match told {
+fn severity(kind: &EventKind) -> (SeverityNumber, &'static str) {
+    let severity = match kind {
         EventKind::Loss(_) | EventKind::Budget(_) => Severity::Warning,
-        told => told.severity().unwrap_or(Severity::Info),
+        kind => kind.severity().unwrap_or(Severity::Info),
     };
     let number = match severity {
         Severity::Info => SeverityNumber::Info,

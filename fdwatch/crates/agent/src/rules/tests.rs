@@ -32,14 +32,14 @@ fn process(pid: u32, comm: &str) -> ProcessInfo {
 
 fn finding(id: u64, of: ProcessInfo, path: &str, fds: u32) -> Finding {
     let descriptors = (0..fds).map(|fd| {
-        let slot = fdwatch_core::model::FdEntry::default();
+        let entry = fdwatch_core::model::FdEntry::default();
         let table = fdwatch_core::model::Lineage::default();
         let way = fdwatch_core::diagnose::FdHistory {
             provenance: fdwatch_core::model::Provenance::Made,
             lineage: &table,
             process: &of,
         };
-        fdwatch_core::diagnose::Descriptor::new(fd, &slot, way)
+        fdwatch_core::diagnose::Descriptor::new(fd, &entry, way)
     });
     let fds = descriptors.collect();
     let file = FileInfo::new(Some(path.into()), 1, 2, FileType::Regular);
@@ -232,10 +232,10 @@ fn threshold_ends_with_the_process() {
         start_time: 8,
         ..numbers(6, 3000)
     };
-    let mut told = shown(&thresholds.update([other], &mut host));
-    told.sort_by_key(|told| (told.1, told.2 as u64));
+    let mut found = shown(&thresholds.update([other], &mut host));
+    found.sort_by_key(|found| (found.1, found.2 as u64));
     assert_eq!(
-        told,
+        found,
         [
             (Change::Gone, 5, 0.0, 1000.0),
             (Change::Gone, 6, 0.0, 1000.0),
@@ -290,12 +290,12 @@ fn first_match_of_equal_thresholds_applies() {
     let mut host = Host::default();
     let mut thresholds = Thresholds::new(&config(text));
     let reports = thresholds.update([numbers(5, 2000)], &mut host);
-    let told: Vec<_> = reports
+    let found: Vec<_> = reports
         .iter()
         .map(|it| (it.threshold, it.severity))
         .collect();
     assert_eq!(
-        told,
+        found,
         [(1000.0, Severity::Critical), (100.0, Severity::Warning)]
     );
     let reports = thresholds.update([numbers(5, 500)], &mut host);
@@ -316,9 +316,9 @@ fn limits_are_looked_up_rarely() {
     }
     assert!(host.asked("limit") <= 2, "{:?}", host.asked);
     let reports = thresholds.update([numbers(5, 820)], &mut host);
-    let told = shown(&reports);
-    assert_eq!(told.len(), 1);
-    assert!((told[0].2 - 80.07).abs() < 0.01, "{told:?}");
+    let found = shown(&reports);
+    assert_eq!(found.len(), 1);
+    assert!((found[0].2 - 80.07).abs() < 0.01, "{found:?}");
     // A raised limit is noticed within a minute.
     host.limit = Some(4096);
     let reports: Vec<_> = (0..12)
@@ -337,12 +337,12 @@ fn lookups_per_round_are_limited() {
     };
     let mut thresholds = Thresholds::new(&config(text));
     let all = || (0..12_000).map(|pid| numbers(pid, 900));
-    let told: Vec<_> = (0..12)
+    let found: Vec<_> = (0..12)
         .map(|_| thresholds.update(all(), &mut host).len())
         .collect();
-    assert_eq!(told[0], 1256);
+    assert_eq!(found[0], 1256);
     // But within a minute, if there is room.
-    assert_eq!(told.iter().sum::<usize>(), 4096);
+    assert_eq!(found.iter().sum::<usize>(), 4096);
     assert!(thresholds.no_room() > 0);
 }
 

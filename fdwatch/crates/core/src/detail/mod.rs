@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use fdwatch_common::{AskedPath, MAX_PIECES, PIECE, Registers, Stack, StackPiece};
+use fdwatch_common::{MAX_PIECES, PIECE, Registers, RequestedPath, Stack, StackPiece};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{Moment, Program};
@@ -114,7 +114,7 @@ pub trait Unwind: Debug {
     fn forget(&mut self, tgid: u32);
 
     /// Frees caches that were not used recently. To be called about once a second.
-    fn rest(&mut self, now: Moment);
+    fn free_caches(&mut self, now: Moment);
 }
 
 /// A frame of a stack.
@@ -221,13 +221,13 @@ impl Details {
     }
 
     /// Stores the path that a thread requests.
-    pub fn path(&mut self, path: &AskedPath) {
+    pub fn path(&mut self, path: &RequestedPath) {
         let pending = self.pending(path.header.tid);
         // Empty if its page was not in memory.
         pending.path = Some(path.bytes())
             .filter(|path| !path.is_empty())
             .map(Into::into);
-        pending.is_cut = path.has(AskedPath::TRUNCATED);
+        pending.is_cut = path.has(RequestedPath::TRUNCATED);
     }
 
     /// Returns whether any thread has sent detail whose event is still to come.
@@ -259,7 +259,7 @@ impl Details {
 
     /// Records that the descriptor opened at that moment was closed by its opener. Copies of it may
     /// still be open.
-    pub fn made_was_closed(&mut self, opened: Moment) {
+    pub fn opener_closed(&mut self, opened: Moment) {
         if self.opened.get(opened).is_none() {
             return;
         }
@@ -304,9 +304,9 @@ impl Details {
     }
 
     /// Frees caches. To be called about once a second.
-    pub fn rest(&mut self, now: Moment) {
+    pub fn free_caches(&mut self, now: Moment) {
         if let Some(unwind) = &mut self.unwind {
-            unwind.rest(now);
+            unwind.free_caches(now);
         }
     }
 

@@ -16,9 +16,9 @@ fn stack(tid: u32, frames: &[u64]) -> Stack {
     stack
 }
 
-fn path(tid: u32, path: &[u8]) -> AskedPath {
-    let mut asked = AskedPath {
-        header: header(Kind::AskedPath, tid),
+fn path(tid: u32, path: &[u8]) -> RequestedPath {
+    let mut asked = RequestedPath {
+        header: header(Kind::RequestedPath, tid),
         len: path.len() as u32,
         reserved: 0,
         bytes: [7; MAX_PATH],
@@ -63,7 +63,7 @@ impl Unwind for Words {
 
     fn forget(&mut self, _: u32) {}
 
-    fn rest(&mut self, _: Moment) {}
+    fn free_caches(&mut self, _: Moment) {}
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -187,7 +187,7 @@ fn closed_descriptors_lose_detail_first() {
     make(&mut details, 0);
     for at in 1..MAX as u64 * 4 {
         make(&mut details, at);
-        details.made_was_closed(Moment(at));
+        details.opener_closed(Moment(at));
     }
     assert!(details.of(Moment(0)).is_some());
     assert_eq!(details.opened.count, MAX_CLOSED + 1);

@@ -288,7 +288,7 @@ pub(super) fn cause(entries: &[&FdEntry], provenances: &[Provenance], numbers: &
         Cause::ExecLeak
     } else if provenances
         .iter()
-        .any(|provenance| provenance.came_over_fork())
+        .any(|provenance| provenance.is_inherited())
     {
         Cause::Inherited
     } else {

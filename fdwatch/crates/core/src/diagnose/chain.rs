@@ -19,13 +19,13 @@ pub struct Link {
 /// Returns the steps of a descriptor to `process`; none if that process opened it and still runs
 /// the same program.
 pub(super) fn chain(entry: &FdEntry, lineage: &Lineage, process: &ProcessInfo) -> Vec<Link> {
-    let steps = lineage.since(entry.born);
+    let steps = lineage.since(entry.opened);
     let Some(first) = steps.first() else {
         return Vec::new();
     };
     let made = Link {
         how: made_by(entry),
-        at: (!entry.is_from_snapshot()).then_some(entry.born),
+        at: (!entry.is_from_snapshot()).then_some(entry.opened),
         pid: first.tgid,
         comm: first.name().to_vec(),
     };

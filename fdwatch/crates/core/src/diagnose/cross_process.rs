@@ -143,11 +143,11 @@ pub fn diagnose_double_close(
         Descriptor {
             closed: Some(closing.at),
             closed_by: closing.tid,
-            is_closed_by_program: true,
-            ..Descriptor::new(double.again.fd, &closing.slot, history)
+            is_closed_by_same_program: true,
+            ..Descriptor::new(double.again.fd, &closing.entry, history)
         }
     };
-    let entry = &double.first.slot;
+    let entry = &double.first.entry;
     let file = FileInfo::new(None, entry.dev, entry.ino, entry.file_type());
     let before = double.before.iter().chain([&double.first]);
     let closed = before.map(closed).collect();

@@ -32,7 +32,7 @@ pub struct Descriptor {
     /// The thread that opened it, if that was seen.
     pub tid: Option<u32>,
     /// Whether the process still runs the program that opened it, as far as known.
-    pub is_of_program: bool,
+    pub is_same_program: bool,
     /// The requested path, from detail.
     pub asked_path: Option<Vec<u8>>,
     /// The stack where it was opened, from detail; innermost first.
@@ -40,7 +40,7 @@ pub struct Descriptor {
     /// Its way to the process, if another process or program opened it.
     pub chain: Vec<Link>,
     /// Descriptors that the same thread opened shortly before.
-    pub around: Vec<NearbyOpen>,
+    pub recent_opens: Vec<NearbyOpen>,
     /// Its role according to the configuration of supervisord.
     pub role: Option<String>,
     /// When it was closed.
@@ -48,7 +48,7 @@ pub struct Descriptor {
     /// The thread that closed it, if known.
     pub closed_by: Option<u32>,
     /// Whether the process still runs the program that closed it, as far as known.
-    pub is_closed_by_program: bool,
+    pub is_closed_by_same_program: bool,
     /// The stack where it was closed, from detail; innermost first.
     pub closed_stack: Vec<Frame>,
     /// What it refers to, if that is not the finding's file.
@@ -96,17 +96,17 @@ impl Descriptor {
             cloexec: entry.closes_on_exec(),
             description: entry.file,
             origin: origin(entry, provenance),
-            opened: seen.then_some(entry.born),
+            opened: seen.then_some(entry.opened),
             tid: seen.then_some(entry.tid),
-            is_of_program: matches!(provenance, Provenance::Made | Provenance::Inherited),
+            is_same_program: matches!(provenance, Provenance::Made | Provenance::Inherited),
             chain: chain::chain(entry, history.lineage, history.process),
-            around: Vec::new(),
+            recent_opens: Vec::new(),
             role: None,
             asked_path: None,
             stack: Vec::new(),
             closed: None,
             closed_by: None,
-            is_closed_by_program: false,
+            is_closed_by_same_program: false,
             closed_stack: Vec::new(),
             other_file: None,
         }
@@ -131,8 +131,8 @@ impl Descriptor {
         };
         Self {
             closed: Some(closed.at),
-            is_closed_by_program: table.is_some_and(|it| it.is_same_program_since(closed.at)),
-            ..Self::new(closed.fd, &closed.slot, history)
+            is_closed_by_same_program: table.is_some_and(|it| it.is_same_program_since(closed.at)),
+            ..Self::new(closed.fd, &closed.entry, history)
         }
     }
 
@@ -141,12 +141,12 @@ impl Descriptor {
         let own = recent_opens
             .iter()
             .filter(|near| near.of == self.fd && Some(near.of_opened) == self.opened);
-        self.around.extend(own.map(|near| NearbyOpen {
+        self.recent_opens.extend(own.map(|near| NearbyOpen {
             fd: near.fd,
-            origin: origin::made_by(&near.slot),
-            file_type: near.slot.file_type(),
-            is_connection: origin::was_accepted(&near.slot),
-            before: near.of_opened.since(near.slot.born),
+            origin: origin::made_by(&near.entry),
+            file_type: near.entry.file_type(),
+            is_connection: origin::was_accepted(&near.entry),
+            before: near.of_opened.since(near.entry.opened),
             closed: near.closed,
         }));
     }
@@ -155,7 +155,7 @@ impl Descriptor {
     /// connection was closed: accepted just before by the same thread, and closed since.
     #[must_use]
     pub fn outlives(&self) -> Option<&NearbyOpen> {
-        let mut connections = self.around.iter().filter(|near| near.is_connection);
+        let mut connections = self.recent_opens.iter().filter(|near| near.is_connection);
         let last = connections.next()?;
         let closed = last.closed?;
         self.closed.is_none_or(|own| own > closed).then_some(last)

@@ -52,7 +52,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     let closed = duplicate.closed.iter().filter(|_| is_gone);
     let all: Vec<_> = held
         .into_iter()
-        .chain(closed.map(|closed| (closed.fd, &closed.slot, closed.provenance)))
+        .chain(closed.map(|closed| (closed.fd, &closed.entry, closed.provenance)))
         .collect();
     let numbers: Vec<u32> = all.iter().map(|&(fd, ..)| fd).collect();
     let entries: Vec<&FdEntry> = all.iter().map(|&(_, entry, _)| entry).collect();
@@ -101,7 +101,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         .map(|closed| Descriptor::closed(closed, table, &context.process))
         .collect();
     for descriptor in fds.iter_mut().chain(&mut closed) {
-        descriptor.add_recent_opens(duplicate.around);
+        descriptor.add_recent_opens(duplicate.recent_opens);
     }
     let cause = if file.deleted && context.replaced {
         Cause::Rotated

@@ -72,7 +72,10 @@ fn role(descriptor: &Descriptor, uses: &[LogUse], deleted: bool) -> String {
     if descriptor.access.writes() {
         return format!("writes the {log}");
     }
-    let client = descriptor.around.iter().find(|near| near.is_connection);
+    let client = descriptor
+        .recent_opens
+        .iter()
+        .find(|near| near.is_connection);
     let client = match (descriptor.outlives(), client) {
         (Some(_), _) => "for a client that is gone".to_owned(),
         (None, Some(client)) if client.closed.is_none() => {

@@ -136,7 +136,7 @@ pub fn numbers(fds: &[u32]) -> String {
 fn add_descriptor(descriptor: &Descriptor, finding: &Finding, story: &mut Vec<Part>) {
     let fd = descriptor.fd;
     let kind = access(descriptor);
-    for near in descriptor.around.iter().rev() {
+    for near in descriptor.recent_opens.iter().rev() {
         let tid = descriptor.tid.unwrap_or_default();
         let text = if near.is_connection {
             format!("a connection was accepted on {} by thread {tid}", near.fd)

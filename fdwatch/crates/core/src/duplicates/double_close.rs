@@ -14,7 +14,7 @@ const MAX: usize = 16_384;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// Its entry.
-    pub slot: FdEntry,
+    pub entry: FdEntry,
     /// The closing thread; none if it was closed along with others, by `close_range` or exec.
     pub tid: Option<u32>,
     /// When it was closed.
@@ -69,7 +69,7 @@ impl Closings {
             return;
         }
         let closing = Closing {
-            slot: *entry,
+            entry: *entry,
             tid: None,
             at,
         };

@@ -19,7 +19,7 @@ pub struct Closed {
     /// Its number.
     pub fd: u32,
     /// Its entry.
-    pub slot: FdEntry,
+    pub entry: FdEntry,
     /// How it came into its table.
     pub provenance: Provenance,
     /// The lineage of its table at that time.
@@ -111,7 +111,7 @@ impl Group {
         if self.closed.len() < MAX_CLOSED {
             self.closed.push(Closed {
                 fd,
-                slot: *entry,
+                entry: *entry,
                 provenance: table.provenance(entry),
                 lineage: table.lineage().clone(),
                 at,

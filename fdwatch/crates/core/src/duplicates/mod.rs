@@ -77,7 +77,7 @@ pub struct Duplicate<'a> {
     /// How often it appeared since the last report.
     pub times: u32,
     /// Descriptors that the same threads opened shortly before those of the duplicate.
-    pub around: &'a [RecentOpen],
+    pub recent_opens: &'a [RecentOpen],
 }
 
 /// All duplicates.
@@ -238,7 +238,7 @@ impl Duplicates {
     }
 
     /// Passes files that several processes write to `report`, if it is time to search for them.
-    pub fn look_for_shared(
+    pub fn search_shared(
         &mut self,
         model: &Model,
         now: Moment,
@@ -286,7 +286,7 @@ impl Duplicates {
                     since: group.since,
                     ended: group.ended,
                     times: group.times,
-                    around: &recent_opens,
+                    recent_opens: &recent_opens,
                 };
                 report(&duplicate, model);
             }
@@ -385,7 +385,7 @@ fn mark(dirty: &mut Vec<Key>, key: Key, group: &mut Group) {
 impl Observer for Duplicates {
     fn opened(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, replaced: Option<&FdEntry>) {
         if let Some(replaced) = replaced {
-            self.leave(table, fd, replaced, entry.born);
+            self.leave(table, fd, replaced, entry.opened);
         }
         if !self.is_of_interest(entry) {
             return;
@@ -397,11 +397,11 @@ impl Observer for Duplicates {
             identity,
         };
         if let Some(group) = self.groups.get_mut(&key) {
-            group.join(fd, entry.born);
+            group.join(fd, entry.opened);
             mark(&mut self.dirty, key, group);
             self.recent_opens.note(table, fd, entry);
         } else if table.has_other(fd, identity) {
-            self.watch(table, identity, entry.born);
+            self.watch(table, identity, entry.opened);
         }
     }
 
@@ -428,7 +428,7 @@ impl Observer for Duplicates {
             return;
         }
         let identity = entry.identity();
-        self.watch(table, identity, entry.born);
+        self.watch(table, identity, entry.opened);
         let key = Key {
             table: table.id(),
             identity,

@@ -33,7 +33,7 @@ pub struct RecentOpen {
     /// The number of the other one.
     pub fd: u32,
     /// Its entry.
-    pub slot: FdEntry,
+    pub entry: FdEntry,
     /// When it was closed, if it was.
     pub closed: Option<Moment>,
 }
@@ -58,7 +58,7 @@ impl RecentOpens {
         if known.len() + MAX_NEARBY > MAX_FOLLOWED
             || known
                 .iter()
-                .any(|(_, near)| (near.of, near.of_opened) == (fd, entry.born))
+                .any(|(_, near)| (near.of, near.of_opened) == (fd, entry.opened))
         {
             return;
         }
@@ -70,25 +70,25 @@ impl RecentOpens {
         let mut nearby: Vec<_> = table
             .range(fd.saturating_sub(reach), fd.saturating_add(reach))
             .filter(|(_, other)| {
-                let (born, of) = (other.born, entry.born);
+                let (opened, of) = (other.opened, entry.opened);
                 other.tid == entry.tid
                     && !other.is_from_snapshot()
-                    && born < of
-                    && of.since(born) < SHORTLY
+                    && opened < of
+                    && of.since(opened) < SHORTLY
                     && other.identity() != identity
             })
             .map(|(other, near)| RecentOpen {
                 of: fd,
-                of_opened: entry.born,
+                of_opened: entry.opened,
                 fd: other,
-                slot: *near,
+                entry: *near,
                 closed: None,
             })
             .collect();
         if nearby.is_empty() {
             return;
         }
-        nearby.sort_unstable_by_key(|near| std::cmp::Reverse(near.slot.born));
+        nearby.sort_unstable_by_key(|near| std::cmp::Reverse(near.entry.opened));
         nearby.truncate(MAX_NEARBY);
         let known = self.by_table.entry(table.id()).or_default();
         known.extend(nearby.into_iter().map(|near| (identity, near)));
@@ -108,10 +108,10 @@ impl RecentOpens {
         let Some(known) = self.by_table.get_mut(&table) else {
             return Vec::new();
         };
-        let born = entry.born;
+        let opened = entry.opened;
         let mut touched = Vec::new();
         for (identity, near) in &mut *known {
-            if near.fd == fd && { near.slot.born } == born && near.closed.is_none() {
+            if near.fd == fd && { near.entry.opened } == opened && near.closed.is_none() {
                 near.closed = Some(at);
                 touched.push(*identity);
             }
@@ -133,7 +133,7 @@ impl RecentOpens {
         };
         known.retain(|(_, near)| {
             let of = table.get(near.of);
-            of.is_some_and(|of| { of.born } == near.of_opened)
+            of.is_some_and(|of| { of.opened } == near.of_opened)
         });
         if known.is_empty() {
             self.by_table.remove(&table.id());

@@ -62,7 +62,7 @@ struct Waiting {
     address: u64,
     fd: u32,
     file: u64,
-    born: Moment,
+    opened: Moment,
 }
 
 /// A descriptor that is open for writing, with the path it was opened by.
@@ -111,7 +111,7 @@ impl Rotations {
             address: table.address(),
             fd,
             file: entry.file,
-            born: entry.born,
+            opened: entry.opened,
         });
     }
 
@@ -142,7 +142,7 @@ impl Rotations {
         shrink::of_queue(&mut self.waiting);
         let mut asked = 0;
         while let Some(&waiting) = self.waiting.front() {
-            if asked == MAX_ASKED || now.since(waiting.born) < SETTLED_AFTER {
+            if asked == MAX_ASKED || now.since(waiting.opened) < SETTLED_AFTER {
                 break;
             }
             self.waiting.pop_front();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::leak::Kind;
+use super::leak::LeakKind;
 use crate::{
     diagnose::{Descriptor, FileInfo, ProcessInfo},
     model::{Access, FileType, Moment},
@@ -18,9 +18,9 @@ const MAX_LISTED: usize = 8;
 
 /// A leak with everything known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct LeakReport {
     /// How it leaked.
-    pub kind: Kind,
+    pub kind: LeakKind,
     /// The process that opened it, if known; else the one that had it.
     pub process: ProcessInfo,
     /// The process that has it after running another program, if it leaked that way.
@@ -41,7 +41,7 @@ const SHELLS: [&[u8]; 9] = [
 /// Shells use descriptors from this number on for themselves.
 const FIRST_SHELL_FD: u32 = 10;
 
-impl Told {
+impl LeakReport {
     /// Returns whether it is the script that a shell is running. The shell keeps it open by design,
     /// and the script cannot close it.
     #[must_use]
@@ -55,7 +55,7 @@ impl Told {
             ..
         } = self.descriptor;
         SHELLS.contains(&name)
-            && self.kind == Kind::AtExit
+            && self.kind == LeakKind::AtExit
             && self.file.file_type == FileType::Regular
             && (access, cloexec) == (Access::Read, true)
             && fd >= FIRST_SHELL_FD
@@ -64,9 +64,9 @@ impl Told {
 
 /// Similar leaks: opened at the same place, of the same type, by the same program.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct LeakGroup {
     /// The first leak.
-    pub first: Told,
+    pub first: LeakReport,
     /// Number of leaks.
     pub count: u64,
     /// Number of processes.
@@ -80,21 +80,21 @@ pub struct Group {
 
 /// Groups of leaks, in order of their first leak.
 #[derive(Debug, Default)]
-pub struct Fold {
-    groups: Vec<Group>,
+pub struct LeakGroups {
+    groups: Vec<LeakGroup>,
     by_key: FxHashMap<String, usize>,
     more: u64,
 }
 
-impl Fold {
+impl LeakGroups {
     /// Adds a leak.
-    pub fn add(&mut self, leak: Told) {
+    pub fn add(&mut self, leak: LeakReport) {
         let key = key(&leak);
         if let Some(&i) = self.by_key.get(&key) {
             self.groups[i].add(leak);
         } else if self.groups.len() < MAX_GROUPS {
             self.by_key.insert(key, self.groups.len());
-            self.groups.push(Group {
+            self.groups.push(LeakGroup {
                 count: 1,
                 processes: 1,
                 other_paths: Vec::new(),
@@ -109,7 +109,7 @@ impl Fold {
 
     /// Returns the groups.
     #[must_use]
-    pub fn groups(&self) -> &[Group] {
+    pub fn groups(&self) -> &[LeakGroup] {
         &self.groups
     }
 
@@ -121,14 +121,14 @@ impl Fold {
 
     /// Returns the number of leaks of a kind.
     #[must_use]
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub fn count(&self, kind: LeakKind) -> u64 {
         let groups = self.groups.iter().filter(|group| group.first.kind == kind);
         groups.map(|group| group.count).sum()
     }
 }
 
-impl Group {
-    fn add(&mut self, leak: Told) {
+impl LeakGroup {
+    fn add(&mut self, leak: LeakReport) {
         self.count += 1;
         if self.seen.insert(leak.process.pid) {
             self.processes += 1;
@@ -150,8 +150,8 @@ impl Group {
 }
 
 /// Returns what similar leaks have in common. Addresses differ between processes; symbols do not.
-fn key(leak: &Told) -> String {
-    let Told {
+fn key(leak: &LeakReport) -> String {
+    let LeakReport {
         kind,
         process,
         file,

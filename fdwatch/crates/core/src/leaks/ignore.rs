@@ -9,7 +9,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 use globset::{Glob, GlobMatcher};
 
-use super::{groups::Told, leak::Kind};
+use super::{groups::LeakReport, leak::LeakKind};
 use crate::diagnose::{FileInfo, Finding, ProcessInfo};
 
 /// Rules for what is not reported.
@@ -30,7 +30,7 @@ struct Rule {
 /// What a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
-    Leak(Kind),
+    Leak(LeakKind),
     Duplicate,
 }
 
@@ -54,7 +54,7 @@ impl Ignore {
 
     /// Returns whether to ignore the leak.
     #[must_use]
-    pub fn leak(&self, leak: &Told) -> bool {
+    pub fn leak(&self, leak: &LeakReport) -> bool {
         let subject = Subject::Leak(leak.kind);
         // Either of the two programs can be the faulty one.
         let into = leak.into.as_ref();
@@ -125,8 +125,8 @@ fn rule(line: &str) -> Result<Rule, String> {
         let place = match prefix {
             "kind" => {
                 let kind = match value {
-                    "exit" => Subject::Leak(Kind::AtExit),
-                    "exec" => Subject::Leak(Kind::OverExec),
+                    "exit" => Subject::Leak(LeakKind::AtExit),
+                    "exec" => Subject::Leak(LeakKind::AcrossExec),
                     "duplicate" => Subject::Duplicate,
                     _ => {
                         return Err(format!(
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::leaks::tests::leak;
 
-    fn ignores(rules: &str, leak: &Told) -> bool {
+    fn ignores(rules: &str, leak: &LeakReport) -> bool {
         let mut ignore = Ignore::default();
         ignore.read(rules).unwrap();
         ignore.leak(leak)
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn rule_requires_all_terms() {
-        let leak = leak(Kind::AtExit, "server", Some("/srv/log/x.log"));
+        let leak = leak(LeakKind::AtExit, "server", Some("/srv/log/x.log"));
         for (rules, expected) in [
             ("", false),
             ("# /srv/*\n\n", false),

@@ -4,21 +4,21 @@ use crate::model::{FdEntry, Moment, Provenance};
 
 /// The kind of a leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum LeakKind {
     /// The process that opened it ended without closing it.
     AtExit,
     /// It was opened without close-on-exec, and another program has it now, as none of its standard
     /// streams.
-    OverExec,
+    AcrossExec,
 }
 
-impl Kind {
+impl LeakKind {
     /// Returns the name that users see.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::AtExit => "exit",
-            Self::OverExec => "exec",
+            Self::AcrossExec => "exec",
         }
     }
 }
@@ -27,13 +27,13 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leak {
     /// How it leaked.
-    pub kind: Kind,
+    pub kind: LeakKind,
     /// The process that had it.
     pub tgid: u32,
     /// Its number there.
     pub fd: u32,
     /// Its entry.
-    pub slot: FdEntry,
+    pub entry: FdEntry,
     /// How it came into the process's table.
     pub provenance: Provenance,
     /// When it leaked.

@@ -12,8 +12,8 @@ use fdwatch_common::{COMM_LEN, Event, Exit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::{
-    groups::{Fold, Group, Told},
-    leak::{Kind, Leak},
+    groups::{LeakGroup, LeakGroups, LeakReport},
+    leak::{Leak, LeakKind},
 };
 use crate::{
     diagnose::ProcessInfo,
@@ -226,7 +226,7 @@ impl Leaks {
     }
 
     fn is_made_by_command(&self, entry: &FdEntry) -> bool {
-        !entry.is_from_snapshot() && { entry.born } > self.began
+        !entry.is_from_snapshot() && { entry.opened } > self.began
     }
 }
 
@@ -236,13 +236,13 @@ impl Observer for Leaks {
             && table.provenance(replaced) == Provenance::Made
             && self.owner(table).is_some()
         {
-            self.closed.push(replaced.born);
+            self.closed.push(replaced.opened);
         }
     }
 
     fn closed(&mut self, table: &mut Table, _: u32, entry: &FdEntry, _: Moment) {
-        if !table.provenance(entry).came_over_fork() && self.owner(table).is_some() {
-            self.closed.push(entry.born);
+        if !table.provenance(entry).is_inherited() && self.owner(table).is_some() {
+            self.closed.push(entry.opened);
         }
     }
 
@@ -259,10 +259,10 @@ impl Observer for Leaks {
         for (fd, entry) in table.iter().filter(|&(fd, _)| fd >= STREAMS) {
             if self.is_made_by_command(entry) && !streams.contains(&{ entry.file }) {
                 self.leak(Leak {
-                    kind: Kind::OverExec,
+                    kind: LeakKind::AcrossExec,
                     tgid,
                     fd,
-                    slot: *entry,
+                    entry: *entry,
                     provenance: table.provenance(entry),
                     at,
                 });
@@ -278,13 +278,13 @@ impl Observer for Leaks {
             let provenance = table.provenance(entry);
             if provenance == Provenance::Made
                 && self.is_made_by_command(entry)
-                && self.reported.insert(entry.born)
+                && self.reported.insert(entry.opened)
             {
                 self.leak(Leak {
-                    kind: Kind::AtExit,
+                    kind: LeakKind::AtExit,
                     tgid,
                     fd,
-                    slot: *entry,
+                    entry: *entry,
                     provenance,
                     at,
                 });

@@ -4,7 +4,7 @@ use fdwatch_common::{
     Exec, Exit, FdClose, FdOpen, Fork, Header, Payload, SnapshotFile, SnapshotTask,
 };
 
-use super::{groups::Told, *};
+use super::{groups::LeakReport, *};
 use crate::{
     diagnose::{Descriptor, FdHistory, FileInfo},
     engine::Engine,
@@ -114,7 +114,7 @@ impl Host {
     }
 
     /// Returns kind, process and number of the leaks since the last call.
-    fn take(&mut self) -> Vec<(Kind, u32, u32)> {
+    fn take(&mut self) -> Vec<(LeakKind, u32, u32)> {
         let leaks = self.leaks().take().into_iter();
         leaks.map(|leak| (leak.kind, leak.tgid, leak.fd)).collect()
     }
@@ -142,7 +142,7 @@ fn payload(file: u64) -> Payload {
 }
 
 /// A leak with everything known about it.
-pub(super) fn leak(kind: Kind, comm: &str, path: Option<&str>) -> Told {
+pub(super) fn leak(kind: LeakKind, comm: &str, path: Option<&str>) -> LeakReport {
     let process = ProcessInfo {
         pid: FIRST,
         comm: comm.as_bytes().to_vec(),
@@ -154,7 +154,7 @@ pub(super) fn leak(kind: Kind, comm: &str, path: Option<&str>) -> Told {
         process: &process,
     };
     let descriptor = Descriptor::new(3, &FdEntry::default(), history);
-    Told {
+    LeakReport {
         kind,
         process,
         into: None,
@@ -180,7 +180,7 @@ fn open_fd_at_exit_is_a_leak() {
     host.exit(OTHER);
     assert_eq!(host.take(), []);
     host.exit(FIRST);
-    assert_eq!(host.take(), [(Kind::AtExit, FIRST, 5)]);
+    assert_eq!(host.take(), [(LeakKind::AtExit, FIRST, 5)]);
     assert_eq!(host.leaks().process(FIRST).comm, b"first");
     assert!(host.leaks().have_all_ended());
 }
@@ -201,9 +201,9 @@ fn inherited_fd_leaks_only_in_opener() {
     host.fork(FIRST, 11);
     host.open(11, 5, 50, true);
     host.exit(11);
-    assert_eq!(host.take(), [(Kind::AtExit, 11, 5)]);
+    assert_eq!(host.take(), [(LeakKind::AtExit, 11, 5)]);
     host.exit(FIRST);
-    assert_eq!(host.take(), [(Kind::AtExit, FIRST, 4)]);
+    assert_eq!(host.take(), [(LeakKind::AtExit, FIRST, 4)]);
 }
 
 #[test]
@@ -215,12 +215,12 @@ fn fd_kept_across_exec_leaks_unless_stream() {
     host.fork(FIRST, 11);
     host.open(11, 1, 60, false);
     host.exec(11, "other", &[0, 1, 2, 3, 4, 6]);
-    assert_eq!(host.take(), [(Kind::OverExec, 11, 4)]);
+    assert_eq!(host.take(), [(LeakKind::AcrossExec, 11, 4)]);
     host.exit(11);
     assert_eq!(host.take(), []);
     // It is still open in the process that opened it.
     host.exit(FIRST);
-    let at_exit = [4, 5, 6].map(|fd| (Kind::AtExit, FIRST, fd));
+    let at_exit = [4, 5, 6].map(|fd| (LeakKind::AtExit, FIRST, fd));
     assert_eq!(host.take(), at_exit);
 }
 
@@ -266,23 +266,23 @@ fn reused_pid_is_not_a_member() {
 
 #[test]
 fn similar_leaks_are_grouped() {
-    let mut fold = Fold::default();
+    let mut fold = LeakGroups::default();
     for pid in 1..=300 {
-        let mut similar = leak(Kind::AtExit, "worker", Some("/srv/x"));
+        let mut similar = leak(LeakKind::AtExit, "worker", Some("/srv/x"));
         similar.process.pid = pid;
         fold.add(similar);
     }
-    fold.add(leak(Kind::AtExit, "worker", Some("/srv/y")));
-    fold.add(leak(Kind::OverExec, "worker", Some("/srv/x")));
+    fold.add(leak(LeakKind::AtExit, "worker", Some("/srv/y")));
+    fold.add(leak(LeakKind::AcrossExec, "worker", Some("/srv/x")));
     let groups: Vec<_> = fold
         .groups()
         .iter()
         .map(|it| (it.count, it.processes))
         .collect();
     assert_eq!(groups, [(300, 300), (1, 1), (1, 1)]);
-    assert_eq!(fold.count(Kind::AtExit), 301);
+    assert_eq!(fold.count(LeakKind::AtExit), 301);
     for i in 0..2000 {
-        fold.add(leak(Kind::AtExit, "worker", Some(&i.to_string())));
+        fold.add(leak(LeakKind::AtExit, "worker", Some(&i.to_string())));
     }
     assert_eq!(fold.more(), 2000 + 3 - 1000);
 }

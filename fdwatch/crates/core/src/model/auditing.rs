@@ -49,7 +49,7 @@ impl Model {
     }
 
     /// Abandons the audit. What it did not visit is not counted as missing.
-    pub fn break_off_audit(&mut self) {
+    pub fn abandon_audit(&mut self) {
         self.audit.is_running = false;
         self.audit.cursor = None;
     }
@@ -229,7 +229,7 @@ impl Model {
             return;
         }
         if self.racing.settle((address, fd)) {
-            self.statistics.contested_otherwise += 1;
+            self.statistics.racing_corrected += 1;
         } else if cursor.is_expected {
             self.statistics.caught_up += 1;
         } else {
@@ -270,7 +270,7 @@ impl Model {
             }
             if let Some(entry) = table.remove(fd) {
                 if self.racing.settle((address, fd)) {
-                    self.statistics.contested_otherwise += 1;
+                    self.statistics.racing_corrected += 1;
                 } else if cursor.is_expected {
                     self.statistics.caught_up += 1;
                 } else {

@@ -42,7 +42,10 @@ impl Model {
                 self.audit_file(file, observer);
             }
             // These describe where a thread is and change no table.
-            Event::Stack(_) | Event::AskedPath(_) | Event::Registers(_) | Event::StackPiece(_) => {}
+            Event::Stack(_)
+            | Event::RequestedPath(_)
+            | Event::Registers(_)
+            | Event::StackPiece(_) => {}
             Event::SnapshotTask(task) => self.snapshot_task(task, observer),
             Event::SnapshotFile(file) => self.snapshot_file(file, observer),
         }
@@ -227,7 +230,7 @@ impl Model {
         };
         let all = self.racing.has_swept(from, tid, now);
         for (fd, entry) in table.iter() {
-            if all || (![0, tid].contains(&entry.tid) && is_recent(entry.born, now)) {
+            if all || (![0, tid].contains(&entry.tid) && is_recent(entry.opened, now)) {
                 self.racing.mark((to, fd), now);
             }
         }

@@ -118,7 +118,7 @@ pub struct FdEntry {
     /// The inode.
     pub ino: u64,
     /// When it was opened, or first seen by a snapshot.
-    pub born: Moment,
+    pub opened: Moment,
     /// The device, in the kernel's encoding.
     pub dev: u32,
     /// The thread that opened it; 0 if unknown.
@@ -147,7 +147,7 @@ impl FdEntry {
     pub(super) const EMPTY: Self = Self {
         file: 0,
         ino: 0,
-        born: Moment(0),
+        opened: Moment(0),
         dev: 0,
         tid: 0,
         call: NO_CALL,
@@ -158,7 +158,7 @@ impl FdEntry {
     pub(super) fn new(
         header: &Header,
         payload: &Payload,
-        born: Moment,
+        opened: Moment,
         from_snapshot: bool,
         anonymous: AnonymousDevices,
     ) -> Self {
@@ -182,7 +182,7 @@ impl FdEntry {
         Self {
             file: payload.file,
             ino: payload.ino,
-            born,
+            opened,
             dev: payload.dev,
             tid: if from_snapshot { 0 } else { header.tid },
             call: if from_snapshot { NO_CALL } else { header.call },

@@ -60,10 +60,10 @@ impl Lineage {
         })
     }
 
-    /// Returns the steps that a descriptor opened at `born` passed through, earliest first.
+    /// Returns the steps that a descriptor opened at `opened` passed through, earliest first.
     #[must_use]
-    pub fn since(&self, born: Moment) -> Vec<LineageStep> {
-        let passed = self.steps().take_while(|step| born <= step.at);
+    pub fn since(&self, opened: Moment) -> Vec<LineageStep> {
+        let passed = self.steps().take_while(|step| opened <= step.at);
         let mut steps: Vec<_> = passed.copied().collect();
         steps.reverse();
         steps
@@ -113,8 +113,8 @@ mod tests {
         lineage.add(LineageEvent::Fork, Moment(10), &Process::new(1, 1));
         let other = lineage.clone();
         lineage.add(LineageEvent::Exec, Moment(20), &Process::new(2, 1));
-        let since = |born| {
-            let steps = lineage.since(Moment(born));
+        let since = |opened| {
+            let steps = lineage.since(Moment(opened));
             steps.iter().map(|step| step.tgid).collect::<Vec<_>>()
         };
         assert_eq!(since(5), [1, 2]);

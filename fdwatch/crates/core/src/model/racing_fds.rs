@@ -65,7 +65,7 @@ impl RacingFds {
     }
 
     /// Returns whether the kernel must be asked about this number.
-    pub(super) fn is_in_doubt(&self, number: Number) -> bool {
+    pub(super) fn is_racing(&self, number: Number) -> bool {
         self.overflowed || self.numbers.contains_key(&number)
     }
 

@@ -80,7 +80,7 @@ impl Model {
     /// Returns whether the process `tgid` is running and was started at `start_time` (nanoseconds
     /// since boot).
     #[must_use]
-    pub fn is_there(&self, tgid: u32, start_time: u64) -> bool {
+    pub fn is_running(&self, tgid: u32, start_time: u64) -> bool {
         let process = self.process(tgid);
         process.is_some_and(|process| process.start_time == start_time)
     }
@@ -102,13 +102,13 @@ impl Model {
     #[must_use]
     pub const fn statistics(&self) -> Statistics {
         Statistics {
-            contested: self.racing.count,
+            racing: self.racing.count,
             ..self.statistics
         }
     }
 
     /// Drops the indexes of tables that have not changed since the last call.
-    pub fn rest(&mut self) {
+    pub fn free_caches(&mut self) {
         for table in self.tables.values_mut() {
             table.drop_idle_index();
         }
@@ -160,15 +160,15 @@ impl Model {
 
     /// Returns whether there are racing descriptors, which an audit should resolve soon.
     #[must_use]
-    pub fn is_contested(&self) -> bool {
+    pub fn has_racing_fds(&self) -> bool {
         self.racing.is_any()
     }
 
     /// Returns whether the model's entry for this number may be wrong, because threads raced for
     /// it.
     #[must_use]
-    pub fn is_in_doubt(&self, address: u64, fd: u32) -> bool {
-        self.racing.is_in_doubt((address, fd))
+    pub fn is_racing(&self, address: u64, fd: u32) -> bool {
+        self.racing.is_racing((address, fd))
     }
 
     /// Returns the table that the thread `tid` of a process uses.

@@ -16,9 +16,9 @@ pub struct Statistics {
     /// Differences that audits found and repaired.
     pub drift: Drift,
     /// Descriptors that two threads changed at the same moment, so that the kernel had to be asked.
-    pub contested: u64,
+    pub racing: u64,
     /// Racing descriptors whose outcome differed from the order of the records.
-    pub contested_otherwise: u64,
+    pub racing_corrected: u64,
     /// Closes of numbers that were not open, not counting loops that close all numbers.
     pub closed_unopened: u64,
     /// Differences that audits repaired in processes that were not followed.

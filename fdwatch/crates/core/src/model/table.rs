@@ -189,7 +189,7 @@ impl Table {
         let (place, i) = place(fd);
         if let Some(chunk) = Arc::make_mut(&mut self.chunks).get_mut(place) {
             let entry = &mut chunk.entries[i];
-            (entry.file, entry.tid, entry.born) = (0, tid, at);
+            (entry.file, entry.tid, entry.opened) = (0, tid, at);
         }
     }
 
@@ -199,8 +199,9 @@ impl Table {
         let (chunk, i) = place(fd);
         let chunk = self.chunks.get(chunk)?;
         let entry = &chunk.entries[i];
-        let is_noted = chunk.open >> i & 1 == 0 && entry.file == 0 && { entry.born } > self.forked;
-        is_noted.then_some((entry.tid, entry.born))
+        let is_noted =
+            chunk.open >> i & 1 == 0 && entry.file == 0 && { entry.opened } > self.forked;
+        is_noted.then_some((entry.tid, entry.opened))
     }
 
     /// Marks the file of `fd` as having no name.
@@ -287,12 +288,12 @@ impl Table {
     /// Returns how the descriptor came into this table.
     #[must_use]
     pub fn provenance(&self, entry: &FdEntry) -> Provenance {
-        let born = entry.born;
-        if born <= self.execed {
+        let opened = entry.opened;
+        if opened <= self.execed {
             Provenance::KeptAcrossExec {
-                inherited: born <= self.forked,
+                inherited: opened <= self.forked,
             }
-        } else if born <= self.forked {
+        } else if opened <= self.forked {
             Provenance::Inherited
         } else if entry.is_from_snapshot() {
             Provenance::Unknown
@@ -321,7 +322,7 @@ pub enum Provenance {
 impl Provenance {
     /// Returns whether it came from the parent process.
     #[must_use]
-    pub const fn came_over_fork(self) -> bool {
+    pub const fn is_inherited(self) -> bool {
         matches!(
             self,
             Self::Inherited | Self::KeptAcrossExec { inherited: true }

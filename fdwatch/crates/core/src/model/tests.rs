@@ -38,10 +38,10 @@ fn open_on_open_number_replaces_it() {
 #[test]
 fn same_description_again_updates_flag() {
     let mut scenario = Scenario::with(&[(0, 10)]);
-    let before = scenario.model.table(A).unwrap().get(0).unwrap().born;
+    let before = scenario.model.table(A).unwrap().get(0).unwrap().opened;
     scenario.open(1, A, 0, 10, CLOEXEC);
     assert!(scenario.closes_on_exec(A, 0));
-    let after = scenario.model.table(A).unwrap().get(0).unwrap().born;
+    let after = scenario.model.table(A).unwrap().get(0).unwrap().opened;
     assert_eq!(after, before, "it is the same descriptor");
 }
 

@@ -60,9 +60,9 @@ fn of_model(model: &Model) -> State {
         let holders = table.holders().iter();
         let holders: BTreeSet<_> = holders.map(|holder| (holder.tgid, holder.tid)).collect();
         assert_eq!(holders.len(), table.holders().len());
-        let open = table.iter().map(|(fd, slot)| {
-            assert_eq!(table.get(fd), Some(slot));
-            (fd, (slot.file, slot.ino, slot.closes_on_exec()))
+        let open = table.iter().map(|(fd, entry)| {
+            assert_eq!(table.get(fd), Some(entry));
+            (fd, (entry.file, entry.ino, entry.closes_on_exec()))
         });
         let open: BTreeMap<_, _> = open.collect();
         assert_eq!(open.len(), table.len());

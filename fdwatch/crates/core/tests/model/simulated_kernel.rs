@@ -210,7 +210,7 @@ impl Kernel {
         table.open.insert(fd, file);
         table.mark(fd, cloexec);
         self.gap(gap);
-        self.born(task, fd);
+        self.opened(task, fd);
     }
 
     /// Duplicates a descriptor to the lowest free number from `from` on.
@@ -223,14 +223,14 @@ impl Kernel {
     /// `dup2`, or `dup3` with the flag. Does nothing if both numbers are equal.
     pub(crate) fn dup2(&mut self, task: usize, fd: u32, onto: u32, cloexec: bool, gap: Gap) {
         if fd == onto {
-            self.born(task, fd);
+            self.opened(task, fd);
         } else {
             let file = self.table(task).open[&fd];
             self.install(task, onto, file, cloexec, gap);
         }
     }
 
-    fn born(&mut self, task: usize, fd: u32) {
+    fn opened(&mut self, task: usize, fd: u32) {
         let table = self.table(task);
         let (file, cloexec) = (table.open[&fd], table.cloexec.contains(&fd));
         let flags = FdOpen::CLOEXEC.when(cloexec).bits();
@@ -272,7 +272,7 @@ impl Kernel {
             file: file.address,
         };
         self.emit(death.as_bytes());
-        self.born(task, fd);
+        self.opened(task, fd);
         self.table(task).open.remove(&fd);
     }
 

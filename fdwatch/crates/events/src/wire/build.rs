@@ -12,9 +12,9 @@ use fdwatch_core::{
     diagnose::{self, Descriptor, FileInfo, Link, NearbyOpen, ProcessInfo, TableReport},
     duplicates::Change,
     growth::{self, GrowthReport},
-    leaks::{Group, Kind},
+    leaks::{LeakGroup, LeakKind},
     model::Moment,
-    trace::What,
+    trace::CallKind,
 };
 use serde::Serialize;
 
@@ -199,7 +199,11 @@ impl Wire {
             asked_path: descriptor.asked_path.as_deref().map(lossy),
             stack: stack(&descriptor.stack),
             chain: descriptor.chain.iter().map(|it| self.link(it)).collect(),
-            around: descriptor.around.iter().map(|it| self.nearby(it)).collect(),
+            around: descriptor
+                .recent_opens
+                .iter()
+                .map(|it| self.nearby(it))
+                .collect(),
             outlives: descriptor.outlives().map(|connection| connection.fd),
             role: descriptor.role.clone(),
             closed_at: descriptor.closed.map(|at| self.time(at)),
@@ -356,7 +360,7 @@ impl ToWire for TracedCall {
             ..Call::default()
         };
         match &call.what {
-            What::Made {
+            CallKind::Made {
                 call,
                 fd,
                 access,
@@ -375,33 +379,33 @@ impl ToWire for TracedCall {
                 asked_path: asked.as_ref().map(|(path, _)| lossy(path)),
                 ..body
             },
-            What::Closed { fd, was_open } => Call {
+            CallKind::Closed { fd, was_open } => Call {
                 call: "close".into(),
                 fd: Some(*fd),
                 error: (!was_open).then_some("EBADF".into()),
                 ..body
             },
-            What::Range { call, from } => Call {
+            CallKind::Range { call, from } => Call {
                 call: (*call).into(),
                 fd: Some(*from),
                 ..body
             },
-            What::ClosesOnExec { fd, closes } => Call {
+            CallKind::ClosesOnExec { fd, closes } => Call {
                 call: "fcntl".into(),
                 fd: Some(*fd),
                 cloexec: Some(*closes),
                 ..body
             },
-            What::Forked { child } => Call {
+            CallKind::Forked { child } => Call {
                 call: "fork".into(),
                 child: Some(*child),
                 ..body
             },
-            What::Execed => Call {
+            CallKind::Execed => Call {
                 call: "exec".into(),
                 ..body
             },
-            What::Exited => Call {
+            CallKind::Exited => Call {
                 call: "exit".into(),
                 ..body
             },
@@ -437,7 +441,7 @@ impl ToWire for report::Explanation {
     }
 }
 
-impl ToWire for Group {
+impl ToWire for LeakGroup {
     type Body = Leak;
 
     fn to_wire(&self, wire: &Wire) -> Leak {
@@ -465,8 +469,8 @@ impl ToWire for RunReport {
             processes: self.processes,
             running: wire.processes(&self.running),
             leaks: LeakCounts {
-                exit: self.fold.count(Kind::AtExit),
-                exec: self.fold.count(Kind::OverExec),
+                exit: self.fold.count(LeakKind::AtExit),
+                exec: self.fold.count(LeakKind::AcrossExec),
             },
             duplicates: self.duplicates.len(),
             ignored: self.ignored,
@@ -515,8 +519,8 @@ impl ToWire for RunStats {
                 close_on_exec: drift.close_on_exec,
             },
             contested: RacingFds {
-                numbers: statistics.contested,
-                otherwise: statistics.contested_otherwise,
+                numbers: statistics.racing,
+                otherwise: statistics.racing_corrected,
             },
             malformed: self.malformed,
             unreadable_processes: self.unreadable_processes,

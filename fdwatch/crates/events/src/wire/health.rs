@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Body,
-    name::{Shedding, Status, Text},
+    name::{ShedLevel, Status, Text},
 };
 
 /// State of an agent.
@@ -103,7 +103,7 @@ pub struct EventCounts {
 #[serde(default)]
 pub struct BudgetState {
     /// Skipped work.
-    pub sheds: Shedding,
+    pub sheds: ShedLevel,
     /// Budget in percent of one CPU.
     pub max_cpu: f64,
     /// Recent use in percent of one CPU.

@@ -49,7 +49,7 @@ pub use self::{
     lint::{Lint, Related},
     name::{
         Access, Cause, Change, CheckState, Device, FileType, Hexadecimal, HostState, Rule,
-        Severity, Shedding, Status, Text, Time,
+        Severity, ShedLevel, Status, Text, Time,
     },
     process::{Container, Process, Supervisor},
     processes::{ProcessRow, Processes},

@@ -74,8 +74,8 @@ names! {
         {"enum": diagnose::Cause::ALL.map(diagnose::Cause::name)};
     Access: "Access mode of a descriptor; `path` is O_PATH.",
         {"enum": ["r", "w", "rw", "path"]};
-    Shedding: "Work that is skipped to stay within the CPU budget; each step includes those before it.",
-        {"enum": fdwatch_core::budget::Shedding::ALL.map(fdwatch_core::budget::Shedding::name)};
+    ShedLevel: "Work that is skipped to stay within the CPU budget; each step includes those before it.",
+        {"enum": fdwatch_core::budget::ShedLevel::ALL.map(fdwatch_core::budget::ShedLevel::name)};
     Status: "Health of an agent; `stalled` means that its event loop makes no progress.",
         {"enum": ["ok", "degraded", "stalled"]};
     CheckState: "Result of a check; `reduced` means that fdwatch works with reduced functionality.",

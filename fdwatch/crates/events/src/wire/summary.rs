@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Body,
-    name::{Shedding, Text},
+    name::{ShedLevel, Text},
 };
 
 /// State at the start of a watch.
@@ -56,7 +56,7 @@ impl Body for Loss {
 #[serde(default)]
 pub struct Budget {
     /// Skipped work.
-    pub sheds: Shedding,
+    pub sheds: ShedLevel,
     /// Budget in percent of one CPU.
     pub max_cpu: f64,
     /// Recent use in percent of one CPU.
@@ -122,7 +122,7 @@ impl Body for Summary {
 #[serde(default)]
 pub struct BudgetSummary {
     /// Work that is skipped at the end.
-    pub sheds: Shedding,
+    pub sheds: ShedLevel,
     /// Most processes that were covered by snapshots only, at one time.
     pub most_not_followed: usize,
     /// Descriptors of such processes that audits updated.

@@ -2,8 +2,8 @@
 
 use super::*;
 
-pub(crate) fn options(cluster: Option<&str>) -> Wanted {
-    Wanted {
+pub(crate) fn options(cluster: Option<&str>) -> SchemaOptions {
+    SchemaOptions {
         database: "fdwatch".into(),
         cluster: cluster.map(str::to_owned),
         days: 30,

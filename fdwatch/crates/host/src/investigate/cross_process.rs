@@ -112,7 +112,7 @@ impl Investigator {
         };
         let table = model.table(double.again.table)?;
         let mut finding = diagnose_double_close(double, process, table.lineage(), is_elsewhere);
-        let opened = details.of(double.first.slot.born);
+        let opened = details.of(double.first.entry.opened);
         finding.file.path = opened
             .and_then(|detail| detail.path.as_deref())
             .filter(|path| path.starts_with(b"/"))

@@ -15,14 +15,14 @@ pub fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut Symbol
     {
         again.stack = symbols.frames(pid, detail, true);
     }
-    add_detail_by(finding, details, &mut |detail, is_same_program| {
+    add_detail_with(finding, details, &mut |detail, is_same_program| {
         symbols.frames(pid, detail, is_same_program)
     });
 }
 
 /// Adds details like [`add_detail`]; `frames` symbolizes a stack, and its second argument says whether the
 /// process still runs the same program.
-pub fn add_detail_by(
+pub fn add_detail_with(
     finding: &mut Finding,
     details: &Details,
     frames: &mut impl FnMut(&Detail, bool) -> Vec<Frame>,
@@ -30,10 +30,10 @@ pub fn add_detail_by(
     for descriptor in finding.fds.iter_mut().chain(&mut finding.closed) {
         if let Some(detail) = descriptor.opened.and_then(|made| details.of(made)) {
             descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
-            descriptor.stack = frames(detail, descriptor.is_of_program);
+            descriptor.stack = frames(detail, descriptor.is_same_program);
         }
         if let Some(detail) = descriptor.closed.and_then(|at| details.of_close(at)) {
-            descriptor.closed_stack = frames(detail, descriptor.is_closed_by_program);
+            descriptor.closed_stack = frames(detail, descriptor.is_closed_by_same_program);
         }
     }
 }

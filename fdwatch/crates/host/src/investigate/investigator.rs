@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     lookup::{file_name, name_of, process, recorded_process},
-    supervisord::Supervisords,
+    supervisord::SupervisordConfigs,
 };
 use crate::proc;
 
@@ -30,7 +30,7 @@ pub struct Investigator {
     pub(super) filter: Filter,
     pub(super) source: Source,
     known: FxHashMap<u64, KnownDuplicate>,
-    supervisords: Supervisords,
+    supervisords: SupervisordConfigs,
     /// Processes that were reported as growing.
     pub(super) growing: FxHashSet<u32>,
     /// The reported findings about files that several processes write, by id.
@@ -64,7 +64,7 @@ impl Investigator {
             filter,
             source,
             known: FxHashMap::default(),
-            supervisords: Supervisords::default(),
+            supervisords: SupervisordConfigs::default(),
             growing: FxHashSet::default(),
             shared: FxHashMap::default(),
         }

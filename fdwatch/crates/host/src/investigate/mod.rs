@@ -9,9 +9,9 @@ mod table;
 
 pub use self::{
     cross_process::pinned,
-    detail::{add_detail, add_detail_by},
+    detail::{add_detail, add_detail_with},
     investigator::{Investigator, Source},
     lookup::{path_of, process, process_of},
-    supervisord::Supervisords,
+    supervisord::SupervisordConfigs,
     table::{pipe_ends, table_report},
 };

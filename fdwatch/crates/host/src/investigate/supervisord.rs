@@ -17,7 +17,7 @@ const MAX_AGE: u64 = 10_000_000_000;
 
 /// A cache of the configurations of running supervisord processes.
 #[derive(Debug, Default)]
-pub struct Supervisords {
+pub struct SupervisordConfigs {
     /// The oldest entry first.
     known: VecDeque<KnownConfig>,
 }
@@ -32,7 +32,7 @@ struct KnownConfig {
     config: Option<Config>,
 }
 
-impl Supervisords {
+impl SupervisordConfigs {
     /// Returns the uses of the file at `path` as a log; empty if the process is not supervisord, or has
     /// another root directory.
     pub fn uses(&mut self, process: &ProcessInfo, path: &[u8]) -> Vec<LogUse> {

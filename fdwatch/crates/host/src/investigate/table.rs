@@ -1,6 +1,6 @@
 //! The report of a process's descriptors: its table, completed from /proc.
 
-use super::supervisord::Supervisords;
+use super::supervisord::SupervisordConfigs;
 use crate::proc;
 use fdwatch_core::{
     diagnose::{Descriptor, FileInfo, ProcessInfo, TableReport, is_memory},
@@ -13,7 +13,7 @@ pub fn table_report(
     process: ProcessInfo,
     table: Option<&Table>,
     parents: Option<&Table>,
-    supervisords: &mut Supervisords,
+    supervisords: &mut SupervisordConfigs,
     ends: impl Fn(&FdEntry) -> Vec<(u32, u32)>,
 ) -> TableReport {
     let mut rows = Vec::new();

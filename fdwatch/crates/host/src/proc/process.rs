@@ -173,7 +173,7 @@ pub fn exists(pid: u32) -> bool {
 /// no descriptors although the model has some. An existing process with descriptors is hidden from
 /// snapshots, and only its events are available.
 #[must_use]
-pub fn is_to_be_forgotten(model: &Model, pid: u32) -> bool {
+pub fn is_stale_process(model: &Model, pid: u32) -> bool {
     !exists(pid) || (model.has_descriptors(pid) && has_no_descriptors(pid))
 }
 

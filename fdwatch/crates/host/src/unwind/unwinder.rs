@@ -106,7 +106,7 @@ impl Unwind for Unwinder {
         self.processes.remove(&tgid);
     }
 
-    fn rest(&mut self, now: Moment) {
+    fn free_caches(&mut self, now: Moment) {
         self.processes
             .retain(|_, process| now.since(process.used) < IDLE);
         self.files.evict_idle(now, IDLE);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fdwatch_core::plural::counted;
 
 use super::{
-    problem::{Problem, Spot},
+    problem::{FileLine, Problem},
     rule::Rule,
 };
 use crate::{
@@ -109,8 +109,8 @@ impl<'a> Linter<'a> {
         }
     }
 
-    pub(super) fn file_line(&self, at: Location) -> Spot {
-        Spot {
+    pub(super) fn file_line(&self, at: Location) -> FileLine {
+        FileLine {
             file: self.config.files.get(at.file).cloned().unwrap_or_default(),
             line: at.line,
         }
@@ -118,7 +118,7 @@ impl<'a> Linter<'a> {
 
     /// Formats a location as `file:line`.
     pub(super) fn place(&self, at: Location) -> String {
-        let Spot { file, line } = self.file_line(at);
+        let FileLine { file, line } = self.file_line(at);
         format!("{file}:{line}")
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use self::linter::Linter;
 pub use self::{
-    problem::{Problem, Spot},
+    problem::{FileLine, Problem},
     rule::Rule,
 };
 use crate::{config::Config, host::Host, logrotate::Rotations};

@@ -4,7 +4,7 @@ use super::rule::Rule;
 
 /// A line of a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Spot {
+pub struct FileLine {
     /// The path of the file.
     pub file: String,
     /// The line, from 1.
@@ -17,7 +17,7 @@ pub struct Problem {
     /// The rule that is violated.
     pub rule: Rule,
     /// Where it is.
-    pub at: Spot,
+    pub at: FileLine,
     /// What is wrong.
     pub message: String,
     /// What to change; empty if that is obvious from the message.
@@ -25,5 +25,5 @@ pub struct Problem {
     /// The log or directory concerned, if any.
     pub path: Option<String>,
     /// Related lines, each with a description.
-    pub related: Vec<(Spot, String)>,
+    pub related: Vec<(FileLine, String)>,
 }

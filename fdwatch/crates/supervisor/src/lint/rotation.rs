@@ -2,7 +2,7 @@
 
 use super::{
     linter::{Linter, LogFile, is_per_process, size},
-    problem::Spot,
+    problem::FileLine,
     rule::Rule,
 };
 use crate::{
@@ -76,7 +76,7 @@ fn report(
     rotation: &Rotation,
 ) {
     let files = &linter.rotations.files;
-    let file_line = Spot {
+    let file_line = FileLine {
         file: files.get(rotation.at.file).cloned().unwrap_or_default(),
         line: rotation.at.line,
     };

@@ -12,10 +12,10 @@ use fdwatch_http::AgentClient;
 use tokio::runtime::Runtime;
 
 use super::{
-    LOOK, LOOK_SHARE, MAX_ROWS,
-    inbox::{Ask, Inbox},
+    MAX_ROWS, READ_INTERVAL, READ_SHARE,
+    inbox::{Inbox, SourceRequest},
 };
-use crate::data::{Descriptors, News, Row, Status, lines_of, row_of};
+use crate::data::{Descriptors, FindingEvent, Row, Status, lines_of, row_of};
 use fdwatch_core::model::Moment;
 use fdwatch_events::{
     time::Clock,
@@ -25,14 +25,14 @@ use fdwatch_host::{proc, users::Users};
 use fdwatch_options::Filters;
 
 /// Interval of queries of the agent's health, and the number of these per query of its processes.
-const STATUS: Duration = Duration::from_secs(1);
-const ROWS: u32 = 2;
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+const STATUSES_PER_LIST: u32 = 2;
 
 /// Bytes of a line of events, at most.
 const MAX_LEN: usize = 16 << 20;
 
 /// Queries of the descriptors per query of the explanation.
-const STORY: u32 = 5;
+const READS_PER_EXPLANATION: u32 = 5;
 
 /// A connection to the agent that is shown.
 #[derive(Debug)]
@@ -49,16 +49,16 @@ pub(crate) fn run(
     agent: AgentConnection,
     filters: &Filters,
     inbox: &Arc<Inbox>,
-    begun: impl FnOnce(),
+    ready: impl FnOnce(),
 ) -> Result<()> {
     let AgentConnection {
         client,
         runtime,
         pid,
     } = agent;
-    begun();
+    ready();
     runtime.block_on(async {
-        let asker = Asker {
+        let source = AgentSource {
             client,
             inbox,
             source: format!("agent {pid}"),
@@ -66,22 +66,22 @@ pub(crate) fn run(
         };
         let events = format!("/v1/events?current=true&format=lines{}", filters.query());
         tokio::select! {
-            result = asker.status() => result,
-            result = asker.events(&events) => result,
-            result = asker.process() => result,
+            result = source.status() => result,
+            result = source.events(&events) => result,
+            result = source.process() => result,
             () = inbox.quits() => Ok(()),
         }
     })
 }
 
-struct Asker<'a> {
+struct AgentSource<'a> {
     client: AgentClient,
     inbox: &'a Inbox,
     source: String,
     clock: Mutex<Clock>,
 }
 
-impl Asker<'_> {
+impl AgentSource<'_> {
     /// Returns the local time of day of a time in nanoseconds since 1970, or of now.
     fn time(&self, wall_time: Option<u64>) -> String {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,10 +91,10 @@ impl Asker<'_> {
         clock.time_of_day(Moment(boot.saturating_sub(ago)))
     }
 
-    /// Tells how things are, again and again.
+    /// Queries the status and the processes repeatedly.
     async fn status(&self) -> Result<()> {
         let users = Users::read();
-        let mut ticks = interval(STATUS);
+        let mut ticks = interval(STATUS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let path = format!("/v1/processes?limit={MAX_ROWS}");
         let mut count = 0_u32;
@@ -104,7 +104,7 @@ impl Asker<'_> {
             let (source, time) = (self.source.clone(), self.time(None));
             let status = Status::of_health(&health, source, proc::boottime(), time);
             self.inbox.status(status);
-            if count.is_multiple_of(ROWS) {
+            if count.is_multiple_of(STATUSES_PER_LIST) {
                 let answer: Object<Processes> = self.client.object(&path).await?;
                 let Processes {
                     processes, more, ..
@@ -132,7 +132,7 @@ impl Asker<'_> {
                     bail!("invalid response of the agent: a line of more than {MAX_LEN} bytes");
                 }
                 if line.ends_with(b"\n") {
-                    self.tell(&line);
+                    self.report(&line);
                     line.clear();
                 }
             }
@@ -140,13 +140,13 @@ impl Asker<'_> {
         bail!("the agent closed the connection");
     }
 
-    fn tell(&self, line: &[u8]) {
+    fn report(&self, line: &[u8]) {
         let Ok(event) = serde_json::from_slice::<Event>(line) else {
             return;
         };
         let time = self.time(event.time().and_then(Time::nanoseconds));
-        if let Some(news) = News::of(&event, time) {
-            self.inbox.tell(news);
+        if let Some(finding) = FindingEvent::of(&event, time) {
+            self.inbox.add(finding);
         }
     }
 
@@ -157,40 +157,40 @@ impl Asker<'_> {
         let mut count = 0_u32;
         loop {
             tokio::select! {
-                () = self.inbox.asks() => match self.inbox.asked() {
-                    Some(Ask::Open(pid)) => {
+                () = self.inbox.requested() => match self.inbox.take_request() {
+                    Some(SourceRequest::Open(pid)) => {
                         opened = Some(pid);
                         next = Instant::now();
                         count = 0;
                     }
-                    Some(Ask::Close) => opened = None,
+                    Some(SourceRequest::Close) => opened = None,
                     None => {}
                 },
                 () = sleep_until(next), if opened.is_some() => {
                     let Some(pid) = opened else { continue };
                     let began = Instant::now();
-                    self.look(pid, count.is_multiple_of(STORY)).await;
+                    self.read(pid, count.is_multiple_of(READS_PER_EXPLANATION)).await;
                     count = count.wrapping_add(1);
-                    next = Instant::now() + LOOK.max(began.elapsed() * LOOK_SHARE);
+                    next = Instant::now() + READ_INTERVAL.max(began.elapsed() * READ_SHARE);
                 }
             }
         }
     }
 
     /// Reads a process. An error is shown in place of its descriptors.
-    async fn look(&self, pid: u32, with_story: bool) {
+    async fn read(&self, pid: u32, with_explanation: bool) {
         let path = format!("/v1/processes/{pid}/fds");
         match self.client.object(&path).await {
             Ok(table) => self.inbox.table(Descriptors::of(&table)),
             Err(error) => self.inbox.failed(pid, format!("{error:#}")),
         }
-        if !with_story {
+        if !with_explanation {
             return;
         }
         let path = format!("/v1/explain/{pid}?format=text");
         if let Ok(body) = self.client.body(&path).await {
             self.inbox
-                .story(pid, lines_of(&String::from_utf8_lossy(&body)));
+                .explanation(pid, lines_of(&String::from_utf8_lossy(&body)));
         }
     }
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::{
 
 use crate::{
     Update,
-    data::{Descriptors, News, Row, Status},
+    data::{Descriptors, FindingEvent, Row, Status},
 };
 
 /// Findings that wait, at most; the oldest are dropped and counted.
@@ -31,7 +31,7 @@ const MAX_FINDINGS: usize = 2000;
 
 /// Request to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum SourceRequest {
     /// Read this PID repeatedly.
     Open(u32),
     /// Stop reading it.
@@ -44,8 +44,8 @@ pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
     has_changed: Notify,
     /// The latest request.
-    asked: Mutex<Option<Ask>>,
-    asks: Notify,
+    request: Mutex<Option<SourceRequest>>,
+    has_request: Notify,
     /// The source has ended.
     is_over: AtomicBool,
     /// The user has quit.
@@ -57,10 +57,10 @@ pub(crate) struct Inbox {
 struct Waiting {
     status: Option<Box<Status>>,
     rows: Option<(Vec<Row>, u64)>,
-    findings: VecDeque<News>,
+    findings: VecDeque<FindingEvent>,
     missed: u64,
     table: Option<Box<Descriptors>>,
-    story: Option<(u32, Vec<String>)>,
+    explanation: Option<(u32, Vec<String>)>,
     failed: Option<(u32, String)>,
     note: Option<String>,
 }
@@ -79,7 +79,7 @@ impl Inbox {
         self.change(|waiting| waiting.rows = Some((rows, more)));
     }
 
-    pub(crate) fn tell(&self, finding: News) {
+    pub(crate) fn add(&self, finding: FindingEvent) {
         self.change(|waiting| {
             if waiting.findings.len() >= MAX_FINDINGS {
                 waiting.findings.pop_front();
@@ -93,8 +93,8 @@ impl Inbox {
         self.change(|waiting| waiting.table = Some(Box::new(table)));
     }
 
-    pub(crate) fn story(&self, pid: u32, lines: Vec<String>) {
-        self.change(|waiting| waiting.story = Some((pid, lines)));
+    pub(crate) fn explanation(&self, pid: u32, lines: Vec<String>) {
+        self.change(|waiting| waiting.explanation = Some((pid, lines)));
     }
 
     pub(crate) fn failed(&self, pid: u32, reason: String) {
@@ -113,7 +113,7 @@ impl Inbox {
             findings,
             missed,
             table,
-            story,
+            explanation,
             failed,
             note,
         } = std::mem::take(&mut *lock(&self.waiting));
@@ -127,7 +127,7 @@ impl Inbox {
             updates.push(Update::Missed(missed));
         }
         updates.extend(table.map(Update::Table));
-        updates.extend(story.map(|(pid, lines)| Update::Explanation(pid, lines)));
+        updates.extend(explanation.map(|(pid, lines)| Update::Explanation(pid, lines)));
         updates.extend(failed.map(|(pid, reason)| Update::Failed(pid, reason)));
         updates.extend(note.map(Update::Note));
         updates
@@ -149,19 +149,19 @@ impl Inbox {
     }
 
     /// Sends a request, which replaces one that is not yet taken.
-    pub(crate) fn ask(&self, ask: Ask) {
-        *lock(&self.asked) = Some(ask);
-        self.asks.notify_one();
+    pub(crate) fn request(&self, request: SourceRequest) {
+        *lock(&self.request) = Some(request);
+        self.has_request.notify_one();
     }
 
     /// Waits for a request.
-    pub(crate) async fn asks(&self) {
-        self.asks.notified().await;
+    pub(crate) async fn requested(&self) {
+        self.has_request.notified().await;
     }
 
     /// Takes the request, if there is one.
-    pub(crate) fn asked(&self) -> Option<Ask> {
-        lock(&self.asked).take()
+    pub(crate) fn take_request(&self) -> Option<SourceRequest> {
+        lock(&self.request).take()
     }
 
     /// Asks the source to end.

@@ -10,7 +10,7 @@ use std::time::Duration;
 const MAX_ROWS: usize = 500;
 
 /// Interval at which an open process is read; longer if reading is slow.
-const LOOK: Duration = Duration::from_secs(2);
+const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Divisor of the share of one processor that reading an open process may take.
-const LOOK_SHARE: u32 = 100;
+const READ_SHARE: u32 = 100;

@@ -10,17 +10,17 @@ use std::{
 use anyhow::Result;
 
 use fdwatch_tracker::{
-    End, FindingCollector, Follower, Live, Update, Wanted,
-    explain::{self, Asked, explanation},
+    EventHandler, FindingCollector, StopCondition, Tracker, TrackerOptions, Update,
+    explain::{self, ExplainRequest, explanation},
     now,
-    rows::{Rows, Shown, TableAnswer, table},
+    rows::{ProcessRows, Rows, TableCopy, table},
 };
 
 use super::{
-    LOOK, LOOK_SHARE, MAX_ROWS,
-    inbox::{Ask, Inbox},
+    MAX_ROWS, READ_INTERVAL, READ_SHARE,
+    inbox::{Inbox, SourceRequest},
 };
-use crate::data::{Descriptors, News, Row, Status, lines_of};
+use crate::data::{Descriptors, FindingEvent, Row, Status, lines_of};
 use fdwatch_core::{Lost, diagnose::Finding, duplicates::Change, model::Moment};
 use fdwatch_events::{
     BudgetReport,
@@ -28,7 +28,7 @@ use fdwatch_events::{
     wire::{Event, Wire},
 };
 use fdwatch_host::{
-    investigate::{Investigator, Source, Supervisords},
+    investigate::{Investigator, Source, SupervisordConfigs},
     proc,
     users::Users,
 };
@@ -36,19 +36,19 @@ use fdwatch_options::{Detail, Filters, MaxCpu};
 use fdwatch_render::Report as _;
 
 /// Findings that are kept for explanations, at most.
-const MAX_KEPT: usize = 2048;
+const MAX_FINDINGS: usize = 2048;
 
 /// Interval at which an explanation is renewed without new findings.
-const STORY: Duration = Duration::from_secs(10);
+const EXPLANATION_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(
     ring_bytes: u32,
     max_cpu: MaxCpu,
     filters: &Filters,
     inbox: &Arc<Inbox>,
-    begun: impl FnOnce(),
+    ready: impl FnOnce(),
 ) -> Result<()> {
-    let live = Live::start(Wanted {
+    let live = Tracker::start(TrackerOptions {
         ring_bytes,
         all_types: filters.all_types(),
         max_cpu,
@@ -58,16 +58,16 @@ pub(crate) fn run(
         shows_steps: false,
     })?;
     let clock = Clock::new(proc::wall_time(), proc::boottime());
-    let mut follower = OnScreen {
+    let mut follower = ScreenUpdater {
         collector: FindingCollector::new(Investigator::new(filters.filter()?, Source::Live)),
         wire: Wire::new(proc::hostname(), clock),
         rows: Rows::default(),
         users: Users::read(),
-        kept: BTreeMap::new(),
+        findings: BTreeMap::new(),
         inbox: Arc::clone(inbox),
         opened: None,
-        looks: Arc::default(),
-        begun: Some(begun),
+        reads: Arc::default(),
+        ready: Some(ready),
     };
     live.follow(&mut Quit(Arc::clone(inbox)), &mut follower)
 }
@@ -75,70 +75,70 @@ pub(crate) fn run(
 /// Ends the source when the user quits.
 struct Quit(Arc<Inbox>);
 
-impl End for Quit {
+impl StopCondition for Quit {
     fn begin(&mut self) -> Result<()> {
         Ok(())
     }
 
-    async fn come(&mut self) -> Result<()> {
+    async fn wait(&mut self) -> Result<()> {
         self.0.quits().await;
         Ok(())
     }
 }
 
-struct OnScreen<F> {
+struct ScreenUpdater<F> {
     collector: FindingCollector,
     wire: Wire,
     rows: Rows,
     users: Users,
     /// Latest state of each finding by ID, with its closed descriptors.
-    kept: BTreeMap<u64, Finding>,
+    findings: BTreeMap<u64, Finding>,
     inbox: Arc<Inbox>,
     opened: Option<Opened>,
-    looks: Arc<Looks>,
+    reads: Arc<TableReads>,
     /// Called when the source is ready.
-    begun: Option<F>,
+    ready: Option<F>,
 }
 
 /// The open process.
 struct Opened {
     pid: u32,
     /// Next time its descriptors are read.
-    look: Instant,
+    next_read: Instant,
     /// Next time it is explained.
-    story: Instant,
+    next_explanation: Instant,
 }
 
 /// State that the threads which read descriptors share.
 #[derive(Default)]
-struct Looks {
-    supervisords: Mutex<Supervisords>,
+struct TableReads {
+    supervisords: Mutex<SupervisordConfigs>,
     /// Duration of the last reading; `None` while one is running.
     took: Mutex<Option<Duration>>,
 }
 
-impl<F: FnOnce()> OnScreen<F> {
-    fn tell(&self, event: &Event, at: Moment) {
+impl<F: FnOnce()> ScreenUpdater<F> {
+    fn report(&self, event: &Event, at: Moment) {
         let time = self.wire.clock.time_of_day(at);
-        if let Some(news) = News::of(event, time) {
-            self.inbox.tell(news);
+        if let Some(finding) = FindingEvent::of(event, time) {
+            self.inbox.add(finding);
         }
     }
 
     fn keep(&mut self, finding: Finding) {
-        explain::add(&mut self.kept, finding);
-        if self.kept.len() > MAX_KEPT {
-            let gone = self.kept.iter();
+        explain::merge(&mut self.findings, finding);
+        if self.findings.len() > MAX_FINDINGS {
+            let gone = self.findings.iter();
             let gone = gone.filter(|(_, finding)| finding.change == Change::Gone);
             let oldest = gone.map(|(&id, _)| id).next();
-            if let Some(id) = oldest.or_else(|| self.kept.keys().next().copied()) {
-                self.kept.remove(&id);
+            if let Some(id) = oldest.or_else(|| self.findings.keys().next().copied()) {
+                self.findings.remove(&id);
             }
         }
     }
 
-    fn show(&mut self, live: &mut Live, at: Moment) {
-        live.count();
+    fn show(&mut self, live: &mut Tracker, at: Moment) {
+        live.update_stats();
         let stats = &live.stats;
         self.inbox.status(Status {
             source: "own programs".to_owned(),
@@ -152,10 +152,10 @@ impl<F: FnOnce()> OnScreen<F> {
             drift: stats.statistics.drift.total(),
             cpu_seconds: stats.usage.user + stats.usage.system,
             memory: proc::resident(),
-            max_cpu: live.shed.budget.percent(),
+            max_cpu: live.shedder.budget.percent(),
             sheds: stats.shedding.name().to_owned(),
         });
-        let Shown {
+        let ProcessRows {
             rows,
             more_processes,
             ..
@@ -166,34 +166,34 @@ impl<F: FnOnce()> OnScreen<F> {
     }
 
     /// Reads and explains the open process if it is time.
-    fn look(&mut self, live: &mut Live) {
+    fn read(&mut self, live: &mut Tracker) {
         let now = Instant::now();
         let Some(opened) = &mut self.opened else {
             return;
         };
         let pid = opened.pid;
-        if now >= opened.look {
+        if now >= opened.next_read {
             // One reading at a time.
-            if let Some(took) = self.looks.begin() {
-                opened.look = now + LOOK.max(took * LOOK_SHARE);
+            if let Some(took) = self.reads.begin() {
+                opened.next_read = now + READ_INTERVAL.max(took * READ_SHARE);
                 match table(live, pid) {
-                    Some(answer) => look(answer, self.wire.clone(), &self.inbox, &self.looks),
+                    Some(answer) => read_table(answer, self.wire.clone(), &self.inbox, &self.reads),
                     None => {
                         let reason = format!("no such process, or it is hidden: {pid}");
                         self.inbox.failed(pid, reason);
-                        self.looks.done(took);
+                        self.reads.done(took);
                     }
                 }
             }
         }
-        if now >= opened.story {
-            opened.story = now + STORY;
-            let asked = Asked {
+        if now >= opened.next_explanation {
+            opened.next_explanation = now + EXPLANATION_INTERVAL;
+            let asked = ExplainRequest {
                 pid,
                 target: None,
                 followed: true,
             };
-            let found = self.kept.values();
+            let found = self.findings.values();
             let found: Vec<_> = found
                 .filter(|finding| finding.process.pid == pid)
                 .cloned()
@@ -202,13 +202,13 @@ impl<F: FnOnce()> OnScreen<F> {
                 explanation(&asked, found.into_iter(), &mut self.collector, &live.engine);
             if let Ok(explained) = explained {
                 let text = explained.text(&self.wire.clock, self::now());
-                self.inbox.story(pid, lines_of(&text));
+                self.inbox.explanation(pid, lines_of(&text));
             }
         }
     }
 }
 
-impl Looks {
+impl TableReads {
     /// Starts a reading unless one is running. Returns the duration of the last one.
     fn begin(&self) -> Option<Duration> {
         let mut last = self.took.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,97 +221,97 @@ impl Looks {
     }
 }
 
-/// Looks at a table, in a thread of its own: /proc is asked for each descriptor.
-fn look(answer: TableAnswer, wire: Wire, inbox: &Arc<Inbox>, looks: &Arc<Looks>) {
-    let (inbox, looks) = (Arc::clone(inbox), Arc::clone(looks));
+/// Reads descriptors in a thread of its own, as that reads /proc for each of them.
+fn read_table(answer: TableCopy, wire: Wire, inbox: &Arc<Inbox>, reads: &Arc<TableReads>) {
+    let (inbox, reads) = (Arc::clone(inbox), Arc::clone(reads));
     thread::spawn(move || {
         let began = Instant::now();
-        let report = answer.report(&looks.supervisords);
+        let report = answer.report(&reads.supervisords);
         inbox.table(Descriptors::of(&wire.line(&report, now())));
-        looks.done(began.elapsed());
+        reads.done(began.elapsed());
     });
 }
 
-impl<F: FnOnce()> Follower for OnScreen<F> {
-    fn started(&mut self, _: &mut Live) -> Result<()> {
-        self.looks.done(Duration::ZERO);
-        if let Some(begun) = self.begun.take() {
-            begun();
+impl<F: FnOnce()> EventHandler for ScreenUpdater<F> {
+    fn started(&mut self, _: &mut Tracker) -> Result<()> {
+        self.reads.done(Duration::ZERO);
+        if let Some(ready) = self.ready.take() {
+            ready();
         }
         Ok(())
     }
 
-    fn tick(&mut self, live: &mut Live, is_slow: bool) -> Result<()> {
+    fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let at = now();
         self.wire.clock.adjust(proc::wall_time(), at.0);
-        let mut news = Vec::new();
-        self.collector.look(live, is_slow, |it, stats| {
+        let mut updates = Vec::new();
+        self.collector.collect(live, is_slow, |it, stats| {
             if let Update::Finding(_, finding) = &it {
                 stats.count_finding(finding);
             }
-            news.push(it);
+            updates.push(it);
         });
-        for it in news {
+        for it in updates {
             let event = match &it {
                 Update::Finding(_, finding) => {
                     Event::Finding(Box::new(self.wire.line(finding, at)))
                 }
                 Update::Growth(report) => Event::Growth(Box::new(self.wire.line(report, at))),
             };
-            self.tell(&event, at);
+            self.report(&event, at);
             if let Update::Finding(_, finding) = it {
                 if let Some(opened) = &mut self.opened
                     && opened.pid == finding.process.pid
                 {
                     let soon = Instant::now() + Duration::from_secs(1);
-                    opened.look = opened.look.min(soon);
-                    opened.story = opened.story.min(soon);
+                    opened.next_read = opened.next_read.min(soon);
+                    opened.next_explanation = opened.next_explanation.min(soon);
                 }
                 self.keep(finding);
             }
         }
         if is_slow {
             self.show(live, at);
-            self.look(live);
+            self.read(live);
         }
         Ok(())
     }
 
     async fn wait(&mut self) {
-        self.inbox.asks().await;
+        self.inbox.requested().await;
     }
 
-    fn act(&mut self, live: &mut Live) -> Result<()> {
-        match self.inbox.asked() {
-            Some(Ask::Open(pid)) => {
-                live.suspect(pid);
+    fn act(&mut self, live: &mut Tracker) -> Result<()> {
+        match self.inbox.take_request() {
+            Some(SourceRequest::Open(pid)) => {
+                live.add_suspect(pid);
                 let now = Instant::now();
                 self.opened = Some(Opened {
                     pid,
-                    look: now,
-                    story: now,
+                    next_read: now,
+                    next_explanation: now,
                 });
-                self.look(live);
+                self.read(live);
             }
-            Some(Ask::Close) => self.opened = None,
+            Some(SourceRequest::Close) => self.opened = None,
             None => {}
         }
         Ok(())
     }
 
-    fn lost(&mut self, _: &mut Live, lost: &Lost) -> Result<()> {
+    fn lost(&mut self, _: &mut Tracker, lost: &Lost) -> Result<()> {
         let at = now();
-        self.tell(&Event::Loss(self.wire.line(lost, at)), at);
+        self.report(&Event::Loss(self.wire.line(lost, at)), at);
         Ok(())
     }
 
-    fn budget(&mut self, _: &mut Live, report: &BudgetReport) -> Result<()> {
+    fn budget(&mut self, _: &mut Tracker, report: &BudgetReport) -> Result<()> {
         let at = now();
-        self.tell(&Event::Budget(self.wire.line(report, at)), at);
+        self.report(&Event::Budget(self.wire.line(report, at)), at);
         Ok(())
     }
 
-    fn ended(&mut self, _: &mut Live) -> Result<()> {
+    fn ended(&mut self, _: &mut Tracker) -> Result<()> {
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use super::{
     super::{
         Column, Pane, Theme, Top,
-        data::{Happened, News, Row},
+        data::{FindingChange, FindingEvent, Row},
         layout::Layout,
     },
     paint::{draw_curve, put, put_right, short, title},
@@ -129,19 +129,19 @@ impl Top {
         }
     }
 
-    fn draw_finding(&self, finding: &News, y: u16, buffer: &mut Buffer) {
+    fn draw_finding(&self, finding: &FindingEvent, y: u16, buffer: &mut Buffer) {
         let theme = self.theme;
         let width = self.size.0;
-        let style = match finding.happened {
-            Happened::Gone => theme.good(),
-            Happened::Once => theme.critical(),
+        let style = match finding.change {
+            FindingChange::Gone => theme.good(),
+            FindingChange::Once => theme.critical(),
             _ => theme.severity(finding.severity),
         };
-        let word = match finding.happened {
-            Happened::Found => "found",
-            Happened::Changed => "changed",
-            Happened::Gone => "gone",
-            Happened::Once => "!",
+        let word = match finding.change {
+            FindingChange::Found => "found",
+            FindingChange::Changed => "changed",
+            FindingChange::Gone => "gone",
+            FindingChange::Once => "!",
         };
         let mut x = 0;
         let mut part = |wide: u16, text: &str, style: Style, buffer: &mut Buffer| {

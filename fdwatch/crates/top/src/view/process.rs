@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     super::{
         Pane, ProcessView, Top,
-        data::{Descriptor, Twice},
+        data::{Descriptor, DuplicateMark},
         layout::Layout,
         wrap::wrap,
     },
@@ -120,7 +120,7 @@ impl Top {
         let rows = opened.table.as_ref().map_or(&[][..], |table| &table.rows);
         let duplicates = rows
             .iter()
-            .filter(|row| row.twice.is_some_and(|it| it.matters));
+            .filter(|row| row.duplicate.is_some_and(|it| it.matters));
         let duplicates = duplicates.count();
         let mut words = format!(
             " {} {}, {duplicates} on duplicated files",
@@ -164,7 +164,7 @@ impl Top {
     ) {
         let theme = self.theme;
         let width = self.size.0;
-        let style = match row.twice {
+        let style = match row.duplicate {
             Some(mark) if mark.matters => theme.warning(),
             _ => Style::new(),
         };
@@ -174,8 +174,10 @@ impl Top {
             match name {
                 "FD" => put_right(buffer, x, y, wide, &row.fd.to_string(), style),
                 "DUP" => {
-                    let Some(twice) = row.twice else { continue };
-                    text(&mark(twice), style);
+                    let Some(duplicate) = row.duplicate else {
+                        continue;
+                    };
+                    text(&mark(duplicate), style);
                 }
                 "MODE" => text(&row.mode, Style::new()),
                 "TYPE" => text(&row.kind, theme.dim()),
@@ -242,13 +244,13 @@ const fn left(width: u16, x: u16, wide: u16) -> u16 {
 }
 
 /// Returns the mark of descriptors on one file: `dup` if it shares an earlier one's open file description.
-fn mark(twice: Twice) -> String {
-    let line = match (twice.is_first, twice.is_last) {
+fn mark(duplicate: DuplicateMark) -> String {
+    let line = match (duplicate.is_first, duplicate.is_last) {
         (true, _) => "┌",
         (_, true) => "└",
         _ => "├",
     };
-    let how = match (twice.is_first, twice.is_shared) {
+    let how = match (duplicate.is_first, duplicate.is_shared) {
         (true, _) => "",
         (_, true) => "dup",
         (_, false) => "again",

@@ -1,14 +1,14 @@
-// Asks the agent, with the token if one was given.
+// Requests to the agent, with the token if there is one.
 
 import { at } from "./dom.js";
 
 const KEPT = "fdwatch-token";
-// A line of the agent's is never so long.
+// Length limit of a line.
 const LONGEST = 8 << 20;
 
 const waiting = [];
 
-// A request that is refused for want of a token waits until there is one.
+// A request that is rejected for lack of a token waits until there is one.
 async function ask(path, signal) {
   for (;;) {
     const token = sessionStorage.getItem(KEPT);
@@ -24,8 +24,8 @@ function wanted(refused) {
   const form = at("token");
   if (sessionStorage.getItem(KEPT) !== refused) return Promise.resolve();
   at("token-why").textContent = refused
-    ? "The agent does not know the token that was given."
-    : "The agent lets in who shows the token in its token_file.";
+    ? "The agent rejected this token."
+    : "The agent requires the token from its token_file.";
   if (form.hidden) {
     form.hidden = false;
     if (!document.querySelector("dialog[open]")) at("token-value").focus();
@@ -36,10 +36,10 @@ function wanted(refused) {
 export function begin() {
   at("token").addEventListener("submit", (event) => {
     event.preventDefault();
-    // What cannot stand in a header is no token.
+    // A token must be valid in a header.
     const token = at("token-value").value.trim();
     if (!/^[\x21-\x7e]+$/.test(token)) {
-      at("token-why").textContent = "A token has no spaces, and ASCII characters alone.";
+      at("token-why").textContent = "A token consists of ASCII characters without spaces.";
       return;
     }
     sessionStorage.setItem(KEPT, token);
@@ -50,7 +50,7 @@ export function begin() {
   });
 }
 
-// The object that is answered. Throws with the agent's reason.
+// Returns the object of an answer. Throws the agent's error.
 export async function get(path, { signal, also = [] } = {}) {
   const answer = await ask(path, signal);
   const body = await answer.json();
@@ -58,7 +58,7 @@ export async function get(path, { signal, also = [] } = {}) {
   return body;
 }
 
-// Gives each line's object to `take`, until the agent ends it or `signal` does.
+// Passes the object of each line to `take`, until the agent or `signal` ends the stream.
 export async function lines(path, signal, take) {
   const answer = await ask(path, signal);
   if (!answer.ok) throw new Error((await answer.json()).error ?? `status ${answer.status}`);
@@ -69,7 +69,7 @@ export async function lines(path, signal, take) {
     const { value, done } = await reader.read();
     if (done) return;
     rest += decoder.decode(value, { stream: true });
-    if (rest.length > LONGEST) throw new Error("a line has no end");
+    if (rest.length > LONGEST) throw new Error("a line is too long");
     const whole = rest.split("\n");
     rest = whole.pop();
     for (const line of whole) if (line) take(JSON.parse(line));

@@ -1,8 +1,8 @@
-// What is put on the page. All of it is text: names and paths come from strangers.
+// Elements of the page. Names and paths are untrusted, so everything is added as text.
 
 export const at = (id) => document.getElementById(id);
 
-// An element with its class, and what is in it: text, or other elements.
+// Creates an element with a class and content: text or other elements.
 export function element(name, kind, ...inside) {
   const made = document.createElement(name);
   if (kind) made.className = kind;
@@ -10,7 +10,7 @@ export function element(name, kind, ...inside) {
   return made;
 }
 
-// What cannot be seen, or changes the order of what can, is shown by its number.
+// Invisible characters, and those that change the direction of text, are shown as code points.
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
 export function visible(text) {
   return String(text ?? "").replace(UNSEEN, (char) => {
@@ -20,7 +20,7 @@ export function visible(text) {
   });
 }
 
-// So much of a name is shown in a list; all of it where one is looked at in depth.
+// Shortens a name for a list. Details show the whole name.
 export function shortened(text, most = 300) {
   const shown = visible(text);
   return shown.length > most ? `${shown.slice(0, most)}… (${shown.length - most} more characters)` : shown;
@@ -28,7 +28,7 @@ export function shortened(text, most = 300) {
 
 export const number = (value) => (value ?? 0).toLocaleString("en");
 
-// How many of what: the noun is given as it is of one.
+// A number and its noun, given in the singular.
 export const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;
 
 export function percent(share) {
@@ -52,7 +52,7 @@ export function span(seconds) {
 
 export const since = (time) => span((Date.now() - Date.parse(time)) / 1000);
 
-// The time of day, as the viewer has it.
+// The time of day in the viewer's time zone.
 export function clock(time) {
   if (!time) return element("span", "when", "–");
   const shown = element("time", "", new Date(time).toLocaleTimeString("en-GB"));
@@ -64,7 +64,7 @@ export function clock(time) {
 const MARKS = { critical: "✖ critical", warning: "▲ warning", info: "● info" };
 export const severity = (name) => element("span", `sev ${name in MARKS ? name : ""}`, MARKS[name] ?? visible(name));
 
-// Counts over time, oldest first, as a line from nothing up to the highest.
+// A chart of counts over time, oldest first.
 export function curve(counts, what) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
@@ -80,7 +80,7 @@ export function curve(counts, what) {
   const title = document.createElementNS(space, "title");
   title.textContent = counts.length
     ? `${what}: ${counts[0]} to ${counts[counts.length - 1]} in ${span((counts.length - 1) * 5)}, between ${Math.min(...counts)} and ${Math.max(...counts)}`
-    : `${what}: nothing yet`;
+    : `${what}: no data yet`;
   svg.append(title);
   if (points.length) {
     const line = document.createElementNS(space, "path");
@@ -93,8 +93,7 @@ export function curve(counts, what) {
   return svg;
 }
 
-// Puts new children in, if they are others than before, and gives the focus back to the one that had
-// it: what is in the list has `data-key`.
+// Replaces the children of a list, and restores the focus by `data-key`.
 export function replace(list, children) {
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   list.replaceChildren(...children);

@@ -1,4 +1,4 @@
-// Findings, as they come and go.
+// Findings, updated live.
 
 import { lines } from "./api.js";
 import { at, bytes, counted, element, number, replace, severity, shortened, since, span, visible } from "./dom.js";
@@ -11,16 +11,16 @@ const GONE_SHOWN = 20;
 const ORDER = { critical: 0, warning: 1, info: 2 };
 
 let present = new Map();
-let beyond = 0;
+let untracked = 0;
 let gone = [];
 let goneInAll = 0;
 let missed = 0;
 let interrupted = 0;
-let told = { came: 0, went: 0 };
+let announced = { came: 0, went: 0 };
 let filter = "";
 let isDue = false;
 let stop = new AbortController();
-// What was there when the page was opened is not new.
+// Findings that were active when the page was opened are not marked as new.
 let isFirst = true;
 
 export function begin() {
@@ -31,7 +31,7 @@ export function begin() {
   });
   follow();
   setInterval(announce, 4000);
-  // Ages go on.
+  // Updates the ages.
   setInterval(draw, 5000);
 }
 
@@ -45,7 +45,7 @@ async function follow() {
   for (;;) {
     stop = new AbortController();
     const least = at("severity").value;
-    let reason = "the agent ended it";
+    let reason = "the agent closed the connection";
     try {
       state("connecting", "faint");
       await lines(`/v1/events?current=true&format=lines&severity=${least}`, stop.signal, (event) => {
@@ -58,7 +58,7 @@ async function follow() {
     }
     interrupted += 1;
     for (let left = wait; left > 0 && !stop.signal.aborted; left -= 1) {
-      state(`not live: again in ${left} s`, "bad", reason);
+      state(`disconnected, retrying in ${left} s`, "bad", reason);
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
     wait = Math.min(wait * 2, 30);
@@ -74,38 +74,38 @@ function state(text, kind, reason = "") {
 
 function take(event) {
   if (event.type === "started") {
-    // All that is there follows.
+    // All active findings follow.
     present = new Map();
-    beyond = 0;
+    untracked = 0;
     state("● live", "good");
     setTimeout(() => { isFirst = false; }, 1000);
   } else if (event.type === "dropped") {
     missed += event.missed;
   } else if (event.type === "loss" || event.type === "budget") {
-    // The agent's health tells of both.
+    // Shown in the health of the agent.
   } else if (event.key === undefined) {
     return;
   } else if (event.change === "gone") {
-    if (!present.delete(event.key) && beyond > 0) beyond -= 1;
+    if (!present.delete(event.key) && untracked > 0) untracked -= 1;
     goneInAll += 1;
-    told.went += 1;
+    announced.went += 1;
     gone.unshift(event);
     gone.length = Math.min(gone.length, GONE);
   } else {
     const known = present.get(event.key);
     if (!known && present.size >= KEPT) {
-      if (event.change === "found") beyond += 1;
+      if (event.change === "found") untracked += 1;
     } else {
       event.first = known?.first ?? event.time;
       event.isNew = known?.isNew ?? (isFirst ? 0 : Date.now());
       present.set(event.key, event);
-      if (!known && !isFirst) told.came += 1;
+      if (!known && !isFirst) announced.came += 1;
     }
   }
   due();
 }
 
-// Many come at once: the page is drawn for all of them once.
+// Batches updates: many events arrive at once.
 function due() {
   if (isDue) return;
   isDue = true;
@@ -113,10 +113,10 @@ function due() {
 }
 
 function announce() {
-  const { came, went } = told;
-  told = { came: 0, went: 0 };
+  const { came, went } = announced;
+  announced = { came: 0, went: 0 };
   if (came + went === 0) return;
-  at("announce").textContent = `${counted(came, "finding")} came, ${went} went; ${present.size + beyond} are there`;
+  at("announce").textContent = `${counted(came, "finding")} appeared, ${went} gone; ${present.size + untracked} active`;
 }
 
 function subject(event) {
@@ -124,8 +124,8 @@ function subject(event) {
     const { file } = event;
     return file.path ?? `${file.type} ${file.dev} ${file.ino}`;
   }
-  if (event.type === "growth") return `grows: ${counted(event.open, "descriptor")} of ${event.limit ?? "?"}`;
-  if (event.type === "threshold") return `beyond a threshold: ${event.of} is ${event.value}, above ${event.threshold}`;
+  if (event.type === "growth") return `growing: ${counted(event.open, "descriptor")} of ${event.limit ?? "?"}`;
+  if (event.type === "threshold") return `threshold exceeded: ${event.of} is ${event.value}, limit ${event.threshold}`;
   return event.type;
 }
 
@@ -140,15 +140,15 @@ function about(event) {
     if (event.file.deleted) parts.push(event.file.pinned_bytes === undefined ? "deleted" : `deleted, holds ${bytes(event.file.pinned_bytes)}`);
     if (event.times > 1) parts.push(`${event.times} times`);
   } else if (event.type === "growth") {
-    if (event.per_hour) parts.push(`${number(event.per_hour)} an hour`);
-    if (event.seconds_left) parts.push(`full in ${span(event.seconds_left)}`);
+    if (event.per_hour) parts.push(`+${number(event.per_hour)}/h`);
+    if (event.seconds_left) parts.push(`limit reached in ${span(event.seconds_left)}`);
   }
   return parts.join(" · ");
 }
 
 function row(event, isGone) {
   const age = isGone
-    ? `gone ${since(event.time)} ago${typeof event.lifetime === "number" ? `, lived ${event.lifetime < 0.1 ? "less than 0.1" : event.lifetime} s` : ""}`
+    ? `gone ${since(event.time)} ago${typeof event.lifetime === "number" ? `, lasted ${event.lifetime < 0.1 ? "less than 0.1" : event.lifetime} s` : ""}`
     : `for ${since(event.first)}`;
   const level = event.severity ?? "info";
   const button = element(
@@ -173,17 +173,17 @@ function draw() {
   all.sort((one, other) => (ORDER[one.severity] ?? 3) - (ORDER[other.severity] ?? 3) || Date.parse(other.first) - Date.parse(one.first));
   replace(at("present"), all.length
     ? all.slice(0, SHOWN).map((event) => row(event, false))
-    : [element("li", "small", filter ? "none that the filter lets through" : "nothing is found")]);
-  const left = all.length - Math.min(all.length, SHOWN) + (filter ? 0 : beyond);
-  at("present-more").textContent = left ? `and ${number(left)} more: narrow them by the filter, or ask /v1/findings` : "";
-  at("findings-count").textContent = filter ? `${number(all.length)} of ${number(present.size + beyond)}` : number(present.size + beyond);
+    : [element("li", "small", filter ? "no finding matches the filter" : "no findings")]);
+  const left = all.length - Math.min(all.length, SHOWN) + (filter ? 0 : untracked);
+  at("present-more").textContent = left ? `and ${number(left)} more: use the filter, or see /v1/findings` : "";
+  at("findings-count").textContent = filter ? `${number(all.length)} of ${number(present.size + untracked)}` : number(present.size + untracked);
   const past = gone.filter(matches);
-  replace(at("gone"), past.length ? past.slice(0, GONE_SHOWN).map((event) => row(event, true)) : [element("li", "small", "none since this page was opened")]);
+  replace(at("gone"), past.length ? past.slice(0, GONE_SHOWN).map((event) => row(event, true)) : [element("li", "small", "none since the page was opened")]);
   const more = filter ? past.length - Math.min(past.length, GONE_SHOWN) : goneInAll - Math.min(past.length, GONE_SHOWN);
-  at("gone-more").textContent = more > 0 ? `and ${number(more)} more: fdwatch history has them` : "";
+  at("gone-more").textContent = more > 0 ? `and ${number(more)} more: see fdwatch history` : "";
   const words = [];
-  if (missed) words.push(`${number(missed)} were missed, since this page read too slowly: what is there now was asked for again`);
-  if (interrupted) words.push(`the connection was interrupted ${number(interrupted)} times: what came and went meanwhile is not shown here`);
+  if (missed) words.push(`${number(missed)} events were missed because this page was too slow; the list was reloaded`);
+  if (interrupted) words.push(`the connection was interrupted ${counted(interrupted, "time")}: short-lived findings may be missing`);
   at("missed").textContent = words.join("; ");
   at("missed").hidden = words.length === 0;
 }

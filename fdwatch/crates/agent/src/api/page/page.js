@@ -1,4 +1,4 @@
-// The page: what is asked for again and again, and the keys.
+// The page: regular requests, and keys.
 
 import * as api from "./api.js";
 import { at, bytes, counted, curve, element, number, percent, replace, shortened, span, visible } from "./dom.js";
@@ -35,7 +35,7 @@ function drawProcesses() {
   const left = all.length - shown.length + (filter ? 0 : processes.more);
   const words = [];
   if (left > 0) words.push(`and ${number(left)} more`);
-  if (filter && processes.more > 0) words.push(`the filter looks at the busiest ${processes.processes.length} alone`);
+  if (filter && processes.more > 0) words.push(`the filter covers only the busiest ${processes.processes.length}`);
   at("rows-more").textContent = words.join("; ");
 }
 
@@ -52,30 +52,30 @@ function drawHealth(health) {
   const counts = health.findings;
   const figures = [
     ["Findings", `${counts.critical} critical, ${counts.warning} warning, ${counts.info} info`],
-    ["Told", `${number(health.told.found)} found, ${number(health.told.gone)} gone, ${number(health.told.ignored)} ignored`],
+    ["Reported", `${number(health.told.found)} found, ${number(health.told.gone)} gone, ${number(health.told.ignored)} ignored`],
     ["Descriptors", `${number(health.descriptors)} of ${counted(health.processes, "process")}`],
     ["Events", number(health.events)],
     ["Lost", number(health.lost), health.lost ? "bad" : ""],
     ["Drift", `${number(health.drift)} in ${counted(health.audits, "audit")}`, health.drift ? "warn" : ""],
-    ["Budget", `${health.budget.cpu} % of ${health.budget.max_cpu} % CPU; left undone: ${visible(health.budget.sheds)}`, health.budget.sheds === "nothing" ? "" : "warn"],
+    ["Budget", `${health.budget.cpu} % of ${health.budget.max_cpu} % CPU; skipped: ${visible(health.budget.sheds)}`, health.budget.sheds === "nothing" ? "" : "warn"],
     ["CPU, memory", `${health.cpu_seconds.toFixed(1)} s, ${bytes(health.rss_bytes)}`],
-    ["Runs for", span(health.duration)],
+    ["Uptime", span(health.duration)],
     ["Version, kernel", `${visible(health.version)}, ${visible(health.kernel)}`],
     ["API", `${counted(health.api.requests, "request")}, ${number(health.api.refused)} refused`],
-    ["Readers of events", `${health.api.readers}, ${number(health.api.slow_readers)} were too slow`],
+    ["Event readers", `${health.api.readers}, ${number(health.api.slow_readers)} dropped as too slow`],
   ];
   at("figures").replaceChildren(...figures.map(([name, value, kind]) => element("div", "", element("dt", "", name), element("dd", kind ?? "", kind ? `! ${value}` : value))));
   const outlets = Object.entries(health.outlets);
   at("outlets").hidden = outlets.length === 0;
-  at("outlet-rows").replaceChildren(...outlets.map(([name, told]) => element(
+  at("outlet-rows").replaceChildren(...outlets.map(([name, rows]) => element(
     "tr",
     "",
     element("td", "", shortened(name, 60)),
-    ...["taken", "delivered", "failed", "dropped"].map((what) => element("td", "number", number(told[what]))),
+    ...["taken", "delivered", "failed", "dropped"].map((what) => element("td", "number", number(rows[what]))),
   )));
 }
 
-// Asks again when that is answered and some time has gone by, and not while no one looks.
+// Repeats a request some time after each answer, but not while the page is hidden.
 function repeat(path, also, take, fail) {
   const again = async () => {
     if (!document.hidden) {
@@ -116,7 +116,7 @@ repeat(`/v1/processes?limit=${ASKED}`, [], (answer) => {
   at("processes-count").textContent = number(answer.processes.length + answer.more);
   drawProcesses();
 }, (error) => {
-  at("rows-more").textContent = `not asked just now: ${error.message}`;
+  at("rows-more").textContent = `request failed: ${error.message}`;
 });
 repeat("/v1/health", [503], drawHealth, (error) => {
   at("status").textContent = "✖ no answer";

@@ -1,4 +1,4 @@
-// One process in depth: what it holds, and its story.
+// The details of a process: its descriptors, and how it came to hold them.
 
 import { get } from "./api.js";
 import { at, bytes, clock, counted, element, number, percent, severity, shortened, visible } from "./dom.js";
@@ -18,7 +18,7 @@ export function begin() {
   at("again").addEventListener("click", () => look());
   at("process").addEventListener("close", () => {
     asked.abort();
-    // Its row may have been drawn again meanwhile.
+    // Its row may have been redrawn meanwhile.
     const key = opener?.dataset.key;
     const again = opener?.isConnected ? opener : [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
     (again ?? at("filter")).focus();
@@ -30,7 +30,7 @@ export function open(pid) {
   opener = document.activeElement;
   onlyDuplicates = false;
   at("process-title").textContent = `Process ${pid}`;
-  at("process-body").replaceChildren(element("p", "small", "asking the agent …"));
+  at("process-body").replaceChildren(element("p", "small", "loading …"));
   if (!at("process").open) at("process").showModal();
   at("process-body").focus();
   look();
@@ -51,8 +51,8 @@ async function look() {
   }
   at("process-title").textContent = `${shortened(process.comm, 80)}[${process.pid}]`;
   const parts = [facts(process, explanation.value)];
-  parts.push(explanation.value ? story(explanation.value) : element("p", "alarm", `no story: ${visible(explanation.reason.message)}`));
-  parts.push(table.value ? fds(table.value.fds) : element("p", "alarm", `no table: ${visible(table.reason.message)}`));
+  parts.push(explanation.value ? story(explanation.value) : element("p", "alarm", `no explanation: ${visible(explanation.reason.message)}`));
+  parts.push(table.value ? fds(table.value.fds) : element("p", "alarm", `no descriptors: ${visible(table.reason.message)}`));
   body.replaceChildren(...parts);
 }
 
@@ -69,16 +69,16 @@ function facts(process, explanation) {
   fact("Parent, user", `${process.ppid}, uid ${process.uid ?? "?"}`);
   fact("Unit", process.unit && visible(process.unit));
   fact("Container", process.container && visible(`${process.container.runtime ?? ""} ${process.container.id}`));
-  fact("Supervisor's", process.supervisor && visible(`${process.supervisor.group}:${process.supervisor.process}`));
+  fact("Supervisor process", process.supervisor && visible(`${process.supervisor.group}:${process.supervisor.process}`));
   fact("Control group", process.cgroup && visible(process.cgroup), "mono");
   if (explanation) {
     const { open, limit, by_type: types, by_origin: origins } = explanation.descriptors;
     fact("Descriptors", `${number(open)}${limit ? ` of ${number(limit)} (${percent(open / limit)})` : ""}`);
-    const told = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${visible(name)}`).join(", ");
-    fact("By type", told(types));
-    fact("By origin", told(origins));
-    if (explanation.pinned.files) fact("Deleted files hold", `${bytes(explanation.pinned.bytes)} in ${explanation.pinned.files}`);
-    if (explanation.closed_unopened) fact("Closed what was not open", counted(explanation.closed_unopened, "time"));
+    const listed = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${visible(name)}`).join(", ");
+    fact("By type", listed(types));
+    fact("By origin", listed(origins));
+    if (explanation.pinned.files) fact("Space held by deleted files", `${bytes(explanation.pinned.bytes)} in ${explanation.pinned.files}`);
+    if (explanation.closed_unopened) fact("Closes of unopened descriptors", counted(explanation.closed_unopened, "time"));
   }
   return list;
 }
@@ -89,25 +89,25 @@ const place = (frame) =>
 const stack = (frames) => element("span", "stack mono", frames.map((frame, i) => `${i ? "< " : "in "}${place(frame)}`).join("\n"));
 
 function story(explanation) {
-  const part = element("div", "", element("h3", "", "Its story, and what to change"));
-  if (explanation.files.length === 0) part.append(element("p", "small", "no file is held twice, and none that was deleted"));
+  const part = element("div", "", element("h3", "", "Explanation"));
+  if (explanation.files.length === 0) part.append(element("p", "small", "no duplicates and no deleted files"));
   for (const file of explanation.files.slice(0, FILES)) {
-    const told = element("ol", "");
+    const steps = element("ol", "");
     for (const sentence of file.story.slice(0, SENTENCES)) {
       const line = element("li", "", clock(sentence.at), element("span", "", visible(sentence.text)));
       if (sentence.stack?.length) line.append(stack(sentence.stack));
-      told.append(line);
+      steps.append(line);
     }
-    if (file.story.length > SENTENCES) told.append(element("li", "small", `and ${file.story.length - SENTENCES} more`));
-    const still = file.open.length ? `open still: ${file.open.slice(0, 50).join(", ")}${file.open.length > 50 ? ` and ${file.open.length - 50} more` : ""}` : "none is open now";
+    if (file.story.length > SENTENCES) steps.append(element("li", "small", `and ${file.story.length - SENTENCES} more`));
+    const still = file.open.length ? `still open: ${file.open.slice(0, 50).join(", ")}${file.open.length > 50 ? ` and ${file.open.length - 50} more` : ""}` : "none open any more";
     const one = element(
       "article",
       "story",
       element("h4", "", severity(file.severity), " ", element("span", "mono", visible(file.file.path ?? `${file.file.type} ${file.file.ino}`))),
       element("p", "small", `${visible(file.cause)}${file.file.deleted ? ", deleted" : ""}; ${still}`),
-      told,
+      steps,
     );
-    if (file.advice.length) one.append(element("h3", "", "What to change"), element("ul", "", ...file.advice.map((advice) => element("li", "", visible(advice)))));
+    if (file.advice.length) one.append(element("h3", "", "Advice"), element("ul", "", ...file.advice.map((advice) => element("li", "", visible(advice)))));
     part.append(one);
   }
   if (explanation.files.length > FILES) part.append(element("p", "small", `and ${counted(explanation.files.length - FILES, "more file")}`));
@@ -117,19 +117,18 @@ function story(explanation) {
 function history(fd) {
   const inside = [];
   if (fd.chain?.length) {
-    inside.push(element("div", "", "came by: ", fd.chain.map((link) => `${visible(link.how)} in ${shortened(link.comm, 40)}[${link.pid}]`).join(" → ")));
+    inside.push(element("div", "", "lineage: ", fd.chain.map((link) => `${visible(link.how)} in ${shortened(link.comm, 40)}[${link.pid}]`).join(" → ")));
   }
   if (fd.around?.length) {
-    inside.push(element("div", "", "shortly before: ", fd.around.map((near) => `${near.fd} (${visible(near.type)}) by ${visible(near.origin)}, ${near.seconds_before} s${near.closed_at ? ", closed since" : ""}`).join("; ")));
+    inside.push(element("div", "", "opened shortly before: ", fd.around.map((near) => `${near.fd} (${visible(near.type)}) by ${visible(near.origin)}, ${near.seconds_before} s${near.closed_at ? ", closed since" : ""}`).join("; ")));
   }
-  if (fd.outlives !== undefined) inside.push(element("div", "warn", `outlives the connection ${fd.outlives} it was opened for`));
+  if (fd.outlives !== undefined) inside.push(element("div", "warn", `still open although its connection (fd ${fd.outlives}) was closed`));
   if (fd.stack?.length) inside.push(stack(fd.stack));
   if (inside.length === 0) return visible(fd.origin);
   return element("details", "", element("summary", "", visible(fd.origin)), ...inside);
 }
 
-// Files of any other kind are held more than once on purpose: standard input and output, or the one
-// inode that all anonymous files have.
+// Files of other types are shared on purpose: standard input and output, or the one inode of all anonymous files.
 function groups(list) {
   const held = new Map();
   for (const fd of list) {
@@ -143,7 +142,7 @@ function groups(list) {
 
 function fds(list) {
   const of = groups(list);
-  const part = element("div", "", element("h3", "", `Its descriptors: ${number(list.length)}, ${of.size ? `${number(of.size)} of them duplicates` : "no duplicates"}`));
+  const part = element("div", "", element("h3", "", `Descriptors: ${number(list.length)}, ${of.size ? `${number(of.size)} of them duplicates` : "no duplicates"}`));
   const only = element("input", "");
   only.type = "checkbox";
   only.checked = onlyDuplicates;
@@ -152,16 +151,16 @@ function fds(list) {
   const more = element("p", "small");
   const fill = () => {
     const wanted = onlyDuplicates ? list.filter((fd) => of.has(fd)) : list;
-    // Duplicates are never among those left out, if others can be.
+    // Omits duplicates last.
     const first = wanted.filter((fd) => of.has(fd)).slice(0, FDS);
     const rest = wanted.filter((fd) => !of.has(fd)).slice(0, FDS - first.length);
     const these = [...first, ...rest].sort((one, other) => one.fd - other.fd);
     rows.replaceChildren(...these.map((fd) => line(fd, of.get(fd))));
-    more.textContent = wanted.length > these.length ? `and ${number(wanted.length - these.length)} more: fdwatch fds ${shown} shows all` : "";
+    more.textContent = wanted.length > these.length ? `and ${number(wanted.length - these.length)} more: see fdwatch fds ${shown}` : "";
   };
   only.addEventListener("change", () => { onlyDuplicates = only.checked; fill(); });
   fill();
-  const head = element("tr", "", ...["fd", "Access", "File", "Duplicate of", "Came by", "Opened"].map((name) => {
+  const head = element("tr", "", ...["fd", "Access", "File", "Duplicate of", "Origin", "Opened"].map((name) => {
     const cell = element("th", "", name);
     cell.scope = "col";
     return cell;
@@ -176,7 +175,7 @@ function line(fd, group) {
   const others = group?.some.filter((one) => one !== fd) ?? [];
   const same = (one) => `${one.fd}${one.description === fd.description ? " (dup)" : ""}`;
   const mark = group ? element("span", "dupmark", `◆ ${group.name}: ${others.slice(0, 8).map(same).join(", ")}${others.length > 8 ? " …" : ""}`) : "";
-  const flags = [fd.access, fd.append ? "append" : "", fd.cloexec ? "" : "kept over exec"].filter(Boolean).join(", ");
+  const flags = [fd.access, fd.append ? "append" : "", fd.cloexec ? "" : "inherited on exec"].filter(Boolean).join(", ");
   return element(
     "tr",
     group ? "dup" : "",

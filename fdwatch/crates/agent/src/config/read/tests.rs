@@ -202,11 +202,11 @@ fn invalid_values_are_rejected_with_their_position() {
         ),
         (
             "[watch]\nmax_cpu = 0\n",
-            "2:11: max_cpu: not a percentage above 0 and up to 100",
+            "2:11: max_cpu: expected a percentage above 0 and up to 100",
         ),
         (
             "[watch]\nmax_cpu = nan\n",
-            "2:11: max_cpu: not a percentage",
+            "2:11: max_cpu: expected a percentage",
         ),
         (
             "[watch]\nmax_cpu = '1'\n",
@@ -214,7 +214,7 @@ fn invalid_values_are_rejected_with_their_position() {
         ),
         (
             "[watch]\nring_bytes = '3M'\n",
-            "2:14: ring_bytes: not a power of two",
+            "2:14: ring_bytes: expected a power of two",
         ),
         (
             "[watch]\nring_bytes = '2G'\n",
@@ -347,11 +347,11 @@ fn invalid_values_are_rejected_with_their_position() {
         ),
         (
             "[history]\nmost_age = '30'\n",
-            "2:12: most_age: \"30\": not a time such as",
+            "2:12: most_age: \"30\": expected a duration such as",
         ),
         (
             "[history]\nmost_age = '0d'\n",
-            "2:12: most_age: \"0d\": there is no time in it",
+            "2:12: most_age: \"0d\": the duration must not be zero",
         ),
         (
             "[history]\nmost_age = 30\n",

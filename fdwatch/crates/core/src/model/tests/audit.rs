@@ -160,7 +160,7 @@ fn abandoned_audit_reports_nothing_missing() {
     for _ in 0..3 {
         scenario.model.begin_audit();
         scenario.task(1, 1, A, STARTED).found(1, 1, A, 0, 10);
-        scenario.model.break_off_audit();
+        scenario.model.abandon_audit();
     }
     assert_eq!(scenario.files(A), [(0, 10), (1, 11)]);
     assert_eq!(scenario.model.statistics().drift, Drift::default());

@@ -43,7 +43,7 @@ impl Scenario {
 
     fn racing(&self, table: u64) -> Vec<u32> {
         (0..64)
-            .filter(|&fd| self.model.is_in_doubt(table, fd))
+            .filter(|&fd| self.model.is_racing(table, fd))
             .collect()
     }
 }
@@ -60,14 +60,14 @@ fn dup2_onto_fd_closed_by_other_thread_races() {
 fn dup2_onto_own_closed_fd_does_not_race() {
     let mut scenario = Scenario::with(&[(3, 13), (4, 14)]);
     scenario.shared_close(1, 3, 13).dup(1, 3, 14);
-    assert!(!scenario.model.is_contested());
+    assert!(!scenario.model.has_racing_fds());
 }
 
 #[test]
 fn open_after_single_close_does_not_race() {
     let mut scenario = Scenario::with(&[(3, 13)]);
     scenario.shared_close(2, 3, 13).open_by(1, 1, A, 3, 15, 0);
-    assert!(!scenario.model.is_contested());
+    assert!(!scenario.model.has_racing_fds());
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn open_after_invalid_close_races() {
 fn flags_set_by_two_threads_race() {
     let mut scenario = Scenario::with(&[(3, 13), (4, 14)]);
     scenario.shared_flag(1, 3, CLOEXEC).shared_flag(1, 3, 0);
-    assert!(!scenario.model.is_contested());
+    assert!(!scenario.model.has_racing_fds());
     scenario
         .shared_flag(2, 3, CLOEXEC)
         .shared_flag(2, 4, CLOEXEC);
@@ -143,12 +143,9 @@ fn audit_resolves_race_without_drift() {
         scenario.audit(&[(4, 14)]);
     }
     assert_eq!(scenario.files(A), [(4, 14)]);
-    assert!(!scenario.model.is_contested());
+    assert!(!scenario.model.has_racing_fds());
     let statistics = scenario.model.statistics();
-    assert_eq!(
-        (statistics.contested, statistics.contested_otherwise),
-        (1, 1)
-    );
+    assert_eq!((statistics.racing, statistics.racing_corrected), (1, 1));
     assert_eq!(statistics.drift.total(), 0);
 }
 
@@ -157,6 +154,6 @@ fn matching_audit_resolves_race_at_once() {
     let mut scenario = Scenario::with(&[(3, 13), (4, 14)]);
     scenario.shared_close(2, 3, 13).dup(1, 3, 14);
     scenario.audit(&[(3, 14), (4, 14)]);
-    assert!(!scenario.model.is_contested());
-    assert_eq!(scenario.model.statistics().contested_otherwise, 0);
+    assert!(!scenario.model.has_racing_fds());
+    assert_eq!(scenario.model.statistics().racing_corrected, 0);
 }

@@ -108,10 +108,10 @@ fn idle_state_is_evicted() {
     let mut unwinder = Unwinder::default();
     let here = idle_state_is_evicted as *const () as u64;
     unwinder.frames(&stack(here, 0x1000, 0x1000, &[here; 256]), Moment(1));
-    unwinder.rest(Moment(2));
+    unwinder.free_caches(Moment(2));
     assert_eq!(unwinder.processes.len(), 1);
     assert!(unwinder.files.read() > 0 && !unwinder.files.is_empty());
-    unwinder.rest(Moment(IDLE + 2));
+    unwinder.free_caches(Moment(IDLE + 2));
     assert!(unwinder.processes.is_empty() && unwinder.files.is_empty());
 }
 
