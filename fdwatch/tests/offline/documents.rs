@@ -467,36 +467,43 @@ fn named(words: &[&str]) -> Option<String> {
     None
 }
 
-/// Reads the tasks of xtask from its source, with the fields that are their options and arguments.
+/// Reads the tasks of xtask from its source, with their options and arguments: those it builds itself, and
+/// those that the trials derive from the fields of an enum.
 fn tasks() -> BTreeMap<String, BTreeSet<String>> {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("cannot read xtask");
     let mut tasks: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut sources = vec![root().join("xtask/src")];
-    while let Some(path) = sources.pop() {
-        if path.is_dir() {
-            let entries = fs::read_dir(&path).expect("cannot read a directory");
-            sources.extend(entries.map(|entry| entry.expect("cannot read a directory").path()));
-            continue;
+    let mut task = String::new();
+    let quoted = |line: &str, call: &str| {
+        let (_, rest) = line.split_once(call)?;
+        Some(rest.split('"').next()?.to_owned())
+    };
+    for line in read("xtask/src/main.rs").lines() {
+        if let Some(name) = quoted(line, "Command::new(\"") {
+            task = name;
+            tasks.insert(task.clone(), BTreeSet::new());
+        } else if let Some(option) = ["Arg::new(\"", "flag(\""]
+            .into_iter()
+            .find_map(|call| quoted(line, call))
+        {
+            tasks.entry(task.clone()).or_default().insert(option);
         }
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let Some((_, list)) = text.split_once("enum Task {\n") else {
-            continue;
-        };
-        let mut task = String::new();
-        let mut long = None;
-        for line in list.lines().take_while(|line| *line != "}") {
-            let item = line.trim_start();
-            let name = &item[..item
-                .find(|it: char| !it.is_alphanumeric() && it != '_')
-                .unwrap_or(item.len())];
-            if let Some((_, rest)) = item.split_once("long = \"") {
-                long = rest.split('"').next().map(str::to_owned);
-            } else if name.starts_with(char::is_uppercase) && line.len() == item.len() + 4 {
-                task = kebab(name);
-                tasks.insert(task.clone(), BTreeSet::new());
-            } else if item[name.len()..].starts_with(": ") && !name.is_empty() {
-                let option = long.take().unwrap_or_else(|| name.replace('_', "-"));
-                tasks.entry(task.clone()).or_default().insert(option);
-            }
+    }
+    let trials = read("xtask/trials/src/main.rs");
+    let (_, list) = trials.split_once("enum Trial {\n").expect("no list of trials");
+    let mut long = None;
+    for line in list.lines().take_while(|line| *line != "}") {
+        let item = line.trim_start();
+        let name = &item[..item
+            .find(|it: char| !it.is_alphanumeric() && it != '_')
+            .unwrap_or(item.len())];
+        if let Some(option) = quoted(item, "long = \"") {
+            long = Some(option);
+        } else if name.starts_with(char::is_uppercase) && line.len() == item.len() + 4 {
+            task = kebab(name);
+            tasks.insert(task.clone(), BTreeSet::new());
+        } else if item[name.len()..].starts_with(": ") && !name.is_empty() {
+            let option = long.take().unwrap_or_else(|| name.replace('_', "-"));
+            tasks.entry(task.clone()).or_default().insert(option);
         }
     }
     for task in ["run", "test", "fleet-sim"] {
