@@ -73,10 +73,10 @@ fn each_config_error_has_its_position() {
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     assert_eq!(
         finished.stdout(),
-        "agent.toml:2:1: there is no key severty in [watch]: is severity meant?\n\
-         agent.toml:3:11: max_cpu: not a percentage above 0 and up to 100\n\
-         agent.toml:5:11: listen: 0.0.0.0:9464 can be reached from other hosts, which is allowed \
-         only with TLS and a token: add tls and token_file, or listen on 127.0.0.1 or [::1]\n"
+        "agent.toml:2:1: unknown key severty in [watch]: did you mean severity?\n\
+         agent.toml:3:11: max_cpu: expected a percentage above 0 and up to 100\n\
+         agent.toml:5:11: listen: 0.0.0.0:9464 can be reached from other hosts, which requires \
+         TLS and a token: add tls and token_file, or listen on 127.0.0.1 or [::1]\n"
     );
     assert_eq!(finished.stderr, "");
 }
@@ -89,7 +89,7 @@ fn invalid_toml_is_rejected_with_line() {
     assert!(
         finished
             .stdout()
-            .starts_with("agent.toml:2:3: this is not UTF-8")
+            .starts_with("agent.toml:2:3: invalid UTF-8")
     );
     let finished = case.check("[watch]\nmax_cpu 1\n");
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
@@ -160,7 +160,7 @@ fn referenced_files_are_checked() {
     assert_eq!(
         finished.stderr,
         format!(
-            "fdwatch: warning: agent.toml:2:14: {open} can be read by all users: chmod o= {open}\n"
+            "fdwatch: warning: agent.toml:2:14: {open} is readable by all users: run chmod o= {open}\n"
         )
     );
 }
@@ -203,8 +203,8 @@ fn mismatched_certificate_and_key_are_rejected() {
     assert_eq!(finished.code, Some(0), "{}", finished.stdout());
     let finished = listen(&one, &other_key);
     assert_eq!(finished.code, Some(1), "{}", finished.stdout());
-    assert!(finished.stdout().contains("does not belong to it"));
-    for (file, reason) in [(&one, None), (&token, Some("has no certificate in it"))] {
+    assert!(finished.stdout().contains("does not match it"));
+    for (file, reason) in [(&one, None), (&token, Some("contains no certificate"))] {
         let finished = case.check(format!(
             "[otlp]\nurl = \"https://h.example/\"\nca_file = \"{file}\"\n"
         ));
@@ -213,9 +213,9 @@ fn mismatched_certificate_and_key_are_rejected() {
         assert!(finished.stdout().contains(reason.unwrap_or("")));
     }
     let finished = listen(&token, &one_key);
-    assert!(finished.stdout().contains("has no certificate in it"));
+    assert!(finished.stdout().contains("contains no certificate"));
     let finished = listen(&one, &token);
-    assert!(finished.stdout().contains("is no key in PEM"));
+    assert!(finished.stdout().contains("is not a PEM key"));
 }
 
 #[test]

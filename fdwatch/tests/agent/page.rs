@@ -267,7 +267,7 @@ fn page_updates_findings_and_escapes_names() {
     );
     browser.eventually(
         "the announcement",
-        "document.querySelector('#announce').textContent.includes('came')",
+        "document.querySelector('#announce').textContent.includes('appeared')",
     );
     browser.picture("light");
 
@@ -300,9 +300,9 @@ fn page_updates_findings_and_escapes_names() {
     all.sort_unstable();
     assert_eq!(marked, all);
     let depth = browser.text("dialog");
-    assert!(depth.contains("What to change"), "{depth}");
+    assert!(depth.contains("Advice"), "{depth}");
     assert!(
-        depth.contains(&format!("{other} (writing) made by openat")),
+        depth.contains(&format!("{other} (writing) opened by openat")),
         "{depth}"
     );
     browser.look(1200, 900, "dark");
@@ -380,8 +380,8 @@ fn page_reconnects_to_next_agent() {
     );
     agent.end();
     browser.eventually(
-        "a page that says what it is not",
-        "document.querySelector('#live').textContent.includes('not live')",
+        "a page that is disconnected",
+        "document.querySelector('#live').textContent.includes('disconnected')",
     );
     let mut puppet = Puppet::start();
     let path = own.path().join("meanwhile.log");
@@ -426,8 +426,8 @@ fn page_asks_for_missing_token() {
         browser.press(&[ENTER]);
         if wrong != token {
             browser.eventually(
-                "that it is wrong",
-                "document.querySelector('#token-why').textContent.includes('does not know') && document.activeElement.id === 'token-value'",
+                "the rejection of the token",
+                "document.querySelector('#token-why').textContent.includes('rejected this token') && document.activeElement.id === 'token-value'",
             );
         }
     }

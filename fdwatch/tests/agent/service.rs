@@ -124,7 +124,7 @@ fn reload_applies_rules_and_keeps_model() {
     configure(&agent, "\n[watch]\nseverty = \"info\"\n");
     agent.process.signal(libc::SIGHUP);
     let mut message = std::iter::from_fn(|| agent.log.next());
-    assert!(message.any(|line| line.contains("as it was")));
+    assert!(message.any(|line| line.contains("keeping the previous configuration")));
     assert_eq!(agent.finding_on(&path)["severity"], "critical");
 }
 
@@ -173,7 +173,7 @@ fn stop_file_of_root_only_stops_agent() {
     chown(&others, Some(65_534), None).expect("cannot change the owner");
     fs::rename(&others, &stop).expect("cannot rename a file");
     let warned =
-        std::iter::from_fn(|| agent.log.next()).any(|line| line.contains("does not belong"));
+        std::iter::from_fn(|| agent.log.next()).any(|line| line.contains("not owned by root"));
     assert!(warned);
     assert!(agent.get("/v1/health").is_ok());
     fs::remove_file(&stop).expect("cannot remove a file");
@@ -184,7 +184,7 @@ fn stop_file_of_root_only_stops_agent() {
     let stopped = run(command);
     assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
     assert!(
-        stopped.stderr.contains("the agent has ended"),
+        stopped.stderr.contains("the agent stopped after"),
         "{}",
         stopped.stderr
     );
@@ -209,7 +209,7 @@ fn second_agent_is_refused_unless_first_died() {
     let mut agent = Agent::start("");
     let mut command = fdwatch(["agent", "--config"]);
     command.arg(agent.directory.join("agent.toml"));
-    assert!(run(command).error().contains("another agent answers"));
+    assert!(run(command).error().contains("another agent is listening"));
     agent.process.kill();
     assert!(agent.socket().exists());
     let next = Agent::in_directory(&agent.directory);
@@ -271,13 +271,13 @@ fn commands_query_the_agent() {
     let explained = ask(&["explain", &pid, path.to_str().expect("not UTF-8")]);
     assert_eq!(explained.code, Some(0), "{}", explained.stderr);
     assert!(
-        explained.stdout().contains("made by openat"),
+        explained.stdout().contains("(writing) opened by openat"),
         "{}",
         explained.stdout()
     );
     let none = ask(&["explain", &pid, "999"]);
     assert!(
-        none.error().contains("has no descriptor 999"),
+        none.error().contains("no such descriptor in process"),
         "{}",
         none.stderr
     );

@@ -153,7 +153,7 @@ fn fleet_dashboard_runs_on_both_engines() {
                 "Findings by hour and severity" => &[("findings", 2)],
                 "Bugs by hosts" => &[("hosts", 2), ("processes", 2), ("descriptors", 6)],
                 "Hosts" => &[("dropped", 0)],
-                "Files of network file systems that several hosts write" => {
+                "Files on network file systems that several hosts write" => {
                     &[("hosts", 2), ("ino", 7)]
                 }
                 _ => panic!("no check for panel {title}"),

@@ -127,7 +127,7 @@ fn full_spool_disk_keeps_rows_in_memory() {
         reported.contains("kept in memory, up to 8 MiB"),
         "{reported}"
     );
-    writer.trouble("fleet", "cannot speak to 127.0.0.1");
+    writer.trouble("fleet", "connection to 127.0.0.1");
     server.restart();
     writer.wait_for(10_000);
     // Each was sent once.
@@ -164,7 +164,7 @@ fn full_server_disk_delays_rows() {
     writer.send(1000..3000);
     let reported = writer.trouble("fleet", "strerror: No space left on device");
     assert!(
-        reported.contains("go on trying: the server refuses (500): Code: 75"),
+        reported.contains("retrying: server returned status 500: Code: 75"),
         "{reported}"
     );
     assert!(

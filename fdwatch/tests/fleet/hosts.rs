@@ -37,6 +37,8 @@ fn fleet(arguments: &[&str]) -> Finished {
 fn duplicates(of: &[&str]) -> Vec<Value> {
     let found = fleet(&[&["duplicates", "--json"], of].concat());
     assert_eq!(found.code, Some(0), "{}", found.stderr);
+    // Shown if the test fails: agents that did not answer.
+    print!("{}", found.stderr);
     let mut found = found.json();
     found.retain(|line| line["path"].as_str().is_some_and(|it| it.ends_with(PATH)));
     found
@@ -152,7 +154,13 @@ fn shared_misconfiguration_is_one_line() {
         certificate.to_str().unwrap(),
     ];
     let by_agents = [&trusting[..], &["--token-file", token.to_str().unwrap()]].concat();
-    let asked = duplicates(&by_agents);
+    // A stalled agent, on a busy machine, does not answer.
+    let asked = eventually("the finding of two agents", || {
+        let asked = duplicates(&by_agents);
+        let is_complete = asked.first().is_some_and(|it| it["hosts"] == 2);
+        is_complete.then_some(asked)
+    });
+    assert_eq!(asked.len(), 1, "{asked:?}");
     for key in [
         "signature",
         "hosts",
@@ -164,7 +172,6 @@ fn shared_misconfiguration_is_one_line() {
     ] {
         assert_eq!(asked[0][key], one[key], "{key}");
     }
-    assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(hosts(&by_agents), three);
     for of in [&by_server[..], &by_agents] {
         let reported = fleet(&[&["hosts", "--json"], of].concat()).json();
@@ -175,14 +182,14 @@ fn shared_misconfiguration_is_one_line() {
     }
     assert_eq!(hosts_of(signature, &by_agents), three[..2]);
     for (without, reason) in [
-        (&trusting[..], "(401)"),
+        (&trusting[..], "status 401"),
         (&["--agents", &addresses][..], "--ca-file"),
     ] {
         let refused = fleet(&[&["hosts"], without].concat());
         assert_eq!(refused.code, Some(2), "{}", refused.stderr);
         assert!(refused.stderr.contains(reason), "{}", refused.stderr);
         assert!(
-            refused.stderr.contains("none of the agents"),
+            refused.stderr.contains("no agent answered"),
             "{}",
             refused.stderr
         );

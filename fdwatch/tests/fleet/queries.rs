@@ -302,7 +302,7 @@ fn signatures_match_between_agent_and_server() {
     let found = ask(&["duplicates", "--since", "2026-09-21T12:00:00Z"]);
     assert_eq!(found.code, Some(0), "{}", found.stderr);
     assert!(
-        found.stderr.contains("127.0.0.1:1: cannot speak to"),
+        found.stderr.contains("127.0.0.1:1: connection to"),
         "{}",
         found.stderr
     );

@@ -275,13 +275,16 @@ fn tls_errors_have_help_and_lose_no_row() {
         },
         Wrong {
             ca: Some(other.certificate()),
-            ..wrong(&["UnknownIssuer"], "name the certificate of who signed it")
+            ..wrong(
+                &["UnknownIssuer"],
+                "to trust the server, give its CA certificate",
+            )
         },
         Wrong {
             url: format!("https://127.0.0.1:{port}"),
             ..wrong(
                 &["not valid for name \"127.0.0.1\""],
-                "Say a name that its certificate is for",
+                "use a host name that the server's certificate is valid for",
             )
         },
         Wrong {
@@ -293,13 +296,13 @@ fn tls_errors_have_help_and_lose_no_row() {
         },
         Wrong {
             url: format!("http://localhost:{port}"),
-            ..wrong(&["cannot speak to localhost"], "say https://")
+            ..wrong(&["connection to localhost"], "use https://")
         },
         Wrong {
             url: format!("https://localhost:{}", server.port),
             // The server refuses the random bytes of a greeting, or waits for the end of the line that they
             // start.
-            ..wrong(&["InvalidContentType", "timed out"], "speak TLS there")
+            ..wrong(&["InvalidContentType", "timed out"], "this port")
         },
     ];
     let mut sent = 100;

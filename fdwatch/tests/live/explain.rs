@@ -47,7 +47,7 @@ fn explain_once_shows_holders() {
     assert_eq!(file["file"]["path"], log.glob());
     assert_eq!(file["cause"], "inherited");
     let shared = format!(
-        "{writer} is one description with {writer} of its parent python3[{}]",
+        "{writer} shares its description with {writer} of its parent python3[{}]",
         puppet.pid()
     );
     assert!(story(file).contains(&shared), "{file}");
@@ -100,9 +100,11 @@ fn followed_steps_are_in_order() {
     };
     let order = [
         place(&format!("a connection was accepted on {connection}")),
-        place(&format!("{reader} (reading) made by openat")),
-        place(&format!("{writer} (appending) made by openat")),
-        place(&format!("{connection} was closed, and {reader} was not")),
+        place(&format!("{reader} (reading) opened by openat")),
+        place(&format!("{writer} (appending) opened by openat")),
+        place(&format!(
+            "{connection} was closed, but {reader} stayed open"
+        )),
         place(&format!("{writer} was closed")),
     ];
     assert!(order.is_sorted(), "{story:#?}");
@@ -120,9 +122,9 @@ fn unknown_target_is_an_error() {
     let puppet = Puppet::start();
     let pid = puppet.pid().to_string();
     for (arguments, reason) in [
-        ([pid.as_str(), "777"], "has no descriptor 777"),
-        ([pid.as_str(), "/no/such"], "has no descriptor on /no/such"),
-        (["999999999", "0"], "there is no process"),
+        ([pid.as_str(), "777"], "no such descriptor in process"),
+        ([pid.as_str(), "/no/such"], "not open in process"),
+        (["999999999", "0"], "no such process: 999999999"),
     ] {
         let output = run(fdwatch([&["explain"], &arguments[..]].concat()));
         assert_eq!(output.code, Some(2));
@@ -147,8 +149,8 @@ fn hundred_descriptors_take_few_lines() {
     let (first, last) = (readers[0], readers[99]);
     assert!(text.contains(&format!("{first} (reading)")), "{text}");
     // Numbers are joined to ranges where the process has no other descriptor in between.
-    assert!(text.contains(&format!("-{last} in the same way")), "{text}");
-    assert!(text.contains(&format!("-{last} are open still")), "{text}");
+    assert!(text.contains(&format!("-{last} likewise")), "{text}");
+    assert!(text.contains(&format!("-{last} are still open")), "{text}");
     assert!(text.contains(&format!("{writer} (writing)")), "{text}");
     // JSON has every descriptor.
     let explained = explained(&[&pid, log.glob()]);

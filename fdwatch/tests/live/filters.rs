@@ -85,7 +85,7 @@ fn scan_exit_code_shows_duplicates() {
     assert_eq!(found.code, Some(1), "{}", found.stderr);
     assert!(found.stdout().contains("FOUND"));
     holder.puppet.kill();
-    assert!(scan(&["--pid", &pid]).error().contains("no process"));
+    assert!(scan(&["--pid", &pid]).error().contains("no such process"));
 }
 
 #[test]

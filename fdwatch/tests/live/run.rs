@@ -203,7 +203,7 @@ fn leaks_name_the_opening_functions() {
         "LEAKED",
         "open_log (leaky.c:6)",
         "read_settings",
-        "left open at exit: 3",
+        "3 descriptors left open at exit",
     ] {
         assert!(message.contains(part), "{message}");
     }

@@ -74,7 +74,7 @@ fn watch_is_the_default_command() {
     assert_eq!(finished.code, Some(0));
     let message = &finished.stderr;
     assert!(message.contains("watching"), "{message}");
-    assert!(message.contains("lost 0"), "{message}");
+    assert!(message.contains("none lost"), "{message}");
 }
 
 #[test]

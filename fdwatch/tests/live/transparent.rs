@@ -33,7 +33,7 @@ fn exit_code_is_the_commands() {
         report.assert_clean();
     }
     for (command, code, reason) in [
-        ("no-such-command", 127, "no such command"),
+        ("no-such-command", 127, "command not found"),
         ("/etc/passwd", 126, "ermission"),
     ] {
         let finished = run(fdwatch(["run", "--", command]));

@@ -477,7 +477,10 @@ fn tasks() -> BTreeMap<String, BTreeSet<String>> {
         let (_, rest) = line.split_once(call)?;
         Some(rest.split('"').next()?.to_owned())
     };
-    for line in read("xtask/src/main.rs").lines() {
+    // A name may be on the line after its call.
+    let source = read("xtask/src/main.rs");
+    let pieces: Vec<_> = source.split("(\n").map(str::trim_start).collect();
+    for line in pieces.join("(").lines() {
         if let Some(name) = quoted(line, "Command::new(\"") {
             task = name;
             tasks.insert(task.clone(), BTreeSet::new());
@@ -489,7 +492,9 @@ fn tasks() -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     let trials = read("xtask/trials/src/main.rs");
-    let (_, list) = trials.split_once("enum Trial {\n").expect("no list of trials");
+    let (_, list) = trials
+        .split_once("enum Trial {\n")
+        .expect("no list of trials");
     let mut long = None;
     for line in list.lines().take_while(|line| *line != "}") {
         let item = line.trim_start();

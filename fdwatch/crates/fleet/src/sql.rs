@@ -62,8 +62,8 @@ pub(super) fn duplicates(by: GroupBy, query: &Query, limit: usize) -> String {
             ),
             format!(
                 "{key} GLOBAL IN (SELECT {key} FROM {table} \
-                 WHERE hour >= toDateTime((SELECT begin FROM query)) \
-                 AND severity >= (SELECT severity FROM query){condition} \
+                 WHERE hour >= toDateTime((SELECT begin FROM asked)) \
+                 AND severity >= (SELECT severity FROM asked){condition} \
                  GROUP BY {key} HAVING {} >= (SELECT first FROM asked))",
                 FIRST.merge()
             ),
@@ -78,7 +78,7 @@ pub(super) fn duplicates(by: GroupBy, query: &Query, limit: usize) -> String {
     let selection = if by == GroupBy::Host {
         format!(
             "host GLOBAL IN (SELECT host FROM {table}{} WHERE hour >= toDateTime({begin}) \
-             AND severity >= (SELECT severity FROM query) \
+             AND severity >= (SELECT severity FROM asked) \
              GROUP BY host ORDER BY {} DESC, host LIMIT {limit})",
             prewhere(&new),
             FOUND.merge()
@@ -95,10 +95,10 @@ pub(super) fn duplicates(by: GroupBy, query: &Query, limit: usize) -> String {
          max(level) AS severity, {} AS first, {} AS last, [{}] AS trend \
          FROM (SELECT {columns}, severity AS level, processes_state, findings_state, \
          descriptors_state, first_state, last_state, \
-         intDiv(greatest(toInt64(toUInt32(hour)), toInt64((SELECT since FROM query))) \
-         - toInt64((SELECT since FROM query)), toInt64((SELECT width FROM query))) AS part \
+         intDiv(greatest(toInt64(toUInt32(hour)), toInt64((SELECT since FROM asked))) \
+         - toInt64((SELECT since FROM asked)), toInt64((SELECT width FROM asked))) AS part \
          FROM {table}{} WHERE hour >= toDateTime({begin}) \
-         AND level >= (SELECT severity FROM query){condition}) \
+         AND level >= (SELECT severity FROM asked){condition}) \
          GROUP BY {key} ORDER BY hosts DESC, findings DESC, {key} LIMIT {limit} FORMAT JSONEachRow",
         PROCESSES.merge(),
         FOUND.merge(),
@@ -115,7 +115,7 @@ pub(super) fn count(query: &Query) -> String {
     let table = table(GroupBy::Host, period(query).0);
     format!(
         "SELECT uniqExact(host) AS count FROM {table} \
-         WHERE hour >= toDateTime((SELECT begin FROM query)) \
+         WHERE hour >= toDateTime((SELECT begin FROM asked)) \
          AND severity >= (SELECT severity FROM asked) FORMAT JSONEachRow"
     )
 }
@@ -147,8 +147,8 @@ pub(super) fn signatures(query: &Query) -> String {
     let table = table(GroupBy::Signature, period(query).0);
     format!(
         "SELECT DISTINCT signature FROM {table} \
-         WHERE hour >= toDateTime((SELECT begin FROM query)) \
-         AND startsWith(toString(signature), (SELECT signature FROM query)) \
+         WHERE hour >= toDateTime((SELECT begin FROM asked)) \
+         AND startsWith(toString(signature), (SELECT signature FROM asked)) \
          ORDER BY signature LIMIT 21 FORMAT JSONEachRow"
     )
 }
@@ -157,14 +157,14 @@ pub(super) fn signatures(query: &Query) -> String {
 pub(super) const HOSTS_OF: &str = "\
      SELECT host, uniqExact(process) AS processes, uniqExact(key) AS findings, \
      toUInt32(min(time)) AS first, toUInt32(max(time)) AS last, argMax(file, time) AS file \
-     FROM findings WHERE signature = (SELECT signature FROM query) \
-     AND time >= toDateTime((SELECT begin FROM query)) \
+     FROM findings WHERE signature = (SELECT signature FROM asked) \
+     AND time >= toDateTime((SELECT begin FROM asked)) \
      GROUP BY host ORDER BY last DESC, host LIMIT 10001 FORMAT JSONEachRow";
 
 /// An example of a signature.
 pub(super) const EXAMPLE: &str = "\
      SELECT host, toUInt32(time) AS time, frames, finding FROM examples \
-     WHERE signature = (SELECT signature FROM query) \
+     WHERE signature = (SELECT signature FROM asked) \
      ORDER BY frames != '' DESC, time DESC, host LIMIT 1 FORMAT JSONEachRow";
 
 /// The latest heartbeat of each host.
@@ -175,7 +175,7 @@ pub(super) const HOSTS: &str = "\
      argMax(memory, time) AS memory, argMax(findings, time) AS findings, \
      argMax(spooled, time) AS spooled, argMax(dropped, time) AS dropped, \
      argMax(files_left_out, time) AS files_left_out \
-     FROM hosts WHERE time >= toDateTime((SELECT begin FROM query)) \
+     FROM hosts WHERE time >= toDateTime((SELECT begin FROM asked)) \
      GROUP BY host ORDER BY host LIMIT 10001 FORMAT JSONEachRow";
 
 /// Files that several hosts write.
@@ -183,6 +183,6 @@ pub(super) const SHARED: &str = "\
      SELECT network, ino, argMax(file, time) AS file, uniqExact(host) AS hosts, \
      arraySlice(arraySort(groupUniqArray(toString(host))), 1, 20) AS names, \
      arraySlice(arraySort(groupUniqArray(toString(program))), 1, 20) AS programs, toUInt32(max(time)) AS last \
-     FROM shared_files WHERE time >= toDateTime((SELECT begin FROM query)) \
+     FROM shared_files WHERE time >= toDateTime((SELECT begin FROM asked)) \
      GROUP BY network, ino HAVING hosts >= 2 \
      ORDER BY hosts DESC, network, ino LIMIT 10001 FORMAT JSONEachRow";

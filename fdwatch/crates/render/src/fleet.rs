@@ -10,9 +10,6 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::escape::escaped;
 
-/// Returns the cells that name a row.
-type NameCells = fn(&FleetDuplicates) -> Vec<String>;
-
 /// Columns of a terminal that a name takes at most.
 const MAX_WIDTH: usize = 60;
 

@@ -141,7 +141,7 @@ impl Finished {
         assert_eq!(self.code, Some(2), "{}", self.stderr);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         let lines = self.stderr.lines();
-        let mut errors = lines.filter(|line| line.starts_with("fdwatch: error: "));
+        let mut errors = lines.filter(|line| line.starts_with("error: "));
         assert!(
             errors.next().is_some() && errors.next().is_none(),
             "not exactly one error: {}",

@@ -180,7 +180,7 @@ fn webhook_gets_alert_and_resolution_once() {
         json!({"schema": 1, "type": "threshold", "key": "2"})
     );
     let summary = first["summary"].as_str().unwrap();
-    assert!(summary.ends_with("(pid 4242): has 812 descriptors, beyond the threshold of 500"));
+    assert!(summary.ends_with("(pid 4242): has 812 descriptors, above the threshold of 500"));
     assert!(got[1]["ended"].is_string());
 }
 
@@ -267,7 +267,9 @@ fn flood_is_folded_into_one_alert() {
         .find(|value| value["kind"] == "held-back")
         .unwrap();
     let words = summary["summary"].as_str().unwrap();
-    assert!(words.contains("more alerts are held back in this minute; the worst: warning: cat"));
+    assert!(
+        words.contains("more alerts were held back in this minute. Highest severity: warning: cat")
+    );
     assert_eq!(summary["event"], Value::Null);
 }
 

@@ -83,7 +83,7 @@ fn full_disk_delays_history() {
         for _ in 0..500 {
             writing.find();
         }
-        writing.is_failing("make space");
+        writing.is_failing("free space");
         fs::remove_file(&filler).expect("cannot remove a file");
         writing.is_working();
         writing.has_all();
@@ -108,7 +108,7 @@ fn long_reader_delays_but_size_is_kept() {
     for _ in 0..10_000 {
         writing.find();
     }
-    writing.is_failing("someone reads");
+    writing.is_failing("long-running reader");
     let size = |suffix: &str| {
         let mut name = file.clone().into_os_string();
         name.push(suffix);

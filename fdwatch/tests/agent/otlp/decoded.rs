@@ -134,7 +134,7 @@ fn decoded_logs_match_events() {
     assert_eq!(first["timeUnixNano"], (WALL_TIME + 1).to_string());
     assert_eq!(
         first["body"]["stringValue"],
-        "a\"b\\n\\xff[4242] is rid of the finding on /var/log/x.log (deleted, 4.0 KiB held) (reopened), which lived 1.5 s"
+        "a\"b\\n\\xff[4242]: finding on /var/log/x.log (deleted, occupies 4.0 KiB) (reopened) is gone after 1.5 s"
     );
     let of = attributes(first);
     for (key, expected) in [

@@ -120,7 +120,12 @@ impl Health {
         let mut troubles = shared.troubles();
         let age = fdwatch_events::time::seconds(proc::boottime().saturating_sub(view.at.0));
         if age > STALE {
-            let words = format!("the live loop has done nothing for {age:.0} s");
+            // No snapshot yet: its time is that of the boot.
+            let words = if view.at.0 == 0 {
+                "the event loop is starting".to_owned()
+            } else {
+                format!("event loop stalled for {age:.0} s")
+            };
             troubles.push(("loop".to_owned(), words));
             return Self {
                 status: "stalled",
@@ -131,7 +136,7 @@ impl Health {
         if shedding != fdwatch_core::budget::ShedLevel::Nothing {
             troubles.push((
                 "budget".to_owned(),
-                format!("left undone: {}", shedding.name()),
+                format!("budget exceeded: skips {}", shedding.name()),
             ));
         }
         let status = if troubles.is_empty() {
