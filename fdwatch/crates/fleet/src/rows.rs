@@ -328,7 +328,7 @@ pub fn process_of(pid: u32, start: &str) -> u64 {
     u64::from_le_bytes(first)
 }
 
-/// Converts a path to text of at most [`MAX_FILE_LEN`] bytes.
+/// Converts a path to text of at most `MAX_FILE_LEN` bytes.
 pub fn bounded(path: &[u8]) -> String {
     let path = &path[..path.len().min(MAX_FILE_LEN)];
     String::from_utf8_lossy(path).into_owned()

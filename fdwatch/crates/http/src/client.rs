@@ -41,7 +41,7 @@ pub struct Endpoint {
 ///
 /// - TLS: by ring, with the system's certificates.
 /// - Redirects: followed if scheme, host and port stay the same and the status keeps method and body (307, 308), at
-///   most [`MAX_REDIRECTS`]. Tokens and events reach no other server, encrypted requests are not repeated in clear
+///   most five. Tokens and events reach no other server, encrypted requests are not repeated in clear
 ///   text, and a POST does not become a GET whose success would count as delivery.
 /// - Time: limited for the connection; users limit that of the request.
 /// - Proxies: those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Unix sockets use none.
