@@ -30,7 +30,7 @@ fn replayed(name: &str) -> Vec<Value> {
 }
 
 /// Removes what differs by run: ids of descriptions, which are hashed with a random key, and the cost of the
-/// replay. Removes advice as well, because its text belongs to `diagnose/advice.rs` and is tested there.
+/// replay. Removes advice as well, because its text belongs to the table of causes in `diagnose/cause.rs` and is tested there.
 fn settle(line: &mut Value) {
     let fields = line.as_object_mut().expect("line is not an object");
     fields.remove("cpu");
