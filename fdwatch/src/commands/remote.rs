@@ -5,7 +5,8 @@ use std::{io::Write as _, os::unix::net::UnixStream, path::Path, process::ExitCo
 
 use anyhow::{Context as _, Result, bail};
 use fdwatch_events::wire::Version;
-use fdwatch_http::{AgentClient, add_parameter};
+use fdwatch_http::AgentClient;
+use fdwatch_options::add_parameter;
 use tokio::runtime::{self, Runtime};
 
 use super::output::WritingOutput as _;

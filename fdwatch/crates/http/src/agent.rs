@@ -74,11 +74,3 @@ impl AgentClient {
         serde_json::from_slice(&body).with_context(|| format!("invalid answer to {path}"))
     }
 }
-
-/// Appends `&name=value` to a query, percent-encoded.
-pub fn add_parameter(query: &mut String, name: &str, value: &str) {
-    query.push('&');
-    let mut pair = form_urlencoded::Serializer::new(String::new());
-    pair.append_pair(name, value);
-    query.push_str(&pair.finish());
-}

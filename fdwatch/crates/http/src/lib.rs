@@ -6,6 +6,6 @@ mod client;
 pub mod retry;
 
 pub use self::{
-    agent::{AgentClient, add_parameter},
+    agent::AgentClient,
     client::{Endpoint, builder, certificates, client, use_ring},
 };

@@ -103,10 +103,7 @@ impl Filters {
     pub fn query(&self) -> String {
         let mut query = String::new();
         for (name, value) in self.pairs() {
-            query.push('&');
-            let mut pair = form_urlencoded::Serializer::new(String::new());
-            pair.append_pair(name, &value);
-            query.push_str(&pair.finish());
+            add_parameter(&mut query, name, &value);
         }
         query
     }
@@ -130,4 +127,12 @@ impl Filters {
             severity: self.min_severity(),
         })
     }
+}
+
+/// Appends `&name=value` to a query, percent-encoded.
+pub fn add_parameter(query: &mut String, name: &str, value: &str) {
+    query.push('&');
+    let mut pair = form_urlencoded::Serializer::new(String::new());
+    pair.append_pair(name, value);
+    query.push_str(&pair.finish());
 }

@@ -7,6 +7,6 @@ pub mod parse;
 pub mod paths;
 
 pub use self::{
-    filters::Filters,
+    filters::{Filters, add_parameter},
     limits::{Detail, MaxCpu, RingSize, Target},
 };

@@ -5,27 +5,22 @@ use std::io::{Write as _, stderr};
 
 /// Reports something that went wrong.
 pub fn warn(text: &str) {
-    for line in text.lines() {
-        if tracing::dispatcher::has_been_set() {
-            tracing::warn!("{line}");
-        } else {
-            print(line);
-        }
-    }
+    emit(text, |line| tracing::warn!("{line}"));
 }
 
 /// Reports progress or totals.
 pub fn info(text: &str) {
-    for line in text.lines() {
-        if tracing::dispatcher::has_been_set() {
-            tracing::info!("{line}");
-        } else {
-            print(line);
-        }
-    }
+    emit(text, |line| tracing::info!("{line}"));
 }
 
-fn print(line: &str) {
-    // Nobody is left to report to if this fails.
-    let _ = writeln!(stderr().lock(), "fdwatch: {line}");
+fn emit(text: &str, log: impl Fn(&str)) {
+    let has_log = tracing::dispatcher::has_been_set();
+    for line in text.lines() {
+        if has_log {
+            log(line);
+        } else {
+            // Nobody is left to report to if this fails.
+            let _ = writeln!(stderr().lock(), "fdwatch: {line}");
+        }
+    }
 }

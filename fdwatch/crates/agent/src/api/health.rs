@@ -1,4 +1,4 @@
-//! How the agent does, and what it is: the answers that say so. What is asked besides is not known here.
+//! The answers about the agent itself: its health and its version.
 
 use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
 

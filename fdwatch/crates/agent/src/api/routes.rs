@@ -77,7 +77,7 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
 async fn nothing() -> Refusal {
     refusal(
         StatusCode::NOT_FOUND,
-        "there is nothing here: /v1/openapi.json tells what there is",
+        "not found: /v1/openapi.json lists the paths",
     )
 }
 
