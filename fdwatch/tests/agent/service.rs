@@ -109,6 +109,9 @@ fn reload_applies_rules_and_keeps_model() {
     configure(&agent, "\n[[ignore]]\npath = \"*/ruled.log\"\n");
     agent.process.signal(libc::SIGHUP);
     agent.none_on(&path);
+    // At level info, which is logged by default.
+    let mut message = std::iter::from_fn(|| agent.log.next());
+    assert!(message.any(|line| line.contains("reloaded the configuration")));
 
     configure(
         &agent,

@@ -49,7 +49,7 @@ check "all programs are loaded" not_logged "the kernel refuses"
 before=$(of MainPID)
 check "reloads" systemctl reload fdwatch
 check "keeps its process on reload" is MainPID "$before"
-check "logs the reload" soon logged "configuration was read again"
+check "logs the reload" soon logged "reloaded the configuration"
 
 systemctl kill --signal KILL fdwatch
 check "restarts after a kill" soon runs_as_another "$before"

@@ -33,7 +33,8 @@ use fdwatch_render::Escaped;
 /// The environment variable of the log level.
 pub const LEVEL_VARIABLE: &str = "FDWATCH_LOG";
 
-/// The target of the agent's own messages. Of others, only warnings and errors are logged, except at level trace.
+/// The prefix of the targets of fdwatch's own messages: `fdwatch` and `fdwatch_tracker::audit`. Of others, only
+/// warnings and errors are logged, except at level trace.
 const OWN: &str = "fdwatch";
 
 /// A handle to the log; cheap to clone.
@@ -152,7 +153,7 @@ impl Logging {
     fn wants(&self, level: Level, target: &str) -> bool {
         let is_own = target
             .strip_prefix(OWN)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', ':']));
         level <= self.lines.level
             && (is_own || level <= Level::WARN || self.lines.level == LevelFilter::TRACE)
     }
@@ -295,11 +296,12 @@ mod tests {
     #[test]
     fn journal_lines_have_a_priority() {
         let logged = logged(LevelFilter::INFO, |_| {
-            tracing::error!(target: "fdwatch", "a");
-            tracing::warn!(target: "fdwatch::agent", "b");
-            tracing::info!(target: "fdwatch", count = 3, "c");
-            tracing::debug!(target: "fdwatch", "not this");
+            tracing::error!(target: "fdwatch_tracker::audit", "a");
+            tracing::warn!(target: "fdwatch::commands", "b");
+            tracing::info!(count = 3, "c");
+            tracing::debug!("not this");
             tracing::info!(target: "hyper", "nor this");
+            tracing::info!(target: "fdwatcher", "nor this");
             tracing::warn!(target: "fdwatcher", "but this");
         });
         assert_eq!(logged, "<3>a\n<4>b\n<6>c count=3\n<4>but this\n");
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn message_stays_on_one_line() {
         let logged = logged(LevelFilter::INFO, |_| {
-            tracing::info!(target: "fdwatch", "x\n<0>y\x1b[2J{}", "z".repeat(10_000));
+            tracing::info!("x\n<0>y\x1b[2J{}", "z".repeat(10_000));
         });
         assert!(logged.starts_with("<6>x\\n<0>y\\x1b[2Jzzz"), "{logged}");
         assert_eq!(logged.matches('\n').count(), 1);
@@ -325,7 +327,7 @@ mod tests {
     fn repeated_messages_are_folded() {
         let logged = logged(LevelFilter::INFO, |_| {
             for _ in 0..1000 {
-                tracing::info!(target: "fdwatch", "again");
+                tracing::info!("again");
             }
         });
         assert_eq!(logged, "<6>again\n");
