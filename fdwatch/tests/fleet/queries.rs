@@ -255,7 +255,7 @@ async fn same_answers(server: &Source, memory: &Source) {
 
 #[test]
 fn signatures_match_between_agent_and_server() {
-    let EventKind::Finding(finding) = event(5).told else {
+    let EventKind::Finding(finding) = event(5).kind else {
         panic!("not a finding");
     };
     let one = Signature::of(&finding, "web-1");

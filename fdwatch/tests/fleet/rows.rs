@@ -142,7 +142,7 @@ pub(crate) fn event(number: u64) -> Event {
         number,
         at: Moment(number),
         wall_time: u64::from(NOW) * 1_000_000_000,
-        told: EventKind::Finding(Box::new(finding)),
+        kind: EventKind::Finding(Box::new(finding)),
         json: format!("{{\"number\":{number}}}"),
         key: Some(Key(u128::from(number))),
     }

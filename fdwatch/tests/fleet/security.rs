@@ -215,8 +215,8 @@ struct Wrong {
 
 impl Wrong {
     fn assert_error(&self, error: &str) {
-        let is_told = self.reasons.iter().any(|reason| error.contains(reason));
-        assert!(is_told && error.contains(self.remedy), "{error}");
+        let is_named = self.reasons.iter().any(|reason| error.contains(reason));
+        assert!(is_named && error.contains(self.remedy), "{error}");
     }
 }
 

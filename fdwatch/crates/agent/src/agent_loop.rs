@@ -61,11 +61,11 @@ pub(super) struct AgentLoop {
     pub(super) collector: FindingCollector,
     pub(super) wire: Wire,
     pub(super) shared: Arc<AgentState>,
-    pub(super) questions: mpsc::Receiver<LoopRequest>,
+    pub(super) incoming: mpsc::Receiver<LoopRequest>,
     /// Configurations that hold from now on.
     pub(super) configs: mpsc::Receiver<Config>,
-    /// Is told when all that was found at the start has been told.
-    pub(super) first_told: Option<Box<dyn FnOnce() + Send>>,
+    /// Called once the findings of the first snapshot are reported.
+    pub(super) first_report: Option<Box<dyn FnOnce() + Send>>,
     pub(super) stop: StopFile,
     pub(super) boot_id: String,
     /// Findings that are there, also those that are not told, by their number.
@@ -79,7 +79,7 @@ pub(super) struct AgentLoop {
     pub(super) ignored: u64,
     pub(super) is_stopped: bool,
     /// What has come between ticks.
-    pub(super) asked: Vec<LoopRequest>,
+    pub(super) requests: Vec<LoopRequest>,
     pub(super) fresh: Option<Config>,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Known {
     finding: Finding,
     subject: Subject,
     key: Key,
-    is_told: bool,
+    is_reported: bool,
     /// What was closed of it so far: the last.
     story: Vec<Descriptor>,
     /// When it is over by itself.
@@ -97,15 +97,15 @@ pub(super) struct Known {
 }
 
 impl AgentLoop {
-    pub(super) fn tell(&mut self, told: EventKind, key: Option<Key>, at: Moment) {
+    pub(super) fn report(&mut self, kind: EventKind, key: Option<Key>, at: Moment) {
         self.number += 1;
         // All keys of its maps are strings: this cannot fail.
-        let json = serde_json::to_string(&self.wire.event(&told, at, key, None));
-        self.shared.tell(Event {
+        let json = serde_json::to_string(&self.wire.event(&kind, at, key, None));
+        self.shared.publish(Event {
             number: self.number,
             at,
             wall_time: proc::wall_time(),
-            told,
+            kind,
             json: json.unwrap_or_default(),
             key,
         });
@@ -117,7 +117,7 @@ impl AgentLoop {
 
     fn take_finding(&mut self, subject: Subject, found: Finding, live: &mut Tracker, at: Moment) {
         let known = self.known.remove(&found.id);
-        let was_told = known.as_ref().is_some_and(|known| known.is_told);
+        let was_reported = known.as_ref().is_some_and(|known| known.is_reported);
         let is_new = known.is_none();
         let (key, known_story) = match known {
             Some(known) => (known.key, known.story),
@@ -130,7 +130,7 @@ impl AgentLoop {
         }
         let is_gone = found.change == Change::Gone;
         let is_wanted = verdict == Verdict::Reported;
-        match (was_told, is_wanted) {
+        match (was_reported, is_wanted) {
             (false, false) => {}
             // It matters no more, or is gone.
             (true, false) => finding.change = Change::Gone,
@@ -151,7 +151,7 @@ impl AgentLoop {
             let known = Known {
                 subject,
                 key,
-                is_told: is_wanted,
+                is_reported: is_wanted,
                 until: (subject == Subject::DoubleClose).then_some(lasts),
                 story,
                 finding: found,
@@ -164,9 +164,9 @@ impl AgentLoop {
             measured.change = Change::Gone;
         }
         self.measure_finding(&measured, at);
-        if was_told || is_wanted {
+        if was_reported || is_wanted {
             live.stats.count_finding(&finding);
-            self.tell(EventKind::Finding(Box::new(finding)), Some(key), at);
+            self.report(EventKind::Finding(Box::new(finding)), Some(key), at);
         }
     }
 
@@ -191,7 +191,7 @@ impl AgentLoop {
             .is_none_or(|trend| trend.severity >= self.config.watch.severity);
         let is_there = self.shared.is_active(key);
         if is_there || (is_wanted && report.change != Change::Gone) {
-            self.tell(EventKind::Growth(Box::new(report)), Some(key), at);
+            self.report(EventKind::Growth(Box::new(report)), Some(key), at);
         }
     }
 
@@ -225,14 +225,14 @@ impl AgentLoop {
                 let mut finding = known.finding.clone();
                 finding.change = Change::Changed;
                 finding.closed.clear();
-                (known.subject, known.is_told, finding)
+                (known.subject, known.is_reported, finding)
             })
             .collect();
-        for (subject, was_told, finding) in known {
+        for (subject, was_reported, finding) in known {
             let mut judged = finding.clone();
             let verdict = self.rules.judge(&mut judged);
             // What is told as it was is not told again.
-            if (verdict == Verdict::Reported) != was_told {
+            if (verdict == Verdict::Reported) != was_reported {
                 self.take_finding(subject, finding, live, at);
             } else if verdict != Verdict::Ignored {
                 self.measure_finding(&judged, at);
@@ -253,9 +253,9 @@ impl AgentLoop {
         known.chain(gone).collect()
     }
 
-    fn answer(&mut self, question: LoopRequest, live: &mut Tracker) {
+    fn answer(&mut self, request: LoopRequest, live: &mut Tracker) {
         // Who has asked may have gone since.
-        match question {
+        match request {
             LoopRequest::Table { pid, answer } => {
                 let _ = answer.send(table(live, pid).map(Box::new));
             }
@@ -269,14 +269,18 @@ impl AgentLoop {
                     let _ = answer.send(Err(format!("there is no process {pid}")));
                     return;
                 }
-                let asked = ExplainRequest {
+                let request = ExplainRequest {
                     pid,
                     target: target.as_ref(),
                     followed: true,
                 };
                 let found = self.found_of(pid);
-                let explained =
-                    explanation(&asked, found.into_iter(), &mut self.collector, &live.engine);
+                let explained = explanation(
+                    &request,
+                    found.into_iter(),
+                    &mut self.collector,
+                    &live.engine,
+                );
                 let explained = explained.map(Box::new).map_err(|error| error.to_string());
                 let _ = answer.send(explained);
             }
@@ -350,8 +354,8 @@ impl EventHandler for AgentLoop {
             self.measure_all(live, at);
             self.show(live, at);
         }
-        if let Some(first_told) = self.first_told.take() {
-            first_told();
+        if let Some(first_report) = self.first_report.take() {
+            first_report();
         }
         self.is_stopped = self.stop.is_there();
         self.shared.heartbeat.fetch_add(1, Relaxed);
@@ -364,7 +368,7 @@ impl EventHandler for AgentLoop {
 
     async fn wait(&mut self) {
         tokio::select! {
-            Some(question) = self.questions.recv() => self.asked.push(question),
+            Some(request) = self.incoming.recv() => self.requests.push(request),
             Some(config) = self.configs.recv() => self.fresh = Some(config),
             else => std::future::pending().await,
         }
@@ -375,19 +379,19 @@ impl EventHandler for AgentLoop {
         if let Some(config) = self.fresh.take() {
             self.take_config(config, live, at);
         }
-        for question in std::mem::take(&mut self.asked) {
-            self.answer(question, live);
+        for request in std::mem::take(&mut self.requests) {
+            self.answer(request, live);
         }
         Ok(())
     }
 
     fn lost(&mut self, _: &mut Tracker, lost: &Lost) -> Result<()> {
-        self.tell(EventKind::Loss(*lost), None, now());
+        self.report(EventKind::Loss(*lost), None, now());
         Ok(())
     }
 
     fn budget(&mut self, _: &mut Tracker, report: &BudgetReport) -> Result<()> {
-        self.tell(EventKind::Budget(report.clone()), None, now());
+        self.report(EventKind::Budget(report.clone()), None, now());
         Ok(())
     }
 

@@ -85,7 +85,7 @@ impl AgentLoop {
             let parts = [report.threshold.to_bits()];
             let subject = format!("threshold {}", report.of.name());
             let key = self.key(&subject, &report.process, &parts);
-            self.tell(EventKind::Threshold(Box::new(report)), Some(key), at);
+            self.report(EventKind::Threshold(Box::new(report)), Some(key), at);
         }
     }
 }

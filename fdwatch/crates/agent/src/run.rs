@@ -67,7 +67,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
              `sysctl kernel.perf_event_paranoid=2` makes it unnecessary"
         );
     }
-    let (shared, questions) = AgentState::new();
+    let (shared, incoming) = AgentState::new();
     let (sender, configs) = mpsc::channel(CONFIGS);
     let clock = Clock::new(proc::wall_time(), proc::boottime());
     let wire = Wire::new(proc::hostname(), clock);
@@ -91,9 +91,9 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         collector: FindingCollector::new(Investigator::new(filter, Source::Live)),
         wire,
         shared,
-        questions,
+        incoming,
         configs,
-        first_told: Some(services.first_told()),
+        first_report: Some(services.first_report()),
         stop,
         boot_id: proc::boot_id(),
         known: FxHashMap::default(),
@@ -102,7 +102,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         number: 0,
         ignored: 0,
         is_stopped: false,
-        asked: Vec::new(),
+        requests: Vec::new(),
         fresh: None,
     };
     let result = live.follow(&mut SignalOrTimeout::after(None), &mut follower);

@@ -65,7 +65,7 @@ pub struct Parts {
 /// The running services.
 pub struct Services {
     end: watch::Sender<bool>,
-    first_told: watch::Sender<bool>,
+    first_report: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
 
@@ -77,7 +77,7 @@ impl Services {
     /// If no thread, runtime or signal handler can be created.
     pub fn start(parts: Parts) -> Result<Self> {
         let (end, ends) = watch::channel(false);
-        let (first_told, first) = watch::channel(false);
+        let (first_report, first) = watch::channel(false);
         let (started, start_result) = blocking::channel();
         let thread = thread::Builder::new()
             .name("services".to_owned())
@@ -114,17 +114,17 @@ impl Services {
             .context("the services did not start")??;
         Ok(Self {
             end,
-            first_told,
+            first_report,
             thread,
         })
     }
 
     /// Returns a function to call once all findings of the first snapshot are reported.
     #[must_use]
-    pub fn first_told(&self) -> Box<dyn FnOnce() + Send> {
-        let first_told = self.first_told.clone();
+    pub fn first_report(&self) -> Box<dyn FnOnce() + Send> {
+        let first_report = self.first_report.clone();
         Box::new(move || {
-            let _ = first_told.send(true);
+            let _ = first_report.send(true);
         })
     }
 
@@ -158,7 +158,7 @@ async fn run(
     parts: Parts,
     mut hangups: Signal,
     mut end: watch::Receiver<bool>,
-    first_told: watch::Receiver<bool>,
+    first_report: watch::Receiver<bool>,
 ) {
     let Parts {
         mut config,
@@ -178,8 +178,8 @@ async fn run(
     tokio::task::spawn_local(watching);
     let counts = AllCounts::default();
     let sinks = Receivers::of(&config, &counts, &shared);
-    let mut running = Running::start(&config, sinks, listeners, &state, first_told.clone());
-    let mut first_snapshot = first_told.clone();
+    let mut running = Running::start(&config, sinks, listeners, &state, first_report.clone());
+    let mut first_snapshot = first_report.clone();
     let mut is_ready = false;
     loop {
         tokio::select! {
@@ -220,7 +220,7 @@ async fn run(
             Listeners::none()
         });
         let state = state.with(&fresh);
-        running = Running::start(&fresh, sinks, listeners, &state, first_told.clone());
+        running = Running::start(&fresh, sinks, listeners, &state, first_report.clone());
         config = Config {
             api,
             ..fresh.clone()
@@ -301,7 +301,7 @@ struct Running {
 async fn maintain_history(
     history: Rc<History>,
     shared: Arc<AgentState>,
-    mut first_told: watch::Receiver<bool>,
+    mut first_report: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut seconds = interval(Duration::from_secs(1));
@@ -310,9 +310,9 @@ async fn maintain_history(
     loop {
         tokio::select! {
             _ = seconds.tick() => {}
-            signalled = first_told.wait_for(|signalled| *signalled), if is_first => {
+            signalled = first_report.wait_for(|signalled| *signalled), if is_first => {
                 if signalled.is_ok() {
-                    history.first_snapshot_told();
+                    history.mark_first_snapshot();
                 }
                 is_first = false;
             }
@@ -337,7 +337,7 @@ impl Running {
         sinks: Receivers,
         listeners: Listeners,
         state: &State,
-        first_told: watch::Receiver<bool>,
+        first_report: watch::Receiver<bool>,
     ) -> Self {
         let (stop, stops) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -361,7 +361,7 @@ impl Running {
             running.tasks.spawn_local(maintain_history(
                 history,
                 shared,
-                first_told.clone(),
+                first_report.clone(),
                 stops.clone(),
             ));
         } else {
@@ -370,7 +370,7 @@ impl Running {
         if let Some((events, counts)) = sinks.alerts {
             let mut setup = alerts::Setup::new(config.alerts.clone(), proc::hostname());
             setup.active = shared.active();
-            let alerting = alerts::run(setup, events, counts, first_told, stops.clone());
+            let alerting = alerts::run(setup, events, counts, first_report, stops.clone());
             let shared = Arc::clone(shared);
             running.tasks.spawn_local(async move {
                 let trouble = alerting.await.err();

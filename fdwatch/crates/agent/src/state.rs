@@ -97,7 +97,7 @@ impl AgentState {
     /// Creates an empty state, and the receiver of requests for the loop.
     #[must_use]
     pub fn new() -> (Arc<Self>, mpsc::Receiver<LoopRequest>) {
-        let (requests, asked) = mpsc::channel(MAX_REQUESTS);
+        let (requests, incoming) = mpsc::channel(MAX_REQUESTS);
         let shared = Self {
             view: RwLock::default(),
             active: Mutex::default(),
@@ -108,13 +108,13 @@ impl AgentState {
             heartbeat: Arc::default(),
             api: ApiCounts::default(),
         };
-        (Arc::new(shared), asked)
+        (Arc::new(shared), incoming)
     }
 
     /// Passes an event to all sinks and clients, and updates the active findings.
-    pub fn tell(&self, event: Event) {
+    pub fn publish(&self, event: Event) {
         let event = Arc::new(event);
-        if let (Some(key), Some(change)) = (event.key, event.told.change()) {
+        if let (Some(key), Some(change)) = (event.key, event.kind.change()) {
             let mut active = lock(&self.active);
             if change == fdwatch_core::duplicates::Change::Gone {
                 active.remove(&key);

@@ -25,7 +25,7 @@ pub struct Event {
     /// The same in nanoseconds since 1970.
     pub wall_time: u64,
     /// What happened.
-    pub told: EventKind,
+    pub kind: EventKind,
     /// Its line of `/v1/events`, without the line end.
     pub json: String,
     /// Key, for events that end some time.

@@ -549,9 +549,9 @@ mod tests {
         }
         assert_eq!(finding(json!({"type": "else"})), None);
         assert_eq!(finding(json!(7)), None);
-        let told = json!({"type": "finding", "change": "found", "id": 3, "severity": "warning",
+        let json = json!({"type": "finding", "change": "found", "id": 3, "severity": "warning",
             "cause": "reopened", "process": {"pid": 7, "comm": "x"}, "file": {"path": "/a"}, "fds": [{}, {}]});
-        let finding = finding(told).unwrap();
+        let finding = finding(json).unwrap();
         assert_eq!(
             (finding.what.as_str(), finding.why.as_str()),
             ("/a", "reopened, 2 descriptors")

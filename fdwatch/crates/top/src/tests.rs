@@ -345,11 +345,11 @@ fn update() -> impl Strategy<Value = Update> {
     let pid = || 1_u32..6;
     let one = (pid(), bytes(), 0_usize..2000, 0_usize..9)
         .prop_map(|(pid, comm, open, duplicate)| row(pid, &comm, open, duplicate));
-    let told = (0_u32..20, pid(), any::<String>(), 0_usize..4).prop_map(|(id, pid, path, kind)| {
+    let json = (0_u32..20, pid(), any::<String>(), 0_usize..4).prop_map(|(id, pid, path, kind)| {
         let change = ["found", "changed", "gone", "else"][kind];
-        let told = json!({"type": "finding", "id": id, "change": change, "severity": "critical",
+        let json = json!({"type": "finding", "id": id, "change": change, "severity": "critical",
             "cause": path, "process": {"pid": pid, "comm": path}, "file": {"path": path}, "fds": []});
-        FindingEvent::of(&from_value(told).unwrap(), "12:00:00".to_owned()).unwrap()
+        FindingEvent::of(&from_value(json).unwrap(), "12:00:00".to_owned()).unwrap()
     });
     let opened = (pid(), any::<String>()).prop_map(|(pid, path)| {
         let fd = json!({"fd": 3, "access": path, "description": path, "origin": path,
@@ -362,7 +362,7 @@ fn update() -> impl Strategy<Value = Update> {
         (0_u64..100, any::<u64>()).prop_map(|(at, events)| status(at, events)),
         (proptest::collection::vec(one, 0..40), 0_u64..3)
             .prop_map(|(rows, more)| Update::Rows(rows, more)),
-        proptest::collection::vec(told, 0..40).prop_map(Update::Findings),
+        proptest::collection::vec(json, 0..40).prop_map(Update::Findings),
         opened,
         (pid(), any::<String>())
             .prop_map(|(pid, text)| Update::Explanation(pid, data::lines_of(&text))),

@@ -118,7 +118,7 @@ impl Rows {
         let here: FxHashSet<u32> = followed.iter().map(|row| row.pid).collect();
         self.known.retain(|pid, _| here.contains(pid));
         let is_time = now.since(self.counted) >= CURVE_INTERVAL;
-        let most_read = if self.counted == Moment(0) {
+        let max_read = if self.counted == Moment(0) {
             MAX_READ_FIRST
         } else {
             MAX_READ
@@ -132,7 +132,7 @@ impl Rows {
             if known.start_time != row.start_time {
                 *known = Known::new(row);
             }
-            if read < most_read && (known.read == Moment(0) || now.since(known.read) > STALE) {
+            if read < max_read && (known.read == Moment(0) || now.since(known.read) > STALE) {
                 known.read(row.pid, now);
                 read += 1;
             }

@@ -107,7 +107,7 @@ fn event(key: u128, change: Change, severity: Severity, comm: &[u8]) -> Event {
         number: 1,
         at: Moment(1),
         wall_time: BOOT,
-        told: EventKind::Threshold(Box::new(report)),
+        kind: EventKind::Threshold(Box::new(report)),
         json: json!({"schema": 1, "type": "threshold", "key": key.to_string()}).to_string(),
         key: Some(Key(key)),
     }
@@ -119,7 +119,7 @@ fn setup(directory: &Path, config: Alerts) -> Setup {
         journal: directory.join("journal"),
         pace: Pace {
             first_wait: Duration::from_millis(20),
-            most_wait: Duration::from_millis(100),
+            max_wait: Duration::from_millis(100),
             tries: 3,
             rest: Duration::from_millis(200),
             remind: Duration::from_millis(300),

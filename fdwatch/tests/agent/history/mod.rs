@@ -63,7 +63,7 @@ fn finding_event(number: u64, key: u128, change: Change, comm: &[u8], path: &[u8
         at,
         wall_time,
         json: json.trim_end().to_owned(),
-        told: EventKind::Finding(Box::new(finding)),
+        kind: EventKind::Finding(Box::new(finding)),
         key: Some(Key(key)),
     }
 }

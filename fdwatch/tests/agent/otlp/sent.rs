@@ -22,7 +22,7 @@ pub(crate) fn event(number: u64, kind: EventKind) -> Event {
         wall_time: WALL_TIME + number,
         key: kind.change().map(|_| Key(number.into())),
         json: format!("{{\"number\":{number}}}"),
-        told: kind,
+        kind,
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Pace {
     /// Limit of the wait after the first failed attempt; doubles with each further one.
     pub first_wait: Duration,
     /// Limit of all waits.
-    pub most_wait: Duration,
+    pub max_wait: Duration,
     /// Attempts in a row.
     pub tries: u32,
     /// Wait after all attempts of a row failed.
@@ -37,7 +37,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             first_wait: Duration::from_secs(1),
-            most_wait: Duration::from_secs(30),
+            max_wait: Duration::from_secs(30),
             tries: 5,
             rest: Duration::from_secs(60),
             remind: Duration::from_secs(60),

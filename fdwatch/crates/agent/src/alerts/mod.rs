@@ -176,7 +176,7 @@ struct Sink {
 /// Sends alerts for the events of `events` until these end, or until `stop`.
 ///
 /// Alerts that an earlier run sent are not sent again. Those whose findings are not active after the first
-/// snapshot, which `first_snapshot_told` signals, are resolved.
+/// snapshot, which `first_snapshot` signals, are resolved.
 ///
 /// # Errors
 ///
@@ -185,7 +185,7 @@ pub async fn run(
     setup: Setup,
     events: mpsc::Receiver<Arc<Event>>,
     counts: Arc<SinkStats>,
-    first_snapshot_told: watch::Receiver<bool>,
+    first_snapshot: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let receivers = setup.receivers()?;
@@ -227,7 +227,7 @@ pub async fn run(
         is_stored: true,
     };
     dispatcher
-        .run(events, outcomes, &mut store, first_snapshot_told, stop)
+        .run(events, outcomes, &mut store, first_snapshot, stop)
         .await;
     let _ = end.send(true);
     while workers.join_next().await.is_some() {}
@@ -250,7 +250,7 @@ impl Dispatcher {
         mut events: mpsc::Receiver<Arc<Event>>,
         mut outcomes: mpsc::Receiver<Done>,
         store: &mut AlertStore,
-        mut first_snapshot_told: watch::Receiver<bool>,
+        mut first_snapshot: watch::Receiver<bool>,
         mut stop: watch::Receiver<bool>,
     ) {
         for active in mem::take(&mut self.setup.active) {
@@ -262,7 +262,7 @@ impl Dispatcher {
         let mut reminders = interval(pace.remind);
         reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = std::pin::pin!(async {
-            if first_snapshot_told.wait_for(|sent| *sent).await.is_err() {
+            if first_snapshot.wait_for(|sent| *sent).await.is_err() {
                 // The sender is gone: it never happens.
                 future::pending::<()>().await;
             }
@@ -323,7 +323,7 @@ impl Dispatcher {
 
     /// Handles an event of a finding that has been active `since` then.
     fn take(&mut self, event: &Arc<Event>, since: u64) {
-        let (Some(key), Some(change)) = (event.key, event.told.change()) else {
+        let (Some(key), Some(change)) = (event.key, event.kind.change()) else {
             return;
         };
         let now = self.now();

@@ -54,9 +54,9 @@ pub(super) const HELD_BACK: Key = Key(0);
 impl Notice {
     /// Creates the notice of an event, if the event has a key, a process and a severity.
     pub(super) fn of(event: &Event) -> Option<Self> {
-        let severity = event.told.severity()?;
-        let process = event.told.process()?;
-        let (cause, path, summary, advice) = match &event.told {
+        let severity = event.kind.severity()?;
+        let process = event.kind.process()?;
+        let (cause, path, summary, advice) = match &event.kind {
             EventKind::Finding(finding) => of_finding(finding),
             EventKind::Growth(report) => of_growth(report),
             EventKind::Threshold(report) => of_threshold(report),
@@ -64,7 +64,7 @@ impl Notice {
         };
         Some(Self {
             key: event.key?,
-            kind: event.told.kind().to_owned(),
+            kind: event.kind.kind().to_owned(),
             severity,
             cause: cause.to_owned(),
             pid: process.pid,

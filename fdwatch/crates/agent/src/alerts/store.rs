@@ -45,7 +45,7 @@ impl AlertStore {
     pub(super) fn read(&self) -> SentAlerts {
         let path = self.path.display();
         match read(&self.path) {
-            Ok(told) => told,
+            Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::NotFound => SentAlerts::new(),
             Err(error) => {
                 let aside = self.path.with_extension("json.unusable");
@@ -62,11 +62,11 @@ impl AlertStore {
     }
 
     /// Replaces the file. Logs the first failure, and the first success after it.
-    pub(super) fn write(&mut self, told: SentAlerts) {
-        let told = told.into_iter();
+    pub(super) fn write(&mut self, sent: SentAlerts) {
+        let sent = sent.into_iter();
         let form = Form {
             version: VERSION,
-            told: told
+            told: sent
                 .map(|(name, notices)| {
                     let notices = notices.into_iter();
                     (name, notices.map(Arc::unwrap_or_clone).collect())
@@ -105,8 +105,8 @@ fn read(path: &Path) -> io::Result<SentAlerts> {
         let version = form.version;
         return Err(io::Error::other(format!("unsupported version {version}")));
     }
-    let told = form.told.into_iter();
-    Ok(told
+    let sent = form.told.into_iter();
+    Ok(sent
         .map(|(name, notices)| (name, notices.into_iter().map(Arc::new).collect()))
         .collect())
 }
@@ -142,9 +142,9 @@ mod tests {
                 "advice":"a","since":18446744073709551615}"#,
         )
         .unwrap();
-        let told = SentAlerts::from([("webhook".to_owned(), vec![Arc::new(notice)])]);
-        kept.write(told.clone());
-        assert_eq!(kept.read(), told);
+        let sent = SentAlerts::from([("webhook".to_owned(), vec![Arc::new(notice)])]);
+        kept.write(sent.clone());
+        assert_eq!(kept.read(), sent);
     }
 
     #[test]

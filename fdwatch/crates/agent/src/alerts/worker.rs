@@ -140,7 +140,7 @@ pub(super) async fn work(
 }
 
 async fn send_with_retries(receiver: &Receiver, alert: &Alert, host: &str, pace: &Pace) -> Sent {
-    let mut backoff = Backoff::new(pace.first_wait, pace.most_wait);
+    let mut backoff = Backoff::new(pace.first_wait, pace.max_wait);
     let mut tries = 1;
     loop {
         let sent = receiver.send(alert, host, pace).await;

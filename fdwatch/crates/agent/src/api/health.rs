@@ -46,7 +46,7 @@ pub(super) async fn health(
     }
     let mut findings = SeverityCounts::default();
     for active in state.shared.active() {
-        match active.last.told.severity() {
+        match active.last.kind.severity() {
             Some(Severity::Info) => findings.info += 1,
             Some(Severity::Warning) => findings.warning += 1,
             Some(Severity::Critical) => findings.critical += 1,

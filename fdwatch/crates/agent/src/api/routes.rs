@@ -128,8 +128,8 @@ async fn findings(
 ) -> Result<Response, Refusal> {
     let query = query::read(query.as_deref(), &["format", "limit"], true).map_err(bad)?;
     let mut active = state.shared.active();
-    active.retain(|active| active.last.told.is_wanted(&query.filter));
-    active.sort_by_key(|active| std::cmp::Reverse((active.last.told.severity(), active.since)));
+    active.retain(|active| active.last.kind.is_wanted(&query.filter));
+    active.sort_by_key(|active| std::cmp::Reverse((active.last.kind.severity(), active.since)));
     let all = active.len();
     active.truncate(limit(&query, MAX));
     let more = all - active.len();
@@ -164,15 +164,15 @@ async fn findings(
 
 /// Returns a current finding: the line of its last event, with the time it appeared.
 fn finding(active: &Active, shape: Shape, wire: &Wire) -> Vec<u8> {
-    let Event { told, at, key, .. } = &*active.last;
-    let line = || wire.event(told, *at, *key, Some(active.since));
+    let Event { kind, at, key, .. } = &*active.last;
+    let line = || wire.event(kind, *at, *key, Some(active.since));
     // Writing to memory does not fail.
     match shape {
         Shape::Json => serde_json::to_vec(&line()).unwrap_or_default(),
         Shape::Lines => json_line(&line()).unwrap_or_default().into_bytes(),
         Shape::Text => {
             let mut reporter = Reporter::new(Vec::new(), Format::Text, wire.clone());
-            let _ = reporter.event(told, *at);
+            let _ = reporter.event(kind, *at);
             reporter.into_output()
         }
     }

@@ -125,7 +125,7 @@ impl Reader {
                 return None;
             }
             Some(match item {
-                Ok(event) if event.told.is_wanted(&self.filter) => Some(Item::Event(event)),
+                Ok(event) if event.kind.is_wanted(&self.filter) => Some(Item::Event(event)),
                 Ok(_) => None,
                 Err(BroadcastStreamRecvError::Lagged(missed)) => {
                     self.is_dropped = true;
@@ -151,7 +151,7 @@ fn as_sse(item: &Item) -> sse::Event {
     match item {
         Item::Event(event) => sse::Event::default()
             .id(event.number.to_string())
-            .event(event.told.kind())
+            .event(event.kind.kind())
             .data(&event.json),
         Item::Dropped(missed) => sse::Event::default()
             .event("dropped")
@@ -177,7 +177,7 @@ impl Writer {
                 self.wire.clock.adjust(event.wall_time, event.at.0);
                 let mut reporter = Reporter::new(Vec::new(), Format::Text, self.wire.clone());
                 // Writing to memory does not fail.
-                let _ = reporter.event(&event.told, event.at);
+                let _ = reporter.event(&event.kind, event.at);
                 reporter.into_output()
             }
             (Item::Event(event), _) => [event.json.as_bytes(), b"\n"].concat(),

@@ -169,20 +169,20 @@ impl Rows {
     }
 
     fn add_at(&mut self, event: &Event, time: u64, is_still: bool) {
-        let (EventKind::Finding(finding), Some(key)) = (&event.told, event.key) else {
+        let (EventKind::Finding(finding), Some(key)) = (&event.kind, event.key) else {
             return;
         };
         self.read_mounts(time);
         let signature = Signature::of(finding, &self.origin.host);
         let seconds = u32::try_from(time).unwrap_or(u32::MAX);
-        let told = FindingEvent {
+        let row_event = FindingEvent {
             finding,
             key,
             number: event.number,
             time: seconds,
             is_still,
         };
-        let row = self.origin.finding(&told, &signature, &self.mounts);
+        let row = self.origin.finding(&row_event, &signature, &self.mounts);
         self.push(Table::Findings, &row);
         let hour = time / HOUR;
         if self.examples.get(&signature.id) != Some(&hour) {

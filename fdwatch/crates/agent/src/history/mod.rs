@@ -121,7 +121,7 @@ impl History {
 
     /// Signals that all findings of the first snapshot are reported. Findings that an earlier agent left active, and
     /// that are not found again within a minute, have ended meanwhile.
-    pub fn first_snapshot_told(&self) {
+    pub fn mark_first_snapshot(&self) {
         self.order(Order::FirstSnapshotTold);
     }
 

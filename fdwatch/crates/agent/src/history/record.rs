@@ -53,17 +53,17 @@ impl<'a> Record<'a> {
     /// Returns the record of an event, if it has a key and a change.
     pub(super) fn of(event: &'a Event) -> Option<Self> {
         let key = event.key?;
-        let change = event.told.change()?;
-        let process = event.told.process()?;
+        let change = event.kind.change()?;
+        let process = event.kind.process()?;
         let mut record = Self {
             key,
-            kind: event.told.kind(),
+            kind: event.kind.kind(),
             change,
             number: event.number,
             wall_time: event.wall_time,
             lifetime: None,
             cause: None,
-            severity: event.told.severity(),
+            severity: event.kind.severity(),
             pid: process.pid,
             start_time: process.start_time,
             comm: clipped(&process.comm),
@@ -77,7 +77,7 @@ impl<'a> Record<'a> {
             json: (event.json.len() <= MAX_JSON).then_some(event.json.as_str()),
             json_bytes: event.json.len(),
         };
-        match &event.told {
+        match &event.kind {
             EventKind::Finding(finding) => {
                 record.lifetime = finding.lifetime;
                 record.cause = Some(finding.cause.name());

@@ -547,7 +547,7 @@ fn threshold(number: u64, change: Change) -> Event {
         number,
         at: Moment(number),
         wall_time: BEGAN + number,
-        told: EventKind::Threshold(Box::new(ThresholdReport {
+        kind: EventKind::Threshold(Box::new(ThresholdReport {
             change,
             process: ProcessInfo::default(),
             of: Measure::Descriptors,
@@ -580,7 +580,7 @@ fn findings_not_found_again_are_ended() {
     let (sink, receiver) = Sink::new("history", 100, Arc::clone(&counts));
     let history = History::start_with(settings, receiver, Arc::clone(&counts));
     sink.offer(&Arc::new(threshold(5, Change::Found)));
-    history.first_snapshot_told();
+    history.mark_first_snapshot();
     eventually("the end", || {
         place.all().iter().filter(|row| row.ended.is_some()).count() == 1
     });

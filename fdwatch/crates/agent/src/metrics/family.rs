@@ -210,7 +210,7 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
         }
     }
     for active in active {
-        let kind = &active.last.told;
+        let kind = &active.last.kind;
         let cause = match kind {
             EventKind::Finding(finding) => finding.cause.name(),
             other => other.kind(),

@@ -83,7 +83,7 @@ fn value(samples: &[Read], name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 fn of(view: Snapshot) -> Arc<AgentState> {
-    let (shared, _questions) = AgentState::new();
+    let (shared, _incoming) = AgentState::new();
     shared.set_view(view);
     shared
 }
@@ -105,7 +105,7 @@ fn threshold(key: u128, change: Change) -> Event {
         number: 1,
         at: Moment(1),
         wall_time: 1,
-        told: EventKind::Threshold(Box::new(report)),
+        kind: EventKind::Threshold(Box::new(report)),
         json: String::new(),
         key: Some(Key(key)),
     }
@@ -142,7 +142,7 @@ fn names_are_as_prometheus_has_them() {
 }
 
 #[test]
-fn what_is_known_is_told() {
+fn all_known_values_are_exported() {
     let mut view = Snapshot {
         at: Moment(5),
         wall_time: 1_700_000_000_500_000_000,
@@ -173,9 +173,9 @@ fn what_is_known_is_told() {
     view.stats.statistics.drift.phantom = 2;
     view.stats.statistics.records[fdwatch_common::Kind::Fork as usize] = 11;
     let shared = of(view);
-    shared.tell(threshold(1, Change::Found));
-    shared.tell(threshold(2, Change::Found));
-    shared.tell(threshold(2, Change::Gone));
+    shared.publish(threshold(1, Change::Found));
+    shared.publish(threshold(2, Change::Found));
+    shared.publish(threshold(2, Change::Gone));
     let (sink, _receiver) = Sink::new("history", 1, Arc::default());
     SinkStats::add(&sink.counts.taken, 4);
     SinkStats::add(&sink.counts.dropped, 1);

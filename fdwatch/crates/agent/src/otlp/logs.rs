@@ -41,17 +41,17 @@ pub(super) fn request(events: &[Arc<Event>]) -> ExportLogsServiceRequest {
 }
 
 fn record(event: &Event) -> LogRecord {
-    let (number, severity) = severity(&event.told);
+    let (number, severity) = severity(&event.kind);
     LogRecord {
         time_unix_nano: event.wall_time,
         observed_time_unix_nano: event.wall_time,
         severity_number: number as i32,
         severity_text: severity.to_owned(),
         body: Some(AnyValue {
-            value: Some(text(sentence(&event.told))),
+            value: Some(text(sentence(&event.kind))),
         }),
         attributes: attributes(event),
-        event_name: format!("fdwatch.{}", event.told.kind()),
+        event_name: format!("fdwatch.{}", event.kind.kind()),
         ..LogRecord::default()
     }
 }
@@ -74,16 +74,16 @@ fn attributes(event: &Event) -> Vec<opentelemetry_proto::tonic::common::v1::KeyV
     let mut to = Attributes::default();
     to.add("fdwatch.number", integer(event.number));
     to.add("fdwatch.key", event.key.map(|key| text(key.to_string())));
-    let change = event.told.change().map(|change| match change {
+    let change = event.kind.change().map(|change| match change {
         Change::Found => "found",
         Change::Changed => "changed",
         Change::Gone => "gone",
     });
     to.add("fdwatch.change", change.map(text));
-    if let Some(of) = event.told.process() {
+    if let Some(of) = event.kind.process() {
         process(of, &mut to);
     }
-    match &event.told {
+    match &event.kind {
         EventKind::Finding(of) => finding(of, &mut to),
         EventKind::Growth(of) => growth(of, &mut to),
         EventKind::Threshold(of) => threshold(of, &mut to),

@@ -187,15 +187,16 @@ fn story_folds_similar_opens() {
     for fd in 4..200 {
         host.open(1, fd, 100 + u64::from(fd), 0);
     }
-    let mut told = Vec::new();
+    let mut texts = Vec::new();
     host.pass(2_000_000_000);
     host.settle(&mut |duplicate| {
         let finding = diagnose(duplicate, context());
         let sentences = story(&finding, &[]).into_iter();
-        told.extend(sentences.map(|sentence| String::from_utf8_lossy(&sentence.text).into_owned()));
+        texts
+            .extend(sentences.map(|sentence| String::from_utf8_lossy(&sentence.text).into_owned()));
     });
     assert_eq!(
-        told,
+        texts,
         [
             "3 (writing) opened by openat, thread 1",
             "4 (reading) opened by openat, thread 1",

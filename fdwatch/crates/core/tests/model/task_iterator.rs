@@ -68,8 +68,8 @@ impl Kernel {
             }
             let after = self.live().filter(|&task| {
                 let Task { tid, tgid, .. } = self.tasks[task];
-                let is_told = tid == tgid || self.tasks[task].table != self.leaders_table(tgid);
-                tid > iterator.tid && is_told
+                let is_reported = tid == tgid || self.tasks[task].table != self.leaders_table(tgid);
+                tid > iterator.tid && is_reported
             });
             let Some(next) = after.min_by_key(|&task| self.tasks[task].tid) else {
                 return false;
