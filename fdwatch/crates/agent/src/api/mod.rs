@@ -4,11 +4,11 @@
 //! delay the live loop.
 
 mod access;
-mod answer;
 mod health;
 mod page;
 mod peer;
 mod query;
+mod response;
 mod routes;
 mod state;
 mod stream;
