@@ -263,9 +263,9 @@ impl Receivers {
     /// Creates the sinks of a configuration, which receive events from now on.
     fn of(config: &Config, counts: &AllCounts, shared: &AgentState) -> Self {
         let mut sinks = Vec::new();
-        let mut open = |name, is_wanted: bool, room, counts: &Arc<SinkStats>| {
+        let mut open = |name, is_wanted: bool, capacity, counts: &Arc<SinkStats>| {
             is_wanted.then(|| {
-                let (sink, receiver) = Sink::new(name, room, Arc::clone(counts));
+                let (sink, receiver) = Sink::new(name, capacity, Arc::clone(counts));
                 sinks.push(sink);
                 (receiver, Arc::clone(counts))
             })

@@ -15,9 +15,9 @@ use super::sent::{event, threshold};
 
 /// Short intervals, so that retries happen soon.
 pub(crate) const PACE: Pace = Pace {
-    answer: Duration::from_secs(20),
-    again: Duration::from_millis(10),
-    longest: Duration::from_millis(50),
+    request: Duration::from_secs(20),
+    first_wait: Duration::from_millis(10),
+    max_wait: Duration::from_millis(50),
     give_up: Duration::from_secs(120),
     stop: Duration::from_millis(500),
 };

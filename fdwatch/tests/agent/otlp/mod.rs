@@ -146,7 +146,7 @@ fn full_queue_counts_dropped_events() {
 fn silent_receiver_is_given_up() {
     let (address, connections) = silent();
     let pace = Pace {
-        answer: Duration::from_millis(50),
+        request: Duration::from_millis(50),
         give_up: Duration::from_millis(300),
         ..PACE
     };

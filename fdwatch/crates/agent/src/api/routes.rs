@@ -243,7 +243,9 @@ async fn written(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ErrorResponse> {
     let query = query::read(query.as_deref(), &["limit"], false).map_err(bad_request)?;
-    let (mounts, found) = open_for_write::look(&state.shared).await.ok_or_else(busy)?;
+    let (mounts, found) = open_for_write::search(&state.shared)
+        .await
+        .ok_or_else(busy)?;
     let host = state.wire().host().to_owned();
     let left_out = found.left_out;
     // Reads /proc for each process.

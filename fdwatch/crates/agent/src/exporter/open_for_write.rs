@@ -31,14 +31,14 @@ use fdwatch_core::{
 };
 use fdwatch_host::proc;
 
-/// Rows that are remembered as reported.
+/// Limit of rows that are remembered as reported.
 const MAX_REPORTED: usize = 16 * fdwatch_core::open_for_write::MAX;
 
 /// Time in which the live loop must reply. At the start it is busy with a snapshot.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns the mounts and the open files; `None` if the live loop does not reply.
-pub(crate) async fn look(agent: &AgentState) -> Option<(Mounts, OpenFiles)> {
+/// Returns the mounts, and the files on them that are open for writing; `None` if the live loop does not reply.
+pub(crate) async fn search(agent: &AgentState) -> Option<(Mounts, OpenFiles)> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounts = Mounts::of(&mountinfo);
     let devices = mounts.devices();
@@ -120,19 +120,19 @@ pub(super) async fn follow(
     mut hours: Hours,
     to: mpsc::Sender<NewRows>,
 ) {
-    let mut looks = interval(HEARTBEAT);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut searches = interval(HEARTBEAT);
+    searches.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported = Reported::default();
     loop {
         tokio::select! {
-            _ = looks.tick() => {}
+            _ = searches.tick() => {}
             () = to.closed() => return,
         }
         let now = proc::wall_time() / 1_000_000_000;
         if hours.is_due(now) {
             reported = Reported::default();
         }
-        let Some((mounts, OpenFiles { mut open, left_out })) = look(&agent).await else {
+        let Some((mounts, OpenFiles { mut open, left_out })) = search(&agent).await else {
             tracing::debug!(
                 "cannot list files of network file systems: the live loop does not reply"
             );
@@ -159,7 +159,7 @@ pub(super) async fn follow(
     }
 }
 
-/// What was reported in this hour. When there is too much, it is cleared and reported again.
+/// What was reported in this hour. Above the limit it is cleared, so that rows are reported again.
 #[derive(Default)]
 struct Reported {
     open: HashSet<OpenFile>,

@@ -166,7 +166,7 @@ impl Spool {
             self.begin_segment()?;
         }
         let (Some(file), Some(segment)) = (&mut self.writing, self.segments.back_mut()) else {
-            return Err(io::Error::other("there is no segment"));
+            return Err(io::Error::other("no open segment"));
         };
         let written = file
             .write_all(header.as_bytes())
