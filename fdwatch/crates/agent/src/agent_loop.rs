@@ -299,7 +299,10 @@ impl AgentLoop {
             more_descriptors,
         } = self.rows.show(live, max_rows, at);
         let ring = live.stats.ring_bytes.map_or(0.0, f64::from);
-        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a ratio does not need full precision"
+        )]
         let waiting = std::mem::take(&mut live.max_waiting) as f64;
         let shed = &live.shedder;
         self.shared.set_view(Snapshot {

@@ -57,11 +57,11 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         shows_steps: false,
     })?;
     // Before threads are started: capabilities belong to threads.
-    let given = privileges::give_up()?;
-    if !given.missing.is_empty() {
-        tracing::warn!("missing capabilities: {}", given.missing.join(", "));
+    let capabilities = privileges::drop_unneeded()?;
+    if !capabilities.missing.is_empty() {
+        tracing::warn!("missing capabilities: {}", capabilities.missing.join(", "));
     }
-    if given.has_admin() {
+    if capabilities.has_admin() {
         tracing::warn!(
             "keeping CAP_SYS_ADMIN, which this kernel requires to open perf events: \
              `sysctl kernel.perf_event_paranoid=2` makes it unnecessary"

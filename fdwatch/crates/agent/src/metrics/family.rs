@@ -218,7 +218,7 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
         let severity = kind.severity().unwrap_or(Severity::Info);
         *counts.entry((severity, cause)).or_default() += 1;
     }
-    let mut there = Family::gauge(
+    let mut active_findings = Family::gauge(
         "findings",
         "Active findings, by severity and cause; growth and threshold are causes too.",
     );
@@ -227,11 +227,11 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
             ("severity", severity.name().into()),
             ("cause", cause.into()),
         ];
-        there.add(labels, count);
+        active_findings.add(labels, count);
     }
     let stats = &view.stats;
     vec![
-        there,
+        active_findings,
         Family::counter(
             "findings_told",
             "Reported changes of findings, by kind of change.",

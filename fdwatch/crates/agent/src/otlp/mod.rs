@@ -54,7 +54,8 @@ pub struct Export {
 }
 
 impl Export {
-    /// Exports on a thread of its own until `stop` becomes true or `events` end, then tries once to send the remaining events.
+    /// Exports on a thread of its own until `stop` becomes true or `events` end, then tries once to send the remaining
+    /// events.
     ///
     /// # Errors
     ///

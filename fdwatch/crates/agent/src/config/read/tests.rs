@@ -33,20 +33,20 @@ fn whole_example() -> String {
 fn example_equals_the_defaults() {
     let config = read(EXAMPLE.as_bytes()).unwrap();
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
-    let nothing = read(b"").unwrap();
-    assert_eq!(format!("{nothing:?}"), format!("{:?}", Config::default()));
+    let empty = read(b"").unwrap();
+    assert_eq!(format!("{empty:?}"), format!("{:?}", Config::default()));
 }
 
 #[test]
 fn example_has_every_key() {
     let (config, diagnostics) = read_with_diagnostics(whole_example().as_bytes()).unwrap();
-    let mut there = BTreeMap::new();
-    for (key, is_there) in diagnostics.asked.take() {
-        *there.entry(key).or_insert(false) |= is_there;
+    let mut keys = BTreeMap::new();
+    for (key, is_present) in diagnostics.read_keys.take() {
+        *keys.entry(key).or_insert(false) |= is_present;
     }
-    let missing: Vec<_> = there.iter().filter(|&(_, is_there)| !is_there).collect();
+    let missing: Vec<_> = keys.iter().filter(|&(_, is_present)| !is_present).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    assert!(there.len() > 60, "{}", there.len());
+    assert!(keys.len() > 60, "{}", keys.len());
     let errors = diagnostics.into_errors();
     assert_eq!(errors, []);
     assert_eq!(config.thresholds.len(), Measure::ALL.len());
