@@ -52,7 +52,7 @@ impl Remaining {
     }
 }
 
-/// Drops all capabilities except [`KEPT`] for good: child processes cannot regain them. Keeps `CAP_SYS_ADMIN` too if
+/// Permanently drops all capabilities except [`KEPT`]: child processes cannot regain them. Keeps `CAP_SYS_ADMIN` too if
 /// programs cannot be attached without it.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Events as one sentence each, for people who see nothing else of them. Pure.
+//! Formats each event as one sentence, for output that contains nothing else of it. Pure.
 
 use fdwatch_core::{
     Lost,

@@ -1,7 +1,7 @@
 //! Alerts: sends findings that appear and resolve to webhooks, Alertmanagers, commands and the journal.
 //!
 //! Each receiver has an `AlertState`, which decides what to send and when, and a worker, which sends it. `AlertStore`
-//! preserves across restarts of the agent what was sent.
+//! records what was sent, for the next run of the agent.
 
 mod alertmanager;
 mod command;

@@ -26,7 +26,7 @@ use fdwatch_http::{client, retry::Backoff};
 /// Limit of jobs that wait for one receiver.
 pub(super) const MAX_WAITING: usize = 64;
 
-/// Limit of commands that run at once.
+/// Limit of concurrent commands.
 const MAX_COMMANDS: usize = 4;
 
 /// Limit of the wait that a receiver can request.

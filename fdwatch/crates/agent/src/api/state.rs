@@ -22,7 +22,7 @@ pub struct State {
     pub shared: Arc<AgentState>,
     /// `[metrics]` of the configuration.
     pub metrics: config::Metrics,
-    /// What is watched: clients check whether it includes what they need.
+    /// What the agent watches, so that clients can check whether it suffices.
     pub watch: config::Watch,
     /// The labels of this host, in the form of the fleet's rows.
     pub(super) labels: String,

@@ -90,7 +90,7 @@ impl Server {
         self.shared.set_trouble(SERVER, Some(trouble));
     }
 
-    /// Handles rows that the server rejects for good.
+    /// Handles rows that the server rejects permanently.
     fn report_rejection(&self, next: &Next, error: &StoreError) {
         let (table, _, rows) = next.parts();
         let trouble = format!(

@@ -269,8 +269,8 @@ impl Reader {
         }
     }
 
-    /// Returns a page of what was active at any time after `since` (nanoseconds since 1970), by start: what follows
-    /// `after`, or precedes it with `backwards`.
+    /// Returns a page of the occurrences that were active at any time after `since` (nanoseconds since 1970), ordered
+    /// by start: those that follow `after`, or precede it with `backwards`.
     ///
     /// # Errors
     ///
@@ -303,8 +303,8 @@ impl Reader {
         self.rows(&sql, parameters, occurrence)
     }
 
-    /// Returns a page of the number of descriptors per process and hour after `since` (nanoseconds since 1970): what
-    /// follows `after`, or precedes it with `backwards`.
+    /// Returns a page of the number of descriptors per process and hour after `since` (nanoseconds since 1970): the
+    /// rows that follow `after`, or precede it with `backwards`.
     ///
     /// # Errors
     ///

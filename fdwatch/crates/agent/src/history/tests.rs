@@ -534,11 +534,11 @@ fn three_damaged_databases_are_kept() {
         trouble::set_aside(&file, now).unwrap();
     }
     let aside = trouble::list_set_aside(&file).unwrap();
-    let kept: Vec<_> = aside
+    let remaining: Vec<_> = aside
         .iter()
         .map(|it| fs::read_to_string(it).unwrap())
         .collect();
-    assert_eq!(kept, ["2", "3", "4"]);
+    assert_eq!(remaining, ["2", "3", "4"]);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 6);
 }
 

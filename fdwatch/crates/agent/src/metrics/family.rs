@@ -489,7 +489,7 @@ fn sinks(sinks: &[(&'static str, std::sync::Arc<SinkStats>)]) -> Vec<Family> {
 fn api(counts: &ApiCounts) -> Vec<Family> {
     use std::sync::atomic::Ordering::Relaxed;
     vec![
-        Family::counter("api_requests", "Requests of the API that were answered.")
+        Family::counter("api_requests", "Permitted API requests.")
             .is(counts.requests.load(Relaxed)),
         Family::counter(
             "api_refused",

@@ -219,7 +219,7 @@ impl Receiver {
             let key = alert.notice.key;
             assert!(
                 !self.in_flight.iter().any(|other| other.notice.key == key),
-                "two alerts of one key at once"
+                "two concurrent alerts for one key"
             );
             if key != HELD_BACK && alert.was.is_none() {
                 self.returned.push((alert.status, now.at));
@@ -281,7 +281,7 @@ proptest! {
                 Step::Outcome(..) => {}
                 Step::Wait(wait) => seconds += wait,
                 Step::Restart => {
-                    // Deliveries under way are waited for.
+                    // Waits for deliveries under way.
                     while let Some(alert) = receiver.in_flight.pop() {
                         receiver.deliver(&alert, takes_updates);
                         let next = state.outcome(alert.notice.key, Outcome::Delivered, 0, now);

@@ -137,8 +137,8 @@ function groups(list) {
     const file = `${fd.file.dev} ${fd.file.ino}`;
     held.set(file, [...(held.get(file) ?? []), fd]);
   }
-  const twice = [...held.values()].filter((some) => some.length > 1);
-  return new Map(twice.flatMap((some, i) => some.map((fd) => [fd, { name: i + 1, some }])));
+  const duplicates = [...held.values()].filter((some) => some.length > 1);
+  return new Map(duplicates.flatMap((some, i) => some.map((fd) => [fd, { name: i + 1, some }])));
 }
 
 function fds(list) {
