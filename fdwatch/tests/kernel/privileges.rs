@@ -1,4 +1,4 @@
-//! The capabilities that the agent keeps suffice for its later work, on every kernel.
+//! The capabilities that the agent retains suffice for its later work, on every kernel.
 
 use std::{process, thread};
 
@@ -7,7 +7,7 @@ use fdwatch_agent::privileges::drop_in_this_thread;
 use crate::watching::Watching;
 
 #[test]
-fn kept_capabilities_allow_snapshot_and_detail() {
+fn retained_capabilities_allow_snapshot_and_detail() {
     // Capabilities are per thread: the other tests keep theirs.
     let trial = thread::spawn(|| {
         let mut watching = Watching::attach()?;

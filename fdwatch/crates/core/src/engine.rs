@@ -109,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// Returns what the event closes, and the thread that does, if the process has detail.
+    /// Returns the table and number of the descriptor that the event closes, and the closing
+    /// thread, if the process has detail.
     fn closing_in_detail(&mut self, event: &Event<'_>) -> Option<(TableId, u32, u32)> {
         if !self.details.has_pending() {
             return None;

@@ -76,14 +76,14 @@ impl Exporter {
         }
     }
 
-    /// Waits until these many events were accepted, dropped, delivered and given up.
+    /// Waits until the counts of accepted, dropped, delivered and abandoned events are as expected.
     pub(crate) fn counts(&self, expected: [u64; 4]) {
         eventually(&format!("{expected:?}"), || {
             (self.sink.counts.now() == expected).then_some(())
         });
     }
 
-    /// Stops it and waits for its end.
+    /// Stops it and waits until it has ended.
     pub(crate) fn stop(&mut self) {
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {

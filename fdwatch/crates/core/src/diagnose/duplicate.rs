@@ -47,7 +47,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
             Some((fd, entry, provenance))
         })
         .collect();
-    // One that is gone is judged by what it was.
+    // A duplicate that is gone is diagnosed by its former descriptors.
     let is_gone = duplicate.change == Change::Gone;
     let closed = duplicate.closed.iter().filter(|_| is_gone);
     let all: Vec<_> = held
@@ -150,8 +150,8 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     }
 }
 
-/// Returns whether a process with `open` of at most `limit` descriptors is about to run out of them,
-/// and `count` of a duplicate have a part in that.
+/// Returns whether a process with `open` of at most `limit` descriptors is about to run out of
+/// them, and the `count` descriptors of a duplicate contribute to that.
 fn uses_up(limit: u64, open: usize, count: usize) -> bool {
     let exceeds = |count: usize, percent: u64| count as u64 >= limit * percent / 100;
     exceeds(open, 80) && exceeds(count, 10)

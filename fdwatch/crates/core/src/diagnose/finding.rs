@@ -32,7 +32,7 @@ pub struct Finding {
     pub severity: Severity,
     /// What to do about it.
     pub advice: &'static str,
-    /// Other processes that write the file through descriptions of their own.
+    /// Other processes that write the file through their own descriptions.
     pub others: Vec<Other>,
     /// The second close, of a double close.
     pub closed_again: Option<ClosedAgain>,

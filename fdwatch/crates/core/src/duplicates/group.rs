@@ -3,7 +3,8 @@
 use super::change::Change;
 use crate::model::{FdEntry, Identity, Lineage, Moment, Provenance, Table, TableId};
 
-/// Closed descriptors remembered until the next report; further ones are counted.
+/// Maximum number of closed descriptors remembered until the next report; further ones are only
+/// counted.
 const MAX_CLOSED: usize = 16;
 
 /// The key of a group.

@@ -1,8 +1,8 @@
 //! Detects duplicates: two or more descriptors of one table on the same file; or a single one, if
 //! the file was deleted while open.
 //!
-//! Pure. Follows the model as its [`Observer`], remembers which files are open more than once, and
-//! reports at intervals what has changed.
+//! No I/O. Follows the model as its [`Observer`], tracks the files that are open more than once,
+//! and reports changes at intervals.
 
 mod change;
 mod double_close;
@@ -34,21 +34,21 @@ use crate::model::{
     FdEntry, FileType, Identity, InvalidClose, Model, Moment, Observer, Provenance, Table, TableId,
 };
 
-/// Time that a child gets to run another program before its own duplicates are reported:
-/// nanoseconds.
+/// Time for a child to run another program before its own duplicates are reported: nanoseconds.
 const FORK_TO_EXEC: u64 = 1_000_000_000;
 
-/// Reports of one file per [`QUIET_AFTER`]; further ones wait until that time is over.
+/// Maximum number of reports of one file per [`QUIET_AFTER`]; further ones are delayed until that
+/// time is over.
 const MAX_REPORTS: u32 = 10;
 
 /// Period in which reports of a file are limited: nanoseconds.
 const QUIET_AFTER: u64 = 10_000_000_000;
 
-/// Total number of duplicates up to which ended ones are remembered, so that a recurring one is not
+/// Number of duplicates up to which ended ones are remembered, so that a recurring one is not
 /// reported as new each time.
 const MAX_REMEMBERED: usize = 4096;
 
-/// Descriptors of a new duplicate for which recent opens are looked up.
+/// Maximum number of descriptors of a new duplicate for which recent opens are looked up.
 const MAX_LOOKUPS: usize = 8;
 
 /// The state of a duplicate.
@@ -299,7 +299,7 @@ impl Duplicates {
             group.is_dirty = false;
             return false;
         }
-        // It may come back: remembered, so that it is not reported as new each time.
+        // It may recur. Remembered, so that it is not reported as new each time.
         if table.is_some() && group.reports > 0 && self.groups.len() < MAX_REMEMBERED {
             return true;
         }

@@ -1,5 +1,5 @@
-//! Detects files that were rotated while a process has them open: it has a file open for writing
-//! that was renamed or deleted, and also the file that is at its path now.
+//! Detects files that were rotated while open: a process has a renamed or deleted file open for
+//! writing, and also the file that is now at its path.
 //!
 //! Events carry no paths. They are looked up through a callback, and only for files that stay open
 //! for writing.
@@ -14,18 +14,18 @@ use crate::{
     shrink,
 };
 
-/// Minimum time a descriptor is open before its path is looked up, which excludes most:
-/// nanoseconds.
+/// Minimum time that a descriptor is open before its path is looked up: nanoseconds. Excludes most
+/// descriptors.
 const SETTLED_AFTER: u64 = 200_000_000;
 
 /// Maximum number of lookups per sweep.
-const MAX_ASKED: usize = 512;
+const MAX_LOOKUPS: usize = 512;
 
 /// Maximum number of descriptors waiting for a lookup; further ones are skipped.
 const MAX_WAITING: usize = 1 << 17;
 
 /// Maximum number of files per table; further ones are skipped.
-const MAX_HELD: usize = 1024;
+const MAX_FILES: usize = 1024;
 
 /// The current path of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,9 +140,9 @@ impl Rotations {
             stays
         });
         shrink::of_queue(&mut self.waiting);
-        let mut asked = 0;
+        let mut lookups = 0;
         while let Some(&waiting) = self.waiting.front() {
-            if asked == MAX_ASKED || now.since(waiting.opened) < SETTLED_AFTER {
+            if lookups == MAX_LOOKUPS || now.since(waiting.opened) < SETTLED_AFTER {
                 break;
             }
             self.waiting.pop_front();
@@ -154,16 +154,16 @@ impl Rotations {
                 continue;
             };
             written(entry.identity());
-            // A single file has nothing to be compared with yet, but is kept for later ones.
+            // The path of a single file is looked up as well, for comparisons with later ones.
             let holder = table.holders().first().copied();
             let Some(holder) = holder else { continue };
-            asked += 1;
+            lookups += 1;
             let Some(path) = path_of(holder.tid, waiting.fd, entry) else {
                 continue;
             };
             let held = self.held.entry(waiting.table).or_default();
             held.retain(|held| is_still_open(table, held));
-            if held.len() >= MAX_HELD || held.iter().any(|held| held.file == entry.file) {
+            if held.len() >= MAX_FILES || held.iter().any(|held| held.file == entry.file) {
                 continue;
             }
             let new = Held {
@@ -242,7 +242,7 @@ fn rotated(one: &Held, other: &Held) -> Option<(Identity, Identity)> {
             (first, second)
         });
     }
-    // A file that was open before may have been renamed before; its name shows that.
+    // A file that was open before fdwatch started may have been renamed before; its name shows that.
     if one.is_old && is_rotated_name(&one.path.bytes, &other.path.bytes) {
         return Some((first, second));
     }

@@ -1,4 +1,4 @@
-//! Detects files that several processes write through descriptions of their own, which no single
+//! Detects files that several processes write through their own descriptions, which no single
 //! table shows.
 //!
 //! Only files that stay open for writing are considered, and only when a new one appears: then all
@@ -12,14 +12,14 @@ use crate::model::{Identity, Model, Moment, Table};
 /// Minimum time between searches: nanoseconds.
 const MIN_INTERVAL: u64 = 5_000_000_000;
 
-/// Additional time per open descriptor, which limits searches to about 0.01 % of a CPU:
-/// nanoseconds.
+/// Additional time between searches per open descriptor, which limits them to about 0.01 % of a
+/// CPU: nanoseconds.
 const INTERVAL_PER_FD: u64 = 100_000;
 
 /// Maximum number of files in each state; further ones are skipped.
 const MAX_FILES: usize = 4096;
 
-/// Processes listed per file.
+/// Maximum number of processes listed per file.
 const MAX_WRITERS: usize = 16;
 
 /// A process that writes a file.
@@ -118,8 +118,8 @@ impl SharedFiles {
         }
     }
 
-    /// Returns the writers of the files in question. Tables with several descriptions of a file are
-    /// left out, as these are duplicates.
+    /// Returns the writers of the given files. Skips tables with several descriptions of a file:
+    /// these are duplicates.
     fn writers(&self, model: &Model) -> FxHashMap<Identity, Vec<Writer>> {
         let mut writers: FxHashMap<Identity, Vec<Writer>> = FxHashMap::default();
         for table in model.tables() {
@@ -156,7 +156,7 @@ impl SharedFiles {
     }
 }
 
-/// Returns whether two processes have descriptions of their own.
+/// Returns whether two processes have their own descriptions.
 fn is_shared(writers: &[Writer]) -> bool {
     writers.iter().any(|one| {
         let mut others = writers.iter();

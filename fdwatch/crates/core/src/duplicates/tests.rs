@@ -228,7 +228,7 @@ mod rotation {
         host.close(1, 4);
         let now = host.now();
         host.pass(SECOND);
-        let mut path_of = |_, _, _: &FdEntry| panic!("asked");
+        let mut path_of = |_, _, _: &FdEntry| panic!("path was looked up");
         host.duplicates
             .sweep(&host.model, now, &mut path_of, &mut |_, _| {
                 panic!("reports")

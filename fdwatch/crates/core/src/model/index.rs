@@ -1,6 +1,6 @@
-//! Number of descriptors per file of a large table, keyed by a fingerprint of the file: the only
-//! question is whether there may be another one. Two files with the same fingerprint (one pair in
-//! four billion) cost one search in vain.
+//! Number of descriptors per file of a large table, keyed by a fingerprint of the file. Answers
+//! only whether a file may have another descriptor: two files with the same fingerprint (one pair
+//! in four billion) cause a needless search.
 
 use std::hash::{Hash as _, Hasher as _};
 

@@ -18,7 +18,7 @@ const INDEXED_FROM: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u64);
 
-/// A thread with a table of its own, or a process whose threads share one.
+/// A thread with its own table, or a process whose threads share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The process.
@@ -39,7 +39,7 @@ pub struct Table {
     index: Option<Index>,
     /// When it was copied from another table. Older descriptors came from there.
     pub(super) forked: Moment,
-    /// When its process last ran another program. Older descriptors were kept across exec.
+    /// When its process last ran another program. Older descriptors stayed open across exec.
     pub(super) execed: Moment,
     pub(super) lineage: Lineage,
 }
@@ -310,7 +310,7 @@ pub enum Provenance {
     Made,
     /// It was copied by fork.
     Inherited,
-    /// It was opened before the current program, and kept across exec.
+    /// It was opened before the current program, and stayed open across exec.
     KeptAcrossExec {
         /// Whether it was copied by fork before that.
         inherited: bool,
