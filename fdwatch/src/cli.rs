@@ -10,7 +10,7 @@ mod output;
 #[cfg(feature = "agent")]
 pub use self::agent::{Agent, Ask, History};
 #[cfg(feature = "fleet")]
-pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
+pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQueryOptions, FleetServer, Since};
 pub use self::output::{Output, Source};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};

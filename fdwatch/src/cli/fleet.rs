@@ -9,7 +9,7 @@ use fdwatch_options::parse;
 
 use super::{examples, output::Output};
 use fdwatch_core::diagnose::Severity;
-use fdwatch_fleet::questions::{DEFAULT_LIMIT, GroupBy};
+use fdwatch_fleet::source::{DEFAULT_LIMIT, GroupBy};
 
 /// See [`super::Command::Fleet`].
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub enum FleetCommand {
         severity: Severity,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// Show one finding: hosts, an example with its stack, advice
     #[command(after_long_help = examples::FLEET_SHOW)]
@@ -57,7 +57,7 @@ pub enum FleetCommand {
         severity: Severity,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// List findings that are new, for example since a deployment
     #[command(after_long_help = examples::FLEET_NEW)]
@@ -75,7 +75,7 @@ pub enum FleetCommand {
         severity: Severity,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// List hosts: reporting, silent, or losing events
     #[command(after_long_help = examples::FLEET_HOSTS)]
@@ -90,7 +90,7 @@ pub enum FleetCommand {
         silent_after: Duration,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// List network files that several hosts have open for writing
     #[command(after_long_help = examples::FLEET_SHARED)]
@@ -100,7 +100,7 @@ pub enum FleetCommand {
         since: Since,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
 }
 
@@ -161,7 +161,7 @@ pub struct FleetInit {
 
 /// Source of a query's rows, and output format.
 #[derive(Debug, Args)]
-pub struct FleetQuestion {
+pub struct FleetQueryOptions {
     /// Server to query.
     #[command(flatten)]
     pub server: FleetServer,

@@ -2,10 +2,10 @@
 //! kept.
 
 use fdwatch_fleet::{
-    questions::{GroupBy, Query, Source},
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::{self, SchemaOptions, VERSION},
     setup,
+    source::{GroupBy, Query, Source},
     store::Client,
 };
 

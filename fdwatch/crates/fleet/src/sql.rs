@@ -1,4 +1,4 @@
-//! The queries as SQL: fixed texts, whose parameters are in the table `asked` of one row.
+//! The queries as SQL: fixed texts that read their parameters from the table `asked`, which has one row.
 //!
 //! They read rollups, except for the hosts of one signature, whose rows are adjacent in `findings`.
 
@@ -9,13 +9,13 @@ use super::{
     schema::tables::{DESCRIPTORS, FIRST, FOUND, HOSTS as HOSTS_SET, LAST, PROCESSES, SIGNATURES},
 };
 
-/// Row of the answer to [`signatures`].
+/// Row of the result of [`signatures`].
 #[derive(Debug, Deserialize)]
 pub(super) struct Name {
     pub(super) signature: String,
 }
 
-/// Row of the answer to [`count`].
+/// Row of the result of [`count`].
 #[derive(Debug, Deserialize)]
 pub(super) struct Count {
     #[serde(deserialize_with = "number")]

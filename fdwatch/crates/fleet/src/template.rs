@@ -10,10 +10,10 @@ mod token;
 
 use self::{date::date, token::Token};
 
-/// Bytes of a template, at most.
+/// Maximum length of a template, in bytes.
 pub const MAX_LEN: usize = 256;
 
-/// Bytes of a name that are examined, at most: `PATH_MAX`.
+/// Maximum number of bytes of a name that are examined: `PATH_MAX`.
 const MAX_NAME_LEN: usize = 4096;
 
 /// All placeholders.
@@ -159,9 +159,9 @@ fn component(part: &str, place: Place, out: &mut String) {
             out.push_str(placeholder);
             at += length;
         } else {
-            // A word that is kept as a whole, else one character.
+            // A literal word, or else one character.
             let length = token
-                .kept()
+                .literal_word_len()
                 .unwrap_or_else(|| rest.chars().next().map_or(1, char::len_utf8));
             out.push_str(&rest[..length]);
             at += length;
