@@ -107,7 +107,7 @@ fn check_terminal() -> Result<()> {
     Ok(())
 }
 
-/// Returns the theme that the environment asks for.
+/// Returns the theme that the environment selects.
 fn theme() -> Theme {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let locale = set("LC_ALL")

@@ -2,16 +2,16 @@
 
 use fdwatch_core::model::Moment;
 
-/// Shortest time between two audits, in nanoseconds.
+/// Minimum interval between two audits, in nanoseconds.
 const INTERVAL: u64 = 10_000_000_000;
 
-/// Audits use at most one part in this many of one processor.
+/// Audits use at most 1/`SHARE` of one processor.
 const SHARE: u64 = 1_000;
 
-/// Time until the audit that follows up on open differences or on loss, in nanoseconds.
+/// Delay of the audit that follows up on open differences or on lost records, in nanoseconds.
 const FOLLOW_UP: u64 = 1_000_000_000;
 
-/// Follow-ups use at most one part in this many of one processor.
+/// Follow-ups use at most 1/`FOLLOW_UP_SHARE` of one processor.
 const FOLLOW_UP_SHARE: u64 = 50;
 
 /// Schedule and cost of the audits.

@@ -38,19 +38,19 @@ use crate::{
     stop::StopCondition,
 };
 
-/// Interval of ticks: how often the ring is read at least, and changes are reported.
+/// Interval of ticks. At each tick, the ring is read and changes are reported.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Interval of slow ticks, for checks that cost more, in ticks.
+/// Interval of slow ticks, which run expensive checks, in ticks.
 const SLOW_TICKS: u32 = 10;
 
 /// Records read from the ring before signals and timers are polled.
 const BATCH: usize = 1 << 13;
 
-/// Batches read after the programs were stopped, at most.
+/// Maximum number of batches read after the programs were stopped.
 const MAX_BATCHES: u32 = 512;
 
-/// How often freed memory goes back to the kernel, in nanoseconds.
+/// Interval at which freed memory is returned to the kernel, in nanoseconds.
 const TRIM_INTERVAL: u64 = 60_000_000_000;
 
 /// Header of each record in the ring, in bytes (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h).
@@ -74,9 +74,9 @@ pub struct Tracker {
     began: u64,
     /// Schedule and cost of the audits.
     pub audits: Audits,
-    /// Most bytes that were in the ring at once. Readers reset it.
+    /// Maximum fill of the ring since the last reset, in bytes. Callers that report it reset it.
     pub max_waiting: usize,
-    /// What is dropped to keep the CPU budget.
+    /// Decides what work is dropped to stay within the CPU budget.
     pub shedder: LoadShedder,
     detail_targets: DetailTargets,
     family: Option<u32>,
@@ -111,7 +111,7 @@ pub trait EventHandler {
     fn is_over(&self, _: &Tracker) -> bool {
         false
     }
-    /// Waits for requests that are to be served before the next tick, and keeps them for `act`. The future
+    /// Waits for requests that must be served before the next tick, and stores them for `act`. The future
     /// is dropped and created again for every other event.
     fn wait(&mut self) -> impl Future<Output = ()> {
         future::pending()
@@ -122,7 +122,7 @@ pub trait EventHandler {
     }
     /// Called when records were lost, with the totals.
     fn lost(&mut self, live: &mut Tracker, lost: &Lost) -> Result<()>;
-    /// Called when the work that is dropped to keep the CPU budget has changed.
+    /// Called when the set of work that is dropped to stay within the CPU budget has changed.
     fn budget(&mut self, live: &mut Tracker, report: &BudgetReport) -> Result<()>;
     /// Called after the last event.
     fn ended(&mut self, live: &mut Tracker) -> Result<()>;
@@ -355,7 +355,7 @@ impl Tracker {
                 mark(recorder, Frame::EndAudit)?;
                 Some(engine.end_audit())
             }
-            // Differences of this time are found by the next audit.
+            // The next audit finds the differences that this one would have found.
             Err(error) => {
                 mark(recorder, Frame::AbandonAudit)?;
                 engine.abandon_audit();
@@ -450,7 +450,7 @@ impl Tracker {
         })
     }
 
-    /// Drops or resumes work to keep the CPU budget.
+    /// Drops or resumes work to stay within the CPU budget.
     fn keep_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
         let change = self.shedder.update(&mut self.probe, &mut self.engine)?;
         let Some(Change {
@@ -493,7 +493,7 @@ impl Tracker {
     }
 }
 
-/// Message of errors of writing a recording.
+/// Context of errors of writing a recording.
 pub const RECORDING_FAILED: &str = "cannot write the recording";
 
 fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Passes updates and requests between the thread of the screen and that of the source. Of states the latest
-//! is kept, of findings a limited number. Neither thread waits for the other.
+//! Passes updates and requests between the screen's thread and the source's. Newer states replace older ones,
+//! and the number of queued findings is limited, so neither thread waits for the other.
 
 use std::{
     collections::VecDeque,
@@ -26,13 +26,13 @@ use crate::{
     data::{Descriptors, FindingEvent, Row, Status},
 };
 
-/// Findings that wait, at most; the oldest are dropped and counted.
+/// Maximum number of queued findings. When exceeded, the oldest are dropped and counted.
 const MAX_FINDINGS: usize = 2000;
 
 /// Request to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceRequest {
-    /// Read this PID repeatedly.
+    /// Read the process with this PID periodically.
     Open(u32),
     /// Stop reading it.
     Close,
@@ -105,7 +105,7 @@ impl Inbox {
         self.change(|waiting| waiting.note = Some(message));
     }
 
-    /// Takes all updates since the last call.
+    /// Returns all updates since the last call.
     pub(crate) fn take(&self) -> Vec<Update> {
         let Waiting {
             status,
@@ -148,7 +148,7 @@ impl Inbox {
         self.is_over.load(SeqCst)
     }
 
-    /// Sends a request, which replaces one that is not yet taken.
+    /// Sends a request. It replaces a previous one that was not taken yet.
     pub(crate) fn request(&self, request: SourceRequest) {
         *lock(&self.request) = Some(request);
         self.has_request.notify_one();
@@ -159,12 +159,12 @@ impl Inbox {
         self.has_request.notified().await;
     }
 
-    /// Takes the request, if there is one.
+    /// Returns the pending request, if any.
     pub(crate) fn take_request(&self) -> Option<SourceRequest> {
         lock(&self.request).take()
     }
 
-    /// Asks the source to end.
+    /// Requests that the source ends.
     pub(crate) fn quit(&self) {
         self.has_quit.store(true, SeqCst);
         self.quits.notify_one();
@@ -177,7 +177,7 @@ impl Inbox {
         }
     }
 
-    /// Shows fdwatch's log messages in the footer from now on.
+    /// Redirects fdwatch's log messages to the footer.
     pub(crate) fn take_notes(self: &Arc<Self>) {
         let subscriber = Registry::default().with(Notes(Arc::clone(self)));
         // Only the agent has set another one.
@@ -195,7 +195,7 @@ struct Notes(Arc<Inbox>);
 
 impl<S: Subscriber> Layer<S> for Notes {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Messages of libraries are not shown.
+        // Skips messages of libraries.
         metadata.target().starts_with("fdwatch")
     }
 
