@@ -69,7 +69,7 @@ impl Symbols {
             .collect()
     }
 
-    /// Symbolizes a stack of a program that had these mappings and may have ended. A file that was
+    /// Symbolizes a stack of a program that had these mappings and may have exited. A file that was
     /// replaced since gives wrong symbols.
     pub fn frames_in(&mut self, stack: &[u64], mappings: &[Mapping]) -> Vec<Frame> {
         let symbolizer = self.symbolizer.get_or_insert_with(Symbolizer::new);

@@ -95,7 +95,7 @@ impl Investigator {
         let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_one);
         let reported = wanted || was_reported;
         if finding.change == Change::Changed && !was_reported {
-            // Not reported before, so it is new to the reader.
+            // It was not reported before, so it is new to the reader.
             finding.change = Change::Found;
         }
         if finding.change != Change::Gone {
@@ -193,7 +193,7 @@ impl Investigator {
     }
 }
 
-/// Returns the current facts about a process, or the earlier ones after it has ended, unless it executed
+/// Returns the current facts about a process, or the earlier ones if it has exited, unless it executed
 /// another program before that.
 fn newer_process(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
     if now.exe.is_some() {
@@ -220,7 +220,7 @@ fn from_parent(duplicate: &Duplicate<'_>, model: &Model, parent: u32) -> Vec<u32
     .collect()
 }
 
-/// Whether the process `tgid` holds the file on several descriptors.
+/// Returns whether the process `tgid` holds the file on several descriptors.
 fn holds_twice(model: &Model, tgid: u32, identity: Identity) -> bool {
     let table = model.table_of(tgid);
     table.is_some_and(|table| table.on_file(identity).nth(1).is_some())
