@@ -48,7 +48,7 @@ fn text(error: &anyhow::Error) -> String {
         let message = cause.to_string();
         let mut parts = message.split(HELP);
         let reason = parts.next().unwrap_or_default();
-        // A cause that its context quotes is not repeated.
+        // Skips a cause that the message before it contains.
         if !text.ends_with(reason) {
             let colon = if text.is_empty() { "" } else { ": " };
             let _ = write!(text, "{colon}{reason}");
@@ -63,7 +63,7 @@ fn text(error: &anyhow::Error) -> String {
     text + &helps
 }
 
-/// Converts clap's message, which has tips and a pointer to `--help` as paragraphs.
+/// Converts clap's message, in which tips and the reference to `--help` are paragraphs, to help lines.
 fn usage_text(text: &str) -> String {
     let text = text.trim_end();
     let text = text.strip_prefix("error: ").unwrap_or(text);

@@ -11,7 +11,7 @@ use super::{examples, output::Output};
 use fdwatch_core::diagnose::Severity;
 use fdwatch_fleet::source::{DEFAULT_LIMIT, GroupBy};
 
-/// See [`super::Command::Fleet`].
+/// Arguments of `fdwatch fleet`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::FLEET)]
 pub struct Fleet {
@@ -33,7 +33,7 @@ pub enum FleetCommand {
         /// Examples: 24h, 7d, 2024-01-02T15:04:05Z. Rounded down to the full hour.
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "24h")]
         since: Since,
-        /// Group by this
+        /// Key to group by
         #[arg(long, value_name = "KEY", value_enum, default_value_t)]
         by: GroupBy,
         /// Only findings of at least this severity
@@ -67,7 +67,7 @@ pub enum FleetCommand {
         /// Examples: 2h, 2024-01-02T15:04:05Z.
         #[arg(long, value_name = "TIME", value_parser = since)]
         since: Since,
-        /// How long before that it must be absent
+        /// Period before that in which it must be absent
         #[arg(long, value_name = "DURATION", value_parser = parse::duration, default_value = "7d")]
         before: Duration,
         /// Only findings of at least this severity
@@ -128,12 +128,12 @@ pub struct FleetServer {
     /// File that contains the password
     #[arg(long, help_heading = HEADING, value_name = "FILE", hide_short_help = true)]
     pub password_file: Option<PathBuf>,
-    /// PEM file of certificates to trust, besides the system's
+    /// PEM file of certificates to trust in addition to the system's
     #[arg(long, help_heading = HEADING, value_name = "FILE", hide_short_help = true)]
     pub ca_file: Option<PathBuf>,
 }
 
-/// See [`FleetCommand::Init`].
+/// Arguments of `fdwatch fleet init`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::FLEET_INIT)]
 pub struct FleetInit {
@@ -154,7 +154,7 @@ pub struct FleetInit {
     /// Without --url, prints those for a current ClickHouse.
     #[arg(long)]
     pub print: bool,
-    /// Print the SQL that creates a writing and a reading user
+    /// Print the SQL that creates a user for writing and one for reading
     #[arg(long, conflicts_with = "print")]
     pub print_grants: bool,
 }
@@ -165,7 +165,7 @@ pub struct FleetQueryOptions {
     /// Server to query.
     #[command(flatten)]
     pub server: FleetServer,
-    /// Query these agents, or those in @FILE, not a server
+    /// Query these agents, or those in @FILE, instead of a server
     ///
     /// Each is host:port, a URL or the path of a socket, separated by commas; in a file, one per line.
     #[arg(long, value_name = "LIST")]

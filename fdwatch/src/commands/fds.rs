@@ -18,7 +18,7 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
     pid::check(fds.pid)?;
     #[cfg(feature = "agent")]
     if !fds.source.proc
-        && let Some(agent) = Remote::find(&fds.ask)?
+        && let Some(agent) = Remote::find(&fds.agent)?
     {
         return agent.fds(fds);
     }

@@ -10,7 +10,7 @@ use fdwatch_options::add_parameter;
 use tokio::runtime::{self, Runtime};
 
 use super::output::WritingOutput as _;
-use crate::cli::{Ask, Explain, Fds, Output, Watch};
+use crate::cli::{AgentSocket, Explain, Fds, Output, Watch};
 use fdwatch_core::ring::default_ring_bytes;
 use fdwatch_options::{Detail, Filters, MaxCpu, Target};
 use fdwatch_render::{Format, text::large_count};
@@ -31,13 +31,13 @@ impl Remote {
     /// # Errors
     ///
     /// If the user named a socket and no agent responds on it.
-    pub(super) fn find(ask: &Ask) -> Result<Option<Self>> {
-        let Some(socket) = ask.socket() else {
+    pub(super) fn find(agent: &AgentSocket) -> Result<Option<Self>> {
+        let Some(socket) = agent.socket() else {
             return Ok(None);
         };
         match Self::at(socket) {
             Ok(remote) => Ok(Some(remote)),
-            Err(error) if ask.is_named() => {
+            Err(error) if agent.is_named() => {
                 Err(error.context(format!("no agent is listening at {}", socket.display())))
             }
             Err(_) => Ok(None),
@@ -72,12 +72,12 @@ impl Remote {
                 .is_some_and(|followed| followed <= min_severity);
         if !is_enough {
             warn(&format!(
-                "the agent does not follow all of this (only severity {} and above{}); loading BPF programs instead",
+                "the agent follows only findings of severity {} and above{}; loading BPF programs instead",
                 follows.severity,
                 if follows.all_types {
                     ""
                 } else {
-                    ", and only regular files"
+                    " in regular files"
                 }
             ));
         }

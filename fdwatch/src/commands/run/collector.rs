@@ -1,4 +1,4 @@
-//! Collects what a command leaks, lets other programs inherit, and holds twice.
+//! Collects the leaked, inherited and duplicate descriptors of a command.
 
 use anyhow::Result;
 use fdwatch_core::{
@@ -22,22 +22,22 @@ use fdwatch_tracker::{EventHandler, Tracker, now};
 use super::call_sites::CallSites;
 use crate::cli::Run;
 
-/// Duplicates that are reported, at most.
+/// Maximum number of reported duplicates.
 const MAX_DUPLICATES: usize = 1000;
 
-/// Collects leaks and duplicates while the processes they belong to can still be examined.
+/// Collects leaks and duplicates while their processes can still be examined.
 pub(super) struct Collector {
     call_sites: CallSites,
     investigator: Investigator,
     ignore: Ignore,
     fold: LeakGroups,
     report: RunReport,
-    /// Whether to end only when all processes of the command have exited.
+    /// Whether to continue until all processes of the command have exited.
     waits: bool,
 }
 
 impl Collector {
-    /// Collects from process `pid`, which runs the command, and its descendants.
+    /// Creates a collector for the process `pid`, which runs the command, and its descendants.
     pub(super) fn new(pid: u32, arguments: &Run, ignore: Ignore) -> Self {
         let filter = Filter {
             severity: if arguments.all {
@@ -136,7 +136,7 @@ impl Collector {
     }
 }
 
-/// Merges a duplicate into the report: its latest state, with the descriptors it had when it had most.
+/// Merges a duplicate into the report: its latest state, with its maximum set of descriptors.
 fn merge(duplicates: &mut Vec<Finding>, finding: Finding, more: &mut u64) {
     let known = duplicates.iter_mut().find(|known| known.id == finding.id);
     let Some(known) = known else {
@@ -196,7 +196,7 @@ fn leak_report(
         if program != leaks.program_of(pid)
             && let Some(exe) = &process.exe
         {
-            // The process has since taken the name of another program.
+            // The process executes another program now, so its current name is not that of `program`.
             let name = exe.rsplit(|&byte| byte == b'/').next().unwrap_or(exe);
             process.comm = name[..name.len().min(15)].to_vec();
         }
@@ -264,7 +264,7 @@ impl EventHandler for Collector {
             self.report.processes = leaks.processes();
             self.report.more_leaks = leaks.more() + self.fold.more();
             let running = leaks.running().into_iter();
-            // The event of a process that exits right now may be on its way.
+            // The exit event of a process may not have been read yet.
             let running = running.filter(|&pid| proc::exists(pid));
             self.report.running = running.map(|pid| leaks.process(pid)).collect();
         }
