@@ -47,7 +47,7 @@ pub(crate) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     }
     for file in &explanation.files {
         let finding = &file.finding;
-        let verdict = if file.is_held_once() {
+        let verdict = if file.is_single() {
             "single descriptor".to_owned()
         } else {
             format!("{}, {}", finding.cause.name(), finding.severity.name())

@@ -21,7 +21,7 @@ const SUPERVISORCTL: &str = "/usr/bin/supervisorctl";
 /// Sockets of a supervisord without clients: the one it listens on.
 const IDLE_SOCKETS: usize = 1;
 
-/// Whether supervisord is installed.
+/// Returns whether supervisord is installed.
 pub fn is_there() -> bool {
     program(SUPERVISORD) && program(SUPERVISORCTL)
 }
