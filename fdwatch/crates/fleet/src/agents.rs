@@ -286,7 +286,7 @@ fn signature(finding: &Finding, host: &str) -> Signature {
     });
     Signature {
         frames: places.take(MAX_FRAMES).collect(),
-        ..Signature::made(&parts, host)
+        ..Signature::of_input(&parts, host)
     }
 }
 

@@ -144,12 +144,12 @@ impl Signature {
         let stack = stacks.find(|stack| stack.iter().any(|it| it.place.is_some()));
         Self {
             frames: frames(stack.unwrap_or_default()),
-            ..Self::made(&parts, host)
+            ..Self::of_input(&parts, host)
         }
     }
 
-    /// Returns the signature of these parts, without frames.
-    pub fn made(parts: &SignatureInput<'_>, host: &str) -> Self {
+    /// Returns the signature of this input, without frames.
+    pub fn of_input(parts: &SignatureInput<'_>, host: &str) -> Self {
         let program = Program::of(parts, host);
         let path = parts.path.map_or_else(String::new, |path| {
             template(path.strip_suffix(b" (deleted)").unwrap_or(path), host)

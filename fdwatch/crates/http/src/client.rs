@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_are_not_pem_are_rejected() {
+    fn non_pem_certificates_are_rejected() {
         let (bad, _files) = endpoint(None, Some(b"no certificate"));
         let error = format!("{:#}", client(&bad).unwrap_err());
         assert!(error.contains("certificate"), "{error}");

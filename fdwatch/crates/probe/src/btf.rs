@@ -333,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..400, byte: u8) {
+        fn arbitrary_bytes_do_not_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..400, byte: u8) {
             let _ = parse(bytes.clone());
             bytes.splice(..bytes.len().min(24), written().into_iter().take(24));
             let _ = parse(bytes).map(|types| types.offset("thing", "deep"));

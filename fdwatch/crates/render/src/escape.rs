@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_lose_their_middle() {
+    fn middle_of_long_name_is_omitted() {
         assert_eq!(escaped(&[b'a'; 10_000]).len(), MAX_SHOWN + 3);
     }
 }

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_is_named_where_rows_are_left_out() {
+    fn omitted_rows_are_counted() {
         let text = |more, exact| super::more(&FleetMore { more, exact });
         assert_eq!(text(1, true), "and 1 other: increase --limit to list all\n");
         assert_eq!(

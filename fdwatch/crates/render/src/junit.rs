@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_commands_cannot_end_the_attribute() {
+    fn command_is_escaped_in_attribute() {
         let command = [OsStr::new("a\"<&>\u{ffff}\n").to_owned()];
         let xml = report(
             &RunReport::new(&command),

@@ -22,7 +22,7 @@ const SUPERVISORCTL: &str = "/usr/bin/supervisorctl";
 const IDLE_SOCKETS: usize = 1;
 
 /// Returns whether supervisord is installed.
-pub fn is_there() -> bool {
+pub fn is_installed() -> bool {
     program(SUPERVISORD) && program(SUPERVISORCTL)
 }
 

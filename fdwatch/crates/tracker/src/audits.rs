@@ -47,7 +47,7 @@ impl Audits {
     }
 
     /// Schedules an audit at `time`, unless one is due before.
-    pub(crate) fn hurry(&mut self, time: Moment) {
+    pub(crate) fn schedule_by(&mut self, time: Moment) {
         if let Some(due) = &mut self.next {
             *due = (*due).min(time);
             self.is_follow_up = false;
@@ -55,9 +55,9 @@ impl Audits {
     }
 
     /// Schedules an audit after loss: at once, but within the share of the processor.
-    pub(crate) fn hurry_after_loss(&mut self, now: Moment) {
+    pub(crate) fn schedule_after_loss(&mut self, now: Moment) {
         let wait = self.took.saturating_mul(FOLLOW_UP_SHARE);
-        self.hurry(Moment(now.0 + wait));
+        self.schedule_by(Moment(now.0 + wait));
     }
 
     /// Schedules the audit after one that ran from `began` to `ended`. `is_open` is whether it left open

@@ -1,5 +1,5 @@
-//! Processes whose stacks and requested paths are collected: those that the user named and, for a while,
-//! those with findings or a growing number of descriptors.
+//! Processes whose stacks and requested paths are collected: those that the user named and, for a limited
+//! time, those with findings or a growing number of descriptors.
 
 use crate::message::warn;
 use fdwatch_core::model::{Model, Moment, Table};
@@ -13,7 +13,7 @@ use crate::clock::now;
 const MAX_SUSPECTS: usize = 64;
 
 /// Time that a process remains a suspect after its last finding, in nanoseconds.
-const SUSPECT_FOR: u64 = 600_000_000_000;
+const SUSPECT_LIFETIME: u64 = 600_000_000_000;
 
 /// Minimum number of descriptors of a table that counts as growing.
 const MIN_GROWING: usize = 64;
@@ -74,7 +74,7 @@ impl DetailTargets {
         if let Some(process) = model.process(tgid)
             && (self.suspects.len() < MAX_SUSPECTS || self.suspects.contains_key(&tgid))
         {
-            let until = Moment(now().0.saturating_add(SUSPECT_FOR));
+            let until = Moment(now().0.saturating_add(SUSPECT_LIFETIME));
             let previous = self.suspects.insert(tgid, (until, process.start_time));
             self.has_new |= previous.is_none();
         }

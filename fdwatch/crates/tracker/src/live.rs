@@ -130,7 +130,7 @@ pub trait EventHandler {
 
 impl Tracker {
     /// Loads and attaches the BPF programs.
-    pub fn start(wanted: TrackerOptions) -> Result<Self> {
+    pub fn start(options: TrackerOptions) -> Result<Self> {
         let TrackerOptions {
             ring_bytes,
             all_types,
@@ -139,18 +139,18 @@ impl Tracker {
             pids,
             family,
             shows_steps,
-        } = wanted;
+        } = options;
         allocator::fix_mmap_threshold();
         let mut steps = Steps::new(shows_steps);
         steps.show("fdwatch: loading BPF programs");
-        let mut options = Options {
+        let mut probe_options = Options {
             ring_bytes,
             ..Options::default()
         };
         if family.is_some() {
-            options.max_processes = MAX_FAMILY_PROCESSES;
+            probe_options.max_processes = MAX_FAMILY_PROCESSES;
         }
-        let mut probe = Probe::load(options)?;
+        let mut probe = Probe::load(probe_options)?;
         probe.attach()?;
         let mut engine = Engine::new(proc::anonymous_devices(), all_types);
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -176,27 +176,27 @@ impl Tracker {
         })
     }
 
-    /// Takes the snapshot and follows events until `end`.
+    /// Takes the snapshot and follows events until `stop`.
     pub fn follow(
         mut self,
-        end: &mut impl StopCondition,
+        stop: &mut impl StopCondition,
         handler: &mut impl EventHandler,
     ) -> Result<()> {
         let result = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")
-            .and_then(|runtime| runtime.block_on(self.run(end, handler)));
+            .and_then(|runtime| runtime.block_on(self.run(stop, handler)));
         self.probe.detach();
         result
     }
 
     async fn run(
         &mut self,
-        end: &mut impl StopCondition,
+        stop: &mut impl StopCondition,
         handler: &mut impl EventHandler,
     ) -> Result<()> {
-        end.begin()?;
+        stop.begin()?;
         self.steps
             .show("fdwatch: taking a snapshot of all descriptors");
         self.snapshot()?;
@@ -217,9 +217,9 @@ impl Tracker {
         // A duplicate of the descriptor, so that waiting does not borrow the probe.
         let ring = self.probe.as_fd().try_clone_to_owned();
         let ring = ring.context("cannot wait for the ring")?;
-        // SAFETY: the `AsyncFd` owns the descriptor, which stays open as long.
+        // SAFETY: the `AsyncFd` owns the descriptor, so it stays open while registered.
         let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring")?;
-        end.followed()?;
+        stop.followed()?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut slow = 0;
@@ -229,7 +229,7 @@ impl Tracker {
             let (mut is_tick, mut is_act) = (false, false);
             tokio::select! {
                 biased;
-                ended = end.wait() => {
+                ended = stop.wait() => {
                     ended?;
                     break;
                 }
@@ -251,7 +251,7 @@ impl Tracker {
                 }
                 if slow == 0 {
                     self.check_loss(handler)?;
-                    self.keep_budget(handler)?;
+                    self.enforce_budget(handler)?;
                     self.detail_targets.add_growing(&self.engine.model);
                     self.update_detail();
                     self.audit_if_due()?;
@@ -266,8 +266,8 @@ impl Tracker {
                 }
             }
         }
-        // Events before the end are reported, and none follow. If the kernel refuses to stop the programs,
-        // they may fill the ring as fast as it is read, hence the limit.
+        // Events before the stop are reported, and later ones are not recorded. If the kernel refuses to stop the
+        // programs, they may fill the ring as fast as it is read, hence the limit.
         let _ = self.probe.stop();
         for _ in 0..MAX_BATCHES {
             if self.drain()? < BATCH {
@@ -430,7 +430,7 @@ impl Tracker {
             return Ok(());
         }
         // An audit finds what the lost records would have changed.
-        self.audits.hurry_after_loss(now());
+        self.audits.schedule_after_loss(now());
         if let Some(recorder) = &mut self.recorder {
             let total = lost.total().to_le_bytes();
             recorder
@@ -451,7 +451,7 @@ impl Tracker {
     }
 
     /// Drops or resumes work to stay within the CPU budget.
-    fn keep_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
+    fn enforce_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
         let change = self.shedder.update(&mut self.probe, &mut self.engine)?;
         let Some(Change {
             report,
@@ -461,7 +461,7 @@ impl Tracker {
             return Ok(());
         };
         if needs_audit {
-            self.audits.hurry(now());
+            self.audits.schedule_by(now());
         }
         self.update_detail();
         self.stats.shedding = report.shedding;
@@ -469,7 +469,7 @@ impl Tracker {
         handler.budget(self, &report)
     }
 
-    /// Collects detail of a process that has a finding, for a while.
+    /// Collects detail of a process that has a finding, for a limited time.
     pub fn add_suspect(&mut self, tgid: u32) {
         self.detail_targets.add_suspect(tgid, &self.engine.model);
     }

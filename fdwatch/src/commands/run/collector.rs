@@ -188,7 +188,7 @@ fn leak_report(
     };
     let mut descriptor = Descriptor::new(fd, &entry, history);
     let now = leaks.program_of(tgid);
-    let maker = detail.and_then(|detail| detail.program).or(now);
+    let opener_program = detail.and_then(|detail| detail.program).or(now);
     let process = |pid: u32, program: Option<Program>| {
         let mut process = leaks.process(pid);
         let file = program.and_then(|program| call_sites.mappings.file_of(program));
@@ -202,18 +202,18 @@ fn leak_report(
         }
         process
     };
-    let made_by = maker.map_or(tgid, |maker| maker.tgid);
-    let (made_by, into) = match kind {
+    let opener = opener_program.map_or(tgid, |program| program.tgid);
+    let (opener, into) = match kind {
         LeakKind::AtExit => (process(tgid, now), None),
-        LeakKind::AcrossExec => (process(made_by, maker), Some(process(tgid, now))),
+        LeakKind::AcrossExec => (process(opener, opener_program), Some(process(tgid, now))),
     };
     if let Some(detail) = detail {
         descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
-        descriptor.stack = call_sites.frames(made_by.pid, detail, descriptor.is_same_program);
+        descriptor.stack = call_sites.frames(opener.pid, detail, descriptor.is_same_program);
     }
     LeakReport {
         kind,
-        process: made_by,
+        process: opener,
         into,
         file: FileInfo::new(
             descriptor.asked_path.clone(),

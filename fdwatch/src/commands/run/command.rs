@@ -185,7 +185,7 @@ impl StopCondition for Child {
             .signals
             .try_clone()
             .context("cannot wait for signals")?;
-        // SAFETY: the `AsyncFd` owns the descriptor, which stays open as long.
+        // SAFETY: the `AsyncFd` owns the descriptor, so it stays open while registered.
         let signals = unsafe { AsyncFd::register(signals) };
         self.readable = Some(signals.context("cannot wait for signals")?);
         Ok(())

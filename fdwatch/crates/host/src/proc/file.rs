@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deleted_suffix_in_file_name_is_no_deletion() {
+    fn file_named_deleted_is_not_deleted() {
         use std::os::fd::AsRawFd as _;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x (deleted)");

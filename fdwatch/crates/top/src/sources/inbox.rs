@@ -41,7 +41,7 @@ pub(crate) enum SourceRequest {
 /// Channel between the screen and the source.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    waiting: Mutex<Waiting>,
+    pending: Mutex<Pending>,
     has_changed: Notify,
     /// The latest request.
     request: Mutex<Option<SourceRequest>>,
@@ -53,8 +53,9 @@ pub(crate) struct Inbox {
     quits: Notify,
 }
 
+/// Updates that the screen has not taken yet.
 #[derive(Default)]
-struct Waiting {
+struct Pending {
     status: Option<Box<Status>>,
     rows: Option<(Vec<Row>, u64)>,
     findings: VecDeque<FindingEvent>,
@@ -66,48 +67,48 @@ struct Waiting {
 }
 
 impl Inbox {
-    fn change(&self, change: impl FnOnce(&mut Waiting)) {
-        change(&mut lock(&self.waiting));
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut lock(&self.pending));
         self.has_changed.notify_one();
     }
 
     pub(crate) fn status(&self, status: Status) {
-        self.change(|waiting| waiting.status = Some(Box::new(status)));
+        self.change(|pending| pending.status = Some(Box::new(status)));
     }
 
     pub(crate) fn rows(&self, rows: Vec<Row>, more: u64) {
-        self.change(|waiting| waiting.rows = Some((rows, more)));
+        self.change(|pending| pending.rows = Some((rows, more)));
     }
 
     pub(crate) fn add(&self, finding: FindingEvent) {
-        self.change(|waiting| {
-            if waiting.findings.len() >= MAX_FINDINGS {
-                waiting.findings.pop_front();
-                waiting.missed += 1;
+        self.change(|pending| {
+            if pending.findings.len() >= MAX_FINDINGS {
+                pending.findings.pop_front();
+                pending.missed += 1;
             }
-            waiting.findings.push_back(finding);
+            pending.findings.push_back(finding);
         });
     }
 
     pub(crate) fn table(&self, table: Descriptors) {
-        self.change(|waiting| waiting.table = Some(Box::new(table)));
+        self.change(|pending| pending.table = Some(Box::new(table)));
     }
 
     pub(crate) fn explanation(&self, pid: u32, lines: Vec<String>) {
-        self.change(|waiting| waiting.explanation = Some((pid, lines)));
+        self.change(|pending| pending.explanation = Some((pid, lines)));
     }
 
     pub(crate) fn failed(&self, pid: u32, reason: String) {
-        self.change(|waiting| waiting.failed = Some((pid, reason)));
+        self.change(|pending| pending.failed = Some((pid, reason)));
     }
 
     pub(crate) fn note(&self, message: String) {
-        self.change(|waiting| waiting.note = Some(message));
+        self.change(|pending| pending.note = Some(message));
     }
 
     /// Returns all updates since the last call.
     pub(crate) fn take(&self) -> Vec<Update> {
-        let Waiting {
+        let Pending {
             status,
             rows,
             findings,
@@ -116,7 +117,7 @@ impl Inbox {
             explanation,
             failed,
             note,
-        } = std::mem::take(&mut *lock(&self.waiting));
+        } = std::mem::take(&mut *lock(&self.pending));
         let mut updates = Vec::new();
         updates.extend(status.map(Update::Status));
         updates.extend(rows.map(|(rows, more)| Update::Rows(rows, more)));

@@ -125,7 +125,7 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         }
     }
 
-    fn keep(&mut self, finding: Finding) {
+    fn store(&mut self, finding: Finding) {
         explain::merge(&mut self.findings, finding);
         if self.findings.len() > MAX_FINDINGS {
             let gone = self.findings.iter();
@@ -271,7 +271,7 @@ impl<F: FnOnce()> EventHandler for ScreenUpdater<F> {
                     opened.next_read = opened.next_read.min(soon);
                     opened.next_explanation = opened.next_explanation.min(soon);
                 }
-                self.keep(finding);
+                self.store(finding);
             }
         }
         if is_slow {
