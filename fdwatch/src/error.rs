@@ -20,7 +20,7 @@ pub fn print_usage(error: &clap::Error) {
     print_text(&usage_text(&error.render().to_string()));
 }
 
-/// Prints a message and its help on standard error. If standard error is closed, the exit code alone
+/// Prints a message and its help on standard error. If standard error is closed, only the exit code
 /// reports the failure.
 pub fn print_text(text: &str) {
     let mut styled = paint("error: ", AnsiColor::Red.on_default().bold());

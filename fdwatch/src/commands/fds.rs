@@ -1,4 +1,4 @@
-//! `fdwatch fds PID`: lists a process's descriptors, with their origins as far as a snapshot shows them.
+//! `fdwatch fds PID`: lists a process's descriptors, with their origins if the snapshot shows these.
 
 use std::process::ExitCode;
 

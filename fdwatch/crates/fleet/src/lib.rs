@@ -1,4 +1,4 @@
-//! Findings of many hosts: which duplicates they have, and which of these are the same bug.
+//! Findings of many hosts: aggregates duplicates, and identifies those with the same bug.
 //!
 //! Agents turn findings and heartbeats into [`rows`] and send them to a ClickHouse server ([`store`],
 //! [`schema`], [`setup`], [`grants`]). Two findings of the same bug have the same [`signature`], made of

@@ -114,7 +114,7 @@ async fn delete_old(client: &Client, options: &SchemaOptions) -> Result<usize> {
     } in schema::tables(options)
     {
         let local = format!("{table}{suffix}");
-        // Partitions are compared by name: 18.16 reports dates in 1970 if the key is no Date. A part of
+        // Partitions are compared by name: 18.16 reports dates in 1970 if the key is not a Date. A part of
         // a month is retained up to a month longer.
         let old = client
             .run(

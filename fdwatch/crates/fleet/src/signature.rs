@@ -1,6 +1,6 @@
 //! Signatures: findings on different hosts that are the same bug have the same one.
 //!
-//! A signature is made of the program, the cause and the template of the file's path. It does not depend
+//! A signature consists of the program, the cause and the template of the file's path. It does not depend
 //! on the host, on PIDs, descriptors, inodes or times, or on whether the stack could be resolved.
 
 use std::fmt;

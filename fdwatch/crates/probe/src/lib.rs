@@ -433,7 +433,7 @@ impl Probe {
         self.notes.take()
     }
 
-    /// Stops recording at once, on any kernel: the first step of detaching. Records in the ring can
+    /// Stops recording immediately, on any kernel: the first step of detaching. Records in the ring can
     /// still be read.
     ///
     /// # Errors
@@ -443,7 +443,7 @@ impl Probe {
         self.control.stop().map_err(ProbeError::control)
     }
 
-    /// Detaches without waiting. Recording stops at once. The programs are removed within a few grace
+    /// Detaches without waiting. Recording stops immediately. The programs are removed within a few grace
     /// periods, and the tracepoints disabled within seconds after that (the module `attach` explains why).
     /// A forked child waits for it: it inherits the descriptors that keep programs attached, closes
     /// those that fdwatch was started with, and begins when this process has closed its own, because

@@ -1,4 +1,4 @@
-//! Text for people. Colours are removed later where the output is not a terminal.
+//! Human-readable text. Colours are removed later if the output is not a terminal.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -161,7 +161,7 @@ pub(crate) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
 /// Descriptors shown at each end of a long list.
 const SHOWN: usize = 4;
 
-/// Returns whether the descriptor is shown by its number alone: in the middle of a long list, with the
+/// Returns whether only the number of the descriptor is shown: in the middle of a long list, with the
 /// same mode as the one before. A leak has hundreds of descriptors, and changes with each.
 fn is_left_out(fds: &[Descriptor], at: usize) -> bool {
     let last = fds.len().saturating_sub(SHOWN);

@@ -261,7 +261,7 @@ impl Top {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+    #[expect(clippy::cast_precision_loss, reason = "only for display")]
     pub(crate) fn set_status(&mut self, status: Box<Status>) {
         if let Some(before) = &self.status {
             let seconds = status.at.saturating_sub(before.at) as f64 / 1e9;

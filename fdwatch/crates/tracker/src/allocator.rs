@@ -1,4 +1,4 @@
-//! Settings of the allocator that keep the resident memory small. They apply to glibc alone.
+//! Settings of the allocator that keep the resident memory small. They only apply to glibc.
 
 /// Minimum size of blocks that get a mapping of their own, in bytes. At eight pages, the unused rest of the
 /// last page is small in comparison.

@@ -54,7 +54,7 @@ impl Audits {
         }
     }
 
-    /// Schedules an audit after loss: at once, but within the share of the processor.
+    /// Schedules an audit after records were lost, as soon as the share of the processor permits.
     pub(crate) fn schedule_after_loss(&mut self, now: Moment) {
         let wait = self.took.saturating_mul(FOLLOW_UP_SHARE);
         self.schedule_by(Moment(now.0 + wait));

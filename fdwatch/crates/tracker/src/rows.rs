@@ -1,5 +1,5 @@
 //! Rows of processes: those with most descriptors, with duplicates, or near their limit. /proc is read
-//! rarely, and for few processes at once, so that the loop is not delayed.
+//! rarely, and for a few processes per call, so that the loop is not delayed.
 
 use std::{
     cmp::Reverse,

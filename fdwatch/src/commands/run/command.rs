@@ -269,7 +269,7 @@ fn join(launch: JoinHandle<io::Result<process::Child>>) -> io::Result<process::C
     joined.unwrap_or_else(|_| Err(io::Error::other("the launching thread panicked")))
 }
 
-/// Blocks signals and returns a signalfd for them, and the previous mask, which the command gets back.
+/// Blocks signals and returns a signalfd for them, and the previous mask, which is restored for the command.
 fn block_signals() -> io::Result<(OwnedFd, libc::sigset_t)> {
     // SAFETY: both sets are initialised before use, and the pointers are valid.
     unsafe {

@@ -130,7 +130,7 @@ impl Token<'_> {
         word.len() >= 16 && digit_runs(word) >= 3
     }
 
-    /// Matches names as `mkstemp` makes them.
+    /// Matches names like those of `mkstemp`.
     fn is_random(&self) -> bool {
         let word = self.word();
         let ends = self.at + word.len() == self.part.len();
