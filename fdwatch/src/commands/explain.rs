@@ -33,7 +33,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     pid::check(explain.pid)?;
     #[cfg(feature = "agent")]
     if !explain.source.proc
-        && let Some(agent) = Remote::find(&explain.ask)?
+        && let Some(agent) = Remote::find(&explain.agent)?
     {
         return agent.explain(explain);
     }

@@ -22,7 +22,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
     let mut live = Tracker::start(TrackerOptions {
         ring_bytes: record.ring_size.0,
         all_types: true,
-        // A recording is complete, whatever it costs.
+        // A recording must be complete, so the budget is a whole processor.
         max_cpu: MaxCpu(100.0),
         detail: Detail::Never,
         pids: Vec::new(),

@@ -51,7 +51,7 @@ pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
 /// Prints calls.
 struct Printer {
     reporter: Reporter<Output>,
-    /// Calls left out of the output, as last reported.
+    /// Number of skipped calls that was last reported.
     left_out: u64,
 }
 

@@ -27,7 +27,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;
     pid::check_all(&watch.filters.pid)?;
     #[cfg(feature = "agent")]
-    if let Some(agent) = Remote::find(&watch.ask)?
+    if let Some(agent) = Remote::find(&watch.agent)?
         && let Some(code) = agent.watch(watch)?
     {
         return Ok(code);

@@ -67,7 +67,7 @@ fn agent(host: &Host, directory: &Path, ca: &Authority, url: &str, others: &[Str
 
 #[test]
 fn shared_misconfiguration_is_one_line() {
-    if !bpf() || !supervisord::is_there() || !program(OPENSSL) {
+    if !bpf() || !supervisord::is_installed() || !program(OPENSSL) {
         return;
     }
     let Some(bridge) = Bridge::of(&["ams-1", "ber-2", "cph-3"]) else {

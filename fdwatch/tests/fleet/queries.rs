@@ -9,11 +9,11 @@ use std::{
 use fdwatch_events::event::EventKind;
 use fdwatch_fleet::{
     local_query::Rows,
-    questions::{GroupBy, Query, SignatureMatch, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, Table, add_line},
     schema::SchemaOptions,
     setup,
     signature::{Signature, id},
+    source::{GroupBy, Query, SignatureMatch, Source},
     store::Client,
 };
 use fdwatch_test_support::{fdwatch, run};

@@ -19,9 +19,9 @@ use fdwatch_core::{
 };
 use fdwatch_events::event::{Event, EventKind, Key};
 use fdwatch_fleet::{
-    questions::{GroupBy, Query, Source},
     schema::SchemaOptions,
     setup,
+    source::{GroupBy, Query, Source},
     store::{Address, Client},
 };
 use fdwatch_test_support::{DEADLINE, eventually};

@@ -9,8 +9,8 @@ use std::{
 
 use fdwatch_agent::config::Fleet;
 use fdwatch_fleet::{
-    questions::{GroupBy, Query, Source},
     rows::{FindingRow, HeartbeatRow, Table, add_line},
+    source::{GroupBy, Query, Source},
     store::{Address, Client, StoreError},
 };
 use fdwatch_test_support::{

@@ -1,10 +1,10 @@
 //! Upgrades of tables from earlier versions on real engines, also after an interrupted upgrade, without loss of rows.
 
 use fdwatch_fleet::{
-    questions::{GroupBy, Query, Source},
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::{self, SchemaOptions, VERSION},
     setup,
+    source::{GroupBy, Query, Source},
     store::Client,
 };
 

@@ -10,7 +10,7 @@ use fdwatch_test_support::{
 /// supervisord issue 411: `numprocs` above one with a single log for all processes.
 #[test]
 fn numprocs_processes_share_one_log() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::with(include_str!("../fixtures/supervisord_shared.conf"));
@@ -32,7 +32,7 @@ fn numprocs_processes_share_one_log() {
 /// supervisord issue 1003: supervisord reopens its logs on USR2; a process could keep the old ones.
 #[test]
 fn log_reopen_on_usr2_leaks_nothing() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::start();
@@ -55,7 +55,7 @@ fn log_reopen_on_usr2_leaks_nothing() {
 /// log.
 #[test]
 fn removed_program_leaks_no_log() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::start();
@@ -81,7 +81,7 @@ const ATTEMPTS: usize = 5;
 /// clients hold them.
 #[test]
 fn deleted_rotated_logs_name_their_holder() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let is_complete = (0..ATTEMPTS).any(|_| a_dead_reader_keeps_a_deleted_log());
@@ -135,7 +135,7 @@ fn a_dead_reader_keeps_a_deleted_log() -> bool {
 
 #[test]
 fn pipes_of_failed_spawn_are_distinguished() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::talking(include_str!("../fixtures/supervisord_failing.conf"));

@@ -137,7 +137,7 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
 
 #[test]
 fn dead_clients_readers_are_reported_until_closed() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     // Each attempt starts at another distance from Python's next full collection.

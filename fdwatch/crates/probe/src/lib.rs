@@ -87,7 +87,7 @@ pub struct Probe {
     ebpf: Ebpf,
     /// Maximum number of records in the ring.
     max_records: usize,
-    /// Used by loading; dropped afterwards, because it is large.
+    /// Required for loading; dropped afterwards, because it is large.
     btf: Option<Btf>,
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, [u64; LOST_KINDS]>,
@@ -232,7 +232,7 @@ impl Probe {
                 })?;
                 attached += 1;
             }
-            // close_range is from 5.9; every kernel has the first call of the other programs.
+            // close_range was added in 5.9; every kernel has the first call of the other programs.
             if attached == 0 && calls != ["close_range"] {
                 return Err(ProbeError::NoTracepoint {
                     name: format!("syscalls:{side}_{}", calls[0]),
@@ -314,7 +314,7 @@ impl Probe {
         link.into_file().map_err(|e| refused(&e))
     }
 
-    /// Frees the memory that only loading needs. Later loads read the BTF again.
+    /// Frees the BTF, which only loading requires. Later loads read it again.
     pub fn forget_btf(&mut self) {
         self.btf = None;
     }
@@ -402,7 +402,7 @@ impl Probe {
             self.paths = self.attach_to_syscalls(programs::PATHS)?;
         } else if !wanted && !self.paths.is_empty() {
             let paths = std::mem::take(&mut self.paths);
-            // Slow: see the module `attach`.
+            // Closing the events is slow, as the module `attach` explains.
             thread::Builder::new()
                 .name("detach".to_owned())
                 .spawn(move || drop(paths))
@@ -433,7 +433,7 @@ impl Probe {
         self.notes.take()
     }
 
-    /// Stops recording at once, on any kernel: the first step of detaching. Records in the ring can
+    /// Stops recording immediately, on any kernel: the first step of detaching. Records in the ring can
     /// still be read.
     ///
     /// # Errors
@@ -443,8 +443,8 @@ impl Probe {
         self.control.stop().map_err(ProbeError::control)
     }
 
-    /// Detaches without waiting. Recording stops at once. The programs are removed within a few grace
-    /// periods, and the tracepoints disabled within seconds after that (the module `attach` says why).
+    /// Detaches without waiting. Recording stops immediately. The programs are removed within a few grace
+    /// periods, and the tracepoints disabled within seconds after that (the module `attach` explains why).
     /// A forked child waits for it: it inherits the descriptors that keep programs attached, closes
     /// those that fdwatch was started with, and begins when this process has closed its own, because
     /// the last one to close is the one that waits.

@@ -1,4 +1,4 @@
-//! Text for people. Colours are removed later where the output is not a terminal.
+//! Human-readable text. Colours are removed later if the output is not a terminal.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -161,7 +161,7 @@ pub(crate) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
 /// Descriptors shown at each end of a long list.
 const SHOWN: usize = 4;
 
-/// Returns whether the descriptor is shown by its number alone: in the middle of a long list, with the
+/// Returns whether only the number of the descriptor is shown: in the middle of a long list, with the
 /// same mode as the one before. A leak has hundreds of descriptors, and changes with each.
 fn is_left_out(fds: &[Descriptor], at: usize) -> bool {
     let last = fds.len().saturating_sub(SHOWN);
@@ -242,7 +242,7 @@ fn link(link: &Link, clock: &Clock) -> String {
     let (who, pid) = (Escaped(&link.comm), link.pid);
     match link.how {
         "fork" => format!("forked to {who}[{pid}] {at}"),
-        "exec" => format!("kept over exec of {who} {at}"),
+        "exec" => format!("kept across exec of {who} {at}"),
         "unknown" => format!("{who}[{pid}] {at}"),
         how => format!("{how} in {who}[{pid}] {at}"),
     }
@@ -459,7 +459,7 @@ pub(crate) fn pinned(Pinned { files, bytes }: Pinned) -> String {
     format!("{} {verb} {}", counted(files, "deleted file"), size(bytes))
 }
 
-/// Returns a line for an exceeded threshold, or one that is not exceeded any more.
+/// Returns a line for a threshold that is exceeded, or no longer exceeded.
 pub(crate) fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
     let (word, style) = match report.change {
         Change::Gone => ("NORMAL", GREEN),
@@ -482,7 +482,7 @@ pub(crate) fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
     words.join(", ")
 }
 
-/// Returns a line for the work that is skipped from now on.
+/// Returns a line for a change of the skipped work.
 pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let &BudgetReport {
@@ -494,7 +494,7 @@ pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
     let skipped = match shedding {
         ShedLevel::Nothing => {
             return format!(
-                "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   used {percent_used:.1} % of a CPU: nothing is skipped any more\n"
+                "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   used {percent_used:.1} % of a CPU: no work is skipped\n"
             );
         }
         ShedLevel::Detail => "skipping stacks and paths".to_owned(),
@@ -502,7 +502,7 @@ pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
         ShedLevel::Busiest => {
             let pids: Vec<_> = not_followed.iter().map(u32::to_string).collect();
             let which = if pids.is_empty() {
-                "none stands out".to_owned()
+                "none".to_owned()
             } else {
                 pids.join(" ")
             };
@@ -628,7 +628,7 @@ fn skipped(stats: &RunStats) -> Vec<String> {
     skipped
 }
 
-/// Returns how many stacks and paths found no room.
+/// Returns how many stacks and paths were dropped.
 pub(crate) fn dropped_detail(stats: &RunStats) -> String {
     let count = stats.lost.detail_left_out();
     let what = either(&count, "stack or path", "stacks and paths");

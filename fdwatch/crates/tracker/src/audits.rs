@@ -2,16 +2,16 @@
 
 use fdwatch_core::model::Moment;
 
-/// Shortest time between two audits, in nanoseconds.
+/// Minimum interval between two audits, in nanoseconds.
 const INTERVAL: u64 = 10_000_000_000;
 
-/// Audits use at most one part in this many of one processor.
+/// Audits use at most 1/`SHARE` of one processor.
 const SHARE: u64 = 1_000;
 
-/// Time until the audit that follows up on open differences or on loss, in nanoseconds.
+/// Delay of the audit that follows up on open differences or on lost records, in nanoseconds.
 const FOLLOW_UP: u64 = 1_000_000_000;
 
-/// Follow-ups use at most one part in this many of one processor.
+/// Follow-ups use at most 1/`FOLLOW_UP_SHARE` of one processor.
 const FOLLOW_UP_SHARE: u64 = 50;
 
 /// Schedule and cost of the audits.
@@ -47,17 +47,17 @@ impl Audits {
     }
 
     /// Schedules an audit at `time`, unless one is due before.
-    pub(crate) fn hurry(&mut self, time: Moment) {
+    pub(crate) fn schedule_by(&mut self, time: Moment) {
         if let Some(due) = &mut self.next {
             *due = (*due).min(time);
             self.is_follow_up = false;
         }
     }
 
-    /// Schedules an audit after loss: at once, but within the share of the processor.
-    pub(crate) fn hurry_after_loss(&mut self, now: Moment) {
+    /// Schedules an audit after records were lost, as soon as the share of the processor permits.
+    pub(crate) fn schedule_after_loss(&mut self, now: Moment) {
         let wait = self.took.saturating_mul(FOLLOW_UP_SHARE);
-        self.hurry(Moment(now.0 + wait));
+        self.schedule_by(Moment(now.0 + wait));
     }
 
     /// Schedules the audit after one that ran from `began` to `ended`. `is_open` is whether it left open

@@ -38,19 +38,19 @@ use crate::{
     stop::StopCondition,
 };
 
-/// Interval of ticks: how often the ring is read at least, and changes are reported.
+/// Interval of ticks. At each tick, the ring is read and changes are reported.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Interval of slow ticks, for checks that cost more, in ticks.
+/// Interval of slow ticks, which run expensive checks, in ticks.
 const SLOW_TICKS: u32 = 10;
 
 /// Records read from the ring before signals and timers are polled.
 const BATCH: usize = 1 << 13;
 
-/// Batches read after the programs were stopped, at most.
+/// Maximum number of batches read after the programs were stopped.
 const MAX_BATCHES: u32 = 512;
 
-/// How often freed memory goes back to the kernel, in nanoseconds.
+/// Interval at which freed memory is returned to the kernel, in nanoseconds.
 const TRIM_INTERVAL: u64 = 60_000_000_000;
 
 /// Header of each record in the ring, in bytes (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h).
@@ -74,9 +74,9 @@ pub struct Tracker {
     began: u64,
     /// Schedule and cost of the audits.
     pub audits: Audits,
-    /// Most bytes that were in the ring at once. Readers reset it.
+    /// Maximum fill of the ring since the last reset, in bytes. Callers that report it reset it.
     pub max_waiting: usize,
-    /// What is dropped to keep the CPU budget.
+    /// Decides what work is dropped to stay within the CPU budget.
     pub shedder: LoadShedder,
     detail_targets: DetailTargets,
     family: Option<u32>,
@@ -111,7 +111,7 @@ pub trait EventHandler {
     fn is_over(&self, _: &Tracker) -> bool {
         false
     }
-    /// Waits for requests that are to be served before the next tick, and keeps them for `act`. The future
+    /// Waits for requests that must be served before the next tick, and stores them for `act`. The future
     /// is dropped and created again for every other event.
     fn wait(&mut self) -> impl Future<Output = ()> {
         future::pending()
@@ -122,7 +122,7 @@ pub trait EventHandler {
     }
     /// Called when records were lost, with the totals.
     fn lost(&mut self, live: &mut Tracker, lost: &Lost) -> Result<()>;
-    /// Called when the work that is dropped to keep the CPU budget has changed.
+    /// Called when the set of work that is dropped to stay within the CPU budget has changed.
     fn budget(&mut self, live: &mut Tracker, report: &BudgetReport) -> Result<()>;
     /// Called after the last event.
     fn ended(&mut self, live: &mut Tracker) -> Result<()>;
@@ -130,7 +130,7 @@ pub trait EventHandler {
 
 impl Tracker {
     /// Loads and attaches the BPF programs.
-    pub fn start(wanted: TrackerOptions) -> Result<Self> {
+    pub fn start(options: TrackerOptions) -> Result<Self> {
         let TrackerOptions {
             ring_bytes,
             all_types,
@@ -139,18 +139,18 @@ impl Tracker {
             pids,
             family,
             shows_steps,
-        } = wanted;
+        } = options;
         allocator::fix_mmap_threshold();
         let mut steps = Steps::new(shows_steps);
         steps.show("fdwatch: loading BPF programs");
-        let mut options = Options {
+        let mut probe_options = Options {
             ring_bytes,
             ..Options::default()
         };
         if family.is_some() {
-            options.max_processes = MAX_FAMILY_PROCESSES;
+            probe_options.max_processes = MAX_FAMILY_PROCESSES;
         }
-        let mut probe = Probe::load(options)?;
+        let mut probe = Probe::load(probe_options)?;
         probe.attach()?;
         let mut engine = Engine::new(proc::anonymous_devices(), all_types);
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -176,27 +176,27 @@ impl Tracker {
         })
     }
 
-    /// Takes the snapshot and follows events until `end`.
+    /// Takes the snapshot and follows events until `stop`.
     pub fn follow(
         mut self,
-        end: &mut impl StopCondition,
+        stop: &mut impl StopCondition,
         handler: &mut impl EventHandler,
     ) -> Result<()> {
         let result = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")
-            .and_then(|runtime| runtime.block_on(self.run(end, handler)));
+            .and_then(|runtime| runtime.block_on(self.run(stop, handler)));
         self.probe.detach();
         result
     }
 
     async fn run(
         &mut self,
-        end: &mut impl StopCondition,
+        stop: &mut impl StopCondition,
         handler: &mut impl EventHandler,
     ) -> Result<()> {
-        end.begin()?;
+        stop.begin()?;
         self.steps
             .show("fdwatch: taking a snapshot of all descriptors");
         self.snapshot()?;
@@ -217,9 +217,9 @@ impl Tracker {
         // A duplicate of the descriptor, so that waiting does not borrow the probe.
         let ring = self.probe.as_fd().try_clone_to_owned();
         let ring = ring.context("cannot wait for the ring")?;
-        // SAFETY: the `AsyncFd` owns the descriptor, which stays open as long.
+        // SAFETY: the `AsyncFd` owns the descriptor, so it stays open while registered.
         let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring")?;
-        end.followed()?;
+        stop.followed()?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut slow = 0;
@@ -229,7 +229,7 @@ impl Tracker {
             let (mut is_tick, mut is_act) = (false, false);
             tokio::select! {
                 biased;
-                ended = end.wait() => {
+                ended = stop.wait() => {
                     ended?;
                     break;
                 }
@@ -251,7 +251,7 @@ impl Tracker {
                 }
                 if slow == 0 {
                     self.check_loss(handler)?;
-                    self.keep_budget(handler)?;
+                    self.enforce_budget(handler)?;
                     self.detail_targets.add_growing(&self.engine.model);
                     self.update_detail();
                     self.audit_if_due()?;
@@ -266,8 +266,8 @@ impl Tracker {
                 }
             }
         }
-        // Events before the end are reported, and none follow. If the kernel refuses to stop the programs,
-        // they may fill the ring as fast as it is read, hence the limit.
+        // Events before the stop are reported, and later ones are not recorded. If the kernel refuses to stop the
+        // programs, they may fill the ring as fast as it is read, hence the limit.
         let _ = self.probe.stop();
         for _ in 0..MAX_BATCHES {
             if self.drain()? < BATCH {
@@ -355,7 +355,7 @@ impl Tracker {
                 mark(recorder, Frame::EndAudit)?;
                 Some(engine.end_audit())
             }
-            // Differences of this time are found by the next audit.
+            // The next audit finds the differences that this one would have found.
             Err(error) => {
                 mark(recorder, Frame::AbandonAudit)?;
                 engine.abandon_audit();
@@ -430,7 +430,7 @@ impl Tracker {
             return Ok(());
         }
         // An audit finds what the lost records would have changed.
-        self.audits.hurry_after_loss(now());
+        self.audits.schedule_after_loss(now());
         if let Some(recorder) = &mut self.recorder {
             let total = lost.total().to_le_bytes();
             recorder
@@ -450,8 +450,8 @@ impl Tracker {
         })
     }
 
-    /// Drops or resumes work to keep the CPU budget.
-    fn keep_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
+    /// Drops or resumes work to stay within the CPU budget.
+    fn enforce_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
         let change = self.shedder.update(&mut self.probe, &mut self.engine)?;
         let Some(Change {
             report,
@@ -461,7 +461,7 @@ impl Tracker {
             return Ok(());
         };
         if needs_audit {
-            self.audits.hurry(now());
+            self.audits.schedule_by(now());
         }
         self.update_detail();
         self.stats.shedding = report.shedding;
@@ -469,7 +469,7 @@ impl Tracker {
         handler.budget(self, &report)
     }
 
-    /// Collects detail of a process that has a finding, for a while.
+    /// Collects detail of a process that has a finding, for a limited time.
     pub fn add_suspect(&mut self, tgid: u32) {
         self.detail_targets.add_suspect(tgid, &self.engine.model);
     }
@@ -493,7 +493,7 @@ impl Tracker {
     }
 }
 
-/// Message of errors of writing a recording.
+/// Context of errors of writing a recording.
 pub const RECORDING_FAILED: &str = "cannot write the recording";
 
 fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {

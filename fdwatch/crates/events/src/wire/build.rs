@@ -1,4 +1,4 @@
-//! Makes lines of what fdwatch reports.
+//! Converts reports to lines of JSON.
 
 use std::{
     collections::BTreeMap,
@@ -31,14 +31,14 @@ use crate::{
     time::{Clock, seconds, tenths},
 };
 
-/// Host, clock and names of open file descriptions: what all lines of one run have in common.
+/// Context that all lines of one run share: host, clock and names of open file descriptions.
 #[derive(Clone, Debug)]
 pub struct Wire {
     host: String,
     /// Clock that the moments are of.
     pub clock: Clock,
-    /// Hashes the kernel addresses that tell descriptions apart, with a key of this process: the
-    /// address itself would help to attack the kernel.
+    /// Hashes the kernel addresses that identify descriptions, with a key of this process. The addresses
+    /// themselves would help to attack the kernel.
     descriptions: RandomState,
 }
 

@@ -121,7 +121,7 @@ impl Investigator {
     }
 }
 
-/// The most deleted files of one process that are examined.
+/// Maximum number of deleted files examined per process.
 const MAX_PINNED: usize = 1024;
 
 /// Returns the number of deleted files that a process holds open, and the disk space they use; each
@@ -144,7 +144,7 @@ pub fn pinned(pid: u32, table: &Table) -> Pinned {
     pinned
 }
 
-/// Whether two processes belong to one service: parent and child, children of one parent other than
+/// Returns whether two processes belong to one service: parent and child, children of one parent other than
 /// process 1, or in one control group other than the root.
 fn related(one: u32, other: u32, model: &Model) -> bool {
     let parent = |tgid| {

@@ -1,5 +1,5 @@
-//! The investigator: makes findings of duplicates and rotations, and remembers what /proc showed of them
-//! for as long as they exist.
+//! The investigator: creates findings of duplicates and rotations, and caches what /proc showed of them
+//! while they exist.
 
 use fdwatch_core::{
     diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation},
@@ -24,7 +24,7 @@ pub enum Source {
     Recording,
 }
 
-/// Makes findings of duplicates.
+/// Creates findings, and caches the details of existing ones.
 #[derive(Debug)]
 pub struct Investigator {
     pub(super) filter: Filter,
@@ -91,11 +91,11 @@ impl Investigator {
         let mut finding = diagnose(duplicate, context);
         self.add_uses(&mut finding);
         // A single descriptor is reported only for a deleted file, which /proc has just confirmed.
-        let is_one = finding.fds.len() + finding.closed.len() < 2;
-        let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_one);
+        let is_single = finding.fds.len() + finding.closed.len() < 2;
+        let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_single);
         let reported = wanted || was_reported;
         if finding.change == Change::Changed && !was_reported {
-            // Not reported before, so it is new to the reader.
+            // It was not reported before, so it is new to the reader.
             finding.change = Change::Found;
         }
         if finding.change != Change::Gone {
@@ -138,7 +138,7 @@ impl Investigator {
             Source::Recording => recorded_process(duplicate.tgid, model),
         };
         let process_parent = process.ppid;
-        let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
+        let parent_holds_it = has_duplicate(model, process.ppid, duplicate.identity);
         let (process, name) = match (known, name) {
             // The file may have been renamed or deleted since it was found.
             (Some(known), None) => (newer_process(known.process, process), known.name),
@@ -193,7 +193,7 @@ impl Investigator {
     }
 }
 
-/// Returns the current facts about a process, or the earlier ones after it has ended, unless it executed
+/// Returns the current facts about a process, or the earlier ones if it has exited, unless it executed
 /// another program before that.
 fn newer_process(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
     if now.exe.is_some() {
@@ -220,8 +220,8 @@ fn from_parent(duplicate: &Duplicate<'_>, model: &Model, parent: u32) -> Vec<u32
     .collect()
 }
 
-/// Whether the process `tgid` holds the file on several descriptors.
-fn holds_twice(model: &Model, tgid: u32, identity: Identity) -> bool {
+/// Returns whether the process `tgid` has the file open on several descriptors.
+fn has_duplicate(model: &Model, tgid: u32, identity: Identity) -> bool {
     let table = model.table_of(tgid);
     table.is_some_and(|table| table.on_file(identity).nth(1).is_some())
 }

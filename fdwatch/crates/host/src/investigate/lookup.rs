@@ -36,7 +36,7 @@ pub(super) fn name_of(table: &Table, fds: &[u32]) -> Option<Name> {
     })
 }
 
-/// Whether a descriptor still refers to the file in the table: its number may have been reused. Inodes
+/// Returns whether a descriptor still refers to the file in the table: its number may have been reused. Inodes
 /// are compared only if the devices match, because subvolumes and overlays show a different device.
 fn is_same_file(pid: u32, fd: u32, entry: &FdEntry) -> bool {
     let Ok(metadata) = fs::metadata(format!("/proc/{pid}/fd/{fd}")) else {
@@ -45,12 +45,12 @@ fn is_same_file(pid: u32, fd: u32, entry: &FdEntry) -> bool {
     fdwatch_core::device::kernel_device(metadata.dev()) != entry.dev || metadata.ino() == entry.ino
 }
 
-/// Returns the process `tgid` as in /proc, or as in the model if it has ended.
+/// Returns the process `tgid` as in /proc, or as in the model if it has exited.
 pub fn process(tgid: u32, model: &Model) -> ProcessInfo {
     process_of(tgid, model.process_or_ended(tgid))
 }
 
-/// Returns the process `tgid` as in /proc, or as in `known` if it has ended.
+/// Returns the process `tgid` as in /proc, or as in `known` if it has exited.
 pub fn process_of(tgid: u32, known: Option<&Process>) -> ProcessInfo {
     let start_time = known.map_or(0, |known| known.start_time);
     proc::process(tgid, start_time).unwrap_or_else(|| info_of(tgid, known))

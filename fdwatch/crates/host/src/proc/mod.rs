@@ -1,5 +1,5 @@
-//! What /proc shows of processes and files: the details of a finding. Every read can fail, because the
-//! process may end at any time; then the detail is missing.
+//! Details of processes and files from /proc. Every read can fail, because the process may exit at any time;
+//! findings then lack the detail.
 
 mod device;
 mod file;

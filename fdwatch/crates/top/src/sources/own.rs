@@ -1,4 +1,4 @@
-//! Source that loads BPF programs into this process.
+//! Source of updates that loads the BPF programs itself.
 
 use std::{
     collections::BTreeMap,
@@ -35,10 +35,10 @@ use fdwatch_host::{
 use fdwatch_options::{Detail, Filters, MaxCpu};
 use fdwatch_render::Report as _;
 
-/// Findings that are kept for explanations, at most.
+/// Maximum number of findings stored for explanations.
 const MAX_FINDINGS: usize = 2048;
 
-/// Interval at which an explanation is renewed without new findings.
+/// Interval between explanations of the open process if there are no new findings.
 const EXPLANATION_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(
@@ -125,7 +125,7 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         }
     }
 
-    fn keep(&mut self, finding: Finding) {
+    fn store(&mut self, finding: Finding) {
         explain::merge(&mut self.findings, finding);
         if self.findings.len() > MAX_FINDINGS {
             let gone = self.findings.iter();
@@ -165,7 +165,7 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         self.inbox.rows(rows.collect(), more_processes as u64);
     }
 
-    /// Reads and explains the open process if it is time.
+    /// Reads and explains the open process if either is due.
     fn read(&mut self, live: &mut Tracker) {
         let now = Instant::now();
         let Some(opened) = &mut self.opened else {
@@ -173,13 +173,13 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         };
         let pid = opened.pid;
         if now >= opened.next_read {
-            // One reading at a time.
+            // Only one reading runs at a time.
             if let Some(took) = self.reads.begin() {
                 opened.next_read = now + READ_INTERVAL.max(took * READ_SHARE);
                 match table(live, pid) {
                     Some(answer) => read_table(answer, self.wire.clone(), &self.inbox, &self.reads),
                     None => {
-                        let reason = format!("no such process, or it is hidden: {pid}");
+                        let reason = format!("no such process, or hidden by the kernel: {pid}");
                         self.inbox.failed(pid, reason);
                         self.reads.done(took);
                     }
@@ -188,7 +188,7 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         }
         if now >= opened.next_explanation {
             opened.next_explanation = now + EXPLANATION_INTERVAL;
-            let asked = ExplainRequest {
+            let request = ExplainRequest {
                 pid,
                 target: None,
                 followed: true,
@@ -198,8 +198,12 @@ impl<F: FnOnce()> ScreenUpdater<F> {
                 .filter(|finding| finding.process.pid == pid)
                 .cloned()
                 .collect();
-            let explained =
-                explanation(&asked, found.into_iter(), &mut self.collector, &live.engine);
+            let explained = explanation(
+                &request,
+                found.into_iter(),
+                &mut self.collector,
+                &live.engine,
+            );
             if let Ok(explained) = explained {
                 let text = explained.text(&self.wire.clock, self::now());
                 self.inbox.explanation(pid, lines_of(&text));
@@ -221,7 +225,7 @@ impl TableReads {
     }
 }
 
-/// Reads descriptors in a thread of its own, as that reads /proc for each of them.
+/// Reads descriptors in a separate thread, because it reads /proc for each descriptor.
 fn read_table(answer: TableCopy, wire: Wire, inbox: &Arc<Inbox>, reads: &Arc<TableReads>) {
     let (inbox, reads) = (Arc::clone(inbox), Arc::clone(reads));
     thread::spawn(move || {
@@ -267,7 +271,7 @@ impl<F: FnOnce()> EventHandler for ScreenUpdater<F> {
                     opened.next_read = opened.next_read.min(soon);
                     opened.next_explanation = opened.next_explanation.min(soon);
                 }
-                self.keep(finding);
+                self.store(finding);
             }
         }
         if is_slow {
