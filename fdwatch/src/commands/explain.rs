@@ -109,10 +109,10 @@ impl EventHandler for Explainer<'_> {
     }
 
     fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
-        let mut updates = Vec::new();
-        self.collector
-            .collect(live, is_slow, |update, _| updates.push(update));
-        updates.into_iter().for_each(|update| self.gather(update));
+        self.collector.begin(live, is_slow);
+        while let Some(updates) = self.collector.next_updates(live)? {
+            updates.into_iter().for_each(|update| self.gather(update));
+        }
         Ok(())
     }
 

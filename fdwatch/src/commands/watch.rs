@@ -70,20 +70,21 @@ impl EventHandler for Watcher {
         } = self;
         let now = now();
         reporter.wire.clock.adjust(proc::wall_time(), now.0);
-        let mut result = Ok(());
-        collector.collect(live, is_slow, |update, stats| {
-            if let Update::Finding(_, finding) = &update {
-                stats.count_finding(finding);
-            }
-            live_line.clear();
-            if result.is_ok() {
-                result = match &update {
-                    Update::Finding(_, finding) => reporter.report(finding, now),
+        collector.begin(live, is_slow);
+        while let Some(updates) = collector.next_updates(live)? {
+            for update in updates {
+                live_line.clear();
+                match &update {
+                    Update::Finding(_, finding) => {
+                        live.stats.count_finding(finding);
+                        reporter.report(finding, now)
+                    }
                     Update::Growth(report) => reporter.report(report, now),
-                };
+                }
+                .writing_output()?;
             }
-        });
-        result.and_then(|()| reporter.flush()).writing_output()?;
+        }
+        reporter.flush().writing_output()?;
         if is_slow {
             live_line.show(live, now);
         }

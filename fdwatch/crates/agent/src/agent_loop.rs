@@ -338,16 +338,17 @@ impl EventHandler for AgentLoop {
     fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let at = now();
         self.wire.clock.adjust(proc::wall_time(), at.0);
-        let mut updates = Vec::new();
-        self.collector
-            .collect(live, is_slow, |update, _| updates.push(update));
-        for update in updates {
-            match update {
-                Update::Finding(subject, finding) => {
-                    self.handle_finding(subject, finding, live, at);
+        self.collector.begin(live, is_slow);
+        while let Some(updates) = self.collector.next_updates(live)? {
+            for update in updates {
+                match update {
+                    Update::Finding(subject, finding) => {
+                        self.handle_finding(subject, finding, live, at);
+                    }
+                    Update::Growth(report) => self.handle_growth(report, at),
                 }
-                Update::Growth(report) => self.handle_growth(report, at),
             }
+            self.shared.heartbeat.fetch_add(1, Relaxed);
         }
         if is_slow {
             self.end_expired(live, at);

@@ -37,7 +37,7 @@ fn of_finding(finding: &Finding) -> String {
         let lived = lived.map_or_else(String::new, |lived| format!(" after {lived}"));
         return format!("{process}: finding on {path} ({cause}) is gone{lived}");
     }
-    let count = finding.fds.len();
+    let count = finding.open();
     let numbers = finding.fds.iter().take(MAX_NUMBERS);
     let numbers: Vec<_> = numbers.map(|it| it.fd.to_string()).collect();
     let more = if count > numbers.len() { " ..." } else { "" };

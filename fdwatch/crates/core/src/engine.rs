@@ -62,7 +62,7 @@ impl Observer for Observers<'_> {
         }
     }
 
-    fn unlinked(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+    fn unlinked(&mut self, table: &mut Table, fd: u32, entry: &FdEntry) {
         self.duplicates.unlinked(table, fd, entry);
     }
 
@@ -225,7 +225,7 @@ impl Engine {
 
     /// Passes what has changed since the last call to `report`.
     pub fn settle(&mut self, now: Moment, report: &mut impl FnMut(&Duplicate<'_>, &Model)) {
-        self.duplicates.settle(&self.model, now, report);
+        self.duplicates.settle_all(&self.model, now, report);
     }
 
     /// Passes rotated files to `report`. See [`Duplicates::sweep`].

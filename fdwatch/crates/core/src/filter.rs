@@ -45,7 +45,7 @@ impl Filter {
     #[must_use]
     pub fn wants(&self, finding: &Finding) -> bool {
         // A finding that is gone also concerns its closed descriptors.
-        let fds = finding.fds.len() + finding.closed.len();
+        let fds = finding.open() + finding.closed.len();
         self.wants_process(finding.process.pid)
             && finding.severity >= self.severity
             && self.min_fds.is_none_or(|least| fds >= least)

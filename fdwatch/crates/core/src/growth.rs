@@ -139,7 +139,7 @@ impl Growth {
                 continue;
             };
             let known = self.series.contains_key(&process.tgid);
-            if !known && (table.len() < LARGE || self.series.len() >= MAX_PROCESSES) {
+            if !known && table.len() < min_open(self.series.len()) {
                 continue;
             }
             let series = self.series.entry(process.tgid).or_insert_with(|| Series {
@@ -196,6 +196,16 @@ impl Growth {
         let per_hour = series.trend().map(|(per_hour, _)| per_hour);
         // Growth in bursts has not stopped between two of them.
         per_hour.or_else(|| series.has_stopped().then_some(0))
+    }
+}
+
+/// Returns the number of descriptors from which another process is counted, after `counted` others.
+const fn min_open(counted: usize) -> usize {
+    match counted / MAX_PROCESSES {
+        0 => LARGE,
+        1 => LARGE * 4,
+        2 => LARGE * 16,
+        _ => usize::MAX,
     }
 }
 

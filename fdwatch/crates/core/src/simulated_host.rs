@@ -155,7 +155,7 @@ impl Host {
     pub(crate) fn settle(&mut self, report: &mut impl FnMut(&Duplicate<'_>)) {
         let now = self.now();
         self.duplicates
-            .settle(&self.model, now, &mut |duplicate, _| report(duplicate));
+            .settle_all(&self.model, now, &mut |duplicate, _| report(duplicate));
     }
 
     fn apply(&mut self, event: &Event<'_>) {

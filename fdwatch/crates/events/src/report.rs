@@ -196,7 +196,7 @@ impl FileStory {
     #[must_use]
     pub fn is_single(&self) -> bool {
         let finding = &self.finding;
-        finding.fds.len() + finding.closed.len() < 2 && !finding.file.deleted
+        finding.open() + finding.closed.len() < 2 && !finding.file.deleted
     }
 
     /// Returns the advice, most effective first.

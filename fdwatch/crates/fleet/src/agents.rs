@@ -305,7 +305,7 @@ fn row(finding: &Finding, host: &str, signature: &Signature) -> FindingRow {
         cause: signature.cause.clone(),
         path: signature.path.clone(),
         severity: finding.severity.known().map_or(1, |it| it as u8 + 1),
-        fds: u32::try_from(finding.fds.len()).unwrap_or(u32::MAX),
+        fds: u32::try_from(finding.open()).unwrap_or(u32::MAX),
         pid: process.pid,
         comm: process.comm.clone(),
         file: finding.file.path.clone().unwrap_or_default(),

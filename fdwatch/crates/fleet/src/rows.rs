@@ -240,7 +240,7 @@ impl Origin {
                 change(finding.change)
             },
             fds: descriptors(
-                finding.fds.len(),
+                finding.open(),
                 finding.closed.len(),
                 finding.more_closed,
                 finding.times,

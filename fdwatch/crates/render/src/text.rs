@@ -112,6 +112,10 @@ pub(crate) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         text.push_str(&detail(descriptor));
         text.push_str(&lineage(descriptor, clock));
     }
+    if finding.more_fds > 0 {
+        let more = counted(finding.more_fds, "more descriptor");
+        let _ = writeln!(text, "{MARGIN}  {DIM}{more} in between{DIM:#}");
+    }
     for descriptor in &finding.closed {
         let lived = descriptor.closed.zip(descriptor.opened);
         let lived = lived.map_or_else(String::new, |(closed, opened)| {

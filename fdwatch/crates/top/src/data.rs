@@ -233,7 +233,7 @@ impl FindingEvent {
                 Self {
                     key: format!("finding {}", finding.id),
                     what: path_of(&finding.file),
-                    why: match finding.fds.len() {
+                    why: match finding.open() {
                         0 | 1 => cause,
                         fds => format!("{cause}, {fds} descriptors"),
                     },

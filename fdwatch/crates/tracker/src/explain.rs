@@ -116,6 +116,7 @@ fn files(
             table: Some(table),
             identity: entry.identity(),
             fds: &fds,
+            max_listed: usize::MAX,
             closed: &[],
             more_closed: 0,
             since: engine.model.now(),

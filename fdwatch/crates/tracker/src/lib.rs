@@ -2,6 +2,8 @@
 //! model, and keeps the CPU budget. An [`EventHandler`] decides what is reported, and where.
 
 mod allocator;
+mod allowance;
+mod auditing;
 mod audits;
 pub mod checks;
 mod clock;

@@ -30,6 +30,8 @@ use tokio::{
 
 use crate::{
     allocator,
+    allowance::Allowance,
+    auditing::Auditing,
     audits::Audits,
     clock::now,
     detail_targets::DetailTargets,
@@ -61,7 +63,7 @@ pub type FileRecorder = Recorder<BufWriter<File>>;
 
 /// The loop and its state.
 pub struct Tracker {
-    probe: Probe,
+    pub(crate) probe: Probe,
     /// The model of all tables, and what is derived from it.
     pub engine: Engine,
     /// Receives each record, and marks of snapshots and audits, if set.
@@ -74,6 +76,8 @@ pub struct Tracker {
     began: u64,
     /// Schedule and cost of the audits.
     pub audits: Audits,
+    pub(crate) auditing: Auditing,
+    pub(crate) allowance: Allowance,
     /// Maximum fill of the ring since the last reset, in bytes. Callers that report it reset it.
     pub max_waiting: usize,
     /// Decides what work is dropped to stay within the CPU budget.
@@ -168,6 +172,8 @@ impl Tracker {
             },
             began: proc::boottime(),
             audits: Audits::default(),
+            auditing: Auditing::default(),
+            allowance: Allowance::new(percent),
             max_waiting: 0,
             shedder: LoadShedder::new(percent),
             detail_targets: DetailTargets::new(detail, pids, family.is_some()),
@@ -245,6 +251,7 @@ impl Tracker {
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 handler.tick(self, slow == 0)?;
+                self.audit_if_due()?;
                 self.detail_targets.allow(&mut self.probe);
                 if self.detail_targets.has_new() {
                     self.update_detail();
@@ -254,7 +261,6 @@ impl Tracker {
                     self.enforce_budget(handler)?;
                     self.detail_targets.add_growing(&self.engine.model);
                     self.update_detail();
-                    self.audit_if_due()?;
                     self.engine.details.free_caches(now());
                     if now().since(trimmed) >= TRIM_INTERVAL {
                         allocator::trim();
@@ -274,6 +280,7 @@ impl Tracker {
                 break;
             }
         }
+        self.allowance.lift();
         handler.tick(self, true)?;
         self.check_loss(handler)?;
         self.update_stats();
@@ -326,64 +333,8 @@ impl Tracker {
         Ok(())
     }
 
-    /// Compares the model with a snapshot, if an audit is due.
-    fn audit_if_due(&mut self) -> Result<()> {
-        let began = now();
-        if !self
-            .audits
-            .is_due(began, self.engine.model.has_racing_fds())
-            || self.shedder.sheds_audits()
-        {
-            return Ok(());
-        }
-        let Self {
-            probe,
-            engine,
-            recorder,
-            ..
-        } = self;
-        mark(recorder, Frame::BeginAudit)?;
-        engine.begin_audit();
-        let taken = probe.snapshot(|record| {
-            if let Some(recorder) = recorder {
-                recorder.record(record);
-            }
-            engine.record(record, now());
-        });
-        let outcome = match taken {
-            Ok(()) => {
-                mark(recorder, Frame::EndAudit)?;
-                Some(engine.end_audit())
-            }
-            // The next audit finds the differences that this one would have found.
-            Err(error) => {
-                mark(recorder, Frame::AbandonAudit)?;
-                engine.abandon_audit();
-                warn(&format!("{error}; retrying later"));
-                None
-            }
-        };
-        if let Some(outcome) = &outcome {
-            engine.model.free_caches();
-            for &tgid in &outcome.unvisited {
-                if proc::is_stale_process(&engine.model, tgid) {
-                    engine.forget(tgid);
-                    if let Some(recorder) = recorder {
-                        let tgid = u64::from(tgid).to_le_bytes();
-                        recorder
-                            .frame(Frame::Forget, now(), &tgid)
-                            .context(RECORDING_FAILED)?;
-                    }
-                }
-            }
-        }
-        let is_open = outcome.map(|outcome| outcome.is_open);
-        self.audits.finish(began, now(), is_open);
-        Ok(())
-    }
-
     /// Reads a batch of records from the ring and returns their number.
-    fn drain(&mut self) -> Result<usize> {
+    pub(crate) fn drain(&mut self) -> Result<usize> {
         let Self {
             probe,
             engine,
@@ -430,7 +381,7 @@ impl Tracker {
             return Ok(());
         }
         // An audit finds what the lost records would have changed.
-        self.audits.schedule_after_loss(now());
+        self.repair_after_loss(now());
         if let Some(recorder) = &mut self.recorder {
             let total = lost.total().to_le_bytes();
             recorder
@@ -496,7 +447,7 @@ impl Tracker {
 /// Context of errors of writing a recording.
 pub const RECORDING_FAILED: &str = "cannot write the recording";
 
-fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
+pub(crate) fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
     recorder.as_mut().map_or(Ok(()), |recorder| {
         recorder.frame(frame, now(), &[]).context(RECORDING_FAILED)
     })

@@ -100,7 +100,7 @@ impl Collector {
         let Some(leaks) = leaks else { return };
         let now = now();
         let mut findings = Vec::new();
-        duplicates.settle(model, now, &mut |duplicate, model| {
+        duplicates.settle_all(model, now, &mut |duplicate, model| {
             if leaks.is_member(duplicate.tgid) {
                 findings.extend(investigator.finding(duplicate, model));
             }
@@ -152,7 +152,7 @@ fn merge(duplicates: &mut Vec<Finding>, finding: Finding, more: &mut u64) {
     let was_gone = known.change == Change::Gone;
     let times = known.times + if was_gone { finding.times } else { 0 };
     let (lifetime, process) = (finding.lifetime, known.process.clone());
-    let is_more = finding.fds.len() + finding.closed.len() >= known.fds.len() + known.closed.len();
+    let is_more = finding.open() + finding.closed.len() >= known.open() + known.closed.len();
     if is_more {
         *known = finding;
     } else {

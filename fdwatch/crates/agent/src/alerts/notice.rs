@@ -118,7 +118,7 @@ impl Notice {
 
 fn of_finding(finding: &Finding) -> (&'static str, Option<String>, String, String) {
     let name = bounded_text(&path(&finding.file), MAX_PATH);
-    let summary = match finding.fds.len() {
+    let summary = match finding.open() {
         0 => format!("{name} ({})", finding.cause.name()),
         1 => format!("holds {name} ({})", finding.cause.name()),
         held => format!(

@@ -378,7 +378,7 @@ impl Thresholds {
     pub fn finding(&mut self, finding: &Finding) -> Vec<ThresholdReport> {
         let mut reports = Vec::new();
         let is_gone = finding.change == Change::Gone;
-        let value = if is_gone { 0 } else { finding.fds.len() } as f64;
+        let value = if is_gone { 0 } else { finding.open() } as f64;
         let before = self.findings.get(&finding.id).copied();
         let was = before.map_or(0, |exceeding| exceeding.groups);
         // Uses the identity of the process at the start of the finding.

@@ -17,7 +17,7 @@ pub trait Observer {
     /// Called when the last holder of `table` is gone.
     fn table_dropped(&mut self, table: &Table, at: Moment);
     /// Called when the file of `fd` turned out to have no name any more.
-    fn unlinked(&mut self, _table: &Table, _fd: u32, _slot: &FdEntry) {}
+    fn unlinked(&mut self, _table: &mut Table, _fd: u32, _entry: &FdEntry) {}
 }
 
 /// Ignores all changes.

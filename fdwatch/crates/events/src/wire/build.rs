@@ -244,6 +244,7 @@ impl ToWire for diagnose::Finding {
             process: wire.process(&self.process),
             file: file_of(&self.file),
             fds: wire.fds(&self.fds),
+            more_fds: self.more_fds,
             closed: wire.fds(&self.closed),
             more_closed: self.more_closed,
             lifetime: self.lifetime.map(tenths),

@@ -21,8 +21,11 @@ pub struct Finding {
     pub process: Process,
     /// File.
     pub file: File,
-    /// Open descriptors of the file.
+    /// Open descriptors of the file; of many, the lowest and the highest numbers.
     pub fds: Vec<Fd>,
+    /// Open descriptors that are not in `fds`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_fds: u32,
     /// Descriptors that were closed since the last line of this finding.
     pub closed: Vec<Fd>,
     /// Closed descriptors that are not in `closed`.
@@ -52,6 +55,19 @@ pub struct Finding {
     /// When it appeared; only in an agent's `/v1/findings`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl Finding {
+    /// Returns the number of open descriptors.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.fds.len() + self.more_fds as usize
+    }
 }
 
 impl Body for Finding {

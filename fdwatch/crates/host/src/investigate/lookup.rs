@@ -22,14 +22,17 @@ pub fn path_of(pid: u32, fd: u32, entry: &FdEntry) -> Option<Path> {
 /// Returns the name of a file from any of its descriptors in the table.
 pub(super) fn file_name(table: Option<&Table>, identity: Identity) -> Option<Name> {
     let table = table?;
-    let fds: Vec<_> = table.on_file(identity).collect();
+    let fds: Vec<_> = table.on_file(identity).take(MAX_TRIED).collect();
     name_of(table, &fds)
 }
+
+/// Descriptors of a file that are tried for its name. More fail only if the process has ended.
+const MAX_TRIED: usize = 8;
 
 /// Returns the name of the file that all the descriptors `fds` refer to.
 pub(super) fn name_of(table: &Table, fds: &[u32]) -> Option<Name> {
     let pid = table.holders().first()?.tid;
-    fds.iter().find_map(|&fd| {
+    fds.iter().take(MAX_TRIED).find_map(|&fd| {
         let entry = table.get(fd)?;
         let name = proc::name(pid, fd)?;
         is_same_file(pid, fd, entry).then_some(name)

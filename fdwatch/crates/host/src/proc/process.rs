@@ -14,6 +14,9 @@ use super::{file::link, own::NANOS_PER_SECOND};
 /// Maximum length of a command line, in bytes; the rest is truncated.
 const MAX_CMDLINE: usize = 4096;
 
+/// Arguments of a command line that are retained.
+const MAX_ARGUMENTS: usize = 128;
+
 /// Returns the process `pid`, if it is still the one that was started at `start_time` (nanoseconds since
 /// boot; 0 for any).
 #[must_use]
@@ -46,6 +49,14 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
         has_own_mounts: has_own_mounts(pid),
         supervisor: supervisor_names(&environment(pid)),
     })
+}
+
+/// Returns the real user of the process `pid`. Not the owner of /proc/PID, which is root for processes that
+/// must not be dumped.
+#[must_use]
+pub fn user(pid: u32) -> Option<u32> {
+    let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+    Some(process.status().ok()?.ruid)
 }
 
 /// Returns the soft limit of descriptors (`RLIMIT_NOFILE`) of the process `pid`; `None` if it is unlimited
@@ -87,7 +98,8 @@ fn cmdline(pid: u32) -> Option<Vec<Vec<u8>>> {
     while line.last() == Some(&0) {
         line.pop();
     }
-    Some(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+    let arguments = line.split(|&byte| byte == 0).take(MAX_ARGUMENTS);
+    Some(arguments.map(<[u8]>::to_vec).collect())
 }
 
 /// Maximum number of bytes read from /proc/PID/cgroup.

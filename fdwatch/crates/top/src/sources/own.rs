@@ -125,6 +125,26 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         }
     }
 
+    fn handle(&mut self, update: Update, live: &mut Tracker, at: Moment) {
+        let event = match &update {
+            Update::Finding(_, finding) => Event::Finding(Box::new(self.wire.line(finding, at))),
+            Update::Growth(report) => Event::Growth(Box::new(self.wire.line(report, at))),
+        };
+        self.report(&event, at);
+        let Update::Finding(_, finding) = update else {
+            return;
+        };
+        live.stats.count_finding(&finding);
+        if let Some(opened) = &mut self.opened
+            && opened.pid == finding.process.pid
+        {
+            let soon = Instant::now() + Duration::from_secs(1);
+            opened.next_read = opened.next_read.min(soon);
+            opened.next_explanation = opened.next_explanation.min(soon);
+        }
+        self.store(finding);
+    }
+
     fn store(&mut self, finding: Finding) {
         explain::merge(&mut self.findings, finding);
         if self.findings.len() > MAX_FINDINGS {
@@ -248,30 +268,10 @@ impl<F: FnOnce()> EventHandler for ScreenUpdater<F> {
     fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let at = now();
         self.wire.clock.adjust(proc::wall_time(), at.0);
-        let mut updates = Vec::new();
-        self.collector.collect(live, is_slow, |it, stats| {
-            if let Update::Finding(_, finding) = &it {
-                stats.count_finding(finding);
-            }
-            updates.push(it);
-        });
-        for it in updates {
-            let event = match &it {
-                Update::Finding(_, finding) => {
-                    Event::Finding(Box::new(self.wire.line(finding, at)))
-                }
-                Update::Growth(report) => Event::Growth(Box::new(self.wire.line(report, at))),
-            };
-            self.report(&event, at);
-            if let Update::Finding(_, finding) = it {
-                if let Some(opened) = &mut self.opened
-                    && opened.pid == finding.process.pid
-                {
-                    let soon = Instant::now() + Duration::from_secs(1);
-                    opened.next_read = opened.next_read.min(soon);
-                    opened.next_explanation = opened.next_explanation.min(soon);
-                }
-                self.store(finding);
+        self.collector.begin(live, is_slow);
+        while let Some(updates) = self.collector.next_updates(live)? {
+            for update in updates {
+                self.handle(update, live, at);
             }
         }
         if is_slow {
