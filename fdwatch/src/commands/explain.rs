@@ -26,7 +26,8 @@ use fdwatch_host::investigate::{Investigator, Source};
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_tracker::message::info;
 use fdwatch_tracker::{
-    EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now, snapshot,
+    EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now,
+    priority::DEFAULT_NICE, snapshot,
 };
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
@@ -55,6 +56,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
             detail: Detail::Suspects,
             pids: vec![explain.pid],
             family: None,
+            nice: Some(DEFAULT_NICE),
             shows_steps: true,
         })?;
         live.follow(&mut SignalOrTimeout::after(Some(duration)), &mut explainer)?;

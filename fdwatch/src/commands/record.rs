@@ -16,6 +16,7 @@ use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_tracker::message::{info, warn};
 use fdwatch_tracker::{
     EventHandler, RECORDING_FAILED, SignalOrTimeout, Tracker, TrackerOptions, now,
+    priority::DEFAULT_NICE,
 };
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
@@ -27,6 +28,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
         detail: Detail::Never,
         pids: Vec::new(),
         family: None,
+        nice: Some(DEFAULT_NICE),
         shows_steps: true,
     })?;
     let file = File::create(&record.file)

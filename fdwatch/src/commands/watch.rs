@@ -21,6 +21,7 @@ use fdwatch_host::{
 use fdwatch_render::Reporter;
 use fdwatch_tracker::{
     EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now,
+    priority::DEFAULT_NICE,
 };
 
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
@@ -39,6 +40,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         detail: watch.detail,
         pids: watch.filters.pid.clone(),
         family: None,
+        nice: Some(DEFAULT_NICE),
         shows_steps: true,
     })?;
     let mut watcher = Watcher {

@@ -54,6 +54,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         detail: config.watch.detail,
         pids: Vec::new(),
         family: None,
+        nice: Some(config.watch.nice),
         shows_steps: false,
     })?;
     // Before threads are started: capabilities belong to threads.

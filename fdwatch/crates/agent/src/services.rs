@@ -34,6 +34,7 @@ use crate::exporter;
 use fdwatch_core::plural::counted;
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
+use fdwatch_tracker::priority;
 
 /// Limit of events that wait in each sink.
 const MAX_QUEUED: usize = 16_384;
@@ -82,6 +83,7 @@ impl Services {
         let thread = thread::Builder::new()
             .name("services".to_owned())
             .spawn(move || {
+                priority::lower();
                 let runtime = runtime::Builder::new_current_thread()
                     .enable_all()
                     .max_blocking_threads(4)

@@ -158,6 +158,14 @@ impl Host {
             .settle_all(&self.model, now, &mut |duplicate, _| report(duplicate));
     }
 
+    /// Checks what is checked less often.
+    pub(crate) fn sweep(&mut self) {
+        self.pass(1_000_000_000);
+        let now = self.now();
+        self.duplicates
+            .sweep(&self.model, now, &mut |_, _, _| None, &mut |_, _| ());
+    }
+
     fn apply(&mut self, event: &Event<'_>) {
         self.now += 1;
         let at = self.now();

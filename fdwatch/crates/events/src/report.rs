@@ -49,6 +49,21 @@ pub struct RunStats {
     pub shedding: ShedLevel,
     /// Maximum number of processes that were covered only by snapshots at the same time.
     pub most_not_followed: usize,
+    /// Counts of what was not reported.
+    pub unreported: Unreported,
+}
+
+/// Counts of what was not reported or not checked, because one process or all of them had too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unreported {
+    /// Files that are open more than once or deleted, now.
+    pub files: usize,
+    /// Processes with such files, now.
+    pub processes: usize,
+    /// Double closes, so far.
+    pub double_closes: u64,
+    /// Descriptors that were not checked for rotation, so far.
+    pub rotation_checks: u64,
 }
 
 /// Report at the start of a run. [`RunStats`] are the report at its end.
@@ -75,6 +90,13 @@ impl RunStats {
         self.malformed = engine.malformed();
         self.processes = engine.model.processes().count();
         self.descriptors = engine.descriptors();
+        let folded = engine.duplicates.folded();
+        self.unreported = Unreported {
+            files: folded.files,
+            processes: folded.tables,
+            rotation_checks: engine.duplicates.skipped_rotations(),
+            ..self.unreported
+        };
     }
 
     /// Counts a reported finding.

@@ -593,6 +593,26 @@ pub fn summary(stats: &RunStats) -> String {
     if stats.malformed > 0 {
         problem(large_count(stats.malformed, "malformed record"));
     }
+    let unreported = stats.unreported;
+    if unreported.files > 0 {
+        let files = large_count(unreported.files as u64, "file");
+        let processes = large_count(unreported.processes as u64, "process");
+        problem(format!(
+            "too many findings: {files} of {processes} not reported"
+        ));
+    }
+    if unreported.double_closes > 0 {
+        let closes = large_count(unreported.double_closes, "double close");
+        problem(format!(
+            "too many double closes at once: {closes} not reported"
+        ));
+    }
+    if unreported.rotation_checks > 0 {
+        let descriptors = large_count(unreported.rotation_checks, "descriptor");
+        problem(format!(
+            "{descriptors} not checked for rotation: too many at once"
+        ));
+    }
     text
 }
 

@@ -44,7 +44,7 @@ pub struct FindingCollector {
     closes: VecDeque<DoubleClose>,
     trends: VecDeque<growth::Event>,
     /// Number of double closes that were skipped, because there were too many.
-    pub skipped_closes: u64,
+    skipped_closes: u64,
     round: Option<Round>,
     /// Whether rounds are limited to a share of the CPU budget. The first is not: it reports what was there before.
     is_limited: bool,
@@ -135,6 +135,7 @@ impl FindingCollector {
         for tgid in suspects {
             live.add_suspect(tgid);
         }
+        live.stats.unreported.double_closes = self.skipped_closes;
         live.drain()?;
         let time = thread_time();
         let may_go_on = live.allowance.spend(time - since) || !is_limited;

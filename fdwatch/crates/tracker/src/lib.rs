@@ -13,6 +13,7 @@ pub mod explain;
 mod live;
 mod load_shedder;
 pub mod message;
+pub mod priority;
 pub mod rows;
 pub mod snapshot;
 mod steps;

@@ -36,6 +36,7 @@ use crate::{
     clock::now,
     detail_targets::DetailTargets,
     load_shedder::{Change, LoadShedder},
+    priority,
     steps::Steps,
     stop::StopCondition,
 };
@@ -84,6 +85,8 @@ pub struct Tracker {
     pub shedder: LoadShedder,
     detail_targets: DetailTargets,
     family: Option<u32>,
+    /// Whether the loop has the priority that was asked for, or its absence was reported.
+    is_prioritized: bool,
     steps: Steps,
 }
 
@@ -101,6 +104,8 @@ pub struct TrackerOptions {
     pub pids: Vec<u32>,
     /// Process whose leaks, and those of its descendants, are collected, with all detail.
     pub family: Option<u32>,
+    /// Nice value of this thread from now on; none to leave it as it is.
+    pub nice: Option<i32>,
     /// Whether to show the progress of the start on a terminal.
     pub shows_steps: bool,
 }
@@ -142,8 +147,10 @@ impl Tracker {
             detail,
             pids,
             family,
+            nice,
             shows_steps,
         } = options;
+        let is_prioritized = nice.is_none_or(|nice| priority::set_up(nice).is_ok());
         allocator::fix_mmap_threshold();
         let mut steps = Steps::new(shows_steps);
         steps.show("fdwatch: loading BPF programs");
@@ -178,6 +185,7 @@ impl Tracker {
             shedder: LoadShedder::new(percent),
             detail_targets: DetailTargets::new(detail, pids, family.is_some()),
             family,
+            is_prioritized,
             steps,
         })
     }
@@ -379,6 +387,11 @@ impl Tracker {
         let previous = std::mem::replace(&mut self.stats.lost, lost);
         if lost.total() == previous.total() {
             return Ok(());
+        }
+        if !std::mem::replace(&mut self.is_prioritized, true) {
+            warn(
+                "the event loop has no priority over other work (CAP_SYS_NICE): records may be lost on a busy host",
+            );
         }
         // An audit finds what the lost records would have changed.
         self.repair_after_loss(now());

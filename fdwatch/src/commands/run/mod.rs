@@ -46,6 +46,8 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
         detail: Detail::Never,
         pids: Vec::new(),
         family: Some(child.pid),
+        // The command would inherit it.
+        nice: None,
         shows_steps: !arguments.quiet,
     })?;
     let mut collector = Collector::new(child.pid, arguments, ignore);

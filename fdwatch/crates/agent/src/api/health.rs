@@ -14,7 +14,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use fdwatch_core::diagnose::Severity;
+use fdwatch_core::{diagnose::Severity, plural::counted};
 use fdwatch_events::wire::{
     self, ApiStats, BudgetState, EventCounts, Object, Scope, SeverityCounts, SinkCounts, Text,
     Trouble, Version, hundredths,
@@ -97,6 +97,7 @@ pub(super) async fn health(
         },
         cpu_seconds: stats.usage.user + stats.usage.system,
         rss_bytes: view.rss,
+        unreported: stats.unreported.into(),
         outlets: sinks.collect(),
         api: ApiStats {
             requests: api.requests.load(Relaxed),
@@ -137,6 +138,15 @@ impl Health {
             troubles.push((
                 "budget".to_owned(),
                 format!("budget exceeded: skipping {}", shedding.name()),
+            ));
+        }
+        let unreported = view.stats.unreported;
+        if unreported.files > 0 {
+            let files = counted(unreported.files, "file");
+            let processes = counted(unreported.processes, "process");
+            troubles.push((
+                "findings".to_owned(),
+                format!("{files} of {processes} not reported: too many findings"),
             ));
         }
         let status = if troubles.is_empty() {

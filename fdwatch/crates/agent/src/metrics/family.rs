@@ -249,6 +249,21 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
             "Findings ignored by rules of the configuration.",
         )
         .is(view.ignored),
+        Family::gauge(
+            "files_unreported",
+            "Files that are open more than once or deleted, and not reported: too many findings.",
+        )
+        .is(stats.unreported.files),
+        Family::counter(
+            "double_closes_unreported",
+            "Double closes that were not reported: too many at once.",
+        )
+        .is(stats.unreported.double_closes),
+        Family::counter(
+            "rotation_checks_skipped",
+            "Descriptors that were not checked for rotation: too many at once.",
+        )
+        .is(stats.unreported.rotation_checks),
     ]
 }
 

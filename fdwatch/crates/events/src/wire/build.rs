@@ -23,6 +23,7 @@ use super::{
     ExplainedFile, Explanation, Fd, File, Finding, FindingCounts, Growth, Leak, LeakCounts, Line,
     Loss, Losses, MemoryUse, NearbyFd, OpenDescriptors, OtherWriter, Pinned, Process, ProcessRow,
     RacingFds, Run, Sentence, StackFrame, Started, Summary, Supervisor, Table, Threshold,
+    Unreported,
     line::Body,
     name::{Hexadecimal, Text, Time},
 };
@@ -538,6 +539,18 @@ impl ToWire for RunStats {
                 caught_up: statistics.caught_up,
             },
             detail_left_out: self.lost.detail_left_out(),
+            unreported: self.unreported.into(),
+        }
+    }
+}
+
+impl From<report::Unreported> for Unreported {
+    fn from(from: report::Unreported) -> Self {
+        Self {
+            files: from.files,
+            processes: from.processes,
+            double_closes: from.double_closes,
+            rotation_checks: from.rotation_checks,
         }
     }
 }

@@ -13,6 +13,7 @@ use fdwatch_tracker::{
     EventHandler, FindingCollector, StopCondition, Tracker, TrackerOptions, Update,
     explain::{self, ExplainRequest, explanation},
     now,
+    priority::{self, DEFAULT_NICE},
     rows::{ProcessRows, Rows, TableCopy, table},
 };
 
@@ -55,6 +56,7 @@ pub(crate) fn run(
         detail: Detail::Suspects,
         pids: Vec::new(),
         family: None,
+        nice: Some(DEFAULT_NICE),
         shows_steps: false,
     })?;
     let clock = Clock::new(proc::wall_time(), proc::boottime());
@@ -249,6 +251,7 @@ impl TableReads {
 fn read_table(answer: TableCopy, wire: Wire, inbox: &Arc<Inbox>, reads: &Arc<TableReads>) {
     let (inbox, reads) = (Arc::clone(inbox), Arc::clone(reads));
     thread::spawn(move || {
+        priority::lower();
         let began = Instant::now();
         let report = answer.report(&reads.supervisords);
         inbox.table(Descriptors::of(&wire.line(&report, now())));

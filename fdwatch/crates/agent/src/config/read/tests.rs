@@ -85,7 +85,7 @@ fn commented_sections_of_the_example_show_defaults() {
 #[test]
 fn all_values_are_read() {
     let text = "
-        watch = { severity = 'info', all_types = true, ring_bytes = '64K', max_cpu = 2, detail = 'all' }
+        watch = { severity = 'info', all_types = true, ring_bytes = '64K', max_cpu = 2, nice = -3, detail = 'all' }
         ignore = [{ comm = 'a' }, { comm = 'b' }]
         threshold = [{ of = 'pinned-bytes', above = 4096 }]
         metrics.most_processes = 5
@@ -117,6 +117,7 @@ fn all_values_are_read() {
     assert!(config.watch.all_types);
     assert_eq!(config.watch.ring_bytes, Some(65_536));
     assert_eq!(config.watch.max_cpu, 2.0);
+    assert_eq!(config.watch.nice, -3);
     assert_eq!(config.watch.detail, Detail::All);
     assert_eq!(config.ignore.len(), 2);
     assert_eq!(config.thresholds[0].above, 4096.0);
