@@ -384,7 +384,7 @@ pub(crate) fn loss(lost: &Lost, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let kinds: Vec<_> = lost
         .by_kind()
-        .map(|(kind, lost)| format!("{kind} {lost}"))
+        .map(|(kind, lost)| format!("{kind} {}", thousands(lost)))
         .collect();
     format!(
         "{DIM}{time}{DIM:#}  {RED}LOST{RED:#}     {} since the start ({}); tables may be wrong until the next audit: \
@@ -503,15 +503,12 @@ pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
         }
         ShedLevel::Detail => "skipping stacks and paths".to_owned(),
         ShedLevel::Audits => "skipping stacks, paths and audits".to_owned(),
+        ShedLevel::Busiest if not_followed.is_empty() => "skipping stacks and paths".to_owned(),
         ShedLevel::Busiest => {
             let pids: Vec<_> = not_followed.iter().map(u32::to_string).collect();
-            let which = if pids.is_empty() {
-                "none".to_owned()
-            } else {
-                pids.join(" ")
-            };
+            let pids = pids.join(" ");
             format!(
-                "skipping stacks and paths; the busiest processes are covered by audits only: {which}"
+                "skipping stacks and paths; the busiest processes are covered by audits only: {pids}"
             )
         }
     };
