@@ -12,6 +12,7 @@ mod filters;
 mod inherited;
 mod model_vs_proc;
 mod names;
+mod record;
 mod run;
 mod signals;
 mod stacks;
