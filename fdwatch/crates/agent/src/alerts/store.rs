@@ -120,6 +120,7 @@ fn write(path: &Path, form: &Form) -> io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&new)?;
     file.write_all(&text)?;
     file.sync_data()?;
