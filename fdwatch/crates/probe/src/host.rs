@@ -1,8 +1,10 @@
 //! Requirements on the host, checked before anything is loaded, so that errors name the cause.
 
 use std::{
+    ffi::CStr,
     fs,
     io::{self, ErrorKind},
+    mem::MaybeUninit,
     path::Path,
 };
 
@@ -20,9 +22,22 @@ const OLD_TRACEFS_PATH: &str = "/sys/kernel/debug/tracing";
 /// Inode of the initial pid namespace: `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// include/uapi/linux/capability.h: either allows loading programs, the second since 5.8.
+/// Where securityfs is mounted, and its magic number: `SECURITYFS_MAGIC`, include/uapi/linux/magic.h.
+const SECURITYFS_PATH: &CStr = c"/sys/kernel/security";
+const SECURITYFS_MAGIC: i64 = 0x7363_6673;
+
+/// include/uapi/linux/capability.h: the last two allow loading and attaching programs, and so does the
+/// first.
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+
+/// Descriptors that the programs, their maps and their links need, with those of the rest of fdwatch.
+const MIN_FILES: u64 = 256;
+
+/// The limit of descriptors that fdwatch sets for itself if it is lower: the usual one, which programs that
+/// it starts expect as well.
+const USUAL_FILES: u64 = 1024;
 
 /// Major and minor version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,19 +87,60 @@ pub fn check_kernel() -> Result<Option<KernelVersion>, ProbeError> {
     }
 }
 
-/// Checks the capabilities that loading BPF programs requires.
+/// Checks the capabilities that loading and attaching BPF programs requires.
 ///
 /// # Errors
 ///
-/// If this process has none of them.
+/// If this process lacks one.
 pub fn check_privileges() -> Result<(), ProbeError> {
-    let effective = own_status("CapEff:");
-    match effective.and_then(|hex| u64::from_str_radix(&hex, 16).ok()) {
-        Some(caps) if caps & (1 << CAP_SYS_ADMIN | 1 << CAP_BPF) == 0 => {
-            Err(ProbeError::NotPrivileged)
-        }
-        _ => Ok(()),
+    let missing = missing_capabilities();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(ProbeError::NotPrivileged { missing })
     }
+}
+
+/// Returns the names of the capabilities that this process lacks to load and attach programs. None are
+/// missing with `CAP_SYS_ADMIN`, or if the capabilities cannot be read.
+pub(super) fn missing_capabilities() -> Vec<&'static str> {
+    let effective = own_status("CapEff:");
+    let effective = effective.and_then(|hex| u64::from_str_radix(&hex, 16).ok());
+    let has = |capability: u32| effective.is_none_or(|all| all >> capability & 1 != 0);
+    let needed = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
+    let missing = needed
+        .into_iter()
+        .filter(|&(capability, _)| !has(capability) && !has(CAP_SYS_ADMIN));
+    missing.map(|(_, name)| name).collect()
+}
+
+/// Raises the soft limit of descriptors (`RLIMIT_NOFILE`) if it is lower than usual, and returns it.
+///
+/// # Errors
+///
+/// If the hard limit is too low for the programs.
+pub fn raise_file_limit() -> Result<u64, ProbeError> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure has room for the result.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        // Loading fails if the limit matters.
+        return Ok(USUAL_FILES);
+    }
+    if limit.rlim_cur < USUAL_FILES {
+        limit.rlim_cur = USUAL_FILES.min(limit.rlim_max);
+        // SAFETY: the limit is a valid structure.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+    if limit.rlim_cur < MIN_FILES {
+        let limit = limit.rlim_max;
+        return Err(ProbeError::TooManyFiles {
+            what: format!("load BPF programs with a limit of {limit} descriptors"),
+        });
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// Calls that a seccomp filter may block, with arguments that the kernel rejects as invalid before it
@@ -145,24 +201,64 @@ pub fn check_pid_namespace() -> Result<(), ProbeError> {
     }
 }
 
-/// Returns the lockdown mode, if the kernel supports lockdown.
+/// What is known about lockdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    /// The mode: `none`, `integrity` or `confidentiality`.
+    Mode(String),
+    /// The kernel does not support it, or it is disabled.
+    Unsupported,
+    /// It cannot be read.
+    Unknown {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// Returns the lockdown mode.
 #[must_use]
-pub fn lockdown_mode() -> Option<String> {
-    let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
-    let (_, rest) = modes.split_once('[')?;
-    Some(rest.split_once(']')?.0.to_owned())
+pub fn lockdown() -> Lockdown {
+    let reason = match fs::read_to_string("/sys/kernel/security/lockdown") {
+        Ok(modes) => {
+            let mode = modes
+                .split_once('[')
+                .and_then(|(_, rest)| rest.split_once(']'));
+            match mode {
+                Some((mode, _)) => return Lockdown::Mode(mode.to_owned()),
+                None => "unexpected content of /sys/kernel/security/lockdown".to_owned(),
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if has_securityfs() {
+                return Lockdown::Unsupported;
+            }
+            "securityfs is not mounted on /sys/kernel/security".to_owned()
+        }
+        Err(error) => format!("cannot read /sys/kernel/security/lockdown: {error}"),
+    };
+    Lockdown::Unknown { reason }
+}
+
+fn has_securityfs() -> bool {
+    let mut status = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the path is NUL-terminated, the structure has room for the result, and zeroes are valid.
+    let status = unsafe {
+        libc::statfs(SECURITYFS_PATH.as_ptr(), status.as_mut_ptr());
+        status.assume_init()
+    };
+    status.f_type == SECURITYFS_MAGIC
 }
 
 /// Checks that lockdown lets BPF programs read kernel memory: `LOCKDOWN_BPF_READ_KERNEL` is part of
-/// confidentiality, security/lockdown/lockdown.c.
+/// confidentiality, security/lockdown/lockdown.c. An unknown mode passes: loading fails if it matters.
 ///
 /// # Errors
 ///
 /// If it does not.
-pub fn check_lockdown() -> Result<(), ProbeError> {
-    match lockdown_mode() {
-        Some(mode) if mode == "confidentiality" => Err(ProbeError::Lockdown { mode }),
-        _ => Ok(()),
+pub fn check_lockdown() -> Result<Lockdown, ProbeError> {
+    match lockdown() {
+        Lockdown::Mode(mode) if mode == "confidentiality" => Err(ProbeError::Lockdown { mode }),
+        lockdown => Ok(lockdown),
     }
 }
 
@@ -178,30 +274,36 @@ pub fn read_btf() -> Result<Vec<u8>, ProbeError> {
     })
 }
 
-/// Returns the mount point of tracefs.
-#[must_use]
-pub fn tracefs() -> Option<&'static Path> {
-    [TRACEFS_PATH, OLD_TRACEFS_PATH]
-        .map(Path::new)
-        .into_iter()
-        .find(|path| path.join("events/syscalls").is_dir())
-}
-
 /// Returns the mount point of tracefs, and mounts it if necessary.
 ///
 /// # Errors
 ///
-/// If it cannot be mounted, or the kernel has no system call tracepoints.
+/// If it cannot be read or mounted, or the kernel has no system call tracepoints.
 pub fn mounted_tracefs() -> Result<&'static Path, ProbeError> {
-    if let Some(path) = tracefs() {
+    if let Some(path) = find_tracefs()? {
         return Ok(path);
     }
     match mount_tracefs() {
-        Ok(()) => tracefs().ok_or_else(|| ProbeError::NoTracepoint {
+        Ok(()) => find_tracefs()?.ok_or_else(|| ProbeError::NoTracepoint {
             name: "syscalls:*".to_owned(),
         }),
         Err(reason) => Err(ProbeError::NoTracefs { reason }),
     }
+}
+
+/// Returns the mount point of tracefs, if it is mounted.
+fn find_tracefs() -> Result<Option<&'static Path>, ProbeError> {
+    for path in [TRACEFS_PATH, OLD_TRACEFS_PATH] {
+        match fs::metadata(format!("{path}/events/syscalls")) {
+            Ok(_) => return Ok(Some(Path::new(path))),
+            // debugfs denies access whether or not tracefs is mounted in it.
+            Err(reason) if path == TRACEFS_PATH && reason.kind() == ErrorKind::PermissionDenied => {
+                return Err(ProbeError::UnreadableTracefs { path, reason });
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 fn mount_tracefs() -> io::Result<()> {

@@ -302,13 +302,13 @@ impl Tracker {
             self.audits.enable(now());
             return Ok(());
         };
-        if !error.is::<ProbeError>() {
-            return Err(error);
-        }
+        let error: ProbeError = error.downcast()?;
         steps.clear();
-        warn(&format!(
-            "{error}; reading /proc instead, which is less exact for descriptors already open"
-        ));
+        warn(
+            &error.with_help(
+                "reading /proc instead, which is less exact for descriptors already open",
+            ),
+        );
         let mut unreadable = 0;
         engine.snapshot(|on_record| -> Result<()> {
             mark(recorder, Frame::BeginSnapshot)?;
@@ -359,7 +359,7 @@ impl Tracker {
             Err(error) => {
                 mark(recorder, Frame::AbandonAudit)?;
                 engine.abandon_audit();
-                warn(&format!("{error}; retrying later"));
+                warn(&error.with_help("retrying later"));
                 None
             }
         };
@@ -441,12 +441,9 @@ impl Tracker {
     }
 
     fn lost(&self) -> Result<Lost> {
-        self.probe.lost().map_err(|error| {
-            ProbeError::Refused {
-                what: "read the counters of lost records".to_owned(),
-                reason: error.to_string(),
-            }
-            .into()
+        let lost = self.probe.lost();
+        lost.map_err(|error| {
+            ProbeError::refused("read the counters of lost records", &error).into()
         })
     }
 
