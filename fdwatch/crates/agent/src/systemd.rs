@@ -66,6 +66,7 @@ fn one_line(text: &str) -> String {
 #[derive(Debug)]
 struct Heart {
     beats: Arc<AtomicU64>,
+    /// 0 until the loop has started.
     last: Option<u64>,
 }
 
@@ -99,7 +100,7 @@ pub async fn watch(
             _ = beats.tick(), if watchdog.is_some() => {
                 if heart.has_beaten() {
                     notify(&[NotifyState::Watchdog]);
-                } else {
+                } else if heart.last != Some(0) {
                     tracing::warn!("event loop stalled: not feeding the watchdog");
                 }
             }
@@ -171,7 +172,7 @@ mod tests {
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_secs(30)))
+            .set_read_timeout(Some(Duration::from_secs(600)))
             .unwrap();
         let run = |path: &std::path::Path| {
             let mut command = Command::new(env::current_exe().unwrap());

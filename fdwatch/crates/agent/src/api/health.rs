@@ -1,6 +1,6 @@
 //! The answers about the agent itself: its health and its version.
 
-use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
+use std::{fmt::Write as _, mem, sync::atomic::Ordering::Relaxed};
 
 use super::{
     answer::{Refusal, bad, typed},
@@ -24,7 +24,7 @@ use fdwatch_host::proc;
 /// The view is as old as this, at the most, where the live loop does what it is to do: seconds.
 const STALE: f64 = 5.0;
 
-/// `/v1/health`: whether all is well, and if not, what is not. 503 if the live loop stands still.
+/// `/v1/health`: whether all is well, and if not, what is not. 503 if the live loop has not started or stands still.
 pub(super) async fn health(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
@@ -32,7 +32,7 @@ pub(super) async fn health(
     let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
     let view = state.shared.view();
     let Health { status, troubles } = Health::of(&state.shared, &view);
-    let code = if status == "stalled" {
+    let code = if matches!(status, "starting" | "stalled") {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK
@@ -118,19 +118,20 @@ struct Health {
 impl Health {
     fn of(shared: &AgentState, view: &Snapshot) -> Self {
         let mut troubles = shared.troubles();
+        let mut no_progress = |status, reason| {
+            troubles.push(("loop".to_owned(), reason));
+            Self {
+                status,
+                troubles: mem::take(&mut troubles),
+            }
+        };
+        // No view yet: its time is that of the boot.
+        if view.at.0 == 0 {
+            return no_progress("starting", "event loop is starting".to_owned());
+        }
         let age = fdwatch_events::time::seconds(proc::boottime().saturating_sub(view.at.0));
         if age > STALE {
-            // No snapshot yet: its time is that of the boot.
-            let words = if view.at.0 == 0 {
-                "the event loop is starting".to_owned()
-            } else {
-                format!("event loop stalled for {age:.0} s")
-            };
-            troubles.push(("loop".to_owned(), words));
-            return Self {
-                status: "stalled",
-                troubles,
-            };
+            return no_progress("stalled", format!("event loop stalled for {age:.0} s"));
         }
         let shedding = view.stats.shedding;
         if shedding != fdwatch_core::budget::ShedLevel::Nothing {
@@ -169,4 +170,43 @@ pub(super) async fn version(
         descriptors: view.stats.descriptors,
     };
     Ok(Json(Object::new(body)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use fdwatch_core::model::Moment;
+
+    use super::*;
+
+    #[test]
+    fn status_is_starting_until_first_view() {
+        let (shared, _incoming) = AgentState::new();
+        let of = |at| {
+            let view = Snapshot {
+                at: Moment(at),
+                ..Snapshot::default()
+            };
+            let Health { status, troubles } = Health::of(&shared, &view);
+            (
+                status,
+                troubles
+                    .into_iter()
+                    .map(|(_, reason)| reason)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let (status, reasons) = of(0);
+        assert_eq!(
+            (status, reasons),
+            ("starting", vec!["event loop is starting".to_owned()])
+        );
+        assert_eq!(of(proc::boottime()), ("ok", Vec::new()));
+        let (status, reasons) = of(1);
+        // The machine has been up for longer than a view may be old.
+        assert_eq!(status, "stalled");
+        assert!(
+            reasons[0].starts_with("event loop stalled for "),
+            "{reasons:?}"
+        );
+    }
 }
