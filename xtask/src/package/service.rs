@@ -81,7 +81,7 @@ pub(super) fn trial(packages: &Packages) -> Result<()> {
     Ok(())
 }
 
-/// The failed checks on the console.
+/// Returns the failed checks on the console.
 fn failures(console: &str) -> Vec<String> {
     let results: Vec<_> = console
         .lines()

@@ -2,7 +2,7 @@
 //! first detail, then audits, then events of the busiest processes, which are then only read from
 //! snapshots.
 //!
-//! Pure: CPU time and moments are passed in.
+//! No I/O and no clock: the caller passes in CPU time and moments.
 
 use std::collections::VecDeque;
 
@@ -232,7 +232,7 @@ mod tests {
                 return second;
             }
         }
-        panic!("it is not taken up again");
+        panic!("shedding does not end");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::host::{self, Lockdown};
 use fdwatch_core::plural::counted;
 use thiserror::Error;
 
-/// The probe failed. [`ProbeError::help`] says what to do about it.
+/// Error of the probe. [`ProbeError::help`] returns how to fix it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProbeError {
@@ -39,7 +39,7 @@ pub enum ProbeError {
     /// The kernel's BTF is malformed.
     #[error("cannot parse the kernel's type information (BTF): {reason}")]
     UnreadableBtf {
-        /// What is wrong with it.
+        /// The parser's error.
         reason: String,
     },
     /// The kernel differs from all known ones.
@@ -88,7 +88,7 @@ pub enum ProbeError {
         /// The value of `kernel.perf_event_paranoid`.
         paranoid: i32,
     },
-    /// Process ids here are not the kernel's.
+    /// Process IDs in this namespace are not the kernel's.
     #[error("cannot identify processes: fdwatch runs in its own pid namespace")]
     PidNamespace,
     /// The kernel rejects an operation.
@@ -107,7 +107,7 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
-    /// Returns what the user can do about it.
+    /// Returns how the user can fix it, if known.
     #[must_use]
     pub fn help(&self) -> Option<&'static str> {
         match self {
@@ -117,7 +117,7 @@ impl ProbeError {
             ),
             Self::NoBtf { reason, .. } if is_denied(reason) => Some(READ),
             Self::NoBtf { .. } => Some(
-                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of all large \
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, such as those of all major \
                  distributions are",
             ),
             Self::UnreadableBtf { .. } | Self::UnknownKernel { .. } => {

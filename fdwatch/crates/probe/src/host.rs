@@ -26,8 +26,8 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 const SECURITYFS_PATH: &CStr = c"/sys/kernel/security";
 const SECURITYFS_MAGIC: i64 = 0x7363_6673;
 
-/// include/uapi/linux/capability.h: the last two allow loading and attaching programs, and so does the
-/// first.
+/// Capabilities that allow loading and attaching programs (include/uapi/linux/capability.h): the first, or
+/// both of the others, which exist since 5.8.
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -161,7 +161,7 @@ const FILTERED: [(&str, libc::c_long, [libc::c_long; 5]); 2] = [
 ///
 /// # Errors
 ///
-/// If one does.
+/// If a filter blocks one of the calls.
 pub fn check_seccomp() -> Result<(), ProbeError> {
     for (call, number, [first, second, third, fourth, fifth]) in FILTERED {
         // SAFETY: neither call gets a pointer, and both fail without an effect.
@@ -254,7 +254,7 @@ fn has_securityfs() -> bool {
 ///
 /// # Errors
 ///
-/// If it does not.
+/// If lockdown prevents it.
 pub fn check_lockdown() -> Result<Lockdown, ProbeError> {
     match lockdown() {
         Lockdown::Mode(mode) if mode == "confidentiality" => Err(ProbeError::Lockdown { mode }),
@@ -266,7 +266,7 @@ pub fn check_lockdown() -> Result<Lockdown, ProbeError> {
 ///
 /// # Errors
 ///
-/// If it cannot be read.
+/// If the file cannot be read.
 pub fn read_btf() -> Result<Vec<u8>, ProbeError> {
     fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf {
         path: BTF_PATH,

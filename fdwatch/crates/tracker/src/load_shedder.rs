@@ -1,4 +1,4 @@
-//! Keeps the CPU budget: measures what fdwatch uses, and drops work as [`Budget`] decides.
+//! Keeps fdwatch within its CPU budget: measures its CPU time, and drops work as [`Budget`] decides.
 
 use crate::message::warn;
 use fdwatch_common::Header;
@@ -23,7 +23,7 @@ pub struct LoadShedder {
     not_followed: FxHashMap<u32, u64>,
 }
 
-/// Change of what is dropped.
+/// Result of a step that dropped or resumed work.
 pub(crate) struct Change {
     pub(crate) report: BudgetReport,
     /// Whether processes were dropped or followed again, so that the model needs an audit.
@@ -107,7 +107,7 @@ impl LoadShedder {
         }))
     }
 
-    /// Stops to follow the busiest processes. Returns whether there were any.
+    /// Stops following the busiest processes. Returns whether there were any.
     fn drop_busiest(&mut self, probe: &mut Probe, engine: &mut Engine) -> bool {
         let census = self.census.replace(FxHashMap::default());
         let busiest = self.budget.busiest(census.unwrap_or_default());
@@ -138,7 +138,7 @@ impl LoadShedder {
         Ok(())
     }
 
-    /// Follows the PIDs of dropped processes that have exited: other processes may reuse them.
+    /// Resumes following the PIDs of dropped processes that have exited, as other processes may reuse them.
     fn forget_exited(&mut self, probe: &mut Probe, engine: &Engine) -> Result<(), ProbeError> {
         let model = &engine.model;
         let exited = self.not_followed.iter();

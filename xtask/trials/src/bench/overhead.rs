@@ -45,7 +45,7 @@ pub(super) fn measure(rounds: u32, only: &[String]) -> Result<Value> {
         }
         tracers.retain(|tracer| !failed.contains_key(tracer));
     }
-    // The best of all rounds: disturbances only add time.
+    // The fastest of all rounds: disturbances only add time.
     let best = |c, tracer| {
         let all: &Vec<f64> = &nanoseconds[&(c, tracer)];
         all.iter().copied().fold(f64::INFINITY, f64::min)

@@ -55,7 +55,7 @@ pub(super) struct Sent {
     pub(super) outcome: Outcome,
     /// Why it was not delivered.
     pub(super) reason: String,
-    /// The time that the receiver asks to wait for.
+    /// The wait that the receiver requests.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -110,10 +110,10 @@ pub(super) async fn post(client: &Client, url: &str, body: String) -> Sent {
     if status.is_success() {
         Sent::delivered()
     } else if is_temporary {
-        let asked = response.headers().get(header::RETRY_AFTER);
-        let asked = asked.and_then(|value| value.to_str().ok());
+        let wait = response.headers().get(header::RETRY_AFTER);
+        let wait = wait.and_then(|value| value.to_str().ok());
         Sent {
-            retry_after: asked.and_then(|value| retry_after(value, SystemTime::now())),
+            retry_after: wait.and_then(|value| retry_after(value, SystemTime::now())),
             ..Sent::failed(format!("HTTP status {status}"))
         }
     } else {

@@ -1,7 +1,7 @@
 //! Decides which alerts to send to one receiver, and when.
 //!
-//! Pure: time is a parameter, and others send. For each key the receiver sees firing and resolved in turns, firing
-//! first: the outcome of a delivery must be reported before the next alert of the same key is returned.
+//! Pure: time is a parameter, and the caller sends. For each key, firing and resolved alternate, starting with firing:
+//! the outcome of a delivery must be reported before the next alert of the same key is returned.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,14 +11,14 @@ use std::{
 use super::notice::{HELD_BACK, Notice};
 use fdwatch_events::event::{Event, Key};
 
-/// Keys that are remembered per receiver. Alerts with further keys are held back.
+/// Limit of keys per receiver. Alerts with further keys are held back.
 pub(super) const MAX_KEYS: usize = 4096;
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
 /// The period for which alerts are limited, and after which those held back are summarized: nanoseconds.
-pub(super) const MINUTE: u64 = 60 * SECOND;
+const MINUTE: u64 = 60 * SECOND;
 
 /// The status of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +78,7 @@ pub(super) struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Firing could not be delivered; due again at this time.
-    Owed(u64),
+    RetryAt(u64),
     /// Firing is being delivered.
     Firing,
     /// Firing was delivered.
@@ -119,7 +119,7 @@ struct Held {
 /// The alerts of one receiver.
 #[derive(Debug)]
 pub(super) struct AlertState {
-    most_per_minute: usize,
+    max_per_minute: usize,
     /// Whether the receiver takes raised severities.
     takes_updates: bool,
     entries: BTreeMap<Key, Entry>,
@@ -133,7 +133,7 @@ pub(super) struct AlertState {
 impl AlertState {
     /// Creates the state of a receiver at which `sent` is firing already.
     pub(super) fn new(
-        most_per_minute: u32,
+        max_per_minute: u32,
         takes_updates: bool,
         sent: impl IntoIterator<Item = Arc<Notice>>,
     ) -> Self {
@@ -146,7 +146,7 @@ impl AlertState {
             (notice.key, entry)
         });
         Self {
-            most_per_minute: usize::try_from(most_per_minute).unwrap_or(usize::MAX),
+            max_per_minute: usize::try_from(max_per_minute).unwrap_or(usize::MAX),
             takes_updates,
             entries: entries.collect(),
             recent: [VecDeque::new(), VecDeque::new()],
@@ -172,7 +172,7 @@ impl AlertState {
                 }
                 return None;
             }
-            // Resolved was not sent, so for the receiver it never was.
+            // Resolved was not sent yet, so the alert is still firing at the receiver.
             entry.gone = None;
             let sent = entry.worse.as_ref().unwrap_or(&entry.notice);
             if notice.severity <= sent.severity {
@@ -184,8 +184,8 @@ impl AlertState {
             });
             entry.event = event;
             match entry.phase {
-                // Not sent yet: this content will be.
-                Phase::Owed(_) => entry.notice = worse,
+                // Not delivered yet: the next attempt sends this content.
+                Phase::RetryAt(_) => entry.notice = worse,
                 _ if self.takes_updates => entry.worse = Some(worse),
                 _ => {}
             }
@@ -213,7 +213,7 @@ impl AlertState {
         entry.is_of_earlier_run = false;
         entry.again = None;
         match entry.phase {
-            Phase::Owed(_) => {
+            Phase::RetryAt(_) => {
                 self.entries.remove(&key);
             }
             Phase::Resolving => {}
@@ -254,7 +254,7 @@ impl AlertState {
                 entry.not_before = again_at;
             }
             (Phase::Firing, Outcome::Failed) if entry.gone.is_none() && key != HELD_BACK => {
-                entry.phase = Phase::Owed(again_at);
+                entry.phase = Phase::RetryAt(again_at);
                 entry.updated();
             }
             (Phase::Resolving, Outcome::Failed) if entry.again.is_none() => {
@@ -263,7 +263,7 @@ impl AlertState {
                 entry.gone = Some(entry.gone.unwrap_or(now.wall));
             }
             (Phase::Resolving, Outcome::Failed) => {
-                // Active again, as the receiver assumes.
+                // The finding is active again, and the alert still firing at the receiver.
                 entry.phase = Phase::Fired;
                 entry.again = None;
             }
@@ -274,7 +274,7 @@ impl AlertState {
                 let (notice, event) = again?;
                 return self.active(&notice, event.as_ref(), true, now);
             }
-            (Phase::Owed(_) | Phase::Fired, _) => {}
+            (Phase::RetryAt(_) | Phase::Fired, _) => {}
         }
         let entry = self.entries.get_mut(&key)?;
         (outcome == Outcome::Delivered)
@@ -303,7 +303,7 @@ impl AlertState {
             .entries
             .iter()
             .filter_map(|(&key, entry)| match entry.phase {
-                Phase::Owed(at) if at <= now.at => Some((key, Status::Firing)),
+                Phase::RetryAt(at) if at <= now.at => Some((key, Status::Firing)),
                 Phase::Fired if entry.gone.is_some() && entry.not_before <= now.at => {
                     Some((key, Status::Resolved))
                 }
@@ -335,7 +335,7 @@ impl AlertState {
         alerts
     }
 
-    /// Returns what is firing, as it was sent.
+    /// Returns the firing alerts, with the content that was sent.
     pub(super) fn firing(&self) -> impl Iterator<Item = &Arc<Notice>> {
         let sent = self.entries.values().filter(|entry| {
             matches!(entry.phase, Phase::Fired | Phase::Updating) && entry.gone.is_none()
@@ -343,10 +343,10 @@ impl AlertState {
         sent.map(|entry| &entry.notice)
     }
 
-    /// Returns what was sent as firing and not yet as resolved: the next run must know it.
+    /// Returns the alerts that were delivered as firing and not yet as resolved, which the next run must know.
     pub(super) fn sent(&self) -> impl Iterator<Item = &Arc<Notice>> {
         let sent = self.entries.iter().filter(|&(&key, entry)| {
-            key != HELD_BACK && !matches!(entry.phase, Phase::Owed(_) | Phase::Firing)
+            key != HELD_BACK && !matches!(entry.phase, Phase::RetryAt(_) | Phase::Firing)
         });
         sent.map(|(_, entry)| &entry.notice)
     }
@@ -411,7 +411,7 @@ impl AlertState {
         {
             recent.pop_front();
         }
-        recent.len() < self.most_per_minute
+        recent.len() < self.max_per_minute
     }
 
     fn use_quota(&mut self, status: Status, now: Now) {

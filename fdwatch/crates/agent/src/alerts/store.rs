@@ -22,8 +22,9 @@ const MAX_BYTES: u64 = 64 << 20;
 /// The alerts that are firing at each receiver, by its name.
 pub(super) type SentAlerts = BTreeMap<String, Vec<Arc<Notice>>>;
 
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
-struct Form {
+struct Content {
     version: u32,
     told: BTreeMap<String, Vec<Notice>>,
 }
@@ -49,12 +50,12 @@ impl AlertStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => SentAlerts::new(),
             Err(error) => {
                 let aside = self.path.with_extension("json.unusable");
-                let kept = match fs::rename(&self.path, &aside) {
-                    Ok(()) => format!("kept as {}", aside.display()),
+                let outcome = match fs::rename(&self.path, &aside) {
+                    Ok(()) => format!("renamed to {}", aside.display()),
                     Err(error) => format!("cannot rename it either: {error}"),
                 };
                 tracing::warn!(
-                    "cannot read {path}: {error}; {kept}. Alerts that were sent before may be sent again"
+                    "cannot read {path}: {error}; {outcome}. Alerts that were sent before may be sent again"
                 );
                 SentAlerts::new()
             }
@@ -64,7 +65,7 @@ impl AlertStore {
     /// Replaces the file. Logs the first failure, and the first success after it.
     pub(super) fn write(&mut self, sent: SentAlerts) {
         let sent = sent.into_iter();
-        let form = Form {
+        let content = Content {
             version: VERSION,
             told: sent
                 .map(|(name, notices)| {
@@ -74,7 +75,7 @@ impl AlertStore {
                 .collect(),
         };
         let path = self.path.display();
-        match write(&self.path, &form) {
+        match write(&self.path, &content) {
             Ok(()) => {
                 if self.failed.take().is_some() {
                     tracing::info!("{path} can be written again");
@@ -100,20 +101,20 @@ fn read(path: &Path) -> io::Result<SentAlerts> {
     if text.len() as u64 > MAX_BYTES {
         return Err(io::Error::other("larger than 64 MiB"));
     }
-    let form: Form = serde_json::from_str(&text)?;
-    if form.version != VERSION {
-        let version = form.version;
+    let content: Content = serde_json::from_str(&text)?;
+    if content.version != VERSION {
+        let version = content.version;
         return Err(io::Error::other(format!("unsupported version {version}")));
     }
-    let sent = form.told.into_iter();
+    let sent = content.told.into_iter();
     Ok(sent
         .map(|(name, notices)| (name, notices.into_iter().map(Arc::new).collect()))
         .collect())
 }
 
 /// Writes a new file, then renames it over the old one.
-fn write(path: &Path, form: &Form) -> io::Result<()> {
-    let text = serde_json::to_vec(form)?;
+fn write(path: &Path, content: &Content) -> io::Result<()> {
+    let text = serde_json::to_vec(content)?;
     let new = path.with_extension("json.new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -135,8 +136,8 @@ mod tests {
     fn written_alerts_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("alerts.json");
-        let mut kept = AlertStore::new(path.clone());
-        assert!(kept.read().is_empty());
+        let mut store = AlertStore::new(path.clone());
+        assert!(store.read().is_empty());
         let notice: Notice = serde_json::from_str(
             r#"{"key":"000000000000000000000000000000ff","kind":"finding","severity":"critical",
                 "cause":"reopened","pid":7,"comm":"a\"b","unit":null,"path":"/x\\n","summary":"s",
@@ -144,8 +145,8 @@ mod tests {
         )
         .unwrap();
         let sent = SentAlerts::from([("webhook".to_owned(), vec![Arc::new(notice)])]);
-        kept.write(sent.clone());
-        assert_eq!(kept.read(), sent);
+        store.write(sent.clone());
+        assert_eq!(store.read(), sent);
     }
 
     #[test]
@@ -170,8 +171,8 @@ mod tests {
 
     #[test]
     fn missing_directory_is_not_fatal() {
-        let mut kept = AlertStore::new(PathBuf::from("/nonexistent/alerts.json"));
-        kept.write(SentAlerts::new());
-        assert!(kept.failed.is_some());
+        let mut store = AlertStore::new(PathBuf::from("/nonexistent/alerts.json"));
+        store.write(SentAlerts::new());
+        assert!(store.failed.is_some());
     }
 }

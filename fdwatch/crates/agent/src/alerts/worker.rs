@@ -23,13 +23,13 @@ use crate::config::Endpoint;
 use fdwatch_events::event::Key;
 use fdwatch_http::{client, retry::Backoff};
 
-/// Alerts that may wait for one receiver.
+/// Limit of jobs that wait for one receiver.
 pub(super) const MAX_WAITING: usize = 64;
 
-/// Commands that run at once.
+/// Limit of concurrent commands.
 const MAX_COMMANDS: usize = 4;
 
-/// The longest wait that a receiver can ask for.
+/// Limit of the wait that a receiver can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// A task for a worker.
@@ -148,8 +148,8 @@ async fn send_with_retries(receiver: &Receiver, alert: &Alert, host: &str, pace:
             return sent;
         }
         tracing::debug!("retrying an alert: {}", sent.reason);
-        let asked = sent.retry_after.map(|asked| asked.min(MAX_RETRY_AFTER));
-        sleep(backoff.next_wait(asked)).await;
+        let retry_after = sent.retry_after.map(|wait| wait.min(MAX_RETRY_AFTER));
+        sleep(backoff.next_wait(retry_after)).await;
         tries += 1;
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the decision which alerts to send, with failures and repetitions in any order.
+//! Tests of `AlertState`, with failures and repetitions in any order.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ fn finding_fires_once_and_resolves_when_gone() {
     assert!(state.due(99, at(1)).is_empty());
     state.gone(Key(1), None, at(2));
     let [alert] = &state.due(99, at(2))[..] else {
-        panic!("not one");
+        panic!("expected one alert");
     };
     assert_eq!(
         (alert.status, alert.ended),
@@ -89,7 +89,7 @@ fn alerts_above_the_limit_are_summarized() {
     assert_eq!(state.held_back, 7);
     let alerts = state.due(99, at(0));
     let [summary] = &alerts[..] else {
-        panic!("not one: {alerts:?}");
+        panic!("expected one alert: {alerts:?}");
     };
     assert!(summary.notice.summary.starts_with("7 more alerts"));
     assert!(summary.notice.summary.ends_with("critical: summary 7"));
@@ -115,7 +115,7 @@ fn alerts_above_the_limit_are_summarized() {
 }
 
 #[test]
-fn updates_are_sent_only_where_wanted() {
+fn updates_are_sent_only_if_supported() {
     for takes_updates in [false, true] {
         let mut state = AlertState::new(RATE, takes_updates, []);
         let one = notice(1, Severity::Warning);
@@ -166,14 +166,14 @@ fn alerts_of_an_earlier_run_are_not_repeated() {
     state.forget_unseen(|_| true, at(1));
     let alerts = state.due(99, at(1));
     let [alert] = &alerts[..] else {
-        panic!("not one: {alerts:?}");
+        panic!("expected one alert: {alerts:?}");
     };
     assert_eq!((alert.notice.key, alert.status), (Key(3), Status::Resolved));
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    There(u128, Severity, bool),
+    Active(u128, Severity, bool),
     Gone(u128),
     Outcome(usize, Outcome),
     Wait(u64),
@@ -195,7 +195,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         6 => (key.clone(), severity, any::<bool>())
-            .prop_map(|(key, severity, is_severe)| Step::There(key, severity, is_severe)),
+            .prop_map(|(key, severity, is_severe)| Step::Active(key, severity, is_severe)),
         4 => key.prop_map(Step::Gone),
         6 => (0..8_usize, outcome).prop_map(|(which, outcome)| Step::Outcome(which, outcome)),
         3 => (0..90_u64).prop_map(Step::Wait),
@@ -210,7 +210,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Receiver {
     firing: BTreeMap<Key, Severity>,
     in_flight: Vec<Alert>,
-    given: Vec<(Status, u64)>,
+    returned: Vec<(Status, u64)>,
 }
 
 impl Receiver {
@@ -219,10 +219,10 @@ impl Receiver {
             let key = alert.notice.key;
             assert!(
                 !self.in_flight.iter().any(|other| other.notice.key == key),
-                "two alerts of one key at once"
+                "two concurrent alerts for one key"
             );
             if key != HELD_BACK && alert.was.is_none() {
-                self.given.push((alert.status, now.at));
+                self.returned.push((alert.status, now.at));
             }
             self.in_flight.push(alert);
         }
@@ -252,18 +252,18 @@ proptest! {
     fn firing_and_resolved_alternate(steps in steps(), takes_updates in any::<bool>()) {
         let mut state = AlertState::new(RATE, takes_updates, []);
         let mut receiver = Receiver::default();
-        let mut there = BTreeMap::new();
+        let mut active = BTreeMap::new();
         let mut seconds = 0;
         for step in steps {
             let now = at(seconds);
             match step {
-                Step::There(key, severity, is_severe) => {
-                    there.insert(Key(key), ());
+                Step::Active(key, severity, is_severe) => {
+                    active.insert(Key(key), ());
                     let alert = state.active(&notice(key, severity), None, is_severe, now);
                     receiver.take(alert, now);
                 }
                 Step::Gone(key) => {
-                    there.remove(&Key(key));
+                    active.remove(&Key(key));
                     state.gone(Key(key), None, now);
                 }
                 Step::Outcome(which, outcome) if !receiver.in_flight.is_empty() => {
@@ -281,19 +281,19 @@ proptest! {
                 Step::Outcome(..) => {}
                 Step::Wait(wait) => seconds += wait,
                 Step::Restart => {
-                    // Deliveries under way are waited for.
+                    // Waits for deliveries under way.
                     while let Some(alert) = receiver.in_flight.pop() {
                         receiver.deliver(&alert, takes_updates);
                         let next = state.outcome(alert.notice.key, Outcome::Delivered, 0, now);
                         receiver.take(next, now);
                     }
-                    let kept: Vec<_> = state.sent().cloned().collect();
+                    let stored: Vec<_> = state.sent().cloned().collect();
                     receiver.firing.remove(&HELD_BACK);
-                    receiver.given.clear();
+                    receiver.returned.clear();
                     let firing: Vec<_> = receiver.firing.keys().copied().collect();
-                    let keys: Vec<_> = kept.iter().map(|notice| notice.key).collect();
+                    let keys: Vec<_> = stored.iter().map(|notice| notice.key).collect();
                     prop_assert_eq!(keys, firing, "stored alerts differ from sent ones");
-                    state = AlertState::new(RATE, takes_updates, kept);
+                    state = AlertState::new(RATE, takes_updates, stored);
                 }
                 Step::FirstSnapshot => {
                     state.forget_unseen(|_| true, now);
@@ -302,8 +302,8 @@ proptest! {
             let now = at(seconds);
             receiver.take(state.due(99, now), now);
             for status in [Status::Firing, Status::Resolved] {
-                let recent = receiver.given.iter().filter(|&&(other, given)| {
-                    other == status && now.at - given < MINUTE
+                let recent = receiver.returned.iter().filter(|&&(other, at)| {
+                    other == status && now.at - at < MINUTE
                 });
                 prop_assert!(recent.count() <= RATE as usize, "too many in a minute");
             }
@@ -311,7 +311,7 @@ proptest! {
         // When everything is delivered, only active findings are firing.
         for _ in 0..60 {
             seconds += 61;
-            state.forget_unseen(|notice| !there.contains_key(&notice.key), at(seconds));
+            state.forget_unseen(|notice| !active.contains_key(&notice.key), at(seconds));
             receiver.take(state.due(99, at(seconds)), at(seconds));
             while let Some(alert) = receiver.in_flight.pop() {
                 receiver.deliver(&alert, takes_updates);
@@ -320,7 +320,7 @@ proptest! {
             }
         }
         for key in receiver.firing.keys() {
-            prop_assert!(there.contains_key(key), "{} is not resolved", key);
+            prop_assert!(active.contains_key(key), "{} is not resolved", key);
         }
         prop_assert_eq!(state.firing().count(), receiver.firing.len());
     }
