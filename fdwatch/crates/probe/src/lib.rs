@@ -52,12 +52,13 @@ pub fn may_open_events() -> bool {
 
 /// Maximum time that a snapshot waits for room in the ring. Waits are short, unless events arrive faster
 /// than they are read.
-const MAX_SNAPSHOT: Duration = Duration::from_secs(60);
+const MAX_SNAPSHOT: Duration = Duration::from_secs(30);
 
 /// A snapshot that is taken in parts.
 pub struct Snapshot {
     file: File,
-    began: Instant,
+    /// Time that its parts took.
+    took: Duration,
 }
 
 /// Default number of processes that can have control flags.
@@ -298,7 +299,7 @@ impl Probe {
     pub fn begin_snapshot(&mut self) -> Result<Snapshot, ProbeError> {
         Ok(Snapshot {
             file: self.snapshot_file()?,
-            began: Instant::now(),
+            took: Duration::ZERO,
         })
     }
 
@@ -324,7 +325,7 @@ impl Probe {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The program waits for room in the ring.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if snapshot.began.elapsed() > MAX_SNAPSHOT {
+                    if snapshot.took + began.elapsed() > MAX_SNAPSHOT {
                         return Err(ProbeError::Snapshot(io::Error::new(
                             ErrorKind::TimedOut,
                             "events arrive faster than they are read",
@@ -343,6 +344,7 @@ impl Probe {
             }
             if limit.is_some_and(|limit| began.elapsed() >= limit) {
                 self.drain_once(&mut on_record);
+                snapshot.took += began.elapsed();
                 return Ok(false);
             }
         }

@@ -60,6 +60,11 @@ impl DetailTargets {
         self.has_new
     }
 
+    /// Returns whether the process has a finding, or its number of descriptors grows.
+    pub(crate) fn is_suspect(&self, tgid: u32) -> bool {
+        self.suspects.contains_key(&tgid)
+    }
+
     /// Adds a process as if the user had named it.
     pub(crate) fn add_named(&mut self, tgid: u32) {
         self.named.push(tgid);

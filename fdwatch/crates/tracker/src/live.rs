@@ -413,7 +413,12 @@ impl Tracker {
 
     /// Drops or resumes work to stay within the CPU budget.
     fn enforce_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
-        let change = self.shedder.update(&mut self.probe, &mut self.engine)?;
+        let targets = &self.detail_targets;
+        let change = self
+            .shedder
+            .update(&mut self.probe, &mut self.engine, |tgid| {
+                targets.is_suspect(tgid)
+            })?;
         let Some(Change {
             report,
             needs_audit,

@@ -61,11 +61,13 @@ impl LoadShedder {
         }
     }
 
-    /// Measures CPU time and takes the next step, if one is due. Called once a second.
+    /// Measures CPU time and takes the next step, if one is due. Called once a second. Processes for which
+    /// `is_important` returns true are dropped last.
     pub(crate) fn update(
         &mut self,
         probe: &mut Probe,
         engine: &mut Engine,
+        is_important: impl Fn(u32) -> bool,
     ) -> Result<Option<Change>, ProbeError> {
         self.forget_exited(probe, engine)?;
         let usage = proc::usage();
@@ -79,11 +81,11 @@ impl LoadShedder {
                 self.census = Some(FxHashMap::default());
             }
             BudgetStep::Shed(ShedLevel::Busiest) => {
-                self.drop_busiest(probe, engine);
+                self.drop_busiest(probe, engine, is_important);
                 needs_audit = true;
             }
             BudgetStep::ShedMore => {
-                if !self.drop_busiest(probe, engine) {
+                if !self.drop_busiest(probe, engine, is_important) {
                     return Ok(None);
                 }
             }
@@ -108,9 +110,16 @@ impl LoadShedder {
     }
 
     /// Stops following the busiest processes. Returns whether there were any.
-    fn drop_busiest(&mut self, probe: &mut Probe, engine: &mut Engine) -> bool {
+    fn drop_busiest(
+        &mut self,
+        probe: &mut Probe,
+        engine: &mut Engine,
+        is_important: impl Fn(u32) -> bool,
+    ) -> bool {
         let census = self.census.replace(FxHashMap::default());
-        let busiest = self.budget.busiest(census.unwrap_or_default());
+        let busiest = self
+            .budget
+            .busiest(census.unwrap_or_default(), is_important);
         let mut has_dropped = false;
         for tgid in busiest {
             let Some(process) = engine.model.process(tgid) else {
