@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use crate::host::{self, Lockdown};
+use crate::permissions::{Lockdown, lockdown, missing_capabilities};
 use fdwatch_core::plural::counted;
 use thiserror::Error;
 
@@ -201,14 +201,14 @@ fn errno_of(error: &(dyn Error + 'static)) -> Option<i32> {
 fn advice(errno: Option<i32>, has_verifier_log: bool) -> &'static str {
     const BUG: &str = "report this as a bug, with this output and that of `uname -a`";
     let is_denied = matches!(errno, Some(libc::EPERM | libc::EACCES)) && !has_verifier_log;
-    match host::lockdown() {
+    match lockdown() {
         // The verifier then knows no functions that read memory (`bpf_base_func_proto`, kernel/bpf/helpers.c).
         Lockdown::Unknown { .. } if is_denied || has_verifier_log => {
             "see whether the kernel is locked down: as root, `mount -t securityfs securityfs \
              /sys/kernel/security`, then `cat /sys/kernel/security/lockdown`; boot with \
              lockdown=integrity if it shows [confidentiality]"
         }
-        _ if is_denied && host::missing_capabilities().is_empty() => {
+        _ if is_denied && missing_capabilities().is_empty() => {
             "allow it in the security module of the host (SELinux, AppArmor) or of the container engine"
         }
         _ if is_denied => GRANT,

@@ -11,6 +11,7 @@ mod memory;
 mod notes;
 mod object;
 mod offsets;
+mod permissions;
 mod tracepoints;
 
 use std::{
