@@ -5,6 +5,8 @@
 
 use core::mem::offset_of;
 
+use crate::Event;
+
 /// Size of a task's name in bytes, including the NUL (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
 
@@ -298,6 +300,32 @@ impl TableBits {
             Bitmap::CloseOnExec
         } else {
             Bitmap::Open
+        }
+    }
+}
+
+impl Event<'_> {
+    /// The offsets of the kernel's addresses in the record, in bytes. Each address has 8 bytes.
+    #[must_use]
+    pub const fn addresses(&self) -> &'static [usize] {
+        match self {
+            Self::FdOpen(_) => &[offset_of!(FdOpen, table), offset_of!(FdOpen, payload.file)],
+            Self::FdClose(_) => &[offset_of!(FdClose, table), offset_of!(FdClose, file)],
+            Self::SetCloexec(_) => &[offset_of!(SetCloexec, table)],
+            Self::Fork(_) => &[offset_of!(Fork, table), offset_of!(Fork, parent_table)],
+            Self::Exec(_) => &[offset_of!(Exec, table)],
+            Self::TableBits(_) => &[offset_of!(TableBits, table)],
+            Self::SnapshotTask(_) => &[offset_of!(SnapshotTask, table)],
+            Self::SnapshotFile(_) => &[
+                offset_of!(SnapshotFile, table),
+                offset_of!(SnapshotFile, payload.file),
+            ],
+            // These have addresses of the process's own memory, or none.
+            Self::Exit(_)
+            | Self::Stack(_)
+            | Self::RequestedPath(_)
+            | Self::Registers(_)
+            | Self::StackPiece(_) => &[],
         }
     }
 }

@@ -1,20 +1,24 @@
 //! `fdwatch agent`: runs the agent, checks a configuration, or stops a running agent.
 
 use std::{
+    fs,
     io::{self, Write as _},
-    path::Path,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Result;
+use clap::Parser as _;
 use fdwatch_agent::{
-    config::{self, EXAMPLE, Failure, load},
+    config::{self, EXAMPLE, FILE, Failure, load},
     kill_switch, run as serve,
 };
+use fdwatch_host::proc;
 use fdwatch_tracker::message::warn;
 
 use super::output::WritingOutput as _;
-use crate::cli::Agent;
+use crate::cli::{Agent, Cli, Command};
 
 pub(super) fn run(agent: &Agent) -> Result<ExitCode> {
     if agent.print_example {
@@ -28,10 +32,34 @@ pub(super) fn run(agent: &Agent) -> Result<ExitCode> {
     }
     let loaded = config::load_default(agent.config.as_deref())?;
     if agent.stop {
-        return kill_switch::stop(&loaded.config);
+        return kill_switch::stop(&loaded.config, running(agent.config.as_deref()));
     }
     serve(loaded, agent.config.as_deref(), agent.log_level.as_deref())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the running agents with this configuration file, or without any if there is none. Others have a kill switch of
+/// their own, and so have those in containers.
+fn running(config: Option<&Path>) -> Vec<u32> {
+    let identity = |path: PathBuf| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let place = |process: &str, config: Option<&Path>| {
+        let process = Path::new("/proc").join(process);
+        let file = process.join("cwd").join(config.unwrap_or(Path::new(FILE)));
+        (identity(process.join("root")), identity(file))
+    };
+    let own = place("self", config);
+    let mut agents = proc::other_fdwatches();
+    agents.retain(|(pid, words)| match Cli::try_parse_from(words) {
+        Ok(Cli {
+            command: Some(Command::Agent(agent)),
+            ..
+        }) => {
+            let serves = !agent.stop && !agent.print_example && agent.check.is_none();
+            serves && place(&pid.to_string(), agent.config.as_deref()) == own
+        }
+        _ => false,
+    });
+    agents.into_iter().map(|(pid, _)| pid).collect()
 }
 
 /// Prints the errors of a configuration file, one per line.

@@ -13,8 +13,10 @@ use crate::cli::Doctor;
 
 pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
     let checks = run_all();
-    let verdict = checks.iter().map(|check| check.state).max();
-    let verdict = verdict.unwrap_or(State::Ok);
+    // Whether an unknown state matters shows in the checks that load programs.
+    let states = checks.iter().map(|check| check.state);
+    let known = states.filter(|&state| state != State::Unknown);
+    let verdict = known.max().unwrap_or(State::Ok);
     let mut output = anstream::stdout().lock();
     if doctor.output.json {
         let checks = checks.into_iter().map(|check| wire::Check {
@@ -31,7 +33,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
         for check in &checks {
             let style = match check.state {
                 State::Ok => AnsiColor::Green.on_default(),
-                State::Reduced => AnsiColor::Yellow.on_default(),
+                State::Unknown | State::Reduced => AnsiColor::Yellow.on_default(),
                 State::Missing => AnsiColor::Red.on_default().bold(),
             };
             let word = check.state.name();
@@ -39,7 +41,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
             writeln!(output, "{style}{word:<8}{style:#} {name:<14} {detail}").writing_output()?;
         }
         let summary = match verdict {
-            State::Ok => "everything works",
+            State::Ok | State::Unknown => "everything works",
             State::Reduced => "works, with reduced functionality",
             State::Missing => "fdwatch cannot watch here",
         };
@@ -48,7 +50,7 @@ pub(super) fn run(doctor: &Doctor) -> Result<ExitCode> {
     }
     output.flush().writing_output()?;
     Ok(match verdict {
-        State::Ok => ExitCode::SUCCESS,
+        State::Ok | State::Unknown => ExitCode::SUCCESS,
         State::Reduced => ExitCode::from(1),
         State::Missing => ExitCode::from(EXIT_ERROR),
     })

@@ -1,10 +1,16 @@
 //! `fdwatch record FILE`: writes the kernel's records to a file, for `fdwatch replay`.
 
-use std::{fs::File, io::BufWriter, process::ExitCode};
+use std::{
+    fs::{File, OpenOptions, Permissions},
+    io::{self, BufWriter},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    process::ExitCode,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::cli::Record;
+use crate::{cli::Record, error::HELP};
 use fdwatch_core::{
     Lost,
     plural::{counted, either},
@@ -31,8 +37,7 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
         nice: Some(DEFAULT_NICE),
         shows_steps: true,
     })?;
-    let file = File::create(&record.file)
-        .with_context(|| format!("cannot create {}", record.file.display()))?;
+    let file = create(&record.file)?;
     let preamble = Preamble {
         anonymous: proc::anonymous_devices(),
         wall_time: proc::wall_time(),
@@ -43,6 +48,36 @@ pub(super) fn run(record: &Record) -> Result<ExitCode> {
     live.recorder = Some(recorder);
     live.follow(&mut SignalOrTimeout::after(record.duration), &mut Recording)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Creates the file for its owner only: a recording has what all processes open. Overwrites only a regular file of
+/// this user, and follows no symbolic link, because others may have placed them in a shared directory.
+fn create(path: &Path) -> Result<File> {
+    let name = path.display();
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let failed = || format!("cannot create {name}");
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => return created.with_context(failed),
+    }
+    if path.is_symlink() {
+        bail!("cannot create {name}: it is a symbolic link{HELP}remove it, or use another path");
+    }
+    let file = options.open(path).with_context(failed)?;
+    let metadata = file.metadata().with_context(failed)?;
+    if !metadata.is_file() || metadata.uid() != proc::effective_user() {
+        bail!(
+            "cannot overwrite {name}: not a regular file of this user{HELP}remove it, or use another path"
+        );
+    }
+    file.set_permissions(Permissions::from_mode(0o600))
+        .and_then(|()| file.set_len(0))
+        .with_context(failed)?;
+    Ok(file)
 }
 
 /// Marks in the recording when changes settle.

@@ -10,7 +10,6 @@ use std::{
     process::{Child, Command, Stdio},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use axum::{Router, http::header, routing::get};
@@ -23,7 +22,7 @@ use fdwatch_agent::{
 };
 use fdwatch_core::model::Moment;
 use fdwatch_events::ProcessRow;
-use fdwatch_test_support::{Agent, agent::free_port, bpf, eventually, program};
+use fdwatch_test_support::{Agent, DEADLINE, agent::free_port, bpf, eventually, program};
 use serde_json::Value;
 
 const PROMETHEUS: &str = "/usr/bin/prometheus";
@@ -301,9 +300,7 @@ impl Prometheus {
 
     fn get(&self, path: &str) -> Option<Value> {
         let mut stream = TcpStream::connect(self.address).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

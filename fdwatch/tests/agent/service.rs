@@ -4,10 +4,13 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, chown},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
-use fdwatch_test_support::{Agent, Puppet, agent::basics, bpf, eventually, fdwatch, is_root, run};
+use fdwatch_test_support::{
+    Agent, Guard, Puppet, agent::basics, bpf, eventually, fdwatch, is_root, lines::Lines, parse,
+    run,
+};
 use serde_json::Value;
 
 /// Opens a file twice for writing and returns both descriptors.
@@ -78,6 +81,10 @@ fn gone_duplicate_is_in_history() {
     let held = open_twice(&mut puppet, &path);
     let agent = Agent::in_directory(directory.path());
     let key = agent.finding_on(&path)["key"].clone();
+    // A busy host may not write it within the second that the agent has at its end.
+    eventually("the finding in the history", || {
+        (!history().is_empty()).then_some(())
+    });
     agent.end();
     let before = history();
     assert_eq!(before.len(), 1, "{before:?}");
@@ -87,6 +94,9 @@ fn gone_duplicate_is_in_history() {
     assert_eq!(agent.finding_on(&path)["key"], key);
     puppet.close(held[1]);
     agent.none_on(&path);
+    eventually("its end in the history", || {
+        (history().first()?["ended"] != Value::Null).then_some(())
+    });
     agent.end();
     let after = history();
     assert_eq!(after.len(), 1, "{after:?}");
@@ -191,7 +201,9 @@ fn stop_file_of_root_only_stops_agent() {
         "{}",
         stopped.stderr
     );
-    assert_eq!(agent.process.wait(), Some(0));
+    // It has ended, not only stopped to answer.
+    let ended = agent.process.0.try_wait().expect("cannot wait for a child");
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
     assert_eq!(fs::metadata(&stop).map(|file| file.uid()).ok(), Some(0));
 
     let mut command = fdwatch(["agent", "--config"]);
@@ -202,6 +214,52 @@ fn stop_file_of_root_only_stops_agent() {
         "{}",
         refused.stderr
     );
+}
+
+#[test]
+fn stop_waits_for_agent_without_socket() {
+    if !bpf() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("cannot create a directory");
+    let stop = |config: &str| {
+        fs::write(directory.path().join("agent.toml"), config).expect("cannot write a file");
+        let mut command = fdwatch(["agent", "--stop", "--config", "agent.toml"]);
+        command.current_dir(directory.path());
+        run(command)
+    };
+    let config = basics(directory.path());
+    let (before, _) = config.split_once("socket = ").expect("no socket");
+    let config = format!("{before}socket = false\n");
+    let switch = directory.path().join("stop");
+
+    let none = stop(&config);
+    assert_eq!(none.code, Some(0), "{}", none.stderr);
+    assert!(
+        none.stderr.contains("no agent is running"),
+        "{}",
+        none.stderr
+    );
+    fs::remove_file(&switch).expect("no kill switch");
+
+    // Even while it starts.
+    for is_following in [true, false] {
+        let mut agent = Agent::spawn(directory.path());
+        if is_following {
+            let mut message = std::iter::from_fn(|| agent.log.next());
+            assert!(message.any(|line| line.contains("watching")));
+        }
+        let stopped = stop(&config);
+        assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
+        let ended = agent.process.0.try_wait().expect("cannot wait for a child");
+        assert!(ended.is_some(), "still running: {}", stopped.stderr);
+        assert!(
+            stopped.stderr.contains("the agent stopped after"),
+            "{}",
+            stopped.stderr
+        );
+        fs::remove_file(&switch).expect("no kill switch");
+    }
 }
 
 #[test]
@@ -250,19 +308,19 @@ fn commands_query_the_agent() {
         command.env("FDWATCH_AGENT", agent.socket());
         run(command)
     };
-    let watched = query(&["watch", "--json", "--pid", &pid, "--duration", "1s"]);
-    assert_eq!(watched.code, Some(0), "{}", watched.stderr);
-    assert!(
-        watched.stderr.contains("through the agent"),
-        "{}",
-        watched.stderr
-    );
-    let lines = watched.json();
-    let types: Vec<_> = lines
-        .iter()
-        .filter_map(|line| line["type"].as_str())
-        .collect();
-    assert_eq!(types, ["started", "finding", "summary"]);
+    let mut command = fdwatch(["watch", "--json", "--pid", &pid]);
+    command.env("FDWATCH_AGENT", agent.socket());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watching = Guard::spawn(&mut command);
+    let message = Lines::of(watching.0.stderr.take().expect("the pipe was requested"));
+    let lines = Lines::of(watching.0.stdout.take().expect("the pipe was requested"));
+    let message = message.next().unwrap_or_default();
+    assert!(message.contains("through the agent"), "{message}");
+    let next = || parse(&lines.next().expect("no line"))["type"].clone();
+    assert_eq!([next(), next()], ["started", "finding"]);
+    watching.signal(libc::SIGINT);
+    assert_eq!(next(), "summary");
+    assert_eq!(watching.wait(), Some(0));
 
     let shown = query(&["fds", &pid, "--json"]);
     let table = &shown.json()[0];
@@ -301,6 +359,32 @@ fn commands_query_the_agent() {
         all.stderr
     );
     assert_eq!(all.code, Some(0));
+}
+
+#[test]
+fn other_fdwatch_is_not_reported() {
+    if !bpf() {
+        return;
+    }
+    let agent = Agent::start("");
+    let pid = agent.process.pid();
+    let held = || {
+        let table = run(fdwatch(["fds", &pid.to_string(), "--json"])).json();
+        let rows = table[0]["fds"].as_array().expect("not a list").clone();
+        let name = |row: &&Value| row.to_string().contains("history.db\"");
+        rows.iter().filter(name).count()
+    };
+    eventually("an open history", || (held() > 1).then_some(()));
+    let reported = |more: &[&str]| {
+        let scanned = run(fdwatch([&["scan", "--all", "--json"], more].concat()));
+        let lines = scanned.json();
+        let findings = lines.iter().filter(|line| line["process"]["pid"] == pid);
+        findings.count()
+    };
+    assert_eq!(reported(&[]), 0);
+    // But if it is asked about.
+    assert!(reported(&["--pid", &pid.to_string()]) > 0);
+    assert!(reported(&["--comm", "fdwatch"]) > 0);
 }
 
 #[test]

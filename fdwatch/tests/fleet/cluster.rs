@@ -49,7 +49,9 @@ fn zookeeper(directory: &Path) -> (Guard, u16) {
     // It listens before it serves, which ClickHouse 18.16 does not tolerate.
     eventually("ZooKeeper", || {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .ok()?;
         stream.write_all(b"srvr").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

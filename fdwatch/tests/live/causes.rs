@@ -260,7 +260,7 @@ fn log_kept_after_rotation_is_rotated_file() {
     let old = puppet.open(&log.path, "WRONLY|APPEND");
     puppet.exec(&format!("os.write({old}, b'line')"));
     // Opened again, so that its path is looked up by a descriptor that stays open.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    watch.wait_for_ticks(40);
     let rotated = std::process::Command::new(LOGROTATE)
         .args(["-f", "-s", &format!("{directory}/state")])
         .arg(&config)

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, BufRead, BufReader},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -19,6 +20,16 @@ fn by<'a>(runner: &str, arguments: &[&'a str], fdwatch: &'a OsStr, its: &[&'a st
         .args(its)
         .stdin(Stdio::null());
     run(command)
+}
+
+/// Copies the binary for another user, who may not enter the directory of the original.
+fn public_binary() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let binary = directory.path().join("fdwatch");
+    fs::copy(env!("CARGO_BIN_EXE_fdwatch"), &binary).unwrap();
+    fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
+    (directory, binary)
 }
 
 /// Shell command that hides tracefs.
@@ -50,12 +61,7 @@ fn many_duplicates(puppet: &mut Puppet, directory: &tempfile::TempDir) {
 
 #[test]
 fn unprivileged_error_has_help() {
-    // The other user may not enter the directory of the binary.
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-    let binary = directory.path().join("fdwatch");
-    fs::copy(env!("CARGO_BIN_EXE_fdwatch"), &binary).unwrap();
-    fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
+    let (_directory, binary) = public_binary();
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let as_other_user = |arguments: &[&str]| {
         if is_root() {
@@ -360,4 +366,116 @@ fn unmountable_tracefs_error_has_command() {
     );
     let error = finished.error();
     assert!(error.contains("mount -t tracefs"), "{error}");
+}
+
+/// Runs fdwatch as another user with these capabilities.
+fn with_capabilities(capabilities: &str, arguments: &[&str]) -> Finished {
+    let inherited = format!("--inh-caps={capabilities}");
+    let ambient = format!("--ambient-caps={capabilities}");
+    let setpriv = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let (_directory, binary) = public_binary();
+    let mut command = Command::new("setpriv");
+    command
+        .args(setpriv)
+        .args([&inherited, &ambient])
+        .arg(binary)
+        .args(arguments);
+    run(command)
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    if !bpf() {
+        return;
+    }
+    for (capabilities, missing) in [
+        ("+bpf", "without CAP_PERFMON\n"),
+        ("+perfmon", "without CAP_BPF\n"),
+        ("+sys_ptrace", "without CAP_BPF and CAP_PERFMON\n"),
+    ] {
+        let finished = with_capabilities(capabilities, &["watch", "--duration", "1s"]);
+        let error = finished.error();
+        assert!(error.contains(missing), "{error}");
+        assert!(
+            error.contains("\nhelp: run fdwatch as root, or grant"),
+            "{error}"
+        );
+    }
+    let finished = with_capabilities("+bpf,+perfmon", &["watch", "--duration", "1s"]);
+    let error = finished.error();
+    assert!(
+        error.contains("cannot read tracefs on /sys/kernel/tracing: Permission denied"),
+        "{error}"
+    );
+    assert!(
+        error.contains("\nhelp: run fdwatch as root, or grant CAP_DAC_READ_SEARCH"),
+        "{error}"
+    );
+}
+
+#[test]
+fn unreadable_tracefs_differs_from_unmounted() {
+    if !bpf() {
+        return;
+    }
+    let doctor = with_capabilities("-all", &["doctor"]).stdout();
+    assert!(
+        doctor.contains("cannot read tracefs on /sys/kernel/tracing: Permission"),
+        "{doctor}"
+    );
+    assert!(!doctor.contains("mount -t tracefs"), "{doctor}");
+}
+
+#[test]
+fn low_descriptor_limit_is_raised_or_reported() {
+    if !bpf() {
+        return;
+    }
+    let watch = &["watch", "--json", "--duration", "300ms"][..];
+    let raised = elsewhere("ulimit -Sn 64", "", watch);
+    assert_eq!(raised.code, Some(0), "{}", raised.stderr);
+    for arguments in [watch, &["doctor"]] {
+        let low = elsewhere("ulimit -n 64", "", arguments);
+        let text = low.stdout() + &low.stderr;
+        assert_eq!(low.code, Some(2), "{text}");
+        assert!(text.contains("too many open files"), "{text}");
+        assert!(text.contains("`ulimit -n 1024`"), "{text}");
+    }
+}
+
+#[test]
+fn unknown_lockdown_is_reported() {
+    if !bpf() {
+        return;
+    }
+    let hidden = elsewhere(
+        "mount -t tmpfs tmpfs /sys/kernel/security",
+        "",
+        &["doctor", "--json"],
+    );
+    let checks = hidden.json()[0]["checks"].clone();
+    let mut checks = checks.as_array().expect("not a list").iter();
+    let lockdown = checks.find(|check| check["name"] == "lockdown");
+    let lockdown = lockdown.expect("no lockdown");
+    assert_eq!(lockdown["state"], "unknown", "{lockdown}");
+    let detail = lockdown["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("securityfs is not mounted"), "{detail}");
+    // The programs are tried nevertheless.
+    assert!(checks.any(|check| check["name"] == "programs"));
+    assert_ne!(hidden.code, Some(2), "{}", hidden.stderr);
+
+    let unreadable = elsewhere(
+        "mount -t tmpfs tmpfs /sys/kernel/security \
+         && echo '[confidentiality]' > /sys/kernel/security/lockdown \
+         && chmod 0 /sys/kernel/security/lockdown",
+        "setpriv --reuid=65534 --regid=65534 --clear-groups",
+        &["doctor"],
+    );
+    let text = unreadable.stdout();
+    assert!(
+        text.contains(
+            "unknown  lockdown       cannot read /sys/kernel/security/lockdown: Permission"
+        ),
+        "{text}"
+    );
 }

@@ -70,7 +70,7 @@ fn followed_steps_are_in_order() {
     let log = Log::create();
     let mut puppet = Puppet::start();
     let pid = puppet.pid().to_string();
-    let mut command = fdwatch(["explain", &pid, log.glob(), "--json", "--duration", "60s"]);
+    let mut command = fdwatch(["explain", &pid, log.glob(), "--json", "--duration", "1h"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut explain = Guard::spawn(&mut command);
     let message = Lines::of(explain.0.stderr.take().expect("the pipe was requested"));
@@ -85,8 +85,6 @@ fn followed_steps_are_in_order() {
     let writer = puppet.open(&log.path, "WRONLY|APPEND");
     puppet.exec("connection.close()");
     puppet.close(writer);
-    // After the last step, all events have been read.
-    std::thread::sleep(std::time::Duration::from_millis(500));
     explain.signal(libc::SIGINT);
     let explained = parse(&reported.next().expect("no explanation"));
     assert_eq!(explain.wait(), Some(0));

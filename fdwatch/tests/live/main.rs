@@ -13,6 +13,7 @@ mod hostile;
 mod inherited;
 mod model_vs_proc;
 mod names;
+mod record;
 mod run;
 mod signals;
 mod stacks;

@@ -117,7 +117,7 @@ fn names_are_escaped_and_proc_paths_marked() {
     let log = Log::create();
     let mut puppet = Puppet::start();
     let pid = puppet.pid().to_string();
-    let mut command = fdwatch(["trace", "--pid", &pid, "--duration", "60s"]);
+    let mut command = fdwatch(["trace", "--pid", &pid, "--duration", "1h"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut trace = Guard::spawn(&mut command);
     let message = Lines::of(trace.0.stderr.take().expect("the pipe was requested"));

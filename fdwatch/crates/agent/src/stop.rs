@@ -1,8 +1,9 @@
 //! The kill switch: a file that only root can create, and that stops the agent immediately.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -47,15 +48,19 @@ impl StopFile {
         false
     }
 
-    /// Sets the kill switch.
+    /// Sets the kill switch. Follows no symbolic link: the file may be configured in a shared directory.
     ///
     /// # Errors
     ///
     /// If the file cannot be created: this requires root.
     pub fn make(&self) -> io::Result<()> {
-        fs::write(
-            &self.path,
-            "fdwatch agent does not run while this file exists\n",
-        )
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&self.path)?;
+        file.write_all(b"fdwatch agent does not run while this file exists\n")
     }
 }

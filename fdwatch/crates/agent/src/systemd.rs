@@ -66,6 +66,7 @@ fn one_line(text: &str) -> String {
 #[derive(Debug)]
 struct Heartbeat {
     counter: Arc<AtomicU64>,
+    /// 0 until the loop has started.
     last: Option<u64>,
 }
 
@@ -101,7 +102,7 @@ pub async fn watch(
             _ = watchdog_ticks.tick(), if watchdog.is_some() => {
                 if watched.has_advanced() {
                     notify(&[NotifyState::Watchdog]);
-                } else {
+                } else if watched.last != Some(0) {
                     tracing::warn!("event loop stalled: not feeding the watchdog");
                 }
             }
@@ -173,7 +174,7 @@ mod tests {
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_secs(30)))
+            .set_read_timeout(Some(Duration::from_secs(600)))
             .unwrap();
         let run = |path: &std::path::Path| {
             let mut command = Command::new(env::current_exe().unwrap());

@@ -41,6 +41,17 @@ impl Filter {
         self.pids.is_empty() || self.pids.contains(&pid)
     }
 
+    /// Returns whether the user chose processes, by whatever property.
+    #[must_use]
+    pub const fn selects_processes(&self) -> bool {
+        !self.pids.is_empty()
+            || self.comm.is_some()
+            || self.exe.is_some()
+            || self.cgroup.is_some()
+            || self.unit.is_some()
+            || self.container.is_some()
+    }
+
     /// Returns whether to report the finding.
     #[must_use]
     pub fn wants(&self, finding: &Finding) -> bool {

@@ -6,10 +6,15 @@
 //! contents: records, each preceded by its length. Numbers are little-endian, except inside
 //! records, which use the byte order of the recording machine; the preamble identifies it. The last
 //! frame is [`Frame::End`]; a recording without it was cut off.
+//!
+//! The addresses of tables and files are replaced by numbers: they identify objects as well, and a
+//! recording that is passed on reveals nothing about the layout of the kernel's memory.
 
 use std::io::{self, Read, Write};
 
 use bytes::{Buf, BufMut};
+use fdwatch_common::Event;
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::model::{AnonymousDevices, Moment};
@@ -117,6 +122,9 @@ pub struct Recorder<W> {
     output: W,
     /// Records of the next frame.
     pending: Vec<u8>,
+    /// The number of each address: from 1, in the order of appearance. Smaller than the recording,
+    /// because each address is first seen in a record of its own.
+    numbers: FxHashMap<u64, u64>,
 }
 
 impl<W: Write> Recorder<W> {
@@ -145,13 +153,26 @@ impl<W: Write> Recorder<W> {
         Ok(Self {
             output,
             pending: Vec::new(),
+            numbers: FxHashMap::default(),
         })
     }
 
-    /// Adds a record to the next [`Frame::Records`].
+    /// Adds a record to the next [`Frame::Records`]. A malformed one keeps only its size.
     pub fn record(&mut self, record: &[u8]) {
         self.pending.put_u64_le(record.len() as u64);
-        self.pending.put_slice(record);
+        let begin = self.pending.len();
+        match Event::parse(record) {
+            Ok(event) => {
+                self.pending.put_slice(record);
+                for &at in event.addresses() {
+                    if let Some(bytes) = self.pending[begin + at..].first_chunk_mut() {
+                        let address = u64::from_ne_bytes(*bytes);
+                        *bytes = number(&mut self.numbers, address).to_ne_bytes();
+                    }
+                }
+            }
+            Err(_) => self.pending.put_bytes(0, record.len()),
+        }
         let padding = record.len().next_multiple_of(8) - record.len();
         self.pending.put_bytes(0, padding);
     }
@@ -205,6 +226,15 @@ impl<W: Write> Recorder<W> {
         self.output.write_all(&header)?;
         self.output.write_all(content)
     }
+}
+
+/// Returns the number of an address. 0 stays 0: there is no object.
+fn number(numbers: &mut FxHashMap<u64, u64>, address: u64) -> u64 {
+    if address == 0 {
+        return 0;
+    }
+    let next = numbers.len() as u64 + 1;
+    *numbers.entry(address).or_insert(next)
 }
 
 /// Reads a recording.
@@ -366,7 +396,10 @@ const fn bytes_of_mut(words: &mut [u64]) -> &mut [u8] {
 
 #[cfg(test)]
 mod tests {
-    use fdwatch_common::{Exit, Header, Kind};
+    use fdwatch_common::{
+        Exec, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload, SetCloexec, SnapshotFile,
+        SnapshotTask, TableBits,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -430,6 +463,72 @@ mod tests {
         assert_eq!(player.next_frame().unwrap(), (Frame::Lost, Moment(9)));
         assert_eq!(player.number(), 77);
         assert_eq!(player.next_frame().unwrap(), (Frame::End, Moment(10)));
+    }
+
+    #[test]
+    fn recording_has_no_kernel_addresses() {
+        const TABLE: u64 = 0xffff_8880_0123_4500;
+        const COPY: u64 = TABLE + 0x100;
+        const FILE: u64 = TABLE + 0x200;
+        let header = |kind: Kind| Header {
+            kind: kind as u8,
+            ..Header::default()
+        };
+        let payload = Payload {
+            file: FILE,
+            ..Payload::default()
+        };
+        let table = TABLE;
+        let mut recorder = Recorder::new(Vec::new(), &preamble()).unwrap();
+        let (mut open, mut file) = (FdOpen::default(), SnapshotFile::default());
+        (open.header, open.table, open.payload) = (header(Kind::FdOpen), table, payload);
+        (file.header, file.table, file.payload) = (header(Kind::SnapshotFile), table, payload);
+        recorder.record(open.as_bytes());
+        recorder.record(file.as_bytes());
+        let (mut close, mut fork) = (FdClose::default(), Fork::default());
+        (close.header, close.table, close.file) = (header(Kind::FdClose), COPY, FILE);
+        recorder.record(close.as_bytes());
+        close.file = 0;
+        recorder.record(close.as_bytes());
+        (fork.header, fork.table, fork.parent_table) = (header(Kind::Fork), COPY, TABLE);
+        recorder.record(fork.as_bytes());
+        let (mut exec, mut bits) = (Exec::default(), TableBits::default());
+        (exec.header, exec.table) = (header(Kind::Exec), table);
+        (bits.header, bits.table) = (header(Kind::TableBits), table);
+        recorder.record(exec.as_bytes());
+        recorder.record(bits.as_bytes());
+        let (mut set, mut task) = (SetCloexec::default(), SnapshotTask::default());
+        (set.header, set.table) = (header(Kind::SetCloexec), table);
+        (task.header, task.table) = (header(Kind::SnapshotTask), table);
+        recorder.record(set.as_bytes());
+        recorder.record(task.as_bytes());
+        // Cut off, so that it is not known where its addresses are.
+        recorder.record(&open.as_bytes()[..48]);
+        let bytes = recorder.end(Moment(1)).unwrap();
+
+        for address in [TABLE, COPY, FILE].map(u64::to_ne_bytes) {
+            assert!(!bytes.windows(8).any(|window| window == address));
+        }
+        let mut player = Player::new(bytes.as_slice()).unwrap();
+        player.next_frame().unwrap();
+        let mut numbers: Vec<Vec<u64>> = Vec::new();
+        let number =
+            |record: &[u8], at: usize| u64::from_ne_bytes(record[at..at + 8].try_into().unwrap());
+        let mut malformed = 0;
+        player
+            .records(|record| match Event::parse(record) {
+                Ok(event) => {
+                    let addresses = event.addresses().iter();
+                    numbers.push(addresses.map(|&at| number(record, at)).collect());
+                }
+                Err(_) => malformed += 1,
+            })
+            .unwrap();
+        let (opened, closed) = ([[1, 2], [1, 2]], [[3, 2], [3, 0], [3, 1]]);
+        assert_eq!(numbers[..2], opened);
+        assert_eq!(numbers[2..5], closed);
+        assert_eq!(numbers[5..], [[1]; 4]);
+        assert_eq!(malformed, 1);
     }
 
     #[test]

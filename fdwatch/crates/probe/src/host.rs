@@ -6,7 +6,12 @@ use std::{
     path::Path,
 };
 
-use super::ProbeError;
+use super::{
+    ProbeError,
+    permissions::{lockdown, missing_capabilities, own_status},
+};
+
+pub use super::permissions::Lockdown;
 
 /// The kernel's type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -20,10 +25,12 @@ const OLD_TRACEFS_PATH: &str = "/sys/kernel/debug/tracing";
 /// Inode of the initial pid namespace: `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Capabilities that allow loading programs (include/uapi/linux/capability.h). Either is sufficient; the
-/// second exists since 5.8.
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_BPF: u32 = 39;
+/// Descriptors that the programs, their maps and their links need, with those of the rest of fdwatch.
+const MIN_FILES: u64 = 256;
+
+/// The limit of descriptors that fdwatch sets for itself if it is lower: the usual one, which programs that
+/// it starts expect as well.
+const USUAL_FILES: u64 = 1024;
 
 /// Major and minor version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,19 +80,47 @@ pub fn check_kernel() -> Result<Option<KernelVersion>, ProbeError> {
     }
 }
 
-/// Checks the capabilities that loading BPF programs requires.
+/// Checks the capabilities that loading and attaching BPF programs requires.
 ///
 /// # Errors
 ///
-/// If this process has none of them.
+/// If this process lacks one.
 pub fn check_privileges() -> Result<(), ProbeError> {
-    let effective = own_status("CapEff:");
-    match effective.and_then(|hex| u64::from_str_radix(&hex, 16).ok()) {
-        Some(caps) if caps & (1 << CAP_SYS_ADMIN | 1 << CAP_BPF) == 0 => {
-            Err(ProbeError::NotPrivileged)
-        }
-        _ => Ok(()),
+    let missing = missing_capabilities();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(ProbeError::NotPrivileged { missing })
     }
+}
+
+/// Raises the soft limit of descriptors (`RLIMIT_NOFILE`) if it is lower than usual, and returns it.
+///
+/// # Errors
+///
+/// If the hard limit is too low for the programs.
+pub fn raise_file_limit() -> Result<u64, ProbeError> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure has room for the result.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        // Loading fails if the limit matters.
+        return Ok(USUAL_FILES);
+    }
+    if limit.rlim_cur < USUAL_FILES {
+        limit.rlim_cur = USUAL_FILES.min(limit.rlim_max);
+        // SAFETY: the limit is a valid structure.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+    if limit.rlim_cur < MIN_FILES {
+        let limit = limit.rlim_max;
+        return Err(ProbeError::TooManyFiles {
+            what: format!("load BPF programs with a limit of {limit} descriptors"),
+        });
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// Calls that a seccomp filter may block, with arguments that the kernel rejects as invalid before it
@@ -125,13 +160,6 @@ pub fn is_filtered() -> bool {
     own_status("Seccomp:").is_some_and(|mode| mode == "2")
 }
 
-/// Returns the value of a line in `/proc/self/status`.
-fn own_status(name: &str) -> Option<String> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(value.trim().to_owned())
-}
-
 /// Checks that process ids here are the kernel's own.
 ///
 /// # Errors
@@ -146,24 +174,16 @@ pub fn check_pid_namespace() -> Result<(), ProbeError> {
     }
 }
 
-/// Returns the lockdown mode, if the kernel supports lockdown.
-#[must_use]
-pub fn lockdown_mode() -> Option<String> {
-    let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
-    let (_, rest) = modes.split_once('[')?;
-    Some(rest.split_once(']')?.0.to_owned())
-}
-
 /// Checks that lockdown lets BPF programs read kernel memory: `LOCKDOWN_BPF_READ_KERNEL` is part of
-/// confidentiality, security/lockdown/lockdown.c.
+/// confidentiality, security/lockdown/lockdown.c. An unknown mode passes: loading fails if it matters.
 ///
 /// # Errors
 ///
 /// If lockdown prevents it.
-pub fn check_lockdown() -> Result<(), ProbeError> {
-    match lockdown_mode() {
-        Some(mode) if mode == "confidentiality" => Err(ProbeError::Lockdown { mode }),
-        _ => Ok(()),
+pub fn check_lockdown() -> Result<Lockdown, ProbeError> {
+    match lockdown() {
+        Lockdown::Mode(mode) if mode == "confidentiality" => Err(ProbeError::Lockdown { mode }),
+        lockdown => Ok(lockdown),
     }
 }
 
@@ -179,30 +199,36 @@ pub fn read_btf() -> Result<Vec<u8>, ProbeError> {
     })
 }
 
-/// Returns the mount point of tracefs.
-#[must_use]
-pub fn tracefs() -> Option<&'static Path> {
-    [TRACEFS_PATH, OLD_TRACEFS_PATH]
-        .map(Path::new)
-        .into_iter()
-        .find(|path| path.join("events/syscalls").is_dir())
-}
-
 /// Returns the mount point of tracefs, and mounts it if necessary.
 ///
 /// # Errors
 ///
-/// If it cannot be mounted, or the kernel has no system call tracepoints.
+/// If it cannot be read or mounted, or the kernel has no system call tracepoints.
 pub fn mounted_tracefs() -> Result<&'static Path, ProbeError> {
-    if let Some(path) = tracefs() {
+    if let Some(path) = find_tracefs()? {
         return Ok(path);
     }
     match mount_tracefs() {
-        Ok(()) => tracefs().ok_or_else(|| ProbeError::NoTracepoint {
+        Ok(()) => find_tracefs()?.ok_or_else(|| ProbeError::NoTracepoint {
             name: "syscalls:*".to_owned(),
         }),
         Err(reason) => Err(ProbeError::NoTracefs { reason }),
     }
+}
+
+/// Returns the mount point of tracefs, if it is mounted.
+fn find_tracefs() -> Result<Option<&'static Path>, ProbeError> {
+    for path in [TRACEFS_PATH, OLD_TRACEFS_PATH] {
+        match fs::metadata(format!("{path}/events/syscalls")) {
+            Ok(_) => return Ok(Some(Path::new(path))),
+            // debugfs denies access whether or not tracefs is mounted in it.
+            Err(reason) if path == TRACEFS_PATH && reason.kind() == ErrorKind::PermissionDenied => {
+                return Err(ProbeError::UnreadableTracefs { path, reason });
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 fn mount_tracefs() -> io::Result<()> {

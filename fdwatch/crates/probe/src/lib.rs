@@ -11,6 +11,7 @@ mod memory;
 mod notes;
 mod object;
 mod offsets;
+mod permissions;
 mod tracepoints;
 
 use std::{
@@ -32,7 +33,7 @@ pub use self::{error::ProbeError, memory::MemoryEvents};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness,
     maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
-    programs::{BtfTracePoint, Iter, TracePoint},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, TracePoint},
 };
 use fdwatch_common::{
     BTF_TASK, CAST, DETAIL, EXCLUDED, Header, INHERIT, LOST_KINDS, Settings, TASK_REGISTERS,
@@ -123,6 +124,7 @@ impl Probe {
         host::check_pid_namespace()?;
         host::check_lockdown()?;
         host::raise_memlock();
+        host::raise_file_limit()?;
         let bytes = host::read_btf()?;
         let btf = Btf::parse(&bytes, Endianness::default()).map_err(|error| {
             ProbeError::UnreadableBtf {
@@ -189,7 +191,7 @@ impl Probe {
         self.load_tail_calls()?;
         self.load_syscall_programs(programs::SYSCALLS)?;
         let btf = self.btf()?;
-        let refused = |name: &str, error: &dyn std::error::Error| {
+        let refused = |name: &str, error: &(dyn std::error::Error + 'static)| {
             ProbeError::refused(format!("attach program {name}"), error)
         };
         for name in programs::RAW_TRACEPOINTS {
@@ -352,7 +354,7 @@ impl Probe {
     }
 
     fn snapshot_file(&mut self) -> Result<File, ProbeError> {
-        let refused = |error: &dyn std::error::Error| {
+        let refused = |error: &(dyn std::error::Error + 'static)| {
             ProbeError::refused("take a snapshot of all descriptors (iter/task_file)", error)
         };
         let is_loaded = program::<Iter>(&mut self.ebpf, programs::SNAPSHOT)?
@@ -545,29 +547,31 @@ impl AsFd for Probe {
 
 fn take_map<T>(ebpf: &mut Ebpf, name: &str) -> Result<T, ProbeError>
 where
-    T: TryFrom<aya::maps::Map, Error: std::error::Error>,
+    T: TryFrom<aya::maps::Map, Error: std::error::Error + 'static>,
 {
     let what = || format!("open map {name}");
-    let map = ebpf.take_map(name).ok_or_else(|| ProbeError::Refused {
-        what: what(),
-        reason: "not found in the object".to_owned(),
-    })?;
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| ProbeError::refused(what(), &not_in_object()))?;
     T::try_from(map).map_err(|error| ProbeError::refused(what(), &error))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProbeError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error: std::error::Error>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    let program = ebpf.program_mut(name).ok_or_else(|| ProbeError::Refused {
-        what: format!("load program {name}"),
-        reason: "not found in the object".to_owned(),
-    })?;
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| cannot_load(name, &not_in_object()))?;
     program
         .try_into()
         .map_err(|error| cannot_load(name, &error))
 }
 
-fn cannot_load(name: &str, error: &dyn std::error::Error) -> ProbeError {
+fn not_in_object() -> io::Error {
+    io::Error::new(ErrorKind::NotFound, "not found in the object")
+}
+
+fn cannot_load(name: &str, error: &(dyn std::error::Error + 'static)) -> ProbeError {
     ProbeError::refused(format!("load program {name}"), error)
 }

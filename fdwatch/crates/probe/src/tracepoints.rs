@@ -1,6 +1,6 @@
 //! Layout checks of system call tracepoints.
 
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 use super::ProbeError;
 
@@ -9,11 +9,16 @@ use super::ProbeError;
 ///
 /// # Errors
 ///
-/// If the layout differs.
+/// If the layout differs or cannot be read.
 pub(super) fn check(tracefs: &Path, name: &str) -> Result<bool, ProbeError> {
     let path = tracefs.join("events/syscalls").join(name).join("format");
-    let Ok(format) = fs::read_to_string(path) else {
-        return Ok(false);
+    let format = match fs::read_to_string(path) {
+        Ok(format) => format,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            let what = format!("read the layout of tracepoint {name}");
+            return Err(ProbeError::refused(what, &error));
+        }
     };
     if is_expected(&format) {
         return Ok(true);

@@ -7,13 +7,12 @@ use std::{
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Guard, eventually, fdwatch, lines::Lines, parse, under};
+use crate::{DEADLINE, Guard, eventually, fdwatch, lines::Lines, parse, under};
 
 /// A running agent, stopped when dropped.
 pub struct Agent {
@@ -132,7 +131,7 @@ impl Agent {
     /// Requests a path.
     pub fn get(&self, path: &str) -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(self.socket())?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut bytes = Vec::new();

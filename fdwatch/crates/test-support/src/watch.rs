@@ -1,10 +1,10 @@
 //! A running `fdwatch watch --json` and its lines.
 
-use std::process::Stdio;
+use std::{fs, process::Stdio};
 
 use serde_json::Value;
 
-use crate::{Guard, fdwatch, lines::Lines, parse};
+use crate::{Guard, eventually, fdwatch, lines::Lines, parse};
 
 /// A running watch.
 pub struct Watch {
@@ -88,6 +88,21 @@ impl Watch {
         assert_eq!(line["type"], "finding", "{line}");
         assert_eq!(line["change"], change, "{line}");
         line
+    }
+
+    /// Waits until it has ticked about this many times, for what it does only every ten ticks and does not report: it
+    /// sleeps between two ticks, which takes longer than 100 ms if the machine is busy.
+    pub fn wait_for_ticks(&self, ticks: u64) {
+        let sleeps = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+            let mut lines = status.lines();
+            let sleeps = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            sleeps.trim().parse::<u64>().ok()
+        };
+        let before = sleeps().expect("not running");
+        eventually("ticks", || {
+            sleeps().filter(|&sleeps| sleeps >= before + ticks)
+        });
     }
 
     /// Returns its process id.

@@ -55,7 +55,7 @@ impl Tracker {
                 self.continue_audit(Running { snapshot, took: 0 })
             }
             Err(error) => {
-                warn(&format!("{error}; retrying later"));
+                warn(&error.with_help("retrying later"));
                 self.audits.finish(0, now(), None);
                 Ok(())
             }
@@ -100,7 +100,7 @@ impl Tracker {
             Err(error) => {
                 mark(recorder, Frame::AbandonAudit)?;
                 engine.abandon_audit();
-                warn(&format!("{error}; retrying later"));
+                warn(&error.with_help("retrying later"));
                 None
             }
         };

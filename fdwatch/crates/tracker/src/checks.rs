@@ -11,7 +11,10 @@ use fdwatch_core::{
     plural::counted,
 };
 use fdwatch_host::{proc, proc_snapshot};
-use fdwatch_probe::{Options, Probe, ProbeError, host};
+use fdwatch_probe::{
+    Options, Probe, ProbeError,
+    host::{self, Lockdown},
+};
 
 /// Result of one check.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Check {
 pub enum State {
     /// It works.
     Ok,
+    /// It cannot be checked. What depends on it is tried.
+    Unknown,
     /// fdwatch works without it, with reduced functionality.
     Reduced,
     /// fdwatch cannot work without it.
@@ -41,6 +46,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Unknown => "unknown",
             Self::Reduced => "reduced",
             Self::Missing => "missing",
         }
@@ -73,11 +79,10 @@ pub fn run_all() -> Vec<Check> {
             "pid namespace",
             host::check_pid_namespace().map(|()| "initial".to_owned()),
         ),
+        lockdown_check(),
         check(
-            "lockdown",
-            host::check_lockdown().map(|()| {
-                host::lockdown_mode().unwrap_or_else(|| "unsupported by this kernel".to_owned())
-            }),
+            "descriptors",
+            host::raise_file_limit().map(|limit| format!("limit {limit}")),
         ),
         check(
             "BTF",
@@ -88,11 +93,25 @@ pub fn run_all() -> Vec<Check> {
             host::mounted_tracefs().map(|path| path.display().to_string()),
         ),
     ];
-    if checks.iter().all(|check| check.state == State::Ok) {
+    if checks.iter().all(|check| check.state <= State::Unknown) {
         checks.extend(load_checks());
     }
     checks.push(proc_check());
     checks
+}
+
+fn lockdown_check() -> Check {
+    let name = "lockdown";
+    match host::check_lockdown() {
+        Ok(Lockdown::Unknown { reason }) => Check {
+            name,
+            state: State::Unknown,
+            detail: reason,
+        },
+        Ok(Lockdown::Unsupported) => check(name, Ok("unsupported by this kernel".to_owned())),
+        Ok(Lockdown::Mode(mode)) => check(name, Ok(mode)),
+        Err(error) => check(name, Err(error)),
+    }
 }
 
 /// Loads and attaches the programs of `watch`, takes a snapshot and audits it.

@@ -148,9 +148,7 @@ impl DetailTargets {
     /// Reports the first failure.
     fn note_failure(&mut self, error: &ProbeError) {
         if !std::mem::replace(&mut self.has_failed, true) {
-            warn(&format!(
-                "{error}; findings lack stacks and requested paths"
-            ));
+            warn(&error.with_help("findings lack stacks and requested paths"));
         }
     }
 

@@ -317,13 +317,13 @@ impl Tracker {
             self.audits.enable(now());
             return Ok(());
         };
-        if !error.is::<ProbeError>() {
-            return Err(error);
-        }
+        let error: ProbeError = error.downcast()?;
         steps.clear();
-        warn(&format!(
-            "{error}; reading /proc instead, which is less exact for descriptors already open"
-        ));
+        warn(
+            &error.with_help(
+                "reading /proc instead, which is less exact for descriptors already open",
+            ),
+        );
         let mut unreadable = 0;
         engine.snapshot(|on_record| -> Result<()> {
             mark(recorder, Frame::BeginSnapshot)?;
@@ -405,12 +405,9 @@ impl Tracker {
     }
 
     fn lost(&self) -> Result<Lost> {
-        self.probe.lost().map_err(|error| {
-            ProbeError::Refused {
-                what: "read the counters of lost records".to_owned(),
-                reason: error.to_string(),
-            }
-            .into()
+        let lost = self.probe.lost();
+        lost.map_err(|error| {
+            ProbeError::refused("read the counters of lost records", &error).into()
         })
     }
 

@@ -50,7 +50,7 @@ pub fn take(from_proc: bool, all_types: bool) -> Result<Snapshot> {
                     unreadable: 0,
                 });
             }
-            Err(error) => warn(&format!("{error}; reading /proc instead")),
+            Err(error) => warn(&error.with_help("reading /proc instead")),
         }
         engine = Engine::new(proc::anonymous_devices(), all_types);
     }

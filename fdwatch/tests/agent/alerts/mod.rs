@@ -123,7 +123,7 @@ fn setup(directory: &Path, config: Alerts) -> Setup {
             tries: 3,
             rest: Duration::from_millis(200),
             remind: Duration::from_millis(300),
-            command: Duration::from_secs(2),
+            command: Duration::from_secs(10),
             settle: Duration::from_millis(100),
             settle_growth: Duration::from_millis(100),
             leave: Duration::from_secs(3),

@@ -8,17 +8,17 @@ use fdwatch_agent::{
     sink::{Sink, SinkStats},
     state::AgentState,
 };
-use fdwatch_test_support::eventually;
+use fdwatch_test_support::{DEADLINE, eventually};
 use tokio::sync::watch;
 
 use super::sent::{event, threshold};
 
 /// Short intervals, so that retries happen soon.
 pub(crate) const PACE: Pace = Pace {
-    request: Duration::from_secs(20),
+    request: DEADLINE,
     first_wait: Duration::from_millis(10),
     max_wait: Duration::from_millis(50),
-    give_up: Duration::from_secs(120),
+    give_up: DEADLINE,
     stop: Duration::from_millis(500),
 };
 

@@ -19,7 +19,7 @@ use fdwatch_agent::{
     sink::Sink,
     state::AgentState,
 };
-use fdwatch_test_support::{PYTHON, eventually, program};
+use fdwatch_test_support::{DEADLINE, PYTHON, eventually, program};
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceResponse,
 };
@@ -147,7 +147,7 @@ fn silent_receiver_is_given_up() {
     let (address, connections) = silent();
     let pace = Pace {
         request: Duration::from_millis(50),
-        give_up: Duration::from_millis(300),
+        give_up: Duration::from_secs(3),
         ..PACE
     };
     let exporter = Exporter::start(address, 10, pace);
@@ -160,7 +160,7 @@ fn silent_receiver_is_given_up() {
 fn remaining_events_are_sent_on_stop() {
     let receiver = Receiver::start(ok);
     let pace = Pace {
-        stop: Duration::from_secs(60),
+        stop: DEADLINE,
         ..PACE
     };
     let mut exporter = Exporter::start(receiver.address, 1000, pace);

@@ -45,7 +45,7 @@ const PROCESSES: u64 = 4;
 const CALLS_IN_PHASE: u32 = 250;
 
 /// Timeout of a phase; long enough for emulated machines.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// A running generator.
 pub(crate) struct Generator {

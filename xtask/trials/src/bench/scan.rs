@@ -1,6 +1,7 @@
 //! The time to list all descriptors, with fdwatch and with alternatives, and fdwatch's time to start.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::MetadataExt as _,
@@ -38,13 +39,22 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
     let mut goals = Vec::new();
     println!("{:<14} {:>13} {:>12}", "ms", COUNTS[0], COUNTS[1]);
     let mut taken = vec![Vec::new(); TOOLS.len()];
+    let mut failed = BTreeMap::new();
     for count in COUNTS {
         let holders = Holders::start(count)?;
         let mut seconds = vec![Vec::new(); TOOLS.len()];
         for _ in 0..rounds {
             for (tool, seconds) in TOOLS.iter().zip(&mut seconds) {
-                if tool.is_installed() {
-                    seconds.push((tool.run)()?);
+                if !tool.is_installed() || failed.contains_key(tool.name) {
+                    continue;
+                }
+                match (tool.run)() {
+                    Ok(took) => seconds.push(took),
+                    // The others are measured without it.
+                    Err(error) if tool.program.is_some() => {
+                        failed.insert(tool.name, format!("{error:#}"));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -56,6 +66,10 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
     for (tool, taken) in TOOLS.iter().zip(&taken) {
         if !tool.is_installed() {
             println!("{:<14} is not installed", tool.name);
+            continue;
+        }
+        if let Some(reason) = failed.get(tool.name) {
+            println!("{:<14} failed: {reason}", tool.name);
             continue;
         }
         println!(
@@ -71,7 +85,8 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
     }
     let of = |name: &str| {
         let at = TOOLS.iter().position(|tool| tool.name == name)?;
-        Some(taken[at][1]).filter(|took| took.is_finite())
+        let has_failed = failed.contains_key(name);
+        Some(taken[at][1]).filter(|took| took.is_finite() && !has_failed)
     };
     if let Some(snapshot) = of("snapshot") {
         let what = "snapshot of 100,000 descriptors";
@@ -86,7 +101,9 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
         "time until `watch` is ready: {:.0} ms",
         median(&started) * 1e3
     );
-    Ok(json!({ "looks": figures, "begins_after_seconds": median(&started), "goals": goals }))
+    Ok(
+        json!({ "looks": figures, "failed": failed, "begins_after_seconds": median(&started), "goals": goals }),
+    )
 }
 
 /// A tool that lists all descriptors.
@@ -134,17 +151,19 @@ const TOOLS: [Tool; 5] = [
 
 fn timed(command: &mut Command) -> Result<f64> {
     let began = Instant::now();
-    // lsof exits with 1 if it cannot read a process, and scan if it finds something.
-    let status = command
+    let output = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
+        .stderr(Stdio::piped())
+        .output()?;
+    let took = began.elapsed().as_secs_f64();
+    // lsof exits with 1 if it cannot read a process, and scan if it finds something.
     ensure!(
-        status.code().is_some_and(|code| code < 2),
-        "{command:?} failed"
+        output.status.code().is_some_and(|code| code < 2),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
     );
-    Ok(began.elapsed().as_secs_f64())
+    Ok(took)
 }
 
 /// Times a snapshot without loading tracing programs or resolving paths, as in an audit.

@@ -22,7 +22,7 @@ use super::figures::PROFILE;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A tracer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tracer {
     None,
     Floor,
@@ -56,14 +56,19 @@ impl Tracer {
         }
     }
 
+    /// Returns the program of an alternative to fdwatch.
+    pub(super) const fn alternative(self) -> Option<&'static str> {
+        match self {
+            Self::None | Self::Floor | Self::Fdwatch | Self::FdwatchDetail => None,
+            Self::Bpftrace => Some("bpftrace"),
+            Self::PerfTrace => Some("perf"),
+            Self::Strace => Some("strace"),
+        }
+    }
+
     /// Returns whether it is installed.
     pub(super) fn is_installed(self) -> bool {
-        match self {
-            Self::None | Self::Floor | Self::Fdwatch | Self::FdwatchDetail => true,
-            Self::Bpftrace => which("bpftrace"),
-            Self::PerfTrace => which("perf"),
-            Self::Strace => which("strace"),
-        }
+        self.alternative().is_none_or(which)
     }
 
     /// Attaches it: to this process, if it traces single processes.
@@ -118,40 +123,9 @@ impl Tracer {
                 (command, None)
             }
         };
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot run {}", self.name()))?;
-        let mut output = BufReader::new(child.stdout.take().context("no output")?);
-        if let Some(ready) = ready {
-            let mut line = String::new();
-            while !line.contains(ready) {
-                line.clear();
-                if output.read_line(&mut line)? == 0 {
-                    bail!("{} exited before it was attached", self.name());
-                }
-            }
-        } else {
-            // perf and strace do not print when they are attached.
-            thread::sleep(Duration::from_secs(2));
-            if self == Self::Strace && !is_traced() {
-                bail!("strace is not attached");
-            }
-        }
-        let rest = thread::spawn(move || {
-            let mut last = String::new();
-            let mut rest = String::new();
-            while output.read_line(&mut rest).is_ok_and(|len| len > 0) {
-                std::mem::swap(&mut last, &mut rest);
-                rest.clear();
-            }
-            let _ = output.read_to_end(&mut Vec::new());
-            last
-        });
-        Ok(Some(Running { child, rest }))
+        Running::start(self, &mut command, ready)
+            .with_context(|| format!("{} cannot be attached", self.name()))
+            .map(Some)
     }
 }
 
@@ -171,6 +145,51 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Starts a tracer and waits until it prints `ready`, or for a while if it prints nothing. Fails with what it has
+    /// printed if it exits before.
+    fn start(tracer: Tracer, command: &mut Command, ready: Option<&str>) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
+        let mut stderr = child.stderr.take().context("no output")?;
+        let messages = thread::spawn(move || {
+            let mut messages = Vec::new();
+            let _ = stderr.read_to_end(&mut messages);
+            String::from_utf8_lossy(&messages).into_owned()
+        });
+        let mut printed = String::new();
+        let is_attached = if let Some(ready) = ready {
+            while !printed.contains(ready) && output.read_line(&mut printed)? > 0 {}
+            printed.contains(ready)
+        } else {
+            // perf and strace do not print when they are attached.
+            thread::sleep(Duration::from_secs(2));
+            child.try_wait()?.is_none() && (tracer != Tracer::Strace || is_traced())
+        };
+        if !is_attached {
+            let _ = child.kill();
+            child.wait()?;
+            let _ = output.read_to_string(&mut printed);
+            printed += &messages.join().unwrap_or_default();
+            bail!("{}", printed.trim());
+        }
+        let rest = thread::spawn(move || {
+            let mut last = String::new();
+            let mut rest = String::new();
+            while output.read_line(&mut rest).is_ok_and(|len| len > 0) {
+                std::mem::swap(&mut last, &mut rest);
+                rest.clear();
+            }
+            let _ = output.read_to_end(&mut Vec::new());
+            last
+        });
+        Ok(Self { child, rest })
+    }
+
     /// Its PID.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
@@ -210,5 +229,39 @@ impl Running {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(serde_json::from_str(&last).unwrap_or(Value::Null))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(script: &str, ready: Option<&str>) -> String {
+        let mut command = Command::new("sh");
+        let started = Running::start(Tracer::Bpftrace, command.args(["-c", script]), ready);
+        started
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[test]
+    fn message_of_failed_tracer_is_reported() {
+        let script = "echo attaching; echo ERROR: cannot set RLIMIT_MEMLOCK >&2; exit 1";
+        let expected = "attaching\nERROR: cannot set RLIMIT_MEMLOCK";
+        assert_eq!(message(script, Some("attached")), expected);
+        assert_eq!(message(script, None), expected);
+    }
+
+    #[test]
+    fn attached_tracer_is_stopped() {
+        let mut command = Command::new("sh");
+        let script = "echo attached; read line; echo '{\"events\":7}'";
+        let running = Running::start(
+            Tracer::Fdwatch,
+            command.args(["-c", script]),
+            Some("attached"),
+        );
+        // Either the end of standard input or the signal ends it first.
+        running.unwrap().stop().unwrap();
     }
 }

@@ -121,6 +121,7 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&new)?;
     file.write_all(&text)?;
     file.sync_data()?;

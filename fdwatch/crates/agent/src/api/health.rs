@@ -1,6 +1,6 @@
 //! The handlers of requests about the agent itself: its health and its version.
 
-use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
+use std::{fmt::Write as _, mem, sync::atomic::Ordering::Relaxed};
 
 use super::{
     query::{self, Shape},
@@ -24,7 +24,8 @@ use fdwatch_host::proc;
 /// Age of the snapshot above which the event loop counts as stalled: seconds. The loop updates it once a second.
 const MAX_SNAPSHOT_AGE: f64 = 5.0;
 
-/// `/v1/health`: the status of the agent and its current problems. The status code is 503 if the event loop is stalled.
+/// `/v1/health`: the status of the agent and its current problems. The status code is 503 if the event loop has not
+/// started or is stalled.
 pub(super) async fn health(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
@@ -32,7 +33,7 @@ pub(super) async fn health(
     let query = query::read(query.as_deref(), &["format"], false).map_err(bad_request)?;
     let view = state.shared.view();
     let Health { status, troubles } = Health::of(&state.shared, &view);
-    let code = if status == "stalled" {
+    let code = if matches!(status, "starting" | "stalled") {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK
@@ -119,19 +120,20 @@ struct Health {
 impl Health {
     fn of(shared: &AgentState, view: &Snapshot) -> Self {
         let mut troubles = shared.troubles();
+        let mut no_progress = |status, reason| {
+            troubles.push(("loop".to_owned(), reason));
+            Self {
+                status,
+                troubles: mem::take(&mut troubles),
+            }
+        };
+        // The time is zero until the first snapshot.
+        if view.at.0 == 0 {
+            return no_progress("starting", "event loop is starting".to_owned());
+        }
         let age = fdwatch_events::time::seconds(proc::boottime().saturating_sub(view.at.0));
         if age > MAX_SNAPSHOT_AGE {
-            // The time is zero until the first snapshot.
-            let reason = if view.at.0 == 0 {
-                "the event loop is starting".to_owned()
-            } else {
-                format!("event loop stalled for {age:.0} s")
-            };
-            troubles.push(("loop".to_owned(), reason));
-            return Self {
-                status: "stalled",
-                troubles,
-            };
+            return no_progress("stalled", format!("event loop stalled for {age:.0} s"));
         }
         let shedding = view.stats.shedding;
         if shedding != fdwatch_core::budget::ShedLevel::Nothing {
@@ -179,4 +181,43 @@ pub(super) async fn version(
         descriptors: view.stats.descriptors,
     };
     Ok(Json(Object::new(body)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use fdwatch_core::model::Moment;
+
+    use super::*;
+
+    #[test]
+    fn status_is_starting_until_first_view() {
+        let (shared, _incoming) = AgentState::new();
+        let of = |at| {
+            let view = Snapshot {
+                at: Moment(at),
+                ..Snapshot::default()
+            };
+            let Health { status, troubles } = Health::of(&shared, &view);
+            (
+                status,
+                troubles
+                    .into_iter()
+                    .map(|(_, reason)| reason)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let (status, reasons) = of(0);
+        assert_eq!(
+            (status, reasons),
+            ("starting", vec!["event loop is starting".to_owned()])
+        );
+        assert_eq!(of(proc::boottime()), ("ok", Vec::new()));
+        let (status, reasons) = of(1);
+        // The machine has been up for longer than a view may be old.
+        assert_eq!(status, "stalled");
+        assert!(
+            reasons[0].starts_with("event loop stalled for "),
+            "{reasons:?}"
+        );
+    }
 }

@@ -92,6 +92,7 @@ impl Spool {
             .truncate(false)
             .write(true)
             .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(directory.join("lock"))?;
         // SAFETY: the call takes a descriptor that is open.
         if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {

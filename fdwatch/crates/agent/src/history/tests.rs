@@ -561,7 +561,7 @@ fn threshold(number: u64, change: Change) -> Event {
 }
 
 fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(600);
     while !check() {
         assert!(Instant::now() < until, "timed out waiting for: {what}");
         std::thread::sleep(Duration::from_millis(5));

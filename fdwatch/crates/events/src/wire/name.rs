@@ -76,10 +76,10 @@ names! {
         {"enum": ["r", "w", "rw", "path"]};
     ShedLevel: "Work that is skipped to stay within the CPU budget; each step includes those before it.",
         {"enum": fdwatch_core::budget::ShedLevel::ALL.map(fdwatch_core::budget::ShedLevel::name)};
-    Status: "Health of an agent; `stalled` means that its event loop makes no progress.",
-        {"enum": ["ok", "degraded", "stalled"]};
-    CheckState: "Result of a check; `reduced` means that fdwatch works with reduced functionality.",
-        {"enum": ["ok", "reduced", "missing"]};
+    Status: "Health of an agent; `starting` means that it does not follow events yet, `stalled` that its event loop makes no progress.",
+        {"enum": ["ok", "degraded", "starting", "stalled"]};
+    CheckState: "Result of a check; `reduced` means that fdwatch works with reduced functionality, `unknown` that it could not be checked.",
+        {"enum": ["ok", "unknown", "reduced", "missing"]};
     HostState: "State of a host; `loses` means that records or rows were lost.",
         {"enum": ["reports", "loses", "silent", "unreachable"]};
     Rule: "Rule of the lint of supervisord's configuration.",

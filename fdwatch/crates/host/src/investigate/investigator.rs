@@ -126,7 +126,9 @@ impl Investigator {
         self.add_uses(&mut finding);
         // A single descriptor is reported only for a deleted file, which /proc has just confirmed.
         let is_single = finding.open() + finding.closed.len() < 2;
-        let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_single);
+        let wanted = self.filter.wants(&finding)
+            && (finding.file.deleted || !is_single)
+            && !self.is_expected(&finding);
         let reported = wanted || was_reported;
         if finding.change == Change::Changed && !was_reported {
             // It was not reported before, so it is new to the reader.
@@ -137,6 +139,13 @@ impl Investigator {
             self.known.insert(duplicate.id, known);
         }
         reported.then_some(finding)
+    }
+
+    /// Returns whether a duplicate is of another fdwatch, such as the agent, and the user did not choose processes: SQLite opens
+    /// the files of a history several times on purpose.
+    fn is_expected(&self, finding: &Finding) -> bool {
+        let exe = finding.process.exe.as_deref();
+        !self.filter.selects_processes() && exe.is_some_and(proc::is_fdwatch)
     }
 
     /// Returns the finding of `duplicate` unfiltered, even for a single descriptor.

@@ -10,7 +10,10 @@ pub use self::{
     device::anonymous_devices,
     file::{name, path_of},
     own::{boot_id, boottime, effective_user, hostname, resident, thread_time, usage, wall_time},
-    process::{exists, fd_limit, has_no_descriptors, is_stale_process, process, user},
+    process::{
+        exists, fd_limit, has_no_descriptors, is_fdwatch, is_stale_process, other_fdwatches,
+        process, user,
+    },
 };
 pub(crate) use self::{
     file::path_exists,

@@ -1,8 +1,10 @@
 //! Processes: identity, command line, limits, control group and environment.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::Read as _,
+    os::unix::ffi::OsStringExt as _,
     sync::OnceLock,
 };
 
@@ -175,6 +177,32 @@ pub(crate) fn environment(pid: u32) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Returns whether `exe`, the path of a running program, is fdwatch: the program of this process, or one of the same name,
+/// such as another version.
+#[must_use]
+pub fn is_fdwatch(exe: &[u8]) -> bool {
+    static OWN: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let own = OWN.get_or_init(|| link("/proc/self/exe"));
+    // An upgrade replaces the file of a running agent.
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+    own.as_deref() == Some(exe) || exe.ends_with(b"/fdwatch")
+}
+
+/// Returns the other processes that run fdwatch, with their command lines.
+#[must_use]
+pub fn other_fdwatches() -> Vec<(u32, Vec<OsString>)> {
+    let own = std::process::id();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| pid != own)
+        .filter(|pid| link(&format!("/proc/{pid}/exe")).is_some_and(|exe| is_fdwatch(&exe)))
+        .filter_map(|pid| {
+            let words = cmdline(pid)?.into_iter();
+            Some((pid, words.map(OsString::from_vec).collect()))
+        })
+        .collect()
+}
+
 /// Returns whether the process `pid` exists.
 #[must_use]
 pub fn exists(pid: u32) -> bool {
@@ -198,6 +226,15 @@ pub fn has_no_descriptors(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fdwatch_is_recognized_by_program() {
+        assert!(is_fdwatch(&link("/proc/self/exe").unwrap()));
+        assert!(is_fdwatch(b"/usr/bin/fdwatch"));
+        assert!(is_fdwatch(b"/usr/bin/fdwatch (deleted)"));
+        assert!(!is_fdwatch(b"/usr/bin/notfdwatch"));
+        assert!(!is_fdwatch(b"/opt/fdwatch/bin/server"));
+    }
 
     #[test]
     fn process_requires_matching_start_time() {

@@ -45,9 +45,9 @@ function drawHealth(health) {
   at("host").textContent = `on ${shortened(health.host, 64)}`;
   document.title = `fdwatch on ${shortened(health.host, 64)}`;
   const status = at("status");
-  const marks = { ok: "✔ ok", degraded: "▲ degraded", stalled: "✖ stalled" };
+  const marks = { ok: "✔ ok", degraded: "▲ degraded", starting: "… starting", stalled: "✖ stalled" };
   status.textContent = marks[health.status] ?? visible(health.status);
-  status.className = `pill ${{ ok: "good", degraded: "warn" }[health.status] ?? "bad"}`;
+  status.className = `pill ${{ ok: "good", degraded: "warn", starting: "warn" }[health.status] ?? "bad"}`;
   const troubles = at("troubles");
   troubles.hidden = health.troubles.length === 0;
   troubles.replaceChildren(...health.troubles.slice(0, 50).map((one) => element("li", "", `${visible(one.of)}: ${shortened(one.reason, 1000)}`)));
