@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
+    aging::Aging,
     backlog::Backlog,
     record::Record,
     store::Store,
@@ -33,6 +34,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Interval in which old entries are deleted.
 const DELETE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Interval in which a clock that was set is noticed without an event.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time limit of the last writes, within `STOP`.
 const LAST_WRITES: Duration = Duration::from_millis(700);
@@ -67,6 +71,7 @@ pub(super) struct Writer {
     /// When findings that were not found again are ended.
     end_unfound: Option<Instant>,
     forget: Instant,
+    aging: Aging,
     checked: Instant,
     /// The logged problem, when it last occurred, and the wait before the next attempt.
     trouble: Option<(Kind, Instant, Duration)>,
@@ -96,6 +101,7 @@ impl Writer {
         counts: Arc<SinkStats>,
         status: Arc<Status>,
     ) -> Self {
+        let max_age = settings.config.most_age;
         Self {
             settings,
             receiver,
@@ -109,6 +115,7 @@ impl Writer {
             due: Some(Instant::now()),
             end_unfound: None,
             forget: Instant::now(),
+            aging: Aging::new(max_age, proc::wall_time(), proc::boottime()),
             checked: Instant::now(),
             trouble: None,
             failed_before: 0,
@@ -120,7 +127,7 @@ impl Writer {
         // Shows problems at the start, before the first event.
         self.write();
         loop {
-            let next_action = self.next_action();
+            let next_action = self.next_action().min(Instant::now() + CLOCK_INTERVAL);
             tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
@@ -135,6 +142,10 @@ impl Writer {
                     None => self.is_fed = false,
                 },
                 () = tokio::time::sleep_until(next_action.into()) => {}
+            }
+            let store = self.store.as_ref();
+            if store.is_some_and(|store| store.has_stepped(proc::booted())) {
+                self.set_due();
             }
             if self.next_action() <= Instant::now() {
                 self.write();
@@ -239,13 +250,20 @@ impl Writer {
             }
             is_done = self.backlog.is_empty();
         }
+        if is_done {
+            store.follow_clock(proc::booted())?;
+        }
         let now = Instant::now();
         if is_done && self.end_unfound.is_some_and(|at| at <= now) {
             store.end_unfound(proc::wall_time())?;
             self.end_unfound = None;
         }
         if self.forget <= now {
-            store.forget(proc::wall_time())?;
+            let wall_time = proc::wall_time();
+            let share = self.aging.grant(wall_time, proc::boottime());
+            if share > 0 {
+                store.forget(wall_time, share)?;
+            }
             self.forget = now + DELETE_INTERVAL;
         }
         self.due = (!is_done).then_some(now);

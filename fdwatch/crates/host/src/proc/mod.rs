@@ -9,8 +9,8 @@ mod process;
 pub use self::{
     device::anonymous_devices,
     file::{name, path_of},
-    own::{boot_id, boottime, effective_user, hostname, resident, usage, wall_time},
-    process::{exists, fd_limit, has_no_descriptors, is_stale_process, process},
+    own::{boot_id, booted, boottime, effective_user, hostname, resident, usage, wall_time},
+    process::{exists, fd_limit, has_no_descriptors, is_running, is_stale_process, process},
 };
 pub(crate) use self::{
     file::path_exists,

@@ -48,6 +48,14 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
     })
 }
 
+/// Returns whether the process `pid` that was started at `start_time` (nanoseconds since boot) is running.
+#[must_use]
+pub fn is_running(pid: u32, start_time: u64) -> bool {
+    let process = pid.try_into().ok();
+    let stat = process.and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
+    stat.is_some_and(|stat| stat.starttime == ticks(start_time))
+}
+
 /// Returns the soft limit of descriptors (`RLIMIT_NOFILE`) of the process `pid`; none if it is unlimited
 /// or cannot be read.
 #[must_use]
@@ -195,5 +203,10 @@ mod tests {
         assert_eq!(own.exe, link("/proc/self/exe"));
         assert!(process(std::process::id(), own.start_time + NANOS_PER_SECOND).is_none());
         assert!(process(std::process::id(), own.start_time).is_some());
+        assert!(is_running(std::process::id(), own.start_time));
+        assert!(!is_running(
+            std::process::id(),
+            own.start_time + NANOS_PER_SECOND
+        ));
     }
 }
