@@ -1,7 +1,7 @@
 //! The records of the ring.
 //!
 //! Each begins with a [`Header`]. A table or a file in a record is the address of the kernel's
-//! `files_struct` or `struct file`. The address identifies the object while it lives.
+//! `files_struct` or `struct file`. An address identifies the object for its lifetime.
 
 use core::mem::offset_of;
 
@@ -145,7 +145,7 @@ pub enum Bitmap {
     CloseOnExec,
 }
 
-/// Part of a bitmap of a table. It says nothing about descriptors outside of that part.
+/// Part of a bitmap of a table. Other descriptors are unspecified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TableBits {
@@ -210,7 +210,7 @@ pub struct Stack {
     pub frames: [u64; MAX_FRAMES],
 }
 
-/// Maximum number of bytes in an [`RequestedPath`].
+/// Maximum number of bytes in a [`RequestedPath`].
 pub const MAX_PATH: usize = 256;
 
 /// The path argument of a thread's open call, if detail of its process is enabled. It belongs to the
@@ -245,7 +245,8 @@ pub struct Registers {
     pub lr: u64,
 }
 
-/// Size of a [`StackPiece`] in bytes: part of a page, so that it can be read as a whole or not at all.
+/// Size of a [`StackPiece`] in bytes: part of a page, so that it can be read as a whole or not at
+/// all.
 pub const PIECE: usize = 2048;
 
 /// Maximum number of pieces of one stack: 16 KiB.
@@ -265,7 +266,7 @@ pub struct StackPiece {
 }
 
 impl Stack {
-    /// The valid frames, innermost first.
+    /// Returns the valid frames, innermost first.
     #[must_use]
     pub fn frames(&self) -> &[u64] {
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
@@ -274,7 +275,7 @@ impl Stack {
 }
 
 impl RequestedPath {
-    /// The valid bytes.
+    /// Returns the valid bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
@@ -283,14 +284,14 @@ impl RequestedPath {
 }
 
 impl TableBits {
-    /// The valid words.
+    /// Returns the valid words.
     #[must_use]
     pub fn words(&self) -> &[u64] {
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
         &self.words[..len.min(WORDS_PER_CHUNK)]
     }
 
-    /// The bitmap that this is a part of.
+    /// Returns which bitmap this is a part of.
     #[must_use]
     pub const fn bitmap(&self) -> Bitmap {
         if self.has(Self::CLOEXEC) {

@@ -25,5 +25,5 @@ pub use settings::{
 ///
 /// # Safety
 ///
-/// The implementor is `repr(C)` and holds no padding, no pointer and no type with invalid values.
+/// The type is `repr(C)` and contains no padding, no pointers and no types with invalid values.
 pub unsafe trait Plain: Copy + 'static {}

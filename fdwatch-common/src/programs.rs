@@ -1,5 +1,5 @@
-//! The table of BPF programs. The loader attaches what it lists; the BPF crate checks at compile time
-//! that a function exists for each entry.
+//! The table of BPF programs. The loader attaches all entries; the BPF crate checks at compile time
+//! that each has a function.
 
 /// A program on tracepoints of system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +12,12 @@ pub struct SyscallProgram {
     pub calls: &'static [&'static str],
 }
 
-/// A program that others continue in.
+/// A program that continues others by a tail call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailCall {
     /// The name of its function.
     pub name: &'static str,
-    /// The program array that holds it, at index 0.
+    /// The program array that contains it at index 0.
     pub map: &'static str,
 }
 
@@ -140,13 +140,13 @@ macro_rules! tables {
         /// Programs that do nothing, for benchmarks.
         pub const NOOP: &[SyscallProgram] = syscall_programs! { $($noop)* };
 
-        /// Programs that others continue in.
+        /// Programs that continue others by tail calls.
         pub const TAIL_CALLS: &[TailCall] = &[$(TailCall {
             name: stringify!($tail_call),
             map: stringify!($map),
         }),*];
 
-        /// Programs on raw tracepoints, named after these.
+        /// Programs on raw tracepoints, named after their tracepoints.
         pub const RAW_TRACEPOINTS: &[&str] = &[$(stringify!($raw)),*];
 
         /// The program of the `task_file` iterator.

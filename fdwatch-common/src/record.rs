@@ -80,7 +80,7 @@ macro_rules! records {
             /// All kinds, in the order of their numbers.
             pub const ALL: [Self; [$($number),*].len()] = [$(Self::$name),*];
 
-            /// The name in JSON and metrics.
+            /// Returns the name in JSON and metrics.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -110,7 +110,7 @@ macro_rules! records {
                 Err(malformed)
             }
 
-            /// The record's header.
+            /// Returns the record's header.
             #[must_use]
             pub const fn header(&self) -> &Header {
                 match self {
@@ -136,7 +136,7 @@ macro_rules! records {
                     self.header.flags & flags.bits() != 0
                 }
 
-                /// The bytes of the record.
+                /// Returns the bytes of the record.
                 #[must_use]
                 pub const fn as_bytes(&self) -> &[u8] {
                     // SAFETY: `Self` is `Plain`: all of its bytes are initialized.
@@ -147,7 +147,7 @@ macro_rules! records {
             $(
                 const _: () = assert!(
                     0 $(+ $bit)+ == 0_u32 $(| $bit)+ && 0_u32 $(| $bit)+ <= u8::MAX as u32,
-                    "each flag of a kind has a bit of its own"
+                    "each flag of a kind has its own bit"
                 );
             )?
         )*
@@ -250,7 +250,7 @@ unsafe impl Plain for Header {}
 const _: () = assert!(size_of::<Header>() == 16);
 
 impl Header {
-    /// The header of a record; `None` if the record is too short or not aligned.
+    /// Returns the header of a record; `None` if the record is too short or not aligned.
     #[must_use]
     pub fn of(record: &[u8]) -> Option<&Self> {
         view(record.get(..size_of::<Self>())?)

@@ -12,25 +12,24 @@ pub const MAX_FILE_WINDOW: usize = 192;
 pub const MAX_INODE_WINDOW: usize = 128;
 
 /// Maximum number of [`TableBits`](crate::TableBits) that a program writes in one run: 131,072
-/// descriptors. The verifier checks each iteration; 512 of them, enough for the largest table that
-/// `fs.nr_open` allows by default, take it minutes on 5.10.
+/// descriptors. The verifier checks each iteration; on 5.10 it needs minutes for 512 of them, which
+/// would suffice for the largest table that `fs.nr_open` allows by default.
 pub const MAX_BITMAP_CHUNKS: u32 = 64;
 
 /// In [`Settings::features`]: the kernel provides the current task as a typed pointer
 /// (`bpf_get_current_task_btf`, 5.11 and newer), whose fields are plain loads.
 pub const BTF_TASK: u32 = 1;
 
-/// In [`Settings::features`]: the kernel has `bpf_rdonly_cast` (6.2 and newer), which turns an address
-/// into a typed pointer.
+/// In [`Settings::features`]: the kernel has `bpf_rdonly_cast` (6.2 and newer), which turns an
+/// address into a typed pointer.
 pub const CAST: u32 = 2;
 
 /// In [`Settings::features`]: the kernel provides the registers of a task (`bpf_task_pt_regs`, 5.15
 /// and newer).
 pub const TASK_REGISTERS: u32 = 4;
 
-/// Number of a helper that does not exist. The object calls it where `bpf_rdonly_cast` is to be
-/// called. The loader replaces the call, because the number of that function is only in the running
-/// kernel's BTF.
+/// Number of a helper that does not exist. Placeholder for calls of `bpf_rdonly_cast`. The loader
+/// replaces them, because only the running kernel's BTF has the number of that function.
 pub const CAST_CALL: i32 = 0x0fdc_a570;
 
 /// Control flag, of a process or global: record stacks and paths.
@@ -39,7 +38,7 @@ pub const DETAIL: u32 = 1;
 /// Control flag of a process: do not record its descriptors.
 pub const EXCLUDED: u32 = 2;
 
-/// Global control flag: some processes have flags of their own.
+/// Global control flag: some processes have their own flags.
 pub const PER_PROCESS: u32 = 4;
 
 /// Control flag of a process: its children inherit its flags, from their first instruction on. Detail
@@ -156,7 +155,7 @@ impl Settings {
     // SAFETY: integers only.
     pub const ZERO: Self = unsafe { mem::zeroed() };
 
-    /// The bytes of the settings.
+    /// Returns the bytes of the settings.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         // SAFETY: `Self` is `Plain`: all of its bytes are initialized.

@@ -22,11 +22,11 @@ pub(crate) static TABLE_BITS_NEXT: ProgramArray = ProgramArray::with_max_entries
 
 /// Number of chunks in one run: 32,768 descriptors. There can be 33 more runs (`MAX_TAIL_CALL_CNT`,
 /// include/linux/bpf.h), which is enough for the largest table that `fs.nr_open` allows by default.
-/// The first descriptor of a later run is unknown to the verifier, for which more chunks are too many.
+/// The verifier does not know the first descriptor of a later run, and cannot check more chunks.
 const CHUNKS: u32 = 16;
 
-/// At the exit: recording what is left is easier than recording what was closed, and correct for
-/// `CLOSE_RANGE_UNSHARE` as well.
+/// Records the table at the exit of close_range: recording the remaining descriptors is simpler
+/// than recording the closed ones, and also correct for `CLOSE_RANGE_UNSHARE`.
 #[tracepoint]
 pub(crate) fn sys_exit_close_range(ctx: TracePointContext) -> u32 {
     if let (0, Some(caller)) = (syscall::result(&ctx), caller()) {
@@ -44,7 +44,7 @@ pub(crate) fn sys_exit_unshare(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Continues where one of these, or this itself, stopped.
+/// Continues where one of the programs above, or a previous run of this one, stopped.
 #[tracepoint]
 pub(crate) fn sys_exit_table_bits_next(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };

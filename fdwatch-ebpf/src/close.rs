@@ -1,4 +1,4 @@
-//! close.
+//! The close system call.
 
 use aya_ebpf::{
     macros::{map, tracepoint},
@@ -14,10 +14,10 @@ use crate::{
     syscall,
 };
 
-/// At the entry, before the number can be reused. Many programs close every possible descriptor
-/// before they execute another: of such a loop, only the first two closes of descriptors that are not
-/// open are recorded. If the table is shared all are, because another thread may open the descriptor
-/// before this call closes it.
+/// Records a close at its entry, before the number can be reused. Many programs close every
+/// possible descriptor before they execute another program: of such a loop, only the first two
+/// closes of descriptors that are not open are recorded. If the table is shared, all of them are,
+/// because another thread may open the descriptor before this call closes it.
 #[tracepoint]
 pub(crate) fn sys_enter_close(ctx: TracePointContext) -> u32 {
     let Some(caller) = traced_caller() else {
@@ -35,7 +35,8 @@ pub(crate) fn sys_enter_close(ctx: TracePointContext) -> u32 {
 #[map]
 pub(crate) static CLOSE_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// The same with the stack. A program of its own, so that the others do not pay for it.
+/// Records a close with its stack. A separate program, so that closes without detail do not pay for
+/// it.
 #[tracepoint]
 pub(crate) fn sys_enter_close_detail(ctx: TracePointContext) -> u32 {
     if let Some(caller) = caller() {
@@ -59,10 +60,10 @@ static INVALID_CLOSE: PerCpuArray<InvalidClose> = PerCpuArray::with_max_entries(
 /// Closes belong to one run if their numbers are at most this far apart. Open ones are in between.
 const MAX_GAP: u32 = 16;
 
-/// Number of closes recorded of one run.
+/// Maximum number of closes recorded of one run.
 const MAX_RECORDED: u32 = 2;
 
-/// The position in its run, from 1; 0 if `fd` is not a valid number.
+/// Returns the position of the close in its run, counted from 1; 0 if `fd` is not a valid number.
 #[inline(always)]
 fn position_in_run(caller: Caller, fd: u32) -> u32 {
     let Some(last) = INVALID_CLOSE.get_ptr_mut(0) else {

@@ -7,9 +7,10 @@ use fdwatch_common::{DETAIL, INHERIT, Kind, PER_PROCESS, STOPPED};
 
 use crate::ring::count_lost;
 
-/// The global flags ([`DETAIL`], [`PER_PROCESS`], [`INHERIT`], [`STOPPED`]), and the number of detail
-/// records that may still be written until user space allows more: detail must not take the room of
-/// events. A static, because reading it is one load. 64 bits, because BPF has no smaller atomics.
+/// The global flags ([`DETAIL`], [`PER_PROCESS`], [`INHERIT`], [`STOPPED`]), and the number of
+/// detail records that may still be written until user space allows more: detail must not displace
+/// events. A static, because it is read by a single load; 64 bits wide, because BPF has no smaller
+/// atomics.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.control")]
 static CONTROL: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
@@ -24,13 +25,13 @@ fn global_flags() -> u32 {
     unsafe { ptr::read_volatile(CONTROL[0].as_ptr()) as u32 }
 }
 
-/// Whether the programs must record nothing.
+/// Returns whether the programs are to record nothing.
 #[inline(always)]
 pub(crate) fn is_stopped() -> bool {
     global_flags() & STOPPED != 0
 }
 
-/// The process's own flags.
+/// Returns the process's own flags.
 #[inline(always)]
 fn process_flags(tgid: u32) -> u32 {
     PROCESS_FLAGS.get_ptr(tgid).map_or(0, |flags| {
@@ -39,7 +40,7 @@ fn process_flags(tgid: u32) -> u32 {
     })
 }
 
-/// The flags that apply to the process.
+/// Returns the flags that apply to the process.
 #[inline(always)]
 pub(crate) fn effective_flags(tgid: u32) -> u32 {
     let global = global_flags();
@@ -75,8 +76,8 @@ pub(crate) fn remove_inherited_flags(tgid: u32) {
 #[inline(always)]
 pub(crate) fn use_detail_allowance() -> bool {
     let allowance = CONTROL[1].as_ptr();
-    // SAFETY: valid for reads and writes. A race between processors makes it a few records more or
-    // fewer.
+    // SAFETY: valid for reads and writes. A race between processors changes the allowance by a few
+    // records.
     unsafe {
         let left = ptr::read_volatile(allowance);
         if left > 0 {

@@ -58,7 +58,7 @@ fn emit_frames(ctx: &TracePointContext, caller: Caller, fd: u32) {
     room.submit();
 }
 
-/// Returns false if there was no room.
+/// Returns false if the ring is full.
 #[inline(always)]
 fn emit_registers(
     ctx: &TracePointContext,
@@ -91,11 +91,11 @@ fn emit_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
     for i in 0..MAX_PIECES as u64 {
         let address = begin.wrapping_add(i * PIECE as u64);
         if i >= MAX_INHERITED_PIECES && caller.flags & INHERIT != 0 {
-            // The reader keeps these until the process exits.
+            // The reader stores these until the process exits.
             return;
         }
         if sp < main_stack && main_stack <= address {
-            // Only arguments and environment are left.
+            // Above this, there are only arguments and environment.
             return;
         }
         let Some(mut room) = reserve_for_unwinding::<StackPiece>(Kind::StackPiece) else {
@@ -118,15 +118,15 @@ fn emit_pieces(ctx: &TracePointContext, caller: Caller, fd: u32, sp: u64) {
     }
 }
 
-/// open and creat. Attached only while detail is enabled: from 6.19 on, the kernel copies the path
-/// for these tracepoints before any program runs.
+/// Records the path at the entry of open and creat. Attached only while detail is enabled: from
+/// 6.19 on, the kernel copies the path for these tracepoints before any program runs.
 #[tracepoint]
 pub(crate) fn sys_enter_open_path(ctx: TracePointContext) -> u32 {
     emit_path_at_entry(&ctx, 0);
     0
 }
 
-/// openat and openat2.
+/// Records the path at the entry of openat and openat2.
 #[tracepoint]
 pub(crate) fn sys_enter_openat_path(ctx: TracePointContext) -> u32 {
     emit_path_at_entry(&ctx, 1);
@@ -164,7 +164,7 @@ pub(crate) fn emit_path_at_exit(ctx: &TracePointContext, caller: Caller) {
     }
 }
 
-/// arch/x86/entry/syscalls/syscall_64.tbl: x86 is where arguments are available.
+/// From arch/x86/entry/syscalls/syscall_64.tbl: arguments are available on x86 only.
 const OPEN: u16 = 2;
 const CREAT: u16 = 85;
 const OPENAT: u16 = 257;
@@ -205,8 +205,8 @@ fn reserve_detail<T: Plain>(kind: Kind) -> Option<Room<T>> {
     reserve_below(kind, settings!(pause_at))
 }
 
-/// The same for registers and stack memory, which are large: other detail still finds room without
-/// them.
+/// Reserves room for registers and stack memory. These are large, and are dropped earlier, so that
+/// other detail still finds room.
 #[inline(always)]
 fn reserve_for_unwinding<T: Plain>(kind: Kind) -> Option<Room<T>> {
     reserve_below(kind, settings!(pause_at) / 2)

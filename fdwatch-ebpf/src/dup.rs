@@ -1,4 +1,5 @@
-//! Changes of descriptors by fcntl and ioctl. dup, dup2 and dup3 return a descriptor like other calls.
+//! Changes of descriptors by fcntl and ioctl. [`crate::open`] handles dup, dup2 and dup3, which
+//! return a descriptor.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use fdwatch_common::{Header, Kind, SetCloexec};
@@ -21,9 +22,9 @@ const FD_CLOEXEC: u64 = 1;
 const FIONCLEX: u64 = 0x5450;
 const FIOCLEX: u64 = 0x5451;
 
-/// Most fcntl calls do not duplicate, and only the entry knows the command. Most calls that set the
-/// close-on-exec flag do not change it. If other threads can set it as well, the exit reads the
-/// outcome.
+/// Filters fcntl calls at the entry, where the command is known: most do not duplicate, and most of
+/// those that set the close-on-exec flag do not change it. If other threads can set the flag as
+/// well, the exit reads its value.
 #[tracepoint]
 pub(crate) fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
     let command = syscall::argument(&ctx, 1) & u64::from(u32::MAX);
@@ -49,7 +50,7 @@ pub(crate) fn sys_enter_fcntl(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 pub(crate) fn sys_exit_fcntl(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
-    // One lookup for both purposes: a thread has one value.
+    // A single lookup serves both purposes: a thread has one value.
     let Some(pending) = pending::take_any(caller.tid) else {
         return 0;
     };
@@ -88,8 +89,8 @@ fn emit_current_cloexec(caller: Caller, call: u16, fd: u32) {
     room.submit();
 }
 
-/// The other way to set and clear the flag, used by Python. All other ioctl calls end after a look at
-/// the request.
+/// Handles FIOCLEX and FIONCLEX, which set and clear the flag; Python uses them. Other ioctl calls
+/// return after a check of the request.
 #[tracepoint]
 pub(crate) fn sys_enter_ioctl(ctx: TracePointContext) -> u32 {
     match syscall::argument(&ctx, 1) & u64::from(u32::MAX) {
@@ -100,9 +101,9 @@ pub(crate) fn sys_enter_ioctl(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Records that the call sets the flag, at its entry. Most calls set what is set already and are
-/// skipped, unless the table is shared: another thread may change the flag back before this call sets
-/// it. ioctl fails on O_PATH descriptors.
+/// Records that the call sets the flag, at its entry. Most calls set a flag that is already set and
+/// are skipped, unless the table is shared: another thread may change the flag back before this
+/// call sets it. ioctl fails on O_PATH descriptors.
 #[inline(always)]
 fn emit_set_cloexec(ctx: &TracePointContext, set: bool, is_ioctl: bool) {
     let Some(caller) = caller() else { return };

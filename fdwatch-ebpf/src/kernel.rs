@@ -1,4 +1,4 @@
-//! The kernel's structures: the only module that reads them.
+//! Access to the kernel's structures. No other module reads them.
 
 use core::mem::MaybeUninit;
 
@@ -28,7 +28,7 @@ pub(crate) struct Pointer {
 }
 
 impl Pointer {
-    /// A pointer whose type the verifier knows.
+    /// Returns a pointer whose type the verifier knows.
     #[inline(always)]
     pub(crate) const fn typed(address: *const u8) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Pointer {
         Self::typed(unsafe { cast(address, structure) })
     }
 
-    /// A pointer whose type the verifier does not know.
+    /// Returns a pointer whose type the verifier does not know.
     #[inline(always)]
     pub(crate) const fn untyped(address: u64) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Pointer {
         self.address as u64
     }
 
-    /// The field at `offset`; zero if it cannot be read.
+    /// Returns the field at `offset`; zero if it cannot be read.
     #[inline(always)]
     pub(crate) fn load<T: Copy + Default>(self, offset: u32) -> T {
         let field = self.address.wrapping_add(offset as usize).cast::<T>();
@@ -77,7 +77,7 @@ impl Pointer {
         }
     }
 
-    /// The pointer at `offset`.
+    /// Returns the pointer at `offset`.
     #[inline(always)]
     pub(crate) fn follow(self, offset: u32) -> Self {
         // Loaded as a pointer: the compiler, unlike the verifier, distinguishes a pointer from one
@@ -108,20 +108,20 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Whether to record stacks and paths.
+    /// Returns whether to record stacks and paths.
     #[inline(always)]
     pub(crate) fn wants_detail(self) -> bool {
         self.flags & DETAIL != 0
     }
 
-    /// Whether to record stacks of closes as well.
+    /// Returns whether to record stacks of closes as well.
     #[inline(always)]
     pub(crate) fn wants_close_detail(self) -> bool {
         self.flags & (DETAIL | INHERIT) == DETAIL
     }
 }
 
-/// The current thread, unless it is fdwatch's own or the programs are stopped.
+/// Returns the current thread, unless it is fdwatch's own or the programs are stopped.
 #[inline(always)]
 pub(crate) fn caller() -> Option<Caller> {
     if is_stopped() {
@@ -130,8 +130,8 @@ pub(crate) fn caller() -> Option<Caller> {
     any_caller()
 }
 
-/// The same, unless the process is excluded. For programs that run often: elsewhere the check does not
-/// justify the time it takes to verify.
+/// As [`caller`], but also excludes processes that are not followed. For programs that run often:
+/// elsewhere, the check is not worth the time that its verification takes.
 #[inline(always)]
 pub(crate) fn traced_caller() -> Option<Caller> {
     let caller = any_caller()?;
@@ -150,13 +150,13 @@ fn any_caller() -> Option<Caller> {
     (caller.tgid != settings!(own_tgid)).then_some(caller)
 }
 
-/// The descriptor table of the current thread.
+/// Returns the descriptor table of the current thread.
 #[inline(always)]
 pub(crate) fn current_table() -> Table {
     current_task().table()
 }
 
-/// Whether the current process has other threads.
+/// Returns whether the current process has other threads.
 #[inline(always)]
 pub(crate) fn has_other_threads() -> bool {
     current_task().live_threads() > 1
@@ -199,7 +199,7 @@ impl Task {
         self.0.load::<u32>(settings!(offsets.task_flags)) & KERNEL_THREAD != 0
     }
 
-    /// The thread group leader.
+    /// Returns the thread group leader.
     #[inline(always)]
     pub(crate) fn leader(self) -> Self {
         Self(self.0.follow(settings!(offsets.task_group_leader)))
@@ -223,14 +223,14 @@ impl Task {
         unsafe { core::mem::transmute([low, high]) }
     }
 
-    /// Number of threads of its process that have not begun to exit.
+    /// Returns the number of threads of its process that have not begun to exit.
     #[inline(always)]
     pub(crate) fn live_threads(self) -> i32 {
         let signal = self.0.follow(settings!(offsets.task_signal));
         signal.load(settings!(offsets.signal_live))
     }
 
-    /// Address of its descriptor table; 0 after the task has released it.
+    /// Returns the address of its descriptor table; 0 after the task has released it.
     #[inline(always)]
     pub(crate) fn table_address(self) -> u64 {
         self.0.follow(settings!(offsets.task_files)).address()
@@ -261,7 +261,8 @@ pub(crate) struct UserRegisters {
 const USER_CS: u16 = 0x33;
 
 impl UserRegisters {
-    /// The registers of the current thread, if the kernel gives access to them. In system calls only.
+    /// Returns the registers of the current thread, if the kernel gives access to them. In system
+    /// calls only.
     #[inline(always)]
     pub(crate) fn current() -> Option<Self> {
         let task = current_task();
@@ -276,12 +277,12 @@ impl UserRegisters {
         }
         let stack: u64 = task.0.load(settings!(offsets.task_stack));
         let registers = Pointer::untyped(stack.wrapping_add(begin.into()));
-        // The size of the stack is an assumption: check that there are registers.
+        // The size of the stack is assumed, so check that the registers are valid.
         let cs: u16 = registers.load(settings!(offsets.registers_cs));
         (cs == USER_CS).then(|| Self::at(registers))
     }
 
-    /// Whether arguments are available at the exit of a call.
+    /// Returns whether arguments are available at the exit of a call.
     #[inline(always)]
     pub(crate) fn have_arguments() -> bool {
         settings!(features) & TASK_REGISTERS != 0 && settings!(offsets.registers_first) != 0
@@ -302,7 +303,7 @@ impl UserRegisters {
     }
 }
 
-/// The beginning of the current process's main stack: arguments and environment are above it.
+/// Returns the beginning of the current process's main stack: arguments and environment are above it.
 #[inline(always)]
 pub(crate) fn main_stack_start() -> u64 {
     let mm = current_task().0.follow(settings!(offsets.task_mm));
@@ -326,25 +327,25 @@ impl Table {
         }
     }
 
-    /// The table's identity.
+    /// Returns the table's identity.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
         self.files.address()
     }
 
-    /// Whether more than one task holds it.
+    /// Returns whether more than one task holds it.
     #[inline(always)]
     pub(crate) fn is_shared(self) -> bool {
         self.files.load::<i32>(settings!(offsets.files_count)) > 1
     }
 
-    /// Number of descriptors that it has room for.
+    /// Returns the number of descriptors that it has room for.
     #[inline(always)]
     pub(crate) fn capacity(self) -> u32 {
         self.fdt.load(settings!(offsets.fdt_max_fds))
     }
 
-    /// The file `fd` refers to, if it is open.
+    /// Returns the file `fd` refers to, if it is open.
     #[inline(always)]
     pub(crate) fn file(self, fd: u32) -> Option<File> {
         match self.file_address(fd) {
@@ -353,8 +354,9 @@ impl Table {
         }
     }
 
-    /// Address of the file `fd` refers to; 0 if it is not open. Not an `Option`: the compiler leaves
-    /// the value of `None` uninitialized on the stack, which 5.10's verifier rejects in a record.
+    /// Returns the address of the file `fd` refers to; 0 if it is not open. Not an `Option`: the
+    /// compiler leaves the value of `None` uninitialized on the stack, which 5.10's verifier
+    /// rejects in a record.
     #[inline(always)]
     pub(crate) fn file_address(self, fd: u32) -> u64 {
         if fd >= self.capacity() {
@@ -364,20 +366,20 @@ impl Table {
         word(slots.wrapping_add(u64::from(fd) * 8))
     }
 
-    /// Whether `fd`, which must be below the capacity, is closed on exec.
+    /// Returns whether `fd`, which must be below the capacity, is closed on exec.
     #[inline(always)]
     pub(crate) fn closes_on_exec(self, fd: u32) -> bool {
         let words = self.bitmap(settings!(offsets.fdt_close_on_exec));
         word(words.wrapping_add(u64::from(fd / 64) * 8)) >> (fd % 64) & 1 != 0
     }
 
-    /// Address of the bitmap of open descriptors.
+    /// Returns the address of the bitmap of open descriptors.
     #[inline(always)]
     pub(crate) fn open_bitmap(self) -> u64 {
         self.bitmap(settings!(offsets.fdt_open_fds))
     }
 
-    /// Address of the bitmap of close-on-exec descriptors.
+    /// Returns the address of the bitmap of close-on-exec descriptors.
     #[inline(always)]
     pub(crate) fn close_on_exec_bitmap(self) -> u64 {
         self.bitmap(settings!(offsets.fdt_close_on_exec))
@@ -402,14 +404,14 @@ const AF_UNIX: u16 = 1;
 const O_PATH: u32 = 0o10_000_000;
 
 impl File {
-    /// Whether it was opened with `O_PATH`.
+    /// Returns whether it was opened with `O_PATH`.
     #[inline(always)]
     pub(crate) fn is_path_only(self) -> bool {
         let flags = settings!(offsets.file.file_start) + settings!(offsets.file.f_flags);
         Pointer::untyped(self.0).load::<u32>(flags) & O_PATH != 0
     }
 
-    /// Whether it is a Unix socket, which can transfer descriptors.
+    /// Returns whether it is a Unix socket, which can transfer descriptors.
     #[inline(always)]
     pub(crate) fn is_unix_socket(self) -> bool {
         let window = settings!(offsets.file.file_start);
@@ -436,8 +438,9 @@ impl File {
         }
     }
 
-    /// The same by one read of the file, one of the inode and one of the device: slower to run, and
-    /// faster to verify, because the verifier looks up each field of a typed load.
+    /// As [`Self::payload`], but by one read each of the file, the inode and the
+    /// device: slower to run, and faster to verify, because the verifier looks up each field of a
+    /// typed load.
     #[inline(always)]
     pub(crate) fn copy_payload(self) -> Payload {
         let file = Window::<{ MAX_FILE_WINDOW / 8 }>::read(
@@ -463,7 +466,7 @@ impl File {
     }
 }
 
-/// The payload of `file`, which must be a typed pointer.
+/// Returns the payload of `file`, which must be a typed pointer.
 #[inline(always)]
 pub(crate) fn payload(file: Pointer) -> Payload {
     let window = settings!(offsets.file.file_start);
@@ -483,7 +486,7 @@ pub(crate) fn payload(file: Pointer) -> Payload {
     }
 }
 
-/// The 64-bit integer at an address; zero if it cannot be read.
+/// Returns the 64-bit integer at an address; zero if it cannot be read.
 #[inline(always)]
 fn word(address: u64) -> u64 {
     if settings!(features) & CAST != 0 {

@@ -1,10 +1,10 @@
 //! The BPF programs of fdwatch. They write changes of descriptors to a ring and keep no tables.
 //!
-//! [`kernel`] reads the kernel's structures, and [`ring`] is the only output; the other modules hold
-//! one family of programs each. Two rules keep the traced processes fast. A new descriptor is
-//! recorded at the exit of its system call and a closed one at the entry, so that no state is carried
-//! from entry to exit. The fields of a record are read by typed loads, or by one read for
-//! neighbouring fields.
+//! [`kernel`] reads the kernel's structures, and [`ring`] is the only output; each of the other
+//! modules contains one family of programs. Two rules keep the traced processes fast. A new
+//! descriptor is recorded at the exit of its system call and a closed one at the entry, so that no
+//! state is carried from entry to exit. The fields of a record are read by typed loads, or by one
+//! read for neighbouring fields.
 #![no_std]
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Programs that do nothing, on tracepoints that every open and every close passes. Their cost is the
-//! kernel's own: no other probe of this design costs less. For benchmarks only.
+//! Programs that do nothing, on tracepoints that every open and every close passes. Their cost is
+//! the kernel's own, the lower limit for probes of this design. For benchmarks only.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 

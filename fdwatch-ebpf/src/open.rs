@@ -14,9 +14,9 @@ use crate::{
     syscall,
 };
 
-/// Exit of all these calls. If a call returns a descriptor that is not new, as `signalfd` may, the
-/// record is still correct: it says what the descriptor refers to. dup2 and dup3 close a descriptor
-/// first if it is open; the reader knows that from its own table.
+/// Records the result at the exit of all these calls. If a call returns an existing descriptor, as
+/// `signalfd` may, the record is still correct: it describes what the descriptor refers to. dup2
+/// and dup3 first close an open descriptor; the reader derives that from its own table.
 #[tracepoint]
 pub(crate) fn sys_exit_new_fd(ctx: TracePointContext) -> u32 {
     emit_returned_fd(&ctx);
@@ -39,7 +39,8 @@ pub(crate) fn emit_returned_fd(ctx: &TracePointContext) {
 #[map]
 pub(crate) static NEW_FD_DETAIL: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// The same with the path and the stack. A program of its own, so that the others do not pay for it.
+/// Records the result with the path and the stack. A separate program, so that calls without detail
+/// do not pay for it.
 #[tracepoint]
 pub(crate) fn sys_exit_new_fd_detail(ctx: TracePointContext) -> u32 {
     if let (Ok(fd), Some(caller)) = (u32::try_from(syscall::result(&ctx)), traced_caller()) {
@@ -56,7 +57,7 @@ pub(crate) fn emit_fd_open(caller: Caller, call: u16, fd: u32) {
     emit_fd_open_with(caller, call, fd, File::payload);
 }
 
-/// The same in a loop: slower to run, and faster to verify.
+/// As [`emit_fd_open`], for use in a loop: slower to run, and faster to verify.
 #[inline(always)]
 pub(crate) fn emit_fd_open_in_loop(caller: Caller, call: u16, fd: u32) {
     emit_fd_open_with(caller, call, fd, File::copy_payload);

@@ -1,13 +1,13 @@
-//! Values kept by thread, from the entry of a system call to its exit, or from one program to the one
-//! it continues in. Only for calls whose result does not identify the new descriptors.
+//! Values stored by thread, from the entry of a system call to its exit, or from one program to the
+//! one that continues it. Only for calls whose result does not identify the new descriptors.
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use fdwatch_common::Kind;
 
 use crate::ring::count_lost;
 
-/// A kept value. A call that never reaches its exit, because its thread is killed, leaves its value
-/// to the next call of a thread with that number: `purpose` tells them apart.
+/// A stored value. A call that never reaches its exit, because its thread is killed, leaves its
+/// value to the next thread with that ID: `purpose` distinguishes them.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Pending {
@@ -17,7 +17,7 @@ pub(crate) struct Pending {
     pub(crate) call: u32,
 }
 
-/// The meaning of a kept value.
+/// The meaning of a stored value.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
     /// fcntl that duplicates; the value is unused.
@@ -30,17 +30,17 @@ pub(crate) enum Purpose {
     Pidfd,
     /// The next descriptor of a table's open bitmap.
     OpenBits,
-    /// The same; the close-on-exec bitmap follows.
+    /// The next descriptor of a table's open bitmap; the close-on-exec bitmap follows.
     OpenThenCloexecBits,
     /// The next descriptor of a table's close-on-exec bitmap.
     CloexecBits,
 }
 
-/// By thread.
+/// Stored values by thread.
 #[map]
 static PENDING: HashMap<u32, Pending> = HashMap::with_max_entries(16_384, 0);
 
-/// Keeps a value for the exit of the call that the thread has entered.
+/// Stores a value for the exit of the call that the thread has entered.
 #[inline(always)]
 pub(crate) fn keep(tid: u32, purpose: Purpose, call: u16, value: u64) {
     let pending = Pending {
@@ -55,7 +55,7 @@ pub(crate) fn keep(tid: u32, purpose: Purpose, call: u16, value: u64) {
     }
 }
 
-/// Removes the thread's value and returns it if it was kept for this purpose.
+/// Removes the thread's value and returns it if it was stored for this purpose.
 #[inline(always)]
 pub(crate) fn take(tid: u32, purpose: Purpose) -> Option<Pending> {
     take_any(tid).filter(|pending| pending.is_for(purpose))
@@ -64,7 +64,7 @@ pub(crate) fn take(tid: u32, purpose: Purpose) -> Option<Pending> {
 /// Removes and returns the thread's value.
 #[inline(always)]
 pub(crate) fn take_any(tid: u32) -> Option<Pending> {
-    // Looking first is cheaper than removing, which takes a lock: mostly there is no value.
+    // A lookup is cheaper than a removal, which takes a lock, and usually finds no value.
     let pending = PENDING.get_ptr(tid)?;
     // SAFETY: the map returns pointers to its values, which outlive the program's run.
     let pending = unsafe { *pending };

@@ -19,7 +19,8 @@ use crate::{
     settings::settings,
 };
 
-/// In `kernel_clone`, kernel/fork.c: the child has its table and has not run yet.
+/// Records a fork. Runs in `kernel_clone`, kernel/fork.c: the child has its table and has not run
+/// yet.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if is_stopped() {
@@ -73,8 +74,8 @@ fn emit_fork(ctx: &BtfTracePointContext) {
     }
 }
 
-/// In `exec_binprm`, fs/exec.c: the process has one thread again and its own table, and its
-/// close-on-exec descriptors are closed.
+/// Records an exec. Runs in `exec_binprm`, fs/exec.c: the process has a single thread and its own
+/// table, and its close-on-exec descriptors are closed.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = task(&ctx, 0);
@@ -115,8 +116,8 @@ pub(crate) fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// In `do_exit`, kernel/exit.c: after the thread is subtracted from the live threads, before it
-/// releases its table.
+/// Records an exit. Runs in `do_exit`, kernel/exit.c: after the thread is subtracted from the live
+/// threads, and before it releases its table.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = task(&ctx, 0);
@@ -184,8 +185,8 @@ fn emit_open(ctx: &impl EbpfContext, table: Table, first: u32, caller: Caller) {
 }
 
 /// Records up to `CHUNKS` chunks of a bitmap from `first` on, and returns the first descriptor that
-/// is left, if any. Reserves room before it reads the bits: a thread that opens a descriptor they do
-/// not show records that later in the ring.
+/// is left, if any. Reserves room before it reads the bits: a descriptor that they lack, because
+/// another thread is opening it, has a later record in the ring.
 #[inline(always)]
 pub(crate) fn emit_table_bits<const CHUNKS: u32>(
     table: Table,

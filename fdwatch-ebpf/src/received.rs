@@ -18,7 +18,7 @@ use crate::{
     syscall,
 };
 
-/// pipe and pipe2.
+/// Stores the address of the two descriptors at the entry of pipe and pipe2.
 #[tracepoint]
 pub(crate) fn sys_enter_pipe(ctx: TracePointContext) -> u32 {
     keep(&ctx, Purpose::FdPair, syscall::argument(&ctx, 0));
@@ -31,7 +31,7 @@ pub(crate) fn sys_enter_socketpair(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// pipe, pipe2 and socketpair.
+/// Records both descriptors at the exit of pipe, pipe2 and socketpair.
 #[tracepoint]
 pub(crate) fn sys_exit_fd_pair(ctx: TracePointContext) -> u32 {
     let Some(caller) = traced_caller() else {
@@ -69,7 +69,8 @@ pub(crate) fn sys_enter_clone(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// The caller has just written the arguments: they are in memory and can be read.
+/// Reads the arguments at the entry of clone3: the caller has just written them, so they are in
+/// memory.
 #[tracepoint]
 pub(crate) fn sys_enter_clone3(ctx: TracePointContext) -> u32 {
     let arguments = syscall::argument(&ctx, 0) as *const [u64; 2];
@@ -142,7 +143,7 @@ struct Walk {
     message_end: u64,
 }
 
-/// By thread, for calls with room for descriptors, on a Unix socket.
+/// Walks by thread, for calls on a Unix socket with room for descriptors.
 #[map]
 static WALKS: HashMap<u32, Walk> = HashMap::with_max_entries(16_384, 0);
 
@@ -161,14 +162,15 @@ pub(crate) fn sys_enter_recvmsg(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Looks at the first header only: programs prepare all of them alike.
+/// Checks the first header only: programs prepare all of them alike.
 #[tracepoint]
 pub(crate) fn sys_enter_recvmmsg(ctx: TracePointContext) -> u32 {
     start_walk(&ctx, 0);
     0
 }
 
-/// `headers`: number of headers; 0 if only the result will tell.
+/// Prepares the walk at the entry. `headers` is the number of headers; 0 if the call's result
+/// determines it.
 #[inline(always)]
 fn start_walk(ctx: &TracePointContext, headers: u64) {
     let header = syscall::argument(ctx, 1);
@@ -190,7 +192,8 @@ fn start_walk(ctx: &TracePointContext, headers: u64) {
     }
 }
 
-/// recvmsg and recvmmsg: the kernel has updated the lengths of the control messages.
+/// Records the received descriptors at the exit of recvmsg and recvmmsg, where the kernel has
+/// updated the lengths of the control messages.
 #[tracepoint]
 pub(crate) fn sys_exit_recvmsg(ctx: TracePointContext) -> u32 {
     let Some(caller) = caller() else { return 0 };
@@ -279,7 +282,7 @@ impl Walk {
             } else {
                 0
             };
-            // A message shorter than its own header would make the walk endless.
+            // A message shorter than its own header would cause an endless walk.
             return (message.len >= CONTROL_MESSAGE).then_some(Step::Other);
         }
         if self.headers == 0 {

@@ -1,4 +1,4 @@
-//! The only output: one ring for all records, so that they are in the order the kernel wrote them.
+//! The only output: one ring for all records, which preserves the order of writing.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -9,7 +9,7 @@ use fdwatch_common::{Kind, LOST_KINDS, Plain};
 
 use crate::settings::settings;
 
-/// The loader sets the size.
+/// The ring buffer; the loader sets its size.
 #[map]
 static RING: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
@@ -28,10 +28,10 @@ const PAGE: u64 = 4096;
 /// Bytes before each record: `BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h.
 const RECORD_HEADER: u64 = 8;
 
-/// Room for a record.
+/// Reserved room for a record.
 pub(crate) struct Room<T: Plain> {
     entry: RingBufEntry<T>,
-    /// The record reaches the end of a page.
+    /// Whether the record reaches the end of a page.
     is_last_in_page: bool,
 }
 
@@ -75,7 +75,7 @@ impl<T: Plain> Room<T> {
         }));
     }
 
-    /// Returns the room unused.
+    /// Discards the room without writing a record.
     #[inline(always)]
     pub(crate) fn discard(self) {
         self.entry.discard(u64::from(BPF_RB_NO_WAKEUP));
@@ -92,13 +92,13 @@ pub(crate) fn reserve<T: Plain>(kind: Kind) -> Option<Room<T>> {
     room
 }
 
-/// Reserves room for a record that can be retried: nothing is counted if there is none.
+/// Reserves room for a record that is retried if there is none; failures are not counted.
 #[inline(always)]
 pub(crate) fn try_reserve<T: Plain>() -> Option<Room<T>> {
     Some(Room::new(RING.reserve::<T>(0)?))
 }
 
-/// Reserves, writes and submits.
+/// Writes a record: reserves room, fills it and submits it.
 #[inline(always)]
 pub(crate) fn emit<T: Plain>(kind: Kind, record: T) {
     if let Some(mut room) = reserve::<T>(kind) {
@@ -107,7 +107,7 @@ pub(crate) fn emit<T: Plain>(kind: Kind, record: T) {
     }
 }
 
-/// Number of bytes in the ring that the reader has not consumed.
+/// Returns the number of bytes in the ring that the reader has not consumed.
 #[inline(always)]
 pub(crate) fn unread_bytes() -> u64 {
     RING.query(u64::from(BPF_RB_AVAIL_DATA))

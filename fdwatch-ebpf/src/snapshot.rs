@@ -20,8 +20,8 @@ pub(crate) struct Context {
     file: *const u8,
 }
 
-/// The program found no room. The reader makes room and continues; the kernel then runs the program
-/// for the same descriptor again.
+/// Result of the program when the ring is full. The reader makes room and continues; the kernel
+/// then runs the program again for the same descriptor.
 const RETRY: i32 = 1;
 
 /// The task of the last record. Only one snapshot is read at a time.
@@ -33,7 +33,7 @@ pub(crate) extern "C" fn snapshot(context: *const Context) -> i32 {
     // SAFETY: the kernel passes its context.
     let Context { task, fd, file, .. } = unsafe { ptr::read(context) };
     if task.is_null() || file.is_null() {
-        // The end. The next snapshot may begin with the same task.
+        // End of the snapshot. The next one may begin with the same task.
         // SAFETY: see `LAST_TID`.
         unsafe { LAST_TID = 0 };
         return 0;

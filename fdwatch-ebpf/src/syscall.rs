@@ -8,19 +8,19 @@ const NUMBER: usize = 8;
 const RESULT: usize = 16;
 const ARGUMENTS: usize = 16;
 
-/// Number of the system call.
+/// Returns the number of the system call.
 #[inline(always)]
 pub(crate) fn number(ctx: &TracePointContext) -> u16 {
     read::<u32>(ctx, NUMBER) as u16
 }
 
-/// Result of the system call; valid at its exit.
+/// Returns the result of the system call; valid at its exit.
 #[inline(always)]
 pub(crate) fn result(ctx: &TracePointContext) -> i64 {
     read(ctx, RESULT)
 }
 
-/// Argument `i` of the system call; valid at its entry.
+/// Returns argument `i` of the system call; valid at its entry.
 #[inline(always)]
 pub(crate) fn argument(ctx: &TracePointContext, i: usize) -> u64 {
     read(ctx, ARGUMENTS + 8 * i)

@@ -18,11 +18,11 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use fdwatch_fleet::{
-    questions::{DEFAULT_LIMIT, GroupBy, MAX_ROWS, Query, SignatureMatch, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::SchemaOptions,
     setup,
     signature::id,
+    source::{DEFAULT_LIMIT, GroupBy, MAX_ROWS, Query, SignatureMatch, Source},
     store::{Address, Client},
 };
 

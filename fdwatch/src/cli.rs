@@ -8,9 +8,9 @@ mod fleet;
 mod output;
 
 #[cfg(feature = "agent")]
-pub use self::agent::{Agent, Ask, History};
+pub use self::agent::{Agent, AgentSocket, History};
 #[cfg(feature = "fleet")]
-pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since};
+pub use self::fleet::{Fleet, FleetCommand, FleetInit, FleetQueryOptions, FleetServer, Since};
 pub use self::output::{Output, Source};
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -50,7 +50,7 @@ pub enum Command {
     /// Report duplicates as they appear and disappear (default)
     ///
     /// A duplicate is a file that one process holds on several descriptors. Runs until Ctrl-C, or for
-    /// --duration. Where an agent runs, its events are shown and no BPF programs are loaded.
+    /// --duration. If an agent is running, its events are shown and no BPF programs are loaded.
     Watch(Watch),
     #[cfg(feature = "top")]
     /// Show processes, descriptors and findings full-screen, like htop
@@ -83,7 +83,7 @@ pub enum Command {
     #[cfg(feature = "agent")]
     /// Query the agent's history of findings and descriptor counts
     ///
-    /// Reads the database; the agent does not have to run.
+    /// Reads the database, so the agent does not have to be running.
     History(History),
     #[cfg(feature = "lint")]
     /// Check the log settings of supervisord configurations
@@ -96,7 +96,7 @@ pub enum Command {
     Fleet(Fleet),
 }
 
-/// See [`Command::Watch`].
+/// Arguments of `fdwatch watch`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::WATCH)]
 pub struct Watch {
@@ -117,17 +117,17 @@ pub struct Watch {
     /// CPU budget of fdwatch.
     #[command(flatten)]
     pub budget: Budget,
-    /// Processes to collect stacks and requested paths of, besides --pid
+    /// Processes whose stacks and requested paths to collect, besides --pid
     #[arg(long, value_name = "PROCESSES", hide_short_help = true, value_enum, default_value_t = Detail::Suspects)]
     pub detail: Detail,
     #[cfg(feature = "agent")]
     /// Agent to query.
     #[command(flatten)]
-    pub ask: Ask,
+    pub agent: AgentSocket,
 }
 
 #[cfg(feature = "top")]
-/// See [`Command::Top`].
+/// Arguments of `fdwatch top`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::TOP)]
 pub struct Top {
@@ -145,7 +145,7 @@ pub struct Top {
     #[cfg(feature = "agent")]
     /// Agent to query.
     #[command(flatten)]
-    pub ask: Ask,
+    pub agent: AgentSocket,
 }
 
 /// CPU budget of fdwatch.
@@ -159,7 +159,7 @@ pub struct Budget {
     pub max_cpu: MaxCpu,
 }
 
-/// See [`Command::Run`].
+/// Arguments of `fdwatch run`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::RUN)]
 pub struct Run {
@@ -201,10 +201,10 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
-/// Default ring of `run`, in bytes: each descriptor that a command opens comes with some 3 KiB of detail.
+/// Default size of the ring of `run`, in bytes. Each descriptor that a command opens adds about 3 KiB of detail.
 const RUN_RING: u32 = 64 << 20;
 
-/// See [`Command::Scan`].
+/// Arguments of `fdwatch scan`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::SCAN)]
 pub struct Scan {
@@ -219,7 +219,7 @@ pub struct Scan {
     pub source: Source,
 }
 
-/// See [`Command::Fds`].
+/// Arguments of `fdwatch fds`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::FDS)]
 pub struct Fds {
@@ -235,10 +235,10 @@ pub struct Fds {
     #[cfg(feature = "agent")]
     /// Agent to query.
     #[command(flatten)]
-    pub ask: Ask,
+    pub agent: AgentSocket,
 }
 
-/// See [`Command::Explain`].
+/// Arguments of `fdwatch explain`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::EXPLAIN)]
 pub struct Explain {
@@ -252,8 +252,8 @@ pub struct Explain {
     pub target: Option<Target>,
     /// Follow the process first, such as for 30s or 5m
     ///
-    /// Shows what opens each descriptor, where in the program, and what becomes of it. Ctrl-C ends the
-    /// time early.
+    /// Shows what opens each descriptor, where in the program, and whether it is closed. Ctrl-C stops
+    /// early.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Output format.
@@ -265,10 +265,10 @@ pub struct Explain {
     #[cfg(feature = "agent")]
     /// Agent to query.
     #[command(flatten)]
-    pub ask: Ask,
+    pub agent: AgentSocket,
 }
 
-/// See [`Command::Trace`].
+/// Arguments of `fdwatch trace`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::TRACE)]
 pub struct Trace {
@@ -298,7 +298,7 @@ pub struct Trace {
     pub output: Output,
 }
 
-/// See [`Command::Record`].
+/// Arguments of `fdwatch record`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::RECORD)]
 pub struct Record {
@@ -314,7 +314,7 @@ pub struct Record {
     pub ring_size: RingSize,
 }
 
-/// See [`Command::Replay`].
+/// Arguments of `fdwatch replay`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::REPLAY)]
 pub struct Replay {
@@ -328,7 +328,7 @@ pub struct Replay {
     pub output: Output,
 }
 
-/// See [`Command::Doctor`].
+/// Arguments of `fdwatch doctor`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::DOCTOR)]
 pub struct Doctor {
@@ -338,11 +338,11 @@ pub struct Doctor {
 }
 
 #[cfg(feature = "lint")]
-/// See [`Command::Lint`].
+/// Arguments of `fdwatch lint`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::LINT)]
 pub struct Lint {
-    /// Main configuration file of supervisord; included files are read too
+    /// Main configuration file of supervisord; included files are read as well
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<String>,
     /// Output format.
@@ -387,7 +387,7 @@ mod tests {
         }
     }
 
-    /// Splits an example as a shell does, without its redirection and its remark.
+    /// Splits an example as a shell does, without its redirection and its comment.
     fn words(line: &str) -> Vec<String> {
         let line = line.trim();
         let command = line.split("  ").next().unwrap_or(line);

@@ -20,7 +20,7 @@ pub fn print_usage(error: &clap::Error) {
     print_text(&usage_text(&error.render().to_string()));
 }
 
-/// Prints a message and its help on standard error. If standard error is closed, the exit code alone
+/// Prints a message and its help on standard error. If standard error is closed, only the exit code
 /// reports the failure.
 pub fn print_text(text: &str) {
     let mut styled = paint("error: ", AnsiColor::Red.on_default().bold());
@@ -48,7 +48,7 @@ fn text(error: &anyhow::Error) -> String {
         let message = cause.to_string();
         let mut parts = message.split(HELP);
         let reason = parts.next().unwrap_or_default();
-        // A cause that its context quotes is not repeated.
+        // Skips a cause that the message before it contains.
         if !text.ends_with(reason) {
             let colon = if text.is_empty() { "" } else { ": " };
             let _ = write!(text, "{colon}{reason}");
@@ -63,7 +63,7 @@ fn text(error: &anyhow::Error) -> String {
     text + &helps
 }
 
-/// Converts clap's message, which has tips and a pointer to `--help` as paragraphs.
+/// Converts clap's message, in which tips and the reference to `--help` are paragraphs, to help lines.
 fn usage_text(text: &str) -> String {
     let text = text.trim_end();
     let text = text.strip_prefix("error: ").unwrap_or(text);

@@ -26,7 +26,7 @@ const DETAIL: [(u64, usize); 4] = [(10, 536), (11, 280), (12, 48), (13, 2072)];
 /// The kind of fork events.
 const FORK: u8 = 4;
 
-/// Masks for the first words of an event, so that events refer to the same things: flags and call; 128 descriptors;
+/// Masks for the first words of an event, so that events refer to the same objects: flags and call; 128 descriptors;
 /// four threads and processes; four tables and files.
 const FEW: [u64; 5] = [0x7f_ffff_ffff, 0x3_0000_0003, 3, 3, 3];
 
@@ -115,7 +115,7 @@ impl Unwind for Words {
     fn free_caches(&mut self, _: Moment) {}
 }
 
-/// The invariants of every model, as in `model_property.rs`.
+/// Checks the invariants of every model.
 fn check(engine: &Engine) {
     for table in engine.model.tables() {
         let holders: HashSet<_> = table
@@ -133,7 +133,7 @@ fn check(engine: &Engine) {
     }
 }
 
-/// One of few paths, so that some files are rotated.
+/// Returns one of few paths, so that some files are rotated.
 fn path_of(_: u32, fd: u32, entry: &FdEntry) -> Option<Path> {
     (entry.ino != 2).then(|| Path {
         bytes: vec![b'/', b'a' + (fd & 1) as u8],
@@ -151,7 +151,7 @@ fn narrow(words: &mut [u64]) {
     }
 }
 
-/// The first `len` bytes of `words`, aligned as events in the ring buffer.
+/// Returns the first `len` bytes of `words`, aligned as events in the ring buffer.
 fn bytes_of(words: &[u64], len: usize) -> &[u8] {
     // SAFETY: integers may be read as bytes, and the length is theirs.
     let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) };

@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// An error is a valid result.
+/// Replays a recording. An error is a valid result.
 fn play(bytes: &[u8]) {
     let Ok(player) = Player::new(bytes) else {
         return;

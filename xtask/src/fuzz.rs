@@ -36,7 +36,7 @@ pub(crate) fn fuzz(seconds: u32) -> Result<()> {
         for dir in [&corpus, &artifacts] {
             fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
-        // Through rustup, because the cargo that runs xtask hands its own toolchain on to its children.
+        // Through rustup, because the cargo that runs xtask passes its own toolchain on to its children.
         let mut run = Command::new("rustup");
         run.args(["run", "nightly", "cargo", "fuzz", "run"])
             .arg("--fuzz-dir")

@@ -1,12 +1,12 @@
-//! The layers of fdwatch: which of its crates each library may depend on. Cargo refuses cycles of crates; this
-//! also refuses a new edge that nobody decided on, and I/O in `core`.
+//! The layers of fdwatch: the crates that each library may depend on. Cargo rejects cycles of crates; this also rejects
+//! unlisted dependencies, and I/O in `core`.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use xtask_support::cargo::WORKSPACE;
 
-/// Each library below `fdwatch/crates`, and the libraries of fdwatch it may depend on.
+/// The libraries below `fdwatch/crates`, and the libraries of fdwatch that each may depend on.
 const LAYERS: [(&str, &[&str]); 13] = [
     ("test-support", &[]),
     ("core", &["common"]),
@@ -39,7 +39,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ),
 ];
 
-/// Libraries of others that `core` may use: data structures, codecs, and constants of the kernel's.
+/// Third-party libraries that `core` may use: data structures, codecs, and constants of the kernel.
 const PURE: [&str; 8] = [
     "bytes",
     "clap",

@@ -21,7 +21,7 @@ use xtask_support::{
 /// The release to build: known to work with the aya in Cargo.lock.
 const RELEASE: &str = "0.13.0";
 
-/// The LLVM majors it supports; it has a cargo feature for each.
+/// The major versions of LLVM that it supports; it has a cargo feature for each.
 const MAJORS: std::ops::RangeInclusive<u32> = 21..=23;
 
 /// Builds a bpf-linker for `compiler` and installs it in cargo's home directory.
@@ -29,7 +29,7 @@ pub(crate) fn install(shell: Shell, compiler: &Compiler) -> Result<()> {
     let written = compiler.llvm.unwrap_or(*MAJORS.start());
     let home = toolchain::cargo_home().context("neither CARGO_HOME nor HOME is set")?;
     let (major, prefix) = llvm(shell, compiler, written, &home)?;
-    // --force: the same release may be installed, but linked with another LLVM, or with one that is gone.
+    // --force: the same release may be installed, but linked with another LLVM, or with one that was removed.
     shell
         .run(
             cargo()
@@ -62,12 +62,12 @@ pub(crate) fn install(shell: Shell, compiler: &Compiler) -> Result<()> {
         })
 }
 
-/// Whether a linker for `compiler` can be built; assumes so if its LLVM is unknown.
+/// Returns whether a linker for `compiler` can be built; assumes so if its LLVM is unknown.
 pub(crate) fn supports(compiler: &Compiler) -> bool {
     compiler.llvm.is_none_or(|written| written <= *MAJORS.end())
 }
 
-/// The LLVM to link with: its major version and its prefix, whose `lib` has the library.
+/// Returns the LLVM to link with: its major version and its prefix, whose `lib` has the library.
 fn llvm(shell: Shell, compiler: &Compiler, written: u32, home: &Path) -> Result<(u32, PathBuf)> {
     if let Some(library) = own_library(compiler, written).filter(|_| MAJORS.contains(&written)) {
         let prefix = home.join("bpf-linker-llvm");
@@ -97,7 +97,7 @@ fn llvm(shell: Shell, compiler: &Compiler, written: u32, home: &Path) -> Result<
     )
 }
 
-/// The libLLVM that the compiler itself uses.
+/// Returns the libLLVM that the compiler itself uses.
 fn own_library(compiler: &Compiler, written: u32) -> Option<PathBuf> {
     let root = toolchain::sysroot(toolchain::rustc(compiler.name.as_deref())).ok()?;
     library_directories(&root)
@@ -105,7 +105,7 @@ fn own_library(compiler: &Compiler, written: u32) -> Option<PathBuf> {
         .find_map(|directory| library_in(directory, written))
 }
 
-/// Library directories of rustup (`lib`), Debian (`lib/x86_64-linux-gnu`) and Fedora (`lib64`).
+/// Returns the library directories of rustup (`lib`), Debian (`lib/x86_64-linux-gnu`) and Fedora (`lib64`).
 fn library_directories(root: &Path) -> Vec<PathBuf> {
     let lib = root.join("lib");
     let mut directories = vec![lib.clone(), root.join("lib64")];

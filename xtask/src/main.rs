@@ -1,4 +1,4 @@
-//! The project's chores, as `cargo xtask COMMAND`.
+//! Development tasks, run as `cargo xtask COMMAND`.
 
 mod cycles;
 mod deny;
@@ -91,7 +91,7 @@ fn commands() -> Command {
                 .long_about(
                     "Run the kernel tests on other kernels, under qemu\n\n\
                      Boots Debian's cloud kernels and runs `fdwatch doctor` and the kernel tests on them. `all`\n\
-                     selects the newest 5.10, 6.1, 6.12, 6.18, 6.x and 7.x. Kernels are kept in\n\
+                     selects the newest 5.10, 6.1, 6.12, 6.18, 6.x and 7.x. Kernels are cached in\n\
                      $XDG_CACHE_HOME/fdwatch-vm (or ~/.cache/fdwatch-vm).",
                 )
                 .arg(

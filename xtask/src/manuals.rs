@@ -10,7 +10,7 @@ use xtask_support::{
 
 use crate::setup;
 
-/// Writes them into `dir`, or into `manuals` in the target directory.
+/// Writes pages and completions into `dir`, or into `manuals` in the target directory.
 pub(crate) fn manuals(dir: Option<&Path>) -> Result<()> {
     let dir = match dir {
         Some(dir) => dir.to_owned(),
@@ -24,7 +24,7 @@ pub(crate) fn manuals(dir: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Writes them into `dir`. The pages have the date `source_date`, in seconds since 1970.
+/// Writes pages and completions into `dir`. The pages have the date `source_date`, in seconds since 1970.
 pub(crate) fn write(dir: &Path, source_date: u64) -> Result<()> {
     setup::setup_quietly()?;
     SHELL.run(
@@ -34,7 +34,7 @@ pub(crate) fn write(dir: &Path, source_date: u64) -> Result<()> {
     )
 }
 
-/// The date of the source, in seconds since 1970: `SOURCE_DATE_EPOCH` if set, or else the time of the last
+/// Returns the date of the source, in seconds since 1970: `SOURCE_DATE_EPOCH` if set, or else the time of the last
 /// commit. It makes builds of the same source identical.
 pub(crate) fn source_date() -> Result<u64> {
     let time = match std::env::var("SOURCE_DATE_EPOCH") {

@@ -20,7 +20,7 @@ const STRICT: &str = "of an event";
 /// Keywords before the name of a definition.
 const DEFINES: [&str; 5] = ["enum", "mod", "struct", "trait", "type"];
 
-/// Fails if a name or a module comment is missing.
+/// Checks the names and the module comments. Fails if one is missing.
 pub(crate) fn check() -> Result<()> {
     info("checking the names in ARCHITECTURE.md");
     let root = Path::new(WORKSPACE);
@@ -37,7 +37,7 @@ pub(crate) fn check() -> Result<()> {
     let missing = missing(&text, &sources);
     if !missing.is_empty() {
         bail!(
-            "ARCHITECTURE.md names what does not exist: {}",
+            "not found, but named in ARCHITECTURE.md: {}",
             missing.join(", ")
         );
     }
@@ -106,7 +106,7 @@ impl Sources {
         self.words.values().any(|words| words.contains(word))
     }
 
-    /// Whether the type or module `of` exists, and a file that mentions both names, or the file `of.rs` that
+    /// Returns whether the type or module `of` exists, and a file that mentions both names, or the file `of.rs` that
     /// mentions `member`.
     fn has_member(&self, of: &str, member: &str) -> bool {
         let is_defined = self.has_file(&format!("{of}.rs"))
@@ -124,7 +124,7 @@ impl Sources {
     }
 }
 
-/// The names in backquotes that must exist and do not.
+/// Returns the names in backquotes that must exist and do not.
 fn missing(text: &str, sources: &Sources) -> Vec<String> {
     let mut missing = Vec::new();
     let mut is_strict = false;

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs the toolchain that builds the BPF programs.
 //!
-//! Does nothing if a complete toolchain is found. Otherwise tries several routes in order, from the one that
-//! changes nothing to the one that installs packages, and takes the first that works.
+//! Does nothing if a complete toolchain is found. Otherwise tries several methods, from one that changes nothing to one
+//! that installs packages, and uses the first that works.
 
 use std::{
     env,
@@ -19,11 +19,11 @@ use xtask_support::{
 
 use crate::linker;
 
-/// Limit for rustup to download about 3 MB. Beyond it, there is probably no network.
+/// Timeout of rustup's download of about 3 MB. When exceeded, there is probably no network.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
 
-/// The distribution's packages with rustc, cargo and the source. Debian's `-web` packages are built for
-/// Firefox, and far newer than the plain ones.
+/// The distribution's packages with rustc, cargo and the source. Debian's `-web` packages are built for Firefox, and
+/// much newer than the regular ones.
 const PACKAGES: [[&str; 3]; 2] = [
     ["rustc-web", "cargo-web", "rust-web-src"],
     ["rustc", "cargo", "rust-src"],
@@ -32,7 +32,7 @@ const PACKAGES: [[&str; 3]; 2] = [
 /// Prefix of the distribution's packages.
 const DISTRIBUTION_ROOT: &str = "/usr";
 
-/// Installs what is missing and prints the resulting toolchain.
+/// Installs missing tools and prints the resulting toolchain.
 pub(crate) fn setup(shell: Shell) -> Result<()> {
     if let Some(found) = ensure(shell)? {
         info(format!("BPF toolchain: {found}"));
@@ -40,7 +40,7 @@ pub(crate) fn setup(shell: Shell) -> Result<()> {
     Ok(())
 }
 
-/// Installs what is missing; prints nothing if nothing is.
+/// Installs missing tools; prints nothing if there are none.
 pub(crate) fn setup_quietly() -> Result<()> {
     ensure(SHELL).map(drop)
 }
@@ -73,7 +73,7 @@ fn ensure(shell: Shell) -> Result<Option<toolchain::Toolchain>> {
     }
 }
 
-/// rustc links through `cc`.
+/// Installs a C compiler if needed: rustc links through `cc`.
 fn c_compiler(shell: Shell) -> Result<()> {
     if which("cc") {
         return Ok(());
@@ -85,7 +85,7 @@ fn c_compiler(shell: Shell) -> Result<()> {
     apt::install(shell, &["gcc", "libc6-dev"])
 }
 
-/// The compiler from the first route that works; `None` in a dry run that cannot know.
+/// Returns the compiler from the first method that works; `None` in a dry run, if that is unknown.
 fn compiler(shell: Shell) -> Result<Option<Compiler>> {
     let mut without_source = Vec::new();
     for name in toolchain::candidates() {

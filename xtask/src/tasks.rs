@@ -12,13 +12,13 @@ use xtask_support::{
 
 use crate::setup;
 
-/// `cargo xtask build`
+/// Runs `cargo xtask build`.
 pub(crate) fn build(profile: Profile) -> Result<()> {
     setup::setup_quietly()?;
     build_fdwatch(profile)
 }
 
-/// `cargo xtask run`: becomes fdwatch, so that signals and the exit status are its own.
+/// Runs `cargo xtask run`: replaces this process by fdwatch, so that signals and the exit status are fdwatch's own.
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     let mut fdwatch = shell::as_root(fdwatch(Profile::Release)?).context(
         "fdwatch needs root and there is no sudo: run this as root, or build with `cargo xtask build \
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     become_(fdwatch.args(arguments))
 }
 
-/// `cargo xtask schema`
+/// Runs `cargo xtask schema`.
 pub(crate) fn schema() -> Result<()> {
     let mut run = cargo();
     run.args(["run", "--quiet", "--package", "fdwatch-events"]);
@@ -36,7 +36,7 @@ pub(crate) fn schema() -> Result<()> {
     SHELL.run(&mut run)
 }
 
-/// Runs a trial: becomes `fdwatch-trials`, which cleans up when it is interrupted.
+/// Runs a trial: replaces this process by `fdwatch-trials`, which cleans up when it is interrupted.
 pub(crate) fn trial(name: &str, arguments: &[OsString]) -> Result<()> {
     setup::setup_quietly()?;
     let mut run = cargo();
@@ -50,7 +50,7 @@ fn become_(command: &mut Command) -> Result<()> {
     Err(error).with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
-/// `cargo xtask test`: builds as the user and runs the tests as root, which loading BPF programs requires.
+/// Runs `cargo xtask test`: builds as the user and runs the tests as root, which loading BPF programs requires.
 pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
     let mut test = cargo();
     test.args(["test", "--workspace", "--exclude", "fdwatch-ebpf"])
@@ -65,11 +65,10 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<()> {
     shell::run_in_front(&mut test)
 }
 
-/// Makes cargo run what it built for this machine, and nothing else, through sudo.
+/// Makes cargo run only programs built for this machine through sudo.
 fn root_runner() -> Result<(String, &'static str)> {
-    shell::as_root("true").context(
-        "the tests load BPF programs, which needs root, and there is no sudo: run this as root",
-    )?;
+    shell::as_root("true")
+        .context("loading BPF programs requires root, and sudo was not found: run this as root")?;
     let about = output(toolchain::rustc(None).arg("-vV"))?;
     let host = toolchain::field(&about, "host").context("rustc -vV prints no host")?;
     Ok((runner_variable(host), "sudo -E"))
@@ -82,7 +81,7 @@ fn runner_variable(host: &str) -> String {
     )
 }
 
-/// Programs that end-to-end tests run, and the Debian packages that have them.
+/// Programs that end-to-end tests run, and their Debian packages.
 const PROGRAMS: &[(&str, &str)] = &[
     ("supervisord", "supervisor"),
     ("python3", "python3"),
@@ -106,7 +105,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// Packages of these that start a service, which the tests do not need.
 const SERVICES: [&str; 3] = ["clickhouse-server", "prometheus", "prometheus-alertmanager"];
 
-/// Python packages that end-to-end tests need and Debian does not have.
+/// Python packages that end-to-end tests need and Debian lacks.
 const PYTHON_PACKAGES: [&str; 3] = ["chdb", "opentelemetry-proto", "schemathesis"];
 
 /// Installs the programs that end-to-end tests run. Tests whose programs are missing are skipped.
@@ -140,7 +139,7 @@ fn install_programs() {
     }
 }
 
-/// Installs the Python packages into an environment of their own. Tests that need them are skipped without.
+/// Installs the Python packages into their own environment. Without them, the tests that need them are skipped.
 fn install_python_packages() {
     let Ok(target) = target_directory() else {
         return;

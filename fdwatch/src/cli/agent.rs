@@ -18,29 +18,29 @@ use fdwatch_core::diagnose::Severity;
 
 /// Agent that a command queries.
 #[derive(Debug, Args)]
-pub struct Ask {
+pub struct AgentSocket {
     /// Socket of the agent to query; `none` to load BPF programs instead
     ///
-    /// If an agent listens there, the command uses its tables and loads no programs of its own.
+    /// If an agent is listening there, the command uses its tables and loads no BPF programs.
     #[arg(long, env = "FDWATCH_AGENT", value_name = "SOCKET", hide_short_help = true, default_value = SOCKET)]
     pub agent: PathBuf,
 }
 
-impl Ask {
-    /// Returns the socket, or `None` if no agent is to be queried.
+impl AgentSocket {
+    /// Returns the socket; `None` if the user requested not to query an agent.
     #[must_use]
     pub fn socket(&self) -> Option<&Path> {
         (self.agent != Path::new("none")).then_some(&self.agent)
     }
 
-    /// Returns whether the user named a socket.
+    /// Returns whether the socket is not the default one: the user named it.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.agent != Path::new(SOCKET)
     }
 }
 
-/// See [`super::Command::Agent`].
+/// Arguments of `fdwatch agent`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::AGENT)]
 pub struct Agent {
@@ -73,7 +73,7 @@ pub struct Agent {
     pub stop: bool,
 }
 
-/// See [`super::Command::History`].
+/// Arguments of `fdwatch history`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::HISTORY)]
 pub struct History {

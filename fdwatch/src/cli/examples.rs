@@ -38,8 +38,8 @@ Reports these findings of the command and its descendants, including daemons:
   exec       a descriptor without close-on-exec that another program inherited
   duplicate  a file on several descriptors of a process, as in `fdwatch watch`
 Descriptors that the command inherits at its start, and descriptors 0 to 2, are
-no leaks. Processes that still run at the end are listed; their open descriptors
-are no leaks.
+not leaks. Processes that are still running at the end are listed; their open
+descriptors are not leaks.
 
 Examples:
   fdwatch run -- ./report --all
@@ -84,7 +84,7 @@ Examples:
   fdwatch explain 1234                        all duplicates and deleted files
   fdwatch explain 1234 7                      descriptor 7
   fdwatch explain 1234 /var/log/app.log
-  fdwatch explain 1234 --duration 5m          with the code that opens them meanwhile";
+  fdwatch explain 1234 --duration 5m          with stacks of what opens them meanwhile";
 
 pub(super) const TRACE: &str = "\
 Examples:

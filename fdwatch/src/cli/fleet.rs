@@ -9,9 +9,9 @@ use fdwatch_options::parse;
 
 use super::{examples, output::Output};
 use fdwatch_core::diagnose::Severity;
-use fdwatch_fleet::questions::{DEFAULT_LIMIT, GroupBy};
+use fdwatch_fleet::source::{DEFAULT_LIMIT, GroupBy};
 
-/// See [`super::Command::Fleet`].
+/// Arguments of `fdwatch fleet`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::FLEET)]
 pub struct Fleet {
@@ -33,7 +33,7 @@ pub enum FleetCommand {
         /// Examples: 24h, 7d, 2024-01-02T15:04:05Z. Rounded down to the full hour.
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "24h")]
         since: Since,
-        /// Group by this
+        /// Key to group by
         #[arg(long, value_name = "KEY", value_enum, default_value_t)]
         by: GroupBy,
         /// Only findings of at least this severity
@@ -41,7 +41,7 @@ pub enum FleetCommand {
         severity: Severity,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// Show one finding: hosts, an example with its stack, advice
     #[command(after_long_help = examples::FLEET_SHOW)]
@@ -57,7 +57,7 @@ pub enum FleetCommand {
         severity: Severity,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// List findings that are new, for example since a deployment
     #[command(after_long_help = examples::FLEET_NEW)]
@@ -67,7 +67,7 @@ pub enum FleetCommand {
         /// Examples: 2h, 2024-01-02T15:04:05Z.
         #[arg(long, value_name = "TIME", value_parser = since)]
         since: Since,
-        /// How long before that it must be absent
+        /// Period before that in which it must be absent
         #[arg(long, value_name = "DURATION", value_parser = parse::duration, default_value = "7d")]
         before: Duration,
         /// Only findings of at least this severity
@@ -75,7 +75,7 @@ pub enum FleetCommand {
         severity: Severity,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// List hosts: reporting, silent, or losing events
     #[command(after_long_help = examples::FLEET_HOSTS)]
@@ -90,7 +90,7 @@ pub enum FleetCommand {
         silent_after: Duration,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
     /// List network files that several hosts have open for writing
     #[command(after_long_help = examples::FLEET_SHARED)]
@@ -100,7 +100,7 @@ pub enum FleetCommand {
         since: Since,
         /// Source and output format.
         #[command(flatten)]
-        question: FleetQuestion,
+        options: FleetQueryOptions,
     },
 }
 
@@ -128,12 +128,12 @@ pub struct FleetServer {
     /// File that contains the password
     #[arg(long, help_heading = HEADING, value_name = "FILE", hide_short_help = true)]
     pub password_file: Option<PathBuf>,
-    /// PEM file of certificates to trust, besides the system's
+    /// PEM file of certificates to trust in addition to the system's
     #[arg(long, help_heading = HEADING, value_name = "FILE", hide_short_help = true)]
     pub ca_file: Option<PathBuf>,
 }
 
-/// See [`FleetCommand::Init`].
+/// Arguments of `fdwatch fleet init`.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::FLEET_INIT)]
 pub struct FleetInit {
@@ -154,18 +154,18 @@ pub struct FleetInit {
     /// Without --url, prints those for a current ClickHouse.
     #[arg(long)]
     pub print: bool,
-    /// Print the SQL that creates a writing and a reading user
+    /// Print the SQL that creates a user for writing and one for reading
     #[arg(long, conflicts_with = "print")]
     pub print_grants: bool,
 }
 
 /// Source of a query's rows, and output format.
 #[derive(Debug, Args)]
-pub struct FleetQuestion {
+pub struct FleetQueryOptions {
     /// Server to query.
     #[command(flatten)]
     pub server: FleetServer,
-    /// Query these agents, or those in @FILE, not a server
+    /// Query these agents, or those in @FILE, instead of a server
     ///
     /// Each is host:port, a URL or the path of a socket, separated by commas; in a file, one per line.
     #[arg(long, value_name = "LIST")]

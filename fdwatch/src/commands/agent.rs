@@ -44,9 +44,9 @@ fn check(file: &Path) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Err(Failure::Wrong { path, mistakes }) => {
-            for mistake in &mistakes {
-                writeln!(output, "{}", mistake.of_file(&path)).writing_output()?;
+        Err(Failure::Invalid { path, errors }) => {
+            for error in &errors {
+                writeln!(output, "{}", error.of_file(&path)).writing_output()?;
             }
             output.flush().writing_output()?;
             Ok(ExitCode::from(1))

@@ -26,14 +26,15 @@ use fdwatch_host::investigate::{Investigator, Source};
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_tracker::message::info;
 use fdwatch_tracker::{
-    EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now, snapshot,
+    EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now,
+    priority::DEFAULT_NICE, snapshot,
 };
 
 pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
     pid::check(explain.pid)?;
     #[cfg(feature = "agent")]
     if !explain.source.proc
-        && let Some(agent) = Remote::find(&explain.ask)?
+        && let Some(agent) = Remote::find(&explain.agent)?
     {
         return agent.explain(explain);
     }
@@ -55,6 +56,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode> {
             detail: Detail::Suspects,
             pids: vec![explain.pid],
             family: None,
+            nice: Some(DEFAULT_NICE),
             shows_steps: true,
         })?;
         live.follow(&mut SignalOrTimeout::after(Some(duration)), &mut explainer)?;
@@ -109,10 +111,10 @@ impl EventHandler for Explainer<'_> {
     }
 
     fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
-        let mut updates = Vec::new();
-        self.collector
-            .collect(live, is_slow, |update, _| updates.push(update));
-        updates.into_iter().for_each(|update| self.gather(update));
+        self.collector.begin(live, is_slow);
+        while let Some(updates) = self.collector.next_updates(live)? {
+            updates.into_iter().for_each(|update| self.gather(update));
+        }
         Ok(())
     }
 

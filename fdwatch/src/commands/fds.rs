@@ -1,4 +1,4 @@
-//! `fdwatch fds PID`: lists a process's descriptors, with their origins as far as a snapshot shows them.
+//! `fdwatch fds PID`: lists a process's descriptors, with their origins if the snapshot shows these.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ pub(super) fn run(fds: &Fds) -> Result<ExitCode> {
     pid::check(fds.pid)?;
     #[cfg(feature = "agent")]
     if !fds.source.proc
-        && let Some(agent) = Remote::find(&fds.ask)?
+        && let Some(agent) = Remote::find(&fds.agent)?
     {
         return agent.fds(fds);
     }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::output::WritingOutput as _;
 use crate::{
-    cli::{Fleet, FleetCommand, FleetInit, FleetQuestion, FleetServer, Since},
+    cli::{Fleet, FleetCommand, FleetInit, FleetQueryOptions, FleetServer, Since},
     error::HELP,
 };
 use fdwatch_core::{diagnose::Severity, plural::counted};
@@ -19,9 +19,9 @@ use fdwatch_events::wire::{Body, FleetMore, Object};
 use fdwatch_fleet::{
     agents, grants,
     lines::{duplicates_line, host_line, shared_line, signature_line},
-    questions::{Duplicates, GroupBy, Lines, MAX_ROWS, Query, SignatureMatch, Source},
     schema::{self, Engine, SchemaOptions},
     setup,
+    source::{Duplicates, GroupBy, Lines, MAX_ROWS, Query, SignatureMatch, Source},
     store::{Address, Client},
 };
 use fdwatch_host::proc;
@@ -29,10 +29,10 @@ use fdwatch_render::{Format, fleet, json_line};
 use fdwatch_tracker::message::warn;
 use serde::Serialize;
 
-/// ClickHouse that `init --print` without a server assumes.
+/// Version of ClickHouse that `init --print` assumes if no server is given.
 const CURRENT: Engine = Engine { version: (26, 3) };
 
-/// Agents that are queried at once, at most.
+/// Maximum number of agents per query.
 const MAX_AGENTS: usize = 1000;
 
 pub(super) fn run(arguments: &Fleet) -> Result<ExitCode> {
@@ -55,46 +55,46 @@ async fn answer(command: &FleetCommand) -> Result<String> {
             since,
             by,
             severity,
-            question,
+            options,
         } => {
-            let asked = window(*since, now, *severity);
-            let source = source(question, now).await?;
-            let all = source.duplicates(&asked, *by, question.limit).await?;
-            show_duplicates(question, all, now)
+            let query = window(*since, now, *severity);
+            let source = source(options, now).await?;
+            let all = source.duplicates(&query, *by, options.limit).await?;
+            show_duplicates(options, all, now)
         }
         FleetCommand::New {
             since,
             before,
             severity,
-            question,
+            options,
         } => {
             let before = u32::try_from(before.as_secs()).unwrap_or(u32::MAX);
             let since = since.seconds(now);
-            let asked = Query::new_since(since, before, now, level(*severity));
-            let source = source(question, now).await?;
+            let query = Query::new_since(since, before, now, level(*severity));
+            let source = source(options, now).await?;
             let all = source
-                .duplicates(&asked, GroupBy::Signature, question.limit)
+                .duplicates(&query, GroupBy::Signature, options.limit)
                 .await?;
-            show_duplicates(question, all, now)
+            show_duplicates(options, all, now)
         }
         FleetCommand::Show {
             signature,
             since,
             severity,
-            question,
+            options,
         } => {
             ensure!(!signature.is_empty(), "the signature is empty");
-            let asked = window(*since, now, *severity).of(signature);
-            match source(question, now).await?.show(&asked).await? {
+            let query = window(*since, now, *severity).of(signature);
+            match source(options, now).await?.show(&query).await? {
                 SignatureMatch::One(shown) => {
                     let line = signature_line(*shown);
-                    Ok(match question.output.format() {
-                        Format::Text => fleet::signature(&line, now, question.limit),
+                    Ok(match options.output.format() {
+                        Format::Text => fleet::signature(&line, now, options.limit),
                         Format::Json => json_line(&Object::new(line))?,
                     })
                 }
                 SignatureMatch::Several(names) => bail!(
-                    "ambiguous signature: {signature}{HELP}give more of one of these: {}",
+                    "ambiguous signature: {signature}{HELP}give a longer prefix of one of these: {}",
                     fdwatch_render::escaped(names.join(", ").as_bytes())
                 ),
                 SignatureMatch::None => bail!(
@@ -106,29 +106,29 @@ async fn answer(command: &FleetCommand) -> Result<String> {
         FleetCommand::Hosts {
             since,
             silent_after,
-            question,
+            options,
         } => {
-            let asked = window(*since, now, Severity::Info);
-            let all = source(question, now).await?.hosts(&asked).await?;
+            let query = window(*since, now, Severity::Info);
+            let all = source(options, now).await?.hosts(&query).await?;
             let silent = u32::try_from(silent_after.as_secs()).unwrap_or(u32::MAX);
             let count = all.len();
             let all = all.into_iter().map(|host| host_line(host, now, silent));
-            show(question, all, count, |all| fleet::hosts(all, now))
+            show(options, all, count, |all| fleet::hosts(all, now))
         }
-        FleetCommand::Shared { since, question } => {
-            let asked = window(*since, now, Severity::Info);
-            let source = source_of(question, agents::What::Files, now).await?;
-            let all = source.shared(&asked).await?;
-            let hosts = source.hosts(&asked).await?;
+        FleetCommand::Shared { since, options } => {
+            let query = window(*since, now, Severity::Info);
+            let source = source_of(options, agents::Resource::Files, now).await?;
+            let all = source.shared(&query).await?;
+            let hosts = source.hosts(&query).await?;
             for host in hosts.iter().filter(|host| host.files_left_out > 0) {
                 warn(&format!(
-                    "{} has too many network files open: {} skipped",
+                    "{} has too many files of network file systems open: {} skipped",
                     fdwatch_render::escaped(host.host.as_bytes()),
                     counted(host.files_left_out, "descriptor")
                 ));
             }
             let (count, all) = (all.len(), all.into_iter().map(shared_line));
-            show(question, all, count, |all| fleet::shared(all, now))
+            show(options, all, count, |all| fleet::shared(all, now))
         }
     }
 }
@@ -141,26 +141,28 @@ const fn level(severity: Severity) -> u8 {
     severity as u8 + 1
 }
 
-fn show_duplicates(question: &FleetQuestion, all: Lines<Duplicates>, now: u32) -> Result<String> {
+fn show_duplicates(
+    options: &FleetQueryOptions,
+    all: Lines<Duplicates>,
+    now: u32,
+) -> Result<String> {
     let lines = all.shown.into_iter().map(duplicates_line);
-    show(question, lines, all.count, |all| {
-        fleet::duplicates(all, now)
-    })
+    show(options, lines, all.count, |all| fleet::duplicates(all, now))
 }
 
-/// Returns the output of an answer: the first lines of `count`, and how many were left out.
+/// Formats the first `--limit` of `count` lines, and the number of lines that were omitted.
 fn show<T: Body + Serialize>(
-    question: &FleetQuestion,
+    options: &FleetQueryOptions,
     lines: impl Iterator<Item = T>,
     count: usize,
     text: impl FnOnce(&[T]) -> String,
 ) -> Result<String> {
-    let lines: Vec<T> = lines.take(question.limit).collect();
-    let more = (count > question.limit).then(|| FleetMore {
-        more: count - question.limit,
+    let lines: Vec<T> = lines.take(options.limit).collect();
+    let more = (count > options.limit).then(|| FleetMore {
+        more: count - options.limit,
         exact: count <= MAX_ROWS,
     });
-    match question.output.format() {
+    match options.output.format() {
         Format::Text => Ok(text(&lines) + &more.map_or_else(String::new, |it| fleet::more(&it))),
         Format::Json => {
             let lines = lines.into_iter().map(|line| json_line(&Object::new(line)));
@@ -170,7 +172,7 @@ fn show<T: Body + Serialize>(
     }
 }
 
-/// Connects to the server. `alternative` is appended to the help if none was given.
+/// Creates a client of the server. `alternative` is appended to the help if no server was given.
 fn client(server: &FleetServer, alternative: &str) -> Result<Client> {
     let Some(url) = &server.url else {
         bail!("no server given{HELP}use --url or FDWATCH_FLEET_URL{alternative}");
@@ -185,14 +187,18 @@ fn client(server: &FleetServer, alternative: &str) -> Result<Client> {
     Ok(Client::new(address)?)
 }
 
-async fn source(question: &FleetQuestion, now: u32) -> Result<Source> {
-    source_of(question, agents::What::Findings, now).await
+async fn source(options: &FleetQueryOptions, now: u32) -> Result<Source> {
+    source_of(options, agents::Resource::Findings, now).await
 }
 
-async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Result<Source> {
-    let Some(list) = &question.agents else {
+async fn source_of(
+    options: &FleetQueryOptions,
+    resource: agents::Resource,
+    now: u32,
+) -> Result<Source> {
+    let Some(list) = &options.agents else {
         return Ok(Source::Server(client(
-            &question.server,
+            &options.server,
             ", or query agents with --agents",
         )?));
     };
@@ -209,12 +215,12 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
     ensure!(!names.is_empty(), "no agents given");
     ensure!(
         names.len() <= MAX_AGENTS,
-        "too many agents: {}, at most {MAX_AGENTS} can be queried at once{HELP}write findings to a \
-         server, and query that",
+        "too many agents: {}, at most {MAX_AGENTS} can be queried directly{HELP}let the agents write to a \
+         server, and query the server",
         names.len()
     );
-    let token = question.token_file.as_deref().map(read).transpose()?;
-    let ca = question.server.ca_file.as_deref();
+    let token = options.token_file.as_deref().map(read).transpose()?;
+    let ca = options.server.ca_file.as_deref();
     let ca = ca
         .map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())))
         .transpose()?;
@@ -222,7 +228,7 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
         token: token.map(|token| token.trim().to_owned()),
         ca,
     };
-    let rows = agents::ask(&names, &access, what, now).await?;
+    let rows = agents::query(&names, &access, resource, now).await?;
     for (agent, error) in &rows.errors {
         warn(&format!(
             "{}: {error}",
@@ -233,7 +239,7 @@ async fn source_of(question: &FleetQuestion, what: agents::What, now: u32) -> Re
     Ok(Source::Agents(rows))
 }
 
-/// Sets up the tables, or prints the statements.
+/// Creates or upgrades the tables, or prints the statements.
 async fn init(arguments: &FleetInit) -> Result<String> {
     let wanted = SchemaOptions {
         database: arguments.server.database.clone(),
@@ -265,8 +271,8 @@ async fn init(arguments: &FleetInit) -> Result<String> {
     );
     if !done.engine.has_ttl() {
         text += &format!(
-            "this version of ClickHouse does not delete old rows by itself: run this command once a \
-             day. Deleted {}.\n",
+            "this version of ClickHouse does not delete expired rows: run this command once a day. \
+             Deleted {}.\n",
             counted(done.deleted, "partition")
         );
     }

@@ -1,5 +1,5 @@
-//! `fdwatch history`: queries the agent's history. It reads the database alone: the agent does not have to
-//! run.
+//! `fdwatch history`: queries the agent's history. It reads only the database, so the agent does not have to
+//! be running.
 
 use std::{
     collections::VecDeque,
@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &History) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows the rows that match, newest last, and returns their number. Reads page by page.
+/// Prints the matching rows, newest last, and returns their number. Reads page by page.
 fn show<T>(
     limit: Option<usize>,
     mut page: impl FnMut(Option<&T>, bool) -> Result<Vec<T>, ReadError>,
@@ -133,7 +133,7 @@ fn show<T>(
     Ok(count)
 }
 
-/// Shows a row at once or, if the number of rows is limited, collects it: rows then come newest first.
+/// Prints a row at once or, if the number of rows is limited, collects it, because rows then arrive newest first.
 fn take<T>(
     newest: &mut VecDeque<T>,
     count: &mut usize,

@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Lint) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the form of a problem in the output.
+/// Converts a problem to an object of the output.
 fn line(problem: &Problem) -> Object<wire::Lint> {
     let related = problem.related.iter().map(|(spot, what)| Related {
         file: spot.file.to_string(),
@@ -86,7 +86,7 @@ fn rotations(arguments: &Lint) -> Result<Rotations> {
         return Ok(rotations);
     }
     let exists = |path: &&str| RealHost.look(path).kind.is_some();
-    // An unreadable default is no error of this configuration.
+    // An unreadable default is not an error of the checked configuration.
     if let Some(path) = LOGROTATE.into_iter().find(exists)
         && let Err(error) = logrotate::read(path, &RealHost, &mut rotations)
     {

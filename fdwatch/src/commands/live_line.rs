@@ -75,7 +75,7 @@ impl LiveLine {
         // A wrapped line could not be overwritten. All characters are ASCII: one byte, one column.
         let columns = terminal_size().map_or(80, |(Width(columns), _)| usize::from(columns));
         line.truncate(columns.saturating_sub(1));
-        // Failure to draw does not matter.
+        // Errors are ignored: the line is only informative.
         let _ = write!(io::stderr().lock(), "\r{line}\x1b[K\r");
         self.is_shown = true;
     }

@@ -40,7 +40,7 @@ use crate::cli::{Cli, Command};
 ///
 /// # Errors
 ///
-/// If the command fails. [`StdoutClosed`] is no failure.
+/// If the command fails. [`StdoutClosed`] is not a failure.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => watch::run(&cli.watch),

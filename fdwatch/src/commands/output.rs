@@ -41,14 +41,14 @@ pub(super) fn report_run<W: io::Write>(
     reporter.flush()
 }
 
-/// The reader of standard output has closed it, as `head` does: the command ends without a message.
+/// Error for a closed standard output, as by `head`. The command then exits without a message.
 #[derive(Debug, Error)]
 #[error("standard output was closed")]
 pub struct StdoutClosed;
 
 /// Adds context to errors of writing to standard output.
 pub trait WritingOutput<T> {
-    /// Turns a closed pipe into [`StdoutClosed`], and says of other errors where they occurred.
+    /// Converts the error of a closed pipe to [`StdoutClosed`], and adds context to other errors.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_closed_pipe_is_no_error() {
+    fn closed_pipe_is_no_error() {
         let closed: io::Result<()> = Err(io::ErrorKind::BrokenPipe.into());
         assert!(closed.writing_output().unwrap_err().is::<StdoutClosed>());
         let full: io::Result<()> = Err(io::ErrorKind::StorageFull.into());

@@ -1,4 +1,4 @@
-//! Checks of the PIDs that users name, before anything is loaded.
+//! Checks of the PIDs in arguments, before anything is loaded.
 
 use anyhow::{Result, bail};
 use fdwatch_host::proc;

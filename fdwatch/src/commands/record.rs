@@ -16,17 +16,19 @@ use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_tracker::message::{info, warn};
 use fdwatch_tracker::{
     EventHandler, RECORDING_FAILED, SignalOrTimeout, Tracker, TrackerOptions, now,
+    priority::DEFAULT_NICE,
 };
 
 pub(super) fn run(record: &Record) -> Result<ExitCode> {
     let mut live = Tracker::start(TrackerOptions {
         ring_bytes: record.ring_size.0,
         all_types: true,
-        // A recording is complete, whatever it costs.
+        // A recording must be complete, so the budget is a whole processor.
         max_cpu: MaxCpu(100.0),
         detail: Detail::Never,
         pids: Vec::new(),
         family: None,
+        nice: Some(DEFAULT_NICE),
         shows_steps: true,
     })?;
     let file = File::create(&record.file)

@@ -1,5 +1,5 @@
-//! `fdwatch replay FILE`: reports what `watch` would have reported of a recording, without what comes from
-//! /proc, such as paths.
+//! `fdwatch replay FILE`: reports what `watch` would have reported of a recording, without details from /proc,
+//! such as paths.
 
 use std::{
     fs::File,

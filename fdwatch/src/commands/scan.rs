@@ -42,7 +42,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         &mut investigate::path_of,
         &mut |rotation, model| findings.extend(investigator.rotation(rotation, model)),
     );
-    // A shared file is reported when it is seen a second time.
+    // A shared file is only reported when a second search finds it again.
     for time in [u64::MAX / 2, u64::MAX] {
         let shared = &mut |shared: &SharedFile<'_>, model: &Model| {
             findings.extend(investigator.shared(shared, model));
@@ -52,7 +52,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         } = &mut engine;
         duplicates.search_shared(model, Moment(time), shared);
     }
-    // Most severe first.
+    // Sorts by severity, highest first.
     findings.sort_by_key(|finding| {
         (
             std::cmp::Reverse(finding.severity),
@@ -69,7 +69,7 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         let advice = if proc::effective_user() == 0 {
             ""
         } else {
-            "; run as root to read them all"
+            "; run as root to read all processes"
         };
         warn(&format!("cannot read {processes}{advice}"));
     }

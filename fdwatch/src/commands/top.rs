@@ -16,7 +16,7 @@ use crate::cli::Top;
 pub(super) fn run(top: &Top) -> Result<ExitCode> {
     let filters = filters(top);
     #[cfg(feature = "agent")]
-    let remote = Remote::find(&top.ask)?.filter(|agent| !top.all || agent.follows(&filters));
+    let remote = Remote::find(&top.agent)?.filter(|agent| !top.all || agent.follows(&filters));
     fdwatch_top::run(Options {
         filters,
         ring_bytes: top.ring_size.0,

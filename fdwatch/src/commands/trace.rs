@@ -21,7 +21,9 @@ use fdwatch_host::{investigate, proc};
 use fdwatch_options::{Detail, MaxCpu};
 use fdwatch_render::Reporter;
 use fdwatch_tracker::message::{info, warn};
-use fdwatch_tracker::{EventHandler, SignalOrTimeout, Tracker, TrackerOptions, now};
+use fdwatch_tracker::{
+    EventHandler, SignalOrTimeout, Tracker, TrackerOptions, now, priority::DEFAULT_NICE,
+};
 
 pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
     if trace.pid.is_empty() && trace.comm.is_empty() {
@@ -36,6 +38,7 @@ pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
         detail: Detail::Suspects,
         pids: trace.pid.clone(),
         family: None,
+        nice: Some(DEFAULT_NICE),
         shows_steps: true,
     })?;
     let comm = fdwatch_options::parse::globs(&trace.comm)?;
@@ -51,7 +54,7 @@ pub(super) fn run(trace: &Trace) -> Result<ExitCode> {
 /// Prints calls.
 struct Printer {
     reporter: Reporter<Output>,
-    /// Calls left out of the output, as last reported.
+    /// Number of skipped calls that was last reported.
     left_out: u64,
 }
 

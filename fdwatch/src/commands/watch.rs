@@ -21,13 +21,14 @@ use fdwatch_host::{
 use fdwatch_render::Reporter;
 use fdwatch_tracker::{
     EventHandler, FindingCollector, SignalOrTimeout, Tracker, TrackerOptions, Update, now,
+    priority::DEFAULT_NICE,
 };
 
 pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
     let filter = watch.filters.filter()?;
     pid::check_all(&watch.filters.pid)?;
     #[cfg(feature = "agent")]
-    if let Some(agent) = Remote::find(&watch.ask)?
+    if let Some(agent) = Remote::find(&watch.agent)?
         && let Some(code) = agent.watch(watch)?
     {
         return Ok(code);
@@ -39,6 +40,7 @@ pub(super) fn run(watch: &Watch) -> Result<ExitCode> {
         detail: watch.detail,
         pids: watch.filters.pid.clone(),
         family: None,
+        nice: Some(DEFAULT_NICE),
         shows_steps: true,
     })?;
     let mut watcher = Watcher {
@@ -70,20 +72,21 @@ impl EventHandler for Watcher {
         } = self;
         let now = now();
         reporter.wire.clock.adjust(proc::wall_time(), now.0);
-        let mut result = Ok(());
-        collector.collect(live, is_slow, |update, stats| {
-            if let Update::Finding(_, finding) = &update {
-                stats.count_finding(finding);
-            }
-            live_line.clear();
-            if result.is_ok() {
-                result = match &update {
-                    Update::Finding(_, finding) => reporter.report(finding, now),
+        collector.begin(live, is_slow);
+        while let Some(updates) = collector.next_updates(live)? {
+            for update in updates {
+                live_line.clear();
+                match &update {
+                    Update::Finding(_, finding) => {
+                        live.stats.count_finding(finding);
+                        reporter.report(finding, now)
+                    }
                     Update::Growth(report) => reporter.report(report, now),
-                };
+                }
+                .writing_output()?;
             }
-        });
-        result.and_then(|()| reporter.flush()).writing_output()?;
+        }
+        reporter.flush().writing_output()?;
         if is_slow {
             live_line.show(live, now);
         }

@@ -58,7 +58,7 @@ fn example_from_pipe_is_valid() {
     let mut stdin = child.stdin.take().expect("no standard input");
     stdin.write_all(&example.output).expect("cannot read");
     drop(stdin);
-    let output = child.wait_with_output().expect("did not end");
+    let output = child.wait_with_output().expect("cannot wait for fdwatch");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
         (&output.stdout[..], &output.stderr[..]),

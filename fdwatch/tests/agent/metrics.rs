@@ -1,5 +1,5 @@
-//! Metrics as Prometheus accepts them: the text by `promtool` and by a scraping server; alert rules,
-//! dashboard and documents by the names they use.
+//! Metrics in Prometheus: `promtool` and a scraping server accept the text; alert rules, dashboard and documents use
+//! existing names.
 
 use std::{
     collections::BTreeSet,
@@ -111,7 +111,7 @@ fn promtool_accepts_metrics() {
     let text = encode_as(Format::Text, &shared(), &config::Metrics::default());
     let check = |text: &str| promtool(&["check", "metrics"], Path::new("/"), text);
     assert_eq!(check(&text), (true, String::new()));
-    // promtool detects a fault in such a text.
+    // promtool detects a fault in a wrong text.
     let (is_well, message) = check("# TYPE fdwatch_a counter\nfdwatch_a 1\n");
     assert!(!is_well && message.contains("fdwatch_a"), "{message}");
 }
@@ -377,7 +377,7 @@ fn prometheus_scrapes_metrics() {
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
     let scraped = Arc::clone(&shared);
-    // It ends with the test process.
+    // Ends with the test process.
     thread::spawn(move || {
         let answer = move |headers: axum::http::HeaderMap| async move {
             let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
@@ -398,7 +398,7 @@ fn prometheus_scrapes_metrics() {
     });
     assert_is_scraped(address);
 
-    // Names that could break out of their label do not.
+    // Hostile names stay within their label.
     let prometheus = Prometheus::scrape(address);
     let reported = prometheus.samples("fdwatch_process_descriptors");
     let mut reported: Vec<_> = reported

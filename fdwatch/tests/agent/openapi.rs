@@ -37,7 +37,7 @@ fn python(name: &str) -> Option<PathBuf> {
     program(python.to_str()?).then_some(python)
 }
 
-/// An agent and a process with findings.
+/// Starts an agent and a process with findings.
 fn agent_and_puppet() -> (Agent, u16, Puppet) {
     let port = agent::free_port();
     let own = tempfile::tempdir().unwrap().keep();

@@ -125,8 +125,8 @@ impl Browser {
 
     /// Runs a script and returns its value.
     fn run(&self, script: &str) -> Value {
-        let order = json!({"script": script, "args": []});
-        self.call("POST", "/execute/sync", &order)
+        let body = json!({"script": script, "args": []});
+        self.call("POST", "/execute/sync", &body)
     }
 
     /// Returns the visible text of the selected element.
@@ -154,7 +154,7 @@ impl Browser {
     }
 
     /// Returns warnings and errors of the console.
-    fn complaints(&self) -> Vec<String> {
+    fn console_problems(&self) -> Vec<String> {
         let log = self.call("POST", "/se/log", &json!({"type": "browser"}));
         let entries = log.as_array().unwrap().iter();
         let bad = entries.filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG");
@@ -163,7 +163,7 @@ impl Browser {
     }
 
     /// Emulates a device of this width and colour scheme.
-    fn look(&self, width: u32, height: u32, scheme: &str) {
+    fn emulate(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params":
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}});
         self.call("POST", "/goog/cdp/execute", &size);
@@ -172,8 +172,8 @@ impl Browser {
         self.call("POST", "/goog/cdp/execute", &scheme);
     }
 
-    /// Saves a screenshot for people to look at.
-    fn picture(&self, name: &str) {
+    /// Saves a screenshot for inspection.
+    fn screenshot(&self, name: &str) {
         let picture = self.call("GET", "/screenshot", &Value::Null);
         let picture = picture.as_str().unwrap();
         // Written as received: `base64 -d` makes a PNG file of it.
@@ -197,7 +197,7 @@ impl Drop for Browser {
     }
 }
 
-/// Reads one response: the driver keeps the connection open regardless of the request.
+/// Reads one response: the driver ignores requests to close the connection.
 fn whole(stream: &mut TcpStream) -> Vec<u8> {
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();
@@ -230,7 +230,7 @@ fn page_updates_findings_and_escapes_names() {
     let agent = agent_on(port);
     let own = tempfile::tempdir().unwrap();
     let browser = Browser::start(false);
-    browser.look(1200, 900, "light");
+    browser.emulate(1200, 900, "light");
     browser.go(&format!("http://127.0.0.1:{port}/"));
     browser.eventually(
         "a page that is live",
@@ -269,12 +269,12 @@ fn page_updates_findings_and_escapes_names() {
         "the announcement",
         "document.querySelector('#announce').textContent.includes('appeared')",
     );
-    browser.picture("light");
+    browser.screenshot("light");
 
     // By keyboard alone: to the filter, to the finding, into it, and back.
     browser.press(&["/"]);
     browser.eventually(
-        "the focus of the filter",
+        "focus on the filter",
         "document.activeElement.id === 'filter'",
     );
     browser.press(&["h", "a", "c", "k", "e", "d"]);
@@ -284,12 +284,12 @@ fn page_updates_findings_and_escapes_names() {
     );
     browser.press(&[TAB, TAB]);
     browser.eventually(
-        "the focus of the finding",
+        "focus on the finding",
         "document.activeElement.matches('#present button')",
     );
     browser.press(&[ENTER]);
     browser.eventually(
-        "the process in depth",
+        "the details of the process",
         "document.querySelector('dialog').open && document.querySelectorAll('dialog tr.dup').length === 4",
     );
     let marked: Vec<u32> = serde_json::from_value(browser.run(
@@ -299,17 +299,17 @@ fn page_updates_findings_and_escapes_names() {
     let mut all = vec![held, again, other, more];
     all.sort_unstable();
     assert_eq!(marked, all);
-    let depth = browser.text("dialog");
-    assert!(depth.contains("Advice"), "{depth}");
+    let details = browser.text("dialog");
+    assert!(details.contains("Advice"), "{details}");
     assert!(
-        depth.contains(&format!("{other} (writing) opened by openat")),
-        "{depth}"
+        details.contains(&format!("{other} (writing) opened by openat")),
+        "{details}"
     );
-    browser.look(1200, 900, "dark");
-    browser.picture("depth-dark");
+    browser.emulate(1200, 900, "dark");
+    browser.screenshot("details-dark");
     browser.press(&[ESCAPE]);
     browser.eventually(
-        "the finding again",
+        "focus to return to the finding",
         "!document.querySelector('dialog').open && document.activeElement.matches('#present button')",
     );
     // The focused element is visible.
@@ -320,7 +320,7 @@ fn page_updates_findings_and_escapes_names() {
 
     puppet.close(more);
     browser.eventually(
-        "what is gone among those gone",
+        "the closed finding under gone findings",
         "!document.querySelector('#present').textContent.includes('hacked') && document.querySelector('#gone').textContent.includes('hacked')",
     );
     browser.press(&["/"]);
@@ -339,12 +339,12 @@ fn page_updates_findings_and_escapes_names() {
         "the agent's health",
         "/in \\d+ audits?/.test(document.querySelector('#figures').textContent)",
     );
-    browser.look(360, 740, "light");
+    browser.emulate(360, 740, "light");
     assert_eq!(
         browser.run("return document.documentElement.scrollWidth"),
         360
     );
-    browser.picture("narrow");
+    browser.screenshot("narrow");
 
     assert_eq!(
         browser.run("return window.same"),
@@ -355,7 +355,7 @@ fn page_updates_findings_and_escapes_names() {
         "return performance.getEntriesByType('resource').map((entry) => entry.name).filter((name) => !name.startsWith('http://127.0.0.1:{port}/') && !name.startsWith('data:'))"
     );
     assert_eq!(browser.run(&elsewhere), json!([]));
-    assert_eq!(browser.complaints(), [""; 0]);
+    assert_eq!(browser.console_problems(), [""; 0]);
     drop(agent);
 }
 
@@ -380,7 +380,7 @@ fn page_reconnects_to_next_agent() {
     );
     agent.end();
     browser.eventually(
-        "a page that is disconnected",
+        "the page to disconnect",
         "document.querySelector('#live').textContent.includes('disconnected')",
     );
     let mut puppet = Puppet::start();
@@ -389,7 +389,7 @@ fn page_reconnects_to_next_agent() {
     puppet.open(&path, "WRONLY");
     let _agent = Agent::in_directory(own.path());
     browser.eventually(
-        "what came meanwhile",
+        "the finding that appeared while disconnected",
         "document.querySelector('#live').textContent.includes('● live') && document.querySelector('#present').textContent.includes('meanwhile.log')",
     );
     assert!(browser.text("#missed").contains("interrupted"));
@@ -426,7 +426,7 @@ fn page_asks_for_missing_token() {
         browser.press(&[ENTER]);
         if wrong != token {
             browser.eventually(
-                "the rejection of the token",
+                "the token to be rejected",
                 "document.querySelector('#token-why').textContent.includes('rejected this token') && document.activeElement.id === 'token-value'",
             );
         }
@@ -435,7 +435,7 @@ fn page_asks_for_missing_token() {
         "the finding",
         "document.querySelector('#token').hidden && document.querySelector('#present').textContent.includes('secret.log')",
     );
-    // The token is stored nowhere that outlives the tab or is visible.
+    // The token is not visible, and is not stored beyond the tab's lifetime.
     assert_eq!(browser.run("return localStorage.length"), 0);
     assert!(!browser.text("body").contains(token));
     assert_eq!(browser.run("return location.search"), "");

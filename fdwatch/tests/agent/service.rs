@@ -109,7 +109,7 @@ fn reload_applies_rules_and_keeps_model() {
     configure(&agent, "\n[[ignore]]\npath = \"*/ruled.log\"\n");
     agent.process.signal(libc::SIGHUP);
     agent.none_on(&path);
-    // At level info, which is logged by default.
+    // Logged at level info, the default.
     let mut message = std::iter::from_fn(|| agent.log.next());
     assert!(message.any(|line| line.contains("reloaded the configuration")));
 
@@ -121,7 +121,7 @@ fn reload_applies_rules_and_keeps_model() {
     let again = agent.finding_on(&path);
     assert_eq!(again["severity"], "critical");
     assert_eq!(again["key"], finding["key"]);
-    // A snapshot would not have this.
+    // A snapshot cannot show this.
     assert_eq!(again["fds"][0]["origin"], "openat");
 
     configure(&agent, "\n[watch]\nseverty = \"info\"\n");
@@ -169,7 +169,7 @@ fn stop_file_of_root_only_stops_agent() {
     let mut agent = Agent::start("");
     let stop = agent.directory.join("stop");
     fs::write(&stop, "").expect("cannot write a file");
-    // Root's file stops it at once, so another user's file is there before the agent may look.
+    // Root's file stops it at once, so another user's file is there before the agent checks the path.
     fs::remove_file(&stop).expect("cannot remove a file");
     let others = agent.directory.join("others");
     fs::write(&others, "").expect("cannot write a file");
@@ -241,16 +241,16 @@ fn commands_query_the_agent() {
     }
     let agent = Agent::start("");
     let mut puppet = Puppet::start();
-    let path = agent.directory.join("asked.log");
+    let path = agent.directory.join("queried.log");
     let held = open_twice(&mut puppet, &path);
     agent.finding_on(&path);
     let pid = puppet.pid().to_string();
-    let ask = |arguments: &[&str]| {
+    let query = |arguments: &[&str]| {
         let mut command = fdwatch(arguments);
         command.env("FDWATCH_AGENT", agent.socket());
         run(command)
     };
-    let watched = ask(&["watch", "--json", "--pid", &pid, "--duration", "1s"]);
+    let watched = query(&["watch", "--json", "--pid", &pid, "--duration", "1s"]);
     assert_eq!(watched.code, Some(0), "{}", watched.stderr);
     assert!(
         watched.stderr.contains("through the agent"),
@@ -264,21 +264,21 @@ fn commands_query_the_agent() {
         .collect();
     assert_eq!(types, ["started", "finding", "summary"]);
 
-    let shown = ask(&["fds", &pid, "--json"]);
+    let shown = query(&["fds", &pid, "--json"]);
     let table = &shown.json()[0];
     let row = table["fds"].as_array().expect("not a list").iter();
     let mut row = row.filter(|row| row["fd"] == held[0]);
-    // `--proc` would not have this.
+    // `--proc` cannot show the origin.
     assert_eq!(row.next().expect("no descriptor")["origin"], "openat");
 
-    let explained = ask(&["explain", &pid, path.to_str().expect("not UTF-8")]);
+    let explained = query(&["explain", &pid, path.to_str().expect("not UTF-8")]);
     assert_eq!(explained.code, Some(0), "{}", explained.stderr);
     assert!(
         explained.stdout().contains("(writing) opened by openat"),
         "{}",
         explained.stdout()
     );
-    let none = ask(&["explain", &pid, "999"]);
+    let none = query(&["explain", &pid, "999"]);
     assert!(
         none.error().contains("no such descriptor in process"),
         "{}",
@@ -286,7 +286,7 @@ fn commands_query_the_agent() {
     );
 
     // A process that the agent does not follow is watched directly.
-    let all = ask(&[
+    let all = query(&[
         "watch",
         "--all",
         "--pid",
@@ -295,7 +295,11 @@ fn commands_query_the_agent() {
         "--duration",
         "1s",
     ]);
-    assert!(all.stderr.contains("watching without it"), "{}", all.stderr);
+    assert!(
+        all.stderr.contains("loading BPF programs instead"),
+        "{}",
+        all.stderr
+    );
     assert_eq!(all.code, Some(0));
 }
 
@@ -309,21 +313,21 @@ fn fleet_queries_work_on_agents() {
     let path = agent.directory.join("worker-17.log");
     open_twice(&mut puppet, &path);
     agent.finding_on(&path);
-    let ask = |question: &str| {
-        let mut command = fdwatch(["fleet", question, "--json", "--agents"]);
+    let query = |name: &str| {
+        let mut command = fdwatch(["fleet", name, "--json", "--agents"]);
         command.arg(agent.socket());
         let answered = run(command);
         assert_eq!(answered.code, Some(0), "{}", answered.stderr);
         answered.json()
     };
-    let found = ask("duplicates");
+    let found = query("duplicates");
     let mut found = found.iter().filter(|it| {
         let of = it.to_string();
         of.contains("worker-{n}.log")
     });
     let bug = found.next().expect("no finding with this path template");
     assert_eq!(bug["hosts"], 1);
-    let hosts = ask("hosts");
+    let hosts = query("hosts");
     assert_eq!(hosts[0]["version"], env!("CARGO_PKG_VERSION"));
     assert!(hosts[0]["memory"].as_u64().is_some_and(|bytes| bytes > 0));
 }
@@ -332,7 +336,7 @@ fn fleet_queries_work_on_agents() {
 fn named_agent_must_answer() {
     let mut command = fdwatch(["fds", "1"]);
     command.env("FDWATCH_AGENT", "/nonexistent/agent.sock");
-    assert!(run(command).error().contains("no agent answers"));
+    assert!(run(command).error().contains("no agent is listening"));
 }
 
 #[test]

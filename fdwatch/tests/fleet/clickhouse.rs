@@ -1,4 +1,4 @@
-//! ClickHouse servers on loopback with directories of their own: Debian's server, and the current engine
+//! ClickHouse servers on loopback with their own directories: Debian's server, and the current engine
 //! through chdb.
 
 use std::{
@@ -23,7 +23,7 @@ pub(crate) enum Engine {
 
 pub(crate) const ENGINES: [Engine; 2] = [Engine::Debian, Engine::Current];
 
-/// Settings that only some servers have.
+/// Optional settings of a server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     /// A listening address besides 127.0.0.1.
@@ -38,7 +38,7 @@ pub(crate) struct Setup {
     pub(crate) users: Option<String>,
 }
 
-/// A server that ends with its test.
+/// A server that is stopped when its test ends.
 pub(crate) struct ClickHouse {
     engine: Engine,
     setup: Setup,
@@ -80,7 +80,7 @@ impl ClickHouse {
         })
     }
 
-    /// Restarts it with these users.
+    /// Restarts it with other users.
     pub(crate) fn restart_with_users(&mut self, users: String) {
         self.setup.users = Some(users);
         self.restart();

@@ -58,7 +58,7 @@ fn zookeeper(directory: &Path) -> (Guard, u16) {
     (process, port)
 }
 
-/// Two servers that are replicas of one shard.
+/// Starts two servers that are replicas of one shard.
 fn replicas(directory: &Path, zookeeper: u16) -> Option<[ClickHouse; 2]> {
     let ports = [free_port(), free_port()];
     let replicas =
@@ -149,7 +149,7 @@ fn rows_are_replicated_within_cluster() {
     }
     both_have(&[&one, &other], 2000);
 
-    // One server is away for a while.
+    // One server is down for a while.
     one.kill();
     writer.send(2000..2500);
     writer.wait_for(1500);
@@ -160,7 +160,7 @@ fn rows_are_replicated_within_cluster() {
     both_have(&[&one, &other], 2500);
 }
 
-/// Waits until each server has this many findings itself.
+/// Waits until each server stores this many findings.
 fn both_have(servers: &[&ClickHouse], findings: u64) {
     for server in servers {
         let own = "SELECT uniqExact(host, run, number, time) FROM fdwatch.findings_local";

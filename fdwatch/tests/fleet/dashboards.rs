@@ -1,5 +1,5 @@
-//! Dashboards: the one of hosts queries the selected hosts only, and both ClickHouse engines answer the
-//! queries of the fleet's. `agent/metrics.rs` tests the former with Prometheus.
+//! Dashboards: the host dashboard queries only the selected hosts, and both ClickHouse engines execute the queries of
+//! the fleet dashboard. `agent/metrics.rs` tests the host dashboard with Prometheus.
 
 use std::{fs, path::Path};
 
@@ -29,7 +29,7 @@ fn queries(dashboard: &Value, field: &str) -> Vec<(String, String)> {
     });
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let all: Vec<_> = targets
-        .map(|(title, asked)| (text(title), text(asked)))
+        .map(|(title, query)| (text(title), text(query)))
         .collect();
     assert!(!all.is_empty());
     all
@@ -133,13 +133,13 @@ fn fleet_dashboard_runs_on_both_engines() {
         let client = client(&server.url());
         runtime.block_on(setup::init(&client, &wanted())).unwrap();
         runtime.block_on(fill(&client));
-        for (title, asked) in queries(&dashboard("fdwatch-fleet.json"), "rawSql") {
+        for (title, query) in queries(&dashboard("fdwatch-fleet.json"), "rawSql") {
             // As the plugin grafana-clickhouse-datasource expands them.
-            let asked = asked
+            let query = query
                 .replace("$__fromTime", &format!("toDateTime({})", NOW - 86_400))
                 .replace("$__toTime", &format!("toDateTime({NOW})"));
-            assert!(!asked.contains('$'), "{title}: {asked}");
-            let answer = runtime.block_on(client.run(&format!("{asked} FORMAT JSONEachRow"), &[]));
+            assert!(!query.contains('$'), "{title}: {query}");
+            let answer = runtime.block_on(client.run(&format!("{query} FORMAT JSONEachRow"), &[]));
             let answer = answer.unwrap_or_else(|error| panic!("{engine:?}: {title}: {error}"));
             let rows: Vec<Value> = answer.lines().map(parse).collect();
             let first = rows

@@ -1,4 +1,4 @@
-//! Faults on the way to the fleet's server: no row is lost or counted twice.
+//! Failures between agent and fleet server: no row is lost or counted twice.
 
 use std::{
     env, fs,
@@ -41,12 +41,12 @@ fn pass(mut from: TcpStream, to: u16, number: usize, cuts: &AtomicUsize) {
     let wait = Some(Duration::from_millis(20));
     let _ = (from.set_read_timeout(wait), server.set_read_timeout(wait));
     let mut buffer = [0; 4096];
-    let (mut asked, mut answers, mut idle) = (0, 0, 0);
+    let (mut sent, mut answers, mut idle) = (0, 0, 0);
     loop {
         if let Ok(length) = from.read(&mut buffer) {
-            asked += length;
+            sent += length;
             // Within the request.
-            if length == 0 || (number.is_multiple_of(2) && asked > 20_000) {
+            if length == 0 || (number.is_multiple_of(2) && sent > 20_000) {
                 cuts.fetch_add(usize::from(length > 0), Ordering::Relaxed);
                 return;
             }
@@ -130,7 +130,7 @@ fn full_spool_disk_keeps_rows_in_memory() {
     writer.trouble("fleet", "connection to 127.0.0.1");
     server.restart();
     writer.wait_for(10_000);
-    // Each was sent once.
+    // Each row was sent once.
     assert_eq!(writer.counts.now()[2], 10_000);
     // With free space, the next rows are spooled again.
     fs::remove_file(ballast).unwrap();
@@ -237,7 +237,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.is_ok_and(|it| it.success()), "{}", from.display());
 }
 
-/// How often a writer is killed, and how many rows each has before that.
+/// Number of killed writers, and of rows that each writes before.
 const LIVES: u64 = 12;
 const ROWS: u64 = 3000;
 
@@ -247,14 +247,14 @@ const STRACE: &str = "/usr/bin/strace";
 const WRITER: &str = "FDWATCH_TO_BE_KILLED";
 
 #[test]
-#[ignore = "is what the next one runs, as a process of its own"]
+#[ignore = "run by the next test in a separate process"]
 fn child_writes_to_spool_until_killed() {
-    let Ok(orders) = env::var(WRITER) else {
+    let Ok(arguments) = env::var(WRITER) else {
         return;
     };
-    let orders: Vec<_> = orders.split(' ').collect();
-    let &[url, spool, first] = &orders[..] else {
-        panic!("malformed orders: {orders:?}");
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let &[url, spool, first] = &arguments[..] else {
+        panic!("malformed {WRITER}: {arguments:?}");
     };
     let first: u64 = first.parse().unwrap();
     let writer = Writer::start(config(url, Path::new(spool)), "web-1");

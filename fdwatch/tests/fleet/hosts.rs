@@ -33,7 +33,7 @@ fn fleet(arguments: &[&str]) -> Finished {
     finished
 }
 
-/// Query options for supervisord's finding, by source.
+/// Queries supervisord's finding, from the source that the options select.
 fn duplicates(of: &[&str]) -> Vec<Value> {
     let found = fleet(&[&["duplicates", "--json"], of].concat());
     assert_eq!(found.code, Some(0), "{}", found.stderr);
@@ -67,7 +67,7 @@ fn agent(host: &Host, directory: &Path, ca: &Authority, url: &str, others: &[Str
 
 #[test]
 fn shared_misconfiguration_is_one_line() {
-    if !bpf() || !supervisord::is_there() || !program(OPENSSL) {
+    if !bpf() || !supervisord::is_installed() || !program(OPENSSL) {
         return;
     }
     let Some(bridge) = Bridge::of(&["ams-1", "ber-2", "cph-3"]) else {
@@ -154,13 +154,13 @@ fn shared_misconfiguration_is_one_line() {
         certificate.to_str().unwrap(),
     ];
     let by_agents = [&trusting[..], &["--token-file", token.to_str().unwrap()]].concat();
-    // A stalled agent, on a busy machine, does not answer.
-    let asked = eventually("the finding of two agents", || {
-        let asked = duplicates(&by_agents);
-        let is_complete = asked.first().is_some_and(|it| it["hosts"] == 2);
-        is_complete.then_some(asked)
+    // On a busy machine, an agent may stall and not respond.
+    let reported = eventually("the finding of two agents", || {
+        let reported = duplicates(&by_agents);
+        let is_complete = reported.first().is_some_and(|it| it["hosts"] == 2);
+        is_complete.then_some(reported)
     });
-    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(reported.len(), 1, "{reported:?}");
     for key in [
         "signature",
         "hosts",
@@ -170,9 +170,9 @@ fn shared_misconfiguration_is_one_line() {
         "path",
         "cause",
     ] {
-        assert_eq!(asked[0][key], one[key], "{key}");
+        assert_eq!(reported[0][key], one[key], "{key}");
     }
-    eventually("an answer of all agents", || {
+    eventually("a response of all agents", || {
         (hosts(&by_agents) == three).then_some(())
     });
     for of in [&by_server[..], &by_agents] {
@@ -197,8 +197,8 @@ fn shared_misconfiguration_is_one_line() {
         );
     }
     for of in [&by_server[..], &by_agents] {
-        for question in [&["duplicates"][..], &["hosts"], &["show", signature]] {
-            println!("{}", fleet(&[question, of].concat()).stdout());
+        for query in [&["duplicates"][..], &["hosts"], &["show", signature]] {
+            println!("{}", fleet(&[query, of].concat()).stdout());
         }
     }
 

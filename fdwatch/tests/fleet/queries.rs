@@ -9,11 +9,11 @@ use std::{
 use fdwatch_events::event::EventKind;
 use fdwatch_fleet::{
     local_query::Rows,
-    questions::{GroupBy, Query, SignatureMatch, Source},
     rows::{ExampleRow, FindingRow, HeartbeatRow, Table, add_line},
     schema::SchemaOptions,
     setup,
     signature::{Signature, id},
+    source::{GroupBy, Query, SignatureMatch, Source},
     store::Client,
 };
 use fdwatch_test_support::{fdwatch, run};
@@ -195,13 +195,13 @@ async fn same_answers(server: &Source, memory: &Source) {
         GroupBy::Host,
         GroupBy::Path,
     ] {
-        for asked in [day.clone(), Query::since(NOW - 7200, NOW, 3)] {
+        for query in [day.clone(), Query::since(NOW - 7200, NOW, 3)] {
             // With all rows, and with a limit.
-            for most in [100, 2] {
-                let expected = memory.duplicates(&asked, by, most).await.unwrap();
+            for max in [100, 2] {
+                let expected = memory.duplicates(&query, by, max).await.unwrap();
                 assert!(!expected.shown.is_empty());
-                let got = server.duplicates(&asked, by, most).await.unwrap();
-                assert_eq!(got, expected, "{by:?} {asked:?}");
+                let got = server.duplicates(&query, by, max).await.unwrap();
+                assert_eq!(got, expected, "{by:?} {query:?}");
             }
         }
     }
@@ -233,11 +233,11 @@ async fn same_answers(server: &Source, memory: &Source) {
         .shown
         .remove(0);
     for name in [&one.signature[..], &one.signature[..12]] {
-        let asked = day.clone().of(name);
-        let SignatureMatch::One(got) = server.show(&asked).await.unwrap() else {
+        let query = day.clone().of(name);
+        let SignatureMatch::One(got) = server.show(&query).await.unwrap() else {
             panic!("{name} not found");
         };
-        let SignatureMatch::One(expected) = memory.show(&asked).await.unwrap() else {
+        let SignatureMatch::One(expected) = memory.show(&query).await.unwrap() else {
             panic!("{name} not found in memory");
         };
         assert_eq!(got.all, expected.all);
@@ -293,13 +293,13 @@ fn signatures_match_between_agent_and_server() {
         }
     });
     let list = format!("{agent},127.0.0.1:1");
-    let ask = |what: &[&str]| {
+    let query = |arguments: &[&str]| {
         let mut all = vec!["fleet"];
-        all.extend(what);
+        all.extend(arguments);
         all.extend(["--agents", &list, "--json"]);
         run(fdwatch(all))
     };
-    let found = ask(&["duplicates", "--since", "2026-09-21T12:00:00Z"]);
+    let found = query(&["duplicates", "--since", "2026-09-21T12:00:00Z"]);
     assert_eq!(found.code, Some(0), "{}", found.stderr);
     assert!(
         found.stderr.contains("127.0.0.1:1: connection to"),
@@ -310,9 +310,9 @@ fn signatures_match_between_agent_and_server() {
     assert_eq!(lines[0]["signature"], one.id);
     assert_eq!(lines[0]["hosts"], 1);
     assert_eq!(lines[0]["first"], "2026-09-21T13:00:00Z");
-    let shown = ask(&["show", &one.id, "--since", "2026-09-21T12:00:00Z"]);
+    let shown = query(&["show", &one.id, "--since", "2026-09-21T12:00:00Z"]);
     assert_eq!(shown.json()[0]["example"]["frames"], "libx!f");
-    let hosts = ask(&["hosts"]);
+    let hosts = query(&["hosts"]);
     let states: Vec<_> = hosts.json().iter().map(|it| it["state"].clone()).collect();
     assert_eq!(states, ["loses", "unreachable"]);
 }

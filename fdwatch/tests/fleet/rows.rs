@@ -19,9 +19,9 @@ use fdwatch_core::{
 };
 use fdwatch_events::event::{Event, EventKind, Key};
 use fdwatch_fleet::{
-    questions::{GroupBy, Query, Source},
     schema::SchemaOptions,
     setup,
+    source::{GroupBy, Query, Source},
     store::{Address, Client},
 };
 use fdwatch_test_support::{DEADLINE, eventually};
@@ -203,7 +203,7 @@ impl Writer {
         }
     }
 
-    /// Asserts that no row was given up and no problem remains.
+    /// Asserts that no row was abandoned and no problem remains.
     pub(crate) fn assert_well(&self) {
         assert_eq!(self.counts.now()[3], 0);
         assert_eq!(self.shared.troubles(), []);
@@ -217,10 +217,10 @@ impl Writer {
 
 /// Counts findings by the fleet's query and as distinct rows.
 pub(crate) fn counted(server: &ClickHouse) -> (u64, u64) {
-    let asked = Query::since(NOW - 3600, NOW, 1);
+    let query = Query::since(NOW - 3600, NOW, 1);
     let all = runtime().block_on(async {
         let source = Source::Server(client(&server.url()));
-        source.duplicates(&asked, GroupBy::Signature, 1000).await
+        source.duplicates(&query, GroupBy::Signature, 1000).await
     });
     let rows = server.query("SELECT uniqExact(host, run, number, time) FROM fdwatch.findings");
     let all = all.expect("no response from the server").shown;

@@ -9,8 +9,8 @@ use std::{
 
 use fdwatch_agent::config::Fleet;
 use fdwatch_fleet::{
-    questions::{GroupBy, Query, Source},
     rows::{FindingRow, HeartbeatRow, Table, add_line},
+    source::{GroupBy, Query, Source},
     store::{Address, Client, StoreError},
 };
 use fdwatch_test_support::{
@@ -62,9 +62,9 @@ async fn write_all(client: &Client) -> Result<(), StoreError> {
         .await
 }
 
-/// Asserts that every query is permitted and returns the rows.
-async fn ask_all(client: Client) {
-    let asked = Query::since(NOW - 100, NOW, 1);
+/// Asserts that every query is permitted and yields the rows.
+async fn query_all(client: Client) {
+    let query = Query::since(NOW - 100, NOW, 1);
     let source = Source::Server(client);
     for by in [
         GroupBy::Signature,
@@ -72,22 +72,22 @@ async fn ask_all(client: Client) {
         GroupBy::Host,
         GroupBy::Path,
     ] {
-        assert_eq!(source.duplicates(&asked, by, 9).await.unwrap().count, 1);
+        assert_eq!(source.duplicates(&query, by, 9).await.unwrap().count, 1);
     }
-    assert_eq!(source.hosts(&asked).await.unwrap().len(), 1);
-    assert!(source.shared(&asked).await.is_ok());
-    assert!(source.show(&asked.of("v1:")).await.is_ok());
+    assert_eq!(source.hosts(&query).await.unwrap().len(), 1);
+    assert!(source.shared(&query).await.is_ok());
+    assert!(source.show(&query.of("v1:")).await.is_ok());
 }
 
 #[test]
-fn printed_users_have_only_their_rights() {
+fn printed_users_have_only_their_permissions() {
     let directory = tempfile::tempdir().unwrap();
     let Some(server) = server(directory.path(), Setup::default()) else {
         return;
     };
     let printed = fleet(&["init", "--url", &server.url(), "--print-grants"]).stdout();
     assert!(printed.contains("<fdwatch_reader>"), "{printed}");
-    // As the output says.
+    // Follows the instructions in the output.
     let mut hash = Command::new("/bin/sh");
     hash.args(["-c", "printf %s secret | sha256sum"]);
     let hash = run(hash).stdout();
@@ -109,7 +109,7 @@ fn printed_users_have_only_their_rights() {
             error.contains("fdwatch fleet init --print-grants"),
             "{error}"
         );
-        ask_all(reader.clone()).await;
+        query_all(reader.clone()).await;
         for client in [writer, reader] {
             let other = client.run("SELECT * FROM other.secrets", &[]).await;
             let error = other.unwrap_err().to_string();
@@ -145,7 +145,7 @@ fn of_users(rights: &str) -> String {
 /// The engine only has users of its configuration, with grants: the printed statements are parsed only, and
 /// the grants are applied by configuration.
 #[test]
-fn printed_grants_give_only_their_rights() {
+fn printed_grants_allow_only_their_statements() {
     let directory = tempfile::tempdir().unwrap();
     let setup = Setup {
         users: Some(of_users("<access_management>1</access_management>")),
@@ -154,7 +154,7 @@ fn printed_grants_give_only_their_rights() {
     let Some(mut server) = ClickHouse::start_with(Engine::Current, directory.path(), setup) else {
         return;
     };
-    // Created by another user than the one who writes.
+    // The user that creates the tables differs from the one that writes.
     let statements = fleet(&["init", "--url", &server.url(), "--print"]).stdout();
     for statement in statements.trim_end().trim_end_matches(';').split(";\n") {
         server.query(&statement.replace("CURRENT_USER", "owner"));
@@ -199,16 +199,16 @@ fn printed_grants_give_only_their_rights() {
     runtime().block_on(async {
         let reader = client(&server.url());
         refused(write_all(&reader).await.unwrap_err());
-        ask_all(reader).await;
+        query_all(reader).await;
     });
 }
 
-/// A wrong way to connect, and the expected error.
+/// Invalid connection settings, and the expected error.
 struct Wrong {
     url: String,
     ca: Option<PathBuf>,
     password: Option<PathBuf>,
-    /// One of them.
+    /// Accepted reasons; the error must contain one of them.
     reasons: &'static [&'static str],
     remedy: &'static str,
 }
@@ -307,7 +307,7 @@ fn tls_errors_have_help_and_lose_no_row() {
     ];
     let mut sent = 100;
     for one in all {
-        ask_wrongly(&one);
+        assert_query_fails(&one);
         let (user, left) = (
             one.password.as_ref().map(|_| "default".into()),
             spooled(&spool),
@@ -337,7 +337,7 @@ fn tls_errors_have_help_and_lose_no_row() {
     assert_eq!(found[0]["findings"], sent, "{found:?}");
 }
 
-fn ask_wrongly(one: &Wrong) {
+fn assert_query_fails(one: &Wrong) {
     let mut arguments = vec!["hosts", "--url", &one.url];
     let text = |path: &'_ Path| path.to_str().unwrap().to_owned();
     let ca = one.ca.as_deref().map(text);

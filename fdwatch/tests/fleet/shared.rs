@@ -1,4 +1,4 @@
-//! Files on a network file system that several hosts write: reported by agents with host names of their own,
+//! Files on a network file system that several hosts write: reported by agents with their own host names,
 //! through a real glusterfs on loopback, to a server and directly.
 
 use std::{
@@ -85,7 +85,7 @@ impl Drop for Gluster {
     }
 }
 
-/// Starts an agent with a host name of its own.
+/// Starts an agent with its own host name.
 struct Host {
     process: Guard,
     socket: PathBuf,
@@ -156,7 +156,7 @@ fn file_written_by_two_hosts_is_reported() {
     puppet.open(&path("both\n'\"é.log"), "WRONLY|CREAT|APPEND");
     fs::write(path("read.log"), "x").unwrap();
     puppet.open(&path("read.log"), "RDONLY");
-    // On this host alone it is not reported, although two processes write it.
+    // A file on a local file system, which is not reported.
     puppet.open(&directory.path().join("local.log"), "WRONLY|CREAT");
     let only_one = puppet.open(&path("one.log"), "WRONLY|CREAT");
     let reported = |host: &str, name: &str| {
@@ -178,7 +178,7 @@ fn file_written_by_two_hosts_is_reported() {
     let from_agents = shared(&gluster.mount, &["--agents", &agents]);
     assert_eq!(from_server, from_agents);
     let [file] = &from_server[..] else {
-        panic!("not exactly one file: {from_server:?}");
+        panic!("expected one file: {from_server:?}");
     };
     assert_eq!(file["file"], path("both\n'\"é.log").to_str().unwrap());
     assert_eq!(

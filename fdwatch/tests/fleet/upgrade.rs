@@ -1,11 +1,10 @@
-//! Upgrades of tables from earlier versions on real engines, also after an interrupted upgrade; rows are
-//! kept.
+//! Upgrades of tables from earlier versions on real engines, also after an interrupted upgrade, without loss of rows.
 
 use fdwatch_fleet::{
-    questions::{GroupBy, Query, Source},
     rows::{FindingRow, HeartbeatRow, SharedFileRow, Table, add_line},
     schema::{self, SchemaOptions, VERSION},
     setup,
+    source::{GroupBy, Query, Source},
     store::Client,
 };
 
@@ -117,20 +116,20 @@ async fn upgrade(client: &Client, version: u32) {
     }
     client.insert(Table::SharedFiles, &lines).await.unwrap();
     let source = Source::Server(client.clone());
-    let asked = Query::since(NOW - 3600, NOW, 1);
-    let hosts = source.hosts(&asked).await.unwrap();
+    let query = Query::since(NOW - 3600, NOW, 1);
+    let hosts = source.hosts(&query).await.unwrap();
     let hosts: Vec<_> = hosts
         .iter()
         .map(|it| (&it.host[..], it.files_left_out))
         .collect();
     let before = u64::from(version == 3);
     assert_eq!(hosts, [("before", before), ("since", 7)]);
-    assert_eq!(source.shared(&asked).await.unwrap()[0].hosts, 2);
+    assert_eq!(source.shared(&query).await.unwrap()[0].hosts, 2);
     // Newer rollups contain the earlier rows once, although the fill ran twice.
-    for asked in [asked, Query::since(NOW - 30 * 86_400, NOW, 1)] {
+    for query in [query, Query::since(NOW - 30 * 86_400, NOW, 1)] {
         for by in [GroupBy::Signature, GroupBy::Host] {
-            let found = source.duplicates(&asked, by, 9).await.unwrap();
-            assert_eq!(found.count, 1, "{by:?} {asked:?}");
+            let found = source.duplicates(&query, by, 9).await.unwrap();
+            assert_eq!(found.count, 1, "{by:?} {query:?}");
             let one = &found.shown[0];
             assert_eq!((one.hosts, one.findings, one.descriptors), (1, 1, 3));
         }

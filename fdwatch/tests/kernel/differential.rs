@@ -1,11 +1,12 @@
-//! Random calls in many processes and threads: at each point of rest, the model equals the kernel's tables,
-//! descriptor by descriptor.
+//! Random calls in many processes and threads: whenever all of them rest, the model equals the kernel's
+//! tables, descriptor by descriptor.
 //!
-//! `FDWATCH_CALLS` is the number of calls and `FDWATCH_SEED` selects them: a seed repeats the calls of every
-//! actor, but the scheduler still interleaves threads. `FDWATCH_THREADS=1` gives each process one actor.
+//! `FDWATCH_CALLS` is the number of calls and `FDWATCH_SEED` selects them: a seed reproduces the calls of
+//! every actor, but not how the scheduler interleaves threads. `FDWATCH_THREADS=1` gives each process one
+//! actor.
 //!
-//! Where the model knows that it may be wrong, it is first corrected from the kernel, as fdwatch does by
-//! itself within seconds: racing descriptors, and everything after the kernel reported missed program runs.
+//! State that the model marks as uncertain is first corrected from the kernel, as fdwatch does within
+//! seconds: racing descriptors, and all tables after the kernel reported missed program runs.
 
 use std::time::Instant;
 
@@ -49,7 +50,7 @@ fn model_equals_kernel_after_random_calls() {
         if differences.is_empty()
             && (missed > missed_before || watching.engine.model.has_racing_fds())
         {
-            // As fdwatch does: at once, or a second later.
+            // As fdwatch does: immediately, or a second later.
             watching.audit();
             watching.audit();
             differences = truth.differences_from(&watching.engine.model);

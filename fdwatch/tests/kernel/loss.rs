@@ -8,7 +8,7 @@ use crate::{
     watching::{Watching, variable},
 };
 
-/// Far smaller than the records of a phase.
+/// Size of the ring: far smaller than the records of a phase.
 const RING: u32 = 64 << 10;
 
 #[test]
@@ -32,7 +32,7 @@ fn audit_repairs_tables_after_loss() {
         let now = watching.lost().total();
         assert!(now > lost, "no record was lost");
         lost = now;
-        // An audit takes two snapshots.
+        // An audit consists of two snapshots.
         watching.audit();
         watching.audit();
         let mut differences = Truth::of(generator.pid()).differences_from(&watching.engine.model);

@@ -4,7 +4,7 @@
 //! run this same program, because fdwatch ignores its own process.
 #![expect(
     clippy::unwrap_used,
-    reason = "what fails here fails the test, and where is in the panic"
+    reason = "a failure fails the test, and the panic has its location"
 )]
 
 mod differential;

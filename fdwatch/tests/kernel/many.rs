@@ -10,7 +10,7 @@ use crate::{
 /// Number of descriptors, unless `FDWATCH_MANY` is smaller for slow machines.
 const MANY: u32 = 1_000_000;
 
-/// Returns how many descriptors are possible besides those that are open.
+/// Returns the number of descriptors that can be opened besides the open ones.
 fn many() -> u32 {
     let many = variable("FDWATCH_MANY", MANY.into()) as u32;
     let most = many + 100;
@@ -74,7 +74,7 @@ fn maximum_number_of_descriptors_is_complete() {
 
 /// Not a test: the child.
 #[test]
-#[ignore = "is run by the other one"]
+#[ignore = "run by the other test as a child process"]
 fn child() {
     if !is_worker() {
         return;

@@ -27,7 +27,7 @@ fn registers_and_stack_match_the_thread() {
         watching.records.clear();
         assert!(child.step());
         watching.drain();
-        // Where it opened, where it closed, and its stack pointer.
+        // The addresses of the open and the close, and the stack pointer.
         let numbers = child.at.split(' ').map(|word| word.parse().unwrap());
         let [opened, closed, sp] = numbers.collect::<Vec<u64>>()[..] else {
             panic!("{}", child.at);
@@ -65,7 +65,7 @@ fn registers_and_stack_match_the_thread() {
 
 /// Not a test: the child.
 #[test]
-#[ignore = "is run by the other one"]
+#[ignore = "run by the other test as a child process"]
 fn child() {
     if !is_worker() {
         return;
@@ -106,17 +106,17 @@ unsafe fn call([number, first, second]: [u64; 3]) -> (u64, u64, u64) {
     unsafe {
         asm!(
             "push {mark}",
-            "mov {kept}, rbp",
+            "mov {saved}, rbp",
             "mov rbp, {frame}",
             "lea {ip}, [rip + 2f]",
             "mov {sp}, rsp",
             "syscall",
             "2:",
-            "mov rbp, {kept}",
+            "mov rbp, {saved}",
             "lea rsp, [rsp + 8]",
             mark = in(reg) MARK,
             frame = in(reg) FRAME,
-            kept = out(reg) _,
+            saved = out(reg) _,
             ip = out(reg) ip,
             sp = out(reg) sp,
             inlateout("rax") number => result,

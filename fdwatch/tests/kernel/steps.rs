@@ -27,7 +27,7 @@ fn model_equals_proc_after_every_kind_of_call() {
         }
     }
     assert_eq!(watching.lost(), Lost::default());
-    // Stopped programs write no record of the same calls.
+    // Stopped programs write no records of the same calls.
     watching.probe.stop().unwrap();
     let mut child = Worker::start("steps::child");
     watching.drain();
@@ -40,7 +40,7 @@ fn model_equals_proc_after_every_kind_of_call() {
 
 /// Not a test: the child.
 #[test]
-#[ignore = "is run by the other one"]
+#[ignore = "run by the other test as a child process"]
 fn child() {
     if !is_worker() {
         return;
@@ -55,7 +55,7 @@ fn child() {
     end();
 }
 
-/// Opens, moves and closes descriptors in every way, one step each.
+/// Opens, moves and closes descriptors with every call, one step each.
 ///
 /// # Safety
 ///
@@ -111,7 +111,7 @@ unsafe fn calls(path: &CString, directory: &str) {
 
         send(sockets[0], &[one; MAX]).unwrap();
         assert_eq!(receive(sockets[1], 0).unwrap(), MAX);
-        step("as many as a message takes");
+        step("the maximum in one message");
 
         send(sockets[0], &[one, other, 40]).unwrap();
         // Room for two.
@@ -155,7 +155,7 @@ unsafe fn calls(path: &CString, directory: &str) {
             );
             libc::_exit(1);
         }
-        // Until both are done and wait.
+        // Waits until both have made their calls and sleep.
         until(|| is_asleep(child) && is_asleep(program));
         step("forks");
         libc::kill(child, libc::SIGKILL);
@@ -178,7 +178,7 @@ unsafe fn calls(path: &CString, directory: &str) {
     is_ready.recv().unwrap();
     // SAFETY: this process owns it.
     unsafe { libc::close(200) };
-    step("a table of a thread's own");
+    step("a thread with its own table");
 }
 
 fn until(mut is_so: impl FnMut() -> bool) {
@@ -187,7 +187,7 @@ fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether the process sleeps in `pause` or `sleep`, so that its earlier calls are done.
+/// Returns whether the process sleeps in `pause` or `sleep`, so that its earlier calls are done.
 fn is_asleep(pid: i32) -> bool {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
     let number = call

@@ -248,7 +248,7 @@ fn number(entry: &fs::DirEntry) -> u32 {
 /// `include/linux/sched.h`.
 const PF_EXITING: u32 = 4;
 
-/// Whether the task has given its descriptors back or is about to.
+/// Returns whether the task has released its descriptors or is about to.
 fn has_ended(tid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
     let mut fields = stat.rsplit(") ").next().unwrap().split(' ');
@@ -263,7 +263,7 @@ fn has_ended(tid: u32) -> bool {
 const KCMP_FILE: i32 = 0;
 const KCMP_FILES: i32 = 2;
 
-/// Whether two tasks share one table.
+/// Returns whether two tasks share one table.
 pub(crate) fn share_table(one: u32, other: u32) -> bool {
     // SAFETY: the call only compares.
     unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) == 0 }

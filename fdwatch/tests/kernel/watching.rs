@@ -17,14 +17,14 @@ use fdwatch_probe::{Options, Probe};
 
 use crate::truth::Difference;
 
-/// One test at a time: each would see the other's children.
+/// Serializes tests: each would see the children of others.
 static ONE: Mutex<()> = Mutex::new(());
 
 /// Applies the kernel's events to a model.
 pub(crate) struct Watching {
     pub(crate) probe: Probe,
     pub(crate) engine: Engine,
-    /// Records that were drained since this was last cleared.
+    /// Records that were drained since it was last cleared.
     pub(crate) records: Vec<Box<[u8]>>,
     _only: MutexGuard<'static, ()>,
 }
@@ -35,7 +35,7 @@ impl Watching {
         Self::attach_with(Options::default())
     }
 
-    /// Attaches them with other options.
+    /// Attaches the programs with other options.
     pub(crate) fn attach_with(options: Options) -> Option<Self> {
         let only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut probe = match Probe::load(options) {
@@ -91,7 +91,7 @@ impl Watching {
         }
     }
 
-    /// Whether the model knows that it may be wrong there.
+    /// Returns whether the model marks the descriptor as racing.
     pub(crate) fn is_racing(&self, difference: &Difference) -> bool {
         let model = &self.engine.model;
         let fd = difference.fd;
@@ -144,7 +144,7 @@ impl Watching {
     }
 }
 
-/// A record, aligned as in the ring.
+/// Returns a record, aligned as in the ring.
 pub(crate) fn aligned(record: &[u8]) -> Vec<u64> {
     let words = record.chunks_exact(8);
     let words = words.map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()));
@@ -172,7 +172,7 @@ pub(crate) fn again(part: &str) -> Command {
     command
 }
 
-/// Returns the arguments for that. The part runs in the main thread.
+/// Returns the arguments of that command. The part runs in the main thread.
 pub(crate) const fn arguments(part: &str) -> [&str; 5] {
     [
         "--exact",

@@ -1,4 +1,4 @@
-//! A child that works step by step, so that the test can look in between.
+//! A child that works step by step, so that the test can check its state in between.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::watching::again;
 
-/// Environment variable that is set for the child.
+/// Environment variable that identifies the child.
 const CHILD: &str = "FDWATCH_TEST_CHILD";
 
 /// The child, and its last step.
@@ -58,7 +58,7 @@ impl Drop for Worker {
     }
 }
 
-/// Whether this process is such a child.
+/// Returns whether this process is such a child.
 pub(crate) fn is_worker() -> bool {
     env::var_os(CHILD).is_some()
 }

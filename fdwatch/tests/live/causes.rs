@@ -51,7 +51,7 @@ fn fd_from_socket_is_received() {
 }
 
 #[test]
-fn fd_kept_over_exec_is_leaked_over_exec() {
+fn fd_kept_across_exec_is_exec_leak() {
     if !bpf() {
         return;
     }
@@ -259,7 +259,7 @@ fn log_kept_after_rotation_is_rotated_file() {
     let mut watch = Watch::of(puppet.pid(), &["--path", &glob]);
     let old = puppet.open(&log.path, "WRONLY|APPEND");
     puppet.exec(&format!("os.write({old}, b'line')"));
-    // Opened once more, so that its path is asked of a descriptor that stays open.
+    // Opened again, so that its path is looked up by a descriptor that stays open.
     std::thread::sleep(std::time::Duration::from_secs(3));
     let rotated = std::process::Command::new(LOGROTATE)
         .args(["-f", "-s", &format!("{directory}/state")])

@@ -17,7 +17,7 @@ struct Ids {
 }
 
 impl Ids {
-    /// Reads the ids of the objects that a process holds.
+    /// Reads the ids of the objects that a process has open.
     fn of(pid: u32, field: &'static str, next: libc::c_long) -> Self {
         let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("missing");
         let mut ids = Vec::new();
@@ -41,10 +41,10 @@ impl Ids {
         Self::of(pid, "link_id:", BPF_LINK_GET_NEXT_ID)
     }
 
-    fn is_there(&self, id: u32) -> bool {
+    fn exists(&self, id: u32) -> bool {
         // Start id, next id, flags.
         let mut attributes = [id - 1, 0, 0];
-        // SAFETY: the kernel accesses as many bytes as the size says.
+        // SAFETY: the kernel accesses no more bytes than the given size.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_bpf,
@@ -59,7 +59,7 @@ impl Ids {
     /// Waits until the kernel has none of them.
     fn wait_until_gone(&self, since: Instant) {
         eventually(&format!("the removal of each {}", self.field), || {
-            let is_left = self.ids.iter().any(|&id| self.is_there(id));
+            let is_left = self.ids.iter().any(|&id| self.exists(id));
             (!is_left).then_some(())
         });
         let (count, took) = (self.ids.len(), since.elapsed());
@@ -76,8 +76,8 @@ fn nothing_is_left_after(end: impl FnOnce(Watch)) {
     // Tracepoints of process life are links on all kernels.
     assert!(links.ids.len() >= 3, "{:?}", links.ids);
     assert!(programs.ids.len() > 3, "{:?}", programs.ids);
-    assert!(programs.ids.iter().all(|&id| programs.is_there(id)));
-    assert!(links.ids.iter().all(|&id| links.is_there(id)));
+    assert!(programs.ids.iter().all(|&id| programs.exists(id)));
+    assert!(links.ids.iter().all(|&id| links.exists(id)));
     let since = Instant::now();
     end(watch);
     println!("ended after {:?}", since.elapsed());

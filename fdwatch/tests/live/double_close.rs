@@ -24,7 +24,7 @@ fn double_close_names_both_threads() {
              thread.start()\n    \
              thread.join()"
     ));
-    // The other thread's descriptor: it still uses the number when that is another file.
+    // The other thread closes the descriptor, and closes its number again when it refers to another file.
     puppet.exec("by_other()");
     let again = puppet.open(&other, "WRONLY");
     assert_eq!(again, fd);
@@ -75,7 +75,7 @@ fn closing_loops_are_no_double_close() {
     std::thread::sleep(std::time::Duration::from_millis(600));
     let ended = watch.end();
     let counted = ended.summary["closed_unopened"].as_u64();
-    // Other processes may do so too; the loops alone are thousands.
+    // Other processes may close invalid numbers too, but the loops alone do so thousands of times.
     assert!((Some(2)..Some(100)).contains(&counted), "{}", ended.summary);
     ended.assert_counts(0, 0, 0);
 }

@@ -1,4 +1,4 @@
-//! Duplicates within one process: every way in which they appear, change and disappear.
+//! Duplicates within one process: all events by which they appear, change and disappear.
 
 use std::{fs, path::Path};
 
@@ -219,7 +219,7 @@ fn exit_ends_duplicates() {
 }
 
 #[test]
-fn deleted_file_held_by_reader_is_warning() {
+fn deleted_file_with_reader_is_warning() {
     if !bpf() {
         return;
     }

@@ -78,7 +78,7 @@ fn unprivileged_error_has_help() {
         assert!(finished.output.is_empty());
     }
     if is_root() {
-        // Descriptors of another user are not reported as none.
+        // Unreadable descriptors of another user are an error, not an empty list.
         for command in ["fds", "explain"] {
             let finished = as_other_user(&[command, "1", "--proc"]);
             assert!(
@@ -169,7 +169,7 @@ fn closed_pipe_is_no_error() {
         let mut command = fdwatch(arguments);
         command.stdout(writer).stderr(Stdio::piped());
         let mut child = Guard::spawn(&mut command);
-        // The parent's descriptor, which would keep only the writing side open.
+        // Closes the parent's copy of the writing end.
         drop(command);
         let mut message = String::new();
         let stderr = child.0.stderr.take().map(BufReader::new);

@@ -85,7 +85,7 @@ fn followed_steps_are_in_order() {
     let writer = puppet.open(&log.path, "WRONLY|APPEND");
     puppet.exec("connection.close()");
     puppet.close(writer);
-    // The last step shows that all were read.
+    // After the last step, all events have been read.
     std::thread::sleep(std::time::Duration::from_millis(500));
     explain.signal(libc::SIGINT);
     let explained = parse(&reported.next().expect("no explanation"));

@@ -1,4 +1,4 @@
-//! Descriptors shared between processes and threads: over fork, over exec, and in one table.
+//! Descriptors shared between processes and threads: across fork, across exec, and in one table.
 
 use std::path::Path;
 
@@ -61,7 +61,7 @@ fn duplicate_between_fork_and_exec_is_ignored() {
 }
 
 #[test]
-fn duplicate_kept_over_exec_names_new_program() {
+fn duplicate_kept_across_exec_names_new_program() {
     if !bpf() {
         return;
     }

@@ -9,6 +9,7 @@ mod duplicates;
 mod errors;
 mod explain;
 mod filters;
+mod hostile;
 mod inherited;
 mod model_vs_proc;
 mod names;

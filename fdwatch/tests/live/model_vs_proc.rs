@@ -161,7 +161,7 @@ fn every_kind_of_descriptor_matches_proc() {
 }
 
 #[test]
-fn proc_option_shows_the_same() {
+fn proc_option_shows_same_table() {
     if !bpf() {
         return;
     }

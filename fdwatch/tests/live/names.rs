@@ -30,7 +30,7 @@ fn holder(name: &[u8]) -> (Puppet, TempDir, PathBuf) {
     (puppet, directory, path)
 }
 
-fn look(command: &[&str], pid: u32) -> Finished {
+fn report(command: &[&str], pid: u32) -> Finished {
     let mut command = fdwatch(command);
     let pid = pid.to_string();
     if command.get_args().next() == Some(OsStr::new("scan")) {
@@ -56,7 +56,7 @@ fn path_is_escaped_in_text() {
     let (puppet, directory, _) = holder(NAME);
     let shown = format!("{}/{ESCAPED}", directory.path().display());
     for command in ["scan", "fds"] {
-        let text = look(&[command], puppet.pid()).stdout();
+        let text = report(&[command], puppet.pid()).stdout();
         assert_harmless(&text);
         assert!(text.contains(&shown), "{text}");
     }
@@ -70,11 +70,11 @@ fn non_utf8_path_is_complete_in_json() {
     let (puppet, _directory, path) = holder(NAME);
     let bytes = path.as_os_str().as_bytes();
     let lossy = String::from_utf8_lossy(bytes);
-    let lines = look(&["scan", "--json"], puppet.pid()).json();
+    let lines = report(&["scan", "--json"], puppet.pid()).json();
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["file"]["path_bytes"], hex(bytes));
     assert_eq!(lines[0]["file"]["path"], *lossy);
-    let lines = look(&["fds", "--json"], puppet.pid()).json();
+    let lines = report(&["fds", "--json"], puppet.pid()).json();
     let fds = lines[0]["fds"].as_array().unwrap().iter();
     let on_it = fds.filter(|fd| fd["file"]["path_bytes"] == hex(bytes));
     assert_eq!(on_it.count(), 2);
@@ -87,7 +87,7 @@ fn utf8_path_is_unmodified_in_json() {
     }
     let name = "größe\n\u{1b}[2J \"quoted\" \u{1f980}";
     let (puppet, _directory, path) = holder(name.as_bytes());
-    let lines = look(&["scan", "--json"], puppet.pid()).json();
+    let lines = report(&["scan", "--json"], puppet.pid()).json();
     let file = &lines[0]["file"];
     let path: &Path = &path;
     assert_eq!(file["path"].as_str().map(Path::new), Some(path));
@@ -101,9 +101,9 @@ fn process_name_is_escaped_in_text() {
     }
     let (mut puppet, _directory, _) = holder(b"x.log");
     puppet.exec("open('/proc/self/comm', 'wb').write(b'\\x1b[31m\\n\\xff)')");
-    let text = look(&["scan"], puppet.pid()).stdout();
+    let text = report(&["scan"], puppet.pid()).stdout();
     assert_harmless(&text);
     assert!(text.contains(r"\x1b[31m\n\xff)["), "{text}");
-    let lines = look(&["scan", "--json"], puppet.pid()).json();
+    let lines = report(&["scan", "--json"], puppet.pid()).json();
     assert_eq!(lines[0]["process"]["comm"], "\u{1b}[31m\n\u{fffd})");
 }

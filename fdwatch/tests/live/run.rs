@@ -89,7 +89,7 @@ pub(crate) fn report(options: &[&str], command: &[&str]) -> Report {
     }
 }
 
-/// A compiled program in a directory of its own.
+/// A compiled program in its own directory.
 struct Program {
     directory: TempDir,
     path: PathBuf,
@@ -211,7 +211,7 @@ fn leaks_name_the_opening_functions() {
 }
 
 #[test]
-fn fd_kept_over_exec_names_both_programs() {
+fn fd_kept_across_exec_names_both_programs() {
     if !bpf() {
         return;
     }
@@ -308,7 +308,7 @@ fn error_exitcode_applies_to_successful_command() {
     let code = |options: &[&str]| report(options, &words(&leaky)).finished.code;
     assert_eq!(code(&[]), Some(0));
     assert_eq!(code(&["--error-exitcode", "99"]), Some(99));
-    // Without its second argument it fails, and leaks what it has.
+    // Without its second argument it fails, and leaks its open descriptors.
     let failing = report(
         &["--error-exitcode", "99"],
         &[&leaky[0], &leaky[1], "/nowhere"],
@@ -465,6 +465,6 @@ fn make_with_two_jobs_loses_nothing() {
         "{}",
         report.run
     );
-    // Leaks of the compiler are its own; make passes its pipe on by design.
+    // The compiler may have its own leaks; make passes its pipe on by design.
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }

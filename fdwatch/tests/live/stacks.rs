@@ -14,15 +14,15 @@ const COMPILER: &str = "/usr/bin/cc";
 /// The program `fixtures/nested.c`.
 struct Nested {
     process: Guard,
-    orders: ChildStdin,
+    stdin: ChildStdin,
     log: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Nested {
-    /// Compiles it and starts it in one of its modes.
-    fn start(way: &str) -> Self {
-        let directory = tempfile::tempdir().expect("no directory for files");
+    /// Compiles the program and starts it in one of its modes.
+    fn start(mode: &str) -> Self {
+        let directory = tempfile::tempdir().expect("cannot create a directory");
         let at = directory.path().canonicalize().expect("missing");
         let (program, log) = (at.join("nested"), at.join("log"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nested.c");
@@ -32,19 +32,19 @@ impl Nested {
             .status();
         assert!(built.expect("cannot run the compiler").success());
         let mut command = Command::new(&program);
-        command.arg(way).arg(&log).stdin(Stdio::piped());
+        command.arg(mode).arg(&log).stdin(Stdio::piped());
         let mut process = Guard::spawn(&mut command);
-        let orders = process.0.stdin.take().expect("the pipe was requested");
+        let stdin = process.0.stdin.take().expect("the pipe was requested");
         Self {
             process,
-            orders,
+            stdin,
             log,
             _directory: directory,
         }
     }
 
     fn go_on(&mut self) {
-        writeln!(self.orders).expect("the program has ended");
+        writeln!(self.stdin).expect("program has exited");
     }
 }
 
@@ -87,7 +87,7 @@ fn python_stacks_reach_main() {
     let log = directory.path().join("log");
     let mut puppet = Puppet::start();
     let mut watch = Watch::of(puppet.pid(), &[]);
-    // Through C and Python code, as in real programs.
+    // The stack contains C and Python frames, as in real programs.
     let open = format!(
         "logs = [open({:?}, 'a') for _ in range(2)]",
         log.to_str().unwrap()

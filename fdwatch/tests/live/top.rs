@@ -121,14 +121,14 @@ impl Drop for Terminal {
     }
 }
 
-/// Whether a line is the title of the list of findings, such as `3 findings`.
+/// Returns whether a line is the title of the list of findings, such as `3 findings`.
 fn is_findings(line: &str) -> bool {
     let words = line.split(',').next().unwrap_or_default().trim_end();
     line.starts_with(|first: char| first.is_ascii_digit())
         && (words.ends_with(" findings") || words.ends_with(" finding"))
 }
 
-fn is_here() -> bool {
+fn can_run() -> bool {
     bpf() && program(TMUX)
 }
 
@@ -145,7 +145,7 @@ fn with_duplicate(directory: &Path) -> (Puppet, String) {
 fn open(terminal: &Terminal, puppet: &Puppet) -> String {
     let pid = puppet.pid().to_string();
     terminal.text(&format!("/{pid}"));
-    terminal.wait("the puppet alone", |screen| {
+    terminal.wait("a list with the puppet only", |screen| {
         let rows = screen.lines().skip(3);
         let mut rows = rows.take_while(|line| !is_findings(line));
         rows.next()
@@ -159,12 +159,12 @@ fn open(terminal: &Terminal, puppet: &Puppet) -> String {
             && screen.contains("(reopened, warning)")
     });
     terminal.keys(&["Tab", "End"]);
-    terminal.wait("what to change", |screen| screen.contains("What to change"))
+    terminal.wait("the advice", |screen| screen.contains("What to change"))
 }
 
 #[test]
 fn duplicate_is_shown_and_screen_restored() {
-    if !is_here() {
+    if !can_run() {
         return;
     }
     let terminal = Terminal::start(120, 40);
@@ -185,9 +185,9 @@ fn duplicate_is_shown_and_screen_restored() {
     // Text right after Escape would form another key.
     terminal.wait("all processes", |screen| !screen.contains(", filter '"));
     terminal.text("N");
-    terminal.wait("the order by number", |screen| screen.contains("PID▲"));
+    terminal.wait("the list sorted by PID", |screen| screen.contains("PID▲"));
     terminal.keys(&["F6"]);
-    terminal.wait("what to sort by", |screen| screen.contains("Sort by"));
+    terminal.wait("the menu of sort keys", |screen| screen.contains("Sort by"));
     terminal.keys(&["Escape"]);
     terminal.wait("the list", |screen| !screen.contains("Sort by"));
     terminal.keys(&["F1"]);
@@ -204,7 +204,7 @@ fn duplicate_is_shown_and_screen_restored() {
         screen.contains("too small")
     });
     terminal.tmux(&["resize-window", "-x", "120", "-y", "40"]);
-    terminal.wait("all of it", |screen| screen.contains("UNIT"));
+    terminal.wait("the full screen", |screen| screen.contains("UNIT"));
     terminal.keys(&["q"]);
     let screen = terminal.wait("the end", |screen| screen.contains("code=0"));
     assert!(!screen.lines().any(is_findings), "{screen}");
@@ -216,7 +216,7 @@ fn duplicate_is_shown_and_screen_restored() {
 
 #[test]
 fn signals_restore_the_terminal() {
-    if !is_here() {
+    if !can_run() {
         return;
     }
     let terminal = Terminal::start(80, 24);
@@ -251,7 +251,7 @@ fn signals_restore_the_terminal() {
 
 #[test]
 fn no_color_prints_no_colors() {
-    if !is_here() {
+    if !can_run() {
         return;
     }
     for (before, are_any) in [("NO_COLOR=1", false), ("NO_COLOR=", true)] {
@@ -266,7 +266,7 @@ fn no_color_prints_no_colors() {
         };
         let coloured = codes.iter().any(|(code, _)| code.split(';').any(is_colour));
         assert_eq!(coloured, are_any, "{screen:?}");
-        // And only ASCII where the terminal supports nothing else.
+        // Only ASCII where the terminal supports nothing else.
         terminal.keys(&["q"]);
         terminal.wait("the end", |screen| screen.contains("code=0"));
         let screen = terminal.top("LANG=C", "--max-cpu 100");
@@ -276,7 +276,7 @@ fn no_color_prints_no_colors() {
 
 #[test]
 fn top_reads_from_running_agent() {
-    if !is_here() {
+    if !can_run() {
         return;
     }
     let agent = Agent::start("");
@@ -319,7 +319,7 @@ fn missing_terminal_is_an_error() {
 
 #[test]
 fn watch_shows_progress_on_terminal_only() {
-    if !is_here() {
+    if !can_run() {
         return;
     }
     let terminal = Terminal::start(100, 24);
@@ -342,7 +342,7 @@ fn watch_shows_progress_on_terminal_only() {
     terminal.wait("the end", |screen| screen.contains("code=0"));
     assert_eq!(fs::read(file(output)).expect("missing"), b"");
     let message = fs::read_to_string(file(errors)).expect("missing");
-    // The start and the summary, whose further lines report losses.
+    // The start line and the summary, whose further lines report losses.
     let mut lines = message.lines();
     for part in ["watching ", " events, "] {
         assert!(

@@ -60,8 +60,8 @@ fn strace(log: &Log) -> Vec<Call> {
 }
 
 fn go_on(process: &mut Guard) {
-    let mut orders = process.0.stdin.take().expect("the pipe was requested");
-    writeln!(orders, "go").expect("cannot read");
+    let mut stdin = process.0.stdin.take().expect("the pipe was requested");
+    writeln!(stdin, "go").expect("cannot write");
 }
 
 #[test]

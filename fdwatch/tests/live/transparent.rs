@@ -1,4 +1,4 @@
-//! `fdwatch run` is transparent: exit code, signals, terminal and streams of the command are as without it.
+//! `fdwatch run` is transparent: it does not affect the exit code, signals, terminal and streams of the command.
 
 use std::{
     fs::{self, File},
@@ -42,7 +42,7 @@ fn exit_code_is_the_commands() {
     }
 }
 
-/// A command that prints when it is ready, and the signals it gets.
+/// Starts a command under fdwatch that prints when it is ready, and each signal it receives.
 fn start(
     options: &[&str],
     command: &[&str],
@@ -128,12 +128,12 @@ pid, fd = pty.fork()
 if pid == 0:
     os.execv(sys.argv[1], sys.argv[1:])
 seen = b''
-asked = False
+sent = False
 while b'came' not in seen or not seen.endswith(b'\\n'):
     try: seen += os.read(fd, 1000)
     except OSError: break
-    if b'ready True' in seen and not asked:
-        asked = True
+    if b'ready True' in seen and not sent:
+        sent = True
         os.write(fd, b'\\x03')
 sys.stdout.write(seen.decode())
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -168,21 +168,21 @@ def wait_for(what):
     while what not in seen:
         seen += os.read(fd, 1000)
     seen = seen.split(what, 1)[1]
-def say(what): os.write(fd, what.encode())
+def send(text): os.write(fd, text.encode())
 wait_for(b'prompt> ')
-say(sys.argv[1] + ' run --quiet -- sh -c \\'echo re\"\"ady; read word; echo g\"\"ot $word; exit 4\\'\\n')
+send(sys.argv[1] + ' run --quiet -- sh -c \\'echo re\"\"ady; read word; echo g\"\"ot $word; exit 4\\'\\n')
 wait_for(b'ready')
-say('\\x1a')
+send('\\x1a')
 wait_for(b'Stopped')
 wait_for(b'prompt> ')
-say('fg\\n')
+send('fg\\n')
 wait_for(b'ady')
-say('this\\n')
+send('this\\n')
 wait_for(b'got this')
 wait_for(b'prompt> ')
-say('echo co\"\"de $?\\n')
+send('echo co\"\"de $?\\n')
 wait_for(b'code 4')
-say('exit\\n')
+send('exit\\n')
 ";
     let mut command = Command::new(PYTHON);
     command.args(["-I", "-c", terminal, env!("CARGO_BIN_EXE_fdwatch")]);

@@ -33,7 +33,7 @@ impl Group {
         Some(Self(path))
     }
 
-    fn take_in(&self, pid: u32) {
+    fn add(&self, pid: u32) {
         fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("cannot move a file");
     }
 }
@@ -59,7 +59,7 @@ fn container_and_unit_are_reported_and_selectable() {
         eprintln!("skipped: cannot create a control group");
         return;
     };
-    group.take_in(puppet.pid());
+    group.add(puppet.pid());
     puppet.exec(&open(&log.path, "WRONLY"));
     puppet.exec(&open(&log.path, "RDONLY"));
     let [found] = &scanned(&["--path", log.glob()])[..] else {
@@ -85,7 +85,7 @@ fn container_and_unit_are_reported_and_selectable() {
         let found = scanned(&[&["--path", log.glob()], &arguments[..]].concat());
         assert_eq!(found.len(), wanted, "{arguments:?}");
     }
-    // The group can be removed only after its process.
+    // The group can be removed only after its process has ended.
     puppet.kill();
 }
 

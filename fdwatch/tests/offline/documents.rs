@@ -360,7 +360,7 @@ fn lint(text: &str) -> Vec<String> {
     faults.map(|fault| fault["message"].to_string()).collect()
 }
 
-/// Whether a line of output is a complete JSON object.
+/// Returns whether a line of output is a complete JSON object.
 fn is_object(line: &str) -> bool {
     line.starts_with("{\"") && line.ends_with('}') && !line.contains('…')
 }
@@ -453,12 +453,12 @@ fn named(words: &[&str]) -> Option<String> {
             let option = option.split('=').next().unwrap_or(option);
             let mut options = command.get_arguments();
             if !options.any(|it| it.get_long() == Some(option)) {
-                return Some(format!("no option --{option}"));
+                return Some(format!("unknown option: --{option}"));
             }
         } else if is_command && command.has_subcommands() && word.starts_with(char::is_lowercase) {
             match command.find_subcommand(word) {
                 Some(found) => command = found.clone(),
-                None => return Some(format!("no command {word}")),
+                None => return Some(format!("unknown command: {word}")),
             }
             continue;
         }
@@ -512,10 +512,7 @@ fn tasks() -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     for task in ["run", "test", "fleet-sim"] {
-        assert!(
-            tasks.contains_key(task),
-            "xtask's list of tasks is not found"
-        );
+        assert!(tasks.contains_key(task), "xtask's list of tasks not found");
     }
     tasks
 }
@@ -535,12 +532,12 @@ fn kebab(name: &str) -> String {
 fn task_fault(arguments: &[&str], tasks: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
     let (task, rest) = arguments.split_first()?;
     let Some(known) = tasks.get(*task) else {
-        return Some(format!("no task {task}"));
+        return Some(format!("unknown task: {task}"));
     };
     let options = rest.iter().take_while(|word| **word != "--");
     let mut options = options.filter_map(|word| word.strip_prefix("--"));
     let missing = options.find(|option| !known.contains(*option));
-    missing.map(|option| format!("{task} has no option --{option}"))
+    missing.map(|option| format!("{task}: unknown option: --{option}"))
 }
 
 /// Returns the commands of a shell line, each as its words. Substitutions count as `1`, and their content as

@@ -36,7 +36,7 @@ fn schemas_are_valid_2020_12() {
 #[test]
 fn objects_allow_no_unknown_fields() {
     for (name, form) in schema::files() {
-        // It only refers to others.
+        // This schema only refers to others.
         if name == "line" {
             continue;
         }
@@ -44,7 +44,7 @@ fn objects_allow_no_unknown_fields() {
         objects(&form, &mut found);
         for object in found {
             let others = &object["additionalProperties"];
-            // Counts by name, such as by type, have numbers only.
+            // Objects with counts by name, such as by type, contain only numbers.
             let counts = json!({"type": "integer", "minimum": 0});
             let is_closed = *others == false
                 || object.get("properties").is_none() && *others == counts

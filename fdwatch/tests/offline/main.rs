@@ -1,4 +1,4 @@
-//! What needs no BPF: documents, JSON schemas and recordings.
+//! Tests without BPF: documents, JSON schemas and recordings.
 #![allow(clippy::unwrap_used, reason = "an unwrap that fails, fails its test")]
 
 mod documents;

@@ -29,8 +29,9 @@ fn replayed(name: &str) -> Vec<Value> {
     finished.json()
 }
 
-/// Removes what differs by run: ids of descriptions, which are hashed with a random key, and the cost of the
-/// replay. Removes advice as well, because its text belongs to the table of causes in `diagnose/cause.rs` and is tested there.
+/// Removes values that differ by run: ids of descriptions, which are hashed with a random key, and the cost of the
+/// replay. Removes advice as well, because its text belongs to the table of causes in `diagnose/cause.rs` and is tested
+/// there.
 fn settle(line: &mut Value) {
     let fields = line.as_object_mut().expect("line is not an object");
     fields.remove("cpu");

@@ -12,7 +12,7 @@ use fdwatch_test_support::{Watch, bpf};
 
 use super::alone;
 
-/// Limit of the time that other processes may keep the host busy.
+/// Maximum time that other processes may keep the host busy.
 const MAX_BUSY: Duration = Duration::from_secs(180);
 
 /// Stops a thread on drop, also when the test fails.

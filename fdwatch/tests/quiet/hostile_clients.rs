@@ -26,11 +26,10 @@ const TOKEN: &str = "4bd8a90c1e7f4b0c9f6de2a1730c5d8e";
 
 /// Limit of the growth of the agent's memory by all clients. The bounds alone: 128 connections with 16 KiB of
 /// headers and as much output make 4 MiB; findings are written one by one as a client reads them, and the
-/// buffer of event readers is shared. The allocator's reserve after a burst and the symbols of stacks come on
-/// top.
+/// buffer of event readers is shared. The rest is the allocator's reserve after a burst and the symbols of stacks.
 const MAX_GROWTH: u64 = 96 << 20;
 
-/// An agent that also listens on loopback, with a token.
+/// An agent that also listens on loopback, and requires a token.
 struct Host {
     agent: Agent,
     port: u16,
@@ -43,7 +42,7 @@ impl Host {
         let alone = alone();
         let port = agent::free_port();
         let own = tempfile::tempdir().unwrap().keep();
-        // Other users may enter: protected files have modes of their own.
+        // Other users may enter: protected files have their own modes.
         fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
         let config = agent::basics(&own) + &agent::on_loopback(&own, port, TOKEN);
         fs::write(own.join("agent.toml"), config).unwrap();
@@ -166,7 +165,7 @@ fn hostile_requests_harm_no_other_client() {
             assert_eq!(answer.status, 400);
         }
     });
-    survives("requests in one go", &host, &mut puppet, |host| {
+    survives("pipelined requests", &host, &mut puppet, |host| {
         let one = get("/v1/version") + "\r\n";
         let last = get("/v1/version") + "Connection: close\r\n\r\n";
         let mut stream = host.connect();
@@ -184,7 +183,7 @@ fn hostile_requests_harm_no_other_client() {
             drop(host.connect());
         }
     });
-    survives("a request letter by letter", &host, &mut puppet, |host| {
+    survives("a request byte by byte", &host, &mut puppet, |host| {
         let mut stream = host.connect();
         let head = get("/");
         for byte in head.bytes() {
@@ -193,11 +192,11 @@ fn hostile_requests_harm_no_other_client() {
                 break;
             }
         }
-        // Headers must be complete within a time limit, at any rate; this client exceeds it.
+        // The headers must be complete within a time limit, which this client exceeds.
         assert_eq!(
             stream.read(&mut [0; 4096]).unwrap_or(0),
             0,
-            "it was waited for"
+            "the slow request was answered"
         );
     });
 }
@@ -225,7 +224,7 @@ fn excess_connections_are_refused_and_counted() {
 }
 
 /// Sets a small receive buffer: otherwise a whole response could fit into the kernel's buffers.
-fn take_little(stream: &TcpStream) {
+fn shrink_receive_buffer(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     socket.set_recv_buffer_size(4096).unwrap();
 }
@@ -258,7 +257,7 @@ fn client_that_never_reads_is_dropped() {
                     "/v1/findings?limit=10000"
                 };
                 let mut stream = host.connect();
-                take_little(&stream);
+                shrink_receive_buffer(&stream);
                 let request = format!(
                     "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
                 );
@@ -301,7 +300,7 @@ fn unauthorized_clients_get_nothing() {
         })
     };
     let curl = ["/usr/bin/curl", "-s", "-w", "\n%{http_code}"];
-    for asked in [
+    for path in [
         "/v1/findings",
         "/v1/processes",
         &format!("/v1/processes/{pid}/fds"),
@@ -314,12 +313,12 @@ fn unauthorized_clients_get_nothing() {
         "/metrics",
         "/nowhere",
     ] {
-        let answer = nobody(&[&curl[..], &[&url(asked)]].concat()).stdout();
-        assert!(answer.ends_with("\n401"), "{asked}: {answer}");
-        assert!(!answer.contains("secret"), "{asked}: {answer}");
+        let answer = nobody(&[&curl[..], &[&url(path)]].concat()).stdout();
+        assert!(answer.ends_with("\n401"), "{path}: {answer}");
+        assert!(!answer.contains("secret"), "{path}: {answer}");
         let wrong = "Authorization: Bearer 4bd8a90c1e7f4b0c9f6de2a1730c5d8f";
-        let answer = nobody(&[&curl[..], &["-H", wrong, &url(asked)]].concat()).stdout();
-        assert!(answer.ends_with("\n401"), "{asked}: {answer}");
+        let answer = nobody(&[&curl[..], &["-H", wrong, &url(path)]].concat()).stdout();
+        assert!(answer.ends_with("\n401"), "{path}: {answer}");
     }
     // The page itself contains nothing about this host.
     for part in ["/", "/page/page.js", "/page/style.css"] {
@@ -384,7 +383,7 @@ fn hostile_names_stay_in_their_fields() {
     }
     let own = tempfile::tempdir().unwrap();
     let mut puppet = Puppet::start();
-    // Set before the agent looks: a rename without exec causes no event.
+    // Set before the agent reads the name: a change of name without exec causes no event.
     puppet.exec(r#"libc.prctl(15, b'x"} 1\n# {"a":', 0, 0, 0)"#);
     let comm = "x\"} 1\n# {\"a\":";
     let host = Host::start();
@@ -411,7 +410,7 @@ fn hostile_names_stay_in_their_fields() {
         ));
     }
 
-    // Busy enough to have series of its own in Prometheus.
+    // Busy enough to have its own series in Prometheus.
     puppet.exec("more = [os.open('/dev/null', 0) for _ in range(300)]");
     let pid = u64::from(puppet.pid());
     let of_puppet = |finding: &Value| finding["process"]["pid"] == pid;

@@ -1,5 +1,5 @@
-//! A process that opens a million paths: the agent's memory and number of series stay bounded, and each file
-//! that was held twice has one finding.
+//! A process that opens a million paths: the agent's memory and number of series stay bounded, and each file with a
+//! duplicate has one finding.
 
 use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
@@ -7,10 +7,10 @@ use fdwatch_test_support::{Puppet, agent::Agent, bpf, eventually, fdwatch, run};
 
 use super::alone;
 
-/// Paths, each of a file of its own.
+/// Number of paths, each of a separate file.
 const PATHS: u32 = 1_000_000;
 
-/// Paths that are held twice for a moment.
+/// Number of paths that are open twice for a moment.
 const TWICE: u32 = PATHS / 50;
 
 /// Paths per second that a debug build of the agent follows without loss.
@@ -45,11 +45,11 @@ def paths(first, end):
 
 /// Returns the agent's own memory at rest: it drops cached symbols each second.
 fn memory_at_rest(agent: &Agent) -> u64 {
-    let looks = (0..15).map(|_| {
+    let samples = (0..15).map(|_| {
         thread::sleep(Duration::from_millis(200));
         agent.own_memory()
     });
-    looks.min().unwrap()
+    samples.min().unwrap()
 }
 
 /// Counts its metric series, whose labels could contain paths.

@@ -9,8 +9,8 @@ use fdwatch_test_support::{Puppet, Watch, bpf};
 
 use super::alone;
 
-/// Opens and closes a file as fast as one core can, and returns the count of pairs. The file is open nowhere
-/// else, because detail for a duplicate would be another load.
+/// Opens and closes a file as fast as one core can, and returns the count of pairs. The file has no duplicate, because
+/// its detail would add to the load.
 fn open_and_close(duration: Duration) -> u64 {
     let file = tempfile::NamedTempFile::new().expect("cannot create a file");
     let file = file.into_temp_path();

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const SUPERVISORD: &str = "/usr/bin/supervisord";
 
-/// A configuration in a directory of its own, without logrotate files.
+/// A configuration in its own directory, without logrotate files.
 struct Case {
     directory: TempDir,
 }
@@ -137,7 +137,7 @@ fn links_to_one_log_are_resolved() {
     );
     fs::create_dir(case.path("real")).unwrap();
     symlink("real", case.path("link")).unwrap();
-    // The target need not exist.
+    // The target of a link need not exist.
     let reported = case.lint(&[]).stdout();
     assert!(
         reported.contains("(same file, through links)"),
@@ -360,7 +360,7 @@ fn derived_logs_match_real_supervisord() {
             if reported.starts_with('/') && reported != "/dev/null" {
                 let uses = fdwatch_supervisor::uses(&config, reported, str::to_owned);
                 let [used] = uses[..] else {
-                    panic!("not exactly one: {reported}: {uses:?}");
+                    panic!("expected one use: {reported}: {uses:?}");
                 };
                 let fdwatch_supervisor::LogOwner::Stream {
                     process: index,

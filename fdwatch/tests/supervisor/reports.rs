@@ -7,10 +7,10 @@ use fdwatch_test_support::{
     supervisord::{self, Supervisord},
 };
 
-/// Issue 411: `numprocs` above one with a single log for all processes.
+/// supervisord issue 411: `numprocs` above one with a single log for all processes.
 #[test]
 fn numprocs_processes_share_one_log() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::with(include_str!("../fixtures/supervisord_shared.conf"));
@@ -29,10 +29,10 @@ fn numprocs_processes_share_one_log() {
     watch.end().assert_counts(1, 0, 0);
 }
 
-/// Issue 1003: supervisord reopens its logs on USR2; a process could keep the old ones.
+/// supervisord issue 1003: supervisord reopens its logs on USR2; a process could keep the old ones.
 #[test]
 fn log_reopen_on_usr2_leaks_nothing() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::start();
@@ -51,10 +51,11 @@ fn log_reopen_on_usr2_leaks_nothing() {
     watch.end().assert_counts(0, 0, 0);
 }
 
-/// Issue 184: descriptors that remain after a program was stopped and removed. Version 4.2.5 closes its log.
+/// supervisord issue 184: descriptors that remain after a program was stopped and removed. Version 4.2.5 closes its
+/// log.
 #[test]
 fn removed_program_leaks_no_log() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::start();
@@ -73,21 +74,18 @@ fn removed_program_leaks_no_log() {
     watch.end().assert_counts(0, 0, 0);
 }
 
-/// Attempts, because Python may collect the reader before its file is rotated.
+/// Maximum number of attempts, because Python may collect the reader before its file is rotated.
 const ATTEMPTS: usize = 5;
 
-/// Issue 1440: rotated logs still take space after they are deleted, because readers of disconnected clients
-/// hold them.
+/// supervisord issue 1440: rotated logs still take space after they are deleted, because readers of disconnected
+/// clients hold them.
 #[test]
 fn deleted_rotated_logs_name_their_holder() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
-    let came_to_the_end = (0..ATTEMPTS).any(|_| a_dead_reader_keeps_a_deleted_log());
-    assert!(
-        came_to_the_end,
-        "Python collected the reader in every attempt"
-    );
+    let is_complete = (0..ATTEMPTS).any(|_| a_dead_reader_keeps_a_deleted_log());
+    assert!(is_complete, "Python collected the reader in every attempt");
 }
 
 fn a_dead_reader_keeps_a_deleted_log() -> bool {
@@ -137,7 +135,7 @@ fn a_dead_reader_keeps_a_deleted_log() -> bool {
 
 #[test]
 fn pipes_of_failed_spawn_are_distinguished() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     let supervisord = Supervisord::talking(include_str!("../fixtures/supervisord_failing.conf"));

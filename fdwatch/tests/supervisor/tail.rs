@@ -16,7 +16,7 @@ use fdwatch_test_support::{
 };
 use serde_json::Value;
 
-/// Attempts, because Python may collect the reader that should stay.
+/// Maximum number of attempts, because Python may collect the reader that should stay.
 const ATTEMPTS: usize = 5;
 
 /// Calls that age supervisord's objects, so that Python checks them rarely.
@@ -27,7 +27,7 @@ fn added(before: &[u32], now: &[u32]) -> u32 {
     let mut added = now.iter().filter(|fd| !before.contains(fd));
     match (added.next(), added.next()) {
         (Some(&fd), None) => fd,
-        _ => panic!("not exactly one more: {before:?}, {now:?}"),
+        _ => panic!("expected one more: {before:?}, {now:?}"),
     }
 }
 
@@ -137,14 +137,14 @@ fn readers_come_and_go(calls_to_age: usize) -> bool {
 
 #[test]
 fn dead_clients_readers_are_reported_until_closed() {
-    if !bpf() || !supervisord::is_there() {
+    if !bpf() || !supervisord::is_installed() {
         return;
     }
     // Each attempt starts at another distance from Python's next full collection.
     let mut attempts = (0..ATTEMPTS).map(|attempt| CALLS_TO_AGE + 90 * attempt);
-    let came_to_the_end = attempts.any(readers_come_and_go);
+    let is_complete = attempts.any(readers_come_and_go);
     assert!(
-        came_to_the_end,
-        "each time Python collected what was to stay"
+        is_complete,
+        "Python collected the first reader in every attempt"
     );
 }

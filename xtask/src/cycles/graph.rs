@@ -1,4 +1,4 @@
-//! Which module of a crate uses the items of which other, and the cycles among them.
+//! Dependencies between the modules of a crate, and their cycles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,7 @@ use std::{
 
 use super::source::{Crate, Names};
 
-/// Re-exports that are followed at most, should they form a cycle.
+/// Maximum number of re-exports that are followed, in case they form a cycle.
 const MAX_REEXPORTS: u32 = 16;
 
 /// For each module, the modules that it uses, and the names of the used items.
@@ -55,7 +55,7 @@ impl<'a> Graph<'a> {
         graph
     }
 
-    /// The module that defines what `used` names in the module `at`, and its name there.
+    /// Returns the module that defines what `used` names in the module `at`, and its name there.
     fn resolve(&self, at: &'a Names, used: &[String], depth: u32) -> Option<(&'a Names, String)> {
         let (mut module, mut rest) = match used {
             [first, rest @ ..] if first == "crate" => (self.key(&[])?, rest),
@@ -76,11 +76,11 @@ impl<'a> Graph<'a> {
             }
             return self.find(module, name, tail, depth);
         }
-        // A module itself: what is used of it has a path of its own.
+        // A module itself: items that are used from it have their own paths.
         None
     }
 
-    /// The module that defines `name`, which is named in `module`, or the item `tail` below it.
+    /// Returns the module that defines `name`, which is named in `module`, or the item `tail` below it.
     fn find(
         &self,
         module: &'a Names,
@@ -111,7 +111,7 @@ impl<'a> Graph<'a> {
         self.crate_.0.get_key_value(path).map(|(path, _)| path)
     }
 
-    /// The cycles: sets of modules, each of which reaches all others of its set.
+    /// Returns the cycles: sets of modules, each of which reaches all others of its set.
     pub(super) fn cycles(&self) -> Vec<Cycle> {
         let reached: BTreeMap<_, _> = self
             .edges
@@ -132,7 +132,7 @@ impl<'a> Graph<'a> {
         cycles
     }
 
-    /// The modules that `from` depends on, directly or not.
+    /// Returns the modules that `from` depends on, directly or not.
     fn reached(&self, from: &'a Names) -> BTreeSet<&'a Names> {
         let mut reached = BTreeSet::new();
         let mut pending = vec![from];
@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// The cycles of a crate with these files.
+    /// Returns the cycles of a crate with these files.
     fn cycles(files: &[(&str, &str)]) -> Vec<String> {
         let directory = TempDir::new("xtask-cycles-").unwrap();
         for (name, source) in files {

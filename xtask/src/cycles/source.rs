@@ -1,4 +1,4 @@
-//! The modules of a crate: what each defines, imports and names.
+//! The modules of a crate: the items that each defines, imports and names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -131,7 +131,7 @@ impl Crate {
             }
             i += 1;
         }
-        // The module itself uses some of what it re-exports.
+        // The module itself uses some of its re-exports.
         reexports.retain(|(name, _)| words.contains(name.as_str()));
         module
             .uses
@@ -165,7 +165,7 @@ impl Module {
     }
 }
 
-/// The paths of a `use` tree, each with the name that it is imported by, or `*`.
+/// Returns the paths of a `use` tree, each with the name that it is imported by, or `*`.
 fn leaves(prefix: &Names, tree: &[String]) -> Vec<(Names, String)> {
     let mut path = prefix.clone();
     let mut i = 0;
@@ -212,7 +212,7 @@ fn split(tokens: &[String]) -> Vec<&[String]> {
     parts
 }
 
-/// The index of the brace that closes the one at `open`.
+/// Returns the index of the brace that closes the one at `open`.
 fn closing(tokens: &[String], open: usize) -> usize {
     let mut depth = 0_u32;
     for (i, token) in tokens.iter().enumerate().skip(open) {
@@ -230,7 +230,7 @@ fn closing(tokens: &[String], open: usize) -> usize {
     tokens.len()
 }
 
-/// The path that starts at `i`, and the index after it.
+/// Returns the path that starts at `i`, and the index after it.
 fn names(tokens: &[String], mut i: usize) -> (Names, usize) {
     let mut names = vec![tokens[i].clone()];
     while tokens.get(i + 1).is_some_and(|it| it == "::") {

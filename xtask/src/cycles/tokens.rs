@@ -1,6 +1,6 @@
 //! Splits Rust source into words and punctuation, without comments, literals and tests.
 
-/// The tokens of a source: identifiers, lifetimes without their names, `::`, and single characters.
+/// Returns the tokens of a source: identifiers, lifetimes without their names, `::`, and single characters.
 pub(super) fn tokens(source: &str) -> Vec<String> {
     without_tests(&split(source))
 }
@@ -76,7 +76,7 @@ fn block_comment_end(chars: &[char], start: usize) -> usize {
     i
 }
 
-/// The end of a string whose content starts at `i`.
+/// Returns the end of a string whose content starts at `i`.
 fn string_end(chars: &[char], mut i: usize) -> usize {
     while i < chars.len() {
         match chars[i] {
@@ -88,7 +88,7 @@ fn string_end(chars: &[char], mut i: usize) -> usize {
     i
 }
 
-/// The end of a raw string such as `r#"..."#` that starts at `i`, if there is one.
+/// Returns the end of a raw string such as `r#"..."#` that starts at `i`, if there is one.
 fn raw_string_end(chars: &[char], i: usize) -> Option<usize> {
     let rest = &chars[i..];
     let prefix = match rest {
@@ -109,7 +109,7 @@ fn raw_string_end(chars: &[char], i: usize) -> Option<usize> {
     Some(i + start + 1 + length + end.len())
 }
 
-/// The end of a character literal, or of the quote of a lifetime, that starts at `i`.
+/// Returns the end of a character literal, or of the quote of a lifetime, that starts at `i`.
 fn quote_end(chars: &[char], i: usize) -> usize {
     match chars.get(i + 1) {
         Some('\\') => {
@@ -118,30 +118,30 @@ fn quote_end(chars: &[char], i: usize) -> usize {
         }
         Some(_) if chars.get(i + 2) == Some(&'\'') => i + 3,
         _ => {
-            // A lifetime: its name is no name of an item.
+            // A lifetime, whose name does not refer to an item.
             let name = chars[i + 1..].iter().take_while(|c| is_word(**c));
             i + 1 + name.count()
         }
     }
 }
 
-/// Leaves out items behind `#[cfg(test)]`.
+/// Removes items with `#[cfg(test)]`.
 fn without_tests(tokens: &[String]) -> Vec<String> {
     const TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let mut kept = Vec::new();
+    let mut rest = Vec::new();
     let mut i = 0;
     while i < tokens.len() {
         if tokens[i..].iter().take(TEST.len()).eq(TEST.iter()) {
             i = item_end(tokens, i + TEST.len());
         } else {
-            kept.push(tokens[i].clone());
+            rest.push(tokens[i].clone());
             i += 1;
         }
     }
-    kept
+    rest
 }
 
-/// The index after the item that starts at `i`: after its `;` or its closing brace.
+/// Returns the index after the item that starts at `i`: after its `;` or its closing brace.
 fn item_end(tokens: &[String], mut i: usize) -> usize {
     let mut depth = 0_u32;
     // The braces of `use a::{b, c};` do not end it.

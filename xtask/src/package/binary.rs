@@ -33,7 +33,7 @@ const LIBRARIES: [&str; 7] = [
     "libutil.so.1",
 ];
 
-/// Builds it and returns its path.
+/// Builds the binary and returns its path.
 pub(super) fn build(tools: &Tools, source_date: u64) -> Result<PathBuf> {
     let (major, minor) = GLIBC;
     info(format!(
@@ -62,14 +62,14 @@ pub(super) fn build(tools: &Tools, source_date: u64) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// rustc flags that keep the paths of this machine out of the binary.
+/// Returns rustc flags that keep the paths of this machine out of the binary.
 fn remapped_paths() -> Result<OsString> {
     let here = fs::canonicalize(WORKSPACE)?;
     let home = cargo_home().context("neither CARGO_HOME nor HOME is set")?;
     let mut flags = OsString::new();
     for (from, to) in [(here, "/fdwatch"), (home, "/cargo")] {
         if !flags.is_empty() {
-            // cargo's separator.
+            // The separator of CARGO_ENCODED_RUSTFLAGS.
             flags.push("\u{1f}");
         }
         flags.push("--remap-path-prefix=");
@@ -108,7 +108,7 @@ fn check(binary: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The newest glibc version in the output of `objdump -T`. Private symbols, which only glibc itself may use,
+/// Returns the newest glibc version in the output of `objdump -T`. Private symbols, which only glibc itself may use,
 /// count as newest.
 fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
     let version = |word: &str| {
@@ -122,7 +122,7 @@ fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
     symbols.split_whitespace().filter_map(version).max()
 }
 
-/// The needed libraries in the output of `objdump -p` that are not part of glibc.
+/// Returns the needed libraries in the output of `objdump -p` that are not part of glibc.
 fn other_libraries(headers: &str) -> Vec<&str> {
     let needed = headers
         .lines()

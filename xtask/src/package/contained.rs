@@ -106,9 +106,7 @@ fn agent(engine: &Engine, options: &[String]) -> Result<()> {
     let found = within_limit(|| {
         let lines = podman(&watch)?;
         let finding = lines.lines().find(|line| line.contains(&path));
-        finding
-            .map(str::to_owned)
-            .context("the duplicate is not found")
+        finding.map(str::to_owned).context("duplicate not found")
     });
     let log = output(engine.podman().args(["logs", NAME]))?;
     let log = String::from_utf8_lossy(&log.stderr).into_owned();
@@ -136,7 +134,7 @@ fn agent(engine: &Engine, options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a process has a seccomp filter and no capabilities but those that were added.
+/// Checks that a process has a seccomp filter, and no capabilities except the added ones.
 fn check_confinement(pid: &str, options: &[String]) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
         .with_context(|| format!("the agent (PID {pid}) has exited"))?;
@@ -241,14 +239,14 @@ impl Engine {
         podman
     }
 
-    /// `podman run` without a network.
+    /// Returns a `podman run` command without a network.
     fn run(&self, options: &[String]) -> Command {
         let mut run = self.podman();
         run.args(["run", "--network=none"]).args(options);
         run
     }
 
-    /// The binary that the image is built from.
+    /// Returns the binary that the image is built from.
     fn binary(&self) -> PathBuf {
         self.directory.path().join("built").join(BINARY)
     }
@@ -288,7 +286,7 @@ impl Engine {
         fs::create_dir(&context)?;
         fs::write(context.join("Dockerfile"), last_stage(dockerfile)?)?;
         let mut build = self.podman();
-        // One copy of a root of hundreds of megabytes, not one per line.
+        // A single copy of the root, which has hundreds of megabytes, instead of one per line.
         build.args([
             "build",
             "--layers=false",
@@ -354,7 +352,7 @@ fn output(command: &mut Command) -> Result<Output> {
     output.with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
-/// Whether this host requires `CAP_SYS_ADMIN` for perf events: a patch of some distributions.
+/// Returns whether this host requires `CAP_SYS_ADMIN` for perf events: a patch of some distributions.
 fn perf_needs_sys_admin() -> bool {
     let setting = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     setting
@@ -363,7 +361,7 @@ fn perf_needs_sys_admin() -> bool {
         .is_ok_and(|setting| setting > 2)
 }
 
-/// The Dockerfile from its last `FROM` on.
+/// Returns the Dockerfile from its last `FROM` on.
 fn last_stage(dockerfile: &str) -> Result<&str> {
     let begin = dockerfile
         .rfind("\nFROM ")
@@ -371,12 +369,12 @@ fn last_stage(dockerfile: &str) -> Result<&str> {
     Ok(&dockerfile[begin + 1..])
 }
 
-/// The option for the shipped seccomp filter.
+/// Returns the option for the shipped seccomp filter.
 fn profile() -> String {
     "--security-opt=seccomp=packaging/docker/seccomp.json".to_owned()
 }
 
-/// The options of `docker run` in the Dockerfile's first comment, each as one word.
+/// Returns the options of `docker run` in the Dockerfile's first comment, each as one word.
 fn options(dockerfile: &str) -> Result<Vec<String>> {
     let lines = dockerfile
         .lines()
@@ -407,7 +405,7 @@ fn options(dockerfile: &str) -> Result<Vec<String>> {
     Ok(options)
 }
 
-/// The capabilities that these options add.
+/// Returns the capabilities that these options add.
 fn added(options: &[String]) -> BTreeSet<&str> {
     let added = options
         .iter()
@@ -415,7 +413,7 @@ fn added(options: &[String]) -> BTreeSet<&str> {
     added.collect()
 }
 
-/// The items of the manifest's first list `add`.
+/// Returns the items of the manifest's first list `add`.
 fn capabilities(manifest: &str) -> Vec<&str> {
     let listed = manifest
         .lines()

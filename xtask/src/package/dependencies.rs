@@ -1,4 +1,4 @@
-//! Lists the licences of all linked libraries with their texts, which most licences require in distributions.
+//! Lists the licences of all linked libraries with their texts, which most licences require to be distributed.
 //!
 //! cargo-about does this as well, but exists only as source whose build takes minutes in CI, and needs a
 //! template and a second list of accepted licences beside `deny.toml`.
@@ -27,7 +27,7 @@ struct Library {
     licence: String,
 }
 
-/// The list of libraries with their licences, followed by the texts of the licences.
+/// Returns the list of libraries with their licences, followed by the texts of the licences.
 pub(super) fn licences() -> Result<String> {
     let metadata = capture(
         cargo()
@@ -66,7 +66,7 @@ pub(super) fn licences() -> Result<String> {
     Ok(report(&libraries, &texts))
 }
 
-/// The ids of all packages that are linked into [`ROOTS`].
+/// Returns the ids of all packages that are linked into [`ROOTS`].
 fn linked(metadata: &Value) -> Result<BTreeSet<&str>> {
     let nodes: BTreeMap<&str, &Value> = list(&metadata["resolve"], "nodes")
         .map(|node| (text(node, "id"), node))
@@ -94,7 +94,7 @@ fn linked(metadata: &Value) -> Result<BTreeSet<&str>> {
     Ok(linked)
 }
 
-/// The texts of the licence files beside `manifest`, sorted.
+/// Returns the texts of the licence files beside `manifest`, sorted.
 fn texts_beside(manifest: &Path) -> Result<Vec<String>> {
     let dir = manifest.parent().context("invalid manifest path")?;
     let mut texts = Vec::new();
@@ -131,7 +131,7 @@ fn texts_beside(manifest: &Path) -> Result<Vec<String>> {
 
 fn report(libraries: &BTreeSet<Library>, texts: &BTreeMap<String, BTreeSet<String>>) -> String {
     let mut report = String::from("Libraries linked into fdwatch, with their licences\n\n");
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     for Library {
         name,
         version,

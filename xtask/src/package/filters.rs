@@ -1,4 +1,4 @@
-//! Checks that the seccomp filter for containers allows no calls beyond those of the systemd unit.
+//! Checks that the seccomp filter for containers allows only calls that the systemd unit allows.
 
 use std::collections::BTreeSet;
 
@@ -34,13 +34,13 @@ pub(super) fn compare(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The values of `SystemCallFilter=`.
+/// Returns the values of `SystemCallFilter=`.
 fn filters(unit: &str) -> impl Iterator<Item = &str> {
     unit.lines()
         .filter_map(|line| line.strip_prefix("SystemCallFilter="))
 }
 
-/// The calls that `word` names: one, or all of a group, including its groups.
+/// Returns the calls that `word` names: one, or all of a group, including its groups.
 fn calls(root: &Root, word: &str) -> Result<BTreeSet<String>> {
     if !word.starts_with('@') {
         return Ok(BTreeSet::from([word.to_owned()]));
@@ -53,7 +53,7 @@ fn calls(root: &Root, word: &str) -> Result<BTreeSet<String>> {
     Ok(all)
 }
 
-/// The members of a group in the output of `systemd-analyze syscall-filter`.
+/// Returns the members of a group in the output of `systemd-analyze syscall-filter`.
 fn members(shown: &str) -> impl Iterator<Item = &str> {
     let lines = shown.lines().filter(|line| line.starts_with(' '));
     lines
@@ -61,7 +61,7 @@ fn members(shown: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// The calls that a seccomp profile allows. All others must be refused.
+/// Returns the calls that a seccomp profile allows. All others must be refused.
 fn names(profile: &str) -> Result<BTreeSet<String>> {
     let profile: Value = serde_json::from_str(profile).context("seccomp.json is not valid JSON")?;
     ensure!(

@@ -50,13 +50,13 @@ pub(super) struct Root {
 impl Root {
     /// Unpacks a copy of `system`.
     pub(super) fn new(system: System) -> Result<Self> {
-        let kept = packed(system)?;
+        let archive = packed(system)?;
         let cache = directory()?;
         let dir = TempDir::new_in(&cache, "trial-").context("cannot create a directory")?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-        unpack(&kept, dir.path())?;
+        unpack(&archive, dir.path())?;
         let root = Self { dir };
-        // Debian's policy layer: 101 forbids to start a service.
+        // Debian's policy layer: exit code 101 denies the start of a service.
         root.program(POLICY, "exit 101\n")?;
         root.program(WRAPPER, ENVIRONMENT)?;
         Ok(root)
@@ -70,7 +70,7 @@ impl Root {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The path outside of the system of the absolute `path` in it.
+    /// Converts an absolute path in the system to one outside of it.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path.trim_start_matches('/'))
     }
@@ -106,14 +106,14 @@ impl Root {
     }
 }
 
-/// The directory of packed systems.
+/// Returns the directory of packed systems.
 fn directory() -> Result<PathBuf> {
     let cache = cache::directory("fdwatch-package")?.join("roots");
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     Ok(cache)
 }
 
-/// The archive of `system`, created on first use.
+/// Returns the archive of `system`, created on first use.
 pub(super) fn packed(system: System) -> Result<PathBuf> {
     let cache = directory()?;
     let mut name = system.suite.to_owned();
@@ -121,9 +121,9 @@ pub(super) fn packed(system: System) -> Result<PathBuf> {
         name.push('+');
         name.push_str(package);
     }
-    let kept = cache.join(format!("{name}.tar"));
-    if kept.is_file() {
-        return Ok(kept);
+    let archive = cache.join(format!("{name}.tar"));
+    if archive.is_file() {
+        return Ok(archive);
     }
     if !which("debootstrap") && !Path::new("/usr/sbin/debootstrap").is_file() {
         info("installing debootstrap to create clean systems");
@@ -164,11 +164,11 @@ pub(super) fn packed(system: System) -> Result<PathBuf> {
             .arg(&root)
             .arg("."),
     )?;
-    fs::rename(&packed, &kept).with_context(|| format!("cannot save {}", kept.display()))?;
-    Ok(kept)
+    fs::rename(&packed, &archive).with_context(|| format!("cannot save {}", archive.display()))?;
+    Ok(archive)
 }
 
-fn unpack(kept: &Path, dir: &Path) -> Result<()> {
+fn unpack(archive: &Path, dir: &Path) -> Result<()> {
     SHELL.run(
         Command::new("tar")
             .args([
@@ -177,7 +177,7 @@ fn unpack(kept: &Path, dir: &Path) -> Result<()> {
                 "--preserve-permissions",
                 "--file",
             ])
-            .arg(kept)
+            .arg(archive)
             .arg("--directory")
             .arg(dir),
     )

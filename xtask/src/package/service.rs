@@ -29,7 +29,7 @@ const UNIT: &str = "[Unit]\nAfter=fdwatch.service multi-user.target\n[Service]\n
 const MEMORY: u32 = 2048;
 
 /// Several times the duration on a busy machine.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// Lines of the console that are shown after a failure.
 const FAILURE_LINES: usize = 60;
@@ -81,7 +81,7 @@ pub(super) fn trial(packages: &Packages) -> Result<()> {
     Ok(())
 }
 
-/// The failed checks on the console.
+/// Returns the failed checks on the console.
 fn failures(console: &str) -> Vec<String> {
     let results: Vec<_> = console
         .lines()

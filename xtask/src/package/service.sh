@@ -44,7 +44,7 @@ file=/var/log/duplicate.log
 # Perl's descriptors are close-on-exec: no other process inherits them.
 perl -e 'open my $one, ">>", $ARGV[0]; open my $other, ">>", $ARGV[0]; sleep' "$file" &
 check "finds a duplicate" soon in_history "$file" 1
-check "all programs are loaded" not_logged "the kernel refuses"
+check "all programs are loaded" not_logged "findings lack stacks|cannot (load|attach|take a snapshot)"
 
 before=$(of MainPID)
 check "reloads" systemctl reload fdwatch
@@ -70,7 +70,7 @@ paranoid 2
 systemctl start fdwatch
 check "starts without the kill switch" soon runs
 check "drops the capability that this kernel does not require" may 000001c000080004
-check "all programs are loaded without it" not_logged "the kernel refuses"
+check "all programs are loaded without it" not_logged "findings lack stacks|cannot (load|attach|take a snapshot)"
 
 systemctl stop fdwatch
 check "stops cleanly" is Result success

@@ -11,7 +11,7 @@ use xtask_support::{shell::SHELL, temp::TempDir};
 
 use super::target::GLIBC;
 
-/// Builds it in `out` from the files in `deb`.
+/// Builds the tar.gz in `out` from the files in `deb`.
 pub(super) fn build(deb: &Path, out: &Path, version: &str, source_date: u64) -> Result<PathBuf> {
     let name = name(version);
     let stage = TempDir::new_in(out, "tarball-").context("cannot create a directory")?;
@@ -39,7 +39,7 @@ pub(super) fn build(deb: &Path, out: &Path, version: &str, source_date: u64) -> 
     Ok(tarball)
 }
 
-/// The path that it is built at.
+/// Returns the path of the tar.gz.
 pub(super) fn path(out: &Path, version: &str) -> PathBuf {
     out.join(format!("{}.tar.gz", name(version)))
 }

@@ -1,4 +1,4 @@
-//! The packages, and the systems that they are built for.
+//! The packages and their target systems.
 
 use std::path::PathBuf;
 

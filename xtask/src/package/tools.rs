@@ -1,5 +1,5 @@
 //! Installs the tools that build packages: zig, which links against an old glibc, cargo-zigbuild and cargo-deb.
-//! They go into a directory of their own, neither into the system nor into the user's home.
+//! They are installed into a separate directory, not into the system or the user's home.
 
 use std::{
     ffi::OsString,
@@ -51,7 +51,7 @@ impl Tools {
         Ok(Self { dir, zig })
     }
 
-    /// A `cargo zigbuild` command.
+    /// Returns a `cargo zigbuild` command.
     pub(super) fn zigbuild(&self) -> Result<Command> {
         let mut command = self.cargo("zigbuild")?;
         command
@@ -78,7 +78,7 @@ impl Tools {
         debs(out)?.pop().context("cargo-deb built no package")
     }
 
-    /// A cargo command that finds the tools.
+    /// Returns a cargo command that finds the tools.
     fn cargo(&self, name: &str) -> Result<Command> {
         let mut path: OsString = self.dir.join("bin").into();
         if let Some(rest) = std::env::var_os("PATH") {
@@ -91,7 +91,7 @@ impl Tools {
     }
 }
 
-/// The .deb files in `dir`.
+/// Returns the .deb files in `dir`.
 pub(super) fn debs(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
@@ -105,7 +105,7 @@ pub(super) fn debs(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Installs a program of crates.io into `dir`.
 fn cargo_program(dir: &Path, name: &str, release: &str) -> Result<()> {
-    // cargo keeps a list of what it installed.
+    // cargo records what it has installed.
     let installed = output(cargo().args(["install", "--list", "--root"]).arg(dir));
     let wanted = format!("{name} v{release}:");
     if installed.is_ok_and(|list| list.lines().any(|line| line == wanted)) {
@@ -138,7 +138,7 @@ fn zig(dir: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The zig in a Python environment, whatever Python's version; `None` if it does not run.
+/// Returns the zig in a Python environment, whatever Python's version; `None` if it does not run.
 fn zig_in(environment: &Path) -> Option<PathBuf> {
     let pythons = fs::read_dir(environment.join("lib")).ok()?.flatten();
     let mut zigs = pythons.map(|python| python.path().join("site-packages/ziglang/zig"));

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,7 +32,7 @@ const CHANGED: &str = "# local change\n";
 const CHANGED_UPSTREAM: &str = "# change in the next version\n";
 /// The agent's state, which a purge removes.
 const STATE: &str = "/var/lib/fdwatch/history.db";
-/// The administrator's file, which stays.
+/// The administrator's file, which a purge must not remove.
 const KILL_SWITCH: &str = "/run/fdwatch.stop";
 const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/fdwatch.service";
 
@@ -63,9 +64,14 @@ pub(super) fn check_privileges() -> Result<()> {
 /// Runs all tests.
 pub(super) fn trial(packages: &Packages) -> Result<()> {
     lifecycle(packages).context("installing the .deb on Debian 12")?;
-    oldest(packages).context("running on Debian 11")?;
-    contained::trial(packages).context("running in containers")?;
-    service::trial(packages).context("running the service on Debian 12 under qemu")
+    // The emulated system uses one processor, and waits much of the time.
+    thread::scope(|scope| {
+        let service = scope.spawn(|| service::trial(packages));
+        oldest(packages).context("running on Debian 11")?;
+        contained::trial(packages).context("running in containers")?;
+        let service = service.join().expect("the trial does not panic");
+        service.context("running the service on Debian 12 under qemu")
+    })
 }
 
 /// Tests the .deb from installation to purge.
@@ -91,9 +97,9 @@ fn lifecycle(packages: &Packages) -> Result<()> {
     fs::write(root.path(STATE), "kept")?;
     fs::write(root.path(KILL_SWITCH), "")?;
     root.run(&["dpkg", "--force-confold", "--install", &next])?;
-    let kept = read(&root, CONFIGURATION)?;
+    let installed = read(&root, CONFIGURATION)?;
     ensure!(
-        kept.ends_with(CHANGED),
+        installed.ends_with(CHANGED),
         "the upgrade changed {CONFIGURATION}"
     );
     let offered = read(&root, &format!("{CONFIGURATION}.dpkg-dist"))?;
@@ -110,7 +116,7 @@ fn lifecycle(packages: &Packages) -> Result<()> {
     is_enabled(&root)?;
     works(&root, &packages.version)?;
 
-    info("removing; configuration and state must stay");
+    info("removing; configuration and state must remain");
     root.run(&["dpkg", "--remove", "fdwatch"])?;
     for path in [CONFIGURATION, STATE, KILL_SWITCH] {
         ensure!(root.path(path).exists(), "{path} was removed");
@@ -338,7 +344,7 @@ fn next_version(deb: &Path) -> Result<PathBuf> {
     Ok(next)
 }
 
-/// All files in the system but logs, caches and dpkg's own.
+/// Returns all files in the system except logs, caches and dpkg's own.
 fn listing(root: &Root) -> Result<BTreeSet<String>> {
     let found = capture(
         Command::new("find")

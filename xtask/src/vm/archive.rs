@@ -1,5 +1,5 @@
-//! Debian's archive, through apt with a state of its own: the system's lists, caches and sources stay
-//! unchanged. All of it is in one directory, which may be deleted at any time.
+//! Debian's archive, through apt with separate state: the system's lists, caches and sources stay unchanged. All of it
+//! is in one directory, which may be deleted at any time.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use super::packages::{self, Package};
 /// The keys that sign all of Debian's suites.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where the kernels are: the archive below `http://deb.debian.org`, and the suite.
+/// Sources of kernels: the archive below `http://deb.debian.org`, and the suite.
 const SUITES: [(&str, &str); 6] = [
     ("debian", "bullseye"),
     ("debian-security", "bullseye-security"),
@@ -36,7 +36,7 @@ const IMAGE: &str = "*/vmlinuz*";
 
 /// Maximum age of the package lists before they are updated.
 const MAX_LIST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Limit for one download.
+/// Timeout of one download.
 const FETCH_LIMIT: Duration = Duration::from_secs(600);
 
 /// The package lists and the downloaded kernels.
@@ -66,7 +66,7 @@ impl Archive {
         fs::write(self.dir.join("apt.conf"), configuration(&self.dir))
     }
 
-    /// All kernels in the archive. Updates the lists if they are old, and uses old lists if that fails.
+    /// Returns all kernels in the archive. Updates the lists if they are old, and uses old lists if that fails.
     pub(super) fn kernels(&self) -> Result<Vec<Package>> {
         let updated = self.dir.join("updated");
         let age = fs::metadata(&updated).and_then(|stamp| stamp.modified());
@@ -97,7 +97,7 @@ impl Archive {
         Ok(packages)
     }
 
-    /// The path of the image of `package`, once it is downloaded.
+    /// Returns the path of the image of `package`, once it is downloaded.
     pub(super) fn image(&self, package: &Package) -> PathBuf {
         let name = format!("{}_{}.vmlinuz", package.name, package.version);
         self.dir.join("kernels").join(name)
@@ -110,7 +110,7 @@ impl Archive {
         let dir = self.dir.join(format!("download-{}", process::id()));
         let made = fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()));
         let done = made.and_then(|()| self.download_in(&dir, package));
-        // A directory that stays is harmless.
+        // A leftover directory is harmless.
         let _ = fs::remove_dir_all(&dir);
         done
     }
@@ -172,7 +172,7 @@ fn sources() -> String {
     SUITES.map(line).concat()
 }
 
-/// Read after the system's configuration, of which only the proxies stay in effect.
+/// Returns apt's configuration. It is read after the system's, of which only the proxies stay in effect.
 fn configuration(dir: &Path) -> String {
     format!(
         r#"// Hooks after an update are for the system's lists.

@@ -27,7 +27,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) memory: u32,
     /// Appended to the kernel's command line.
     pub(crate) append: &'a str,
-    /// Time after which it is killed.
+    /// Timeout, after which it is killed.
     pub(crate) limit: Duration,
 }
 

@@ -52,13 +52,13 @@ impl Report {
         report
     }
 
-    /// Whether fdwatch works, and at least one test ran, and all passed.
+    /// Returns whether fdwatch works, and at least one test ran, and all passed.
     pub(super) fn passed(&self) -> bool {
         let tested = (self.tests.as_ref()).is_some_and(|tests| tests.passed > 0);
         matches!(self.doctor, Some(0 | 1)) && self.status == Some(0) && tested
     }
 
-    /// doctor's verdict in a few words.
+    /// Returns doctor's verdict in a few words.
     pub(super) fn verdict(&self) -> String {
         match self.doctor {
             Some(0) => "works".to_owned(),

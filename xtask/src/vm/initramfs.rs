@@ -62,7 +62,7 @@ pub(super) fn build(path: &Path) -> Result<()> {
     finish().with_context(writing)
 }
 
-/// The init script. `built` is the path at which the tests expect fdwatch.
+/// Returns the init script. `built` is the path at which the tests expect fdwatch.
 fn init(built: &Path) -> String {
     // Linked after the mounts, as it may be below /tmp.
     let built = quote(built.as_os_str());
@@ -102,7 +102,7 @@ fn programs() -> Result<(PathBuf, PathBuf)> {
     Ok((built("fdwatch", "bin")?, built(TESTS[1], "test")?))
 }
 
-/// The executable of a target in cargo's JSON messages.
+/// Finds the executable of a target in cargo's JSON messages.
 fn executable(messages: &str, name: &str, kind: &str) -> Option<PathBuf> {
     messages
         .lines()
@@ -114,8 +114,8 @@ fn executable(messages: &str, name: &str, kind: &str) -> Option<PathBuf> {
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
-/// `program` without debug information, which is nine tenths of it, if `strip` is installed: while the kernel
-/// unpacks the initramfs, it is in memory twice.
+/// Strips debug information from `program`, nine tenths of its size, if `strip` is installed: while the kernel unpacks
+/// the initramfs, it is in memory twice.
 fn strip<'a>(program: &'a Path, stripped: &'a Path) -> Result<&'a Path> {
     if !which("strip") {
         return Ok(program);
@@ -129,7 +129,7 @@ fn strip<'a>(program: &'a Path, stripped: &'a Path) -> Result<&'a Path> {
     Ok(stripped)
 }
 
-/// The shared libraries that `program` needs, and their loader.
+/// Returns the shared libraries that `program` needs, and their loader.
 fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
     // ldd fails for a static program.
     let listed = output(Command::new("ldd").env("LC_ALL", "C").arg(program)).unwrap_or_default();

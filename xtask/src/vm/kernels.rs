@@ -79,7 +79,7 @@ fn requested(requests: &[Request]) -> Vec<&[u32]> {
     requests.iter().flat_map(series).collect()
 }
 
-/// The newest kernel of `series` that can be downloaded. Lists may name packages that are gone.
+/// Returns the newest kernel of `series` that can be downloaded. Lists may name packages that are gone.
 fn newest(
     packages: &[Package],
     series: &[u32],
@@ -110,7 +110,7 @@ fn newest(
     None
 }
 
-/// The image of `package`, downloaded if necessary.
+/// Returns the image of `package`, downloaded if necessary.
 fn image(archive: &Archive, package: &Package) -> Result<PathBuf> {
     let image = archive.image(package);
     if !image.exists() {

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: runs fdwatch and its kernel tests on other kernels than the running one.
+//! `cargo xtask vm`: runs fdwatch and its kernel tests on kernels other than the running one.
 //!
 //! Boots Debian's cloud kernels under qemu with an initramfs that contains the programs. Always uses software
 //! emulation: it works wherever qemu does, even if /dev/kvm exists but is unusable, and makes the times of
@@ -41,7 +41,7 @@ use crate::setup;
 /// Lines of the console that are shown after a failure.
 const FAILURE_LINES: usize = 30;
 
-/// Tests on the requested kernels; by default, on the oldest and the newest.
+/// Runs the tests on the requested kernels; by default, on the oldest and the newest.
 pub(crate) fn vm(requests: &[Request]) -> Result<()> {
     if ARCH != "x86_64" || !apt::is_available() {
         bail!(
@@ -68,7 +68,7 @@ pub(crate) fn vm(requests: &[Request]) -> Result<()> {
     Ok(())
 }
 
-/// The newest kernel, and a directory for the files to boot it with.
+/// Returns the newest kernel, and a directory for the files to boot it with.
 pub(crate) fn newest_kernel() -> Result<(Kernel, PathBuf)> {
     install()?;
     let archive = Archive::open()?;
@@ -76,7 +76,7 @@ pub(crate) fn newest_kernel() -> Result<(Kernel, PathBuf)> {
     Ok((newest.context("no kernel found")?, archive.dir))
 }
 
-/// Installs what is missing of qemu, a shell for the initramfs, and Debian's signing keys.
+/// Installs qemu, a shell for the initramfs, and Debian's signing keys, unless they are present.
 fn install() -> Result<()> {
     let keys = Path::new(archive::KEYRING).exists();
     let needed = [
@@ -149,7 +149,7 @@ fn table(runs: &[Run]) -> String {
     for run in runs {
         let tests = run.report.tests.as_ref();
         let count = |count: Option<u32>| count.map_or("-".to_owned(), |count| count.to_string());
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             table,
             "{:<10} {:>7.1}  {:<24} {:>6} {:>6}",

@@ -28,14 +28,14 @@ impl Package {
         })
     }
 
-    /// The kernel's version as text.
+    /// Returns the kernel's version as text.
     pub(super) fn release(&self) -> String {
         let numbers: Vec<_> = self.release.iter().map(u32::to_string).collect();
         numbers.join(".")
     }
 }
 
-/// The kernels in the output of `apt-cache search --full`, newest first, signed before unsigned.
+/// Returns the kernels in the output of `apt-cache search --full`, newest first, signed before unsigned.
 pub(super) fn parse(records: &str) -> Vec<Package> {
     let field = |record: &str, name: &str| {
         let value = |line: &str| line.strip_prefix(name).map(|value| value.trim().to_owned());
@@ -57,7 +57,7 @@ pub(super) fn parse(records: &str) -> Vec<Package> {
     packages
 }
 
-/// The numbers of a version such as `6.1.180`.
+/// Returns the numbers of a version such as `6.1.180`.
 pub(super) fn numbers(version: &str) -> Option<Vec<u32>> {
     version.split('.').map(|part| part.parse().ok()).collect()
 }

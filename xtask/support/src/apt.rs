@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result};
 
 use crate::shell::{Shell, as_root, describe, info, output, which};
 
-/// Whether this system has apt.
+/// Returns whether this system has apt.
 #[must_use]
 pub fn is_available() -> bool {
     which("apt-get") && which("apt-cache")
 }
 
-/// The version that `apt-get install` would install.
+/// Returns the version that `apt-get install` would install.
 #[must_use]
 pub fn candidate(package: &str) -> Option<String> {
     let policy = output(

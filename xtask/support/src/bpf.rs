@@ -1,8 +1,8 @@
 //! Builds the BPF programs for fdwatch's build script.
 //!
-//! A cargo inside of cargo, since the programs need a target, and mostly a toolchain, of their own. Its
-//! diagnostics are passed on whole: as warnings of the build script if it succeeds, as its output, which
-//! cargo shows, if it fails.
+//! Runs cargo within cargo, because the programs need their own target, and usually their own toolchain. All
+//! diagnostics are passed on: as warnings of the build script if it succeeds, and as its output, which cargo shows, if
+//! it fails.
 
 use std::{
     env, fs,
@@ -54,7 +54,7 @@ pub fn build() -> Result<()> {
     if !output.status.success() {
         eprint!("{diagnostics}");
         bail!(
-            "the BPF programs do not build: {build:?}: {}",
+            "cannot build the BPF programs: {build:?}: {}",
             output.status
         );
     }
@@ -67,7 +67,7 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// `cargo build` of the package, by that toolchain.
+/// Returns the `cargo build` command for the package, with that toolchain.
 fn command(toolchain: &Toolchain, target: &str) -> Result<Command> {
     let mut build = match &toolchain.compiler.name {
         Some(name) => {
@@ -103,7 +103,7 @@ fn command(toolchain: &Toolchain, target: &str) -> Result<Command> {
     Ok(build)
 }
 
-/// A target directory that all profiles share, as the programs do not depend on fdwatch's profile.
+/// Returns a target directory that all profiles share, as the programs do not depend on fdwatch's profile.
 fn target_directory(out: &Path) -> Result<PathBuf> {
     // cargo marks the root of a target directory, which OUT_DIR is in.
     let mut roots = out.ancestors();

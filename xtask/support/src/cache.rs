@@ -1,10 +1,10 @@
-//! Where downloads and built tools are kept between runs. All of it may be deleted at any time.
+//! The cache of downloads and built tools. It may be deleted at any time.
 
 use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// The directory `name` in the user's cache directory; it may not exist yet.
+/// Returns the directory `name` in the user's cache directory; it may not exist yet.
 ///
 /// # Errors
 ///
@@ -15,5 +15,5 @@ pub fn directory(name: &str) -> Result<PathBuf> {
         .filter(|dir| dir.is_absolute())
         .or_else(|| env::home_dir().map(|home| home.join(".cache")))
         .map(|cache| cache.join(name))
-        .with_context(|| format!("no home directory to keep {name} in: set XDG_CACHE_HOME"))
+        .with_context(|| format!("no home directory for {name}: set XDG_CACHE_HOME"))
 }

@@ -20,7 +20,7 @@ pub enum Profile {
     Dev,
     /// Optimized, and quick to build.
     Release,
-    /// As packages have it: optimized across crates.
+    /// As in packages: optimized across crates.
     Dist,
 }
 
@@ -45,7 +45,7 @@ impl Profile {
     }
 }
 
-/// The cargo that started this program.
+/// Returns the cargo that started this program.
 #[must_use]
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -91,7 +91,7 @@ pub fn build_example(name: &str, profile: Profile) -> Result<PathBuf> {
         .join(name))
 }
 
-/// A command that runs an example of fdwatch with these arguments.
+/// Returns a command that runs an example of fdwatch with these arguments.
 #[must_use]
 pub fn example(name: &str, profile: Profile) -> Command {
     let mut run = cargo();
@@ -100,7 +100,7 @@ pub fn example(name: &str, profile: Profile) -> Command {
     run
 }
 
-/// The path of the fdwatch that [`build_fdwatch`] builds.
+/// Returns the path of the fdwatch that [`build_fdwatch`] builds.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ pub fn fdwatch(profile: Profile) -> Result<PathBuf> {
         .join("fdwatch"))
 }
 
-/// The target directory, wherever the user's configuration puts it: this program is in it.
+/// Returns the target directory, wherever the user's configuration puts it: this program is in it.
 ///
 /// # Errors
 ///

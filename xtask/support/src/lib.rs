@@ -1,5 +1,5 @@
-//! What xtask, the trials and fdwatch's build script share: running commands, installing packages, and
-//! finding the toolchain that the BPF programs are built with.
+//! Code shared by xtask, the trials and fdwatch's build script: runs commands, installs packages, and finds the
+//! toolchain that builds the BPF programs.
 
 pub mod apt;
 pub mod bpf;

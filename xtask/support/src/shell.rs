@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::progress::is_terminal;
 
-/// A [`Shell`] that runs its commands.
+/// A [`Shell`] that runs commands.
 pub const SHELL: Shell = Shell { dry_run: false };
 
 /// Runs commands, or only prints them.
@@ -141,7 +141,7 @@ pub fn info(message: impl AsRef<str>) {
     eprintln!("{clear}xtask: {}", message.as_ref());
 }
 
-/// A command that runs as root, through sudo if necessary; `None` if there is no way to become root.
+/// Returns a command that runs as root, through sudo if necessary; `None` if there is no way to become root.
 pub fn as_root(program: impl AsRef<OsStr>) -> Option<Command> {
     if is_root() {
         return Some(Command::new(program));
@@ -153,20 +153,20 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Option<Command> {
     })
 }
 
-/// Whether the effective user is root.
+/// Returns whether the effective user is root.
 #[must_use]
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Whether `program` is on `PATH`.
+/// Returns whether `program` is on `PATH`.
 #[must_use]
 pub fn which(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// The command as typed into a shell.
+/// Returns the command as typed into a shell.
 #[must_use]
 pub fn describe(command: &Command) -> String {
     let mut words = Vec::new();
@@ -180,7 +180,7 @@ pub fn describe(command: &Command) -> String {
     words.join(" ")
 }
 
-/// `word`, quoted for a shell.
+/// Quotes `word` for a shell.
 #[must_use]
 pub fn quote(word: &OsStr) -> String {
     let word = word.to_string_lossy();

@@ -48,7 +48,7 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // A directory that stays is harmless.
+        // A leftover directory is harmless.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -64,14 +64,14 @@ pub enum Unusable {
     Broken(String),
 }
 
-/// No compiler and linker fit together.
+/// The error that no compiler and linker match.
 #[derive(Debug)]
 pub struct Missing {
     /// One line per installed toolchain and linker.
     pub problems: Vec<String>,
 }
 
-/// The first complete toolchain in order of preference.
+/// Returns the first complete toolchain in order of preference.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ pub fn find() -> Result<Toolchain, Missing> {
     Err(Missing { problems })
 }
 
-/// The toolchains to consider, best first: only the one that the user names, or else all in rustup, or,
+/// Returns the toolchains to consider, best first: only the one that the user names, or else all in rustup, or,
 /// without rustup, the rustc on `PATH` (`None`).
 #[must_use]
 pub fn candidates() -> Vec<Option<String>> {
@@ -128,7 +128,7 @@ pub fn candidates() -> Vec<Option<String>> {
     }
 }
 
-/// The `bpf-linker`s on `PATH`, in its order, then those installed by cargo.
+/// Returns the `bpf-linker`s on `PATH`, in its order, then those installed by cargo.
 #[must_use]
 pub fn linkers() -> Vec<Linker> {
     let mut directories: Vec<_> = env::var_os("PATH")
@@ -148,7 +148,7 @@ pub fn linkers() -> Vec<Linker> {
     seen.into_iter().filter_map(Linker::inspect).collect()
 }
 
-/// cargo's home directory, whose `bin` holds installed programs.
+/// Returns cargo's home directory, whose `bin` holds installed programs.
 #[must_use]
 pub fn cargo_home() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"));
@@ -214,8 +214,8 @@ impl Linker {
         })
     }
 
-    /// Whether it can read the bitcode that `compiler` writes: LLVM reads the bitcode of older releases, but
-    /// not of newer ones. Unknown versions are assumed to fit.
+    /// Returns whether it can read the bitcode that `compiler` writes: LLVM reads the bitcode of older releases, but
+    /// not of newer ones. Unknown versions are assumed to match.
     #[must_use]
     pub fn reads(&self, compiler: &Compiler) -> bool {
         self.llvm
@@ -276,7 +276,7 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// A command for the rustc of the rustup toolchain `name`, or for the rustc on `PATH`.
+/// Returns a command for the rustc of the rustup toolchain `name`, or for the rustc on `PATH`.
 #[must_use]
 pub fn rustc(name: Option<&str>) -> Command {
     match name {
@@ -289,7 +289,7 @@ pub fn rustc(name: Option<&str>) -> Command {
     }
 }
 
-/// The directory that the toolchain of `rustc` is installed in.
+/// Returns the directory that the toolchain of `rustc` is installed in.
 ///
 /// # Errors
 ///
@@ -304,7 +304,7 @@ fn broken(error: anyhow::Error) -> Unusable {
     Unusable::Broken(format!("{error:#}"))
 }
 
-/// Whether `sysroot` has the standard library's source, which `-Z build-std` compiles.
+/// Returns whether `sysroot` has the standard library's source, which `-Z build-std` compiles.
 fn has_source(sysroot: &Path) -> bool {
     let library = sysroot.join("lib/rustlib/src/rust/library");
     ["core/Cargo.toml", "Cargo.lock"]
@@ -312,7 +312,7 @@ fn has_source(sysroot: &Path) -> bool {
         .all(|file| library.join(file).is_file())
 }
 
-/// The toolchain's name in messages.
+/// Returns the toolchain's name in messages.
 fn label(name: Option<&str>) -> &str {
     name.unwrap_or("the rustc on PATH")
 }

@@ -13,13 +13,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Limit for a program to start or to exit.
+/// Timeout of a program's start or exit.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Interval of polling.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Bytes of a failed program's output that are shown.
+/// Maximum number of bytes of a failed program's output that are shown.
 const SHOWN: usize = 2_000;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -42,12 +42,12 @@ pub(crate) fn adopt_orphans() -> Result<()> {
     Ok(())
 }
 
-/// Whether Ctrl-C was pressed.
+/// Returns whether Ctrl-C was pressed.
 pub(crate) fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Sleeps; fails on Ctrl-C.
+/// Sleeps for `duration`; fails on Ctrl-C.
 pub(crate) fn pause(duration: Duration) -> Result<()> {
     let end = Instant::now() + duration;
     loop {
@@ -74,7 +74,7 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T>
     }
 }
 
-/// Bytes in the line `name` of the process's /proc/PID/status.
+/// Returns the bytes in the line `name` of the process's /proc/PID/status.
 pub(crate) fn memory(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -156,7 +156,7 @@ impl Group {
         self.still_runs()?;
         self.signal(signal);
         if self.wait(LIMIT)?.is_none() {
-            bail!("{} does not exit", self.name);
+            bail!("timed out waiting for {} to exit", self.name);
         }
         Ok(())
     }
@@ -202,7 +202,7 @@ impl Drop for Group {
 
 /// Kills and reaps all remaining descendants when dropped.
 ///
-/// Programs create process groups and sessions of their own; their orphans are children of this process.
+/// Programs create their own process groups and sessions; their orphans are children of this process.
 #[derive(Debug)]
 pub(crate) struct Sweep;
 

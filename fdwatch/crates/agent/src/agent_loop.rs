@@ -1,5 +1,5 @@
-//! The agent's part of the live loop: makes events of what is found, by the rules of the
-//! configuration, and answers what only the loop can.
+//! The agent's handler of the live loop: turns findings and growth into events, according to the rules of the
+//! configuration, and serves requests that need the tables.
 
 use std::{
     collections::VecDeque,
@@ -37,69 +37,70 @@ use fdwatch_tracker::{
     rows::{ProcessRows, Rows, table},
 };
 
-/// Processes that the view has, at least.
+/// Minimum limit of processes in a snapshot.
 const MIN_ROWS: usize = 50;
 
-/// Closed descriptors of one finding that are remembered.
+/// Closed descriptors to remember per finding.
 const MAX_CLOSED: usize = 16;
 
-/// Findings that are gone and are remembered.
+/// Ended findings to remember, for explanations.
 const MAX_GONE: usize = 256;
 
-/// How long a double close is told to be there: nobody can say when it is over.
-const DOUBLE_CLOSE_LASTS: u64 = 600_000_000_000;
+/// Time for which a double close stays active: nanoseconds. Its end cannot be observed.
+const DOUBLE_CLOSE_DURATION: u64 = 600_000_000_000;
 
-/// See the module.
+/// The state of the handler.
 pub(super) struct AgentLoop {
     pub(super) config: Config,
     pub(super) rules: Rules,
     pub(super) thresholds: Thresholds,
-    /// Whether there is a threshold of the space that deleted files take.
+    /// Whether a threshold measures the space that deleted files hold.
     pub(super) watches_pinned: bool,
-    /// When all processes were held against the thresholds.
+    /// When all processes were last compared with the thresholds.
     pub(super) measured: Moment,
     pub(super) collector: FindingCollector,
     pub(super) wire: Wire,
     pub(super) shared: Arc<AgentState>,
     pub(super) incoming: mpsc::Receiver<LoopRequest>,
-    /// Configurations that hold from now on.
+    /// Receives reloaded configurations.
     pub(super) configs: mpsc::Receiver<Config>,
     /// Called once the findings of the first snapshot are reported.
     pub(super) first_report: Option<Box<dyn FnOnce() + Send>>,
     pub(super) stop: StopFile,
     pub(super) boot_id: String,
-    /// Findings that are there, also those that are not told, by their number.
-    pub(super) known: FxHashMap<u64, Known>,
-    /// The last findings that are not there any more, for what is to be explained.
+    /// Active findings by ID, including those that rules suppress.
+    pub(super) known: FxHashMap<u64, KnownFinding>,
+    /// The last ended findings, for explanations.
     pub(super) gone: VecDeque<Finding>,
     pub(super) rows: Rows,
-    /// Events told so far.
+    /// Number of the last event.
     pub(super) number: u64,
-    /// Findings that rules have left out.
+    /// Findings ignored by rules since the start.
     pub(super) ignored: u64,
     pub(super) is_stopped: bool,
-    /// What has come between ticks.
+    /// Requests that are not handled yet.
     pub(super) requests: Vec<LoopRequest>,
-    pub(super) fresh: Option<Config>,
+    /// A reloaded configuration that is not applied yet.
+    pub(super) new_config: Option<Config>,
 }
 
-/// A finding that is there.
-pub(super) struct Known {
-    /// As it was found, before the rules.
+/// An active finding.
+pub(super) struct KnownFinding {
+    /// The finding before rules changed its severity.
     finding: Finding,
     subject: Subject,
     key: Key,
     is_reported: bool,
-    /// What was closed of it so far: the last.
-    story: Vec<Descriptor>,
-    /// When it is over by itself.
-    until: Option<Moment>,
+    /// Its last closed descriptors, oldest first.
+    closed: Vec<Descriptor>,
+    /// When it ends unless it is found again; only for double closes.
+    expires: Option<Moment>,
 }
 
 impl AgentLoop {
     pub(super) fn report(&mut self, kind: EventKind, key: Option<Key>, at: Moment) {
         self.number += 1;
-        // All keys of its maps are strings: this cannot fail.
+        // All map keys are strings, so this cannot fail.
         let json = serde_json::to_string(&self.wire.event(&kind, at, key, None));
         self.shared.publish(Event {
             number: self.number,
@@ -115,12 +116,12 @@ impl AgentLoop {
         Key::of(&self.boot_id, subject, process, parts)
     }
 
-    fn take_finding(&mut self, subject: Subject, found: Finding, live: &mut Tracker, at: Moment) {
+    fn handle_finding(&mut self, subject: Subject, found: Finding, live: &mut Tracker, at: Moment) {
         let known = self.known.remove(&found.id);
         let was_reported = known.as_ref().is_some_and(|known| known.is_reported);
         let is_new = known.is_none();
-        let (key, known_story) = match known {
-            Some(known) => (known.key, known.story),
+        let (key, known_closed) = match known {
+            Some(known) => (known.key, known.closed),
             None => (self.key_of(subject, &found), Vec::new()),
         };
         let mut finding = found.clone();
@@ -132,33 +133,30 @@ impl AgentLoop {
         let is_wanted = verdict == Verdict::Reported;
         match (was_reported, is_wanted) {
             (false, false) => {}
-            // It matters no more, or is gone.
+            // A rule suppresses it now, or it ended.
             (true, false) => finding.change = Change::Gone,
             (false, true) if !is_gone => finding.change = Change::Found,
             (_, true) => {}
         }
-        let story = stories(known_story, &found);
+        let closed = last_closed(known_closed, &found);
         if is_gone {
             if self.gone.len() >= MAX_GONE {
                 self.gone.pop_front();
             }
-            self.gone.push_back(Finding {
-                closed: story,
-                ..found
-            });
+            self.gone.push_back(Finding { closed, ..found });
         } else {
-            let lasts = Moment(at.0.saturating_add(DOUBLE_CLOSE_LASTS));
-            let known = Known {
+            let expires = Moment(at.0.saturating_add(DOUBLE_CLOSE_DURATION));
+            let known = KnownFinding {
                 subject,
                 key,
                 is_reported: is_wanted,
-                until: (subject == Subject::DoubleClose).then_some(lasts),
-                story,
+                expires: (subject == Subject::DoubleClose).then_some(expires),
+                closed,
                 finding: found,
             };
             self.known.insert(known.finding.id, known);
         }
-        // What is left out, or gone, is beyond no threshold any more.
+        // An ignored or ended finding exceeds no threshold.
         let mut measured = finding.clone();
         if verdict == Verdict::Ignored {
             measured.change = Change::Gone;
@@ -183,36 +181,36 @@ impl AgentLoop {
         }
     }
 
-    fn take_growth(&mut self, report: GrowthReport, at: Moment) {
+    fn handle_growth(&mut self, report: GrowthReport, at: Moment) {
         let key = self.key("growth", &report.process, &[]);
         let is_wanted = report
             .trend
             .as_ref()
             .is_none_or(|trend| trend.severity >= self.config.watch.severity);
-        let is_there = self.shared.is_active(key);
-        if is_there || (is_wanted && report.change != Change::Gone) {
+        let is_active = self.shared.is_active(key);
+        if is_active || (is_wanted && report.change != Change::Gone) {
             self.report(EventKind::Growth(Box::new(report)), Some(key), at);
         }
     }
 
-    /// Double closes that were told long ago are over.
-    fn end_old(&mut self, live: &mut Tracker, at: Moment) {
-        let over = self.known.values();
-        let over = over.filter(|known| known.until.is_some_and(|until| until <= at));
-        let over: Vec<_> = over
+    /// Ends the findings that have expired.
+    fn end_expired(&mut self, live: &mut Tracker, at: Moment) {
+        let expired = self.known.values();
+        let expired = expired.filter(|known| known.expires.is_some_and(|expires| expires <= at));
+        let expired: Vec<_> = expired
             .map(|known| {
                 let mut finding = known.finding.clone();
                 finding.change = Change::Gone;
                 (known.subject, finding)
             })
             .collect();
-        for (subject, finding) in over {
-            self.take_finding(subject, finding, live, at);
+        for (subject, finding) in expired {
+            self.handle_finding(subject, finding, live, at);
         }
     }
 
-    /// Another configuration holds: what is there is judged again.
-    fn take_config(&mut self, config: Config, live: &mut Tracker, at: Moment) {
+    /// Applies another configuration, and judges the active findings again.
+    fn apply_config(&mut self, config: Config, live: &mut Tracker, at: Moment) {
         self.set_rules(&config, at);
         self.collector
             .investigator
@@ -231,21 +229,21 @@ impl AgentLoop {
         for (subject, was_reported, finding) in known {
             let mut judged = finding.clone();
             let verdict = self.rules.judge(&mut judged);
-            // What is told as it was is not told again.
+            // Findings with an unchanged verdict are not reported again.
             if (verdict == Verdict::Reported) != was_reported {
-                self.take_finding(subject, finding, live, at);
+                self.handle_finding(subject, finding, live, at);
             } else if verdict != Verdict::Ignored {
                 self.measure_finding(&judged, at);
             }
         }
     }
 
-    /// All that was found of a process, with what was closed of it.
-    fn found_of(&self, pid: u32) -> Vec<Finding> {
+    /// Returns the active and ended findings of a process, with their closed descriptors.
+    fn findings_of(&self, pid: u32) -> Vec<Finding> {
         let known = self.known.values();
         let known = known.filter(|known| known.finding.process.pid == pid);
         let known = known.map(|known| Finding {
-            closed: known.story.clone(),
+            closed: known.closed.clone(),
             ..known.finding.clone()
         });
         let gone = self.gone.iter();
@@ -253,20 +251,16 @@ impl AgentLoop {
         known.chain(gone).collect()
     }
 
-    fn answer(&mut self, request: LoopRequest, live: &mut Tracker) {
-        // Who has asked may have gone since.
+    fn handle_request(&mut self, request: LoopRequest, live: &mut Tracker) {
+        // Sending a reply fails if the requester has given up.
         match request {
-            LoopRequest::Table { pid, answer } => {
-                let _ = answer.send(table(live, pid).map(Box::new));
+            LoopRequest::Table { pid, reply } => {
+                let _ = reply.send(table(live, pid).map(Box::new));
             }
-            LoopRequest::Explain {
-                pid,
-                target,
-                answer,
-            } => {
+            LoopRequest::Explain { pid, target, reply } => {
                 live.add_suspect(pid);
                 if live.engine.model.process(pid).is_none() {
-                    let _ = answer.send(Err(format!("there is no process {pid}")));
+                    let _ = reply.send(Err(format!("no such process: {pid}")));
                     return;
                 }
                 let request = ExplainRequest {
@@ -274,7 +268,7 @@ impl AgentLoop {
                     target: target.as_ref(),
                     followed: true,
                 };
-                let found = self.found_of(pid);
+                let found = self.findings_of(pid);
                 let explained = explanation(
                     &request,
                     found.into_iter(),
@@ -282,30 +276,33 @@ impl AgentLoop {
                     &live.engine,
                 );
                 let explained = explained.map(Box::new).map_err(|error| error.to_string());
-                let _ = answer.send(explained);
+                let _ = reply.send(explained);
             }
-            LoopRequest::Processes { most, answer } => {
-                let _ = answer.send(self.rows.look_up(live, most, now()).rows);
+            LoopRequest::Processes { max, reply } => {
+                let _ = reply.send(self.rows.look_up(live, max, now()).rows);
             }
-            LoopRequest::Written { devices, answer } => {
+            LoopRequest::OpenForWrite { devices, reply } => {
                 let model = &live.engine.model;
                 let found = open_for_write::open_for_writing(model, &devices, open_for_write::MAX);
-                let _ = answer.send(found);
+                let _ = reply.send(found);
             }
         }
     }
 
-    /// Shows how things are.
-    fn show(&mut self, live: &mut Tracker, at: Moment) {
+    /// Replaces the snapshot.
+    fn update_snapshot(&mut self, live: &mut Tracker, at: Moment) {
         live.update_stats();
-        let most = self.config.metrics.most_processes.max(MIN_ROWS);
+        let max_rows = self.config.metrics.most_processes.max(MIN_ROWS);
         let ProcessRows {
             rows,
             more_processes,
             more_descriptors,
-        } = self.rows.show(live, most, at);
+        } = self.rows.show(live, max_rows, at);
         let ring = live.stats.ring_bytes.map_or(0.0, f64::from);
-        #[expect(clippy::cast_precision_loss, reason = "a share, for people")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a ratio does not need full precision"
+        )]
         let waiting = std::mem::take(&mut live.max_waiting) as f64;
         let shed = &live.shedder;
         self.shared.set_view(Snapshot {
@@ -334,25 +331,29 @@ impl AgentLoop {
 
 impl EventHandler for AgentLoop {
     fn started(&mut self, live: &mut Tracker) -> Result<()> {
-        self.show(live, now());
+        self.update_snapshot(live, now());
         Ok(())
     }
 
     fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let at = now();
         self.wire.clock.adjust(proc::wall_time(), at.0);
-        let mut news = Vec::new();
-        self.collector.collect(live, is_slow, |it, _| news.push(it));
-        for it in news {
-            match it {
-                Update::Finding(subject, finding) => self.take_finding(subject, finding, live, at),
-                Update::Growth(report) => self.take_growth(report, at),
+        self.collector.begin(live, is_slow);
+        while let Some(updates) = self.collector.next_updates(live)? {
+            for update in updates {
+                match update {
+                    Update::Finding(subject, finding) => {
+                        self.handle_finding(subject, finding, live, at);
+                    }
+                    Update::Growth(report) => self.handle_growth(report, at),
+                }
             }
+            self.shared.heartbeat.fetch_add(1, Relaxed);
         }
         if is_slow {
-            self.end_old(live, at);
+            self.end_expired(live, at);
             self.measure_all(live, at);
-            self.show(live, at);
+            self.update_snapshot(live, at);
         }
         if let Some(first_report) = self.first_report.take() {
             first_report();
@@ -369,18 +370,18 @@ impl EventHandler for AgentLoop {
     async fn wait(&mut self) {
         tokio::select! {
             Some(request) = self.incoming.recv() => self.requests.push(request),
-            Some(config) = self.configs.recv() => self.fresh = Some(config),
+            Some(config) = self.configs.recv() => self.new_config = Some(config),
             else => std::future::pending().await,
         }
     }
 
     fn act(&mut self, live: &mut Tracker) -> Result<()> {
         let at = now();
-        if let Some(config) = self.fresh.take() {
-            self.take_config(config, live, at);
+        if let Some(config) = self.new_config.take() {
+            self.apply_config(config, live, at);
         }
         for request in std::mem::take(&mut self.requests) {
-            self.answer(request, live);
+            self.handle_request(request, live);
         }
         Ok(())
     }
@@ -396,21 +397,21 @@ impl EventHandler for AgentLoop {
     }
 
     fn ended(&mut self, live: &mut Tracker) -> Result<()> {
-        self.show(live, now());
+        self.update_snapshot(live, now());
         Ok(())
     }
 }
 
-/// Whether it matters which processes hold deleted files.
+/// Returns whether a threshold measures the space that deleted files hold.
 pub(super) fn watches_pinned(config: &Config) -> bool {
     let mut thresholds = config.thresholds.iter();
     thresholds.any(|threshold| threshold.of == Measure::PinnedBytes)
 }
 
-/// What was closed of a finding before, and since: the last.
-fn stories(mut story: Vec<Descriptor>, found: &Finding) -> Vec<Descriptor> {
-    story.extend(found.closed.iter().cloned());
-    let more = story.len().saturating_sub(MAX_CLOSED);
-    story.drain(..more);
-    story
+/// Adds the newly closed descriptors of a finding to the known ones, and keeps the last [`MAX_CLOSED`].
+fn last_closed(mut closed: Vec<Descriptor>, found: &Finding) -> Vec<Descriptor> {
+    closed.extend(found.closed.iter().cloned());
+    let excess = closed.len().saturating_sub(MAX_CLOSED);
+    closed.drain(..excess);
+    closed
 }

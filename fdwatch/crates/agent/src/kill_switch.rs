@@ -15,7 +15,7 @@ use fdwatch_tracker::message::warn;
 /// Time in which the agent must stop.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sets the kill switch, and waits until the agent does not answer any more.
+/// Sets the kill switch, and waits until the agent no longer accepts connections.
 ///
 /// # Errors
 ///
@@ -29,12 +29,12 @@ pub fn stop(config: &Config) -> Result<ExitCode> {
         bail!("{path} is not owned by root, so the agent ignores it: run as root");
     }
     let socket = config.api.socket.as_deref();
-    let answers = || socket.is_some_and(|socket| UnixStream::connect(socket).is_ok());
+    let is_running = || socket.is_some_and(|socket| UnixStream::connect(socket).is_ok());
     let began = Instant::now();
-    let was_running = answers();
-    while answers() {
+    let was_running = is_running();
+    while is_running() {
         if began.elapsed() > TIMEOUT {
-            bail!("set {path}, but the agent still answers");
+            bail!("set {path}, but the agent is still running");
         }
         thread::sleep(Duration::from_millis(10));
     }

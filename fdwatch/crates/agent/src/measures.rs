@@ -16,7 +16,7 @@ use fdwatch_events::event::{EventKind, ThresholdReport};
 use fdwatch_host::{investigate, proc};
 
 /// Interval of the comparison: nanoseconds.
-const EVERY: u64 = 5_000_000_000;
+const COMPARE_INTERVAL: u64 = 5_000_000_000;
 
 /// The lookups for processes that may exceed a threshold.
 struct HostLookup<'a> {
@@ -58,7 +58,7 @@ impl AgentLoop {
 
     /// Compares all processes, if that is due.
     pub(super) fn measure_all(&mut self, live: &Tracker, at: Moment) {
-        if at.since(self.measured) < EVERY {
+        if at.since(self.measured) < COMPARE_INTERVAL {
             return;
         }
         self.measured = at;

@@ -12,38 +12,38 @@ use caps::{CapSet, Capability, CapsHashSet};
 pub const KEPT: [(Capability, &str); 5] = [
     (
         Capability::CAP_BPF,
-        "audits open the snapshot anew, and programs for detail are attached later",
+        "reopen the snapshot for audits, and attach programs for detail later",
     ),
     (
         Capability::CAP_PERFMON,
-        "programs that trace are attached, and their links made",
+        "attach tracing programs and create their links",
     ),
     (
         Capability::CAP_SYS_PTRACE,
-        "/proc/PID/fd, exe, maps and root of other users' processes",
+        "read /proc/PID/fd, exe, maps and root of other users' processes",
     ),
     (
         Capability::CAP_DAC_READ_SEARCH,
-        "files and directories that only their owners may read: programs for their symbols, \
+        "read files and directories that only their owners may read: programs for their symbols, \
          configurations of supervisord, tracefs",
     ),
     // Before Linux 5.9 this requires CAP_SYS_ADMIN, which is not worth keeping for symbols.
     (
         Capability::CAP_CHECKPOINT_RESTORE,
-        "/proc/PID/map_files: what is mapped, for the symbols of stacks",
+        "read /proc/PID/map_files: mapped files, for the symbols of stacks",
     ),
 ];
 
 /// The capabilities that remain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct Remaining {
     /// Names of capabilities that were kept.
     pub kept: Vec<String>,
     /// Names of capabilities that are needed but missing: some features will not work.
     pub missing: Vec<String>,
 }
 
-impl Given {
+impl Remaining {
     /// Returns whether `CAP_SYS_ADMIN` was kept.
     #[must_use]
     pub fn has_admin(&self) -> bool {
@@ -52,28 +52,28 @@ impl Given {
     }
 }
 
-/// Drops all capabilities except [`KEPT`] for good: child processes cannot regain them. Keeps `CAP_SYS_ADMIN` too if
+/// Permanently drops all capabilities except [`KEPT`]: child processes cannot regain them. Keeps `CAP_SYS_ADMIN` too if
 /// programs cannot be attached without it.
 ///
 /// # Errors
 ///
 /// If there is more than one thread already, or the kernel refuses. A partial change is not reverted.
-pub fn give_up() -> Result<Given> {
-    only_thread()?;
-    give_up_in_this_thread()
+pub fn drop_unneeded() -> Result<Remaining> {
+    check_single_thread()?;
+    drop_in_this_thread()
 }
 
-/// The same for a single thread.
+/// Drops the same capabilities in the calling thread only.
 ///
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn give_up_in_this_thread() -> Result<Given> {
+pub fn drop_in_this_thread() -> Result<Remaining> {
     let mut keep = KEPT.map(|(capability, _)| capability).to_vec();
     if is_admin_needed()? {
         keep.push(Capability::CAP_SYS_ADMIN);
     }
-    give_up_but(&keep)
+    drop_all_but(&keep)
 }
 
 /// Returns whether perf events cannot be opened without `CAP_SYS_ADMIN`. This is tried, because distributions define
@@ -92,12 +92,12 @@ fn is_admin_needed() -> Result<bool> {
     Ok(!may_open)
 }
 
-/// The same with other capabilities to keep.
+/// Drops all capabilities of the calling thread except `keep`.
 ///
 /// # Errors
 ///
 /// If the kernel refuses.
-pub(crate) fn give_up_but(keep: &[Capability]) -> Result<Given> {
+pub(crate) fn drop_all_but(keep: &[Capability]) -> Result<Remaining> {
     // SAFETY: the call takes numbers only.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error()).context("cannot set no_new_privs");
@@ -109,7 +109,7 @@ pub(crate) fn give_up_but(keep: &[Capability]) -> Result<Given> {
         names.sort_unstable();
         names
     };
-    let given = Given {
+    let remaining = Remaining {
         kept: names(keep.intersection(&permitted).collect()),
         missing: names(keep.difference(&permitted).collect()),
     };
@@ -126,20 +126,20 @@ pub(crate) fn give_up_but(keep: &[Capability]) -> Result<Given> {
         caps::clear(None, CapSet::Ambient).context("cannot clear the ambient capabilities")?;
     }
     caps::clear(None, CapSet::Inheritable).context("cannot clear inheritable capabilities")?;
-    caps::set(None, CapSet::Effective, &kept).context("cannot reduce the capabilities")?;
-    caps::set(None, CapSet::Permitted, &kept).context("cannot give up capabilities")?;
-    Ok(given)
+    caps::set(None, CapSet::Effective, &kept).context("cannot drop effective capabilities")?;
+    caps::set(None, CapSet::Permitted, &kept).context("cannot drop permitted capabilities")?;
+    Ok(remaining)
 }
 
 fn read(set: CapSet) -> Result<CapsHashSet> {
     caps::read(None, set).context("cannot read the capabilities")
 }
 
-fn only_thread() -> Result<()> {
+fn check_single_thread() -> Result<()> {
     let threads = fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")?;
     match threads.count() {
         0 | 1 => Ok(()),
-        more => bail!("cannot drop capabilities: there are {more} threads already"),
+        count => bail!("cannot drop capabilities: there are {count} threads already"),
     }
 }
 
@@ -154,22 +154,23 @@ mod tests {
         // In a thread of its own.
         let after = thread::spawn(|| {
             let before = read(CapSet::Permitted).unwrap();
-            let given = give_up_but(&[Capability::CAP_SYS_PTRACE]).unwrap();
+            let remaining = drop_all_but(&[Capability::CAP_SYS_PTRACE]).unwrap();
             let sets = [
                 CapSet::Permitted,
                 CapSet::Effective,
                 CapSet::Inheritable,
                 CapSet::Ambient,
             ];
-            (before, given, sets.map(|set| read(set).unwrap()))
+            (before, remaining, sets.map(|set| read(set).unwrap()))
         });
-        let (before, given, [permitted, effective, inheritable, ambient]) = after.join().unwrap();
+        let (before, remaining, [permitted, effective, inheritable, ambient]) =
+            after.join().unwrap();
         let keep = Capability::CAP_SYS_PTRACE;
         let expected: CapsHashSet = before.iter().copied().filter(|&it| it == keep).collect();
         assert_eq!((&permitted, &effective), (&expected, &expected));
         assert!(inheritable.is_empty() && ambient.is_empty());
-        assert_eq!(given.kept.len() + given.missing.len(), 1);
-        assert_eq!(given.missing.is_empty(), before.contains(&keep));
+        assert_eq!(remaining.kept.len() + remaining.missing.len(), 1);
+        assert_eq!(remaining.missing.is_empty(), before.contains(&keep));
     }
 
     #[test]
@@ -177,7 +178,7 @@ mod tests {
         // The test harness has threads.
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let other = thread::spawn(move || wait.recv());
-        let error = give_up().unwrap_err();
+        let error = drop_unneeded().unwrap_err();
         assert!(error.to_string().contains("threads already"), "{error}");
         drop(stop);
         let _ = other.join();

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Limit of configurations that wait for the loop.
-const CONFIGS: usize = 4;
+const MAX_CONFIGS: usize = 4;
 
 /// Runs the agent until a signal or the kill switch stops it. `file` is the configuration to reload on SIGHUP.
 ///
@@ -54,21 +54,22 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         detail: config.watch.detail,
         pids: Vec::new(),
         family: None,
+        nice: Some(config.watch.nice),
         shows_steps: false,
     })?;
-    // Must come before threads are started.
-    let given = privileges::give_up()?;
-    if !given.missing.is_empty() {
-        tracing::warn!("missing capabilities: {}", given.missing.join(", "));
+    // Before threads are started: capabilities belong to threads.
+    let capabilities = privileges::drop_unneeded()?;
+    if !capabilities.missing.is_empty() {
+        tracing::warn!("missing capabilities: {}", capabilities.missing.join(", "));
     }
-    if given.has_admin() {
+    if capabilities.has_admin() {
         tracing::warn!(
             "keeping CAP_SYS_ADMIN, which this kernel requires to open perf events: \
              `sysctl kernel.perf_event_paranoid=2` makes it unnecessary"
         );
     }
     let (shared, incoming) = AgentState::new();
-    let (sender, configs) = mpsc::channel(CONFIGS);
+    let (sender, configs) = mpsc::channel(MAX_CONFIGS);
     let clock = Clock::new(proc::wall_time(), proc::boottime());
     let wire = Wire::new(proc::hostname(), clock);
     let state = State::new(Arc::clone(&shared), &config, wire.clone());
@@ -82,7 +83,7 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         logging: Some(logging),
     })
     .context("cannot start the services of the agent")?;
-    let mut follower = AgentLoop {
+    let mut handler = AgentLoop {
         rules: Rules::new(&config),
         thresholds: Thresholds::new(&config),
         watches_pinned: agent_loop::watches_pinned(&config),
@@ -103,13 +104,13 @@ pub fn run(loaded: Loaded, file: Option<&Path>, log_level: Option<&str>) -> Resu
         ignored: 0,
         is_stopped: false,
         requests: Vec::new(),
-        fresh: None,
+        new_config: None,
     };
-    let result = live.follow(&mut SignalOrTimeout::after(None), &mut follower);
-    if follower.is_stopped {
+    let result = live.follow(&mut SignalOrTimeout::after(None), &mut handler);
+    if handler.is_stopped {
         tracing::warn!(
             "the kill switch is set ({}): detached all programs, exiting",
-            follower.stop.path().display()
+            handler.stop.path().display()
         );
     }
     services.stop();

@@ -1,4 +1,4 @@
-//! Events as one sentence each, for people who see nothing else of them. Pure.
+//! Formats each event as one sentence, for output that contains nothing else of it. Pure.
 
 use fdwatch_core::{
     Lost,
@@ -37,7 +37,7 @@ fn of_finding(finding: &Finding) -> String {
         let lived = lived.map_or_else(String::new, |lived| format!(" after {lived}"));
         return format!("{process}: finding on {path} ({cause}) is gone{lived}");
     }
-    let count = finding.fds.len();
+    let count = finding.open();
     let numbers = finding.fds.iter().take(MAX_NUMBERS);
     let numbers: Vec<_> = numbers.map(|it| it.fd.to_string()).collect();
     let more = if count > numbers.len() { " ..." } else { "" };

@@ -34,15 +34,16 @@ use crate::exporter;
 use fdwatch_core::plural::counted;
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
+use fdwatch_tracker::priority;
 
-/// Events that may wait in each sink.
-const ROOM: usize = 16_384;
+/// Limit of events that wait in each sink.
+const MAX_QUEUED: usize = 16_384;
 
-/// Interval of counts for the history: the time that curves cover.
-const COUNT: Duration = Duration::from_secs(300);
+/// Interval at which counts are passed to the history: the time that curves cover.
+const COUNT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Time in which services must stop.
-const END: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Everything that services need.
 pub struct Parts {
@@ -54,7 +55,7 @@ pub struct Parts {
     pub shared: Arc<AgentState>,
     /// The sockets of the API.
     pub listeners: Listeners,
-    /// The data of its answers.
+    /// The data that its handlers share.
     pub state: State,
     /// Receives reloaded configurations.
     pub configs: mpsc::Sender<Config>,
@@ -82,6 +83,7 @@ impl Services {
         let thread = thread::Builder::new()
             .name("services".to_owned())
             .spawn(move || {
+                priority::lower();
                 let runtime = runtime::Builder::new_current_thread()
                     .enable_all()
                     .max_blocking_threads(4)
@@ -263,22 +265,27 @@ impl Receivers {
     /// Creates the sinks of a configuration, which receive events from now on.
     fn of(config: &Config, counts: &AllCounts, shared: &AgentState) -> Self {
         let mut sinks = Vec::new();
-        let mut open = |name, is_wanted: bool, room, counts: &Arc<SinkStats>| {
+        let mut open = |name, is_wanted: bool, capacity, counts: &Arc<SinkStats>| {
             is_wanted.then(|| {
-                let (sink, receiver) = Sink::new(name, room, Arc::clone(counts));
+                let (sink, receiver) = Sink::new(name, capacity, Arc::clone(counts));
                 sinks.push(sink);
                 (receiver, Arc::clone(counts))
             })
         };
         let own = Self {
-            history: open("history", config.history.is_some(), ROOM, &counts.history),
+            history: open(
+                "history",
+                config.history.is_some(),
+                MAX_QUEUED,
+                &counts.history,
+            ),
             alerts: open(
                 "alerts",
                 config.alerts.has_receivers(),
-                ROOM,
+                MAX_QUEUED,
                 &counts.alerts,
             ),
-            fleet: open("fleet", config.fleet.is_some(), ROOM, &counts.fleet),
+            fleet: open("fleet", config.fleet.is_some(), MAX_QUEUED, &counts.fleet),
             otlp: config
                 .otlp
                 .as_ref()
@@ -306,7 +313,7 @@ async fn maintain_history(
 ) {
     let mut seconds = interval(Duration::from_secs(1));
     let mut is_first = true;
-    let mut counted = Instant::now();
+    let mut counted_at = Instant::now();
     loop {
         tokio::select! {
             _ = seconds.tick() => {}
@@ -323,8 +330,8 @@ async fn maintain_history(
             history::State::Failing { reason, .. } => Some(reason),
         };
         shared.set_trouble("history", reason);
-        if counted.elapsed() >= COUNT {
-            counted = Instant::now();
+        if counted_at.elapsed() >= COUNT_INTERVAL {
+            counted_at = Instant::now();
             history.hourly(&*shared.view());
         }
     }
@@ -418,11 +425,11 @@ impl Running {
     async fn end(&mut self) {
         let _ = self.stop.send(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if timeout(END, all).await.is_err() {
+        if timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!("some services did not stop in time");
             self.tasks.shutdown().await;
         }
-        // These have threads of their own.
+        // These run on threads of their own.
         if let Some(history) = self.history.take().and_then(Rc::into_inner) {
             history.stop();
         }

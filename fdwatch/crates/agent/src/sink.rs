@@ -46,14 +46,14 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Creates a sink with `room` events, and its receiver. `counts` continue across a reload.
+    /// Creates a sink for up to `capacity` events, and its receiver. `counts` continue across a reload.
     #[must_use]
     pub fn new(
         name: &'static str,
-        room: usize,
+        capacity: usize,
         counts: Arc<SinkStats>,
     ) -> (Self, mpsc::Receiver<Arc<Event>>) {
-        let (sender, receiver) = mpsc::channel(room);
+        let (sender, receiver) = mpsc::channel(capacity);
         let sink = Self {
             name,
             sender,

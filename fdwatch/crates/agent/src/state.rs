@@ -23,7 +23,7 @@ use fdwatch_options::Target;
 use fdwatch_tracker::rows::TableCopy;
 
 /// Events by which a client of the API may lag.
-const MAX_BEHIND: usize = 4096;
+const MAX_LAG: usize = 4096;
 
 /// Limit of requests that wait for the loop.
 const MAX_REQUESTS: usize = 64;
@@ -35,8 +35,8 @@ pub enum LoopRequest {
     Table {
         /// The process.
         pid: u32,
-        /// Receives the answer; `None` if there is no such process.
-        answer: oneshot::Sender<Option<Box<TableCopy>>>,
+        /// Receives the table; `None` if there is no such process.
+        reply: oneshot::Sender<Option<Box<TableCopy>>>,
     },
     /// How a process came to hold its descriptors.
     Explain {
@@ -44,22 +44,22 @@ pub enum LoopRequest {
         pid: u32,
         /// The descriptor or path; by default all duplicates and deleted files.
         target: Option<Target>,
-        /// Receives the answer or an error.
-        answer: oneshot::Sender<Result<Box<Explanation>, String>>,
+        /// Receives the explanation, or an error.
+        reply: oneshot::Sender<Result<Box<Explanation>, String>>,
     },
-    /// The processes with the most descriptors.
+    /// The processes with the most descriptors, the most duplicates, or close to their limit.
     Processes {
-        /// Limit of processes.
-        most: usize,
-        /// Receives the answer.
-        answer: oneshot::Sender<Vec<fdwatch_events::ProcessRow>>,
+        /// Limit of processes of each kind.
+        max: usize,
+        /// Receives the processes.
+        reply: oneshot::Sender<Vec<fdwatch_events::ProcessRow>>,
     },
     /// The files of some devices that are open for writing.
-    Written {
+    OpenForWrite {
         /// The devices, in the kernel's encoding.
         devices: Vec<u32>,
-        /// Receives the answer.
-        answer: oneshot::Sender<open_for_write::OpenFiles>,
+        /// Receives the files.
+        reply: oneshot::Sender<open_for_write::OpenFiles>,
     },
 }
 
@@ -83,7 +83,7 @@ pub struct AgentState {
 /// Counters of the API.
 #[derive(Debug, Default)]
 pub struct ApiCounts {
-    /// Requests that were answered.
+    /// Permitted requests.
     pub requests: AtomicU64,
     /// Rejected connections and requests: too many, too large, too slow, or with a wrong token.
     pub refused: AtomicU64,
@@ -101,7 +101,7 @@ impl AgentState {
         let shared = Self {
             view: RwLock::default(),
             active: Mutex::default(),
-            events: broadcast::channel(MAX_BEHIND).0,
+            events: broadcast::channel(MAX_LAG).0,
             sinks: Mutex::default(),
             requests,
             troubles: Mutex::default(),
@@ -190,7 +190,7 @@ impl AgentState {
 
     /// Sends a request to the loop. Returns whether there was room for it.
     #[must_use]
-    pub fn ask(&self, request: LoopRequest) -> bool {
+    pub fn send_request(&self, request: LoopRequest) -> bool {
         self.requests.try_send(request).is_ok()
     }
 

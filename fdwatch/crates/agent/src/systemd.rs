@@ -19,7 +19,7 @@ use tokio::{
 use super::logging::Logging;
 
 /// Interval of the status line.
-const STATUS: Duration = Duration::from_secs(60);
+const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Length limit of the status line: characters.
 const MAX_STATUS: usize = 512;
@@ -62,22 +62,22 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Detects whether a counter changes.
+/// Detects whether the counter of the live loop changes.
 #[derive(Debug)]
-struct Heart {
-    beats: Arc<AtomicU64>,
+struct Heartbeat {
+    counter: Arc<AtomicU64>,
     last: Option<u64>,
 }
 
-impl Heart {
-    fn has_beaten(&mut self) -> bool {
-        let beats = self.beats.load(Relaxed);
-        self.last.replace(beats) != Some(beats)
+impl Heartbeat {
+    fn has_advanced(&mut self) -> bool {
+        let count = self.counter.load(Relaxed);
+        self.last.replace(count) != Some(count)
     }
 }
 
-/// Feeds the watchdog while `heartbeat` changes, sets the status line to `status_text` once a minute, and flushes the folded
-/// messages of the log, until `stop`.
+/// Feeds the watchdog while `heartbeat` changes, sets the status line to `status_text` once a minute, and flushes the
+/// folded messages of the log, until `stop`.
 pub async fn watch(
     heartbeat: Arc<AtomicU64>,
     status_text: impl Fn() -> String,
@@ -85,19 +85,21 @@ pub async fn watch(
     mut stop: watch::Receiver<bool>,
 ) {
     let watchdog = sd_notify::watchdog_enabled().map(|within| within / 2);
-    let mut heart = Heart {
-        beats: heartbeat,
+    let mut watched = Heartbeat {
+        counter: heartbeat,
         last: None,
     };
-    let every = watchdog.unwrap_or(STATUS).max(Duration::from_millis(1));
-    let mut beats = interval_at(Instant::now(), every);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut minutes = interval_at(Instant::now() + STATUS, STATUS);
+    let every = watchdog
+        .unwrap_or(STATUS_INTERVAL)
+        .max(Duration::from_millis(1));
+    let mut watchdog_ticks = interval_at(Instant::now(), every);
+    watchdog_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut minutes = interval_at(Instant::now() + STATUS_INTERVAL, STATUS_INTERVAL);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = beats.tick(), if watchdog.is_some() => {
-                if heart.has_beaten() {
+            _ = watchdog_ticks.tick(), if watchdog.is_some() => {
+                if watched.has_advanced() {
                     notify(&[NotifyState::Watchdog]);
                 } else {
                     tracing::warn!("event loop stalled: not feeding the watchdog");
@@ -122,15 +124,15 @@ mod tests {
 
     #[test]
     fn stalled_counter_is_detected() {
-        let beats = Arc::new(AtomicU64::new(0));
-        let mut heart = Heart {
-            beats: Arc::clone(&beats),
+        let counter = Arc::new(AtomicU64::new(0));
+        let mut watched = Heartbeat {
+            counter: Arc::clone(&counter),
             last: None,
         };
-        assert!(heart.has_beaten());
-        assert!(!heart.has_beaten());
-        beats.fetch_add(1, Relaxed);
-        assert!(heart.has_beaten());
+        assert!(watched.has_advanced());
+        assert!(!watched.has_advanced());
+        counter.fetch_add(1, Relaxed);
+        assert!(watched.has_advanced());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! first detail, then audits, then events of the busiest processes, which are then only read from
 //! snapshots.
 //!
-//! Pure: CPU time and moments are passed in.
+//! No I/O and no clock: the caller passes in CPU time and moments.
 
 use std::collections::VecDeque;
 
@@ -157,11 +157,17 @@ impl Budget {
     }
 
     /// Returns the processes to shed, given the number of events of each: the busiest, as few as
-    /// suffice.
+    /// suffice. Those for which `is_important` returns true come last.
     #[must_use]
-    pub fn busiest(&self, events: impl IntoIterator<Item = (u32, u64)>) -> Vec<u32> {
+    pub fn busiest(
+        &self,
+        events: impl IntoIterator<Item = (u32, u64)>,
+        is_important: impl Fn(u32) -> bool,
+    ) -> Vec<u32> {
         let mut events: Vec<_> = events.into_iter().collect();
-        events.sort_unstable_by_key(|&(tgid, count)| (std::cmp::Reverse(count), tgid));
+        events.sort_by_cached_key(|&(tgid, count)| {
+            (is_important(tgid), std::cmp::Reverse(count), tgid)
+        });
         let all: u64 = events.iter().map(|(_, count)| count).sum();
         let used = self.share_used();
         // Aims well below the budget, assuming that these events cause all of the use.
@@ -175,9 +181,12 @@ impl Budget {
         let mut left = excess;
         let mut busiest = Vec::new();
         for (tgid, count) in events {
-            // Nearly idle processes are not worth shedding.
-            if left <= 0.0 || share(count) < 0.01 || busiest.len() >= MAX_AT_ONCE {
+            if left <= 0.0 || busiest.len() >= MAX_AT_ONCE {
                 break;
+            }
+            // Nearly idle processes are not worth shedding.
+            if share(count) < 0.01 {
+                continue;
             }
             left -= share(count);
             busiest.push(tgid);
@@ -232,7 +241,7 @@ mod tests {
                 return second;
             }
         }
-        panic!("it is not taken up again");
+        panic!("shedding does not end");
     }
 
     #[test]
@@ -289,7 +298,8 @@ mod tests {
         steps(&mut budget, 100, &mut 0.0, 0.02, 5);
         // Use is twice the budget, so about two thirds are shed.
         let events = [(1, 10), (2, 500), (3, 300), (4, 1), (5, 189)];
-        assert_eq!(budget.busiest(events), [2, 3]);
-        assert_eq!(budget.busiest([]), [0; 0]);
+        assert_eq!(budget.busiest(events, |_| false), [2, 3]);
+        assert_eq!(budget.busiest(events, |tgid| tgid == 2), [3, 5, 1, 2]);
+        assert_eq!(budget.busiest([], |_| false), [0; 0]);
     }
 }

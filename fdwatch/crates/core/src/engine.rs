@@ -62,7 +62,7 @@ impl Observer for Observers<'_> {
         }
     }
 
-    fn unlinked(&mut self, table: &Table, fd: u32, entry: &FdEntry) {
+    fn unlinked(&mut self, table: &mut Table, fd: u32, entry: &FdEntry) {
         self.duplicates.unlinked(table, fd, entry);
     }
 
@@ -109,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// Returns what the event closes, and the thread that does, if the process has detail.
+    /// Returns the table and number of the descriptor that the event closes, and the closing
+    /// thread, if the process has detail.
     fn closing_in_detail(&mut self, event: &Event<'_>) -> Option<(TableId, u32, u32)> {
         if !self.details.has_pending() {
             return None;
@@ -224,7 +225,7 @@ impl Engine {
 
     /// Passes what has changed since the last call to `report`.
     pub fn settle(&mut self, now: Moment, report: &mut impl FnMut(&Duplicate<'_>, &Model)) {
-        self.duplicates.settle(&self.model, now, report);
+        self.duplicates.settle_all(&self.model, now, report);
     }
 
     /// Passes rotated files to `report`. See [`Duplicates::sweep`].

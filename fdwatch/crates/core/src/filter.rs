@@ -44,8 +44,8 @@ impl Filter {
     /// Returns whether to report the finding.
     #[must_use]
     pub fn wants(&self, finding: &Finding) -> bool {
-        // One that is gone was also about the closed descriptors.
-        let fds = finding.fds.len() + finding.closed.len();
+        // A finding that is gone also concerns its closed descriptors.
+        let fds = finding.open() + finding.closed.len();
         self.wants_process(finding.process.pid)
             && finding.severity >= self.severity
             && self.min_fds.is_none_or(|least| fds >= least)
@@ -57,8 +57,8 @@ impl Filter {
 }
 
 impl Filter {
-    /// Returns whether to report something else about a process, such as growth or a threshold.
-    /// With a condition on paths the answer is no.
+    /// Returns whether to report an event without a file, such as growth or a threshold. Conditions
+    /// on paths exclude all of these.
     #[must_use]
     pub fn wants_about(&self, process: &ProcessInfo, severity: Option<Severity>) -> bool {
         self.wants_process(process.pid)

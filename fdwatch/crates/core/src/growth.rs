@@ -1,6 +1,6 @@
 //! Growing tables: how fast they grow, and when they will reach the process's limit.
 //!
-//! Pure. Tables with many descriptors are counted at intervals. A trend is reported when it
+//! No I/O. Tables with many descriptors are counted at intervals. A trend is reported when it
 //! persists, not when a server accepts many clients at once.
 
 use std::collections::VecDeque;
@@ -43,10 +43,10 @@ const INTERVAL: u64 = 5_000_000_000;
 /// Tables with fewer descriptors are not checked for growth.
 pub const LARGE: usize = 64;
 
-/// Counts kept per process: twelve minutes of them.
+/// Counts stored per process: twelve minutes of them.
 const MAX_COUNTS: usize = 140;
 
-/// Processes with counts.
+/// Maximum number of processes with counts.
 const MAX_PROCESSES: usize = 1024;
 
 /// Minimum growth over the observed counts.
@@ -115,8 +115,8 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Counts, if the interval has passed, and returns the changes. `limit_of` returns a process's
-    /// limit of open descriptors; it is called for growing tables only.
+    /// Takes a count if the interval has passed, and returns the changes. `limit_of` returns a
+    /// process's limit of open descriptors; it is called for growing tables only.
     pub fn update(
         &mut self,
         model: &Model,
@@ -139,7 +139,7 @@ impl Growth {
                 continue;
             };
             let known = self.series.contains_key(&process.tgid);
-            if !known && (table.len() < LARGE || self.series.len() >= MAX_PROCESSES) {
+            if !known && table.len() < min_open(self.series.len()) {
                 continue;
             }
             let series = self.series.entry(process.tgid).or_insert_with(|| Series {
@@ -199,6 +199,16 @@ impl Growth {
     }
 }
 
+/// Returns the number of descriptors from which another process is counted, after `counted` others.
+const fn min_open(counted: usize) -> usize {
+    match counted / MAX_PROCESSES {
+        0 => LARGE,
+        1 => LARGE * 4,
+        2 => LARGE * 16,
+        _ => usize::MAX,
+    }
+}
+
 impl Series {
     /// Returns the growth per hour, if there is a trend, and whether it is steady.
     fn trend(&self) -> Option<(u64, bool)> {
@@ -241,7 +251,7 @@ impl Series {
 }
 
 fn severity(open: usize, limit: Option<u64>, left: Option<u64>, is_steady: bool) -> Severity {
-    let share = |percent: u64| limit.is_some_and(|most| open as u64 * 100 >= most * percent);
+    let share = |percent: u64| limit.is_some_and(|max| open as u64 * 100 >= max * percent);
     let within = |time| left.is_some_and(|left| left < time);
     if share(80) || (share(50) && within(HOUR)) {
         Severity::Critical
@@ -310,7 +320,7 @@ mod tests {
         assert!(
             matches!(&events[..], [Event::Grows(trend)] if trend.severity == Severity::Critical)
         );
-        // It is reported once.
+        // The trend is reported once.
         assert_eq!(opens(&mut host, &mut growth, &mut next, &[60, 60]), []);
         let per_hour = growth.per_hour(1).unwrap();
         assert!((43_000..43_300).contains(&per_hour), "{per_hour}");

@@ -1,5 +1,5 @@
-//! The pure part of fdwatch: turns kernel records into findings. No clock and no I/O; whatever the
-//! records do not contain, such as paths, is passed in.
+//! The pure part of fdwatch: turns kernel records into findings. No clock and no I/O; data that the
+//! records lack, such as paths, is passed in.
 //!
 //! [`engine`] feeds records to the [`model`] (every descriptor table) and its observers:
 //! [`duplicates`] (files that are open more than once) and [`leaks`] (descriptors left open).

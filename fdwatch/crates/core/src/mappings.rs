@@ -1,7 +1,7 @@
-//! Executable mappings of a command's programs, kept so that addresses can be resolved after a
-//! process has ended.
+//! Executable mappings of a command's programs, stored to resolve addresses after a process has
+//! ended.
 //!
-//! Pure: mappings are passed in, in order.
+//! No I/O: mappings are passed in, in order.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{FileType, Model};
 
-/// Default limit of files listed; descriptors on further ones are only counted.
+/// Default maximum number of files listed; descriptors on further ones are only counted.
 pub const MAX: usize = 4096;
 
 /// A file that a process has open for writing.
@@ -36,10 +36,10 @@ pub struct OpenFiles {
     pub left_out: u64,
 }
 
-/// Returns up to `most` files on these devices that are open for writing, once per process. Ordered
+/// Returns up to `max` files on these devices that are open for writing, once per process. Ordered
 /// by process, so that a limit selects the same ones each time.
 #[must_use]
-pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> OpenFiles {
+pub fn open_for_writing(model: &Model, devices: &[u32], max: usize) -> OpenFiles {
     let mut found = OpenFiles::default();
     if devices.is_empty() {
         return found;
@@ -61,7 +61,7 @@ pub fn open_for_writing(model: &Model, devices: &[u32], most: usize) -> OpenFile
             let file = (tgid, entry.dev, entry.ino);
             if let Some(&place) = places.get(&file) {
                 found.open[place].fds += 1;
-            } else if found.open.len() < most {
+            } else if found.open.len() < max {
                 places.insert(file, found.open.len());
                 let process = model.process(tgid);
                 found.open.push(OpenFile {

@@ -32,7 +32,7 @@ pub fn either<N: PartialEq + From<bool>>(
     }
 }
 
-/// A count as people read it: 12,345.
+/// Formats a count with thousands separators: 12,345.
 pub fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

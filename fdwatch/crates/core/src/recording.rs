@@ -1,5 +1,5 @@
-//! Recordings: the ring's records as they were read, for replaying elsewhere. Defines the format
-//! only.
+//! Recordings: the ring's records as they were read, for replay on other machines. Defines only the
+//! format.
 //!
 //! A recording is a [`Preamble`] followed by frames. A frame is a header of 32 bytes (length, kind,
 //! moment of reading, 8 reserved bytes, checksum of the contents, checksum of the header) and its

@@ -1,11 +1,11 @@
-//! Returns memory that collections keep after a burst.
+//! Releases memory that collections retain after a burst.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hash},
 };
 
-/// Capacity, in elements, that is never returned.
+/// Capacity, in elements, that is never released.
 const MIN_CAPACITY: usize = 4096;
 
 /// Returns whether the capacity is far above what the elements need.
@@ -35,7 +35,7 @@ mod tests {
     fn shrinking_frees_excess_and_keeps_elements() {
         let mut map: HashMap<u32, u32> = (0..100_000).map(|it| (it, it)).collect();
         of_map(&mut map);
-        assert!(map.capacity() >= 100_000, "it is needed");
+        assert!(map.capacity() >= 100_000, "full map was shrunk");
         map.retain(|&key, _| key < 10);
         of_map(&mut map);
         assert!(map.capacity() < 4 * MIN_CAPACITY, "{}", map.capacity());

@@ -155,7 +155,15 @@ impl Host {
     pub(crate) fn settle(&mut self, report: &mut impl FnMut(&Duplicate<'_>)) {
         let now = self.now();
         self.duplicates
-            .settle(&self.model, now, &mut |duplicate, _| report(duplicate));
+            .settle_all(&self.model, now, &mut |duplicate, _| report(duplicate));
+    }
+
+    /// Checks what is checked less often.
+    pub(crate) fn sweep(&mut self) {
+        self.pass(1_000_000_000);
+        let now = self.now();
+        self.duplicates
+            .sweep(&self.model, now, &mut |_, _, _| None, &mut |_, _| ());
     }
 
     fn apply(&mut self, event: &Event<'_>) {

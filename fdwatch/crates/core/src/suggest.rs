@@ -2,7 +2,7 @@
 
 /// Returns the value of the known word most similar to `word`, if any is similar enough.
 pub fn nearest<'a, T>(known: impl Iterator<Item = (&'a str, T)>, word: &str) -> Option<T> {
-    // No known word is this long, and comparing long ones is slow.
+    // Longer than any known word, and slow to compare.
     if word.len() > 80 {
         return None;
     }

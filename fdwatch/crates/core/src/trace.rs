@@ -1,6 +1,6 @@
 //! Calls on descriptors as they happen, for selected processes.
 //!
-//! Pure: built from records, right after the model has applied them.
+//! No I/O: built from records, right after the model has applied them.
 
 use std::sync::Arc;
 
@@ -30,11 +30,11 @@ pub struct Call {
     pub comm: Vec<u8>,
     /// The thread.
     pub tid: u32,
-    /// What it did.
+    /// The action.
     pub what: CallKind,
 }
 
-/// What a call did. Failed calls are not recorded, except for closes.
+/// The action of a call. Failed calls are not recorded, except for closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallKind {
     /// Opened a descriptor.

@@ -1,7 +1,7 @@
 //! Identity of the workload a process belongs to, derived from its cgroup: systemd unit, container,
 //! pod.
 //!
-//! Pure: paths are passed in. Container managers use different layouts, and anyone can create
+//! No I/O: paths are passed in. Container managers use different layouts, and anyone can create
 //! groups with any name: an unrecognized name yields nothing.
 
 /// Maximum length of a name, in characters.

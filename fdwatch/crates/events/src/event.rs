@@ -1,4 +1,4 @@
-//! Events that the agent reports, in the form that all of its sinks take.
+//! Events that the agent reports, in the form that all of its sinks use.
 
 use std::{fmt, str::FromStr};
 
@@ -28,7 +28,7 @@ pub struct Event {
     pub kind: EventKind,
     /// Its line of `/v1/events`, without the line end.
     pub json: String,
-    /// Key, for events that end some time.
+    /// Key, for events that have an end.
     pub key: Option<Key>,
 }
 
@@ -54,7 +54,7 @@ pub struct Key(pub u128);
 
 impl Key {
     /// Returns the key of `subject`, such as `growth`, for a process; `parts` are the numbers that
-    /// tell several of that subject in one process apart.
+    /// distinguish several of that subject in one process.
     #[must_use]
     pub fn of(boot_id: &str, subject: &str, process: &ProcessInfo, parts: &[u64]) -> Self {
         let mut hash = Sha256::new();
@@ -118,7 +118,7 @@ pub struct ThresholdReport {
     pub severity: Severity,
 }
 
-/// Quantity that a threshold is of.
+/// Quantity that has a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Measure {
     /// Descriptors of one process on one file.
@@ -129,7 +129,7 @@ pub enum Measure {
     LimitShare,
     /// Growth in descriptors per hour.
     GrowthPerHour,
-    /// Bytes of deleted files that the process holds.
+    /// Size of the deleted files that the process holds open, in bytes.
     PinnedBytes,
 }
 
@@ -169,7 +169,7 @@ impl EventKind {
         }
     }
 
-    /// Returns whether it appeared, changed or disappeared; `None` for what does not end.
+    /// Returns whether it appeared, changed or disappeared; `None` for events without an end.
     #[must_use]
     pub fn change(&self) -> Option<Change> {
         match self {

@@ -1,4 +1,4 @@
-//! Everything that fdwatch reports, each as one type, and the JSON of it.
+//! Types of everything that fdwatch reports, and of its JSON.
 
 pub mod event;
 pub mod report;

@@ -1,4 +1,4 @@
-//! Reports of a run, an explanation, a traced call, and of fdwatch about itself.
+//! Reports of runs, explanations and traced calls, and of fdwatch's own state.
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
 
@@ -17,7 +17,7 @@ use fdwatch_core::{
 /// Totals of a run of fdwatch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunStats {
-    /// Nanoseconds that it ran.
+    /// Duration of the run, in nanoseconds.
     pub duration: u64,
     /// Statistics of the model.
     pub statistics: Statistics,
@@ -47,11 +47,26 @@ pub struct RunStats {
     pub usage: Usage,
     /// Work that is skipped to stay within the CPU budget.
     pub shedding: ShedLevel,
-    /// Most processes that were covered by snapshots only, at one time.
+    /// Maximum number of processes that were covered only by snapshots at the same time.
     pub most_not_followed: usize,
+    /// Counts of what was not reported.
+    pub unreported: Unreported,
 }
 
-/// Report at the start of a run: [`RunStats`] by themselves are the report at its end.
+/// Counts of what was not reported or not checked, because one process or all of them had too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unreported {
+    /// Files that are open more than once or deleted, now.
+    pub files: usize,
+    /// Processes with such files, now.
+    pub processes: usize,
+    /// Double closes, so far.
+    pub double_closes: u64,
+    /// Descriptors that were not checked for rotation, so far.
+    pub rotation_checks: u64,
+}
+
+/// Report at the start of a run. [`RunStats`] are the report at its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Started<'a>(pub &'a RunStats);
 
@@ -75,6 +90,13 @@ impl RunStats {
         self.malformed = engine.malformed();
         self.processes = engine.model.processes().count();
         self.descriptors = engine.descriptors();
+        let folded = engine.duplicates.folded();
+        self.unreported = Unreported {
+            files: folded.files,
+            processes: folded.tables,
+            rotation_checks: engine.duplicates.skipped_rotations(),
+            ..self.unreported
+        };
     }
 
     /// Counts a reported finding.
@@ -107,15 +129,15 @@ pub struct RunReport {
     pub fold: LeakGroups,
     /// Leaks that are not in `fold` because there were too many.
     pub more_leaks: u64,
-    /// Files held more than once, each in its last state.
+    /// Duplicates, each in its last state.
     pub duplicates: Vec<Finding>,
     /// Duplicates that are not in `duplicates` because there were too many.
     pub more_duplicates: u64,
     /// Leaks and duplicates that the user's options ignored.
     pub ignored: u64,
-    /// Processes that the command consisted of.
+    /// Number of processes of the command.
     pub processes: u64,
-    /// Those that still run.
+    /// Processes that are still running.
     pub running: Vec<ProcessInfo>,
     /// Lost records of memory mappings: functions in these have no name.
     pub mappings_lost: u64,
@@ -150,12 +172,12 @@ impl RunReport {
     }
 }
 
-/// Traced call, with what /proc adds.
+/// Traced call, completed from /proc.
 #[derive(Clone, Debug)]
 pub struct TracedCall {
     /// Call.
     pub call: trace::Call,
-    /// File that the descriptor refers to, by /proc, if the call had no path.
+    /// File that the descriptor refers to according to /proc, if the call had no path.
     pub path: Option<Vec<u8>>,
 }
 
@@ -166,11 +188,11 @@ pub struct Explanation {
     pub process: ProcessInfo,
     /// Counts of its descriptors.
     pub census: Census,
-    /// Deleted files that it holds.
+    /// Deleted files that it holds open.
     pub pinned: Pinned,
     /// Closes of numbers that were not open, outside of loops.
     pub closed_unopened: u32,
-    /// Whether its events were followed, instead of one look at its state.
+    /// Whether events of the process were followed; otherwise this is a snapshot.
     pub followed: bool,
     /// Files with something to explain.
     pub files: Vec<FileStory>,
@@ -192,17 +214,17 @@ impl FileStory {
         story(&self.finding, &self.sharers)
     }
 
-    /// Returns whether the file is held once and was not deleted: nothing is wrong with it.
+    /// Returns whether the file was not deleted and has a single descriptor, which is not a problem.
     #[must_use]
-    pub fn is_held_once(&self) -> bool {
+    pub fn is_single(&self) -> bool {
         let finding = &self.finding;
-        finding.fds.len() + finding.closed.len() < 2 && !finding.file.deleted
+        finding.open() + finding.closed.len() < 2 && !finding.file.deleted
     }
 
-    /// Returns what to change, most effective first.
+    /// Returns the advice, most effective first.
     #[must_use]
     pub fn advice(&self) -> Vec<&'static str> {
-        if self.is_held_once() {
+        if self.is_single() {
             return Vec::new();
         }
         let finding = &self.finding;
@@ -237,9 +259,9 @@ pub struct ProcessRow {
     pub descriptors: usize,
     /// `RLIMIT_NOFILE`, soft, if readable.
     pub limit: Option<u64>,
-    /// Files that it holds more than once.
+    /// Number of files that it has open on several descriptors.
     pub duplicate_files: usize,
-    /// Descriptors of these, without the first of each.
+    /// Descriptors of these files, without the first of each.
     pub duplicate_descriptors: usize,
     /// Open descriptors every five seconds for five minutes, oldest first.
     pub curve: Vec<u32>,

@@ -24,7 +24,7 @@ const COMMON: &str = "common";
 /// File of any line that a command writes.
 const LINE: &str = "line";
 
-/// Types that only the agent's API answers with.
+/// Types that only responses of the agent's API have.
 const ANSWERS: [&str; 7] = [
     Dropped::TYPE,
     Error::TYPE,
@@ -136,8 +136,8 @@ fn line<'a>(types: impl Iterator<Item = &'a String> + Clone) -> Value {
     })
 }
 
-/// Refuses unknown fields, and removes what Rust's types say beyond JSON: sizes of numbers, defaults
-/// of absent fields, and null for fields that are left out instead.
+/// Rejects unknown fields, and removes properties of Rust's types that JSON does not have: sizes of numbers,
+/// defaults of absent fields, and null for fields that are omitted instead.
 fn simplify(schema: &mut Value) {
     let Value::Object(object) = schema else {
         if let Value::Array(parts) = schema {
@@ -185,7 +185,7 @@ fn refuse_null(schema: &mut Value) {
     }
 }
 
-/// Lets references lead to the files of their definitions.
+/// Changes references to point to the files of their definitions.
 fn refer(schema: &mut Value, types: &BTreeMap<Text, &str>, is_common: bool) {
     match schema {
         Value::Object(object) => {
@@ -212,7 +212,7 @@ fn refer(schema: &mut Value, types: &BTreeMap<Text, &str>, is_common: bool) {
     }
 }
 
-/// Line of an event that ends some time.
+/// Line of an event that has an end.
 pub(crate) struct Active;
 
 impl JsonSchema for Active {
@@ -235,7 +235,7 @@ impl JsonSchema for Active {
     }
 }
 
-/// The same with its key, as an agent has it.
+/// The same with its key, as an agent reports it.
 pub(crate) struct Keyed;
 
 impl JsonSchema for Keyed {

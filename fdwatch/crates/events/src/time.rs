@@ -22,8 +22,8 @@ impl Clock {
         }
     }
 
-    /// Follows a clock that was set since. Smaller differences are those of two reads, and ignored: a
-    /// moment keeps its time.
+    /// Adjusts to a clock that was set. Small differences result from reading two clocks, and are ignored, so
+    /// that the time of a moment does not change.
     pub const fn adjust(&mut self, wall_time: u64, boottime: u64) {
         const STEP: u64 = 100_000_000;
         let offset = wall_time.saturating_sub(boottime);
@@ -36,7 +36,7 @@ impl Clock {
         timestamp(moment.0.saturating_add(self.offset))
     }
 
-    /// Returns the time of a moment as of RFC 3339, in UTC, to the microsecond.
+    /// Returns the time of a moment in the format of RFC 3339, in UTC, with microseconds.
     #[must_use]
     pub fn rfc3339(&self, moment: Moment) -> String {
         rfc3339(moment.0.saturating_add(self.offset))
@@ -48,7 +48,7 @@ impl Clock {
         Self::new(0, 0)
     }
 
-    /// Returns local date and time, to the second.
+    /// Returns the local date and time, to the second.
     #[must_use]
     pub fn date_and_time(&self, moment: Moment) -> String {
         let zoned = self.timestamp(moment).to_zoned(self.zone.clone());
@@ -67,7 +67,7 @@ fn timestamp(nanoseconds: u64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::MAX)
 }
 
-/// Returns nanoseconds since 1970 as of RFC 3339, in UTC, to the microsecond.
+/// Formats nanoseconds since 1970 as in RFC 3339, in UTC, with microseconds.
 #[must_use]
 pub fn rfc3339(wall_time: u64) -> String {
     format!("{:.6}", timestamp(wall_time))

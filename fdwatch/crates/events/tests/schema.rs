@@ -154,7 +154,7 @@ fn samples_match_former_and_current_schemas() {
 }
 
 #[test]
-fn unknown_and_missing_fields_are_refused() {
+fn unknown_and_missing_fields_are_rejected() {
     fn change(value: &Value, changed: &mut dyn FnMut(Value), wrap: &dyn Fn(Value) -> Value) {
         match value {
             Value::Object(fields) => {
@@ -392,7 +392,7 @@ impl Comparison<'_> {
 }
 
 #[test]
-fn schemas_accept_what_former_ones_accepted() {
+fn schemas_are_backward_compatible() {
     let (former, current) = (old(), new());
     assert!(former.keys().eq(current.keys()));
     let comparison = Comparison {
@@ -428,7 +428,7 @@ fn schemas_accept_what_former_ones_accepted() {
 }
 
 #[test]
-fn samples_survive_reading_and_writing() {
+fn samples_round_trip() {
     fn of<T: DeserializeOwned + Serialize>(text: &str) -> Value {
         let object: T =
             serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));

@@ -1,4 +1,4 @@
-//! Queries a few agents directly, and converts their answers to the rows that a server would hold.
+//! Queries a few agents directly, and converts their answers to the rows that a server stores.
 //!
 //! Answers are not trusted: their length is limited, and one that cannot be parsed becomes an error
 //! of that agent.
@@ -16,7 +16,7 @@ use super::{
     store::{StoreError, http, read, unreachable},
 };
 
-/// Files requested of an agent: more than it reports.
+/// Maximum number of files requested from an agent: more than an agent reports.
 const MAX_FILES: usize = 10_000;
 
 /// Credentials for agents.
@@ -28,9 +28,9 @@ pub struct Access {
     pub ca: Option<Vec<u8>>,
 }
 
-/// What to request of agents.
+/// Resource to request from agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Resource {
     /// Health and findings.
     Findings,
     /// Files of network file systems that are open for writing.
@@ -43,24 +43,24 @@ pub enum What {
 /// # Errors
 ///
 /// If a client cannot be created.
-pub async fn ask(
+pub async fn query(
     agents: &[String],
     access: &Access,
-    what: What,
+    resource: Resource,
     now: u32,
 ) -> Result<Rows, StoreError> {
-    let mut asked = tokio::task::JoinSet::new();
+    let mut requests = tokio::task::JoinSet::new();
     for agent in agents {
         let (agent, client) = (agent.clone(), client(agent, access)?);
         let token = access.token.clone();
-        asked.spawn(async move {
-            let answers = answers(&agent, &client, token.as_deref(), what).await;
+        requests.spawn(async move {
+            let answers = answers(&agent, &client, token.as_deref(), resource).await;
             (agent, answers)
         });
     }
     let mut rows = Rows::default();
     let mut seen = HashSet::new();
-    let mut all = asked.join_all().await;
+    let mut all = requests.join_all().await;
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (agent, answers) in all {
         match answers.and_then(|answers| add(&mut rows, answers, now)) {
@@ -105,7 +105,7 @@ async fn answers(
     agent: &str,
     client: &reqwest::Client,
     token: Option<&str>,
-    what: What,
+    resource: Resource,
 ) -> Result<Answers, StoreError> {
     let base = if agent.starts_with('/') {
         "http://agent".to_owned()
@@ -114,7 +114,7 @@ async fn answers(
     } else if is_loopback(agent) {
         format!("http://{agent}")
     } else {
-        // Other than on loopback, agents require TLS.
+        // Agents require TLS, except on loopback.
         format!("https://{agent}")
     };
     let get = async |path: &str| {
@@ -135,7 +135,7 @@ async fn answers(
             message: fdwatch_render::escaped(&text.as_bytes()[..text.len().min(500)]),
         })
     };
-    if what == What::Files {
+    if resource == Resource::Files {
         let path = format!("/v1/written?limit={MAX_FILES}");
         return Ok(Answers::Files(parse(&get(&path).await?)?));
     }
@@ -153,7 +153,7 @@ fn is_loopback(agent: &str) -> bool {
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Odd(error.to_string()))
+    serde_json::from_str(text).map_err(|error| StoreError::InvalidResponse(error.to_string()))
 }
 
 /// Adds a response, and returns the agent's host.
@@ -192,7 +192,7 @@ fn add_findings(
     now: u32,
 ) -> Result<String, StoreError> {
     let text = findings.trim();
-    // An array, or an object on each line.
+    // A JSON array, or one object per line.
     let lines: Vec<&RawValue> = if text.starts_with('[') {
         parse(text)?
     } else {
@@ -212,7 +212,7 @@ fn add_findings(
         } = *finding;
         if finding.process.pid == 0 || finding.cause.is_empty() {
             let reason = "a finding has no process or no cause";
-            return Err(StoreError::Odd(reason.to_owned()));
+            return Err(StoreError::InvalidResponse(reason.to_owned()));
         }
         count += 1;
         if host.is_empty() {
@@ -224,7 +224,7 @@ fn add_findings(
             ..row(&finding, &of, &signature)
         };
         let since = finding.since.unwrap_or(time).seconds().unwrap_or(now);
-        // It appeared then, and exists now.
+        // It appeared at that time, and still exists.
         for (time, change) in [(since, 1), (now, 4)] {
             rows.findings.push(FindingRow {
                 time,
@@ -286,7 +286,7 @@ fn signature(finding: &Finding, host: &str) -> Signature {
     });
     Signature {
         frames: places.take(MAX_FRAMES).collect(),
-        ..Signature::made(&parts, host)
+        ..Signature::of_input(&parts, host)
     }
 }
 
@@ -305,7 +305,7 @@ fn row(finding: &Finding, host: &str, signature: &Signature) -> FindingRow {
         cause: signature.cause.clone(),
         path: signature.path.clone(),
         severity: finding.severity.known().map_or(1, |it| it as u8 + 1),
-        fds: u32::try_from(finding.fds.len()).unwrap_or(u32::MAX),
+        fds: u32::try_from(finding.open()).unwrap_or(u32::MAX),
         pid: process.pid,
         comm: process.comm.clone(),
         file: finding.file.path.clone().unwrap_or_default(),

@@ -19,9 +19,9 @@ pub fn grants(options: &SchemaOptions, engine: Engine) -> Result<String> {
     let database = identifier(&options.database)?;
     if !engine.has_sql_users() {
         return Ok(format!(
-            "<!-- ClickHouse {}.{} has no users in SQL: this belongs into users.xml, with hashes of\n     \
-             passwords of your own (printf %s PASSWORD | sha256sum). There are no privileges by table\n     \
-             there; a user that writes may read and make tables of this database too. -->\n\
+            "<!-- ClickHouse {}.{} has no SQL users: add this to users.xml, with hashes of your own\n     \
+             passwords (printf %s PASSWORD | sha256sum). It has no privileges per table: the\n     \
+             writer can also read and create tables of this database. -->\n\
              <yandex>\n  <profiles>\n    <fdwatch_reader><readonly>1</readonly></fdwatch_reader>\n    \
              <fdwatch_writer><readonly>0</readonly></fdwatch_writer>\n  </profiles>\n  <users>\n{}{}  \
              </users>\n</yandex>\n",
@@ -34,7 +34,7 @@ pub fn grants(options: &SchemaOptions, engine: Engine) -> Result<String> {
     let cluster = options.cluster.as_deref().map(identifier).transpose()?;
     let on_cluster = on_cluster(cluster);
     let mut text = format!(
-        "-- Replace the passwords. Agents write as fdwatch_writer; questions and Grafana read as\n\
+        "-- Replace the passwords. Agents write as fdwatch_writer; queries and Grafana read as\n\
          -- fdwatch_reader.\n\
          CREATE USER IF NOT EXISTS fdwatch_writer{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME';\n\
          CREATE USER IF NOT EXISTS fdwatch_reader{on_cluster} IDENTIFIED WITH sha256_password BY 'CHANGE ME' \

@@ -11,7 +11,7 @@ pub(super) const fn of_code(code: u32) -> &'static str {
         60 | 81 => "\nhelp: create the tables with: fdwatch fleet init",
         // READONLY, DATABASE_ACCESS_DENIED, ACCESS_DENIED
         164 | 291 | 497 => {
-            "\nhelp: grant the user what this prints: fdwatch fleet init --print-grants"
+            "\nhelp: grant the privileges that this command prints: fdwatch fleet init --print-grants"
         }
         // UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, IP_ADDRESS_NOT_ALLOWED,
         // AUTHENTICATION_FAILED
@@ -34,10 +34,10 @@ pub(super) fn of_connection(error: &reqwest::Error) -> &'static str {
         }
         // A server without TLS may wait for the rest of what looks like a request.
         None if is_late && !is_plain => {
-            "\nhelp: check that the server runs, that the address is right, and that this port uses TLS"
+            "\nhelp: check that the server is running, the address is correct, and the port uses TLS"
         }
         None if error.is_connect() => {
-            "\nhelp: check that the server runs and that the address is right"
+            "\nhelp: check that the server is running and the address is correct"
         }
         None => "",
     }
@@ -52,15 +52,15 @@ const fn of_tls(error: &Tls) -> &'static str {
         }
         Tls::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "\nhelp: use a host name that the server's certificate is valid for",
+        ) => "\nhelp: use a host name for which the server's certificate is valid",
         Tls::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. },
-        ) => "\nhelp: renew the server's certificate, or check the clocks",
+        ) => "\nhelp: renew the server's certificate, or check the clocks of both hosts",
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "\nhelp: this port does not use TLS; use http://, or the port that does"
+            "\nhelp: this port does not use TLS; use http://, or the port for TLS"
         }
         _ => "",
     }

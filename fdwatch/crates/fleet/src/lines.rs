@@ -1,4 +1,4 @@
-//! Answers as lines of the output.
+//! Converts results to objects of the output.
 
 use fdwatch_events::wire::{
     FleetDuplicates, FleetExample, FleetHost, FleetShared, FleetSignature, SignatureHost, Time,
@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::{
     query::{AffectedHost, Duplicates, Host, SharedFile},
-    questions::SignatureDetails,
+    source::SignatureDetails,
 };
 
-/// Returns the form of duplicates in the output.
+/// Converts a group of duplicates.
 #[must_use]
 pub fn duplicates_line(all: Duplicates) -> FleetDuplicates {
     FleetDuplicates {
@@ -37,7 +37,7 @@ fn severity(level: u8) -> &'static str {
     NAMES.get(usize::from(level)).copied().unwrap_or("")
 }
 
-/// Returns the form of a host in the output; it is silent after so many seconds.
+/// Converts a host. It counts as silent after `silent_after` seconds without a heartbeat.
 #[must_use]
 pub fn host_line(host: Host, now: u32, silent_after: u32) -> FleetHost {
     FleetHost {
@@ -61,7 +61,7 @@ pub fn host_line(host: Host, now: u32, silent_after: u32) -> FleetHost {
     }
 }
 
-/// Returns the form of a shared file in the output.
+/// Converts a shared file.
 #[must_use]
 pub fn shared_line(file: SharedFile) -> FleetShared {
     FleetShared {
@@ -75,7 +75,7 @@ pub fn shared_line(file: SharedFile) -> FleetShared {
     }
 }
 
-/// Returns the form of a signature in the output.
+/// Converts the details of a signature.
 #[must_use]
 pub fn signature_line(shown: SignatureDetails) -> FleetSignature {
     let host = |host: AffectedHost| SignatureHost {

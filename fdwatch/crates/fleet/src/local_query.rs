@@ -1,4 +1,4 @@
-//! Answers queries from rows in memory, with the same counts as a server.
+//! Runs queries on rows in memory, with the same counts as a server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use super::{
     rows::{ExampleRow, FindingRow, HeartbeatRow, SharedFileRow},
 };
 
-/// Descriptors that are counted of one finding, at most.
+/// Maximum number of descriptors counted per finding.
 const MAX_DESCRIPTORS: u32 = 256;
 
-/// Hosts and programs that are listed for a shared file, at most.
+/// Maximum number of hosts and of programs listed for a shared file.
 const MAX_NAMES: usize = 20;
 
 /// Rows of a few agents.
@@ -27,7 +27,7 @@ pub struct Rows {
     pub heartbeats: Vec<HeartbeatRow>,
     /// Files of network file systems that are open for writing.
     pub files: Vec<SharedFileRow>,
-    /// Agents that could not be queried, and why.
+    /// Agents that could not be queried, each with the error.
     pub errors: Vec<(String, String)>,
 }
 

@@ -53,7 +53,7 @@ impl Mounts {
         let mut sources = BTreeMap::new();
         for (device, source) in found {
             // Mounted parts of one export share a device. The shortest source, then the first by
-            // name, is the same on all hosts, whatever the order of the mounts.
+            // name, is the same on all hosts, regardless of the order of the mounts.
             let chosen = sources.entry(device).or_insert_with(|| source.clone());
             if (source.len(), &source) < (chosen.len(), &*chosen) {
                 *chosen = source;

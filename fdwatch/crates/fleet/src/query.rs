@@ -1,4 +1,4 @@
-//! A query and the rows of its answers: the same whether a server answers or agents do.
+//! A query and the rows of its results. Both are the same for servers and agents.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -8,16 +8,16 @@ pub const HOUR: u32 = 3600;
 /// Length of a daily rollup, in seconds.
 pub const DAY: u32 = 86_400;
 
-/// Length of a window that is read from daily rollups, at least, in hours.
+/// Minimum length of a window that is read from daily rollups, in hours.
 const MIN_DAILY_HOURS: u32 = 5 * 24;
 
 /// Parts of a trend.
 pub const TREND: u32 = 12;
 
-/// Rows of an answer, at most. One more is read to detect that there are more.
+/// Maximum number of rows of a result. One more is read to detect that there are more.
 pub const MAX_ROWS: usize = 10_000;
 
-/// What duplicates are grouped by.
+/// Key that duplicates are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum GroupBy {
     /// Signature: the same bug.
@@ -49,7 +49,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Selects what was there from `since` to `now`. The window is extended to a full hour, or to a
+    /// Selects duplicates that existed between `since` and `now`. The window is extended to a full hour, or to a
     /// full day if it is at least five days long.
     #[must_use]
     pub fn since(since: u32, now: u32, severity: u8) -> Self {
@@ -67,7 +67,7 @@ impl Query {
         }
     }
 
-    /// Selects what appeared since `since` and was not there in the `before` seconds before that.
+    /// Selects duplicates that appeared at or after `since` and did not exist in the `before` seconds before it.
     #[must_use]
     pub fn new_since(since: u32, before: u32, now: u32, severity: u8) -> Self {
         let from = since.saturating_sub(before);
@@ -78,12 +78,12 @@ impl Query {
         }
     }
 
-    /// Returns whether daily rollups answer it.
+    /// Returns whether it reads daily rollups instead of hourly ones.
     pub(super) const fn is_daily(&self) -> bool {
         self.width.is_multiple_of(DAY) && self.begin.is_multiple_of(DAY)
     }
 
-    /// Restricts it to a signature.
+    /// Restricts the query to a signature, or to signatures with this prefix.
     #[must_use]
     pub fn of(mut self, signature: &str) -> Self {
         signature.clone_into(&mut self.signature);
@@ -180,7 +180,7 @@ pub struct Example {
     pub host: String,
     /// Time: seconds since 1970.
     pub time: u32,
-    /// Functions that opened the last descriptor, one a line.
+    /// Functions that opened the last descriptor, one per line.
     pub frames: String,
     /// The finding as `watch --json` writes it.
     pub finding: String,
@@ -220,16 +220,16 @@ pub struct Host {
     /// Rows that were dropped.
     #[serde(deserialize_with = "number")]
     pub dropped: u64,
-    /// Writable descriptors on network file systems that are not reported: there are too many.
+    /// Writable descriptors on network file systems that are not reported because there are too many.
     #[serde(deserialize_with = "number")]
     pub files_left_out: u64,
-    /// Why an agent that was queried directly gave no answer; empty if it did.
+    /// Error of an agent that was queried directly; empty if the query succeeded.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
 }
 
 impl Host {
-    /// Returns its state: `unreachable`, `silent`, `loses` or `reports`.
+    /// Returns the state of the host: `unreachable`, `silent`, `loses` or `reports`.
     #[must_use]
     pub fn state(&self, now: u32, silent_after: u32) -> &'static str {
         if !self.error.is_empty() {

@@ -17,10 +17,10 @@ use fdwatch_core::{
 };
 use fdwatch_events::event::Key;
 
-/// Bytes of a path that are stored, at most.
+/// Maximum length of a stored path, in bytes.
 const MAX_FILE_LEN: usize = 1024;
 
-/// Bytes of an example; longer ones are skipped, as truncated JSON cannot be parsed.
+/// Maximum length of an example, in bytes. Longer ones are skipped, because truncated JSON cannot be parsed.
 const MAX_EXAMPLE_LEN: usize = 1 << 20;
 
 /// The tables that rows are written to.
@@ -92,7 +92,7 @@ pub struct FindingRow {
     pub severity: u8,
     /// 1 found, 2 changed, 3 gone, 4 unchanged.
     pub change: u8,
-    /// Descriptors that are open; if none is, the number on each occurrence.
+    /// Open descriptors; if none is open, the number of each occurrence.
     pub fds: u32,
     /// PID.
     pub pid: u32,
@@ -117,7 +117,7 @@ pub struct ExampleRow {
     pub host: String,
     /// Signature.
     pub signature: String,
-    /// Functions that opened the last descriptor, innermost first, one a line; empty if unresolved.
+    /// Functions that opened the last descriptor, innermost first, one per line; empty if unresolved.
     pub frames: String,
     /// The finding as `watch --json` writes it.
     pub finding: String,
@@ -158,7 +158,7 @@ pub struct HeartbeatRow {
     pub spooled: u64,
     /// Rows dropped since the start: the spool was full, or the server rejected them.
     pub dropped: u64,
-    /// Writable descriptors on network file systems that are not reported: there are too many.
+    /// Writable descriptors on network file systems that are not reported because there are too many.
     pub files_left_out: u64,
 }
 
@@ -240,7 +240,7 @@ impl Origin {
                 change(finding.change)
             },
             fds: descriptors(
-                finding.fds.len(),
+                finding.open(),
                 finding.closed.len(),
                 finding.more_closed,
                 finding.times,
@@ -318,7 +318,7 @@ fn process(process: &ProcessInfo) -> u64 {
     process_of(process.pid, &process.start_time.to_string())
 }
 
-/// Returns the same from the PID and a text of the start time.
+/// Returns the hash that identifies a process on its host, from its PID and the text of its start time.
 pub fn process_of(pid: u32, start: &str) -> u64 {
     let mut hash = Sha256::new();
     hash.update(pid.to_le_bytes());

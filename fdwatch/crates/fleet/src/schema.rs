@@ -1,7 +1,7 @@
 //! The statements that create and upgrade the tables in ClickHouse.
 //!
-//! Rows may be inserted more than once: a batch is sent again if its connection broke before the answer.
-//! So nothing is summed. Tables of rows replace equal rows; rollups hold sets and first and last times,
+//! Rows may be inserted more than once: a batch is sent again if the connection failed before the response
+//! arrived. Therefore nothing is summed. Tables of rows replace equal rows; rollups hold sets and first and last times,
 //! which are idempotent. The server must not deduplicate batches (`insert_deduplicate=0`): it would skip
 //! the rollups of a repeated batch too, though a rollup may be what failed at first.
 //!
@@ -45,7 +45,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// If it is no version, or too old.
+    /// If it is not a version, or older than 18.16.
     pub fn of(version: &str) -> Result<Self> {
         let mut parts = version
             .trim()
@@ -99,7 +99,7 @@ impl Engine {
 ///
 /// # Errors
 ///
-/// If it is none.
+/// If it is not such an identifier.
 pub fn identifier(name: &str) -> Result<&str> {
     let is_valid = name.len() <= 64
         && name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
@@ -109,7 +109,7 @@ pub fn identifier(name: &str) -> Result<&str> {
     ensure!(
         is_valid,
         "invalid name of a database or cluster: {name:?}\n\
-         help: use letters, digits and _ only, at most 64, no digit first"
+         help: use 1 to 64 letters, digits or _, not starting with a digit"
     );
     Ok(name)
 }
@@ -219,7 +219,7 @@ fn table(
     all
 }
 
-/// Returns how long a table's rows are kept, in days.
+/// Returns the retention of a table, in days.
 const fn retention(spec: &TableSpec, options: &SchemaOptions) -> u32 {
     if spec.is_rollup {
         options.rollup_days

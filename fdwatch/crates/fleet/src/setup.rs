@@ -22,7 +22,7 @@ pub struct Done {
 ///
 /// # Errors
 ///
-/// If it cannot be queried, or is too old.
+/// If the server cannot be queried, or its version is too old.
 pub async fn engine(client: &Client) -> Result<Engine> {
     let version = client.run("SELECT version()", &[]).await?;
     Engine::of(version.trim().trim_matches('"'))
@@ -114,8 +114,8 @@ async fn delete_old(client: &Client, options: &SchemaOptions) -> Result<usize> {
     } in schema::tables(options)
     {
         let local = format!("{table}{suffix}");
-        // Partitions are compared by name: 18.16 reports dates in 1970 if the key is no Date. A part of
-        // a month is kept up to a month longer.
+        // Partitions are compared by name: 18.16 reports dates in 1970 if the key is not a Date. A part of
+        // a month is retained up to a month longer.
         let old = client
             .run(
                 &format!(

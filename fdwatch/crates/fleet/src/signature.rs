@@ -1,6 +1,6 @@
 //! Signatures: findings on different hosts that are the same bug have the same one.
 //!
-//! A signature is made of the program, the cause and the template of the file's path. It does not depend
+//! A signature consists of the program, the cause and the template of the file's path. It does not depend
 //! on the host, on PIDs, descriptors, inodes or times, or on whether the stack could be resolved.
 
 use std::fmt;
@@ -16,16 +16,16 @@ use fdwatch_core::{
 /// Version of the algorithm. It changes whenever signatures change, and only then.
 pub const VERSION: u32 = 1;
 
-/// Frames that are stored with a signature, at most.
+/// Maximum number of frames stored with a signature.
 pub const MAX_FRAMES: usize = 5;
 
-/// Characters of a frame, at most.
+/// Maximum length of a frame, in characters.
 const MAX_FRAME_LEN: usize = 200;
 
 /// Hexadecimal digits of a signature.
 const DIGITS: usize = 24;
 
-/// What findings of the same bug have in common.
+/// Signature: the properties that all findings of one bug have in common.
 ///
 /// Frames are not part of the identifier: whether they are resolved depends on when detail was enabled,
 /// on installed symbols and on the build of libraries, so one bug would have several.
@@ -84,7 +84,7 @@ impl Program {
     }
 
     /// Returns the most specific name. supervisord comes first, as all of its programs are in one
-    /// service. Scopes are no names of programs: a session has many, and a container's has its id.
+    /// service. Names of scopes are not used: a session has many programs, and a container's scope has its ID.
     fn of(parts: &SignatureInput<'_>, host: &str) -> Self {
         if let Some(group) = parts.supervisor {
             return Self::Supervisor(template(group.as_bytes(), host));
@@ -144,12 +144,12 @@ impl Signature {
         let stack = stacks.find(|stack| stack.iter().any(|it| it.place.is_some()));
         Self {
             frames: frames(stack.unwrap_or_default()),
-            ..Self::made(&parts, host)
+            ..Self::of_input(&parts, host)
         }
     }
 
-    /// Returns the signature of these parts, without frames.
-    pub fn made(parts: &SignatureInput<'_>, host: &str) -> Self {
+    /// Returns the signature of this input, without frames.
+    pub fn of_input(parts: &SignatureInput<'_>, host: &str) -> Self {
         let program = Program::of(parts, host);
         let path = parts.path.map_or_else(String::new, |path| {
             template(path.strip_suffix(b" (deleted)").unwrap_or(path), host)
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn signature_is_stable() {
-        // Servers hold signatures of earlier releases: this may only change together with VERSION.
+        // Servers store signatures of earlier releases: this may only change together with VERSION.
         let one = finding(
             process("/system.slice/worker@3.service"),
             "/var/log/w-3.log",

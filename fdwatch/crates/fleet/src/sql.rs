@@ -1,4 +1,4 @@
-//! The queries as SQL: fixed texts, whose parameters are in the table `asked` of one row.
+//! The queries as SQL: fixed texts that read their parameters from the table `asked`, which has one row.
 //!
 //! They read rollups, except for the hosts of one signature, whose rows are adjacent in `findings`.
 
@@ -9,13 +9,13 @@ use super::{
     schema::tables::{DESCRIPTORS, FIRST, FOUND, HOSTS as HOSTS_SET, LAST, PROCESSES, SIGNATURES},
 };
 
-/// Row of the answer to [`signatures`].
+/// Row of the result of [`signatures`].
 #[derive(Debug, Deserialize)]
 pub(super) struct Name {
     pub(super) signature: String,
 }
 
-/// Row of the answer to [`count`].
+/// Row of the result of [`count`].
 #[derive(Debug, Deserialize)]
 pub(super) struct Count {
     #[serde(deserialize_with = "number")]
@@ -51,7 +51,7 @@ pub(super) fn duplicates(by: GroupBy, query: &Query, limit: usize) -> String {
             OF_SIGNATURE,
         ),
     };
-    // New groups have no earlier rows: their first times alone select them.
+    // New groups have no earlier rows, so they are selected by their first times.
     let (begin, new) = if query.first == 0 {
         ("(SELECT begin FROM asked)".to_owned(), String::new())
     } else {
@@ -74,7 +74,7 @@ pub(super) fn duplicates(by: GroupBy, query: &Query, limit: usize) -> String {
         "" => String::new(),
         _ => format!(" PREWHERE {condition}"),
     };
-    // There are many hosts: counts of findings alone select those with the most.
+    // There may be many hosts, so those with the most findings are selected by the count of findings only.
     let selection = if by == GroupBy::Host {
         format!(
             "host GLOBAL IN (SELECT host FROM {table}{} WHERE hour >= toDateTime({begin}) \

@@ -13,22 +13,22 @@ use thiserror::Error;
 
 use super::{hints, rows::Table, schema::identifier};
 
-/// Timeout of a statement: one that fills a rollup reads all rows.
+/// Timeout of a statement. It is long because a statement that fills a rollup reads all rows.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
 
-/// Length of a response, at most, in bytes.
+/// Maximum length of a response, in bytes.
 const MAX_ANSWER_LEN: usize = 256 << 20;
 
-/// Length of an error message, at most, in characters.
+/// Maximum length of an error message, in characters.
 const MAX_ERROR_LEN: usize = 2000;
 
-/// Error codes for invalid rows, which a retry cannot fix: they cannot be parsed, or have unknown columns.
+/// Error codes for rows that cannot be parsed or have unknown columns. Retries would fail too.
 const INVALID_ROWS: [u32; 9] = [6, 16, 26, 27, 33, 38, 41, 72, 117];
 
 /// An error of a server or of its settings.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The connection failed, or no response came.
+    /// The connection failed, or there was no response.
     #[error("{0}")]
     Unreachable(String),
     /// The server rejected the request.
@@ -43,14 +43,14 @@ pub enum StoreError {
     },
     /// The response could not be parsed.
     #[error("invalid response: {0}")]
-    Odd(String),
+    InvalidResponse(String),
     /// A setting is invalid.
     #[error("{0}")]
     Setting(String),
 }
 
 impl StoreError {
-    /// Returns whether the server will never accept these rows.
+    /// Returns whether the server rejects these rows on every attempt.
     #[must_use]
     pub fn is_invalid_rows(&self) -> bool {
         matches!(self, Self::Refused { code: Some(code), .. } if INVALID_ROWS.contains(code))
@@ -113,12 +113,12 @@ pub struct Client {
     address: Address,
 }
 
-/// A client of HTTP that follows no redirects, so that no password goes where it was not meant to, and
-/// asks no proxy.
+/// Returns a builder of HTTP clients that follow no redirects, so that passwords reach no other server, and
+/// use no proxy.
 ///
 /// # Errors
 ///
-/// If the certificates are none.
+/// If the certificates cannot be parsed.
 pub(super) fn http(ca: Option<&[u8]>) -> Result<reqwest::ClientBuilder, StoreError> {
     let mut builder = fdwatch_http::builder()
         .connect_timeout(Duration::from_secs(10))
@@ -168,7 +168,7 @@ impl Client {
             ("insert_deduplicate", "0"),
             ("insert_distributed_sync", "1"),
         ];
-        let packed = gzip(lines).map_err(|error| StoreError::Odd(error.to_string()))?;
+        let packed = gzip(lines).map_err(|error| StoreError::InvalidResponse(error.to_string()))?;
         let request = self.request(&settings);
         let request = request.header("Content-Encoding", "gzip").body(packed);
         self.send(request).await.map(drop)
@@ -189,21 +189,22 @@ impl Client {
         self.send(request).await
     }
 
-    /// Runs a query that reads its parameters from the table `asked`, which has this structure and row.
+    /// Runs a query that reads its parameters from the table `asked`: its columns are `structure`, its only row
+    /// `parameters`.
     ///
     /// # Errors
     ///
     /// If it fails, or a row of the response cannot be parsed.
-    pub async fn ask<T: DeserializeOwned>(
+    pub async fn query<T: DeserializeOwned>(
         &self,
         query: &str,
         structure: &str,
-        asked: &(impl Serialize + Sync),
+        parameters: &(impl Serialize + Sync),
     ) -> Result<Vec<T>, StoreError> {
         // JSON escapes line breaks, so no value can end the part.
         const BOUNDARY: &str = "fdwatch-asked-4d1f9c6a7e";
-        let row =
-            serde_json::to_string(asked).map_err(|error| StoreError::Odd(error.to_string()))?;
+        let row = serde_json::to_string(parameters)
+            .map_err(|error| StoreError::InvalidResponse(error.to_string()))?;
         let body = format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"asked\"; filename=\"asked\"\r\n\
              Content-Type: application/octet-stream\r\n\r\n{row}\n\r\n--{BOUNDARY}--\r\n"
@@ -221,8 +222,9 @@ impl Client {
         text.lines()
             .map(|line| {
                 // An error after the first rows is part of the body.
-                serde_json::from_str(line)
-                    .map_err(|error| StoreError::Odd(format!("{error}: {}", truncated(line))))
+                serde_json::from_str(line).map_err(|error| {
+                    StoreError::InvalidResponse(format!("{error}: {}", truncated(line)))
+                })
             })
             .collect()
     }
@@ -267,7 +269,7 @@ pub(super) async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Sto
         .map_err(|error| unreachable(&error))?
     {
         if body.len() + chunk.len() > MAX_ANSWER_LEN {
-            return Err(StoreError::Odd(format!(
+            return Err(StoreError::InvalidResponse(format!(
                 "longer than {} MiB",
                 MAX_ANSWER_LEN >> 20
             )));

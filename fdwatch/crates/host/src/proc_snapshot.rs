@@ -27,7 +27,7 @@ pub fn take(on_record: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
         };
         match take_process(pid, on_record) {
             Ok(()) => {}
-            // The process has ended.
+            // The process has exited.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(_) => unreadable += 1,
         }
@@ -165,7 +165,7 @@ impl Descriptions {
     }
 }
 
-/// Whether two descriptors have the same description; false if `kcmp` fails, which requires CONFIG_KCMP
+/// Returns whether two descriptors have the same description; false if `kcmp` fails, which requires CONFIG_KCMP
 /// and ptrace access.
 fn is_same(pid: u32, one: u32, other: u32) -> bool {
     /// include/uapi/linux/kcmp.h

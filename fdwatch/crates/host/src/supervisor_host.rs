@@ -16,7 +16,7 @@ use fdwatch_supervisor::{
 
 use crate::proc;
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file that is read, in bytes.
 const MAX_FILE_SIZE: u64 = 64 << 20;
 
 /// The host that fdwatch runs on.
@@ -225,7 +225,7 @@ fn account(user: &str) -> Option<Account> {
 }
 
 impl Account {
-    /// Evaluates the permission bits of the path and its directories; none if an access control list
+    /// Evaluates the permission bits of the path and its directories; `None` if an access control list
     /// may apply, or a path cannot be read.
     fn may_write(&self, path: &str) -> Option<bool> {
         let path = fs::canonicalize(path).ok()?;

@@ -69,7 +69,7 @@ impl Symbols {
             .collect()
     }
 
-    /// Symbolizes a stack of a program that had these mappings and may have ended. A file that was
+    /// Symbolizes a stack of a program that had these mappings and may have exited. A file that was
     /// replaced since gives wrong symbols.
     pub fn frames_in(&mut self, stack: &[u64], mappings: &[Mapping]) -> Vec<Frame> {
         let symbolizer = self.symbolizer.get_or_insert_with(Symbolizer::new);
@@ -85,7 +85,7 @@ impl Symbols {
             let source = Source::Elf(Elf::new(path));
             let found = symbolizer.symbolize_single(&source, Input::FileOffset(offset));
             let place = found.ok().as_ref().and_then(place);
-            // The offset in the file identifies the code; the address in memory no longer does.
+            // The code is identified by its offset in the file: the address in memory is no longer valid.
             let place = place.unwrap_or_else(|| Place {
                 symbol: fdwatch_core::detail::UNNAMED.to_owned(),
                 offset,

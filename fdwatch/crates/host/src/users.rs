@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 pub struct Users(FxHashMap<u32, String>);
 
 impl Users {
-    /// Reads the users of this host; none if /etc/passwd cannot be read.
+    /// Reads the users of this host; returns no users if /etc/passwd cannot be read.
     #[must_use]
     pub fn read() -> Self {
         let text = fs::read("/etc/passwd").unwrap_or_default();

@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 
 use crate::builder;
 
-/// Time in which the agent must start to answer.
+/// Timeout of the header of a response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client of one agent.
+/// Client of one agent.
 #[derive(Debug)]
 pub struct AgentClient(Client);
 
@@ -36,13 +36,13 @@ impl AgentClient {
     ///
     /// # Errors
     ///
-    /// If the agent does not answer in time, or answers with an error.
+    /// If there is no response in time, or the response is an error.
     pub async fn response(&self, path: &str) -> Result<Response> {
         let request = self.0.get(format!("http://agent{path}")).send();
         let response = tokio::time::timeout(ANSWER_TIMEOUT, request).await;
         let response = response
-            .context("the agent does not answer")?
-            .context("the agent does not answer")?;
+            .context("no response from the agent")?
+            .context("no response from the agent")?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -50,7 +50,7 @@ impl AgentClient {
         let body = response.bytes().await.unwrap_or_default();
         match serde_json::from_slice::<Error>(&body) {
             Ok(refusal) if !refusal.error.is_empty() => bail!("{}", refusal.error),
-            _ => bail!("the agent refused the request: {status}"),
+            _ => bail!("the agent rejected the request: {status}"),
         }
     }
 
@@ -58,7 +58,7 @@ impl AgentClient {
     ///
     /// # Errors
     ///
-    /// As [`Self::response`], or if the agent exits meanwhile.
+    /// As [`Self::response`], or if the agent exits before the end of the body.
     pub async fn body(&self, path: &str) -> Result<Bytes> {
         let body = self.response(path).await?.bytes().await;
         body.context("the agent has exited")
@@ -71,6 +71,6 @@ impl AgentClient {
     /// As [`Self::body`], or if the body is not such an object.
     pub async fn object<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let body = self.body(path).await?;
-        serde_json::from_slice(&body).with_context(|| format!("invalid answer to {path}"))
+        serde_json::from_slice(&body).with_context(|| format!("invalid response to {path}"))
     }
 }

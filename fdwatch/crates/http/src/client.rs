@@ -1,4 +1,4 @@
-//! The HTTP client of everything that sends or queries: its rules for TLS, redirects and proxies.
+//! The HTTP client that all senders and queries use: its rules for TLS, redirects and proxies.
 
 use std::{
     fs,
@@ -14,16 +14,16 @@ use reqwest::{
     redirect::{Action, Attempt, Policy},
 };
 
-/// Time in which a connection must be made, unless the user of the client sets another.
+/// Timeout of connecting, unless the user of the client sets another one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time in which a request to an endpoint must be answered.
+/// Timeout of a request to an endpoint.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Size limit of a file with a token or certificates: bytes.
+/// Maximum size of a file with a token or certificates, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Redirects that are followed per request.
+/// Maximum number of redirects that are followed per request.
 const MAX_REDIRECTS: usize = 5;
 
 /// An HTTP server that the configuration names.
@@ -43,7 +43,7 @@ pub struct Endpoint {
 /// - Redirects: followed if scheme, host and port stay the same and the status keeps method and body (307, 308), at
 ///   most five. Tokens and events reach no other server, encrypted requests are not repeated in clear
 ///   text, and a POST does not become a GET whose success would count as delivery.
-/// - Time: limited for the connection; users limit that of the request.
+/// - Timeouts: of connecting; users set that of the request.
 /// - Proxies: those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Unix sockets use none.
 pub fn builder() -> ClientBuilder {
     use_ring();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_are_not_pem_are_rejected() {
+    fn non_pem_certificates_are_rejected() {
         let (bad, _files) = endpoint(None, Some(b"no certificate"));
         let error = format!("{:#}", client(&bad).unwrap_err());
         assert!(error.contains("certificate"), "{error}");

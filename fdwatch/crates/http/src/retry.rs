@@ -1,8 +1,8 @@
 //! The retry policy: exponential backoff with full jitter.
 //!
 //! Each wait is a random part of a limit that starts at [`FIRST_WAIT`] and doubles up to [`MAX_WAIT`], so that the
-//! hosts of a fleet do not all come back at the same moment. Where the server asks for a time (`Retry-After`), the
-//! wait is longer by that time.
+//! hosts of a fleet do not all retry at the same moment. A delay that the server requests (`Retry-After`) is added
+//! to the wait.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -11,13 +11,13 @@ use std::{
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// Limit of the first wait.
+/// Maximum first wait.
 pub const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// Limit of all waits, unless the server asks for more.
+/// Maximum wait, without the delay that the server requests.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// The waits between the attempts of one request, or of requests to one server.
+/// Backoff: waits between the attempts of one request, or of requests to one server.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -32,7 +32,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Creates one whose limit grows from `first` to `max`.
+    /// Creates a backoff whose limit grows from `first` to `max`.
     #[must_use]
     pub const fn new(first: Duration, max: Duration) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Backoff {
         self.next_wait_at(retry_after, random())
     }
 
-    /// The same for a given `part` of the limit, from 0 to 1.
+    /// Returns the same for a given `part` of the limit, from 0 to 1.
     fn next_wait_at(&mut self, retry_after: Option<Duration>, part: f64) -> Duration {
         let limit = self.limit.min(self.max);
         self.limit = limit.saturating_mul(2).min(self.max);
@@ -56,7 +56,7 @@ impl Backoff {
             .saturating_add(limit.mul_f64(part))
     }
 
-    /// Starts again at the first limit, after a success.
+    /// Resets the limit to its first value. Called after a success.
     pub const fn reset(&mut self) {
         self.limit = self.first;
     }
@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn retry_after_is_a_lower_bound() {
-        let asked = Duration::from_secs(90);
+        let requested = Duration::from_secs(90);
         let mut backoff = Backoff::default();
-        let wait = backoff.next_wait_at(Some(asked), 0.5);
-        assert_eq!(wait, asked + FIRST_WAIT / 2);
+        let wait = backoff.next_wait_at(Some(requested), 0.5);
+        assert_eq!(wait, requested + FIRST_WAIT / 2);
         let wait = backoff.next_wait_at(Some(Duration::MAX), 1.0);
         assert_eq!(wait, Duration::MAX);
     }

@@ -60,7 +60,7 @@ impl FromStr for RingSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bytes = parse::size(text).ok_or("expected a size such as 512K or 64M")?;
-        // 4 KiB is the smallest page size. Where pages are larger, the kernel refuses smaller rings.
+        // 4 KiB is the smallest page size. Kernels with larger pages reject smaller rings.
         u32::try_from(bytes)
             .ok()
             .filter(|bytes| bytes.is_power_of_two() && (4096..=MAX_RING_BYTES).contains(bytes))

@@ -1,4 +1,4 @@
-//! Parsers of option values. Each error names what was expected.
+//! Parsers of option values. Each error states the expected form.
 
 use std::{str::FromStr as _, time::Duration};
 

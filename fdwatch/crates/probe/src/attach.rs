@@ -1,8 +1,8 @@
-//! Attaching programs to tracepoints, and detaching all of them fast.
+//! Attaches programs to tracepoints, and detaches all of them quickly.
 //!
 //! Two objects attach a program: a perf event, which enables the tracepoint, and a link, which adds
 //! the program to the event (`bpf_perf_link_attach`, kernel/bpf/syscall.c, 5.15 and newer). Both are
-//! kept separately, because closing them differs:
+//! stored separately, because closing them differs:
 //!
 //! - Closing a link removes the program, then waits for runs in progress
 //!   (`perf_event_detach_bpf_prog`, kernel/trace/bpf_trace.c: from 6.13 on by
@@ -11,7 +11,7 @@
 //!   other.
 //! - Closing an event waits for every processor under `event_mutex` (`perf_trace_event_unreg`,
 //!   kernel/trace/trace_event_perf.c): one after the other, whatever the caller does. An event
-//!   without a program slows down no one.
+//!   without a program does not slow down any process.
 //!
 //! Before 5.15 there is no such link: the program is set on the event and released with it
 //! (`_free_event`, kernel/events/core.c).
@@ -33,7 +33,7 @@ use thiserror::Error;
 
 /// Attached programs; dropping it detaches them.
 ///
-/// Fields drop in this order: the links remove all programs, then the events go slowly.
+/// Fields drop in this order: closing the links removes all programs, then the events are closed slowly.
 #[derive(Default)]
 pub(super) struct Attached {
     links: Vec<OwnedFd>,
@@ -77,7 +77,7 @@ pub(super) fn may_open_events() -> bool {
 }
 
 impl Attached {
-    /// Returns whether no program is attached.
+    /// Returns whether no programs are attached.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
@@ -120,12 +120,12 @@ impl Attached {
     pub(super) fn release(&self) -> Release {
         let links: Vec<_> = self.links.iter().map(AsRawFd::as_raw_fd).collect();
         let events = self.events.iter().map(AsRawFd::as_raw_fd);
-        let mut kept: Vec<_> = links.iter().copied().chain(events).collect();
-        kept.sort_unstable();
+        let mut retained: Vec<_> = links.iter().copied().chain(events).collect();
+        retained.sort_unstable();
         Release {
             stacks: vec![Stack([0; STACK]); links.len()],
             links,
-            kept,
+            retained,
         }
     }
 }
@@ -206,18 +206,18 @@ struct Stack([u8; STACK]);
 pub(super) struct Release {
     links: Vec<RawFd>,
     stacks: Vec<Stack>,
-    /// Links and events, in ascending order.
-    kept: Vec<RawFd>,
+    /// Links and events, in ascending order. [`Self::run`] closes all other descriptors.
+    retained: Vec<RawFd>,
 }
 
 impl Release {
     /// Detaches and exits. Each link is closed by its own thread, so that they wait at the same time;
-    /// meanwhile all other descriptors that keep programs are closed; the exit of the last thread
+    /// meanwhile all other descriptors that hold references to programs are closed; the exit of the last thread
     /// closes the events.
     ///
     /// # Safety
     ///
-    /// Must be called in the only thread of a forked child that no one waits for. Calls only functions
+    /// Must be called in the only thread of a forked child that is not waited for. Calls only functions
     /// that are allowed after a fork, whatever other threads did.
     pub(super) unsafe fn run(&mut self) -> ! {
         const FLAGS: i32 = libc::CLONE_VM
@@ -227,7 +227,7 @@ impl Release {
             | libc::CLONE_THREAD
             | libc::CLONE_SYSVSEM;
         // SAFETY: signals are blocked, because a handler would overflow these stacks. The threads end
-        // before the memory does, and share only errno, which no one reads.
+        // before the memory does, and share only errno, which is not read.
         unsafe {
             let mut all = mem::zeroed();
             libc::sigfillset(&raw mut all);
@@ -240,9 +240,9 @@ impl Release {
                     libc::close(link);
                 }
             }
-            // Kernels with links have close_range, which is from 5.9.
+            // Kernels with links (5.15) have close_range (5.9).
             let mut first = 0;
-            for &fd in &self.kept {
+            for &fd in &self.retained {
                 close_range(first, i64::from(fd) - 1);
                 first = i64::from(fd) + 1;
             }

@@ -1,6 +1,6 @@
 //! A parser for the kernel's type information (BTF, Documentation/bpf/btf.rst): offsets of fields, and
-//! ids of structures and functions. One pass over more than 100,000 types keeps only the position of
-//! each. That takes a few milliseconds; parsing all of it took 100 ms and tens of megabytes.
+//! IDs of structures and functions. One pass over more than 100,000 types stores only the position of
+//! each, which takes a few milliseconds. Parsing everything took 100 ms and tens of megabytes.
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
@@ -192,7 +192,7 @@ impl Types {
 }
 
 impl Type {
-    /// Returns the number of bytes after it, if its kind is known.
+    /// Returns the number of bytes that follow it, if its kind is known.
     fn len_of_rest(self) -> Option<usize> {
         let each = match self.kind {
             INT | VAR | DECL_TAG => return Some(4),
@@ -333,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..400, byte: u8) {
+        fn arbitrary_bytes_do_not_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..400, byte: u8) {
             let _ = parse(bytes.clone());
             bytes.splice(..bytes.len().min(24), written().into_iter().take(24));
             let _ = parse(bytes).map(|types| types.offset("thing", "deep"));

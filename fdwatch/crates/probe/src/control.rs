@@ -73,13 +73,13 @@ impl Control {
         self.has_global_detail || self.by_process.values().any(|flags| flags & DETAIL != 0)
     }
 
-    /// Returns whether it is enabled for any process whose children do not inherit it.
+    /// Returns whether detail is enabled for any process whose children do not inherit it.
     pub(super) fn has_uninherited_detail(&self) -> bool {
         let mut all = self.by_process.values();
         self.has_global_detail || all.any(|flags| flags & (DETAIL | INHERIT) == DETAIL)
     }
 
-    /// Stops all recording, for good.
+    /// Stops all recording permanently.
     pub(super) fn stop(&mut self) -> io::Result<()> {
         self.is_stopped = true;
         self.write()

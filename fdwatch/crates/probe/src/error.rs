@@ -5,7 +5,7 @@ use std::{error::Error, io};
 use fdwatch_core::plural::counted;
 use thiserror::Error;
 
-/// The probe failed. [`ProbeError::help`] says what to do about it.
+/// Error of the probe. [`ProbeError::help`] returns how to fix it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProbeError {
@@ -29,7 +29,7 @@ pub enum ProbeError {
     /// The kernel's BTF is malformed.
     #[error("cannot parse the kernel's type information (BTF): {reason}")]
     UnreadableBtf {
-        /// What is wrong with it.
+        /// The parser's error.
         reason: String,
     },
     /// The kernel differs from all known ones.
@@ -70,7 +70,7 @@ pub enum ProbeError {
         /// The value of `kernel.perf_event_paranoid`.
         paranoid: i32,
     },
-    /// Process ids here are not the kernel's.
+    /// Process IDs in this namespace are not the kernel's.
     #[error("cannot identify processes: fdwatch runs in its own pid namespace")]
     PidNamespace,
     /// The kernel rejects an operation.
@@ -87,13 +87,13 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
-    /// Returns what the user can do about it.
+    /// Returns how the user can fix it, if known.
     #[must_use]
     pub const fn help(&self) -> Option<&'static str> {
         match self {
             Self::NotPrivileged => Some("run fdwatch as root"),
             Self::NoBtf { .. } => Some(
-                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of all large \
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, such as those of all major \
                  distributions are",
             ),
             Self::UnreadableBtf { .. } | Self::UnknownKernel { .. } => {

@@ -20,7 +20,8 @@ const OLD_TRACEFS_PATH: &str = "/sys/kernel/debug/tracing";
 /// Inode of the initial pid namespace: `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// include/uapi/linux/capability.h: either allows loading programs, the second since 5.8.
+/// Capabilities that allow loading programs (include/uapi/linux/capability.h). Either is sufficient; the
+/// second exists since 5.8.
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_BPF: u32 = 39;
 
@@ -105,7 +106,7 @@ const FILTERED: [(&str, libc::c_long, [libc::c_long; 5]); 2] = [
 ///
 /// # Errors
 ///
-/// If one does.
+/// If a filter blocks one of the calls.
 pub fn check_seccomp() -> Result<(), ProbeError> {
     for (call, number, [first, second, third, fourth, fifth]) in FILTERED {
         // SAFETY: neither call gets a pointer, and both fail without an effect.
@@ -158,7 +159,7 @@ pub fn lockdown_mode() -> Option<String> {
 ///
 /// # Errors
 ///
-/// If it does not.
+/// If lockdown prevents it.
 pub fn check_lockdown() -> Result<(), ProbeError> {
     match lockdown_mode() {
         Some(mode) if mode == "confidentiality" => Err(ProbeError::Lockdown { mode }),
@@ -170,7 +171,7 @@ pub fn check_lockdown() -> Result<(), ProbeError> {
 ///
 /// # Errors
 ///
-/// If it cannot be read.
+/// If the file cannot be read.
 pub fn read_btf() -> Result<Vec<u8>, ProbeError> {
     fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf {
         path: BTF_PATH,

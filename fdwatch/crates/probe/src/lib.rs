@@ -52,7 +52,14 @@ pub fn may_open_events() -> bool {
 
 /// Maximum time that a snapshot waits for room in the ring. Waits are short, unless events arrive faster
 /// than they are read.
-const MAX_SNAPSHOT: Duration = Duration::from_secs(10);
+const MAX_SNAPSHOT: Duration = Duration::from_secs(30);
+
+/// A snapshot that is taken in parts.
+pub struct Snapshot {
+    file: File,
+    /// Time that its parts took.
+    took: Duration,
+}
 
 /// Default number of processes that can have control flags.
 const DEFAULT_PROCESSES: u32 = 1024;
@@ -87,7 +94,7 @@ pub struct Probe {
     ebpf: Ebpf,
     /// Maximum number of records in the ring.
     max_records: usize,
-    /// Used by loading; dropped afterwards, because it is large.
+    /// Required for loading; dropped afterwards, because it is large.
     btf: Option<Btf>,
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, [u64; LOST_KINDS]>,
@@ -172,23 +179,31 @@ impl Probe {
         })
     }
 
-    /// Attaches the programs that record events.
+    /// Attaches the programs that record events. Loads all of them first: those that are attached fill the
+    /// ring while the verifier is at work, which can take seconds on a busy host.
     ///
     /// # Errors
     ///
     /// If the kernel rejects a program, or a tracepoint is missing or has an unexpected layout.
     pub fn attach(&mut self) -> Result<(), ProbeError> {
         self.load_tail_calls()?;
-        self.attached = self.attach_to_syscalls(programs::SYSCALLS)?;
+        self.load_syscall_programs(programs::SYSCALLS)?;
         let btf = self.btf()?;
+        let refused = |name: &str, error: &dyn std::error::Error| {
+            ProbeError::refused(format!("attach program {name}"), error)
+        };
         for name in programs::RAW_TRACEPOINTS {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
             program
                 .load(name, &btf)
-                .and_then(|()| program.attach())
-                .map_err(|error| ProbeError::refused(format!("attach program {name}"), &error))?;
+                .map_err(|error| refused(name, &error))?;
         }
         self.btf = Some(btf);
+        self.attached = self.attach_to_syscalls(programs::SYSCALLS)?;
+        for name in programs::RAW_TRACEPOINTS {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            program.attach().map_err(|error| refused(name, &error))?;
+        }
         Ok(())
     }
 
@@ -202,15 +217,23 @@ impl Probe {
         Ok(())
     }
 
-    /// Attaches programs until the result is dropped.
-    fn attach_to_syscalls(&mut self, programs: &[SyscallProgram]) -> Result<Attached, ProbeError> {
-        let mut all = Attached::default();
-        let tracefs = host::mounted_tracefs()?;
-        for &SyscallProgram { name, side, calls } in programs {
+    fn load_syscall_programs(&mut self, programs: &[SyscallProgram]) -> Result<(), ProbeError> {
+        for &SyscallProgram { name, .. } in programs {
             let program: &mut TracePoint = program(&mut self.ebpf, name)?;
             if program.fd().is_err() {
                 program.load().map_err(|error| cannot_load(name, &error))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Attaches programs until the result is dropped.
+    fn attach_to_syscalls(&mut self, programs: &[SyscallProgram]) -> Result<Attached, ProbeError> {
+        self.load_syscall_programs(programs)?;
+        let mut all = Attached::default();
+        let tracefs = host::mounted_tracefs()?;
+        for &SyscallProgram { name, side, calls } in programs {
+            let program: &mut TracePoint = program(&mut self.ebpf, name)?;
             let fd = program
                 .fd()
                 .map_err(|error| cannot_load(name, &error))?
@@ -232,7 +255,7 @@ impl Probe {
                 })?;
                 attached += 1;
             }
-            // close_range is from 5.9; every kernel has the first call of the other programs.
+            // close_range was added in 5.9; every kernel has the first call of the other programs.
             if attached == 0 && calls != ["close_range"] {
                 return Err(ProbeError::NoTracepoint {
                     name: format!("syscalls:{side}_{}", calls[0]),
@@ -262,18 +285,46 @@ impl Probe {
     ///
     /// If the kernel rejects the program or stops early.
     pub fn snapshot(&mut self, mut on_record: impl FnMut(&[u8])) -> Result<(), ProbeError> {
-        let mut file = self.snapshot_file()?;
+        let mut snapshot = self.begin_snapshot()?;
+        while !self.continue_snapshot(&mut snapshot, None, &mut on_record)? {}
+        Ok(())
+    }
+
+    /// Begins a snapshot that [`Self::continue_snapshot`] takes in parts.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel rejects the program.
+    pub fn begin_snapshot(&mut self) -> Result<Snapshot, ProbeError> {
+        Ok(Snapshot {
+            file: self.snapshot_file()?,
+            took: Duration::ZERO,
+        })
+    }
+
+    /// Has the kernel write more descriptors into the ring, and passes all records to `on_record`. Returns
+    /// whether the snapshot is complete; false if that takes longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel stops early.
+    pub fn continue_snapshot(
+        &mut self,
+        snapshot: &mut Snapshot,
+        limit: Option<Duration>,
+        mut on_record: impl FnMut(&[u8]),
+    ) -> Result<bool, ProbeError> {
         let mut buffer = [0; 4096];
         let mut stalls = 0;
         let began = Instant::now();
         loop {
-            match file.read(&mut buffer) {
+            match snapshot.file.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The program waits for room in the ring.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if began.elapsed() > MAX_SNAPSHOT {
+                    if snapshot.took + began.elapsed() > MAX_SNAPSHOT {
                         return Err(ProbeError::Snapshot(io::Error::new(
                             ErrorKind::TimedOut,
                             "events arrive faster than they are read",
@@ -290,9 +341,14 @@ impl Probe {
                 }
                 Err(error) => return Err(ProbeError::Snapshot(error)),
             }
+            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+                self.drain_once(&mut on_record);
+                snapshot.took += began.elapsed();
+                return Ok(false);
+            }
         }
         self.drain_once(&mut on_record);
-        Ok(())
+        Ok(true)
     }
 
     fn snapshot_file(&mut self) -> Result<File, ProbeError> {
@@ -314,7 +370,7 @@ impl Probe {
         link.into_file().map_err(|e| refused(&e))
     }
 
-    /// Frees the memory that only loading needs. Later loads read the BTF again.
+    /// Frees the BTF, which only loading requires. Later loads read it again.
     pub fn forget_btf(&mut self) {
         self.btf = None;
     }
@@ -402,7 +458,7 @@ impl Probe {
             self.paths = self.attach_to_syscalls(programs::PATHS)?;
         } else if !wanted && !self.paths.is_empty() {
             let paths = std::mem::take(&mut self.paths);
-            // Slow: see the module `attach`.
+            // Closing the events is slow, as the module `attach` explains.
             thread::Builder::new()
                 .name("detach".to_owned())
                 .spawn(move || drop(paths))
@@ -433,7 +489,7 @@ impl Probe {
         self.notes.take()
     }
 
-    /// Stops recording at once, on any kernel: the first step of detaching. Records in the ring can
+    /// Stops recording immediately, on any kernel: the first step of detaching. Records in the ring can
     /// still be read.
     ///
     /// # Errors
@@ -443,8 +499,8 @@ impl Probe {
         self.control.stop().map_err(ProbeError::control)
     }
 
-    /// Detaches without waiting. Recording stops at once. The programs are removed within a few grace
-    /// periods, and the tracepoints disabled within seconds after that (the module `attach` says why).
+    /// Detaches without waiting. Recording stops immediately. The programs are removed within a few grace
+    /// periods, and the tracepoints disabled within seconds after that (the module `attach` explains why).
     /// A forked child waits for it: it inherits the descriptors that keep programs attached, closes
     /// those that fdwatch was started with, and begins when this process has closed its own, because
     /// the last one to close is the one that waits.

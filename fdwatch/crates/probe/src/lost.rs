@@ -27,7 +27,7 @@ impl Probe {
         Ok(Lost::new(sum, self.missed_runs()))
     }
 
-    /// Number of program runs that the kernel skipped. It skips a run on a processor where another is
+    /// Returns the number of program runs that the kernel skipped. It skips a run on a processor where another is
     /// in progress (`trace_call_bpf`, kernel/trace/bpf_trace.c), which happens where programs are
     /// preempted, as in 7.x. It counts them from 6.7 on, and reports the count in fdinfo.
     fn missed_runs(&self) -> u64 {

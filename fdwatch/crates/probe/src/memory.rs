@@ -1,4 +1,4 @@
-//! Memory mappings of a command's processes, from perf events: only these processes pay for them.
+//! Memory mappings of a command's processes, from perf events: other processes have no overhead.
 
 use std::{io, sync::Arc};
 
@@ -88,7 +88,7 @@ impl MemoryEvents {
             .for_each(|(_, change)| on_change(change));
     }
 
-    /// Number of events lost.
+    /// Returns the number of lost events.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.lost
@@ -116,7 +116,7 @@ fn change(record: Record<'_>, is_exec: bool) -> Option<Change> {
     }
 }
 
-/// The path without its zero padding.
+/// Returns the path without its zero padding.
 fn path(name: &[u8]) -> Arc<[u8]> {
     let end = name.iter().position(|&byte| byte == 0);
     name[..end.unwrap_or(name.len())].into()
@@ -128,7 +128,7 @@ fn processors() -> usize {
     usize::try_from(configured).unwrap_or(1)
 }
 
-/// Time of the clock that stamps the events, in nanoseconds.
+/// Returns the time of the clock that stamps the events, in nanoseconds.
 fn monotonic() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,

@@ -41,7 +41,7 @@ const NO_CAST: [u8; 8] = {
 pub(super) struct Object(Vec<u64>);
 
 impl Object {
-    /// Prepares the object. `cast` is the number of the kernel's `bpf_rdonly_cast`, if it has that.
+    /// Prepares the object. `cast` is the type ID of the kernel's `bpf_rdonly_cast`, if the kernel has it.
     pub(super) fn new(cast: Option<u32>) -> Self {
         let call_of_cast = u64::from_ne_bytes(call(HELPER, CAST_CALL));
         let with = cast.map_or(NO_CAST, |id| call(KERNEL_FUNCTION, id as i32));
@@ -57,7 +57,7 @@ impl Object {
         Self(words.collect())
     }
 
-    /// The bytes of the object.
+    /// Returns the bytes of the object.
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: the words hold at least as many bytes as `BUILT`.
         unsafe { slice::from_raw_parts(self.0.as_ptr().cast(), BUILT.len()) }

@@ -1,12 +1,12 @@
-//! Names and paths for a terminal: they are bytes that strangers chose, and may contain control
+//! Escaping of names and paths for terminals: they are untrusted bytes, and may contain control
 //! sequences.
 
 use std::fmt::{self, Write as _};
 
-/// Bytes of a name that are shown; a longer one is shown without its middle.
+/// Maximum length of a name, in bytes. The middle of longer names is omitted.
 const MAX_SHOWN: usize = 4096;
 
-/// Bytes for a terminal: printable UTF-8 as it is, everything else escaped.
+/// Bytes formatted for a terminal: printable UTF-8 unchanged, everything else escaped.
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -25,7 +25,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Returns bytes as a terminal may show them.
+/// Returns bytes escaped for a terminal.
 #[must_use]
 pub fn escaped(bytes: &[u8]) -> String {
     Escaped(bytes).to_string()
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_lose_their_middle() {
+    fn middle_of_long_name_is_omitted() {
         assert_eq!(escaped(&[b'a'; 10_000]).len(), MAX_SHOWN + 3);
     }
 }

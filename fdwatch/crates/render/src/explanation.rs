@@ -47,8 +47,8 @@ pub(crate) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
     }
     for file in &explanation.files {
         let finding = &file.finding;
-        let verdict = if file.is_held_once() {
-            "held once".to_owned()
+        let verdict = if file.is_single() {
+            "single descriptor".to_owned()
         } else {
             format!("{}, {}", finding.cause.name(), finding.severity.name())
         };
@@ -64,7 +64,7 @@ pub(crate) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
             }
         }
         let still = match file.open().as_slice() {
-            [] => "none is open now".to_owned(),
+            [] => "no longer open".to_owned(),
             [one] => format!("{one} is still open"),
             some => format!("{} are still open", numbers(some)),
         };
@@ -78,10 +78,7 @@ pub(crate) fn as_text(explanation: &Explanation, clock: &Clock) -> String {
         }
     }
     if explanation.files.is_empty() {
-        let _ = writeln!(
-            text,
-            "\n  no file is held twice, and no deleted file is held"
-        );
+        let _ = writeln!(text, "\n  no duplicates and no deleted files");
     }
     if !explanation.followed {
         let _ = writeln!(

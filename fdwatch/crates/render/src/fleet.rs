@@ -1,4 +1,4 @@
-//! Text of answers about a fleet, in columns.
+//! Text of the results of fleet queries, in columns.
 
 use std::fmt::Write as _;
 
@@ -10,16 +10,16 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::escape::escaped;
 
-/// Columns of a terminal that a name takes at most.
+/// Maximum width of a name, in columns of the terminal.
 const MAX_WIDTH: usize = 60;
 
-/// Descriptors of an example, and steps of their way, that are shown.
+/// Maximum number of descriptors of an example, and of steps of their lineage.
 const MAX_EXAMPLE: usize = 20;
 
 /// First cells of a row of duplicates.
 type Names = fn(&FleetDuplicates) -> Vec<String>;
 
-/// Returns duplicates, with the columns of what they are grouped by; `now` is in seconds since 1970.
+/// Returns duplicates, with the columns of the key that they are grouped by; `now` is in seconds since 1970.
 #[must_use]
 pub fn duplicates(all: &[FleetDuplicates], now: u32) -> String {
     if all.is_empty() {
@@ -103,7 +103,7 @@ pub fn hosts(all: &[FleetHost], now: u32) -> String {
 #[must_use]
 pub fn shared(all: &[FleetShared], now: u32) -> String {
     if all.is_empty() {
-        return "no file is written by several hosts\n".to_owned();
+        return "no files written by several hosts\n".to_owned();
     }
     let mut text = String::new();
     for file in all {
@@ -198,7 +198,7 @@ pub fn signature(signature: &FleetSignature, now: u32, limit: usize) -> String {
     text
 }
 
-/// Returns the line about what `--limit` left out.
+/// Returns the line that counts the rows omitted by `--limit`.
 #[must_use]
 pub fn more(more: &FleetMore) -> String {
     let or_more = if more.exact { "" } else { " or more" };
@@ -209,7 +209,7 @@ pub fn more(more: &FleetMore) -> String {
     )
 }
 
-/// Adds the descriptors of a finding, each with its way to the process, and the advice.
+/// Appends the descriptors of a finding, each with its lineage, and the advice.
 fn descriptors(finding: &Finding, text: &mut String) {
     let word = |word: &str| escaped(word.as_bytes());
     for fd in finding.fds.iter().take(MAX_EXAMPLE) {
@@ -242,7 +242,7 @@ fn ago(time: &Time, now: u32) -> String {
 
 /// Returns a name for a column, without its middle if it is too wide.
 fn shortened(name: &str) -> String {
-    // An empty cell would make the next one look like it.
+    // An empty cell would make the next cell look like part of this column.
     if name.is_empty() {
         return "-".to_owned();
     }
@@ -259,11 +259,11 @@ fn shortened(name: &str) -> String {
 /// Returns a bar for each number, relative to the largest.
 fn bars(numbers: &[u64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = numbers.iter().copied().max().unwrap_or_default().max(1);
+    let largest = numbers.iter().copied().max().unwrap_or_default().max(1);
     let bar = |number: u64| match number {
         0 => '·',
         number => {
-            let eighths = (u128::from(number) * 8).div_ceil(most.into());
+            let eighths = (u128::from(number) * 8).div_ceil(largest.into());
             BARS[usize::try_from(eighths - 1).unwrap_or(7).min(7)]
         }
     };
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_is_named_where_rows_are_left_out() {
+    fn omitted_rows_are_counted() {
         let text = |more, exact| super::more(&FleetMore { more, exact });
         assert_eq!(text(1, true), "and 1 other: increase --limit to list all\n");
         assert_eq!(

@@ -85,7 +85,7 @@ fn process(process: &HistoryProcess) -> String {
     format!("{comm}[{}]", process.pid)
 }
 
-/// Returns a text as a terminal may show it, by its bytes where it is not UTF-8.
+/// Returns a text escaped for a terminal, from its bytes if it is not UTF-8.
 fn escaped(text: &str, bytes: Option<&Hexadecimal>) -> String {
     match bytes.and_then(Hexadecimal::bytes) {
         Some(bytes) => Escaped(&bytes).to_string(),

@@ -1,4 +1,4 @@
-//! Output of fdwatch: text for people, lines of JSON, and JUnit's XML.
+//! Output of fdwatch: human-readable text, lines of JSON, and JUnit XML.
 
 mod calls;
 pub mod escape;

@@ -22,13 +22,13 @@ use crate::{calls, explanation, run, text};
 /// Format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Text for people.
+    /// Human-readable text.
     Text,
     /// JSON, one object per line.
     Json,
 }
 
-/// Report that has a text for people, besides its line of JSON.
+/// Report that can be written as text and as a line of JSON.
 pub trait Report: ToWire {
     /// Returns its text, with a line end.
     fn text(&self, clock: &Clock, at: Moment) -> String;

@@ -98,7 +98,7 @@ pub(crate) fn summary(report: &RunReport) -> String {
     if lost > 0 {
         let events = text::large_count(lost, "event");
         sentences.push(format!(
-            "{events} lost, the result may be wrong: increase --ring-size"
+            "{events} lost, results may be incomplete: increase --ring-size"
         ));
     }
     if report.stats.lost.detail_left_out() > 0 {
@@ -106,7 +106,7 @@ pub(crate) fn summary(report: &RunReport) -> String {
     }
     if report.mappings_lost > 0 {
         let mappings = text::large_count(report.mappings_lost, "mapping");
-        sentences.push(format!("{mappings} lost, some functions have no name"));
+        sentences.push(format!("{mappings} lost, some functions lack names"));
     }
     if report.stats.malformed > 0 {
         let malformed = text::large_count(report.stats.malformed, "malformed record");
@@ -126,7 +126,7 @@ fn results(report: &RunReport) -> Vec<String> {
     let mut results = Vec::new();
     let mut add = |count: u64, noun: &str, what: &str| {
         if count > 0 {
-            // The noun is named once.
+            // The noun is printed only with the first count.
             let count = if noun == "descriptor" && !results.is_empty() {
                 thousands(count)
             } else {
@@ -146,9 +146,9 @@ fn results(report: &RunReport) -> Vec<String> {
     results
 }
 
-/// Returns the processes that still run.
+/// Returns the processes that are still running.
 fn running(running: &[ProcessInfo]) -> String {
-    /// Processes with their name.
+    /// Maximum number of processes that are named.
     const MAX: usize = 8;
     let names: Vec<_> = running.iter().take(MAX).map(text::process).collect();
     let more = match running.len().saturating_sub(MAX) {

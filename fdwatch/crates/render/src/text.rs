@@ -1,4 +1,4 @@
-//! Text for people. Colours are removed later where the output is not a terminal.
+//! Human-readable text. Colours are removed later if the output is not a terminal.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -112,6 +112,10 @@ pub(crate) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
         text.push_str(&detail(descriptor));
         text.push_str(&lineage(descriptor, clock));
     }
+    if finding.more_fds > 0 {
+        let more = counted(finding.more_fds, "more descriptor");
+        let _ = writeln!(text, "{MARGIN}  {DIM}{more} in between{DIM:#}");
+    }
     for descriptor in &finding.closed {
         let lived = descriptor.closed.zip(descriptor.opened);
         let lived = lived.map_or_else(String::new, |(closed, opened)| {
@@ -161,7 +165,7 @@ pub(crate) fn finding(finding: &Finding, clock: &Clock, now: Moment) -> String {
 /// Descriptors shown at each end of a long list.
 const SHOWN: usize = 4;
 
-/// Returns whether the descriptor is shown by its number alone: in the middle of a long list, with the
+/// Returns whether only the number of the descriptor is shown: in the middle of a long list, with the
 /// same mode as the one before. A leak has hundreds of descriptors, and changes with each.
 fn is_left_out(fds: &[Descriptor], at: usize) -> bool {
     let last = fds.len().saturating_sub(SHOWN);
@@ -242,7 +246,7 @@ fn link(link: &Link, clock: &Clock) -> String {
     let (who, pid) = (Escaped(&link.comm), link.pid);
     match link.how {
         "fork" => format!("forked to {who}[{pid}] {at}"),
-        "exec" => format!("kept over exec of {who} {at}"),
+        "exec" => format!("kept across exec of {who} {at}"),
         "unknown" => format!("{who}[{pid}] {at}"),
         how => format!("{how} in {who}[{pid}] {at}"),
     }
@@ -459,7 +463,7 @@ pub(crate) fn pinned(Pinned { files, bytes }: Pinned) -> String {
     format!("{} {verb} {}", counted(files, "deleted file"), size(bytes))
 }
 
-/// Returns a line for an exceeded threshold, or one that is not exceeded any more.
+/// Returns a line for a threshold that is exceeded, or no longer exceeded.
 pub(crate) fn threshold(report: &ThresholdReport, clock: &Clock, now: Moment) -> String {
     let (word, style) = match report.change {
         Change::Gone => ("NORMAL", GREEN),
@@ -482,7 +486,7 @@ pub(crate) fn counts(counts: &BTreeMap<&'static str, usize>) -> String {
     words.join(", ")
 }
 
-/// Returns a line for the work that is skipped from now on.
+/// Returns a line for a change of the skipped work.
 pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> String {
     let time = clock.time_of_day(now);
     let &BudgetReport {
@@ -494,7 +498,7 @@ pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
     let skipped = match shedding {
         ShedLevel::Nothing => {
             return format!(
-                "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   used {percent_used:.1} % of a CPU: nothing is skipped any more\n"
+                "{DIM}{time}{DIM:#}  {GREEN}BUDGET{GREEN:#}   used {percent_used:.1} % of a CPU: no work is skipped\n"
             );
         }
         ShedLevel::Detail => "skipping stacks and paths".to_owned(),
@@ -502,7 +506,7 @@ pub(crate) fn budget(report: &BudgetReport, clock: &Clock, now: Moment) -> Strin
         ShedLevel::Busiest => {
             let pids: Vec<_> = not_followed.iter().map(u32::to_string).collect();
             let which = if pids.is_empty() {
-                "none stands out".to_owned()
+                "none".to_owned()
             } else {
                 pids.join(" ")
             };
@@ -589,6 +593,26 @@ pub fn summary(stats: &RunStats) -> String {
     if stats.malformed > 0 {
         problem(large_count(stats.malformed, "malformed record"));
     }
+    let unreported = stats.unreported;
+    if unreported.files > 0 {
+        let files = large_count(unreported.files as u64, "file");
+        let processes = large_count(unreported.processes as u64, "process");
+        problem(format!(
+            "too many findings: {files} of {processes} not reported"
+        ));
+    }
+    if unreported.double_closes > 0 {
+        let closes = large_count(unreported.double_closes, "double close");
+        problem(format!(
+            "too many double closes at once: {closes} not reported"
+        ));
+    }
+    if unreported.rotation_checks > 0 {
+        let descriptors = large_count(unreported.rotation_checks, "descriptor");
+        problem(format!(
+            "{descriptors} not checked for rotation: too many at once"
+        ));
+    }
     text
 }
 
@@ -628,7 +652,7 @@ fn skipped(stats: &RunStats) -> Vec<String> {
     skipped
 }
 
-/// Returns how many stacks and paths found no room.
+/// Returns how many stacks and paths were dropped.
 pub(crate) fn dropped_detail(stats: &RunStats) -> String {
     let count = stats.lost.detail_left_out();
     let what = either(&count, "stack or path", "stacks and paths");

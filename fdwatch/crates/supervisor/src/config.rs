@@ -2,7 +2,7 @@
 
 use crate::ini::{Document, Fault, Location};
 
-/// The most processes that are created from one configuration.
+/// Maximum number of processes created from one configuration.
 pub const MAX_PROCESSES: usize = 20_000;
 
 /// A value, and where it is set.
@@ -10,7 +10,7 @@ pub const MAX_PROCESSES: usize = 20_000;
 pub struct Setting<T> {
     /// The value.
     pub value: T,
-    /// Where it is set; none for supervisord's default.
+    /// Line that sets it; `None` for supervisord's default.
     pub at: Option<Location>,
 }
 
@@ -25,9 +25,9 @@ pub struct Config {
     pub daemon: Daemon,
     /// The processes it starts, in the order of their sections; groups first, as in supervisord.
     pub processes: Vec<Process>,
-    /// The errors that keep supervisord from starting. supervisord reports only the first.
+    /// The errors that prevent supervisord from starting. supervisord reports only the first.
     pub faults: Vec<Fault>,
-    /// What supervisord ignores or warns about.
+    /// Settings that supervisord ignores or warns about.
     pub warnings: Vec<Warning>,
     /// The sections as read.
     pub document: Document,
@@ -36,19 +36,19 @@ pub struct Config {
 /// The settings of `[supervisord]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Daemon {
-    /// supervisord's own log, an absolute path; none for syslog.
+    /// Absolute path of supervisord's own log; `None` for syslog.
     pub logfile: Option<String>,
-    /// Where `logfile` is set.
+    /// Line that sets `logfile`.
     pub logfile_at: Option<Location>,
     /// Size at which the log is rotated, in bytes; 0 for never.
     pub logfile_maxbytes: Option<Setting<i64>>,
-    /// Number of rotated logs that are kept.
+    /// Number of rotated logs that are retained.
     pub logfile_backups: i64,
     /// The directory supervisord changes to when it becomes a daemon.
     pub directory: Option<Setting<String>>,
     /// The directory of logs with generated names.
     pub childlogdir: Option<Setting<String>>,
-    /// The user supervisord runs as; none for the user who starts it.
+    /// The user that supervisord runs as; `None` for the user who starts it.
     pub user: Option<Setting<String>>,
     /// The part of generated log names that identifies this supervisord.
     pub identifier: String,
@@ -59,9 +59,9 @@ pub struct Daemon {
 /// Something that supervisord accepts but ignores or warns about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Warning {
-    /// Where it is.
+    /// Line of the setting.
     pub at: Location,
-    /// What it is.
+    /// Kind of the warning.
     pub kind: WarningKind,
 }
 
@@ -89,7 +89,7 @@ pub struct Process {
     pub program: String,
     /// Its group: the program's name, unless a `[group:x]` lists the program.
     pub group: String,
-    /// Where the section is that creates the group.
+    /// First line of the section that creates the group.
     pub group_at: Location,
     /// Its own name.
     pub name: String,
@@ -99,7 +99,7 @@ pub struct Process {
     pub numprocs: Setting<i64>,
     /// Name of its section.
     pub section: String,
-    /// Where its section is.
+    /// First line of its section.
     pub at: Location,
     /// Whether stderr goes to the log of stdout.
     pub redirect_stderr: bool,
@@ -158,13 +158,13 @@ impl Stream {
 pub struct Log {
     /// The file.
     pub target: Target,
-    /// Where the file is set; none for supervisord's default.
+    /// Line that sets the file; `None` for supervisord's default.
     pub at: Option<Location>,
     /// Whether lines also go to syslog.
     pub syslog: bool,
     /// Size at which the log is rotated, in bytes; 0 for never.
     pub maxbytes: Setting<i64>,
-    /// Number of rotated logs that are kept.
+    /// Number of rotated logs that are retained.
     pub backups: Setting<i64>,
     /// Size of the buffer for output between capture tags, in bytes; 0 disables capturing.
     pub capture_maxbytes: Setting<i64>,

@@ -4,7 +4,7 @@ use std::io;
 
 /// The operations on a host that reading and checking a configuration needs.
 ///
-/// Paths are text, like the whole configuration. What is not UTF-8 is omitted, or contains U+FFFD.
+/// Paths are text, like the whole configuration. Invalid UTF-8 is omitted or replaced with U+FFFD.
 pub trait Host {
     /// Returns the contents of a file.
     ///
@@ -31,23 +31,23 @@ pub trait Host {
     /// Returns the directory for temporary files.
     fn temporary_directory(&self) -> String;
 
-    /// Returns what a path refers to, following symbolic links.
+    /// Returns the file that a path refers to, following symbolic links.
     fn look(&self, path: &str) -> Found;
 
-    /// Whether `user`, or the current user, may write a file, or create files in a directory; none if
-    /// unknown.
+    /// Returns whether `user`, or the current user, may write a file, or create files in a directory; `None`
+    /// if unknown.
     fn may_write(&self, path: &str, user: Option<&str>) -> Option<bool>;
 }
 
-/// What a path refers to.
+/// File that a path refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Its type; none if it does not exist.
+    /// Type of the file; `None` if it does not exist.
     pub kind: Option<FileKind>,
     /// Device and inode, if it exists.
     pub identity: Option<(u64, u64)>,
     /// Its path without symbolic links and `..`. For a missing file, the resolved directory joined with
-    /// the file's name; none if the directory is missing, too.
+    /// the file's name; `None` if the directory is missing, too.
     pub resolved: Option<String>,
 }
 
@@ -84,7 +84,7 @@ pub fn directory_of(path: &str) -> &str {
     };
     let trimmed = directory.trim_end_matches('/');
     if trimmed.is_empty() {
-        // A directory of slashes only is kept.
+        // A directory that consists of slashes remains.
         &path[..=directory.len()]
     } else {
         trimmed

@@ -18,13 +18,13 @@ pub struct Location {
     pub line: usize,
 }
 
-/// An error that keeps supervisord from starting.
+/// An error that prevents supervisord from starting.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{reason}")]
 pub struct Fault {
-    /// Where it is.
+    /// Line of the error.
     pub at: Location,
-    /// What is wrong.
+    /// Description of the error.
     pub reason: String,
 }
 
@@ -33,7 +33,7 @@ pub struct Fault {
 pub struct Entry {
     /// The value; lines are separated by `\n`.
     pub value: String,
-    /// Where the key is.
+    /// Line of the key.
     pub at: Location,
 }
 
@@ -42,7 +42,7 @@ pub struct Entry {
 pub struct Section {
     /// The name between the brackets.
     pub name: String,
-    /// Where the name first occurs.
+    /// Line where the name first occurs.
     pub at: Location,
     /// The entries by key, in lower case. The last entry of a key wins.
     pub entries: BTreeMap<String, Entry>,
@@ -245,7 +245,7 @@ impl Parser<'_> {
     }
 }
 
-/// Returns where the comment begins, if there is one.
+/// Returns the offset of the comment, if there is one.
 ///
 /// Python looks at the first `;` and the first `#`, then at the second of each, and so on, until one of
 /// them follows white space: `a;b ;c #d` has its comment at `#`.
@@ -278,7 +278,7 @@ fn header(value: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Whether Python treats a character as white space.
+/// Returns whether Python treats a character as white space.
 pub(super) const fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }

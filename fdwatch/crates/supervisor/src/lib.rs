@@ -1,6 +1,6 @@
-//! supervisord configurations: the processes they define, their logs, and problems with these.
+//! supervisord configurations: the processes that they define, the logs of these, and problems with the logs.
 //!
-//! Pure: a [`Host`] supplies files, file names, the environment and the host's name. Errors that keep
+//! Pure: a [`Host`] supplies files, file names, the environment and the host's name. Errors that prevent
 //! supervisord from starting are found with their lines, except those that only Python can find
 //! (plugins, users).
 

@@ -1,4 +1,4 @@
-//! logrotate's configuration, as far as it concerns the files supervisord writes. Other directives are
+//! Parser of logrotate's configuration for the directives that affect files written by supervisord. Others are
 //! ignored.
 
 use std::io;
@@ -34,7 +34,7 @@ const TABOO: &[&str] = &[
     "~",
 ];
 
-/// The deepest nesting of `include` that is followed.
+/// Maximum depth of nested `include` directives.
 const MAX_DEPTH: usize = 8;
 
 /// A block of logrotate's configuration: some files, and how to rotate them.
@@ -42,7 +42,7 @@ const MAX_DEPTH: usize = 8;
 pub struct Rotation {
     /// The patterns of the files.
     pub patterns: Vec<String>,
-    /// Where the block begins.
+    /// First line of the block.
     pub at: Location,
     /// Whether logrotate copies and truncates the file instead of renaming it.
     pub copytruncate: bool,

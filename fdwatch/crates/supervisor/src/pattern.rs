@@ -3,12 +3,12 @@
 
 use glob::{MatchOptions, Pattern};
 
-/// Whether a component contains wildcards.
+/// Returns whether a component contains wildcards.
 pub fn is_pattern(component: &str) -> bool {
     component.contains(['*', '?', '['])
 }
 
-/// Compiles a component of a pattern; none if it only matches itself.
+/// Compiles a component of a pattern; returns `None` if it only matches itself.
 pub fn component_pattern(component: &str) -> Option<Pattern> {
     let mut single = component.to_owned();
     while single.contains("**") {
@@ -18,7 +18,7 @@ pub fn component_pattern(component: &str) -> Option<Pattern> {
     Pattern::new(&single).ok()
 }
 
-/// Whether a name matches a component of a pattern.
+/// Returns whether a name matches a component of a pattern.
 pub fn component_matches(pattern: Option<&Pattern>, component: &str, name: &str) -> bool {
     const OPTIONS: MatchOptions = MatchOptions {
         case_sensitive: true,
@@ -31,7 +31,7 @@ pub fn component_matches(pattern: Option<&Pattern>, component: &str, name: &str)
     }
 }
 
-/// Whether a path matches a pattern, component by component.
+/// Returns whether a path matches a pattern, component by component.
 #[must_use]
 pub fn path_matches(pattern: &str, path: &str) -> bool {
     let parts = |path: &'_ str| path.split('/').filter(|part| !part.is_empty()).count();

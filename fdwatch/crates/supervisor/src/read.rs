@@ -14,7 +14,7 @@ use crate::{
     values,
 };
 
-/// Why a configuration cannot be read at all.
+/// Error that prevents a configuration from being read at all.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {path}")]
 pub struct ReadError {
@@ -65,7 +65,7 @@ pub fn read(path: &str, host: &dyn Host) -> Result<Config, ReadError> {
     Ok(config)
 }
 
-/// Removes duplicates: every process of a program reports the same.
+/// Removes duplicates: all processes of a program have the same faults.
 fn once<T: Clone + Eq + std::hash::Hash>(all: Vec<T>) -> Vec<T> {
     let mut seen = FxHashSet::default();
     all.into_iter()

@@ -35,7 +35,7 @@ impl Reader<'_> {
         names
     }
 
-    /// Expands a value; none, and a fault, if that fails.
+    /// Expands a value. If that fails, reports a fault and returns `None`.
     pub(super) fn expanded(&mut self, key: &str, entry: &Entry, names: &Names) -> Option<String> {
         match expand(&entry.value, names) {
             Ok(text) => Some(text),
@@ -52,8 +52,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns a key's value, expanded and checked; none if the key is missing, or invalid, which is a
-    /// fault.
+    /// Returns a key's value, expanded and checked; `None` if the key is missing, or if the value is invalid, which
+    /// is reported as a fault.
     pub(super) fn get(
         &mut self,
         section: &Section,

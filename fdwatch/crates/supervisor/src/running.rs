@@ -13,7 +13,7 @@ const DEFAULT_PATHS: [&str; 4] = [
     "/etc/supervisor/supervisord.conf",
 ];
 
-/// Returns the possible paths of the configuration, the most likely first; none if the process is not
+/// Returns the possible paths of the configuration, the most likely first; `None` if the process is not
 /// supervisord.
 ///
 /// A process is supervisord if its program, or the script that its interpreter runs, has that name.

@@ -9,9 +9,9 @@ use crate::{
 /// A use of a file by supervisord.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// Whose log it is.
+    /// Owner of the log.
     pub of: LogOwner,
-    /// The number of a rotated log, from 1; none for the current log.
+    /// Number of a rotated log, from 1; `None` for the current log.
     pub rotated: Option<u32>,
 }
 
@@ -20,7 +20,7 @@ pub struct Use {
 pub enum LogOwner {
     /// supervisord itself.
     Daemon,
-    /// A process's.
+    /// A process.
     Stream {
         /// The process, as an index into [`Config::processes`].
         process: usize,
@@ -76,7 +76,7 @@ fn rotated(path: &str) -> Option<(&str, u32)> {
     Some((base, number))
 }
 
-/// Whether supervisord generates a name from `prefix`; if so, returns the number of a rotated log.
+/// If supervisord generates the path from `prefix`, returns `Some` with the number of the rotated log, if any.
 fn generated(prefix: &str, path: &str) -> Option<Option<u32>> {
     let rest = path.strip_prefix(prefix)?;
     let is_generated = |rest: &str| {

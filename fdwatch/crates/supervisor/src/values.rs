@@ -2,7 +2,7 @@
 
 use crate::ini::{is_space, trim};
 
-/// Why a value is invalid.
+/// Error of an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Not an integer.
@@ -202,7 +202,7 @@ pub fn pairs(text: &str) -> Result<Vec<(String, String)>, ValueError> {
     Ok(pairs)
 }
 
-/// Splits text into words, quoted strings and other characters; none if a quote is not closed.
+/// Splits text into words, quoted strings and other characters; returns `None` if a quote is not closed.
 fn tokens(text: &str) -> Option<Vec<String>> {
     // As in shlex without its POSIX mode, which would add letters outside of ASCII.
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_/.+-():".contains(c);

@@ -180,7 +180,7 @@ impl Agent {
         });
     }
 
-    /// Returns its anonymous memory in bytes. Mapped files are left out: it maps files briefly to resolve
+    /// Returns its anonymous memory in bytes. Mapped files are not counted: it maps files briefly to resolve
     /// symbols, and the kernel can reclaim those pages.
     pub fn own_memory(&self) -> u64 {
         let status = format!("/proc/{}/status", self.process.pid());

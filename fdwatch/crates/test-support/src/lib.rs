@@ -37,7 +37,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Python of the distribution, which supervisord also uses.
 pub const PYTHON: &str = "/usr/bin/python3";
 
-/// Whether fdwatch can load its programs and Python is installed. Prints the reason if not; with
+/// Returns whether fdwatch can load its programs and Python is installed. Prints the reason if not; with
 /// `FDWATCH_REQUIRE_BPF=1` panics instead.
 pub fn bpf() -> bool {
     static REASON: OnceLock<Option<String>> = OnceLock::new();
@@ -54,12 +54,12 @@ pub fn bpf() -> bool {
     reason.as_deref().is_none_or(skip) && program(PYTHON)
 }
 
-/// Whether a program is installed. If not, prints or panics as [`bpf`] does.
+/// Returns whether a program is installed. If not, prints or panics as [`bpf`] does.
 pub fn program(path: &str) -> bool {
     Path::new(path).exists() || skip(&format!("{path} is not installed"))
 }
 
-/// Whether the tests run as root. If not, prints or panics as [`bpf`] does.
+/// Returns whether the tests run as root. If not, prints or panics as [`bpf`] does.
 pub fn root() -> bool {
     is_root() || skip("not root")
 }
@@ -78,13 +78,13 @@ fn skip(reason: &str) -> bool {
     false
 }
 
-/// Whether the tests run as root.
+/// Returns whether the tests run as root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no requirements.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Path of the fdwatch binary: cargo places it beside the directory of the running test binary.
+/// Returns the path of the fdwatch binary: cargo places it beside the directory of the running test binary.
 fn binary() -> PathBuf {
     let tests = env::current_exe().expect("/proc is mounted");
     let profile = tests.ancestors().nth(2).expect("target/PROFILE/deps/TEST");

@@ -19,7 +19,7 @@ pub fn files() -> BTreeMap<String, Value> {
         let path = entry.expect("cannot read a file").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(name) = name.strip_suffix(SUFFIX) else {
-            panic!("{} is no schema", path.display());
+            panic!("{} is not a schema", path.display());
         };
         let text = fs::read_to_string(&path).expect("cannot read a file");
         let schema = serde_json::from_str(&text);

@@ -21,8 +21,8 @@ const SUPERVISORCTL: &str = "/usr/bin/supervisorctl";
 /// Sockets of a supervisord without clients: the one it listens on.
 const IDLE_SOCKETS: usize = 1;
 
-/// Whether supervisord is installed.
-pub fn is_there() -> bool {
+/// Returns whether supervisord is installed.
+pub fn is_installed() -> bool {
     program(SUPERVISORD) && program(SUPERVISORCTL)
 }
 

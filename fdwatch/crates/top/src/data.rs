@@ -1,4 +1,4 @@
-//! Rows of the screen, made of the lines that fdwatch's own programs and an agent have in common.
+//! Rows of the screen. They are created from JSON objects, so both sources share the code.
 //! Names and paths are escaped here, once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +15,13 @@ use fdwatch_events::{
 };
 use fdwatch_render::{Escaped, text::rounded};
 
-/// Characters of a name or a path, at most.
+/// Maximum length of a name or path, in characters.
 const MAX_LEN: usize = 1024;
 
-/// Counts of a curve that a growth is computed from, at least.
+/// Minimum number of points of a curve for computing a growth.
 const MIN_CURVE: usize = 6;
 
-/// Interval of the counts of a curve, in seconds.
+/// Interval between the points of a curve, in seconds.
 const CURVE_EVERY: i64 = 5;
 
 /// Status of the source, shown in the header.
@@ -56,7 +56,7 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// Returns the status of an agent. `at` and `time` are the caller's.
+    /// Returns the status of an agent, received at `at` and `time` by the clocks of the caller.
     #[must_use]
     pub(crate) fn of_health(health: &Line<Health>, source: String, at: u64, time: String) -> Self {
         let Line { host, body, .. } = health;
@@ -233,7 +233,7 @@ impl FindingEvent {
                 Self {
                     key: format!("finding {}", finding.id),
                     what: path_of(&finding.file),
-                    why: match finding.fds.len() {
+                    why: match finding.open() {
                         0 | 1 => cause,
                         fds => format!("{cause}, {fds} descriptors"),
                     },
@@ -511,7 +511,7 @@ mod tests {
         let shared: Vec<_> = table.rows.iter().filter_map(|row| row.duplicate).collect();
         assert_eq!(shared.len(), 6);
         assert!(!shared[1].is_shared && shared[2].is_shared && shared[2].matters);
-        // Not with the first, but with another before it.
+        // It shares its description with an earlier descriptor, though not with the first.
         assert!(shared[3].is_shared);
         assert!(shared[5].is_shared && !shared[5].matters);
         assert_eq!(table.rows[6].age, Some(60));

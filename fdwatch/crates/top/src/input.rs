@@ -267,7 +267,7 @@ impl Top {
         }
     }
 
-    /// Ties the selection to the process, wherever it moves in the list. The first place is no process's.
+    /// Pins the selection to the process, so that it follows it in the list. The first position is not pinned.
     fn pin_selection(&mut self) {
         let row = self.shown.get(self.list.selected);
         let row = row.map(|&row| &self.rows[row]);

@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-/// Columns and lines of the screen, at least. A smaller one only shows a message.
+/// Minimum columns and lines of the screen. A smaller one only shows a message.
 pub(super) const MIN_SIZE: (u16, u16) = (40, 10);
 
 /// Lines of a process's curve.
@@ -26,7 +26,7 @@ pub(super) struct Layout {
     pub(super) footer: Rect,
 }
 
-/// What the screen shows.
+/// Content that determines the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     /// A process view rather than the list.

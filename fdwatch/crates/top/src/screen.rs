@@ -107,7 +107,7 @@ fn check_terminal() -> Result<()> {
     Ok(())
 }
 
-/// Returns the theme that the environment asks for.
+/// Returns the theme that the environment selects.
 fn theme() -> Theme {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let locale = set("LC_ALL")
@@ -165,7 +165,7 @@ fn show(inbox: &Inbox) -> Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        // Signal handlers come first, so that a signal finds the terminal restored.
+        // Signal handlers are installed first, so that the terminal is restored on signals.
         let mut signals = Signals::new()?;
         let mut screen = Screen::take_over()?;
         let result = serve(inbox, &mut screen, &mut signals).await;

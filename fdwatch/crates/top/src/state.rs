@@ -15,16 +15,16 @@ use crate::{
 };
 use fdwatch_core::diagnose::Severity;
 
-/// Findings in the list, at most; older ones are counted.
+/// Maximum number of findings in the list. Older ones are only counted.
 pub(crate) const MAX_FINDINGS: usize = 1000;
 
-/// Current findings that are tracked, at most; more are counted.
+/// Maximum number of current findings that are tracked. Further ones are only counted.
 pub(crate) const MAX_ACTIVE: usize = 20_000;
 
-/// Lines of an explanation, at most.
+/// Maximum number of lines of an explanation.
 pub(crate) const MAX_LINES: usize = 5000;
 
-/// Characters of a filter, at most.
+/// Maximum length of a filter, in characters.
 pub(crate) const MAX_FILTER_LEN: usize = 100;
 
 /// An update from the source.
@@ -42,7 +42,7 @@ pub(crate) enum Update {
     Table(Box<Descriptors>),
     /// The explanation of a process (PID): lines.
     Explanation(u32, Vec<String>),
-    /// A process (PID) could not be read, and why.
+    /// PID of a process that could not be read, and the reason.
     Failed(u32, String),
     /// A log message.
     Note(String),
@@ -261,7 +261,7 @@ impl Top {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+    #[expect(clippy::cast_precision_loss, reason = "only for display")]
     pub(crate) fn set_status(&mut self, status: Box<Status>) {
         if let Some(before) = &self.status {
             let seconds = status.at.saturating_sub(before.at) as f64 / 1e9;

@@ -7,7 +7,7 @@ use ratatui::{
 
 use fdwatch_core::diagnose::Severity;
 
-/// What the terminal supports and the user wants.
+/// Capabilities of the terminal, limited by the user's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Theme {
     /// Use colours.
@@ -92,7 +92,7 @@ impl Theme {
         }
     }
 
-    /// Of a key's name at the bottom.
+    /// Returns the style of a key's name in the footer.
     pub(super) const fn key(self) -> Style {
         if self.colour {
             Style::new().bg(Color::Cyan).fg(Color::Black)

@@ -2,7 +2,7 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Columns that lines are wrapped to, at least.
+/// Minimum width that lines are wrapped to, in columns.
 const MIN_WIDTH: usize = 20;
 
 /// Wraps lines between words. Continuation lines are indented by two columns more than their line.

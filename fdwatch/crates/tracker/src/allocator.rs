@@ -1,15 +1,15 @@
-//! Settings of the allocator that keep the resident memory small. They apply to glibc alone.
+//! Settings of the allocator that keep the resident memory small. They only apply to glibc.
 
-/// Blocks from this size on are mappings of their own, in bytes. At eight pages, the unused rest of the
+/// Minimum size of blocks that get a mapping of their own, in bytes. At eight pages, the unused rest of the
 /// last page is small in comparison.
 #[cfg(target_env = "gnu")]
 const MMAP_THRESHOLD: libc::c_int = 32 << 10;
 
-/// Heaps of the allocator, at most.
+/// Maximum number of heaps (`M_ARENA_MAX`).
 #[cfg(target_env = "gnu")]
 const MAX_HEAPS: libc::c_int = 2;
 
-/// Fixes the size from which blocks are mappings of their own, which go back to the kernel when freed.
+/// Fixes the size from which blocks get a mapping of their own, which is unmapped when the block is freed.
 ///
 /// glibc raises this size as large blocks are freed. These then come from its heaps, where small blocks
 /// that live long keep their pages, and each burst of work would leave some megabytes resident. Threads

@@ -16,15 +16,15 @@ use fdwatch_probe::{Options, Probe, ProbeError, host};
 /// Result of one check.
 #[derive(Debug)]
 pub struct Check {
-    /// What was checked, such as `kernel`.
+    /// Requirement that was checked, such as `kernel`.
     pub name: &'static str,
     /// The result.
     pub state: State,
-    /// What was found; or what is wrong, and what to do about it.
+    /// Result in words, such as a version; for a failure, the reason and how to fix it.
     pub detail: String,
 }
 
-/// State of what was checked, best first.
+/// State of a requirement, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// It works.
@@ -130,14 +130,14 @@ fn load_checks() -> Vec<Check> {
     checks
 }
 
-/// How long events are followed before the first audit, and between the two audits.
+/// Time that events are followed before the first audit, and between the two audits.
 const FOLLOW: Duration = Duration::from_secs(1);
 
 /// Follows events for a moment, and compares the model with a second snapshot.
 fn audit_check(probe: &mut Probe, engine: &mut Engine) -> Check {
     follow(probe, engine);
     let result = audit(probe, engine).and_then(|()| {
-        // Events in flight resolve differences that are only a matter of timing.
+        // Differences caused by events that are still in the ring are resolved by reading these.
         follow(probe, engine);
         audit(probe, engine)
     });
@@ -195,14 +195,14 @@ fn audit(probe: &mut Probe, engine: &mut Engine) -> Result<(), ProbeError> {
     taken
 }
 
-/// Checks which processes /proc shows: findings of the others lack paths and command lines.
+/// Counts the processes that /proc hides: findings of these lack paths and command lines.
 fn proc_check() -> Check {
     let (state, detail) = match proc_snapshot::take(&mut |_| {}) {
         Ok(0) => (State::Ok, "all processes readable".to_owned()),
         Ok(unreadable) => (
             State::Reduced,
             format!(
-                "{} unreadable: findings there lack paths",
+                "{} unreadable: findings lack paths",
                 counted(unreadable, "process")
             ),
         ),

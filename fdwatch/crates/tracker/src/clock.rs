@@ -7,3 +7,8 @@ use fdwatch_host::proc;
 pub fn now() -> Moment {
     Moment(proc::boottime())
 }
+
+/// Returns the CPU time of this thread, in nanoseconds.
+pub(crate) fn thread_time() -> u64 {
+    proc::thread_time()
+}

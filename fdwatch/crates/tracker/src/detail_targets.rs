@@ -1,5 +1,5 @@
-//! Processes whose stacks and requested paths are collected: those that the user named and, for a while,
-//! those with findings or a growing number of descriptors.
+//! Processes whose stacks and requested paths are collected: those that the user named and, for a limited
+//! time, those with findings or a growing number of descriptors.
 
 use crate::message::warn;
 use fdwatch_core::model::{Model, Moment, Table};
@@ -9,16 +9,16 @@ use rustc_hash::FxHashMap;
 
 use crate::clock::now;
 
-/// Suspects at once, at most.
+/// Maximum number of suspects.
 const MAX_SUSPECTS: usize = 64;
 
-/// How long a process remains a suspect after its last finding, in nanoseconds.
-const SUSPECT_FOR: u64 = 600_000_000_000;
+/// Time that a process remains a suspect after its last finding, in nanoseconds.
+const SUSPECT_LIFETIME: u64 = 600_000_000_000;
 
-/// Tables with fewer descriptors do not count as growing.
+/// Minimum number of descriptors of a table that counts as growing.
 const MIN_GROWING: usize = 64;
 
-/// Details that the kernel may send between two ticks. When a process opens more, some lack detail.
+/// Maximum number of details that the kernel sends between two ticks. Further descriptors lack detail.
 const MAX_DETAIL: u64 = 1000;
 
 /// Processes whose detail is collected.
@@ -26,15 +26,15 @@ pub(crate) struct DetailTargets {
     mode: Detail,
     /// Processes that the user named.
     named: Vec<u32>,
-    /// Suspects: until when, and their start time.
+    /// Suspects by PID: when they stop being suspects, and their start time.
     suspects: FxHashMap<u32, (Moment, u64)>,
-    /// Lowest number of descriptors seen of each process with many.
+    /// Lowest number of descriptors seen of each large process.
     lowest: FxHashMap<u32, usize>,
-    /// Processes that the kernel sends detail of, and their start times.
+    /// Processes whose detail the kernel sends, by PID, and their start times.
     active: FxHashMap<u32, u64>,
-    /// Whether the kernel sends detail of all processes.
+    /// Whether the kernel sends the detail of all processes.
     is_all: bool,
-    /// Whether the kernel sends detail of a command and its descendants, without limit.
+    /// Whether the kernel sends the detail of a command and its descendants, without limit.
     is_family: bool,
     /// Whether targets were added since the kernel was last updated.
     has_new: bool,
@@ -60,6 +60,11 @@ impl DetailTargets {
         self.has_new
     }
 
+    /// Returns whether the process has a finding, or its number of descriptors grows.
+    pub(crate) fn is_suspect(&self, tgid: u32) -> bool {
+        self.suspects.contains_key(&tgid)
+    }
+
     /// Adds a process as if the user had named it.
     pub(crate) fn add_named(&mut self, tgid: u32) {
         self.named.push(tgid);
@@ -74,7 +79,7 @@ impl DetailTargets {
         if let Some(process) = model.process(tgid)
             && (self.suspects.len() < MAX_SUSPECTS || self.suspects.contains_key(&tgid))
         {
-            let until = Moment(now().0.saturating_add(SUSPECT_FOR));
+            let until = Moment(now().0.saturating_add(SUSPECT_LIFETIME));
             let previous = self.suspects.insert(tgid, (until, process.start_time));
             self.has_new |= previous.is_none();
         }
@@ -108,7 +113,7 @@ impl DetailTargets {
         }
     }
 
-    /// Lets the kernel send more detail. Called at each tick.
+    /// Renews the number of details that the kernel may send. Called at each tick.
     pub(crate) fn allow(&mut self, probe: &mut Probe) {
         if self.mode == Detail::Never && !self.is_family {
             return;

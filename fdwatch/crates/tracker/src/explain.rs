@@ -15,13 +15,13 @@ use fdwatch_events::{Explanation, FileStory, Pinned};
 use fdwatch_host::investigate;
 use fdwatch_options::Target;
 
-/// Closed descriptors of one file that are reported, at most: the latest.
+/// Maximum number of closed descriptors reported per file: the latest.
 const MAX_CLOSED: usize = 64;
 
-/// Files that are explained if none was requested, at most: the most severe.
+/// Maximum number of files explained if none was requested: the most severe.
 const MAX_FILES: usize = 20;
 
-/// Sharers of one descriptor that are reported, at most.
+/// Maximum number of sharers reported per descriptor.
 const MAX_SHARERS: usize = 8;
 
 /// Request for an explanation.
@@ -34,7 +34,7 @@ pub struct ExplainRequest<'a> {
     pub followed: bool,
 }
 
-/// Explains the descriptors of a process, given the findings of it.
+/// Explains the descriptors of a process from its findings.
 ///
 /// # Errors
 ///
@@ -116,6 +116,7 @@ fn files(
             table: Some(table),
             identity: entry.identity(),
             fds: &fds,
+            max_listed: usize::MAX,
             closed: &[],
             more_closed: 0,
             since: engine.model.now(),
@@ -136,7 +137,7 @@ fn files(
     Ok(found)
 }
 
-/// Replaces a finding by its latest state, and keeps its closed descriptors.
+/// Replaces a finding by its latest state, and appends its closed descriptors.
 pub fn merge(gathered: &mut BTreeMap<u64, Finding>, finding: Finding) {
     let closed: Vec<Descriptor> = match gathered.remove(&finding.id) {
         Some(previous) => previous.closed,

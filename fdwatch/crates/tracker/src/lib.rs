@@ -2,6 +2,8 @@
 //! model, and keeps the CPU budget. An [`EventHandler`] decides what is reported, and where.
 
 mod allocator;
+mod allowance;
+mod auditing;
 mod audits;
 pub mod checks;
 mod clock;
@@ -11,6 +13,7 @@ pub mod explain;
 mod live;
 mod load_shedder;
 pub mod message;
+pub mod priority;
 pub mod rows;
 pub mod snapshot;
 mod steps;

@@ -30,27 +30,30 @@ use tokio::{
 
 use crate::{
     allocator,
+    allowance::Allowance,
+    auditing::Auditing,
     audits::Audits,
     clock::now,
     detail_targets::DetailTargets,
     load_shedder::{Change, LoadShedder},
+    priority,
     steps::Steps,
     stop::StopCondition,
 };
 
-/// Interval of ticks: how often the ring is read at least, and changes are reported.
+/// Interval of ticks. At each tick, the ring is read and changes are reported.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Interval of slow ticks, for checks that cost more, in ticks.
+/// Interval of slow ticks, which run expensive checks, in ticks.
 const SLOW_TICKS: u32 = 10;
 
 /// Records read from the ring before signals and timers are polled.
 const BATCH: usize = 1 << 13;
 
-/// Batches read after the programs were stopped, at most.
+/// Maximum number of batches read after the programs were stopped.
 const MAX_BATCHES: u32 = 512;
 
-/// How often freed memory goes back to the kernel, in nanoseconds.
+/// Interval at which freed memory is returned to the kernel, in nanoseconds.
 const TRIM_INTERVAL: u64 = 60_000_000_000;
 
 /// Header of each record in the ring, in bytes (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h).
@@ -61,7 +64,7 @@ pub type FileRecorder = Recorder<BufWriter<File>>;
 
 /// The loop and its state.
 pub struct Tracker {
-    probe: Probe,
+    pub(crate) probe: Probe,
     /// The model of all tables, and what is derived from it.
     pub engine: Engine,
     /// Receives each record, and marks of snapshots and audits, if set.
@@ -74,12 +77,16 @@ pub struct Tracker {
     began: u64,
     /// Schedule and cost of the audits.
     pub audits: Audits,
-    /// Most bytes that were in the ring at once. Readers reset it.
+    pub(crate) auditing: Auditing,
+    pub(crate) allowance: Allowance,
+    /// Maximum fill of the ring since the last reset, in bytes. Callers that report it reset it.
     pub max_waiting: usize,
-    /// What is dropped to keep the CPU budget.
+    /// Decides what work is dropped to stay within the CPU budget.
     pub shedder: LoadShedder,
     detail_targets: DetailTargets,
     family: Option<u32>,
+    /// Whether the loop has the priority that was asked for, or its absence was reported.
+    is_prioritized: bool,
     steps: Steps,
 }
 
@@ -97,6 +104,8 @@ pub struct TrackerOptions {
     pub pids: Vec<u32>,
     /// Process whose leaks, and those of its descendants, are collected, with all detail.
     pub family: Option<u32>,
+    /// Nice value of this thread from now on; none to leave it as it is.
+    pub nice: Option<i32>,
     /// Whether to show the progress of the start on a terminal.
     pub shows_steps: bool,
 }
@@ -111,7 +120,7 @@ pub trait EventHandler {
     fn is_over(&self, _: &Tracker) -> bool {
         false
     }
-    /// Waits for requests that are to be served before the next tick, and keeps them for `act`. The future
+    /// Waits for requests that must be served before the next tick, and stores them for `act`. The future
     /// is dropped and created again for every other event.
     fn wait(&mut self) -> impl Future<Output = ()> {
         future::pending()
@@ -122,7 +131,7 @@ pub trait EventHandler {
     }
     /// Called when records were lost, with the totals.
     fn lost(&mut self, live: &mut Tracker, lost: &Lost) -> Result<()>;
-    /// Called when the work that is dropped to keep the CPU budget has changed.
+    /// Called when the set of work that is dropped to stay within the CPU budget has changed.
     fn budget(&mut self, live: &mut Tracker, report: &BudgetReport) -> Result<()>;
     /// Called after the last event.
     fn ended(&mut self, live: &mut Tracker) -> Result<()>;
@@ -130,7 +139,7 @@ pub trait EventHandler {
 
 impl Tracker {
     /// Loads and attaches the BPF programs.
-    pub fn start(wanted: TrackerOptions) -> Result<Self> {
+    pub fn start(options: TrackerOptions) -> Result<Self> {
         let TrackerOptions {
             ring_bytes,
             all_types,
@@ -138,19 +147,21 @@ impl Tracker {
             detail,
             pids,
             family,
+            nice,
             shows_steps,
-        } = wanted;
+        } = options;
+        let is_prioritized = nice.is_none_or(|nice| priority::set_up(nice).is_ok());
         allocator::fix_mmap_threshold();
         let mut steps = Steps::new(shows_steps);
         steps.show("fdwatch: loading BPF programs");
-        let mut options = Options {
+        let mut probe_options = Options {
             ring_bytes,
             ..Options::default()
         };
         if family.is_some() {
-            options.max_processes = MAX_FAMILY_PROCESSES;
+            probe_options.max_processes = MAX_FAMILY_PROCESSES;
         }
-        let mut probe = Probe::load(options)?;
+        let mut probe = Probe::load(probe_options)?;
         probe.attach()?;
         let mut engine = Engine::new(proc::anonymous_devices(), all_types);
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -168,35 +179,38 @@ impl Tracker {
             },
             began: proc::boottime(),
             audits: Audits::default(),
+            auditing: Auditing::default(),
+            allowance: Allowance::new(percent),
             max_waiting: 0,
             shedder: LoadShedder::new(percent),
             detail_targets: DetailTargets::new(detail, pids, family.is_some()),
             family,
+            is_prioritized,
             steps,
         })
     }
 
-    /// Takes the snapshot and follows events until `end`.
+    /// Takes the snapshot and follows events until `stop`.
     pub fn follow(
         mut self,
-        end: &mut impl StopCondition,
+        stop: &mut impl StopCondition,
         handler: &mut impl EventHandler,
     ) -> Result<()> {
         let result = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")
-            .and_then(|runtime| runtime.block_on(self.run(end, handler)));
+            .and_then(|runtime| runtime.block_on(self.run(stop, handler)));
         self.probe.detach();
         result
     }
 
     async fn run(
         &mut self,
-        end: &mut impl StopCondition,
+        stop: &mut impl StopCondition,
         handler: &mut impl EventHandler,
     ) -> Result<()> {
-        end.begin()?;
+        stop.begin()?;
         self.steps
             .show("fdwatch: taking a snapshot of all descriptors");
         self.snapshot()?;
@@ -217,9 +231,9 @@ impl Tracker {
         // A duplicate of the descriptor, so that waiting does not borrow the probe.
         let ring = self.probe.as_fd().try_clone_to_owned();
         let ring = ring.context("cannot wait for the ring")?;
-        // SAFETY: the `AsyncFd` owns the descriptor, which stays open as long.
+        // SAFETY: the `AsyncFd` owns the descriptor, so it stays open while registered.
         let ring = unsafe { AsyncFd::register(ring) }.context("cannot wait for the ring")?;
-        end.followed()?;
+        stop.followed()?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut slow = 0;
@@ -229,7 +243,7 @@ impl Tracker {
             let (mut is_tick, mut is_act) = (false, false);
             tokio::select! {
                 biased;
-                ended = end.wait() => {
+                ended = stop.wait() => {
                     ended?;
                     break;
                 }
@@ -245,16 +259,16 @@ impl Tracker {
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 handler.tick(self, slow == 0)?;
+                self.audit_if_due()?;
                 self.detail_targets.allow(&mut self.probe);
                 if self.detail_targets.has_new() {
                     self.update_detail();
                 }
                 if slow == 0 {
                     self.check_loss(handler)?;
-                    self.keep_budget(handler)?;
+                    self.enforce_budget(handler)?;
                     self.detail_targets.add_growing(&self.engine.model);
                     self.update_detail();
-                    self.audit_if_due()?;
                     self.engine.details.free_caches(now());
                     if now().since(trimmed) >= TRIM_INTERVAL {
                         allocator::trim();
@@ -266,14 +280,15 @@ impl Tracker {
                 }
             }
         }
-        // Events before the end are reported, and none follow. If the kernel refuses to stop the programs,
-        // they may fill the ring as fast as it is read, hence the limit.
+        // Events before the stop are reported, and later ones are not recorded. If the kernel refuses to stop the
+        // programs, they may fill the ring as fast as it is read, hence the limit.
         let _ = self.probe.stop();
         for _ in 0..MAX_BATCHES {
             if self.drain()? < BATCH {
                 break;
             }
         }
+        self.allowance.lift();
         handler.tick(self, true)?;
         self.check_loss(handler)?;
         self.update_stats();
@@ -326,64 +341,8 @@ impl Tracker {
         Ok(())
     }
 
-    /// Compares the model with a snapshot, if an audit is due.
-    fn audit_if_due(&mut self) -> Result<()> {
-        let began = now();
-        if !self
-            .audits
-            .is_due(began, self.engine.model.has_racing_fds())
-            || self.shedder.sheds_audits()
-        {
-            return Ok(());
-        }
-        let Self {
-            probe,
-            engine,
-            recorder,
-            ..
-        } = self;
-        mark(recorder, Frame::BeginAudit)?;
-        engine.begin_audit();
-        let taken = probe.snapshot(|record| {
-            if let Some(recorder) = recorder {
-                recorder.record(record);
-            }
-            engine.record(record, now());
-        });
-        let outcome = match taken {
-            Ok(()) => {
-                mark(recorder, Frame::EndAudit)?;
-                Some(engine.end_audit())
-            }
-            // Differences of this time are found by the next audit.
-            Err(error) => {
-                mark(recorder, Frame::AbandonAudit)?;
-                engine.abandon_audit();
-                warn(&format!("{error}; retrying later"));
-                None
-            }
-        };
-        if let Some(outcome) = &outcome {
-            engine.model.free_caches();
-            for &tgid in &outcome.unvisited {
-                if proc::is_stale_process(&engine.model, tgid) {
-                    engine.forget(tgid);
-                    if let Some(recorder) = recorder {
-                        let tgid = u64::from(tgid).to_le_bytes();
-                        recorder
-                            .frame(Frame::Forget, now(), &tgid)
-                            .context(RECORDING_FAILED)?;
-                    }
-                }
-            }
-        }
-        let is_open = outcome.map(|outcome| outcome.is_open);
-        self.audits.finish(began, now(), is_open);
-        Ok(())
-    }
-
     /// Reads a batch of records from the ring and returns their number.
-    fn drain(&mut self) -> Result<usize> {
+    pub(crate) fn drain(&mut self) -> Result<usize> {
         let Self {
             probe,
             engine,
@@ -429,8 +388,13 @@ impl Tracker {
         if lost.total() == previous.total() {
             return Ok(());
         }
+        if !std::mem::replace(&mut self.is_prioritized, true) {
+            warn(
+                "the event loop has no priority over other work (CAP_SYS_NICE): records may be lost on a busy host",
+            );
+        }
         // An audit finds what the lost records would have changed.
-        self.audits.hurry_after_loss(now());
+        self.repair_after_loss(now());
         if let Some(recorder) = &mut self.recorder {
             let total = lost.total().to_le_bytes();
             recorder
@@ -450,9 +414,14 @@ impl Tracker {
         })
     }
 
-    /// Drops or resumes work to keep the CPU budget.
-    fn keep_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
-        let change = self.shedder.update(&mut self.probe, &mut self.engine)?;
+    /// Drops or resumes work to stay within the CPU budget.
+    fn enforce_budget(&mut self, handler: &mut impl EventHandler) -> Result<()> {
+        let targets = &self.detail_targets;
+        let change = self
+            .shedder
+            .update(&mut self.probe, &mut self.engine, |tgid| {
+                targets.is_suspect(tgid)
+            })?;
         let Some(Change {
             report,
             needs_audit,
@@ -461,7 +430,7 @@ impl Tracker {
             return Ok(());
         };
         if needs_audit {
-            self.audits.hurry(now());
+            self.audits.schedule_by(now());
         }
         self.update_detail();
         self.stats.shedding = report.shedding;
@@ -469,7 +438,7 @@ impl Tracker {
         handler.budget(self, &report)
     }
 
-    /// Collects detail of a process that has a finding, for a while.
+    /// Collects detail of a process that has a finding, for a limited time.
     pub fn add_suspect(&mut self, tgid: u32) {
         self.detail_targets.add_suspect(tgid, &self.engine.model);
     }
@@ -493,10 +462,10 @@ impl Tracker {
     }
 }
 
-/// Message of errors of writing a recording.
+/// Context of errors of writing a recording.
 pub const RECORDING_FAILED: &str = "cannot write the recording";
 
-fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
+pub(crate) fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
     recorder.as_mut().map_or(Ok(()), |recorder| {
         recorder.frame(frame, now(), &[]).context(RECORDING_FAILED)
     })

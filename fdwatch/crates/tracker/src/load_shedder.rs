@@ -1,4 +1,4 @@
-//! Keeps the CPU budget: measures what fdwatch uses, and drops work as [`Budget`] decides.
+//! Keeps fdwatch within its CPU budget: measures its CPU time, and drops work as [`Budget`] decides.
 
 use crate::message::warn;
 use fdwatch_common::Header;
@@ -23,7 +23,7 @@ pub struct LoadShedder {
     not_followed: FxHashMap<u32, u64>,
 }
 
-/// Change of what is dropped.
+/// Result of a step that dropped or resumed work.
 pub(crate) struct Change {
     pub(crate) report: BudgetReport,
     /// Whether processes were dropped or followed again, so that the model needs an audit.
@@ -61,11 +61,13 @@ impl LoadShedder {
         }
     }
 
-    /// Measures CPU time and takes the next step, if one is due. Called once a second.
+    /// Measures CPU time and takes the next step, if one is due. Called once a second. Processes for which
+    /// `is_important` returns true are dropped last.
     pub(crate) fn update(
         &mut self,
         probe: &mut Probe,
         engine: &mut Engine,
+        is_important: impl Fn(u32) -> bool,
     ) -> Result<Option<Change>, ProbeError> {
         self.forget_exited(probe, engine)?;
         let usage = proc::usage();
@@ -79,11 +81,11 @@ impl LoadShedder {
                 self.census = Some(FxHashMap::default());
             }
             BudgetStep::Shed(ShedLevel::Busiest) => {
-                self.drop_busiest(probe, engine);
+                self.drop_busiest(probe, engine, is_important);
                 needs_audit = true;
             }
             BudgetStep::ShedMore => {
-                if !self.drop_busiest(probe, engine) {
+                if !self.drop_busiest(probe, engine, is_important) {
                     return Ok(None);
                 }
             }
@@ -107,10 +109,17 @@ impl LoadShedder {
         }))
     }
 
-    /// Stops to follow the busiest processes. Returns whether there were any.
-    fn drop_busiest(&mut self, probe: &mut Probe, engine: &mut Engine) -> bool {
+    /// Stops following the busiest processes. Returns whether there were any.
+    fn drop_busiest(
+        &mut self,
+        probe: &mut Probe,
+        engine: &mut Engine,
+        is_important: impl Fn(u32) -> bool,
+    ) -> bool {
         let census = self.census.replace(FxHashMap::default());
-        let busiest = self.budget.busiest(census.unwrap_or_default());
+        let busiest = self
+            .budget
+            .busiest(census.unwrap_or_default(), is_important);
         let mut has_dropped = false;
         for tgid in busiest {
             let Some(process) = engine.model.process(tgid) else {
@@ -138,7 +147,7 @@ impl LoadShedder {
         Ok(())
     }
 
-    /// Follows the PIDs of dropped processes that have exited: other processes may reuse them.
+    /// Resumes following the PIDs of dropped processes that have exited, as other processes may reuse them.
     fn forget_exited(&mut self, probe: &mut Probe, engine: &Engine) -> Result<(), ProbeError> {
         let model = &engine.model;
         let exited = self.not_followed.iter();

@@ -1,9 +1,9 @@
-//! Messages that are not part of the output: through the log of a process that has one, such as the
-//! agent, and otherwise on standard error.
+//! Messages that are not part of the output. They go to the log if the process has one, as the agent does,
+//! and to standard error otherwise.
 
 use std::io::{Write as _, stderr};
 
-/// Reports something that went wrong.
+/// Reports a problem.
 pub fn warn(text: &str) {
     emit(text, |line| tracing::warn!("{line}"));
 }
@@ -19,7 +19,7 @@ fn emit(text: &str, log: impl Fn(&str)) {
         if has_log {
             log(line);
         } else {
-            // Nobody is left to report to if this fails.
+            // There is no other place to report a failure of this.
             let _ = writeln!(stderr().lock(), "fdwatch: {line}");
         }
     }

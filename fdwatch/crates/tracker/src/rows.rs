@@ -1,5 +1,5 @@
 //! Rows of processes: those with most descriptors, with duplicates, or near their limit. /proc is read
-//! rarely, and for few processes at once, so that the loop is not delayed.
+//! rarely, and for a few processes per call, so that the loop is not delayed.
 
 use std::{
     cmp::Reverse,
@@ -19,26 +19,26 @@ use fdwatch_host::proc;
 /// Interval between two points of a curve, in nanoseconds.
 const CURVE_INTERVAL: u64 = 5_000_000_000;
 
-/// Points of a curve: five minutes.
+/// Maximum number of points of a curve: five minutes.
 const CURVE_POINTS: usize = 60;
 
-/// Age after which data of /proc is read again, in nanoseconds.
+/// Maximum age of data from /proc before it is read again, in nanoseconds.
 const STALE: u64 = 30_000_000_000;
 
-/// Processes that are read from /proc in one call, at most.
+/// Maximum number of processes read from /proc per call of [`Rows::show`].
 const MAX_READ: usize = 16;
 
-/// Processes with fewer descriptors are not considered near their limit.
+/// Minimum number of descriptors of processes whose limit is read.
 const MIN_LARGE: usize = 64;
 
 /// Share of the limit from which a process is near it, in percent.
 const NEAR_LIMIT: u64 = 50;
 
-/// The same for the first call, before events are followed.
+/// Maximum number of processes read from /proc by the first call, which is before events are followed.
 const MAX_READ_FIRST: usize = 256;
 
-/// How long rows beyond the default stay prepared after a query, in nanoseconds.
-const QUERY_KEPT: u64 = 10_000_000_000;
+/// Time after a query during which data for its additional rows is still collected, in nanoseconds.
+const QUERY_LIFETIME: u64 = 10_000_000_000;
 
 /// Copy of a process's table at one moment. Tables are copy-on-write.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub struct TableCopy {
 }
 
 impl TableCopy {
-    /// Completes the table from /proc, at a cost for each descriptor.
+    /// Completes the table from /proc, which is read for each descriptor.
     pub fn report(self, supervisords: &Mutex<SupervisordConfigs>) -> TableReport {
         let Self {
             process,
@@ -74,16 +74,16 @@ impl TableCopy {
     }
 }
 
-/// Rows of processes that were shown lately.
+/// Rows of processes that were shown recently.
 #[derive(Default)]
 pub struct Rows {
     known: FxHashMap<u32, Known>,
     /// Descriptor limits of processes with many descriptors: start time, limit, and when it was read.
     limits: FxHashMap<u32, (u64, Option<u64>, Moment)>,
-    /// When the curves last got a point.
+    /// Time of the last points of the curves.
     counted: Moment,
-    /// Number of rows of the last query, and until when they stay prepared.
-    asked: (usize, Moment),
+    /// Limit of the last query, and when data for it is no longer collected.
+    last_query: (usize, Moment),
 }
 
 struct Known {
@@ -104,18 +104,18 @@ pub struct ProcessRows {
     pub rows: Vec<ProcessRow>,
     /// Processes without a row.
     pub more_processes: usize,
-    /// Descriptors of these.
+    /// Descriptors of the processes without a row.
     pub more_descriptors: usize,
 }
 
 impl Rows {
-    /// Returns up to `most` rows each of processes with most descriptors, with most duplicates, and near their
-    /// limit. Updates curves and data of /proc.
-    pub fn show(&mut self, live: &Tracker, most: usize, now: Moment) -> ProcessRows {
+    /// Returns up to `max` rows each of the processes with the most descriptors, with the most duplicates, and
+    /// near their limit. Updates curves and data from /proc.
+    pub fn show(&mut self, live: &Tracker, max: usize, now: Moment) -> ProcessRows {
         self.read_limits(&live.engine.model, now);
-        let shown = self.rows(live, most);
-        let (asked, until) = self.asked;
-        let more = (asked > most && now < until).then(|| self.rows(live, asked).rows);
+        let shown = self.rows(live, max);
+        let (queried, until) = self.last_query;
+        let more = (queried > max && now < until).then(|| self.rows(live, queried).rows);
         let followed = more.as_ref().unwrap_or(&shown.rows);
         let here: FxHashSet<u32> = followed.iter().map(|row| row.pid).collect();
         self.known.retain(|pid, _| here.contains(pid));
@@ -167,18 +167,18 @@ impl Rows {
         }
     }
 
-    /// Returns the share of its limit that a process uses, in thousandths, if it is near it.
+    /// Returns the share of its limit that a process uses, in thousandths, if it is near the limit.
     fn near(&self, pid: u32, len: usize) -> Option<u64> {
         let &(_, limit, _) = self.limits.get(&pid)?;
         let share = (len as u64).saturating_mul(1000) / limit?.max(1);
         (share >= NEAR_LIMIT * 10).then_some(share)
     }
 
-    /// Returns up to `most` rows of each kind with the data at hand. Repeated queries make [`Self::show`]
-    /// read more.
-    pub fn look_up(&mut self, live: &Tracker, most: usize, now: Moment) -> ProcessRows {
-        self.asked = (most, Moment(now.0.saturating_add(QUERY_KEPT)));
-        self.fill(self.rows(live, most))
+    /// Returns up to `max` rows of each kind with the data collected so far. For some time after the query,
+    /// [`Self::show`] collects data for as many rows.
+    pub fn look_up(&mut self, live: &Tracker, max: usize, now: Moment) -> ProcessRows {
+        self.last_query = (max, Moment(now.0.saturating_add(QUERY_LIFETIME)));
+        self.fill(self.rows(live, max))
     }
 
     fn fill(&self, mut shown: ProcessRows) -> ProcessRows {
@@ -234,9 +234,9 @@ impl Known {
 }
 
 impl Rows {
-    fn rows(&self, live: &Tracker, most: usize) -> ProcessRows {
+    fn rows(&self, live: &Tracker, max: usize) -> ProcessRows {
         let model = &live.engine.model;
-        let twice = live.engine.duplicates.by_process();
+        let duplicates = live.engine.duplicates.by_process();
         let mut all: Vec<(usize, &Process)> = model
             .processes()
             .map(|process| (len(model, process.tgid), process))
@@ -244,24 +244,24 @@ impl Rows {
         let descriptors: usize = all.iter().map(|&(len, _)| len).sum();
         let processes = all.len();
         // Most descriptors first; of the rest, those with duplicates, and those near their limit.
-        let largest = most.min(all.len());
+        let largest = max.min(all.len());
         if largest < all.len() {
             all.select_nth_unstable_by_key(largest, |&(len, process)| (Reverse(len), process.tgid));
         }
         let (shown, rest) = all.split_at(largest);
         let mut shown = shown.to_vec();
-        let twice_more = |&(_, process): &(usize, &Process)| {
-            twice.get(&process.tgid).map(|&(_, more)| more as u64)
+        let most_duplicates = |&(_, process): &(usize, &Process)| {
+            duplicates.get(&process.tgid).map(|&(_, more)| more as u64)
         };
         let near = |&(len, process): &(usize, &Process)| self.near(process.tgid, len);
-        add(&mut shown, rest, most, twice_more);
-        add(&mut shown, rest, most, near);
+        add(&mut shown, rest, max, most_duplicates);
+        add(&mut shown, rest, max, near);
         shown.sort_unstable_by_key(|&(len, process)| (Reverse(len), process.tgid));
         shown.dedup_by_key(|(_, process)| process.tgid);
         let rows: Vec<_> = shown
             .into_iter()
             .map(|(len, process)| {
-                let (files, more) = twice.get(&process.tgid).copied().unwrap_or_default();
+                let (files, more) = duplicates.get(&process.tgid).copied().unwrap_or_default();
                 ProcessRow {
                     pid: process.tgid,
                     start_time: process.start_time,
@@ -282,16 +282,16 @@ impl Rows {
     }
 }
 
-/// Adds the `most` processes of `rest` with the highest rank; processes without a rank are skipped.
+/// Adds the `max` processes of `rest` with the highest rank; processes without a rank are skipped.
 fn add<'a>(
     shown: &mut Vec<(usize, &'a Process)>,
     rest: &[(usize, &'a Process)],
-    most: usize,
+    max: usize,
     rank: impl Fn(&(usize, &'a Process)) -> Option<u64>,
 ) {
     let mut found: Vec<_> = rest.iter().filter_map(|it| Some((rank(it)?, it))).collect();
     found.sort_unstable_by_key(|&(rank, &(_, process))| (Reverse(rank), process.tgid));
-    shown.extend(found.into_iter().take(most).map(|(_, it)| *it));
+    shown.extend(found.into_iter().take(max).map(|(_, it)| *it));
 }
 
 fn len(model: &Model, tgid: u32) -> usize {

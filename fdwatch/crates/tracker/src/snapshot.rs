@@ -28,7 +28,7 @@ impl Snapshot {
             Some(io::ErrorKind::PermissionDenied) => {
                 "permission denied\nhelp: run as root, or as the user of the process"
             }
-            _ => "it has exited, or the kernel hides it",
+            _ => "it has exited, or is hidden by the kernel",
         };
         bail!("cannot read the descriptors of process {pid}: {why}");
     }

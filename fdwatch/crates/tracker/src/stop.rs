@@ -1,4 +1,4 @@
-//! Conditions that end the following of events.
+//! Conditions for stopping to follow events.
 
 use std::{
     future::{self, Future},
@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Condition that ends the following of events.
+/// Condition for stopping to follow events.
 pub trait StopCondition {
     /// Prepares to wait. Called in the runtime, before the snapshot.
     fn begin(&mut self) -> Result<()>;

@@ -1,5 +1,5 @@
-//! Call sites of descriptors. Programs exit before they are reported, so their mappings are followed from
-//! the start.
+//! Call sites that opened descriptors. Programs exit before their leaks are reported, so their memory
+//! mappings are followed from the start.
 
 use fdwatch_core::{
     detail::{Detail, Frame},
@@ -19,7 +19,7 @@ pub(super) struct CallSites {
 }
 
 impl CallSites {
-    /// Starts to follow the mappings of a process and its descendants.
+    /// Starts following the mappings of a process and its descendants.
     pub(super) fn new(pid: u32) -> Self {
         let memory = MemoryEvents::of(pid);
         if let Err(error) = &memory {

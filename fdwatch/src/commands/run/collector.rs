@@ -1,4 +1,4 @@
-//! Collects what a command leaks, lets other programs inherit, and holds twice.
+//! Collects the leaked, inherited and duplicate descriptors of a command.
 
 use anyhow::Result;
 use fdwatch_core::{
@@ -22,22 +22,22 @@ use fdwatch_tracker::{EventHandler, Tracker, now};
 use super::call_sites::CallSites;
 use crate::cli::Run;
 
-/// Duplicates that are reported, at most.
+/// Maximum number of reported duplicates.
 const MAX_DUPLICATES: usize = 1000;
 
-/// Collects leaks and duplicates while the processes they belong to can still be examined.
+/// Collects leaks and duplicates while their processes can still be examined.
 pub(super) struct Collector {
     call_sites: CallSites,
     investigator: Investigator,
     ignore: Ignore,
     fold: LeakGroups,
     report: RunReport,
-    /// Whether to end only when all processes of the command have exited.
+    /// Whether to continue until all processes of the command have exited.
     waits: bool,
 }
 
 impl Collector {
-    /// Collects from process `pid`, which runs the command, and its descendants.
+    /// Creates a collector for the process `pid`, which runs the command, and its descendants.
     pub(super) fn new(pid: u32, arguments: &Run, ignore: Ignore) -> Self {
         let filter = Filter {
             severity: if arguments.all {
@@ -100,7 +100,7 @@ impl Collector {
         let Some(leaks) = leaks else { return };
         let now = now();
         let mut findings = Vec::new();
-        duplicates.settle(model, now, &mut |duplicate, model| {
+        duplicates.settle_all(model, now, &mut |duplicate, model| {
             if leaks.is_member(duplicate.tgid) {
                 findings.extend(investigator.finding(duplicate, model));
             }
@@ -136,7 +136,7 @@ impl Collector {
     }
 }
 
-/// Merges a duplicate into the report: its latest state, with the descriptors it had when it had most.
+/// Merges a duplicate into the report: its latest state, with its maximum set of descriptors.
 fn merge(duplicates: &mut Vec<Finding>, finding: Finding, more: &mut u64) {
     let known = duplicates.iter_mut().find(|known| known.id == finding.id);
     let Some(known) = known else {
@@ -152,7 +152,7 @@ fn merge(duplicates: &mut Vec<Finding>, finding: Finding, more: &mut u64) {
     let was_gone = known.change == Change::Gone;
     let times = known.times + if was_gone { finding.times } else { 0 };
     let (lifetime, process) = (finding.lifetime, known.process.clone());
-    let is_more = finding.fds.len() + finding.closed.len() >= known.fds.len() + known.closed.len();
+    let is_more = finding.open() + finding.closed.len() >= known.open() + known.closed.len();
     if is_more {
         *known = finding;
     } else {
@@ -188,7 +188,7 @@ fn leak_report(
     };
     let mut descriptor = Descriptor::new(fd, &entry, history);
     let now = leaks.program_of(tgid);
-    let maker = detail.and_then(|detail| detail.program).or(now);
+    let opener_program = detail.and_then(|detail| detail.program).or(now);
     let process = |pid: u32, program: Option<Program>| {
         let mut process = leaks.process(pid);
         let file = program.and_then(|program| call_sites.mappings.file_of(program));
@@ -196,24 +196,24 @@ fn leak_report(
         if program != leaks.program_of(pid)
             && let Some(exe) = &process.exe
         {
-            // The process has since taken the name of another program.
+            // The process executes another program now, so its current name is not that of `program`.
             let name = exe.rsplit(|&byte| byte == b'/').next().unwrap_or(exe);
             process.comm = name[..name.len().min(15)].to_vec();
         }
         process
     };
-    let made_by = maker.map_or(tgid, |maker| maker.tgid);
-    let (made_by, into) = match kind {
+    let opener = opener_program.map_or(tgid, |program| program.tgid);
+    let (opener, into) = match kind {
         LeakKind::AtExit => (process(tgid, now), None),
-        LeakKind::AcrossExec => (process(made_by, maker), Some(process(tgid, now))),
+        LeakKind::AcrossExec => (process(opener, opener_program), Some(process(tgid, now))),
     };
     if let Some(detail) = detail {
         descriptor.asked_path = detail.path.as_deref().map(<[u8]>::to_vec);
-        descriptor.stack = call_sites.frames(made_by.pid, detail, descriptor.is_same_program);
+        descriptor.stack = call_sites.frames(opener.pid, detail, descriptor.is_same_program);
     }
     LeakReport {
         kind,
-        process: made_by,
+        process: opener,
         into,
         file: FileInfo::new(
             descriptor.asked_path.clone(),
@@ -264,7 +264,7 @@ impl EventHandler for Collector {
             self.report.processes = leaks.processes();
             self.report.more_leaks = leaks.more() + self.fold.more();
             let running = leaks.running().into_iter();
-            // The event of a process that exits right now may be on its way.
+            // The exit event of a process may not have been read yet.
             let running = running.filter(|&pid| proc::exists(pid));
             self.report.running = running.map(|pid| leaks.process(pid)).collect();
         }

@@ -1,4 +1,4 @@
-//! The command's first process. It is held before exec until fdwatch follows events, and gets the signals
+//! The command's first process. It waits before exec until fdwatch follows events, and receives the signals
 //! that fdwatch receives.
 
 use std::{
@@ -20,7 +20,7 @@ use fdwatch_tracker::StopCondition;
 
 use crate::commands::output::EXIT_ERROR;
 
-/// Signals that are forwarded. Those that stop and continue keep their effect on fdwatch.
+/// Signals that are forwarded. Signals that stop or continue a process affect fdwatch itself.
 const FORWARDED: [i32; 8] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -52,7 +52,7 @@ pub(super) struct Child {
 }
 
 enum State {
-    /// It waits for a byte, or the end of the pipe, before exec.
+    /// The process waits for a byte or the end of the pipe before exec.
     Held {
         go: PipeWriter,
         launch: JoinHandle<io::Result<process::Child>>,
@@ -73,7 +73,7 @@ pub(super) enum Outcome {
 }
 
 impl Child {
-    /// Forks the process and holds it. fdwatch must have no other threads and no signal handlers yet.
+    /// Forks the process, which waits before exec. fdwatch must have no other threads and no signal handlers yet.
     pub(super) fn hold(words: &[OsString], waits: bool) -> Result<Self> {
         let pipe = || io::pipe().context("cannot create a pipe");
         let ((until, go), (mut pid_reader, pid_writer)) = (pipe()?, pipe()?);
@@ -168,7 +168,7 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// Ends a held process without running the command.
+    /// Ends a waiting process without running the command.
     fn drop(&mut self) {
         if let State::Held { go, launch } = mem::replace(&mut self.state, State::Changing) {
             drop(go);
@@ -185,7 +185,7 @@ impl StopCondition for Child {
             .signals
             .try_clone()
             .context("cannot wait for signals")?;
-        // SAFETY: the `AsyncFd` owns the descriptor, which stays open as long.
+        // SAFETY: the `AsyncFd` owns the descriptor, so it stays open while registered.
         let signals = unsafe { AsyncFd::register(signals) };
         self.readable = Some(signals.context("cannot wait for signals")?);
         Ok(())
@@ -224,7 +224,7 @@ impl StopCondition for Child {
     }
 }
 
-/// Runs in the child: writes its PID, and waits for the release.
+/// Runs in the child: writes its PID, and waits until it is released.
 fn hold_child(until: i32, go: i32, pid_writer: i32, mask: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: all calls are async-signal-safe, and take numbers or pointers to live variables.
     unsafe {
@@ -269,7 +269,7 @@ fn join(launch: JoinHandle<io::Result<process::Child>>) -> io::Result<process::C
     joined.unwrap_or_else(|_| Err(io::Error::other("the launching thread panicked")))
 }
 
-/// Blocks signals and returns a signalfd for them, and the previous mask, which the command gets back.
+/// Blocks signals and returns a signalfd for them, and the previous mask, which is restored for the command.
 fn block_signals() -> io::Result<(OwnedFd, libc::sigset_t)> {
     // SAFETY: both sets are initialised before use, and the pointers are valid.
     unsafe {

@@ -46,6 +46,8 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
         detail: Detail::Never,
         pids: Vec::new(),
         family: Some(child.pid),
+        // The command would inherit it.
+        nice: None,
         shows_steps: !arguments.quiet,
     })?;
     let mut collector = Collector::new(child.pid, arguments, ignore);
@@ -103,7 +105,7 @@ struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// Creates the files. Called before the command runs, so that it does not run in vain.
+    /// Creates the files. Called before the command runs, so that errors are reported early.
     fn create(arguments: &'a Run) -> Result<Self> {
         let create = |path: &Option<std::path::PathBuf>| {
             let create = |path: &std::path::PathBuf| {
@@ -125,7 +127,7 @@ impl<'a> Outputs<'a> {
         let reporter = |output, format| Reporter::new(output, format, wire.clone());
         if !self.arguments.quiet {
             let output: Box<dyn io::Write> = Box::new(BufWriter::new(anstream::stderr()));
-            // If standard error is closed, the files and the exit code remain.
+            // If standard error is closed, the report is still in the files and the exit code.
             let _ = reporter(output, Format::Text).run(report, now());
         }
         if let (Some(file), Some(path)) = (self.json, &self.arguments.json) {

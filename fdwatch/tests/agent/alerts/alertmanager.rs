@@ -18,7 +18,7 @@ const ALERTMANAGER: &str = "/usr/bin/prometheus-alertmanager";
 
 const AMTOOL_RECEIVER: &str = "route: {receiver: none}\nreceivers: [{name: none}]\n";
 
-/// A running Alertmanager with a directory of its own.
+/// A running Alertmanager with its own directory.
 struct Alertmanager {
     process: Guard,
     url: String,
@@ -45,12 +45,12 @@ impl Alertmanager {
             process: Guard::spawn(&mut command),
             url: format!("http://{address}"),
         };
-        eventually("Alertmanager", || manager.ask().map(drop));
+        eventually("Alertmanager", || manager.alerts().map(drop));
         manager
     }
 
-    /// Returns its active alerts, if it answers.
-    fn ask(&self) -> Option<Vec<Value>> {
+    /// Returns its active alerts; `None` if it does not respond.
+    fn alerts(&self) -> Option<Vec<Value>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -69,7 +69,7 @@ impl Alertmanager {
 
     fn wait_for(&self, what: &str, is: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         eventually(what, || {
-            let alerts = self.ask()?;
+            let alerts = self.alerts()?;
             is(&alerts).then_some(alerts)
         })
     }
@@ -113,7 +113,7 @@ fn alertmanager_has_active_alerts() {
 
     // A higher severity replaces the earlier alert.
     running.offer(1, Change::Changed, Severity::Critical, HOSTILE);
-    manager.wait_for("the worse one alone", |alerts| {
+    manager.wait_for("the critical alert to replace the warning", |alerts| {
         let first = of(alerts, 1);
         first.len() == 1 && first[0]["labels"]["severity"] == "critical"
     });
@@ -123,7 +123,7 @@ fn alertmanager_has_active_alerts() {
     manager.wait_for("a reminder", |alerts| updated(alerts) != before);
 
     running.gone(1);
-    let left = manager.wait_for("what is left", |alerts| alerts.len() == 1);
+    let left = manager.wait_for("one remaining alert", |alerts| alerts.len() == 1);
     assert_eq!(of(&left, 2).len(), 1);
     running.gone(2);
     manager.wait_for("nothing left", <[Value]>::is_empty);

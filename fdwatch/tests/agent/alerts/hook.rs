@@ -20,7 +20,7 @@ pub(crate) struct Hook {
     pub(crate) requests: Arc<AtomicU64>,
 }
 
-/// Status that leaves requests unanswered.
+/// Status for which the server sends no response.
 pub(crate) const HANGS: u64 = 0;
 
 impl Hook {

@@ -51,7 +51,7 @@ fn journal_alert_has_fields() {
 
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
 
-/// What a journal needs to run beside the system's own, with a private /run.
+/// Setup for a journal that runs beside the system's own, with a private /run.
 const OWN_JOURNAL: &str = "mount -t tmpfs tmpfs /run && \
     mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal && \
     printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\n' \

@@ -222,7 +222,7 @@ fn database_damaged_while_open_is_replaced() {
     }
     writing.is_working();
     fs::write(&file, vec![b'g'; 2 << 20]).expect("cannot overwrite a file");
-    // It continues with the usable part of the file until it meets a damaged page.
+    // The writer continues with the usable part of the file until it reads a damaged page.
     eventually("an intact database with new rows", || {
         let before = writing.delivered();
         for _ in 0..50 {
@@ -245,7 +245,7 @@ fn database_damaged_while_open_is_replaced() {
 
 const CHILD: &str = "FDWATCH_TEST_HISTORY";
 
-/// The process that the next test kills; does nothing in a normal test run.
+/// Runs in the process that the next test kills; does nothing in a normal test run.
 #[test]
 fn child_writes_until_killed() {
     let Some(file) = env::var_os(CHILD) else {

@@ -339,7 +339,7 @@ fn last_event_is_written_without_another() {
     let mut writing = Writing::to(file.clone());
     writing.find();
     writing.is_working();
-    // The rows are with the kernel, not in this process: a kill now loses nothing.
+    // The kernel has the rows: a kill now loses nothing.
     writing.has_all();
     for _ in 0..100 {
         writing.find();

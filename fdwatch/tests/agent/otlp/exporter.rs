@@ -15,9 +15,9 @@ use super::sent::{event, threshold};
 
 /// Short intervals, so that retries happen soon.
 pub(crate) const PACE: Pace = Pace {
-    answer: Duration::from_secs(20),
-    again: Duration::from_millis(10),
-    longest: Duration::from_millis(50),
+    request: Duration::from_secs(20),
+    first_wait: Duration::from_millis(10),
+    max_wait: Duration::from_millis(50),
     give_up: Duration::from_secs(120),
     stop: Duration::from_millis(500),
 };
@@ -76,14 +76,14 @@ impl Exporter {
         }
     }
 
-    /// Waits until these many events were accepted, dropped, delivered and given up.
+    /// Waits until the counts of accepted, dropped, delivered and abandoned events are as expected.
     pub(crate) fn counts(&self, expected: [u64; 4]) {
         eventually(&format!("{expected:?}"), || {
             (self.sink.counts.now() == expected).then_some(())
         });
     }
 
-    /// Stops it and waits for its end.
+    /// Stops it and waits until it has ended.
     pub(crate) fn stop(&mut self) {
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {

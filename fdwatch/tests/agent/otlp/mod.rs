@@ -1,4 +1,4 @@
-//! Export to an OpenTelemetry collector, also one that is unreachable, overloaded, refuses or never answers.
+//! Export to an OpenTelemetry collector, including one that is unreachable, overloaded, or rejects or ignores requests.
 mod decoded;
 mod exporter;
 mod receiver;
@@ -43,7 +43,7 @@ fn unreachable_receiver_loses_nothing() {
     exporter.counts([400, 0, 400, 0]);
     assert_eq!(receiver.numbers(), (1..=400).collect::<Vec<_>>());
 
-    // The same after another restart.
+    // Another restart has the same effect.
     drop(receiver);
     exporter.offer(401..=500);
     let listener = eventually("the port", || TcpListener::bind(address).ok());
@@ -137,7 +137,7 @@ fn full_queue_counts_dropped_events() {
     });
     exporter.offer(2..=26);
     exporter.counts([11, 15, 0, 0]);
-    // It does not delay the end, and unsent events are still counted.
+    // The stop is not delayed, and unsent events are counted.
     exporter.stop();
     exporter.counts([11, 15, 0, 11]);
 }
@@ -146,7 +146,7 @@ fn full_queue_counts_dropped_events() {
 fn silent_receiver_is_given_up() {
     let (address, connections) = silent();
     let pace = Pace {
-        answer: Duration::from_millis(50),
+        request: Duration::from_millis(50),
         give_up: Duration::from_millis(300),
         ..PACE
     };

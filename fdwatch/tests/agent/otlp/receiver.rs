@@ -1,4 +1,4 @@
-//! Receivers: one in this process that answers as a test wants, one that never answers, and one over TLS.
+//! Receivers: one in this process with configurable responses, one that never responds, and one over TLS.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use super::sent::WALL_TIME;
 
-/// A request that a receiver got.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) path: String,
@@ -126,7 +126,7 @@ pub(crate) fn numbers(body: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-/// Starts a receiver that accepts connections and data, and never answers.
+/// Starts a receiver that accepts connections and data, and never responds.
 pub(crate) fn silent() -> (SocketAddr, Arc<Mutex<Vec<std::net::TcpStream>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

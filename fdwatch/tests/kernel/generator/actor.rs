@@ -2,17 +2,17 @@
 
 use super::{calls, guests::Guest, random::Random, shared::Shared};
 
-/// Exclusive limit of most descriptor numbers.
+/// Exclusive upper limit of most descriptor numbers.
 const COMMON_FDS: u32 = 96;
 
-/// Exclusive limit of all others.
+/// Exclusive upper limit of all other numbers.
 const ALL_FDS: u32 = 5000;
 
 /// A thread that makes random calls.
 pub(super) struct Actor {
     pub(super) shared: &'static Shared,
     pub(super) random: Random,
-    /// The descriptor it made last.
+    /// The descriptor that it created last.
     made: [i32; 8],
     next: usize,
     calls: u32,
@@ -36,7 +36,7 @@ impl Actor {
     pub(super) fn act(&mut self, mut phase: u32) -> u32 {
         loop {
             let next = self.shared.wait_for_phase_after(phase);
-            self.send_guests_away();
+            self.end_guests();
             if self.random.one_in(8) {
                 return phase;
             }
@@ -49,10 +49,10 @@ impl Actor {
         }
     }
 
-    fn send_guests_away(&mut self) {
+    fn end_guests(&mut self) {
         for guest in &mut self.guests {
             if let Some(guest) = guest.take() {
-                guest.send_away();
+                guest.end();
             }
         }
     }
@@ -93,9 +93,9 @@ impl Actor {
         self.count();
     }
 
-    /// Reports that it is done, and sleeps.
+    /// Reports that it has made its calls, and sleeps.
     pub(super) fn stay(&self, guest: u32) -> ! {
-        self.shared.guest_stays(guest);
+        self.shared.set_guest_idle(guest);
         loop {
             // SAFETY: pause has no requirements.
             unsafe { libc::pause() };

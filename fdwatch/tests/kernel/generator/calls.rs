@@ -34,7 +34,7 @@ const SIMPLE: &[(u32, Call)] = &[
 const FOR_ACTORS: &[(u32, Call)] = &[
     (300, simple),
     (4, guests::make),
-    (4, guests::pass_through),
+    (4, guests::make_short_lived),
     (1, unshare),
 ];
 
@@ -280,7 +280,7 @@ fn make_other(actor: &mut Actor) {
     };
 }
 
-/// Calls that not every kernel has or permits.
+/// Makes a call that some kernels lack or forbid.
 fn make_rare(actor: &mut Actor) {
     let places = &actor.shared.places;
     let directory = places.directory.as_ptr();

@@ -13,7 +13,7 @@ pub(super) struct Guest {
 
 impl Guest {
     /// Ends it.
-    pub(super) fn send_away(self) {
+    pub(super) fn end(self) {
         // SAFETY: it is a child that was not waited for.
         unsafe {
             libc::kill(self.pid, libc::SIGKILL);
@@ -22,7 +22,7 @@ impl Guest {
     }
 }
 
-/// Makes a guest that stays, in a random way, unless there are enough.
+/// Makes a guest that stays, by a random method, unless there are enough.
 pub(super) fn make(actor: &mut Actor) {
     let Some(place) = actor.guests.iter().position(Option::is_none) else {
         return;
@@ -34,15 +34,15 @@ pub(super) fn make(actor: &mut Actor) {
     if pid < 0 {
         return;
     }
-    if comes_to_stay(actor, pid, number) {
+    if wait_until_idle(actor, pid, number) {
         actor.guests[place] = Some(Guest { pid });
     }
 }
 
-/// Waits until the guest is done. Returns early if it exits, for example because no descriptor was free to
-/// load a library.
-fn comes_to_stay(actor: &Actor, pid: i32, number: u32) -> bool {
-    while !actor.shared.does_guest_stay(number) {
+/// Waits until the guest is idle, and returns true. Returns false if it exits, for example because no descriptor was
+/// free to load a library.
+fn wait_until_idle(actor: &Actor, pid: i32, number: u32) -> bool {
+    while !actor.shared.is_guest_idle(number) {
         // SAFETY: the call takes no pointer.
         if unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) } == pid {
             return false;
@@ -156,8 +156,8 @@ const METHODS: &[Method] = &[
     },
 ];
 
-/// Makes a guest that exits at once, in a random way.
-pub(super) fn pass_through(actor: &mut Actor) {
+/// Makes a guest that exits at once, by a random method.
+pub(super) fn make_short_lived(actor: &mut Actor) {
     actor.called();
     let pid = match actor.random.below(6) {
         0 => fork(actor, |guest| {
@@ -198,8 +198,8 @@ pub(super) fn pass_through(actor: &mut Actor) {
                 });
                 guest.stay_after_calls(number)
             });
-            if pid > 0 && comes_to_stay(actor, pid, number) {
-                Guest { pid }.send_away();
+            if pid > 0 && wait_until_idle(actor, pid, number) {
+                Guest { pid }.end();
             }
             return;
         }
@@ -215,13 +215,13 @@ impl Actor {
         self.stay(number);
     }
 
-    /// Another thread.
+    /// Starts another thread of the guest.
     fn with_thread(&mut self, acts: impl FnOnce(&mut Self) + Send + 'static) -> Thread {
         let (shared, random) = (self.shared, Random::new(self.random.next()));
         Thread::start(move || acts(&mut Self::new(shared, random)))
     }
 
-    /// Executes this program. It must not allocate: other threads may have held the allocator's locks at the
+    /// Executes this program. Must not allocate: other threads may have held the allocator's locks at the
     /// fork.
     fn exec(&mut self, number: u32) -> ! {
         // Closed, because the program's output could go to any file and fail.
@@ -354,7 +354,7 @@ fn unshare() {
     unsafe { libc::unshare(libc::CLONE_FILES) };
 }
 
-/// Whether the thread's leader still has its table.
+/// Returns whether the thread's leader still has its table.
 fn shares_table_of_leader() -> bool {
     // SAFETY: the calls have no requirements.
     unsafe { share_table(libc::gettid() as u32, libc::getpid() as u32) }

@@ -1,13 +1,13 @@
-//! Random calls that open, move, change and close descriptors in several processes and threads at once, with
-//! points of rest in between.
+//! Random calls that open, move, change and close descriptors in several processes and threads at once, in
+//! phases with pauses in between.
 //!
 //! The test starts one process, the root. It starts some processes, each with a thread that supervises the
 //! others, the *actors*. An actor makes the random calls of a phase and rests until the next. Some calls
 //! start *guests*: processes that get their table in any possible way, make a few calls, and stay unchanged
 //! until the next phase.
 //!
-//! No descriptor is spared: any thread may close any number. So the processes do not depend on descriptors,
-//! and communicate through shared memory.
+//! Any thread may close any descriptor. The processes therefore do not depend on descriptors, and communicate
+//! through shared memory.
 
 mod actor;
 mod calls;
@@ -41,10 +41,10 @@ const GUEST: &str = "FDWATCH_TEST_GUEST";
 /// Processes with actors.
 const PROCESSES: u64 = 4;
 
-/// Calls of each actor between two points of rest.
+/// Number of calls of each actor per phase.
 const CALLS_IN_PHASE: u32 = 250;
 
-/// Limit of a phase, also where the machine is emulated.
+/// Timeout of a phase; long enough for emulated machines.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A running generator.
@@ -56,7 +56,7 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Starts it with four processes of this many actors each.
+    /// Starts a generator with four processes of this many actors each.
     pub(crate) fn start(seed: u64, threads: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("shared");
@@ -90,7 +90,7 @@ impl Generator {
                 Instant::now() < deadline,
                 "{} of {actors} rest:\n{}",
                 self.shared.resting(),
-                waiting::what_all_wait_for(self.pid())
+                waiting::blocking_calls(self.pid())
             );
             assert_eq!(
                 self.root.try_wait().unwrap(),
@@ -113,7 +113,7 @@ impl Drop for Generator {
 
 /// Not a test: the root process.
 #[test]
-#[ignore = "is run by another"]
+#[ignore = "run by another test as a child process"]
 fn root() {
     let Some(path) = env::var_os(SHARED) else {
         return;
@@ -129,7 +129,7 @@ fn root() {
             }
         }
         loop {
-            // Guests of processes that exited before them.
+            // Reaps guests of processes that exited before them.
             let mut status = 0;
             if libc::waitpid(-1, &raw mut status, 0) < 0 {
                 return;
@@ -147,7 +147,7 @@ unsafe fn run_actors(shared: &'static Shared, process: u64) -> ! {
     // SAFETY: all pointees live until the call returns.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        // One table is larger than a single exec record can describe.
+        // One table exceeds the range of a single exec record.
         let most = if process == 0 { 6000 } else { 300 };
         let limit = libc::rlimit {
             rlim_cur: most,
@@ -176,7 +176,7 @@ unsafe fn run_actors(shared: &'static Shared, process: u64) -> ! {
 
 /// Not a test: a guest that executes this program.
 #[test]
-#[ignore = "is run by another"]
+#[ignore = "run by another test as a child process"]
 fn guest() {
     let (Some(path), Some(number)) = (env::var_os(SHARED), env::var_os(GUEST)) else {
         return;
@@ -225,7 +225,7 @@ impl Places {
     }
 }
 
-/// A null pointer, for unused arguments.
+/// Returns a null pointer, for unused arguments.
 const fn none<T>() -> *mut T {
     ptr::null_mut()
 }

@@ -11,13 +11,13 @@ use std::{
 
 use super::Places;
 
-/// Guests that can be awaited at the same time.
+/// Number of guests that can be awaited at the same time.
 const GUESTS: usize = 1024;
 
 #[repr(C)]
 struct Layout {
     seed: AtomicU64,
-    /// Calls made in all.
+    /// Total number of calls.
     calls: AtomicU64,
     /// Actors in each process.
     threads: AtomicU32,
@@ -27,7 +27,7 @@ struct Layout {
     calls_in_phase: AtomicU32,
     /// Actors that have finished the phase; a futex.
     resting: AtomicU32,
-    /// Guests made in all.
+    /// Total number of guests.
     guests: AtomicU32,
     /// By entry, the last guest that finished; a futex.
     staying: [AtomicU32; GUESTS],
@@ -60,7 +60,7 @@ impl Shared {
         shared
     }
 
-    /// Opens that of another process.
+    /// Opens the memory that another process created.
     pub(crate) fn open(path: &Path) -> &'static Self {
         let file = OpenOptions::new()
             .read(true)
@@ -143,15 +143,15 @@ impl Shared {
         self.layout.guests.fetch_add(1, SeqCst) + 1
     }
 
-    /// Reports that a guest is done.
-    pub(super) fn guest_stays(&self, guest: u32) {
+    /// Reports that a guest has made its calls.
+    pub(super) fn set_guest_idle(&self, guest: u32) {
         let place = self.place(guest);
         place.store(guest, SeqCst);
         wake(place);
     }
 
-    /// Waits briefly for a guest; returns whether it is done.
-    pub(super) fn does_guest_stay(&self, guest: u32) -> bool {
+    /// Waits briefly for a guest; returns whether it has made its calls.
+    pub(super) fn is_guest_idle(&self, guest: u32) -> bool {
         let place = self.place(guest);
         let before = place.load(SeqCst);
         if before != guest {

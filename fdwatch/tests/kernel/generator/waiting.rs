@@ -1,9 +1,9 @@
-//! Diagnostics for a generator that does not come to rest: the call that each thread is blocked in.
+//! Diagnostics for a phase that times out: the call that each thread is blocked in.
 
 use std::{fmt::Write as _, fs, path::Path};
 
-/// Returns a line for each thread below `root`.
-pub(super) fn what_all_wait_for(root: u32) -> String {
+/// Returns a line for each thread of `root` and its descendants.
+pub(super) fn blocking_calls(root: u32) -> String {
     let mut tree = vec![root];
     let mut lines = String::new();
     let mut at = 0;

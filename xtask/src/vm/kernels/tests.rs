@@ -46,7 +46,7 @@ fn series(text: &str) -> Vec<u32> {
     numbers(text).unwrap()
 }
 
-/// The package chosen for a series, if `missing` cannot be downloaded.
+/// Returns the package chosen for a series, if `missing` cannot be downloaded.
 fn choose(series: &[u32], missing: &[&str]) -> Option<String> {
     let get = |package: &Package| {
         if missing.contains(&package.name.as_str()) {

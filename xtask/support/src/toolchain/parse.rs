@@ -3,13 +3,13 @@
 /// Name under which `cargo xtask setup` links the distribution's toolchain in rustup.
 pub const LINKED_NAME: &str = "fdwatch-bpf";
 
-/// Whether rustc `release` is new enough for this workspace.
+/// Returns whether rustc `release` is new enough for this workspace.
 #[must_use]
 pub fn is_recent(release: &str) -> bool {
     version(release) >= version(env!("CARGO_PKG_RUST_VERSION"))
 }
 
-/// The toolchains in the output of `rustup toolchain list`, best first.
+/// Returns the toolchains in the output of `rustup toolchain list`, best first.
 pub(crate) fn installed(list: &str) -> Vec<String> {
     // Each line is a name, optionally followed by "(active, default)"; without toolchains, a sentence.
     let mut names: Vec<_> = list
@@ -22,8 +22,8 @@ pub(crate) fn installed(list: &str) -> Vec<String> {
     names
 }
 
-/// Nightly first, as it needs no `RUSTC_BOOTSTRAP`; dated and numbered toolchains, which were installed for
-/// another purpose, last.
+/// Returns the sort key of a toolchain: nightly first, as it needs no `RUSTC_BOOTSTRAP`; dated and numbered toolchains,
+/// which were installed for another purpose, last.
 fn preference(name: &str) -> u8 {
     let dated = name
         .split('-')
@@ -37,7 +37,7 @@ fn preference(name: &str) -> u8 {
     }
 }
 
-/// The value of `key` in the output of `rustc -vV`.
+/// Returns the value of `key` in the output of `rustc -vV`.
 #[must_use]
 pub fn field<'a>(about: &'a str, key: &str) -> Option<&'a str> {
     about
@@ -45,14 +45,14 @@ pub fn field<'a>(about: &'a str, key: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
 }
 
-/// The major version in the output of LLVM's `--version`: `  LLVM version 22.1.8`, with or without a vendor.
+/// Returns the major version in the output of LLVM's `--version`: `  LLVM version 22.1.8`, with or without a vendor.
 pub(crate) fn linked_llvm(about: &str) -> Option<u32> {
     about
         .lines()
         .find_map(|line| major(line.split_once("LLVM version ")?.1))
 }
 
-/// The first number of a version.
+/// Returns the first number of a version.
 pub(crate) fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 /// Duration of one measurement.
 const DURATION: Duration = Duration::from_millis(40);
 
-/// Measurements of a call in one round. The best one counts: disturbances only add time.
+/// Measurements of a call in one round. The fastest one counts: disturbances only add time.
 const TRIES: u32 = 5;
 
 /// A timed call.
@@ -62,7 +62,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// With the regular file at `path`.
+    /// Opens the files, with the regular one at `path`.
     pub(super) fn new(path: &Path) -> Result<Self> {
         // SAFETY: the path lives.
         let zero = unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
@@ -76,7 +76,7 @@ impl Files {
 }
 
 impl Call {
-    /// Its duration in nanoseconds.
+    /// Measures its duration, in nanoseconds.
     pub(super) fn time(&self, files: &Files) -> f64 {
         // The first is a warm-up and does not count.
         let tries = (0..=TRIES).map(|_| {

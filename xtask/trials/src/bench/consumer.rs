@@ -67,7 +67,7 @@ pub(super) fn measure() -> Result<Value> {
     Ok(json!({ "ns_per_record": figures, "goals": goals }))
 }
 
-/// Criterion's median of one iteration, in nanoseconds.
+/// Reads criterion's median of one iteration, in nanoseconds.
 fn estimate(directory: &Path) -> Result<f64> {
     let path = directory.join("new/estimates.json");
     let text =

@@ -14,7 +14,7 @@ pub(super) fn goal(what: &str, value: f64, max: f64, unit: &str) -> Value {
     json!({ "goal": what, "value": value, "max": max, "unit": unit, "reached": is_reached })
 }
 
-/// The median; NaN without values.
+/// Returns the median; NaN without values.
 pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -2,7 +2,9 @@
 
 use std::{
     fs::File,
+    num::NonZero,
     path::Path,
+    process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
@@ -22,25 +24,63 @@ struct Load {
     threads: usize,
     /// Pairs of open and close per second and thread; `None` for as many as possible.
     rate: Option<u32>,
+    /// Busy loops beside it, for each processor.
+    busy: usize,
+    /// Nice value of the threads.
+    nice: i32,
+    /// Whether fdwatch is started when the load is there already.
+    starts_late: bool,
 }
 
-const LOADS: [Load; 3] = [
+impl Load {
+    const ALONE: Self = Self {
+        name: "",
+        threads: 1,
+        rate: None,
+        busy: 0,
+        nice: 0,
+        starts_late: false,
+    };
+}
+
+const LOADS: [Load; 6] = [
     Load {
         name: "50,000 pairs per second",
-        threads: 1,
         rate: Some(50_000),
+        ..Load::ALONE
     },
     Load {
         name: "1 thread at full speed",
-        threads: 1,
-        rate: None,
+        ..Load::ALONE
     },
     Load {
         name: "2 threads at full speed",
         threads: 2,
-        rate: None,
+        ..Load::ALONE
+    },
+    Load {
+        name: "beside busy loops",
+        ..BUSY
+    },
+    Load {
+        name: "busy loops, makers at nice -10",
+        nice: -10,
+        ..BUSY
+    },
+    Load {
+        name: "busy loops, started late",
+        starts_late: true,
+        ..BUSY
     },
 ];
+
+/// 200,000 events per second beside eight busy loops for each processor.
+const BUSY: Load = Load {
+    threads: 2,
+    rate: Some(50_000),
+    busy: 8,
+    ..Load::ALONE
+};
 
 /// Runs each load under a new fdwatch with default settings.
 pub(super) fn measure() -> Result<Value> {
@@ -48,26 +88,35 @@ pub(super) fn measure() -> Result<Value> {
     let file = directory.path().join("file");
     File::create(&file)?;
     println!(
-        "{:<28} {:>10} {:>12} {:>8} {:>18} {:>6}",
+        "{:<30} {:>10} {:>12} {:>8} {:>18} {:>6}",
         "open+close", "pairs/s", "events", "lost", "CPU s per million", "drift"
     );
     let mut loads = Vec::new();
     let mut total_lost = 0.0;
-    for Load {
-        name,
-        threads,
-        rate,
-    } in LOADS
-    {
-        let running = Tracer::Fdwatch.start()?.context("no tracer")?;
-        let before = running.cpu()?;
-        let pairs: u64 = thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads)
-                .map(|_| scope.spawn(|| pairs(&file, rate)))
+    for load in LOADS {
+        let name = load.name;
+        let _loops = BusyLoops::start(load.busy)?;
+        let start = || Tracer::Fdwatch.start()?.context("no tracer");
+        let early = if load.starts_late {
+            None
+        } else {
+            Some(start()?)
+        };
+        let (pairs, running, before) = thread::scope(|scope| -> Result<_> {
+            let threads: Vec<_> = (0..load.threads)
+                .map(|_| scope.spawn(|| pairs(&file, &load)))
                 .collect();
+            let running = match early {
+                Some(running) => running,
+                None => {
+                    thread::sleep(Duration::from_secs(1));
+                    start()?
+                }
+            };
+            let before = running.cpu()?;
             let made = threads.into_iter().map(|thread| thread.join().unwrap_or(0));
-            made.sum()
-        });
+            Ok((made.sum::<u64>(), running, before))
+        })?;
         let used = running.cpu()? - before;
         let summary = running.stop()?;
         let number = |value: &Value| value.as_f64().context("a number is missing in the summary");
@@ -81,7 +130,7 @@ pub(super) fn measure() -> Result<Value> {
         let per_second = pairs / DURATION.as_secs();
         let per_million = used / events * 1e6;
         println!(
-            "{name:<28} {per_second:>10} {events:>12} {lost:>8} {per_million:>18.3} {drift:>6}"
+            "{name:<30} {per_second:>10} {events:>12} {lost:>8} {per_million:>18.3} {drift:>6}"
         );
         total_lost += lost;
         loads.push(json!({
@@ -97,9 +146,37 @@ pub(super) fn measure() -> Result<Value> {
     Ok(json!({ "loads": loads, "goals": goals }))
 }
 
+/// Processes that use as much of the processors as they get; killed when dropped.
+struct BusyLoops(Vec<Child>);
+
+impl BusyLoops {
+    fn start(per_processor: usize) -> Result<Self> {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let mut loops = Self(Vec::new());
+        for _ in 0..per_processor * processors {
+            let mut busy = Command::new("sh");
+            busy.args(["-c", "while :; do :; done"]);
+            loops.0.push(busy.spawn().context("cannot start sh")?);
+        }
+        Ok(loops)
+    }
+}
+
+impl Drop for BusyLoops {
+    fn drop(&mut self) {
+        for busy in &mut self.0 {
+            let _ = busy.kill();
+            let _ = busy.wait();
+        }
+    }
+}
+
 /// Opens and closes the file for [`DURATION`]. Returns the number of pairs.
-fn pairs(path: &Path, rate: Option<u32>) -> u64 {
+fn pairs(path: &Path, load: &Load) -> u64 {
     const BATCH: u32 = 100;
+    let rate = load.rate;
+    // SAFETY: the call takes numbers only. 0 is this thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, load.nice) };
     let began = Instant::now();
     let mut pairs = 0u32;
     while began.elapsed() < DURATION {

@@ -15,7 +15,7 @@ use crate::processes::memory;
 /// Time until fdwatch is idle.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// Measures both.
+/// Measures the model and an idle fdwatch.
 pub(super) fn measure() -> Result<Value> {
     let example = build_example("memory", PROFILE)?;
     let output = Command::new(example).output()?;

@@ -79,7 +79,7 @@ pub(crate) fn bench(rounds: u32, only: &[Section], tracers: &[String]) -> Result
     Ok(())
 }
 
-/// Processor and kernel of this machine.
+/// Returns the processor and kernel of this machine.
 fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");

@@ -40,7 +40,7 @@ pub(super) fn measure(rounds: u32, only: &[String]) -> Result<Value> {
             }
         }
     }
-    // The best of all rounds: disturbances only add time.
+    // The fastest of all rounds: disturbances only add time.
     let best = |c, t| {
         let all: &Vec<f64> = &nanoseconds[&(c, t)];
         all.iter().copied().fold(f64::INFINITY, f64::min)

@@ -1,4 +1,4 @@
-//! The time to list all descriptors, with fdwatch and with alternatives; and the time until fdwatch watches.
+//! The time to list all descriptors, with fdwatch and with alternatives, and fdwatch's time to start.
 
 use std::{
     fs::{self, File},
@@ -83,7 +83,7 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
     }
     let started: Vec<_> = (0..rounds).map(|_| start()).collect::<Result<_>>()?;
     println!(
-        "time until `watch` reports that it watches: {:.0} ms",
+        "time until `watch` is ready: {:.0} ms",
         median(&started) * 1e3
     );
     Ok(json!({ "looks": figures, "begins_after_seconds": median(&started), "goals": goals }))
@@ -147,7 +147,7 @@ fn timed(command: &mut Command) -> Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// A snapshot without loading tracing programs or resolving paths, as for an audit.
+/// Times a snapshot without loading tracing programs or resolving paths, as in an audit.
 fn snapshot() -> Result<f64> {
     let directory = target_directory()?.join(PROFILE.directory());
     let example = directory.join("examples/snapshot");
@@ -178,7 +178,7 @@ fn walk() -> Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// The time until `watch` reports that it watches.
+/// Measures the time until `watch` is ready, in seconds.
 fn start() -> Result<f64> {
     let began = Instant::now();
     let running = Tracer::Fdwatch.start()?;
@@ -189,7 +189,7 @@ fn start() -> Result<f64> {
     Ok(took)
 }
 
-/// Processes that hold descriptors, each on a file of its own. Killed when dropped.
+/// Processes that hold descriptors, each on a separate file. Killed when dropped.
 struct Holders(Vec<Child>);
 
 impl Holders {

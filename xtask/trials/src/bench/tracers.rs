@@ -18,7 +18,7 @@ use xtask_support::{
 
 use super::figures::PROFILE;
 
-/// Limit to detach: the kernel waits for a grace period for each tracepoint.
+/// Timeout of detaching: the kernel waits for a grace period for each tracepoint.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A tracer.
@@ -56,7 +56,7 @@ impl Tracer {
         }
     }
 
-    /// Whether it is installed.
+    /// Returns whether it is installed.
     pub(super) fn is_installed(self) -> bool {
         match self {
             Self::None | Self::Floor | Self::Fdwatch | Self::FdwatchDetail => true,
@@ -69,7 +69,7 @@ impl Tracer {
     /// Attaches it: to this process, if it traces single processes.
     pub(super) fn start(self) -> Result<Option<Running>> {
         let own = process::id().to_string();
-        // The command, and what it prints once it is attached.
+        // The command, and its output once it is attached.
         let (mut command, ready) = match self {
             Self::None => return Ok(None),
             Self::Floor => {
@@ -155,7 +155,7 @@ impl Tracer {
     }
 }
 
-/// Whether the calling thread is traced with ptrace.
+/// Returns whether the calling thread is traced with ptrace.
 fn is_traced() -> bool {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let tracer = status

@@ -23,7 +23,7 @@ use crate::workloads;
 /// Duration of the load on a server in each turn.
 const DURATION: Duration = Duration::from_secs(9);
 
-/// Does some work and returns the seconds per unit of it.
+/// Does some work and returns the seconds per unit.
 type Work<'a> = dyn FnMut() -> Result<f64> + 'a;
 
 /// The seconds per unit of each turn.
@@ -34,7 +34,7 @@ struct Turns {
 }
 
 impl Turns {
-    /// Takes turns. The order alternates, because the first of a round fills caches for the second.
+    /// Measures in turns. The order alternates, because the first of a round fills caches for the second.
     fn take(rounds: u32, work: &mut Work<'_>) -> Result<Self> {
         let mut turns = Self::default();
         // Fills the page cache.
@@ -51,12 +51,12 @@ impl Turns {
         Ok(turns)
     }
 
-    /// The slowdown under fdwatch, in percent.
+    /// Returns the slowdown under fdwatch, in percent.
     fn slowdown(&self) -> f64 {
         (median(&self.with) / median(&self.without) - 1.0) * 100.0
     }
 
-    /// The median deviation from the median, in percent: the noise of the measurement.
+    /// Returns the median deviation from the median, in percent: the noise of the measurement.
     fn spread(&self) -> f64 {
         let of = |turns: &[f64]| {
             let middle = median(turns);
@@ -134,7 +134,7 @@ pub(super) fn measure(rounds: u32) -> Result<Value> {
     Ok(json!({ "work": figures, "goals": goals }))
 }
 
-/// A repository with many files: the sources of all libraries.
+/// Returns a repository with many files: the sources of all libraries.
 fn tree(directory: &Path) -> Result<PathBuf> {
     ensure!(which("git"), "git is not installed");
     let cargo = env::var_os("CARGO_HOME").map(PathBuf::from);

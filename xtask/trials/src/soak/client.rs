@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::workers::lower_priority;
 
-/// Limit for a response.
+/// Timeout of a response.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Gets the JSON at `path`.
@@ -43,7 +43,7 @@ fn connect(socket: &Path, path: &str) -> Result<UnixStream> {
     Ok(stream)
 }
 
-/// Threads that request everything the API has, over and over.
+/// Threads that repeatedly request all paths of the API.
 pub(super) struct Hammer {
     stop: Arc<AtomicBool>,
     succeeded: Arc<AtomicU64>,
@@ -135,7 +135,7 @@ impl Events {
         Ok(Self { thread })
     }
 
-    /// All events, once the agent has exited.
+    /// Returns all events, once the agent has exited.
     pub(super) fn all(self) -> Vec<Value> {
         self.thread.join().unwrap_or_default()
     }

@@ -16,13 +16,13 @@ use super::workers::Created;
 /// Maximum ratio of the agent's memory at the end to that after a sixth of the duration.
 const MAX_GROWTH: f64 = 1.05;
 
-/// Minimum duration for the check of memory: in less time, the agent has not yet grown to the size it needs.
+/// Minimum duration for the check of memory: earlier, the agent has not reached its working size yet.
 const MIN_FOR_MEMORY: Duration = Duration::from_secs(30 * 60);
 
 /// Maximum number of wrong findings in the report.
 const MAX_REPORTED: usize = 200;
 
-/// How often a duplicate was reported as found, as gone, and is in the history with its end.
+/// Number of reports of a duplicate as found and as gone, and of its complete entries in the history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     found: u32,
@@ -54,7 +54,7 @@ pub(super) struct Sample {
     pub(super) drift: u64,
 }
 
-/// The report: each failure in words, and the figures.
+/// Returns the report: each failure in words, and the figures.
 pub(super) fn judge(
     samples: &[Sample],
     overrun: &[Sample; 2],
@@ -134,7 +134,7 @@ pub(super) fn judge(
     }))
 }
 
-/// The duplicates that are not reported once and stored once, with the events about them, and events about
+/// Returns the duplicates that are not reported once and stored once, with the events about them, and events about
 /// anything else.
 fn wrong(created: &[Created], events: &[Value], counts: &BTreeMap<&str, Counts>) -> Value {
     let is_right = |created: &&Created| counts.get(created.path.as_str()) == Some(&Counts::ONCE);
@@ -158,7 +158,7 @@ fn wrong(created: &[Created], events: &[Value], counts: &BTreeMap<&str, Counts>)
     json!({"created": created.collect::<Vec<_>>(), "events": events.take(MAX_REPORTED).collect::<Vec<_>>()})
 }
 
-/// The path of a finding. If the process closed the file before its path was looked up, the path that it was
+/// Returns the path of a finding. If the process closed the file before its path was looked up, the path that it was
 /// opened by.
 fn path_of(finding: &Value) -> &str {
     let lists = [&finding["fds"], &finding["closed"]];
@@ -173,7 +173,7 @@ fn path_of(finding: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// How often each path is in the history with its end.
+/// Counts the entries of each path that are in the history with their end.
 pub(super) fn in_history(fdwatch: &Path, database: &Path) -> Result<BTreeMap<String, u32>> {
     let mut command = Command::new(fdwatch);
     command.args(["history", "--json", "--limit", "1000000", "--database"]);
@@ -191,7 +191,7 @@ pub(super) fn in_history(fdwatch: &Path, database: &Path) -> Result<BTreeMap<Str
     Ok(counts)
 }
 
-/// The duplicates that the worker wrote to `file`.
+/// Returns the duplicates that the worker wrote to `file`.
 pub(super) fn created(file: &Path) -> Result<Vec<Created>> {
     let created = fs::read_to_string(file)?;
     let created = created.lines().map(serde_json::from_str);

@@ -44,7 +44,7 @@ const DESCRIPTORS: usize = 100_000;
 /// Size of the disk that is filled.
 const DISK: &str = "size=400m";
 
-/// Limit of the history: enough for all findings of an hour.
+/// Maximum size of the history: enough for all findings of an hour.
 const HISTORY: &str = "256M";
 
 /// Runs the test for `time`, with the program `fdwatch` or one that is built.

@@ -1,4 +1,4 @@
-//! The load of the soak test. Each worker is a process of its own.
+//! The load of the soak test. Each worker is a separate process.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,7 +23,7 @@ pub(crate) enum Work {
     Descriptors,
     /// Starts processes that hold descriptors and kills them.
     Killed,
-    /// Opens files twice and closes them, and writes down each path.
+    /// Opens files twice, closes them, and logs each path.
     Duplicates,
     /// Opens and closes as fast as it can.
     Busy,
@@ -48,7 +48,7 @@ pub(super) struct Created {
     pub(super) closed: f64,
 }
 
-/// The command of a worker. It is killed when its parent exits.
+/// Returns the command of a worker. It is killed when its parent exits.
 pub(super) fn command(work: Work, directory: &Path) -> Result<Command> {
     let own = std::env::current_exe().context("cannot find the running program")?;
     let mut command = Command::new(own);
@@ -127,7 +127,7 @@ fn killed() -> Result<()> {
     Ok(())
 }
 
-/// Creates one duplicate after another, each on a path of its own for about half a second. The files stay: a
+/// Creates one duplicate after another, each on its own path for about half a second. The files stay: a
 /// reused inode would be the same file to fdwatch.
 fn duplicates(directory: &Path) -> Result<()> {
     let mut log = OpenOptions::new()
@@ -160,7 +160,7 @@ fn duplicates(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn now() -> Result<f64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     Ok(since.as_secs_f64())

@@ -47,16 +47,16 @@ impl Canary {
         })
     }
 
-    /// Whether this line of fdwatch reports it.
+    /// Returns whether this line of fdwatch reports it.
     pub(super) fn is_reported_by(&self, line: &Value) -> bool {
         // No other terminal of this process is open on these two.
-        let holds = |descriptor: &OwnedFd| {
+        let is_listed = |descriptor: &OwnedFd| {
             let mut fds = line["fds"].as_array().into_iter().flatten();
             fds.any(|fd| fd["fd"] == descriptor.as_raw_fd())
         };
         line["process"]["pid"] == std::process::id()
             && line["file"]["type"] == "character"
-            && holds(&self.unseen)
-            && holds(&self.seen)
+            && is_listed(&self.unseen)
+            && is_listed(&self.seen)
     }
 }

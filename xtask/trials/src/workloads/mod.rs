@@ -1,4 +1,4 @@
-//! `cargo xtask workloads`: runs real programs under fdwatch. Its model must match the kernel's state in the end.
+//! `cargo xtask workloads`: runs real programs under fdwatch. Afterwards, its model must match the kernel's state.
 
 mod canary;
 mod cargo;
@@ -135,7 +135,7 @@ pub(crate) fn repeat(
     workload.0.stop()
 }
 
-/// A directory that other users may enter, for programs that do not run as root.
+/// Returns a directory that other users may enter, for programs that do not run as root.
 fn directory() -> Result<TempDir> {
     let directory = TempDir::new("fdwatch-workload-").context("cannot create a directory")?;
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;

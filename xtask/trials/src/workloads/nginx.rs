@@ -1,4 +1,4 @@
-//! nginx: many connections, and an opened file for each request.
+//! nginx: many connections, and one open per request.
 
 use std::{
     fs,
@@ -129,11 +129,11 @@ impl Workload for Nginx {
         let count = match amount {
             Amount::For(duration) => {
                 let third = (duration.as_secs() / 3).max(1);
-                let kept = self.load("200", third, false)?;
+                let reused = self.load("200", third, false)?;
                 let closed = self.load("200", third, true)?;
                 // Starts new workers, which inherit the listening sockets.
                 server.signal(libc::SIGHUP);
-                kept + closed + self.load("1000", third, false)?
+                reused + closed + self.load("1000", third, false)?
             }
             Amount::Sample => {
                 (0..SAMPLE / 2).try_for_each(|file| self.request(file))?;

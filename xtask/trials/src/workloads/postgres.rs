@@ -157,7 +157,7 @@ impl Workload for Postgres {
     }
 }
 
-/// A user's UID and GID.
+/// Returns a user's UID and GID.
 fn ids(name: &str) -> Result<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
     let ids = users.lines().find_map(|line| {

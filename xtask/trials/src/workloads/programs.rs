@@ -19,7 +19,7 @@ pub(super) struct Need {
 const SERVERS: [&str; 2] = ["/usr/sbin", "/sbin"];
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 
-/// The path of a program.
+/// Returns the path of a program.
 pub(super) fn path_of(program: &str) -> Result<PathBuf> {
     let mut versions: Vec<_> = fs::read_dir(POSTGRESQL)
         .into_iter()
@@ -40,7 +40,7 @@ pub(super) fn path_of(program: &str) -> Result<PathBuf> {
         .with_context(|| format!("program not found: {program}"))
 }
 
-/// A command that runs a program.
+/// Returns a command that runs a program.
 pub(super) fn command(program: &str) -> Result<Command> {
     path_of(program).map(Command::new)
 }

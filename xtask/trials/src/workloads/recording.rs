@@ -14,7 +14,7 @@ use xtask_support::{
 
 use crate::processes::{Group, eventually, pause};
 
-/// Time to record after the work: enough for an audit and another that confirms it.
+/// Time to record after the work: enough for an audit and a confirming one.
 const AFTER: Duration = Duration::from_secs(13);
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -36,7 +36,7 @@ pub(super) fn start(fdwatch: &Path, directory: &Path) -> Result<Recording> {
     eventually(|| {
         process.still_runs()?;
         let output = std::fs::read_to_string(&log)?;
-        anyhow::ensure!(output.contains("watching"), "fdwatch does not start");
+        anyhow::ensure!(output.contains("watching"), "fdwatch failed to start");
         Ok(())
     })?;
     Ok(Recording { process, whole })

@@ -31,7 +31,7 @@ impl Shells {
         self.directory.join("rounds")
     }
 
-    /// Starts a shell with a script in a directory of its own.
+    /// Starts a shell with a script in its own directory.
     fn start(&self, shell: &str, script: &str, name: &str, rounds: u32) -> Result<Group> {
         let directory = self.directory.join(name);
         fs::create_dir_all(&directory)?;

@@ -1,4 +1,4 @@
-//! supervisord, with programs that log much, so that logs are rotated all the time.
+//! supervisord, with programs that log heavily, so that logs are rotated continuously.
 
 use std::{
     fs,
@@ -49,7 +49,7 @@ impl Supervisord {
         Group::logging(&mut follow, &self.log("follows"))
     }
 
-    /// Four clients, one of which is killed while it follows a log.
+    /// Runs four clients, one of which is killed while it follows a log.
     fn round(&self) -> Result<()> {
         let follower = self.follow("talker:talker_0")?;
         self.request(&["tail", "-2000", "talker:talker_1"])?;

@@ -13,7 +13,7 @@ pub(super) struct Outcome {
     pub(super) summary: Summary,
 }
 
-/// One line per outcome.
+/// Formats a table with one line per outcome.
 pub(super) fn of(outcomes: &[Outcome]) -> String {
     let mut table = format!(
         "{:<12} {:>7} {:>22} {:>10} {:>6} {:>6} {:>7} {:>7} {:>10} {:>7} {:>7}\n",
@@ -45,7 +45,7 @@ pub(super) fn of(outcomes: &[Outcome]) -> String {
             cpu,
         } = summary;
         let work = format!("{} {}", work.count, work.unit);
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             table,
             "{name:<12} {seconds:>7.1} {work:>22} {events:>10} {lost:>6} {audits:>6} {:>7} {:>7} \

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::canary::{self, Canary};
 use crate::processes::{Group, pause};
 
-/// Limit for fdwatch to start, to complete an audit, or to exit.
+/// Timeout of fdwatch's start, of an audit, and of its exit.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// A running `fdwatch watch --all --json`.
@@ -129,7 +129,7 @@ impl Summary {
         })
     }
 
-    /// Whether no event was lost and the model matched the kernel.
+    /// Returns whether no event was lost and the model matched the kernel.
     pub(super) fn is_exact(&self) -> bool {
         self.lost == 0 && self.drift == Drift::default()
     }

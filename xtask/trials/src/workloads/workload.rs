@@ -1,4 +1,4 @@
-//! What a workload is.
+//! The interface of workloads.
 
 use std::{path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ pub(super) trait Workload {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
-    /// The programs that it needs.
+    /// Returns the programs that it needs.
     fn needs(&self) -> &'static [Need];
 
     /// Creates its files in `directory` and starts its servers.
@@ -43,6 +43,6 @@ pub(super) enum Amount {
 #[derive(Debug, PartialEq)]
 pub(super) struct Work {
     pub(super) count: u64,
-    /// What `count` counts.
+    /// The unit of `count`.
     pub(super) unit: &'static str,
 }

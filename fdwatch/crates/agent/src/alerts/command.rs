@@ -10,10 +10,10 @@ use tokio::{
 
 use super::{delivery::Sent, notice::bounded, state::Alert, webhook::json};
 
-/// Bytes that are read of its standard error, which is closed then.
+/// Limit of bytes read from its standard error, which is then closed.
 const MAX_READ: usize = 1 << 20;
 
-/// Characters of its standard error that are logged.
+/// Limit of characters of its standard error that are logged.
 const MAX_SHOWN: usize = 400;
 
 /// Variables of the agent's environment that a program receives.
@@ -78,7 +78,7 @@ pub(super) async fn run(arguments: &[String], alert: &Alert, host: &str, limit: 
     }
 }
 
-/// Writes its input, reads its standard error and waits for its end, all at once.
+/// Writes its input and reads its standard error while it runs, and waits for its end.
 async fn follow(
     child: &mut Child,
     input: String,

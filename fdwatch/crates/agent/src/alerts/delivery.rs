@@ -53,7 +53,7 @@ pub(super) struct Sent {
     pub(super) outcome: Outcome,
     /// Why it was not delivered.
     pub(super) reason: String,
-    /// The time that the receiver asks to wait for.
+    /// The wait that the receiver requests.
     pub(super) retry_after: Option<Duration>,
 }
 

@@ -1,7 +1,7 @@
 //! Alerts: sends findings that appear and resolve to webhooks, Alertmanagers, commands and the journal.
 //!
-//! Each receiver has an `AlertState`, which decides what to send when, and a worker, which sends it. What was sent
-//! is kept across restarts of the agent by `AlertStore`.
+//! Each receiver has an `AlertState`, which decides what to send and when, and a worker, which sends it. `AlertStore`
+//! records what was sent, for the next run of the agent.
 
 mod alertmanager;
 mod command;
@@ -38,7 +38,7 @@ use self::{
     delivery::Sent,
     journald::Journal,
     notice::Notice,
-    state::{AlertState, MINUTE, Now, Outcome},
+    state::{AlertState, Now, Outcome},
     store::AlertStore,
     worker::{Done, Job, Receiver, work},
 };
@@ -103,27 +103,30 @@ impl Setup {
     }
 
     /// Creates the receivers, with names that stay the same across restarts.
-    fn receivers(&self) -> Result<Vec<(Named, Receiver)>> {
+    fn receivers(&self) -> Result<Vec<(ReceiverName, Receiver)>> {
         let host = Arc::from(self.host.as_str());
         let config = &self.config;
         let mut receivers = Vec::new();
         for endpoint in &config.webhooks {
-            let name = Named::new("webhook", &[&endpoint.url]);
+            let name = ReceiverName::new("webhook", &[&endpoint.url]);
             let receiver = Receiver::webhook(endpoint).context("alerts.webhook")?;
             receivers.push((name, receiver));
         }
         for endpoint in &config.alertmanagers {
-            let name = Named::new("alertmanager", &[&endpoint.url]);
+            let name = ReceiverName::new("alertmanager", &[&endpoint.url]);
             let receiver = Receiver::alertmanager(endpoint, &host);
             receivers.push((name, receiver.context("alerts.alertmanager")?));
         }
         for arguments in &config.commands {
-            let name = Named::new("command", arguments);
+            let name = ReceiverName::new("command", arguments);
             receivers.push((name, Receiver::Command(arguments.clone())));
         }
         if config.journald {
             let journal = Journal::new(self.journal.clone());
-            receivers.push((Named::new("journald", &[""]), Receiver::Journal(journal)));
+            receivers.push((
+                ReceiverName::new("journald", &[""]),
+                Receiver::Journal(journal),
+            ));
         }
         Ok(receivers)
     }
@@ -140,14 +143,14 @@ impl Setup {
 
 /// The name of a receiver.
 #[derive(Clone, Debug)]
-struct Named {
+struct ReceiverName {
     /// For users: without the URL, which may contain a secret.
     shown: String,
     /// For the file: the kind and a hash of the rest.
     stored: String,
 }
 
-impl Named {
+impl ReceiverName {
     fn new(kind: &'static str, of: &[impl AsRef<str>]) -> Self {
         let mut hash = Sha256::new();
         for part in of {
@@ -160,11 +163,11 @@ impl Named {
         });
         let stored = format!("{kind}-{:016x}", u64::from_be_bytes(first));
         let first = of.first().map_or("", AsRef::as_ref);
-        let about = reqwest::Url::parse(first).ok().and_then(|url| {
+        let address = reqwest::Url::parse(first).ok().and_then(|url| {
             let port = url.port_or_known_default()?;
             Some(format!("{}:{port}", url.host_str()?))
         });
-        let shown = match about {
+        let shown = match address {
             Some(host) => format!("{kind} {host}"),
             None => format!("{kind} {first}").trim_end().to_owned(),
         };
@@ -174,7 +177,7 @@ impl Named {
 
 /// A receiver: what to send to it, and the channel to its worker.
 struct Sink {
-    name: Named,
+    name: ReceiverName,
     state: AlertState,
     takes_updates: bool,
     jobs: mpsc::Sender<Job>,
@@ -212,9 +215,9 @@ pub async fn run(
         let takes_updates = receiver.takes_updates();
         let (jobs, waiting) = mpsc::channel(receiver.max_concurrent());
         let before = sent.remove(&name.stored).unwrap_or_default();
-        let most = setup.config.most_per_minute;
+        let limit = setup.config.most_per_minute;
         sinks.push(Sink {
-            state: AlertState::new(most, takes_updates, before),
+            state: AlertState::new(limit, takes_updates, before),
             name,
             takes_updates,
             jobs,
@@ -282,7 +285,7 @@ impl Dispatcher {
         reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = std::pin::pin!(async {
             if first_snapshot.wait_for(|sent| *sent).await.is_err() {
-                // The sender is gone: it never happens.
+                // The sender is gone, so the signal never comes.
                 future::pending::<()>().await;
             }
         });
@@ -532,8 +535,7 @@ impl Sink {
         if more > 0 {
             self.held_back_logged = self.state.held_back;
             tracing::warn!(
-                "alert limit of {} s reached: holding back some alerts to {}",
-                MINUTE / 1_000_000_000,
+                "alert limit reached: holding back some alerts to {}",
                 self.name.shown
             );
         }

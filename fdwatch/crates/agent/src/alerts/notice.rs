@@ -84,7 +84,7 @@ impl Notice {
                 .as_ref()
                 .map(|unit| bounded(unit.as_bytes(), MAX_NAME)),
             path,
-            summary: format!("{}: {summary}", who(process)),
+            summary: format!("{}: {summary}", process_name(process)),
             advice,
             since: event.wall_time,
         })
@@ -137,7 +137,7 @@ impl Notice {
 
 fn of_finding(finding: &Finding) -> (&'static str, Option<String>, String, String) {
     let name = bounded_text(&path(&finding.file), MAX_PATH);
-    let summary = match finding.fds.len() {
+    let summary = match finding.open() {
         0 => format!("{name} ({})", finding.cause.name()),
         1 => format!("holds {name} ({})", finding.cause.name()),
         held => format!(
@@ -199,7 +199,7 @@ fn advice_of(process: &ProcessInfo) -> String {
     format!("list its descriptors with fdwatch fds {}", process.pid)
 }
 
-fn who(process: &ProcessInfo) -> String {
+fn process_name(process: &ProcessInfo) -> String {
     format!("{} (pid {})", bounded(&process.comm, MAX_NAME), process.pid)
 }
 

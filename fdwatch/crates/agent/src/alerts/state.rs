@@ -18,7 +18,7 @@ use super::{
 };
 use fdwatch_events::event::{Event, Key};
 
-/// Keys that are remembered per receiver. Alerts with further keys are held back.
+/// Limit of keys per receiver. Alerts with further keys are held back.
 pub(super) const MAX_KEYS: usize = 4096;
 
 /// Limit of alerts that wait for their turn: those of this many minutes.
@@ -31,7 +31,7 @@ const MAX_BYTES_WAITING: usize = 8 << 20;
 const SECOND: u64 = 1_000_000_000;
 
 /// The period for which alerts are limited, and after which those held back are summarized: nanoseconds.
-pub(super) const MINUTE: u64 = 60 * SECOND;
+const MINUTE: u64 = 60 * SECOND;
 
 /// The status of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +100,7 @@ pub(super) struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Firing waits for its turn: it is new, or could not be delivered and is due again at this time.
-    Owed(u64),
+    Waiting(u64),
     /// Firing is being delivered.
     Firing,
     /// Firing was delivered.
@@ -143,7 +143,7 @@ struct Entry {
     number: u64,
 }
 
-/// The alerts that wait for their turn: the keys in the phase `Owed`.
+/// The alerts that wait for their turn: the keys in the phase `Waiting`.
 #[derive(Debug, Default)]
 struct Queue {
     keys: BTreeSet<Key>,
@@ -265,7 +265,7 @@ impl AlertState {
         // Resolved was not sent, so for the receiver it never was.
         entry.gone = None;
         if entry.phase == Phase::Fired && entry.may_have_arrived && is_severe {
-            entry.phase = Phase::Owed(0);
+            entry.phase = Phase::Waiting(0);
             entry.event = event;
             self.queue.add(entry);
             self.limit_queue();
@@ -279,7 +279,7 @@ impl AlertState {
             since: entry.notice.since,
             ..Notice::clone(notice)
         });
-        if matches!(entry.phase, Phase::Owed(_)) {
+        if matches!(entry.phase, Phase::Waiting(_)) {
             // Not sent yet: this content will be.
             self.queue.remove(entry);
             entry.notice = worse;
@@ -319,12 +319,12 @@ impl AlertState {
         let event = event.cloned();
         entry.gone = Some(End { now, event });
         match entry.phase {
-            Phase::Owed(_) if entry.may_have_arrived => {
+            Phase::Waiting(_) if entry.may_have_arrived => {
                 entry.phase = Phase::Fired;
                 self.queue.remove(entry);
             }
             // An attempt has failed.
-            Phase::Owed(at) if at > 0 => self.remove(key),
+            Phase::Waiting(at) if at > 0 => self.remove(key),
             _ => {}
         }
     }
@@ -391,7 +391,7 @@ impl AlertState {
                         entry.event = None;
                     }
                 } else if has_failed && entry.gone.is_none() && key != HELD_BACK {
-                    entry.phase = Phase::Owed(again_at);
+                    entry.phase = Phase::Waiting(again_at);
                     entry.updated();
                     self.queue.add(entry);
                     self.limit_queue();
@@ -430,7 +430,7 @@ impl AlertState {
                     self.add(notice, event);
                 }
             }
-            Phase::Owed(_) | Phase::Fired => {}
+            Phase::Waiting(_) | Phase::Fired => {}
         }
     }
 
@@ -524,7 +524,7 @@ impl AlertState {
             let is_sending = matches!(entry.phase, Phase::Firing | Phase::Resolving);
             if entry.may_have_arrived || is_sending {
                 sent.sending.push(Arc::clone(&entry.notice));
-            } else if !matches!(entry.phase, Phase::Owed(_)) {
+            } else if !matches!(entry.phase, Phase::Waiting(_)) {
                 sent.told.push(Arc::clone(&entry.notice));
             }
         }
@@ -646,7 +646,7 @@ impl Entry {
             notice,
             worse: None,
             event,
-            phase: Phase::Owed(0),
+            phase: Phase::Waiting(0),
             may_have_arrived: false,
             gone: None,
             again: None,
@@ -664,7 +664,7 @@ impl Entry {
     /// Returns the status of the alert that is due.
     fn next(&self, now: Now) -> Option<Status> {
         match self.phase {
-            Phase::Owed(at) => (at <= now.at).then_some(Status::Firing),
+            Phase::Waiting(at) => (at <= now.at).then_some(Status::Firing),
             Phase::Fired if self.gone.is_some() && self.not_before <= now.at => {
                 Some(Status::Resolved)
             }

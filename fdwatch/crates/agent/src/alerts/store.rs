@@ -25,8 +25,9 @@ pub(super) type AllSent = BTreeMap<String, SentAlerts>;
 /// Alerts by the name of their receiver.
 type ByReceiver = BTreeMap<String, Vec<Notice>>;
 
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
-struct Form {
+struct Content {
     version: u32,
     told: ByReceiver,
     #[serde(default)]
@@ -54,12 +55,12 @@ impl AlertStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => AllSent::new(),
             Err(error) => {
                 let aside = self.path.with_extension("json.unusable");
-                let kept = match fs::rename(&self.path, &aside) {
-                    Ok(()) => format!("kept as {}", aside.display()),
+                let outcome = match fs::rename(&self.path, &aside) {
+                    Ok(()) => format!("renamed to {}", aside.display()),
                     Err(error) => format!("cannot rename it either: {error}"),
                 };
                 tracing::warn!(
-                    "cannot read {path}: {error}; {kept}. Alerts that were sent before may be sent again"
+                    "cannot read {path}: {error}; {outcome}. Alerts that were sent before may be sent again"
                 );
                 AllSent::new()
             }
@@ -98,16 +99,16 @@ fn read(path: &Path) -> io::Result<AllSent> {
     if text.len() as u64 > MAX_BYTES {
         return Err(io::Error::other("larger than 64 MiB"));
     }
-    let form: Form = serde_json::from_str(&text)?;
-    if form.version != VERSION {
-        let version = form.version;
+    let content: Content = serde_json::from_str(&text)?;
+    if content.version != VERSION {
+        let version = content.version;
         return Err(io::Error::other(format!("unsupported version {version}")));
     }
     let mut all = AllSent::new();
-    for (name, told) in form.told {
+    for (name, told) in content.told {
         all.entry(name).or_default().told = told.into_iter().map(Arc::new).collect();
     }
-    for (name, sending) in form.sending {
+    for (name, sending) in content.sending {
         all.entry(name).or_default().sending = sending.into_iter().map(Arc::new).collect();
     }
     Ok(all)
@@ -115,17 +116,17 @@ fn read(path: &Path) -> io::Result<AllSent> {
 
 /// Writes a new file, then renames it over the old one.
 fn write(path: &Path, all: AllSent) -> io::Result<()> {
-    let mut form = Form {
+    let mut content = Content {
         version: VERSION,
         told: ByReceiver::new(),
         sending: ByReceiver::new(),
     };
     for (name, SentAlerts { told, sending }) in all {
         let owned = |notices: Vec<_>| notices.into_iter().map(Arc::unwrap_or_clone).collect();
-        form.told.insert(name.clone(), owned(told));
-        form.sending.insert(name, owned(sending));
+        content.told.insert(name.clone(), owned(told));
+        content.sending.insert(name, owned(sending));
     }
-    let text = serde_json::to_vec(&form)?;
+    let text = serde_json::to_vec(&content)?;
     let new = path.with_extension("json.new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -151,8 +152,8 @@ mod tests {
     fn written_alerts_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("alerts.json");
-        let mut kept = AlertStore::new(path.clone());
-        assert!(kept.read().is_empty());
+        let mut store = AlertStore::new(path.clone());
+        assert!(store.read().is_empty());
         let notice: Notice = serde_json::from_str(
             r#"{"key":"000000000000000000000000000000ff","kind":"finding","severity":"critical",
                 "cause":"reopened","pid":7,"comm":"a\"b","unit":null,"path":"/x\\n","summary":"s",
@@ -167,11 +168,11 @@ mod tests {
             sending: vec![notice],
         };
         let all = AllSent::from([("webhook".to_owned(), sent)]);
-        write_to(&mut kept, all.clone());
-        assert_eq!(kept.read(), all);
+        write_to(&mut store, all.clone());
+        assert_eq!(store.read(), all);
         fs::write(&path, "{\"version\":1,\"told\":{\"webhook\":[]}}").unwrap();
         let none = AllSent::from([("webhook".to_owned(), SentAlerts::default())]);
-        assert_eq!(kept.read(), none);
+        assert_eq!(store.read(), none);
     }
 
     #[test]
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn missing_directory_is_not_fatal() {
         let mut kept = AlertStore::new(PathBuf::from("/nonexistent/alerts.json"));
-        write_to(&mut kept, AllSent::new());
+        write_to(&mut store, AllSent::new());
         assert!(kept.failed.is_some());
     }
 }

@@ -26,7 +26,7 @@ use fdwatch_http::{client, retry::Backoff};
 /// Commands that run at once.
 const MAX_COMMANDS: usize = 4;
 
-/// The longest wait that a receiver can ask for.
+/// Limit of the wait that a receiver can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// A task for a worker.
@@ -153,8 +153,8 @@ async fn send_with_retries(receiver: &Receiver, alert: &Alert, host: &str, pace:
             return sent;
         }
         tracing::debug!("retrying an alert: {}", sent.reason);
-        let asked = sent.retry_after.map(|asked| asked.min(MAX_RETRY_AFTER));
-        sleep(backoff.next_wait(asked)).await;
+        let retry_after = sent.retry_after.map(|wait| wait.min(MAX_RETRY_AFTER));
+        sleep(backoff.next_wait(retry_after)).await;
         tries += 1;
     }
 }

@@ -22,7 +22,7 @@ use axum::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use subtle::ConstantTimeEq as _;
 
-use super::{answer::error, page, peer::Lookups};
+use super::{page, peer::Lookups, response::error};
 use crate::state::AgentState;
 
 /// Minimum length of a token: a shorter one can be guessed.
@@ -125,7 +125,7 @@ pub(super) async fn check(
     } else {
         match peer {
             Peer::Socket => Some(true),
-            Peer::Loopback(addresses) if is_asked_as_loopback(request.headers()) => {
+            Peer::Loopback(addresses) if names_loopback(request.headers()) => {
                 addresses.is_root(&gate.lookups)
             }
             Peer::Loopback(_) | Peer::Other => Some(false),
@@ -151,7 +151,7 @@ pub(super) async fn check(
 
 /// Returns whether the `Host` header names loopback. It does not if a foreign web page has its own name resolve to
 /// loopback (DNS rebinding).
-fn is_asked_as_loopback(headers: &HeaderMap) -> bool {
+fn names_loopback(headers: &HeaderMap) -> bool {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn only_loopback_names_are_accepted() {
-        let asked = |host| is_asked_as_loopback(&with(header::HOST, host));
+        let accepted = |host| names_loopback(&with(header::HOST, host));
         for host in [
             "localhost",
             "localhost:9742",
@@ -230,7 +230,7 @@ mod tests {
             "[::1]:80",
             "::1",
         ] {
-            assert!(asked(host), "{host}");
+            assert!(accepted(host), "{host}");
         }
         for host in [
             "evil.example",
@@ -239,8 +239,8 @@ mod tests {
             "10.0.0.1",
             "",
         ] {
-            assert!(!asked(host), "{host}");
+            assert!(!accepted(host), "{host}");
         }
-        assert!(!is_asked_as_loopback(&HeaderMap::new()));
+        assert!(!names_loopback(&HeaderMap::new()));
     }
 }

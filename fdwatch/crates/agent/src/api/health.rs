@@ -1,10 +1,10 @@
-//! The answers about the agent itself: its health and its version.
+//! The handlers of requests about the agent itself: its health and its version.
 
 use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
 
 use super::{
-    answer::{Refusal, bad, typed},
     query::{self, Shape},
+    response::{ErrorResponse, bad_request, typed},
     state::State,
 };
 use crate::{snapshot::Snapshot, state::AgentState};
@@ -14,22 +14,22 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use fdwatch_core::diagnose::Severity;
+use fdwatch_core::{diagnose::Severity, plural::counted};
 use fdwatch_events::wire::{
     self, ApiStats, BudgetState, EventCounts, Object, Scope, SeverityCounts, SinkCounts, Text,
     Trouble, Version, hundredths,
 };
 use fdwatch_host::proc;
 
-/// The view is as old as this, at the most, where the live loop does what it is to do: seconds.
-const STALE: f64 = 5.0;
+/// Age of the snapshot above which the event loop counts as stalled: seconds. The loop updates it once a second.
+const MAX_SNAPSHOT_AGE: f64 = 5.0;
 
-/// `/v1/health`: whether all is well, and if not, what is not. 503 if the live loop stands still.
+/// `/v1/health`: the status of the agent and its current problems. The status code is 503 if the event loop is stalled.
 pub(super) async fn health(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
+) -> Result<Response, ErrorResponse> {
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad_request)?;
     let view = state.shared.view();
     let Health { status, troubles } = Health::of(&state.shared, &view);
     let code = if status == "stalled" {
@@ -39,8 +39,8 @@ pub(super) async fn health(
     };
     if query.shape == Shape::Text {
         let mut text = format!("{status}\n");
-        for (what, trouble) in &troubles {
-            let _ = writeln!(text, "{what}: {trouble}");
+        for (of, reason) in &troubles {
+            let _ = writeln!(text, "{of}: {reason}");
         }
         return Ok((code, typed(Shape::Text, text)).into_response());
     }
@@ -97,6 +97,7 @@ pub(super) async fn health(
         },
         cpu_seconds: stats.usage.user + stats.usage.system,
         rss_bytes: view.rss,
+        unreported: stats.unreported.into(),
         outlets: sinks.collect(),
         api: ApiStats {
             requests: api.requests.load(Relaxed),
@@ -109,7 +110,7 @@ pub(super) async fn health(
     Ok((code, Json(line)).into_response())
 }
 
-/// How the agent does.
+/// The status of the agent, and its current problems.
 struct Health {
     status: &'static str,
     troubles: Vec<(String, String)>,
@@ -119,14 +120,14 @@ impl Health {
     fn of(shared: &AgentState, view: &Snapshot) -> Self {
         let mut troubles = shared.troubles();
         let age = fdwatch_events::time::seconds(proc::boottime().saturating_sub(view.at.0));
-        if age > STALE {
-            // No snapshot yet: its time is that of the boot.
-            let words = if view.at.0 == 0 {
+        if age > MAX_SNAPSHOT_AGE {
+            // The time is zero until the first snapshot.
+            let reason = if view.at.0 == 0 {
                 "the event loop is starting".to_owned()
             } else {
                 format!("event loop stalled for {age:.0} s")
             };
-            troubles.push(("loop".to_owned(), words));
+            troubles.push(("loop".to_owned(), reason));
             return Self {
                 status: "stalled",
                 troubles,
@@ -136,7 +137,16 @@ impl Health {
         if shedding != fdwatch_core::budget::ShedLevel::Nothing {
             troubles.push((
                 "budget".to_owned(),
-                format!("budget exceeded: skips {}", shedding.name()),
+                format!("budget exceeded: skipping {}", shedding.name()),
+            ));
+        }
+        let unreported = view.stats.unreported;
+        if unreported.files > 0 {
+            let files = counted(unreported.files, "file");
+            let processes = counted(unreported.processes, "process");
+            troubles.push((
+                "findings".to_owned(),
+                format!("{files} of {processes} not reported: too many findings"),
             ));
         }
         let status = if troubles.is_empty() {
@@ -152,8 +162,8 @@ impl Health {
 pub(super) async fn version(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    query::read(query.as_deref(), &[], false).map_err(bad)?;
+) -> Result<Response, ErrorResponse> {
+    query::read(query.as_deref(), &[], false).map_err(bad_request)?;
     let view = state.shared.view();
     let watch = &state.watch;
     let body = Version {

@@ -4,11 +4,11 @@
 //! delay the live loop.
 
 mod access;
-mod answer;
 mod health;
 mod page;
 mod peer;
 mod query;
+mod response;
 mod routes;
 mod state;
 mod stream;
@@ -138,7 +138,7 @@ impl Listeners {
             .collect()
     }
 
-    /// Answers requests until `stop`.
+    /// Serves requests until `stop`.
     ///
     /// # Errors
     ///
@@ -274,7 +274,7 @@ async fn accept_failed(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-/// Binds a unix socket. Replaces the socket of an agent that was killed, but not one that answers.
+/// Binds a unix socket. Replaces the socket of an agent that was killed, but not one that accepts connections.
 fn bind_unix(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener> {
     if let Some(parent) = path.parent()
         && !parent.exists()

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::answer::error;
+use super::response::error;
 
 /// A script of the page.
 macro_rules! script {

@@ -6,9 +6,9 @@ use fdwatch_core::filter::Filter;
 use fdwatch_options::Filters;
 
 /// Limit of parameters.
-const MAX_PARTS: usize = 64;
+const MAX_PARAMETERS: usize = 64;
 
-/// The format of an answer.
+/// The format of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A JSON document, or server-sent events.
@@ -24,7 +24,7 @@ pub(super) enum Shape {
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) shape: Shape,
-    /// Whether to include what is active already.
+    /// Whether to include findings that are active already.
     pub(super) current: bool,
     /// Limit of results.
     pub(super) limit: Option<usize>,
@@ -56,10 +56,10 @@ pub(super) fn read(query: Option<&str>, known: &[&str], filters: bool) -> Result
     let mut options = Vec::new();
     for (count, (name, value)) in form_urlencoded::parse(query.unwrap_or("").as_bytes()).enumerate()
     {
-        if count >= MAX_PARTS {
-            return Err(format!("more than {MAX_PARTS} parameters"));
+        if count >= MAX_PARAMETERS {
+            return Err(format!("more than {MAX_PARAMETERS} parameters"));
         }
-        let bad = || format!("invalid value '{value}' for {name}");
+        let invalid = || format!("invalid value '{value}' for {name}");
         if known.contains(&&*name) {
             match &*name {
                 "format" => {
@@ -67,20 +67,20 @@ pub(super) fn read(query: Option<&str>, known: &[&str], filters: bool) -> Result
                         "json" => Shape::Json,
                         "lines" => Shape::Lines,
                         "text" => Shape::Text,
-                        _ => return Err(bad()),
+                        _ => return Err(invalid()),
                     }
                 }
-                "current" => read.current = flag(&value).ok_or_else(bad)?,
+                "current" => read.current = flag(&value).ok_or_else(invalid)?,
                 "limit" => {
                     let limit = value.parse().ok().filter(|&limit| limit > 0);
-                    read.limit = Some(limit.ok_or_else(bad)?);
+                    read.limit = Some(limit.ok_or_else(invalid)?);
                 }
                 _ => read.target = Some(value.into_owned()),
             }
         } else if !filters {
             return Err(format!("unknown parameter '{name}'"));
         } else if name == "all" {
-            if flag(&value).ok_or_else(bad)? {
+            if flag(&value).ok_or_else(invalid)? {
                 options.push("--all".to_owned());
             }
         } else {

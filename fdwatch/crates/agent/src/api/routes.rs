@@ -1,5 +1,4 @@
-//! What can be asked for, and the answers. Who may ask is settled before; what an answer is made of
-//! comes by [`State`].
+//! The routes of the API and their handlers. Access is checked before; the data is in [`State`].
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,10 +15,10 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     access::{self, Gate, Token},
-    answer::{Refusal, bad, error as refusal, internal, typed},
     health::{health, version},
     page,
     query::{self, Query, Shape},
+    response::{ErrorResponse, bad_request, error as error_response, internal, typed},
     state::State,
     stream,
 };
@@ -34,19 +33,22 @@ use fdwatch_host::proc;
 use fdwatch_options::Target;
 use fdwatch_render::{Format, Reporter, json_line};
 
-/// Objects in one answer, if nothing else is asked for, and at the most.
-const LIMIT: usize = 200;
-const MAX: usize = 10_000;
+/// Default limit of objects in a response.
+const DEFAULT_LIMIT: usize = 200;
 
-/// Processes in one answer, at the most: each is asked of /proc.
+/// Maximum number of objects in a response.
+const MAX_OBJECTS: usize = 10_000;
+
+/// Maximum number of processes in a response: each is read from /proc.
 const MAX_PROCESSES: usize = 1000;
 
-/// End of an object whose last field is an empty array.
+/// The end of a JSON object whose last field is an empty array.
 const ARRAY_END: &str = "]}";
 
-/// How long the live loop may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Time in which the live loop must reply.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Creates the router of all paths.
 pub(super) fn router(state: State, token: Option<Token>) -> Router {
     let gate = Gate {
         token,
@@ -67,76 +69,77 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
         .route("/v1/summary", get(summary))
         .route("/v1/version", get(version))
         .route("/v1/openapi.json", get(openapi))
-        .fallback(nothing)
-        .method_not_allowed_fallback(not_so)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(0))
         .layer(middleware::from_fn_with_state(gate, access::check))
         .with_state(state)
 }
 
-async fn nothing() -> Refusal {
-    refusal(
+async fn not_found() -> ErrorResponse {
+    error_response(
         StatusCode::NOT_FOUND,
         "not found: /v1/openapi.json lists the paths",
     )
 }
 
-async fn not_so(method: Method) -> Response {
-    let words = format!("{method} is not for this: GET is");
-    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, &words).into_response();
+async fn method_not_allowed(method: Method) -> Response {
+    let reason = format!("unsupported method {method}: use GET or HEAD");
+    let mut response = error_response(StatusCode::METHOD_NOT_ALLOWED, &reason).into_response();
     let allowed = HeaderValue::from_static("GET, HEAD");
     response.headers_mut().insert(header::ALLOW, allowed);
     response
 }
 
-fn pid(text: &str) -> Result<u32, Refusal> {
+fn parse_pid(text: &str) -> Result<u32, ErrorResponse> {
     text.parse()
         .ok()
         .filter(|&pid| pid > 0 && i32::try_from(pid).is_ok())
-        .ok_or_else(|| bad("the process is not a number that processes have"))
+        .ok_or_else(|| bad_request(format!("invalid PID: {text}")))
 }
 
-fn limit(query: &Query, most: usize) -> usize {
-    query.limit.unwrap_or(LIMIT).min(most)
+fn limit(query: &Query, max: usize) -> usize {
+    query.limit.unwrap_or(DEFAULT_LIMIT).min(max)
 }
 
-fn busy() -> Refusal {
-    refusal(
+fn busy() -> ErrorResponse {
+    error_response(
         StatusCode::SERVICE_UNAVAILABLE,
-        "the agent has other things to do: try again later",
+        "the agent is busy: retry later",
     )
 }
 
-async fn ask<T>(
+/// Sends a request to the live loop, and waits for the reply.
+async fn request<T>(
     state: &State,
-    question: impl FnOnce(oneshot::Sender<T>) -> LoopRequest,
-) -> Result<T, Refusal> {
+    request: impl FnOnce(oneshot::Sender<T>) -> LoopRequest,
+) -> Result<T, ErrorResponse> {
     let (sender, receiver) = oneshot::channel();
-    if !state.shared.ask(question(sender)) {
+    if !state.shared.send_request(request(sender)) {
         return Err(busy());
     }
-    match timeout(ANSWER, receiver).await {
-        Ok(Ok(answer)) => Ok(answer),
+    match timeout(REPLY_TIMEOUT, receiver).await {
+        Ok(Ok(reply)) => Ok(reply),
         _ => Err(busy()),
     }
 }
 
-/// `/v1/findings`: what is there now.
+/// `/v1/findings`: the active findings, most severe first.
 async fn findings(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let query = query::read(query.as_deref(), &["format", "limit"], true).map_err(bad)?;
+) -> Result<Response, ErrorResponse> {
+    let query = query::read(query.as_deref(), &["format", "limit"], true).map_err(bad_request)?;
     let mut active = state.shared.active();
     active.retain(|active| active.last.kind.is_wanted(&query.filter));
     active.sort_by_key(|active| std::cmp::Reverse((active.last.kind.severity(), active.since)));
     let all = active.len();
-    active.truncate(limit(&query, MAX));
+    active.truncate(limit(&query, MAX_OBJECTS));
     let more = all - active.len();
     let wire = state.wire().clone();
     let (before, between, after) = match query.shape {
         Shape::Json => {
-            // The array is filled while it is sent: the whole may be large, and the client slow.
+            // The array is filled while it is sent, because it may be large and the client slow.
             let empty = Object::new(Findings {
                 host: wire.host().to_owned(),
                 more,
@@ -154,7 +157,7 @@ async fn findings(
         piece.extend(finding(&active, shape, &wire));
         piece
     });
-    // Each is made when there is room for it: clients that take nothing cost next to nothing.
+    // Each piece is created when it can be sent, so that slow clients cost little memory.
     let pieces = std::iter::once(before.into_bytes())
         .chain(pieces)
         .chain(std::iter::once(after.into_bytes()));
@@ -178,14 +181,14 @@ fn finding(active: &Active, shape: Shape, wire: &Wire) -> Vec<u8> {
     }
 }
 
-/// `/v1/processes`: those with the most descriptors.
+/// `/v1/processes`: the processes with the most descriptors, the most duplicates, or close to their limit.
 async fn processes(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
-    let most = limit(&query, MAX_PROCESSES);
-    let rows = ask(&state, |answer| LoopRequest::Processes { most, answer }).await?;
+) -> Result<Response, ErrorResponse> {
+    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad_request)?;
+    let max = limit(&query, MAX_PROCESSES);
+    let rows = request(&state, |reply| LoopRequest::Processes { max, reply }).await?;
     let rows = tokio::task::spawn_blocking(move || rows.into_iter().map(completed).collect());
     let rows: Vec<ProcessRow> = rows.await.unwrap_or_default();
     let view = state.shared.view();
@@ -198,7 +201,7 @@ async fn processes(
     Ok(Json(Object::new(body)).into_response())
 }
 
-/// The row, with what /proc says where the loop did not ask.
+/// Completes a row from /proc if the loop has not read the process.
 fn completed(mut row: ProcessRow) -> ProcessRow {
     if row.limit.is_none()
         && let Some(process) = proc::process(row.pid, row.start_time)
@@ -210,27 +213,27 @@ fn completed(mut row: ProcessRow) -> ProcessRow {
     row
 }
 
-/// `/v1/processes/{pid}/fds`
+/// `/v1/processes/{pid}/fds`: the descriptors of a process.
 async fn fds(
     Extracted(state): Extracted<State>,
-    Path(asked): Path<String>,
+    Path(pid): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let pid = pid(&asked)?;
-    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
-    let answer = ask(&state, |answer| LoopRequest::Table { pid, answer }).await?;
-    let answer = answer.ok_or_else(|| no_process(pid))?;
+) -> Result<Response, ErrorResponse> {
+    let pid = parse_pid(&pid)?;
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad_request)?;
+    let table = request(&state, |reply| LoopRequest::Table { pid, reply }).await?;
+    let table = table.ok_or_else(|| no_process(pid))?;
     let supervisords = Arc::clone(&state.supervisords);
-    // /proc is asked for each descriptor, which takes its time.
-    let report = tokio::task::spawn_blocking(move || answer.report(&supervisords)).await;
+    // Reads /proc for each descriptor, which blocks.
+    let report = tokio::task::spawn_blocking(move || table.report(&supervisords)).await;
     let now = state.shared.view().at;
-    state.show(query.shape, &report.map_err(internal)?, now)
+    state.render(query.shape, &report.map_err(internal)?, now)
 }
 
-fn no_process(pid: u32) -> Refusal {
-    refusal(
+fn no_process(pid: u32) -> ErrorResponse {
+    error_response(
         StatusCode::NOT_FOUND,
-        &format!("there is no process {pid}, or the kernel hides it"),
+        &format!("no such process, or it is hidden: {pid}"),
     )
 }
 
@@ -238,20 +241,22 @@ fn no_process(pid: u32) -> Refusal {
 async fn written(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad)?;
-    let (mounts, found) = open_for_write::look(&state.shared).await.ok_or_else(busy)?;
+) -> Result<Response, ErrorResponse> {
+    let query = query::read(query.as_deref(), &["limit"], false).map_err(bad_request)?;
+    let (mounts, found) = open_for_write::search(&state.shared)
+        .await
+        .ok_or_else(busy)?;
     let host = state.wire().host().to_owned();
     let left_out = found.left_out;
-    // /proc is asked for each process.
+    // Reads /proc for each process.
     let rows =
         tokio::task::spawn_blocking(move || open_for_write::rows(&found.open, &mounts, &host, 0));
     let rows = rows.await.map_err(internal)?;
-    let most = limit(&query, MAX);
+    let max = limit(&query, MAX_OBJECTS);
     let body = Written {
         left_out,
-        more: rows.len().saturating_sub(most),
-        files: rows.into_iter().take(most).map(written_file).collect(),
+        more: rows.len().saturating_sub(max),
+        files: rows.into_iter().take(max).map(written_file).collect(),
     };
     let line = state.wire().body(body, Moment(proc::boottime()));
     Ok(Json(line).into_response())
@@ -267,25 +272,20 @@ fn written_file(row: SharedFileRow) -> WrittenFile {
     }
 }
 
-/// `/v1/explain/{pid}`
+/// `/v1/explain/{pid}`: how a process came to hold its descriptors.
 async fn explain(
     Extracted(state): Extracted<State>,
-    Path(asked): Path<String>,
+    Path(pid): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let pid = pid(&asked)?;
-    let query = query::read(query.as_deref(), &["format", "target"], false).map_err(bad)?;
+) -> Result<Response, ErrorResponse> {
+    let pid = parse_pid(&pid)?;
+    let query = query::read(query.as_deref(), &["format", "target"], false).map_err(bad_request)?;
     let target = query.target.as_deref().map(absolute_target).transpose();
-    let target = target.map_err(bad)?;
-    let answer = ask(&state, |answer| LoopRequest::Explain {
-        pid,
-        target,
-        answer,
-    })
-    .await?;
-    let explanation = answer.map_err(|reason| refusal(StatusCode::NOT_FOUND, &reason))?;
+    let target = target.map_err(bad_request)?;
+    let reply = request(&state, |reply| LoopRequest::Explain { pid, target, reply }).await?;
+    let explanation = reply.map_err(|reason| error_response(StatusCode::NOT_FOUND, &reason))?;
     let now = state.shared.view().at;
-    state.show(query.shape, &*explanation, now)
+    state.render(query.shape, &*explanation, now)
 }
 
 fn absolute_target(text: &str) -> Result<Target, &'static str> {
@@ -295,29 +295,29 @@ fn absolute_target(text: &str) -> Result<Target, &'static str> {
     if text.starts_with('/') && !text.contains('\0') {
         return Ok(Target::Path(text.to_owned()));
     }
-    Err("target: neither a descriptor nor a path from the root")
+    Err("invalid value for target: must be a descriptor or an absolute path")
 }
 
-/// `/v1/events`
+/// `/v1/events`: a stream of events.
 async fn events(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let query = query::read(query.as_deref(), &["format", "current"], true).map_err(bad)?;
-    Ok(stream::answer(&state, query))
+) -> Result<Response, ErrorResponse> {
+    let query = query::read(query.as_deref(), &["format", "current"], true).map_err(bad_request)?;
+    Ok(stream::events(&state, query))
 }
 
-/// `/v1/summary`: the account fdwatch gives of itself, as `watch` does at its end.
+/// `/v1/summary`: the summary of the run, as printed by `fdwatch watch` when it ends.
 async fn summary(
     Extracted(state): Extracted<State>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let query = query::read(query.as_deref(), &["format"], false).map_err(bad)?;
+) -> Result<Response, ErrorResponse> {
+    let query = query::read(query.as_deref(), &["format"], false).map_err(bad_request)?;
     let view = state.shared.view();
-    state.show(query.shape, &view.stats, view.at)
+    state.render(query.shape, &view.stats, view.at)
 }
 
-/// `/v1/openapi.json`
+/// `/v1/openapi.json`: the description of this API.
 async fn openapi() -> Response {
     typed(
         Shape::Json,
@@ -325,7 +325,7 @@ async fn openapi() -> Response {
     )
 }
 
-/// `/metrics`
+/// `/metrics`: the metrics, in a format that the client accepts.
 async fn metrics(Extracted(state): Extracted<State>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT);
     let accept = accept.and_then(|accept| accept.to_str().ok());

@@ -1,4 +1,4 @@
-//! The data that answers of the API are made of.
+//! The data that handlers of the API share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,22 +7,22 @@ use fdwatch_core::model::Moment;
 use fdwatch_events::wire::Wire;
 
 use super::{
-    answer::{Refusal, internal, typed},
     query::Shape,
+    response::{ErrorResponse, internal, typed},
 };
 use crate::{config, state::AgentState};
 use fdwatch_fleet::rows;
 use fdwatch_host::{investigate::SupervisordConfigs, proc};
 use fdwatch_render::{Format, Report, Reporter};
 
-/// The data of answers.
+/// The data of all handlers.
 #[derive(Clone)]
 pub struct State {
     /// The state of the agent.
     pub shared: Arc<AgentState>,
     /// `[metrics]` of the configuration.
     pub metrics: config::Metrics,
-    /// What is watched: clients check whether it includes what they need.
+    /// What the agent watches, so that clients can check whether it suffices.
     pub watch: config::Watch,
     /// The labels of this host, in the form of the fleet's rows.
     pub(super) labels: String,
@@ -44,7 +44,7 @@ impl State {
         }
     }
 
-    /// Returns the same with another configuration.
+    /// Returns this state with another configuration.
     #[must_use]
     pub fn with(&self, config: &config::Config) -> Self {
         Self {
@@ -62,13 +62,13 @@ impl State {
         wire
     }
 
-    /// Returns an answer with a report that was made at the moment `at`.
-    pub(super) fn show(
+    /// Returns the response for a report that was made at the moment `at`.
+    pub(super) fn render(
         &self,
         shape: Shape,
         report: &impl Report,
         at: Moment,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Response, ErrorResponse> {
         let format = if shape == Shape::Text {
             Format::Text
         } else {

@@ -1,4 +1,4 @@
-//! `/v1/events`: what is told, as it is told.
+//! `/v1/events`: streams events as they are reported.
 
 use std::{
     convert::Infallible,
@@ -20,34 +20,35 @@ use tokio_stream::{
 };
 
 use super::{
-    answer::error,
     query::{Query, Shape},
+    response::error,
     state::State,
 };
 use crate::state::AgentState;
-use fdwatch_core::filter::Filter;
+use fdwatch_core::{filter::Filter, plural::counted};
 use fdwatch_events::{
     Event, Started,
     wire::{Dropped, Object, Wire},
 };
 use fdwatch_render::{Format, Reporter, json_line};
 
-/// Readers there may be at once.
+/// Limit of concurrent readers.
 const MAX_READERS: u64 = 32;
 
-/// So often something is sent, for both ends to know that the other is there.
+/// Interval of keep-alive comments, by which each end detects that the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The answer: it does not end.
-pub(super) fn answer(state: &State, query: Query) -> Response {
+/// Returns a response with the events that match `query`, which ends only if the client reads too slowly.
+pub(super) fn events(state: &State, query: Query) -> Response {
     let readers = &state.shared.api.readers;
     if readers.fetch_add(1, Relaxed) >= MAX_READERS {
         readers.fetch_sub(1, Relaxed);
-        let words = "too many readers of events: try again later";
-        return error(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
+        let reason = "too many readers of events: retry later";
+        return error(StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     }
-    let reading = Reading(Arc::clone(&state.shared));
-    // From here on nothing is missed; what is there is taken after that, and told once.
+    let slot = ReaderSlot(Arc::clone(&state.shared));
+    // Subscribes before it reads the active findings, so that no event is missed. Events that these include are
+    // skipped below.
     let live = BroadcastStream::new(state.shared.events.subscribe());
     let current = if query.current {
         state.shared.active()
@@ -64,7 +65,7 @@ pub(super) fn answer(state: &State, query: Query) -> Response {
     let Query { shape, filter, .. } = query;
     let reader = Reader {
         filter,
-        reading,
+        slot,
         is_dropped: false,
     };
     let items = tokio_stream::iter(current).chain(live);
@@ -102,16 +103,16 @@ pub(super) fn answer(state: &State, query: Query) -> Response {
     }
 }
 
-/// What a reader gets.
+/// An item of the stream.
 enum Item {
     Event(Arc<Event>),
-    /// It was too slow, and misses so many: there is no more to come.
+    /// The reader was too slow and missed this many events. The last item.
     Dropped(u64),
 }
 
 struct Reader {
     filter: Filter,
-    reading: Reading,
+    slot: ReaderSlot,
     is_dropped: bool,
 }
 
@@ -129,7 +130,7 @@ impl Reader {
                 Ok(_) => None,
                 Err(BroadcastStreamRecvError::Lagged(missed)) => {
                     self.is_dropped = true;
-                    AgentState::count(&self.reading.0.api.slow_readers);
+                    AgentState::count(&self.slot.0.api.slow_readers);
                     Some(Item::Dropped(missed))
                 }
             })
@@ -138,10 +139,10 @@ impl Reader {
     }
 }
 
-/// A reader is counted for as long as it is there.
-struct Reading(Arc<AgentState>);
+/// The place of a reader in the count of readers, which is released on drop.
+struct ReaderSlot(Arc<AgentState>);
 
-impl Drop for Reading {
+impl Drop for ReaderSlot {
     fn drop(&mut self) {
         self.0.api.readers.fetch_sub(1, Relaxed);
     }
@@ -159,9 +160,9 @@ fn as_sse(item: &Item) -> sse::Event {
     }
 }
 
-/// Returns the last line of a client that is too slow.
+/// Returns the last line for a client that is too slow.
 fn dropped(missed: u64) -> String {
-    // An object of numbers: this cannot fail.
+    // The object contains only numbers, so this cannot fail.
     json_line(&Object::new(Dropped { missed })).unwrap_or_default()
 }
 
@@ -182,7 +183,8 @@ impl Writer {
             }
             (Item::Event(event), _) => [event.json.as_bytes(), b"\n"].concat(),
             (Item::Dropped(missed), Shape::Text) => format!(
-                "fdwatch: this was read too slowly: {missed} are missing here, and it ends\n"
+                "fdwatch: reader too slow: missed {}; the stream ends\n",
+                counted(*missed, "event")
             )
             .into_bytes(),
             (Item::Dropped(missed), _) => dropped(*missed).into_bytes(),

@@ -51,12 +51,12 @@ pub enum Failure {
         error: io::Error,
     },
     /// It contains errors.
-    #[error("{}", lines(.path, .mistakes))]
-    Wrong {
+    #[error("{}", lines(.path, .errors))]
+    Invalid {
         /// The file.
         path: PathBuf,
         /// All errors in it.
-        mistakes: Vec<ConfigError>,
+        errors: Vec<ConfigError>,
     },
 }
 
@@ -91,28 +91,28 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
         path: path.to_owned(),
         error,
     })?;
-    let invalid = |mistakes| Failure::Wrong {
+    let invalid = |errors| Failure::Invalid {
         path: path.to_owned(),
-        mistakes,
+        errors,
     };
     let reading = read_all(&text).map_err(invalid)?;
-    let mut host = Host {
+    let mut checks = FileChecks {
         errors: Vec::new(),
         warnings: reading.warnings,
     };
     for (i, file) in reading.files.iter().enumerate() {
-        host.check(file, reading.files.get(i + 1));
+        checks.check(file, reading.files.get(i + 1));
     }
-    if !host.errors.is_empty() {
-        return Err(invalid(host.errors));
+    if !checks.errors.is_empty() {
+        return Err(invalid(checks.errors));
     }
     Ok(Loaded {
         config: reading.config,
-        warnings: host.warnings,
+        warnings: checks.warnings,
     })
 }
 
-/// Reads a file of at max `max` bytes.
+/// Reads a file of at most `max` bytes.
 fn bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(max + 1).read_to_end(&mut text)?;
@@ -124,12 +124,12 @@ fn bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The errors and warnings about files that a configuration names.
-struct Host {
+struct FileChecks {
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
 }
 
-impl Host {
+impl FileChecks {
     fn check(&mut self, file: &NamedFile, next: Option<&NamedFile>) {
         let path = &file.path;
         let checked = match file.kind {

@@ -9,6 +9,7 @@ use fdwatch_core::diagnose::{Cause, Severity};
 use fdwatch_events::event::Measure;
 use fdwatch_http::Endpoint;
 use fdwatch_options::Detail;
+use fdwatch_tracker::priority::DEFAULT_NICE;
 
 /// The whole configuration. The default equals an empty file.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Watch {
     pub ring_bytes: Option<u32>,
     /// CPU budget of fdwatch: percent of one processor.
     pub max_cpu: f64,
+    /// Nice value of the event loop.
+    pub nice: i32,
     /// Processes for which stacks and requested paths are collected.
     pub detail: Detail,
     /// The kill switch: the agent does not run while root has a file here.
@@ -190,6 +193,7 @@ impl Default for Watch {
             all_types: false,
             ring_bytes: None,
             max_cpu: 1.0,
+            nice: DEFAULT_NICE,
             detail: Detail::Suspects,
             stop_file: PathBuf::from(STOP_FILE),
         }

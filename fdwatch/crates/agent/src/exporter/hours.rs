@@ -24,7 +24,7 @@ impl Hours {
         }
     }
 
-    /// Returns whether the report of another hour is due at `now`, which is then taken as reported.
+    /// Returns whether the report of another hour is due at `now`. If so, it counts as done.
     pub(super) fn is_due(&mut self, now: u64) -> bool {
         // Not only later ones: the clock may have been set back.
         let is_due = now / HOUR != self.reported && now / 60 % 60 >= self.minute;

@@ -33,7 +33,7 @@ use fdwatch_fleet::{
 };
 use fdwatch_host::proc;
 
-/// Bytes of rows that may wait for the next frame.
+/// Size limit of rows that wait for the next frame: bytes.
 const MAX_WAITING: usize = 1 << 20;
 
 /// Delay of the first heartbeat: before the agent's first snapshot all of its values would be zero.
@@ -42,10 +42,10 @@ const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
 /// Signatures for which the hour of the last example is remembered.
 const MAX_EXAMPLES: usize = 4096;
 
-/// Time to send what is left when the exporter stops.
-const LAST: Duration = Duration::from_secs(5);
+/// Time to send the remaining rows when the exporter stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Exports until `stop`, then sends what is left within a few seconds. The rest stays in the spool.
+/// Exports until `stop`, then sends the remaining rows for a few seconds. The rest stays in the spool.
 pub async fn run(
     config: Fleet,
     host: String,
@@ -77,7 +77,7 @@ pub async fn run(
     let period = config.interval.max(Duration::from_millis(100));
     let mut frames = every(period, period);
     let mut heartbeats = every(HEARTBEAT, FIRST_HEARTBEAT);
-    let mut still = every(Duration::from_secs(60), Duration::from_secs(60));
+    let mut active_reports = every(Duration::from_secs(60), Duration::from_secs(60));
     loop {
         tokio::select! {
             event = receiver.recv() => match event {
@@ -89,7 +89,7 @@ pub async fn run(
                 queue.sync().await;
             }
             _ = heartbeats.tick() => rows.heartbeat(&queue),
-            _ = still.tick() => {
+            _ = active_reports.tick() => {
                 if hours.is_due(proc::wall_time() / 1_000_000_000) {
                     rows.add_active();
                 }
@@ -111,13 +111,13 @@ pub async fn run(
     let _ = end.send(true);
     // The rest is sent after the next start.
     let aborting = sender.abort_handle();
-    if tokio::time::timeout(LAST, sender).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, sender).await.is_err() {
         aborting.abort();
     }
     queue.close().await;
 }
 
-/// Clears the problems of the exporter when there is none any more.
+/// Clears the problems of an exporter that is no longer configured.
 pub fn clear_troubles(shared: &AgentState) {
     for of in [SERVER, SPOOL] {
         shared.set_trouble(of, None);

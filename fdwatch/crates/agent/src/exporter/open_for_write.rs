@@ -2,7 +2,7 @@
 //! has the same file open.
 //!
 //! The live loop, which owns the tables, searches them on request, and only if a network file system is mounted.
-//! /proc is read by the requester. The files themselves are never accessed, because their server may not answer.
+//! /proc is read by the requester. The files themselves are never accessed, because their server may not respond.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -31,25 +31,25 @@ use fdwatch_core::{
 };
 use fdwatch_host::proc;
 
-/// Rows that are remembered as reported.
+/// Limit of rows that are remembered as reported.
 const MAX_REPORTED: usize = 16 * fdwatch_core::open_for_write::MAX;
 
-/// Time in which the live loop must answer. At the start it is busy with a snapshot.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Time in which the live loop must reply. At the start it is busy with a snapshot.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns the mounts and the open files; `None` if the live loop does not answer.
-pub(crate) async fn look(agent: &AgentState) -> Option<(Mounts, OpenFiles)> {
+/// Returns the mounts, and the files on them that are open for writing; `None` if the live loop does not reply.
+pub(crate) async fn search(agent: &AgentState) -> Option<(Mounts, OpenFiles)> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounts = Mounts::of(&mountinfo);
     let devices = mounts.devices();
     if devices.is_empty() {
         return Some((mounts, OpenFiles::default()));
     }
-    let (answer, answered) = oneshot::channel();
-    if !agent.ask(LoopRequest::Written { devices, answer }) {
+    let (reply, replied) = oneshot::channel();
+    if !agent.send_request(LoopRequest::OpenForWrite { devices, reply }) {
         return None;
     }
-    let found = timeout(ANSWER, answered).await.ok()?.ok()?;
+    let found = timeout(REPLY_TIMEOUT, replied).await.ok()?.ok()?;
     Some((mounts, found))
 }
 
@@ -105,7 +105,7 @@ fn program_of(one: &OpenFile, host: &str) -> Option<String> {
     Some(Program::of_process(&process, host).to_string())
 }
 
-/// Rows that were not reported in this hour.
+/// Rows that were not reported in this hour yet.
 #[derive(Debug)]
 pub(super) struct NewRows {
     pub(crate) rows: Vec<SharedFileRow>,
@@ -120,21 +120,21 @@ pub(super) async fn follow(
     mut hours: Hours,
     to: mpsc::Sender<NewRows>,
 ) {
-    let mut looks = interval(HEARTBEAT);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut searches = interval(HEARTBEAT);
+    searches.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported = Reported::default();
     loop {
         tokio::select! {
-            _ = looks.tick() => {}
+            _ = searches.tick() => {}
             () = to.closed() => return,
         }
         let now = proc::wall_time() / 1_000_000_000;
         if hours.is_due(now) {
             reported = Reported::default();
         }
-        let Some((mounts, OpenFiles { mut open, left_out })) = look(&agent).await else {
+        let Some((mounts, OpenFiles { mut open, left_out })) = search(&agent).await else {
             tracing::debug!(
-                "cannot list files of network file systems: the live loop does not answer"
+                "cannot list files of network file systems: the live loop does not reply"
             );
             continue;
         };
@@ -159,7 +159,7 @@ pub(super) async fn follow(
     }
 }
 
-/// What was reported in this hour. When there is too much, it is cleared and reported again.
+/// What was reported in this hour. Above the limit it is cleared, so that rows are reported again.
 #[derive(Default)]
 struct Reported {
     open: HashSet<OpenFile>,

@@ -25,7 +25,7 @@ use fdwatch_fleet::rows::Table;
 /// The component that problems with the spool are reported for.
 pub(super) const SPOOL: &str = "fleet.spool";
 
-/// Bytes of rows that are kept in memory while the disk cannot be written.
+/// Size limit of rows in memory while the disk cannot be written: bytes.
 const MAX_IN_MEMORY: usize = 8 << 20;
 
 /// The queue.
@@ -47,7 +47,7 @@ pub(super) struct State {
     pub(super) is_sending: bool,
     /// Rows dropped for lack of room.
     dropped: u64,
-    /// Whether a problem with the disk was reported last.
+    /// Whether the last write to the disk failed, and that was reported.
     is_failing: bool,
     reported_losses: Losses,
 }
@@ -62,16 +62,16 @@ pub(super) struct InMemory {
 
 impl State {
     /// Removes the oldest rows in memory that are not being sent.
-    fn forget_waiting(&mut self) -> Option<InMemory> {
+    fn pop_waiting(&mut self) -> Option<InMemory> {
         let oldest = self.memory.remove(usize::from(self.is_sending))?;
         self.memory_bytes -= oldest.lines.len();
         Some(oldest)
     }
 
     /// Removes the rows that were being sent: the server has them, or rejected them.
-    pub(super) fn forget_sent(&mut self) {
+    pub(super) fn remove_sent(&mut self) {
         self.is_sending = false;
-        self.forget_waiting();
+        self.pop_waiting();
     }
 
     /// Moves rows from memory to the spool. Those being sent stay, or they would be sent twice.
@@ -79,7 +79,7 @@ impl State {
         while let Some(oldest) = self.memory.get(usize::from(self.is_sending)).cloned() {
             let spool = self.spool()?;
             spool.append(oldest.table, &oldest.lines, oldest.rows)?;
-            self.forget_waiting();
+            self.pop_waiting();
         }
         Ok(())
     }
@@ -154,10 +154,10 @@ impl Queue {
             });
             let mut lost = 0;
             while state.memory_bytes > MAX_IN_MEMORY
-                && let Some(oldest) = state.forget_waiting()
+                && let Some(oldest) = state.pop_waiting()
             {
                 lost += oldest.rows;
-                queue.lose(state, &oldest);
+                queue.count_lost(state, &oldest);
             }
             if lost > 0 {
                 tracing::warn!(
@@ -190,8 +190,8 @@ impl Queue {
         }
     }
 
-    /// Counts dropped rows.
-    fn lose(&self, state: &mut State, lost: &InMemory) {
+    /// Counts lost rows.
+    fn count_lost(&self, state: &mut State, lost: &InMemory) {
         state.dropped += lost.rows;
         if lost.table == Table::Findings {
             SinkStats::add(&self.counts.failed, lost.rows);
@@ -204,9 +204,9 @@ impl Queue {
             state.is_sending = false;
             let moved = state.move_to_spool();
             let mut lost = 0;
-            while let Some(oldest) = state.forget_waiting() {
+            while let Some(oldest) = state.pop_waiting() {
                 lost += oldest.rows;
-                queue.lose(state, &oldest);
+                queue.count_lost(state, &oldest);
             }
             if let Err(error) = moved
                 && lost > 0

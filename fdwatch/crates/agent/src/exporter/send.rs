@@ -16,8 +16,8 @@ use fdwatch_http::retry::Backoff;
 /// The component that problems with the server are reported for.
 pub(super) const SERVER: &str = "fleet";
 
-/// Bytes of one request, before compression.
-const REQUEST: usize = 4 << 20;
+/// Size limit of a request before compression: bytes.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// Rows to send, and where they are stored.
 enum Next {
@@ -29,7 +29,7 @@ impl Next {
     fn parts(&self) -> (Table, &[u8], u64) {
         match self {
             Self::Spooled(batch) => (batch.table, &batch.lines, batch.rows),
-            Self::InMemory(kept) => (kept.table, &kept.lines, kept.rows),
+            Self::InMemory(rows) => (rows.table, &rows.lines, rows.rows),
         }
     }
 }
@@ -90,7 +90,7 @@ impl Server {
         self.shared.set_trouble(SERVER, Some(trouble));
     }
 
-    /// Handles rows that the server rejects for good.
+    /// Handles rows that the server rejects permanently.
     fn report_rejection(&self, next: &Next, error: &StoreError) {
         let (table, _, rows) = next.parts();
         let trouble = format!(
@@ -105,7 +105,7 @@ impl Server {
     }
 }
 
-/// Sends until `ended`, then tries once to send what is left.
+/// Sends until `ended`, then tries once to send the remaining rows.
 pub(super) async fn send(mut server: Server, queue: Arc<Queue>, mut ended: watch::Receiver<bool>) {
     let mut backoff = Backoff::default();
     loop {
@@ -158,7 +158,7 @@ fn connect(config: &Fleet) -> Result<Client, StoreError> {
 async fn next(queue: &Arc<Queue>) -> Option<Next> {
     let work = |_: &Queue, state: &mut State| {
         if let Some(spool) = &mut state.spool {
-            match spool.next(REQUEST) {
+            match spool.next(MAX_REQUEST_BYTES) {
                 Ok(Some(batch)) => return Some(Next::Spooled(batch)),
                 Ok(None) => {}
                 Err(error) => tracing::warn!("cannot read the spool: {error}"),
@@ -171,10 +171,10 @@ async fn next(queue: &Arc<Queue>) -> Option<Next> {
     queue.with(work).await.flatten()
 }
 
-async fn done(queue: &Arc<Queue>, next: Next, is_taken: bool) {
+async fn done(queue: &Arc<Queue>, next: Next, is_accepted: bool) {
     let work = move |queue: &Queue, state: &mut State| {
         let (table, _, rows) = next.parts();
-        let counter = if is_taken {
+        let counter = if is_accepted {
             &queue.counts.delivered
         } else {
             queue.refused.fetch_add(rows, Relaxed);
@@ -190,7 +190,7 @@ async fn done(queue: &Arc<Queue>, next: Next, is_taken: bool) {
                 }
             }
             (Next::Spooled(_), None) => {}
-            (Next::InMemory(_), _) => state.forget_sent(),
+            (Next::InMemory(_), _) => state.remove_sent(),
         }
     };
     queue.with(work).await;

@@ -7,7 +7,7 @@
 //! again, and the server recognizes duplicates. Torn or damaged frames are skipped and counted.
 //!
 //! It is not a SQLite table for two reasons. A full disk must cost only the rows that do not fit and deleting a
-//! segment must free its space at once, while a database needs room for its write-ahead log even to delete; and one
+//! segment must free its space immediately, while a database needs room for its write-ahead log even to delete; and one
 //! damaged page can make a whole database unreadable, where a damaged frame costs itself alone.
 
 use std::{
@@ -127,7 +127,7 @@ impl Spool {
         })
     }
 
-    /// Returns the size of what is not sent yet: bytes.
+    /// Returns the size of the unsent part: bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let segments = self.segments.iter();
@@ -166,7 +166,7 @@ impl Spool {
             self.begin_segment()?;
         }
         let (Some(file), Some(segment)) = (&mut self.writing, self.segments.back_mut()) else {
-            return Err(io::Error::other("there is no segment"));
+            return Err(io::Error::other("no open segment"));
         };
         let written = file
             .write_all(header.as_bytes())

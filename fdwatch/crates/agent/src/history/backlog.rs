@@ -74,12 +74,12 @@ impl Backlog {
     }
 
     /// Removes the first `count` records, which were written.
-    pub(super) fn written(&mut self, count: usize) {
+    pub(super) fn remove_written(&mut self, count: usize) {
         for waiting in self.records.drain(..count.min(self.records.len())) {
             self.bytes -= waiting.bytes;
         }
         let first = self.records.front();
-        self.blocks.keep_from(first.map(|waiting| &waiting.texts));
+        self.blocks.free_before(first.map(|waiting| &waiting.texts));
         if self.records.is_empty() {
             // Frees the memory of thousands of records.
             self.records = VecDeque::new();

@@ -55,18 +55,18 @@ impl Blocks {
         let block = &self.blocks[place.block - self.first];
         let mut rest = &block[place.offset..];
         place.lengths.map(|length| {
-            let (text, behind) = rest.split_at(length?);
-            rest = behind;
+            let (text, after) = rest.split_at(length?);
+            rest = after;
             Some(text)
         })
     }
 
     /// Frees the blocks before `place`, or all.
-    pub(super) fn keep_from<const TEXTS: usize>(&mut self, place: Option<&Place<TEXTS>>) {
+    pub(super) fn free_before<const TEXTS: usize>(&mut self, place: Option<&Place<TEXTS>>) {
         let end = self.first + self.blocks.len();
-        let kept = place.map_or(end, |place| place.block);
-        self.blocks.drain(..kept - self.first);
-        self.first = kept;
+        let first = place.map_or(end, |place| place.block);
+        self.blocks.drain(..first - self.first);
+        self.first = first;
     }
 }
 
@@ -90,17 +90,17 @@ mod tests {
             all in vec(([text(), text(), text()], 0..4_usize), 1..20)
         ) {
             let mut blocks = Blocks::default();
-            let mut kept: VecDeque<(Texts, Place<3>)> = VecDeque::new();
-            for (texts, forgotten) in all {
+            let mut stored: VecDeque<(Texts, Place<3>)> = VecDeque::new();
+            for (texts, removed) in all {
                 let place = blocks.push(texts.each_ref().map(Option::as_deref));
-                kept.push_back((texts, place));
-                kept.drain(..forgotten.min(kept.len()));
-                blocks.keep_from(kept.front().map(|(_, place)| place));
-                for (texts, place) in &kept {
+                stored.push_back((texts, place));
+                stored.drain(..removed.min(stored.len()));
+                blocks.free_before(stored.front().map(|(_, place)| place));
+                for (texts, place) in &stored {
                     prop_assert!(blocks.get(place) == texts.each_ref().map(Option::as_deref));
                 }
-                // Removed texts remain only in blocks that kept ones share.
-                prop_assert!(blocks.blocks.len() <= kept.len());
+                // Removed texts remain only in blocks that they share with stored ones.
+                prop_assert!(blocks.blocks.len() <= stored.len());
             }
         }
     }

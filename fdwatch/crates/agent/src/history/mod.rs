@@ -1,11 +1,11 @@
 //! The history of findings, and of the number of descriptors per process and hour, in SQLite.
 //!
 //! A thread of its own (`writer`) receives events from a sink. Events that cannot be written yet wait in a bounded
-//! `backlog`, with their texts in `blocks`. `record` is what is stored of an event, `schema` the layout of the
-//! database, `store` the operations on it, `aging` the limit of deletions by age, `trouble` its errors. [`read`] is the reader: it needs no agent, and does
-//! not write.
+//! `backlog`, with their texts in `blocks`. `record` defines the stored part of an event, `schema` the layout of the
+//! database, `store` the operations on it, `aging` the limit of deletions by age, and `trouble` its errors. [`read`] is
+//! the reader: it needs no agent, and does not write.
 //!
-//! Nobody waits for the history.
+//! No other part of the agent waits for the history.
 
 mod aging;
 mod backlog;
@@ -37,8 +37,8 @@ use super::{config, sink::SinkStats};
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
 
-/// Time limit of the end.
-const STOP: Duration = Duration::from_secs(1);
+/// Time limit for stopping.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Limit of orders that wait for the thread.
 const MAX_ORDERS: usize = 8;
@@ -121,9 +121,9 @@ impl History {
     }
 
     /// Signals that all findings of the first snapshot are reported. Findings that an earlier agent left active, and
-    /// that are not found again within a minute, have ended meanwhile.
+    /// that are not found again within a minute, are ended.
     pub fn mark_first_snapshot(&self) {
-        self.order(Order::FirstSnapshotTold);
+        self.order(Order::FirstSnapshotReported);
     }
 
     fn order(&self, order: Order) {
@@ -134,11 +134,12 @@ impl History {
         }
     }
 
-    /// Writes what is left and stops, within a second. Events that cannot be written by then are lost and counted.
+    /// Writes the remaining events and stops, within a second. Events that cannot be written by then are lost and
+    /// counted.
     pub fn stop(mut self) {
         drop(self.orders.take());
         if let Some(ended) = self.ended.take()
-            && ended.recv_timeout(STOP) == Err(std_mpsc::RecvTimeoutError::Timeout)
+            && ended.recv_timeout(STOP_TIMEOUT) == Err(std_mpsc::RecvTimeoutError::Timeout)
         {
             tracing::warn!("the history did not stop within a second");
         }

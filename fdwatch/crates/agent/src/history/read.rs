@@ -129,7 +129,7 @@ impl From<&Occurrence> for Object<History> {
         let is_threshold = from.kind == "threshold";
         let (path, exe) = (from.path.as_deref(), from.exe.as_deref());
         let lifetime = from.ended.filter(|_| from.end_seen);
-        // A line end between the values of an object has no meaning, but would end this line.
+        // Line breaks between JSON values have no meaning, but would end the line of output.
         let json = from.json.as_deref();
         let json = json.map(|json| json.trim().replace(['\n', '\r'], " "));
         Self::new(History {
@@ -233,7 +233,7 @@ impl Reader {
         })
     }
 
-    fn connect(file: &Path, how: &str) -> Result<Connection, Trouble> {
+    fn connect(file: &Path, mode: &str) -> Result<Connection, Trouble> {
         let file =
             std::path::absolute(file).map_err(|error| Trouble::of_io("find", file, &error))?;
         let mut uri = "file:".to_owned();
@@ -245,7 +245,7 @@ impl Reader {
             }
         }
         let connection = Connection::open_with_flags(
-            format!("{uri}?{how}"),
+            format!("{uri}?{mode}"),
             OpenFlags::SQLITE_OPEN_READ_ONLY
                 | OpenFlags::SQLITE_OPEN_URI
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -269,8 +269,8 @@ impl Reader {
         }
     }
 
-    /// Returns a page of what was active at any time after `since` (nanoseconds since 1970), by start: what follows
-    /// `after`, or precedes it with `backwards`.
+    /// Returns a page of the occurrences that were active at any time after `since` (nanoseconds since 1970), ordered
+    /// by start: those that follow `after`, or precede it with `backwards`.
     ///
     /// # Errors
     ///
@@ -303,8 +303,8 @@ impl Reader {
         self.rows(&sql, parameters, occurrence)
     }
 
-    /// Returns a page of the number of descriptors per process and hour after `since` (nanoseconds since 1970): what
-    /// follows `after`, or precedes it with `backwards`.
+    /// Returns a page of the number of descriptors per process and hour after `since` (nanoseconds since 1970): the
+    /// rows that follow `after`, or precede it with `backwards`.
     ///
     /// # Errors
     ///

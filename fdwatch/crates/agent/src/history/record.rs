@@ -87,7 +87,7 @@ impl<'a> Record<'a> {
                 record.path = finding.file.path.as_deref().map(clipped);
                 record.dev = Some(finding.file.dev);
                 record.ino = Some(finding.file.ino);
-                record.fds = u64::try_from(finding.fds.len()).ok();
+                record.fds = u64::try_from(finding.open()).ok();
                 record.times = finding.times.max(1);
             }
             EventKind::Growth(report) => record.fds = u64::try_from(report.open).ok(),

@@ -25,16 +25,16 @@ use fdwatch_core::duplicates::Change;
 use fdwatch_events::ProcessRow;
 
 /// Time to wait for another writer; there should be none.
-const BUSY: Duration = Duration::from_millis(200);
+const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Rows per delete.
-const BATCH: i64 = 200;
+/// Rows per delete statement.
+const DELETE_BATCH: i64 = 200;
 
-/// Pages per vacuum.
-const VACUUM: i64 = 256;
+/// Pages per incremental vacuum.
+const VACUUM_PAGES: i64 = 256;
 
 /// Time limit of one round of deletions.
-const TRIM: Duration = Duration::from_millis(300);
+const MAX_DELETE_TIME: Duration = Duration::from_millis(300);
 
 /// Minimum of the size limit. An empty database takes a tenth of it.
 const MIN_BYTES: u64 = 512 << 10;
@@ -55,8 +55,8 @@ pub(super) struct Store {
     run: i64,
     /// The time of the boot by the clock of the last record: nanoseconds since 1970.
     booted: Option<u64>,
-    most_bytes: u64,
-    most_age: Duration,
+    max_bytes: u64,
+    max_age: Duration,
 }
 
 impl Store {
@@ -69,9 +69,9 @@ impl Store {
             file,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
-        connection.busy_timeout(BUSY)?;
-        let most_bytes = settings.config.most_bytes.max(MIN_BYTES);
-        let checkpoint = (most_bytes / 16 / 4096).clamp(16, 256).cast_signed();
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let max_bytes = settings.config.most_bytes.max(MIN_BYTES);
+        let checkpoint = (max_bytes / 16 / 4096).clamp(16, 256).cast_signed();
         // The file is untrusted. It is not mapped: truncation would kill the agent.
         connection.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;")?;
         connection.execute_batch("PRAGMA mmap_size=0; PRAGMA cache_size=-2048;")?;
@@ -100,31 +100,31 @@ impl Store {
             identity,
             run,
             booted: None,
-            most_bytes,
-            most_age: settings.config.most_age,
+            max_bytes,
+            max_age: settings.config.most_age,
         })
     }
 
     /// Checks that the open file is still the one at its path.
-    pub(super) fn check_is_there(&self) -> Result<(), Trouble> {
-        let is_there = fs::metadata(&self.file)
+    pub(super) fn check_is_current(&self) -> Result<(), Trouble> {
+        let is_current = fs::metadata(&self.file)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
             && trouble::beside(&self.file, "-wal").exists();
-        if is_there {
+        if is_current {
             return Ok(());
         }
         let message = "it was removed or replaced";
         Err(Trouble::new(Kind::Removed, message))
     }
 
-    /// Checks that others can open it: this connection caches pages, and would not notice damage for long. Reads only
-    /// the beginning, which is cheap.
-    pub(super) fn check_is_sound(&self) -> Result<(), Trouble> {
+    /// Checks that a new connection can read the file: this one caches pages, and would not notice damage for a long
+    /// time. Reads only the beginning, which is cheap.
+    pub(super) fn check_is_readable(&self) -> Result<(), Trouble> {
         let other = Connection::open_with_flags(
             &self.file,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
-        other.busy_timeout(BUSY)?;
+        other.busy_timeout(BUSY_TIMEOUT)?;
         other.query_row("SELECT count(*) FROM run", [], |_| Ok(()))?;
         Ok(())
     }
@@ -197,9 +197,9 @@ impl Store {
             }
             let (processes, last) = (number(rest.0), number(rest.1));
             if processes > 0 {
-                let nobody: Option<&str> = None;
+                let no_unit: Option<&str> = None;
                 statement.execute(params![
-                    hour, 0, 0, b"", nobody, processes, last, last, last
+                    hour, 0, 0, b"", no_unit, processes, last, last, last
                 ])?;
             }
         }
@@ -218,8 +218,8 @@ impl Store {
     }
 
     /// Deletes old entries, up to a `share` of all: parts per million, rounded up to whole entries.
-    pub(super) fn forget(&mut self, now: u64, share: u64) -> Result<(), Trouble> {
-        let age = u64::try_from(self.most_age.as_nanos()).unwrap_or(u64::MAX);
+    pub(super) fn delete_old(&mut self, now: u64, share: u64) -> Result<(), Trouble> {
+        let age = u64::try_from(self.max_age.as_nanos()).unwrap_or(u64::MAX);
         let before = now.saturating_sub(age).cast_signed();
         let limit = |count: u64| count.saturating_mul(share).div_ceil(ALL);
         let (mut rows, mut hours) = (
@@ -227,7 +227,7 @@ impl Store {
             limit(self.count("hourly")?),
         );
         let began = Instant::now();
-        while began.elapsed() < TRIM {
+        while began.elapsed() < MAX_DELETE_TIME {
             let deleted = self.delete_ended("ended < ?1", before, rows)?;
             let deleted_hours = self.connection.execute(
                 "DELETE FROM hourly WHERE (hour, pid, start_time) IN (
@@ -264,10 +264,10 @@ impl Store {
     /// log, not the content, is too large.
     pub(super) fn keep_size(&mut self) -> Result<(bool, usize), Trouble> {
         let (high, low) = (
-            self.most_bytes - self.most_bytes / 8,
-            self.most_bytes - self.most_bytes / 4,
+            self.max_bytes - self.max_bytes / 8,
+            self.max_bytes - self.max_bytes / 4,
         );
-        let mut there = 0;
+        let mut deleted_active = 0;
         if self.size()? > high {
             let began = Instant::now();
             loop {
@@ -276,21 +276,21 @@ impl Store {
                 if self.used()? <= low {
                     break;
                 }
-                there += self.delete_oldest()?;
+                deleted_active += self.delete_oldest()?;
                 self.vacuum()?;
-                if began.elapsed() > TRIM {
+                if began.elapsed() > MAX_DELETE_TIME {
                     break;
                 }
             }
             self.vacuum()?;
             self.checkpoint()?;
         }
-        let is_within = self.size()? <= self.most_bytes;
+        let is_within = self.size()? <= self.max_bytes;
         if !is_within && self.used()? <= low {
             let message = "a long-running reader keeps its log from shrinking";
             return Err(Trouble::new(Kind::Locked, message));
         }
-        Ok((is_within, there))
+        Ok((is_within, deleted_active))
     }
 
     /// Deletes some of the oldest entries. Returns how many of them are still active.
@@ -312,7 +312,7 @@ impl Store {
                 let deleted = self.connection.execute(
                     "DELETE FROM occurrence WHERE id IN (
                          SELECT id FROM occurrence ORDER BY since LIMIT ?1)",
-                    [BATCH],
+                    [DELETE_BATCH],
                 )?;
                 return Ok(deleted);
             }
@@ -332,7 +332,7 @@ impl Store {
         while self.pragma("freelist_count")? > 0 {
             let mut statement = self
                 .connection
-                .prepare(&format!("PRAGMA incremental_vacuum({VACUUM})"))?;
+                .prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
             // Each row is a page.
             let mut rows = statement.query([])?;
             while rows.next()?.is_some() {}
@@ -459,7 +459,7 @@ fn begin_run(connection: &mut Connection, settings: &Settings) -> rusqlite::Resu
 
 /// Returns the number of rows to delete at once, of `limit`.
 fn batch(limit: u64) -> i64 {
-    limit.min(BATCH.cast_unsigned()).cast_signed()
+    limit.min(DELETE_BATCH.cast_unsigned()).cast_signed()
 }
 
 fn is_step(before: u64, booted: u64) -> bool {
@@ -494,7 +494,7 @@ fn follow_clock(
 /// The last row of a key.
 struct Known {
     id: i64,
-    is_there: bool,
+    is_active: bool,
     run: i64,
     last_number: i64,
 }
@@ -509,7 +509,7 @@ fn apply(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqli
         .query_row([record.key.0.to_be_bytes()], |row| {
             Ok(Known {
                 id: row.get(0)?,
-                is_there: row.get(1)?,
+                is_active: row.get(1)?,
                 run: row.get(2)?,
                 last_number: row.get(3)?,
             })
@@ -518,8 +518,8 @@ fn apply(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqli
     let number = record.number.cast_signed();
     match known {
         Some(known) if known.run == run && known.last_number >= number => Ok(()),
-        // Its end was lost.
-        Some(known) if known.is_there && record.change == Change::Found && known.run == run => {
+        // The event of its end was lost.
+        Some(known) if known.is_active && record.change == Change::Found && known.run == run => {
             transaction
                 .prepare_cached(
                     "UPDATE occurrence SET ended = max(?1, last_change), end_seen = 0 WHERE id = ?2",
@@ -527,7 +527,7 @@ fn apply(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqli
                 .execute(params![record.wall_time.cast_signed(), known.id])?;
             insert(transaction, run, record)
         }
-        Some(known) if known.is_there => update(transaction, run, record, known.id),
+        Some(known) if known.is_active => update(transaction, run, record, known.id),
         _ => insert(transaction, run, record),
     }
 }
@@ -579,7 +579,7 @@ fn update(
 
 fn insert(transaction: &Transaction<'_>, run: i64, record: &Record<'_>) -> rusqlite::Result<()> {
     let is_gone = record.change == Change::Gone;
-    // Without an event of its start it is older; an event of its end may contain its lifetime.
+    // Without an event of its start, it started earlier. The event of its end may contain its lifetime.
     let since = record.wall_time - record.lifetime.unwrap_or(0).min(record.wall_time);
     let since_seen = record.change == Change::Found || record.lifetime.is_some();
     let mut statement = transaction.prepare_cached(

@@ -1,4 +1,4 @@
-//! Tests of rows, their ends, limits and migrations.
+//! Tests of stored rows, limits, migrations and damaged databases.
 
 use std::{
     fs,
@@ -362,12 +362,12 @@ fn migration_is_complete_or_undone() {
     let later = [MIGRATIONS[0], "ALTER TABLE run ADD COLUMN more TEXT;"];
     schema::migrate(&mut connection, &later).unwrap();
     schema::migrate(&mut connection, &later).unwrap();
-    let kept: (String, Option<String>) = connection
+    let row: (String, Option<String>) = connection
         .query_row("SELECT agent, more FROM run", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .unwrap();
-    assert_eq!(kept, ("1".to_owned(), None));
+    assert_eq!(row, ("1".to_owned(), None));
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn active_findings_stay_within_the_size_limit() {
     let mut settings = place.settings("b", "1");
     settings.config.most_bytes = 512 << 10;
     let mut store = Store::open(&settings).unwrap();
-    let mut forgotten = 0;
+    let mut deleted_active = 0;
     for batch in 0..60_u64 {
         let records: Vec<_> = (0..50)
             .map(|of| {
@@ -432,15 +432,15 @@ fn active_findings_stay_within_the_size_limit() {
             .collect();
         write(&mut store, &records);
         loop {
-            let (is_within, there) = store.keep_size().unwrap();
-            forgotten += there;
+            let (is_within, active) = store.keep_size().unwrap();
+            deleted_active += active;
             if is_within {
                 break;
             }
         }
     }
-    assert!(forgotten > 0);
-    assert_eq!(place.all().len() + forgotten, 3000);
+    assert!(deleted_active > 0);
+    assert_eq!(place.all().len() + deleted_active, 3000);
 }
 
 #[test]
@@ -456,7 +456,7 @@ fn old_entries_are_deleted() {
     ];
     write(&mut store, &records);
     let age = config::History::default().most_age.as_secs();
-    store.forget(BEGAN + (age + 500) * SECOND, ALL).unwrap();
+    store.delete_old(BEGAN + (age + 500) * SECOND, ALL).unwrap();
     let keys: Vec<_> = place.all().iter().map(|row| row.key).collect();
     assert_eq!(keys, [Key(1), Key(3)]);
 }
@@ -477,12 +477,12 @@ fn deletions_by_age_are_limited_to_a_share() {
         store.hourly(&counts(key)).unwrap();
     }
     write(&mut store, &records);
-    store.forget(u64::MAX / 2, 300_000).unwrap();
+    store.delete_old(u64::MAX / 2, 300_000).unwrap();
     let rows = place.all();
     assert_eq!((rows.len(), rows[0].key), (700, Key(301)));
     let hours: u64 = store.count("hourly").unwrap();
     assert_eq!(hours, 700);
-    store.forget(u64::MAX / 2, 1).unwrap();
+    store.delete_old(u64::MAX / 2, 1).unwrap();
     assert_eq!(place.all().len(), 699);
 }
 
@@ -601,18 +601,18 @@ fn minimum_maximum_and_last_of_an_hour_are_stored() {
 #[test]
 fn backlog_is_bounded_and_keeps_ends_longer() {
     let mut backlog = Backlog::default();
-    let mut taken = 0;
+    let mut accepted = 0;
     let json = "x".repeat(MAX_JSON);
     for number in 0..200_u64 {
         let mut large = record(number.into(), Change::Found, number, 1);
         large.json = Some(&json);
-        taken += usize::from(backlog.push(large));
+        accepted += usize::from(backlog.push(large));
     }
-    assert!((32..100).contains(&taken), "{taken}");
+    assert!((32..100).contains(&accepted), "{accepted}");
     assert!(backlog.push(record(1, Change::Gone, 300, 2)));
-    assert_eq!(backlog.len(), taken + 1);
+    assert_eq!(backlog.len(), accepted + 1);
     assert_eq!(backlog.first(1).count(), 1);
-    backlog.written(taken + 1);
+    backlog.remove_written(accepted + 1);
     assert!(backlog.is_empty());
     for number in 0..100_000 {
         backlog.push(record(1, Change::Gone, number, 2));
@@ -628,14 +628,14 @@ fn three_damaged_databases_are_kept() {
         fs::write(&file, number.to_string()).unwrap();
         fs::write(trouble::beside(&file, "-wal"), "log").unwrap();
         let now = Timestamp::from_second(1_700_000_000 + number).unwrap();
-        trouble::put_aside(&file, now).unwrap();
+        trouble::set_aside(&file, now).unwrap();
     }
-    let aside = trouble::aside_already(&file).unwrap();
-    let kept: Vec<_> = aside
+    let aside = trouble::list_set_aside(&file).unwrap();
+    let remaining: Vec<_> = aside
         .iter()
         .map(|it| fs::read_to_string(it).unwrap())
         .collect();
-    assert_eq!(kept, ["2", "3", "4"]);
+    assert_eq!(remaining, ["2", "3", "4"]);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 6);
 }
 
@@ -657,10 +657,10 @@ fn threshold(number: u64, change: Change) -> Event {
     }
 }
 
-fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(60);
-    while !look() {
-        assert!(Instant::now() < until, "in vain waited for: {what}");
+    while !check() {
+        assert!(Instant::now() < until, "timed out waiting for: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -678,7 +678,7 @@ fn findings_not_found_again_are_ended() {
     let history = History::start_with(settings, receiver, Arc::clone(&counts));
     sink.offer(&Arc::new(threshold(5, Change::Found)));
     history.mark_first_snapshot();
-    eventually("the end", || {
+    eventually("the end of the finding", || {
         place.all().iter().filter(|row| row.ended.is_some()).count() == 1
     });
     assert_eq!(history.state(), State::Working);

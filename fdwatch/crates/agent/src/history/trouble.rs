@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Error, ErrorCode};
 
-/// Damaged databases to keep.
+/// Limit of damaged databases to keep.
 const MAX_CORRUPT: usize = 3;
 
 /// The kind of an error.
@@ -94,7 +94,7 @@ pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
 
 /// Renames a damaged database and its log to `NAME.corrupt-TIME`, and keeps the last three of these. The database must
 /// not be open.
-pub(super) fn put_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
+pub(super) fn set_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let aside = beside(
         file,
         &now.strftime(".corrupt-%Y%m%dT%H%M%S.%9f").to_string(),
@@ -113,16 +113,16 @@ pub(super) fn put_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
             return Err(error);
         }
     }
-    for old in aside_already(file)?.iter().rev().skip(MAX_CORRUPT) {
+    for old in list_set_aside(file)?.iter().rev().skip(MAX_CORRUPT) {
         fs::remove_file(old)?;
-        // It may have had none.
+        // It may have no log.
         let _ = fs::remove_file(beside(old, "-wal"));
     }
     Ok(aside)
 }
 
 /// Returns the renamed databases, oldest first.
-pub(super) fn aside_already(file: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn list_set_aside(file: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
         return Ok(Vec::new());
     };

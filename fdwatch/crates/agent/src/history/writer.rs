@@ -21,8 +21,8 @@ use fdwatch_core::plural::{counted, either};
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
 
-/// Time for which events are collected before they are written. Together with the time of a commit, this is what a
-/// kill of the agent can lose.
+/// Time for which events are collected before they are written. If the agent is killed, it loses the events of this
+/// time and of a commit.
 const COLLECT: Duration = Duration::from_millis(250);
 
 /// Wait after the first failure, and the longest wait. Without jitter: the database is local.
@@ -50,7 +50,7 @@ pub(super) enum Order {
     /// The current number of descriptors.
     Hourly(Box<HourlyCounts>),
     /// All findings of the first snapshot are reported.
-    FirstSnapshotTold,
+    FirstSnapshotReported,
 }
 
 /// The state of the thread.
@@ -59,7 +59,7 @@ pub(super) struct Writer {
     settings: Settings,
     receiver: mpsc::Receiver<Arc<Event>>,
     /// Whether the receiver is open.
-    is_fed: bool,
+    is_receiving: bool,
     orders: mpsc::Receiver<Order>,
     counts: Arc<SinkStats>,
     status: Arc<Status>,
@@ -70,10 +70,11 @@ pub(super) struct Writer {
     due: Option<Instant>,
     /// When findings that were not found again are ended.
     end_unfound: Option<Instant>,
-    forget: Instant,
+    /// When old entries are deleted next.
+    delete_due: Instant,
     aging: Aging,
     checked: Instant,
-    /// The logged problem, when it last occurred, and the wait before the next attempt.
+    /// The current problem, when it last occurred, and the wait before the next attempt.
     trouble: Option<(Kind, Instant, Duration)>,
     /// The count of failed events when the problem started.
     failed_before: u64,
@@ -105,7 +106,7 @@ impl Writer {
         Self {
             settings,
             receiver,
-            is_fed: true,
+            is_receiving: true,
             orders,
             counts,
             status,
@@ -114,7 +115,7 @@ impl Writer {
             store: None,
             due: Some(Instant::now()),
             end_unfound: None,
-            forget: Instant::now(),
+            delete_due: Instant::now(),
             aging: Aging::new(max_age, proc::wall_time(), proc::boottime()),
             checked: Instant::now(),
             trouble: None,
@@ -134,12 +135,12 @@ impl Writer {
                     Some(order) => self.handle(order),
                     None => return,
                 },
-                event = self.receiver.recv(), if self.is_fed => match event {
+                event = self.receiver.recv(), if self.is_receiving => match event {
                     Some(event) => {
-                        self.take(&event);
-                        self.take_waiting();
+                        self.queue(&event);
+                        self.queue_waiting();
                     }
-                    None => self.is_fed = false,
+                    None => self.is_receiving = false,
                 },
                 () = tokio::time::sleep_until(next_action.into()) => {}
             }
@@ -156,7 +157,7 @@ impl Writer {
     /// Returns when the next action is due.
     fn next_action(&self) -> Instant {
         let times = [self.due, self.end_unfound].into_iter().flatten();
-        let first = times.fold(self.forget, Instant::min);
+        let first = times.fold(self.delete_due, Instant::min);
         match self.trouble {
             Some((_, since, wait)) => first.max(since + wait),
             None => first,
@@ -173,7 +174,7 @@ impl Writer {
                 self.hourly.push(*counts);
                 self.set_due();
             }
-            Order::FirstSnapshotTold => {
+            Order::FirstSnapshotReported => {
                 self.end_unfound = Some(Instant::now() + self.settings.found_again_within);
             }
         }
@@ -184,7 +185,7 @@ impl Writer {
     }
 
     /// Queues an event.
-    fn take(&mut self, event: &Event) {
+    fn queue(&mut self, event: &Event) {
         // Only events with a key are stored.
         let Some(record) = Record::of(event) else {
             SinkStats::add(&self.counts.delivered, 1);
@@ -197,13 +198,13 @@ impl Writer {
     }
 
     /// Queues waiting events, to make room in the channel during the write.
-    fn take_waiting(&mut self) {
+    fn queue_waiting(&mut self) {
         const MAX: usize = 4096;
         for _ in 0..MAX {
             let Ok(event) = self.receiver.try_recv() else {
                 return;
             };
-            self.take(&event);
+            self.queue(&event);
         }
     }
 
@@ -218,17 +219,17 @@ impl Writer {
     fn try_write(&mut self) -> Result<(), Trouble> {
         let store = match &mut self.store {
             Some(store) => {
-                store.check_is_there()?;
+                store.check_is_current()?;
                 if self.checked.elapsed() > CHECK_INTERVAL {
-                    store.check_is_sound()?;
+                    store.check_is_readable()?;
                     self.checked = Instant::now();
                 }
                 store
             }
             empty @ None => empty.insert(Store::open(&self.settings)?),
         };
-        let (is_within, there) = store.keep_size()?;
-        if there > 0 && !self.size_warned {
+        let (is_within, deleted_active) = store.keep_size()?;
+        if deleted_active > 0 && !self.size_warned {
             self.size_warned = true;
             tracing::warn!(
                 "the history is too small for all active findings: deleting the oldest; raise most_bytes in [history]"
@@ -241,7 +242,7 @@ impl Writer {
             let batch = usize::try_from(batch.clamp(64 << 10, 1 << 20)).unwrap_or(64 << 10);
             if !self.backlog.is_empty() {
                 let count = store.write(self.backlog.first(batch))?;
-                self.backlog.written(count);
+                self.backlog.remove_written(count);
                 SinkStats::add(&self.counts.delivered, count as u64);
             }
             while let Some(counts) = self.hourly.first() {
@@ -258,13 +259,13 @@ impl Writer {
             store.end_unfound(proc::wall_time())?;
             self.end_unfound = None;
         }
-        if self.forget <= now {
+        if self.delete_due <= now {
             let wall_time = proc::wall_time();
             let share = self.aging.grant(wall_time, proc::boottime());
             if share > 0 {
-                store.forget(wall_time, share)?;
+                store.delete_old(wall_time, share)?;
             }
-            self.forget = now + DELETE_INTERVAL;
+            self.delete_due = now + DELETE_INTERVAL;
         }
         self.due = (!is_done).then_some(now);
         Ok(())
@@ -294,7 +295,7 @@ impl Writer {
         }
         let file = &self.settings.config.file;
         if trouble.kind == Kind::Corrupt {
-            match trouble::put_aside(file, Timestamp::now()) {
+            match trouble::set_aside(file, Timestamp::now()) {
                 Ok(aside) => {
                     message = format!("{message}: renamed to {}", aside.display());
                 }
@@ -334,7 +335,7 @@ impl Writer {
         });
     }
 
-    /// Writes what is left, within `LAST_WRITES`.
+    /// Writes the remaining events, within `LAST_WRITES`.
     fn end(&mut self) {
         let until = Instant::now() + LAST_WRITES;
         self.receiver.close();
@@ -342,7 +343,7 @@ impl Writer {
             self.handle(order);
         }
         loop {
-            self.take_waiting();
+            self.queue_waiting();
             let is_done =
                 self.backlog.is_empty() && self.hourly.is_empty() && self.receiver.is_empty();
             if is_done || Instant::now() > until {
@@ -360,7 +361,7 @@ impl Writer {
         if lost > 0 {
             SinkStats::add(&self.counts.failed, lost);
             let events = counted(lost, "event");
-            tracing::warn!("{events} could not be written to the history before the end");
+            tracing::warn!("{events} could not be written to the history in time");
         }
         if let Some(store) = self.store.take() {
             store.close();

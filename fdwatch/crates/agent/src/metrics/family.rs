@@ -218,7 +218,7 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
         let severity = kind.severity().unwrap_or(Severity::Info);
         *counts.entry((severity, cause)).or_default() += 1;
     }
-    let mut there = Family::gauge(
+    let mut active_findings = Family::gauge(
         "findings",
         "Active findings, by severity and cause; growth and threshold are causes too.",
     );
@@ -227,11 +227,11 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
             ("severity", severity.name().into()),
             ("cause", cause.into()),
         ];
-        there.add(labels, count);
+        active_findings.add(labels, count);
     }
     let stats = &view.stats;
     vec![
-        there,
+        active_findings,
         Family::counter(
             "findings_told",
             "Reported changes of findings, by kind of change.",
@@ -249,6 +249,21 @@ fn findings(view: &Snapshot, active: &[Active]) -> Vec<Family> {
             "Findings ignored by rules of the configuration.",
         )
         .is(view.ignored),
+        Family::gauge(
+            "files_unreported",
+            "Files that are open more than once or deleted, and not reported: too many findings.",
+        )
+        .is(stats.unreported.files),
+        Family::counter(
+            "double_closes_unreported",
+            "Double closes that were not reported: too many at once.",
+        )
+        .is(stats.unreported.double_closes),
+        Family::counter(
+            "rotation_checks_skipped",
+            "Descriptors that were not checked for rotation: too many at once.",
+        )
+        .is(stats.unreported.rotation_checks),
     ]
 }
 
@@ -489,7 +504,7 @@ fn sinks(sinks: &[(&'static str, std::sync::Arc<SinkStats>)]) -> Vec<Family> {
 fn api(counts: &ApiCounts) -> Vec<Family> {
     use std::sync::atomic::Ordering::Relaxed;
     vec![
-        Family::counter("api_requests", "Requests of the API that were answered.")
+        Family::counter("api_requests", "Permitted API requests.")
             .is(counts.requests.load(Relaxed)),
         Family::counter(
             "api_refused",

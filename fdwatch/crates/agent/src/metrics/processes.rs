@@ -27,11 +27,14 @@ pub(super) struct Folded {
 /// Returns the used part of a descriptor limit, if there is one.
 pub(super) fn limit_share(row: &ProcessRow) -> Option<f64> {
     let limit = row.limit.filter(|&limit| limit > 0)?;
-    #[expect(clippy::cast_precision_loss, reason = "it is a share")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a ratio does not need full precision"
+    )]
     Some(row.descriptors as f64 / limit as f64)
 }
 
-/// Selects up to `max` processes: in turns the one with the max descriptors, the max duplicates and the highest used
+/// Selects up to `max` processes, by turns the one with the most descriptors, the most duplicates and the highest used
 /// part of its limit.
 pub(super) fn choose(view: &Snapshot, max: usize) -> Chosen<'_> {
     let rows = &view.processes;

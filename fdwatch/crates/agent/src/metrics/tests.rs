@@ -1,4 +1,4 @@
-//! The numbers, read as Prometheus reads them; and names that strangers chose.
+//! Tests of the exported text: names, values, untrusted labels and limits.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,10 +19,10 @@ use fdwatch_events::{
     event::{Event, EventKind, Key, Measure, ThresholdReport},
 };
 
-/// A sample as a reader of the text has it: its name, its labels, its value.
+/// A parsed sample: name, labels and value.
 type Read = (String, BTreeMap<String, String>, f64);
 
-/// Reads OpenMetrics text by its grammar, and nothing by how it was made.
+/// Parses OpenMetrics text by its grammar, independently of the encoder.
 fn read(text: &str) -> Vec<Read> {
     assert!(text.ends_with("# EOF\n"), "{text}");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -64,7 +64,7 @@ fn read_value(text: &str) -> (String, &str) {
             other => value.push(other),
         }
     }
-    panic!("no end of a value: {text}");
+    panic!("unterminated value: {text}");
 }
 
 fn value(samples: &[Read], name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -111,9 +111,9 @@ fn threshold(key: u128, change: Change) -> Event {
     }
 }
 
-/// What others rely on: dashboards, rules, and who wrote their own. A change here is one of theirs.
+/// Dashboards and alerting rules depend on these, so a change breaks them.
 #[test]
-fn names_types_and_meanings_stay() {
+fn names_types_and_help_are_stable() {
     let text = encoded(&of(Snapshot::default()), 20);
     let about = |line: &&str| line.starts_with("# ") && *line != "# EOF";
     let about: Vec<_> = text.lines().filter(about).collect();
@@ -122,7 +122,7 @@ fn names_types_and_meanings_stay() {
 }
 
 #[test]
-fn names_are_as_prometheus_has_them() {
+fn names_follow_prometheus_conventions() {
     let shared = of(Snapshot::default());
     let text = encoded(&shared, 20);
     let families = families(&shared, &config::Metrics::default());
@@ -130,7 +130,7 @@ fn names_are_as_prometheus_has_them() {
         .iter()
         .map(|family| (family.full_name(), family))
         .collect();
-    assert_eq!(names.len(), families.len(), "a name is there twice");
+    assert_eq!(names.len(), families.len(), "duplicate name");
     for (name, ..) in read(&text) {
         assert!(names.contains_key(&name), "{name}");
     }
@@ -239,7 +239,7 @@ fn all_known_values_are_exported() {
     }
 }
 
-/// Names that try to break out of their quotes, their line and their series.
+/// Names that try to break out of their quotes, line and series.
 const HOSTILE: [&[u8]; 8] = [
     b"a\"} 1\nfdwatch_events_total{kind=\"birth\"} 99 #",
     b"\\",
@@ -252,7 +252,7 @@ const HOSTILE: [&[u8]; 8] = [
 ];
 
 #[test]
-fn hostile_names_stay_in_their_labels() {
+fn hostile_names_do_not_leave_their_labels() {
     let rows = (1_u32..).zip(HOSTILE).map(|(pid, name)| ProcessRow {
         pid,
         comm: name.to_vec(),
@@ -289,7 +289,7 @@ fn hostile_names_stay_in_their_labels() {
 }
 
 #[test]
-fn a_hundred_thousand_hostile_processes_are_no_more_series_than_the_cap_allows() {
+fn hundred_thousand_processes_stay_within_series_limit() {
     let rows = (1..=100_000_u32).map(|pid| ProcessRow {
         pid,
         comm: [
@@ -310,14 +310,14 @@ fn a_hundred_thousand_hostile_processes_are_no_more_series_than_the_cap_allows()
         ..Snapshot::default()
     });
     let none = read(&encoded(&shared, 0)).len();
-    for most in [1, 20, 1_000_000] {
-        let text = encoded(&shared, most);
+    for max in [1, 20, 1_000_000] {
+        let text = encoded(&shared, max);
         let samples = read(&text);
-        let shown = most.min(MAX_PROCESSES);
+        let shown = max.min(MAX_PROCESSES);
         assert_eq!(samples.len(), none + 5 * shown);
-        // So the documentation says.
+        // The documentation promises this.
         assert!(none + 5 * 20 < 300);
-        // A value is 64 bytes, and twice that where all of it is escaped.
+        // A label value has up to 64 bytes, or twice that if all of it is escaped.
         assert!(text.len() < 20_000 + 5 * shown * 400, "{}", text.len());
         let longest = samples.iter().flat_map(|(_, labels, _)| labels.values());
         assert!(longest.map(String::len).max().unwrap() <= 64);
@@ -330,14 +330,14 @@ fn a_hundred_thousand_hostile_processes_are_no_more_series_than_the_cap_allows()
         let sum: f64 = all.map(|(_, _, value)| value).sum();
         assert!(
             (sum - 5_000_050_000.0).abs() < 0.5,
-            "nothing is left out: {sum}"
+            "descriptors are missing: {sum}"
         );
     }
 }
 
 #[test]
-fn the_form_is_the_one_that_is_accepted() {
-    // What Prometheus 2.42 and 3 send.
+fn format_follows_accept_header() {
+    // The header that Prometheus 2.42 and 3 send.
     let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     assert_eq!(Format::accepted(Some(prometheus)), Format::OpenMetrics);
     assert_eq!(Format::accepted(Some("*/*")), Format::Text);

@@ -140,7 +140,7 @@ fn finding(of: &Finding, to: &mut Attributes) {
     to.add("fdwatch.file.type", text(of.file.file_type.name()));
     to.add("fdwatch.file.deleted", Value::BoolValue(of.file.deleted));
     to.add("fdwatch.file.pinned_bytes", of.file.pinned.map(integer));
-    to.add("fdwatch.fd_count", integer(of.fds.len() as u64));
+    to.add("fdwatch.fd_count", integer(of.open() as u64));
     to.numbers("fdwatch.fds", of.fds.iter().map(|it| it.fd));
     let lifetime = of.lifetime.map(fdwatch_events::time::seconds);
     to.add("fdwatch.lifetime_seconds", lifetime.map(Value::DoubleValue));

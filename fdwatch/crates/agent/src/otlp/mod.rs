@@ -54,7 +54,8 @@ pub struct Export {
 }
 
 impl Export {
-    /// Exports on a thread of its own until `stop` becomes true or `events` end, then tries once to send what is left.
+    /// Exports on a thread of its own until `stop` becomes true or `events` end, then tries once to send the remaining
+    /// events.
     ///
     /// # Errors
     ///
@@ -80,21 +81,21 @@ impl Export {
             url: self.config.endpoint.url.clone(),
             pace: self.pace,
             stop,
-            fails: RefCell::default(),
+            failing: RefCell::default(),
         })
     }
 
     async fn run(self, sender: &Sender, mut events: mpsc::Receiver<Arc<Event>>) {
         // A batch under way when time is up may have been accepted: it counts as failed.
         let in_flight = Cell::new(0);
-        let late = async {
+        let timed_out = async {
             stopped(&sender.stop).await;
             sleep(self.pace.stop).await;
         };
         tokio::select! {
             biased;
-            () = self.run_both(sender, &mut events, &in_flight) => {}
-            () = late => {}
+            () = self.run_until_end(sender, &mut events, &in_flight) => {}
+            () = timed_out => {}
         }
         events.close();
         let mut left = in_flight.get();
@@ -103,13 +104,13 @@ impl Export {
         }
         if left > 0 {
             let events = counted(left, "event");
-            tracing::warn!("OTLP: {events} could not be sent before the end");
+            tracing::warn!("OTLP: {events} could not be sent in time");
             SinkStats::add(&self.counts.failed, left);
         }
     }
 
     /// Sends events until there are no more, and metrics meanwhile and once at the end.
-    async fn run_both(
+    async fn run_until_end(
         &self,
         sender: &Sender,
         events: &mut mpsc::Receiver<Arc<Event>>,
@@ -117,7 +118,7 @@ impl Export {
     ) {
         tokio::select! {
             () = self.send_events(sender, events, in_flight) => {}
-            () = self.send_metrics_regularly(sender) => {}
+            () = self.send_metrics_periodically(sender) => {}
         }
         self.send_metrics(sender).await;
     }
@@ -166,7 +167,7 @@ impl Export {
         }
     }
 
-    async fn send_metrics_regularly(&self, sender: &Sender) {
+    async fn send_metrics_periodically(&self, sender: &Sender) {
         let every = self.config.interval.max(Duration::from_millis(1));
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -14,24 +14,24 @@ use fdwatch_http::retry::{Backoff, FIRST_WAIT, MAX_WAIT, retry_after};
 /// Time limits of the export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Time in which a request must be answered.
-    pub answer: Duration,
+    /// Time limit of a request.
+    pub request: Duration,
     /// Limit of the wait before the first retry; doubles with each further one.
-    pub again: Duration,
-    /// Limit of all waits, unless the receiver asks for more.
-    pub longest: Duration,
+    pub first_wait: Duration,
+    /// Limit of all waits, unless the receiver requests a longer one.
+    pub max_wait: Duration,
     /// Time after which a request is given up.
     pub give_up: Duration,
-    /// Time to send what is left when the agent stops.
+    /// Time to send the remaining events when the agent stops.
     pub stop: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            answer: Duration::from_secs(10),
-            again: FIRST_WAIT,
-            longest: MAX_WAIT,
+            request: Duration::from_secs(10),
+            first_wait: FIRST_WAIT,
+            max_wait: MAX_WAIT,
             give_up: Duration::from_secs(15 * 60),
             stop: Duration::from_secs(3),
         }
@@ -39,19 +39,19 @@ impl Default for Pace {
 }
 
 /// Size limit of a response: bytes. The rest is not read.
-const MAX_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 /// Why a request failed.
 #[derive(Debug)]
-struct Refusal {
+struct RequestError {
     reason: String,
-    again: Again,
+    retry: Retry,
 }
 
-/// Whether a request may be sent again.
+/// Whether a failed request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Again {
-    /// No: it would be refused again.
+enum Retry {
+    /// No: it would be rejected again.
     Never,
     /// Yes.
     Later,
@@ -68,7 +68,7 @@ pub(super) struct Sender {
     pub(super) pace: Pace,
     pub(super) stop: watch::Receiver<bool>,
     /// Paths whose last request failed: reported once.
-    pub(super) fails: RefCell<BTreeSet<&'static str>>,
+    pub(super) failing: RefCell<BTreeSet<&'static str>>,
 }
 
 impl Sender {
@@ -87,98 +87,96 @@ impl Sender {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let body = bytes::Bytes::from(body);
         let began = Instant::now();
-        let mut backoff = Backoff::new(self.pace.again, self.pace.longest);
+        let mut backoff = Backoff::new(self.pace.first_wait, self.pace.max_wait);
         let mut is_last = false;
         loop {
             is_last |= is_stopping(&self.stop);
-            let refusal = match self.once(&url, body.clone()).await {
-                Ok(answer) => {
-                    if self.fails.borrow_mut().remove(path) {
+            let error = match self.send_once(&url, body.clone()).await {
+                Ok(response) => {
+                    if self.failing.borrow_mut().remove(path) {
                         tracing::info!("OTLP export to {url} works again");
                     }
-                    return Ok(answer);
+                    return Ok(response);
                 }
-                Err(refusal) => refusal,
+                Err(error) => error,
             };
-            if self.fails.borrow_mut().insert(path) {
-                let reason = &refusal.reason;
+            if self.failing.borrow_mut().insert(path) {
+                let reason = &error.reason;
                 tracing::warn!("OTLP export to {url} failed: {reason}");
             }
-            let asked = match refusal.again {
-                Again::Never => return Err(refusal.reason),
-                Again::Later => None,
-                Again::After(time) => Some(time),
+            let requested = match error.retry {
+                Retry::Never => return Err(error.reason),
+                Retry::Later => None,
+                Retry::After(time) => Some(time),
             };
             if is_last {
-                return Err(refusal.reason);
+                return Err(error.reason);
             }
-            let wait = backoff.next_wait(asked);
+            let wait = backoff.next_wait(requested);
             let left = give_up.saturating_sub(began.elapsed());
             tokio::select! {
                 () = sleep(wait.min(left)) => {}
                 () = stopped(&self.stop) => {}
             }
-            // The receiver asked for more time than is left. That time is still waited for, so that the next
-            // request does not follow at once.
-            if asked.is_some_and(|asked| asked > left) {
-                return Err(refusal.reason);
+            // The receiver requested a longer wait than there is time left. The time left is waited for, so that
+            // the next request does not follow immediately.
+            if requested.is_some_and(|requested| requested > left) {
+                return Err(error.reason);
             }
             is_last = wait >= left;
         }
     }
 
-    async fn once(&self, url: &str, body: bytes::Bytes) -> Result<Vec<u8>, Refusal> {
+    async fn send_once(&self, url: &str, body: bytes::Bytes) -> Result<Vec<u8>, RequestError> {
         let request = self
             .client
             .post(url)
-            .timeout(self.pace.answer)
+            .timeout(self.pace.request)
             .header(CONTENT_TYPE, "application/x-protobuf")
             .body(body);
-        let response = request.send().await.map_err(|error| Refusal {
+        let response = request.send().await.map_err(|error| RequestError {
             reason: chain(&error),
-            again: Again::Later,
+            retry: Retry::Later,
         })?;
-        if let Some(refusal) = refusal(&response) {
-            return Err(refusal);
-        }
-        // It was accepted, even if the response is cut off. Sent again, it would be stored twice.
+        check_status(&response)?;
+        // The request was accepted, even if the response is cut off. A retry would store it twice.
         Ok(read(response).await)
     }
 }
 
-/// Returns why a request failed, if it did. The OTLP specification lists the status codes for which it may be sent
-/// again.
-fn refusal(response: &Response) -> Option<Refusal> {
+/// Returns an error unless the request succeeded. The OTLP specification lists the status codes for which it may be
+/// sent again.
+fn check_status(response: &Response) -> Result<(), RequestError> {
     let status = response.status();
     if status.is_success() {
-        return None;
+        return Ok(());
     }
-    let again = match status {
+    let retry = match status {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => {
-            retry_after(response.headers()).map_or(Again::Later, Again::After)
+            retry_after(response.headers()).map_or(Retry::Later, Retry::After)
         }
-        _ => Again::Never,
+        _ => Retry::Never,
     };
-    Some(Refusal {
+    Err(RequestError {
         reason: format!("HTTP status {status}"),
-        again,
+        retry,
     })
 }
 
-/// Reads the body of a response, up to `MAX_ANSWER`.
+/// Reads the body of a response, up to `MAX_RESPONSE_BYTES`.
 async fn read(mut response: Response) -> Vec<u8> {
-    let mut answer = Vec::new();
+    let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
-        let room = MAX_ANSWER - answer.len();
-        answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if answer.len() == MAX_ANSWER {
+        let room = MAX_RESPONSE_BYTES - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == MAX_RESPONSE_BYTES {
             break;
         }
     }
-    answer
+    body
 }
 
 /// Describes an error with its causes.

@@ -14,7 +14,7 @@ use fdwatch_events::event::ThresholdReport;
 fn config(text: &str) -> Config {
     match read(text.as_bytes()) {
         Ok(config) => config,
-        Err(mistakes) => panic!("{mistakes:?}"),
+        Err(errors) => panic!("{errors:?}"),
     }
 }
 
@@ -33,13 +33,13 @@ fn process(pid: u32, comm: &str) -> ProcessInfo {
 fn finding(id: u64, of: ProcessInfo, path: &str, fds: u32) -> Finding {
     let descriptors = (0..fds).map(|fd| {
         let entry = fdwatch_core::model::FdEntry::default();
-        let table = fdwatch_core::model::Lineage::default();
-        let way = fdwatch_core::diagnose::FdHistory {
+        let lineage = fdwatch_core::model::Lineage::default();
+        let history = fdwatch_core::diagnose::FdHistory {
             provenance: fdwatch_core::model::Provenance::Made,
-            lineage: &table,
+            lineage: &lineage,
             process: &of,
         };
-        fdwatch_core::diagnose::Descriptor::new(fd, &entry, way)
+        fdwatch_core::diagnose::Descriptor::new(fd, &entry, history)
     });
     let fds = descriptors.collect();
     let file = FileInfo::new(Some(path.into()), 1, 2, FileType::Regular);
@@ -146,16 +146,16 @@ struct Host {
     limit: Option<u64>,
     growth: Option<u64>,
     pinned: u64,
-    asked: BTreeMap<&'static str, u32>,
+    lookups: BTreeMap<&'static str, u32>,
 }
 
 impl Host {
     fn count(&mut self, what: &'static str) {
-        *self.asked.entry(what).or_default() += 1;
+        *self.lookups.entry(what).or_default() += 1;
     }
 
-    fn asked(&self, what: &str) -> u32 {
-        self.asked.get(what).copied().unwrap_or(0)
+    fn lookups(&self, what: &str) -> u32 {
+        self.lookups.get(what).copied().unwrap_or(0)
     }
 }
 
@@ -220,7 +220,7 @@ fn exceeded_threshold_is_reported_once_with_hysteresis() {
             .collect();
         assert_eq!(shown(&reports), expected, "{descriptors}");
     }
-    assert_eq!(host.asked("process"), 2);
+    assert_eq!(host.lookups("process"), 2);
 }
 
 #[test]
@@ -255,18 +255,18 @@ fn identity_is_looked_up_only_above_a_threshold() {
     let text = format!("{MANY}comm = 'server'\n");
     let mut thresholds = Thresholds::new(&config(&text));
     let all = || (10..20_010).map(|pid| numbers(pid, 500));
-    let looked = all().chain([numbers(1, 2000), numbers(2, 2000)]);
-    let reports = thresholds.update(looked.clone(), &mut host);
+    let processes = all().chain([numbers(1, 2000), numbers(2, 2000)]);
+    let reports = thresholds.update(processes.clone(), &mut host);
     assert_eq!(shown(&reports), [(Change::Found, 1, 2000.0, 1000.0)]);
-    assert_eq!(host.asked("process"), 2);
+    assert_eq!(host.lookups("process"), 2);
     // The excluded one is looked up again only once per cycle.
     for _ in 0..12 {
-        assert_eq!(thresholds.update(looked.clone(), &mut host), []);
+        assert_eq!(thresholds.update(processes.clone(), &mut host), []);
     }
-    assert_eq!(host.asked("process"), 3);
+    assert_eq!(host.lookups("process"), 3);
     host.names.clear();
     let reports: Vec<_> = (0..12)
-        .flat_map(|_| thresholds.update(looked.clone(), &mut host))
+        .flat_map(|_| thresholds.update(processes.clone(), &mut host))
         .collect();
     assert_eq!(shown(&reports), [(Change::Found, 2, 2000.0, 1000.0)]);
 }
@@ -310,11 +310,11 @@ fn limits_are_looked_up_rarely() {
         ..Host::default()
     };
     let mut thresholds = Thresholds::new(&config(text));
-    let looked = [numbers(5, 800), numbers(6, 63)];
+    let processes = [numbers(5, 800), numbers(6, 63)];
     for _ in 0..12 {
-        assert_eq!(thresholds.update(looked, &mut host), []);
+        assert_eq!(thresholds.update(processes, &mut host), []);
     }
-    assert!(host.asked("limit") <= 2, "{:?}", host.asked);
+    assert!(host.lookups("limit") <= 2, "{:?}", host.lookups);
     let reports = thresholds.update([numbers(5, 820)], &mut host);
     let found = shown(&reports);
     assert_eq!(found.len(), 1);
@@ -341,7 +341,7 @@ fn lookups_per_round_are_limited() {
         .map(|_| thresholds.update(all(), &mut host).len())
         .collect();
     assert_eq!(found[0], 1256);
-    // But within a minute, if there is room.
+    // The rest follows within a minute, up to the limit of processes.
     assert_eq!(found.iter().sum::<usize>(), 4096);
     assert!(thresholds.no_room() > 0);
 }
@@ -363,7 +363,7 @@ fn expensive_values_are_looked_up_where_needed() {
     };
     let mut thresholds = Thresholds::new(&config(text));
     assert_eq!(thresholds.update([numbers(6, 10)], &mut host), []);
-    assert!(host.asked.is_empty(), "{:?}", host.asked);
+    assert!(host.lookups.is_empty(), "{:?}", host.lookups);
     let large = ProcessCounts {
         holds_deleted: true,
         ..numbers(5, 64)
@@ -378,11 +378,11 @@ fn expensive_values_are_looked_up_where_needed() {
             (Change::Found, 5, (2u64 << 30) as f64, (1u64 << 30) as f64),
         ]
     );
-    assert_eq!(host.asked("pinned"), 1);
+    assert_eq!(host.lookups("pinned"), 1);
     // Unknown values change nothing.
     host.growth = None;
     assert_eq!(thresholds.update([large], &mut host), []);
-    // It closed all of them.
+    // The process closed most of its descriptors.
     let reports = thresholds.update([numbers(5, 10)], &mut host);
     assert_eq!(reports.len(), 2);
 }

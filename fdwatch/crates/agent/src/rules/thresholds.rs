@@ -1,8 +1,8 @@
 //! Processes that exceed a threshold.
 //!
-//! All processes are compared every few seconds, by counts that cost nothing. Expensive values are looked up only for
+//! All processes are compared every few seconds, by counts that are at hand. Expensive values are looked up only for
 //! processes with many descriptors or with deleted files, and not in each round; the identity only for processes that
-//! exceed a threshold. The state is bounded, and what finds no room is counted.
+//! exceed a threshold. The state is bounded; reports without room are counted.
 
 use rustc_hash::FxHashMap;
 
@@ -15,10 +15,10 @@ use fdwatch_core::{
 use fdwatch_events::event::{Measure, ThresholdReport};
 
 /// A process must fall below this part of a threshold to be within it again.
-const OVER: f64 = 0.9;
+const HYSTERESIS: f64 = 0.9;
 
 /// Rounds after which expensive values are looked up again; each round covers another part of the processes.
-const EVERY: u64 = 12;
+const LOOKUP_ROUNDS: u64 = 12;
 
 /// Limit of processes that exceed a threshold.
 const MAX_PROCESSES: usize = 4096;
@@ -26,11 +26,11 @@ const MAX_PROCESSES: usize = 4096;
 /// Limit of findings that exceed a threshold.
 const MAX_FINDINGS: usize = 65_536;
 
-/// Processes whose descriptor limits are cached; those of others are looked up once per `EVERY` rounds.
+/// Limit of processes whose descriptor limits are cached. Those of others are looked up once per `LOOKUP_ROUNDS`.
 const MAX_LIMITS: usize = 16_384;
 
-/// Lookups of descriptor limits per round, for processes that are new with many descriptors.
-const MAX_ASKED: usize = 256;
+/// Limit of additional lookups of descriptor limits per round, for processes that newly have many descriptors.
+const MAX_EXTRA_LOOKUPS: usize = 256;
 
 /// Limit of groups: the bits of `Known::excluded`.
 const MAX_GROUPS: usize = 64;
@@ -72,14 +72,14 @@ struct Group {
 }
 
 impl Group {
-    fn is(&self, other: &Self) -> bool {
+    fn has_same_threshold(&self, other: &Self) -> bool {
         self.of == other.of && self.above.total_cmp(&other.above).is_eq()
     }
 
     /// Returns whether `value` exceeds the threshold, with hysteresis if it did before.
     fn is_exceeded(&self, value: f64, was: bool) -> bool {
         if was {
-            value >= self.above * OVER
+            value >= self.above * HYSTERESIS
         } else {
             value > self.above
         }
@@ -123,8 +123,8 @@ pub struct Thresholds {
     /// The descriptor limit of each process, and the round in which it was last seen.
     limits: FxHashMap<Id, (Option<u64>, u64)>,
     round: u64,
-    /// Limits that were looked up out of turn in this round.
-    asked: usize,
+    /// Additional lookups of descriptor limits in this round.
+    extra_lookups: usize,
     no_room: u64,
 }
 
@@ -152,7 +152,9 @@ impl Thresholds {
         let before = std::mem::replace(&mut self.groups, new);
         let place = |group: usize| {
             let old = before.get(group)?;
-            self.groups.iter().position(|new| new.is(old))
+            self.groups
+                .iter()
+                .position(|new| new.has_same_threshold(old))
         };
         self.known.retain(|_, known| {
             known.excluded = 0;
@@ -184,10 +186,10 @@ impl Thresholds {
             // Drops groups whose process is no longer reported.
             let exceeded = self.known.get(&exceeding.process);
             let exceeded = exceeded.map_or(&[][..], |known| &known.exceeded);
-            let kept = exceeded
+            let reported = exceeded
                 .iter()
                 .fold(0, |groups, exceeded| groups | 1 << exceeded.group);
-            exceeding.groups &= kept;
+            exceeding.groups &= reported;
         }
         self.findings.retain(|_, exceeding| exceeding.groups != 0);
         reports
@@ -201,18 +203,18 @@ impl Thresholds {
     ) -> Vec<ThresholdReport> {
         let mut reports = Vec::new();
         self.round += 1;
-        self.asked = 0;
+        self.extra_lookups = 0;
         if self.groups.is_empty() {
             return reports;
         }
         let has = |measure| self.groups.iter().any(|group| group.of == measure);
-        let wanted = Wanted {
+        let needed = NeededValues {
             limit: has(Measure::LimitShare),
             growth: has(Measure::GrowthPerHour),
             pinned: has(Measure::PinnedBytes),
         };
-        for numbers in processes {
-            self.update_process(numbers, wanted, lookup, &mut reports);
+        for counts in processes {
+            self.update_process(counts, needed, lookup, &mut reports);
         }
         self.forget(&mut reports);
         reports
@@ -220,13 +222,13 @@ impl Thresholds {
 
     fn update_process(
         &mut self,
-        numbers: ProcessCounts,
-        wanted: Wanted,
+        counts: ProcessCounts,
+        needed: NeededValues,
         lookup: &mut impl Lookup,
         reports: &mut Vec<ThresholdReport>,
     ) {
-        let id = (numbers.pid, numbers.start_time);
-        let is_turn = u64::from(numbers.pid) % EVERY == self.round % EVERY;
+        let id = (counts.pid, counts.start_time);
+        let is_turn = u64::from(counts.pid) % LOOKUP_ROUNDS == self.round % LOOKUP_ROUNDS;
         if let Some(known) = self.known.get_mut(&id) {
             known.seen = self.round;
             if is_turn {
@@ -234,31 +236,31 @@ impl Thresholds {
                 known.excluded = 0;
             }
         }
-        let is_large = numbers.descriptors >= LARGE;
-        let share = if wanted.limit && is_large {
+        let is_large = counts.descriptors >= LARGE;
+        let share = if needed.limit && is_large {
             self.limit(id, is_turn, lookup).map(|limit| {
                 let limit = limit.unwrap_or(u64::MAX).max(1);
-                100.0 * numbers.descriptors as f64 / limit as f64
+                100.0 * counts.descriptors as f64 / limit as f64
             })
         } else {
             Some(0.0)
         };
-        let growth = if wanted.growth && is_large {
+        let growth = if needed.growth && is_large {
             lookup
-                .growth_per_hour(numbers.pid)
+                .growth_per_hour(counts.pid)
                 .map(|per_hour| per_hour as f64)
         } else {
             Some(0.0)
         };
-        let pinned = match (wanted.pinned && numbers.holds_deleted, is_turn) {
-            (true, true) => Some(lookup.pinned_bytes(numbers.pid) as f64),
+        let pinned = match (needed.pinned && counts.holds_deleted, is_turn) {
+            (true, true) => Some(lookup.pinned_bytes(counts.pid) as f64),
             (true, false) => None,
             (false, _) => Some(0.0),
         };
         for group in 0..self.groups.len() {
             let value = match self.groups[group].of {
                 Measure::DuplicatesPerFile => continue,
-                Measure::Descriptors => Some(numbers.descriptors as f64),
+                Measure::Descriptors => Some(counts.descriptors as f64),
                 Measure::LimitShare => share,
                 Measure::GrowthPerHour => growth,
                 Measure::PinnedBytes => pinned,
@@ -280,8 +282,8 @@ impl Thresholds {
                 }
                 Some(*limit)
             }
-            None if is_turn || (room && self.asked < MAX_ASKED) => {
-                self.asked += usize::from(!is_turn);
+            None if is_turn || (room && self.extra_lookups < MAX_EXTRA_LOOKUPS) => {
+                self.extra_lookups += usize::from(!is_turn);
                 let limit = lookup.limit(id.0);
                 if room {
                     self.limits.insert(id, (limit, self.round));
@@ -330,7 +332,7 @@ impl Thresholds {
                     .find(|(rule, _)| rule.matches_process(&process))
                     .map(|&(_, severity)| severity);
                 let (known, no_room) = (&mut self.known, &mut self.no_room);
-                let Some(known) = room(known, id, self.round, no_room) else {
+                let Some(known) = entry(known, id, self.round, no_room) else {
                     return;
                 };
                 let Some(severity) = severity else {
@@ -371,22 +373,22 @@ impl Thresholds {
         self.limits.retain(|_, &mut (_, seen)| seen == round);
     }
 
-    /// Compares a finding with the thresholds of `duplicates-per-file`. The caller must pass a finding that rules ignore
-    /// as gone.
+    /// Compares a finding with the thresholds of `duplicates-per-file`. The caller must pass an ignored finding as
+    /// gone.
     pub fn finding(&mut self, finding: &Finding) -> Vec<ThresholdReport> {
         let mut reports = Vec::new();
         let is_gone = finding.change == Change::Gone;
-        let value = if is_gone { 0 } else { finding.fds.len() } as f64;
+        let value = if is_gone { 0 } else { finding.open() } as f64;
         let before = self.findings.get(&finding.id).copied();
         let was = before.map_or(0, |exceeding| exceeding.groups);
         // Uses the identity of the process at the start of the finding.
         let id = before.map_or((finding.process.pid, finding.process.start_time), |it| {
             it.process
         });
-        let mut is = 0_u64;
+        let mut exceeded = 0_u64;
         for (i, group) in self.groups.iter().enumerate() {
             let bit = 1 << i;
-            let about = || {
+            let is_matched = || {
                 group
                     .rules
                     .iter()
@@ -394,12 +396,12 @@ impl Thresholds {
             };
             if group.of == Measure::DuplicatesPerFile
                 && group.is_exceeded(value, was & bit != 0)
-                && about()
+                && is_matched()
             {
-                is |= bit;
+                exceeded |= bit;
             }
         }
-        if is == was {
+        if exceeded == was {
             return reports;
         }
         if was == 0 && self.findings.len() >= MAX_FINDINGS {
@@ -408,21 +410,21 @@ impl Thresholds {
         }
         for group in 0..self.groups.len() {
             let bit = 1 << group;
-            if is & bit == was & bit {
+            if exceeded & bit == was & bit {
                 continue;
             }
-            if is & bit == 0 {
+            if exceeded & bit == 0 {
                 self.remove_finding(id, group, value, &mut reports);
             } else if !self.add_finding(id, group, finding, value, &mut reports) {
-                is &= !bit;
+                exceeded &= !bit;
             }
         }
-        if is == 0 {
+        if exceeded == 0 {
             self.findings.remove(&finding.id);
         } else {
             let exceeding = ExceedingFinding {
                 process: id,
-                groups: is,
+                groups: exceeded,
             };
             self.findings.insert(finding.id, exceeding);
         }
@@ -443,7 +445,7 @@ impl Thresholds {
             .find(|(rule, _)| rule.matches_finding(finding))
             .map_or(finding.severity, |&(_, severity)| severity);
         let (known, no_room) = (&mut self.known, &mut self.no_room);
-        let Some(known) = room(known, id, self.round, no_room) else {
+        let Some(known) = entry(known, id, self.round, no_room) else {
             return false;
         };
         if let Some(exceeded) = known
@@ -496,14 +498,14 @@ impl Thresholds {
 
 /// The expensive values that thresholds need.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
+struct NeededValues {
     limit: bool,
     growth: bool,
     pinned: bool,
 }
 
 /// Returns the entry of a process that was seen in this round, if there is room.
-fn room<'a>(
+fn entry<'a>(
     known: &'a mut FxHashMap<Id, Known>,
     id: Id,
     round: u64,
@@ -528,7 +530,9 @@ fn groups(config: &Config) -> Vec<Group> {
             above: threshold.above,
             rules: Vec::new(),
         };
-        let at = groups.iter().position(|known| known.is(&group));
+        let at = groups
+            .iter()
+            .position(|known| known.has_same_threshold(&group));
         let at = at.unwrap_or_else(|| {
             groups.push(group);
             groups.len() - 1

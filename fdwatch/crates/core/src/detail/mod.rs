@@ -1,7 +1,7 @@
 //! Detail: the stack where a descriptor was opened or closed, and the requested path. Collected for
 //! processes that were selected at that time; bounded, and the oldest is dropped first.
 //!
-//! Pure. Addresses are those of the process's memory. An [`Unwind`] finds the frames of a raw
+//! No I/O. Addresses are those of the process's memory. An [`Unwind`] finds the frames of a raw
 //! stack.
 
 #[cfg(test)]
@@ -21,21 +21,21 @@ use crate::model::{Moment, Program};
 /// Symbol of a function without a name, at an offset in its file.
 pub const UNNAMED: &str = "??";
 
-/// Descriptors with detail. Copies made by fork share that of the original. Together with the gaps,
-/// this fits into a queue with a capacity of 65,536.
+/// Maximum number of descriptors with detail. Copies made by fork share the detail of the original.
+/// Together with the gaps, this fits into a queue with a capacity of 65,536.
 const MAX: usize = 57_000;
 
-/// Closed descriptors whose detail is kept, for a followed command that opens many.
+/// Maximum number of closed descriptors with stored detail, for a followed command that opens many.
 const MAX_CLOSED: usize = 4096;
 
-/// Closes with detail, which is requested soon or never.
+/// Maximum number of closes with detail. Their detail is requested soon after the close or never.
 const MAX_CLOSES: usize = 14_000;
 
-/// Threads that have sent detail but not yet the event it belongs to.
+/// Maximum number of threads that have sent detail but not yet the event it belongs to.
 const MAX_PENDING: usize = 4096;
 
-/// Raw stacks kept for these threads: one megabyte in all. They are sent right before the event, so
-/// that there are few more than CPUs.
+/// Maximum number of raw stacks stored for these threads: one megabyte in all. They are sent right
+/// before the event, so there are rarely more than CPUs.
 const MAX_RAW: usize = 64;
 
 /// Detail of the opening or closing of a descriptor.
@@ -50,8 +50,8 @@ pub struct Detail {
     pub is_cut: bool,
     /// The program that opened it, for a followed command.
     pub program: Option<Program>,
-    /// What the stack can be unwound from, for a followed command. Unwinding happens later, because
-    /// the mappings of its programs are kept after they end.
+    /// What the stack can be unwound from, for a followed command. Unwinding happens later, as the
+    /// mappings of its programs are stored beyond their end.
     pub raw: Option<Arc<RawStack>>,
 }
 
@@ -220,7 +220,7 @@ impl Details {
         }
     }
 
-    /// Stores the path that a thread requests.
+    /// Stores the path that a thread passes to an open call.
     pub fn path(&mut self, path: &RequestedPath) {
         let pending = self.pending(path.header.tid);
         // Empty if its page was not in memory.
@@ -338,7 +338,7 @@ impl Details {
 
     fn pending(&mut self, tid: u32) -> &mut PendingDetail {
         if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&tid) {
-            // Failed calls never take theirs; pending calls lose it.
+            // Detail of failed calls is never taken; that of pending calls is lost.
             self.pending.clear();
             self.raw.clear();
         }
@@ -409,7 +409,7 @@ impl DetailQueue {
         detail
     }
 
-    /// Removes the gaps before the queue would grow, if there are enough to make that worthwhile.
+    /// Removes the gaps before the queue would grow, if there are enough of them.
     fn remove_gaps(&mut self) {
         let (places, room) = (self.entries.len(), self.entries.capacity());
         if places == room && places - self.count > places / 8 {
@@ -421,7 +421,7 @@ impl DetailQueue {
 /// Drops the stack of a removed entry, if no other entry has it.
 fn forget(detail: Option<Detail>, stacks: &mut FxHashSet<Arc<[u64]>>) {
     if let Some(detail) = detail
-        // One reference each in the entry and the set.
+        // The remaining references are those of the entry and the set.
         && Arc::strong_count(&detail.stack) <= 2
     {
         stacks.remove(&detail.stack);

@@ -1,4 +1,4 @@
-//! What detail is kept, and for how long.
+//! Which detail is stored, and for how long.
 
 use fdwatch_common::{Header, Kind, MAX_FRAMES, MAX_PATH};
 use proptest::prelude::*;
@@ -17,14 +17,14 @@ fn stack(tid: u32, frames: &[u64]) -> Stack {
 }
 
 fn path(tid: u32, path: &[u8]) -> RequestedPath {
-    let mut asked = RequestedPath {
+    let mut requested = RequestedPath {
         header: header(Kind::RequestedPath, tid),
         len: path.len() as u32,
         reserved: 0,
         bytes: [7; MAX_PATH],
     };
-    asked.bytes[..path.len()].copy_from_slice(path);
-    asked
+    requested.bytes[..path.len()].copy_from_slice(path);
+    requested
 }
 
 fn header(kind: Kind, tid: u32) -> Header {
@@ -204,8 +204,7 @@ fn pending_threads_are_bounded() {
 }
 
 proptest! {
-    /// Entries come and go in any order: the latest are kept, and take no more memory than they
-    /// need.
+    /// Adds and removes entries in any order: the latest remain, without excess capacity.
     #[test]
     fn detail_queue_matches_a_map(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..400)) {
         const FEW: usize = 8;

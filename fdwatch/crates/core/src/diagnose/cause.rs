@@ -1,5 +1,5 @@
-//! The causes of findings. One table holds everything that depends on the cause alone; a new cause is
-//! an entry in it, and the rule that detects it.
+//! The causes of findings. One table contains everything that depends on the cause alone; adding a
+//! cause takes an entry in it and the rule that detects it.
 
 use super::{
     facts::{Facts, has_two_descriptions},
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{FdEntry, Provenance};
 
-/// What depends on the cause alone.
+/// The properties of a cause, equal for all its findings.
 struct Profile {
     /// The name that users see.
     name: &'static str,
@@ -153,7 +153,7 @@ causes! {
         },
         remedies: |_| &["in the receiver, close unused descriptors on every return path, including errors"],
     },
-    /// Some descriptors were kept across exec, because they were opened without `O_CLOEXEC`.
+    /// Some descriptors stayed open across exec, because they were opened without `O_CLOEXEC`.
     ExecLeak: Profile {
         name: "exec-leak",
         severity: severity_of_use,
@@ -181,7 +181,7 @@ causes! {
             ]
         },
     },
-    /// Several processes of a service write the file, each through a description of its own.
+    /// Several processes of a service write the file, each through its own description.
     SharedFile: Profile {
         name: "shared-file",
         severity: |facts| {
@@ -264,15 +264,16 @@ pub fn remedies(cause: Cause, is_written: bool) -> &'static [&'static str] {
     (cause.profile().remedies)(is_written)
 }
 
-/// The highest of the standard streams, which a program is given on purpose: standard error.
+/// The highest standard stream: standard error. Standard streams are inherited on purpose.
 const LAST_STREAM: u32 = 2;
 
 /// Returns the cause of a duplicate. The slices hold the entry, the provenance and the number of each
 /// of its descriptors.
 ///
 /// The first rule that applies: a descriptor was received from another process (`received`); all
-/// share one description (`duplicated`); one above standard error was kept across exec (`exec-leak`);
-/// one was inherited across fork (`inherited`); otherwise, the file was opened again (`reopened`).
+/// share one description (`duplicated`); one above standard error stayed open across exec
+/// (`exec-leak`); one was inherited across fork (`inherited`); otherwise, the file was opened again
+/// (`reopened`).
 pub(super) fn cause(entries: &[&FdEntry], provenances: &[Provenance], numbers: &[u32]) -> Cause {
     let received = |(entry, provenance): (&&FdEntry, &Provenance)| {
         *provenance == Provenance::Made && was_received(entry)

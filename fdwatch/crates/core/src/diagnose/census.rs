@@ -1,4 +1,4 @@
-//! Number of descriptors of a table, by type and by origin.
+//! Descriptor counts of a table, by type and by origin.
 
 use std::collections::BTreeMap;
 

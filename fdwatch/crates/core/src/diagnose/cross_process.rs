@@ -72,9 +72,9 @@ pub fn diagnose_rotation(
     }
 }
 
-/// Diagnoses a file that several processes write. `are_related` is whether two writers with
-/// descriptions of their own belong to the same service. `processes` are the writers in order; none
-/// for a process that could not be read. Returns none if no writer is left.
+/// Diagnoses a file that several processes write. `are_related` is whether two writers with their
+/// own descriptions belong to the same service. `processes` are the writers in order; none for a
+/// process that could not be read. Returns none if no writer is left.
 #[must_use]
 pub fn diagnose_shared(
     shared: &SharedFile<'_>,

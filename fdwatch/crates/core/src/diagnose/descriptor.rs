@@ -37,7 +37,7 @@ pub struct Descriptor {
     pub asked_path: Option<Vec<u8>>,
     /// The stack where it was opened, from detail; innermost first.
     pub stack: Vec<Frame>,
-    /// Its way to the process, if another process or program opened it.
+    /// The steps by which it came to the process, if another process or program opened it.
     pub chain: Vec<Link>,
     /// Descriptors that the same thread opened shortly before.
     pub recent_opens: Vec<NearbyOpen>,

@@ -47,7 +47,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
             Some((fd, entry, provenance))
         })
         .collect();
-    // One that is gone is judged by what it was.
+    // A duplicate that is gone is diagnosed by its former descriptors.
     let is_gone = duplicate.change == Change::Gone;
     let closed = duplicate.closed.iter().filter(|_| is_gone);
     let all: Vec<_> = held
@@ -83,9 +83,13 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         file_type: file.file_type(),
     };
     file.add_views(&context.process);
-    let mut fds: Vec<_> = duplicate
-        .fds
+    // As many at both ends.
+    let listed = duplicate.fds.len().min(duplicate.max_listed);
+    let (first, rest) = duplicate.fds.split_at(listed.div_ceil(2));
+    let (left_out, last) = rest.split_at(rest.len() - listed / 2);
+    let mut fds: Vec<_> = first
         .iter()
+        .chain(last)
         .filter_map(|&fd| {
             let table = table?;
             let mut descriptor = Descriptor::of(table, fd, table.get(fd)?, &context.process);
@@ -134,6 +138,7 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
         process: context.process,
         advice: cause.advice(&facts),
         fds,
+        more_fds: u32::try_from(left_out.len()).unwrap_or(u32::MAX),
         closed,
         more_closed: duplicate.more_closed,
         lifetime: duplicate
@@ -150,8 +155,8 @@ pub fn diagnose(duplicate: &Duplicate<'_>, context: Context) -> Finding {
     }
 }
 
-/// Returns whether a process with `open` of at most `limit` descriptors is about to run out of them,
-/// and `count` of a duplicate have a part in that.
+/// Returns whether a process with `open` of at most `limit` descriptors is about to run out of
+/// them, and the `count` descriptors of a duplicate contribute to that.
 fn uses_up(limit: u64, open: usize, count: usize) -> bool {
     let exceeds = |count: usize, percent: u64| count as u64 >= limit * percent / 100;
     exceeds(open, 80) && exceeds(count, 10)

@@ -29,7 +29,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Collects the facts about descriptors on `file`. The last three are left unset.
+    /// Collects the facts about descriptors on `file`. The last three fields stay unset.
     pub(super) fn new(entries: &[&FdEntry], file: &FileInfo) -> Self {
         let writers = entries.iter().filter(|entry| entry.access().writes());
         let count = writers.clone().count();

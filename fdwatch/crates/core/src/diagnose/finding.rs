@@ -16,8 +16,10 @@ pub struct Finding {
     pub process: ProcessInfo,
     /// The file.
     pub file: FileInfo,
-    /// The open descriptors, in order.
+    /// The open descriptors, in order; of many, the lowest and the highest numbers.
     pub fds: Vec<Descriptor>,
+    /// Number of further open descriptors.
+    pub more_fds: u32,
     /// Descriptors closed since the last report, in order of closing.
     pub closed: Vec<Descriptor>,
     /// Number of further closed descriptors.
@@ -32,7 +34,7 @@ pub struct Finding {
     pub severity: Severity,
     /// What to do about it.
     pub advice: &'static str,
-    /// Other processes that write the file through descriptions of their own.
+    /// Other processes that write the file through their own descriptions.
     pub others: Vec<Other>,
     /// The second close, of a double close.
     pub closed_again: Option<ClosedAgain>,
@@ -57,6 +59,7 @@ impl Finding {
             process,
             file,
             fds: Vec::new(),
+            more_fds: 0,
             closed: Vec::new(),
             more_closed: 0,
             lifetime: None,
@@ -68,6 +71,12 @@ impl Finding {
             closed_again: None,
             shared_by: Vec::new(),
         }
+    }
+
+    /// Returns the number of open descriptors.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.fds.len() + self.more_fds as usize
     }
 }
 

@@ -1,6 +1,6 @@
 //! Diagnoses duplicates and leaks: cause, severity, and what to do.
 //!
-//! Pure: facts from outside the tables, such as a file's path, are passed in.
+//! No I/O: facts from outside the tables, such as a file's path, are passed in.
 
 mod cause;
 mod census;

@@ -11,7 +11,7 @@ pub struct ProcessInfo {
     pub start_time: u64,
     /// Its parent; 0 if unknown.
     pub ppid: u32,
-    /// Its name: bytes of its own choice.
+    /// Its name, which it can set to arbitrary bytes.
     pub comm: Vec<u8>,
     /// Path of its executable, if readable.
     pub exe: Option<Vec<u8>>,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::simulated_host::{Host, O_APPEND, O_WRONLY};
 
-/// Cause and severity of each finding, by process.
+/// Returns the cause and severity of each finding, by process.
 fn found(host: &mut Host, context: &Context) -> Vec<(u32, Cause, Severity)> {
     let mut found = Vec::new();
     host.pass(2_000_000_000);

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{FdEntry, InvalidClose, Model, Moment, TableId};
 
-/// Maximum number of remembered closes, of all processes.
+/// Maximum number of remembered closes, over all processes.
 const MAX: usize = 16_384;
 
 /// A close of an open descriptor.

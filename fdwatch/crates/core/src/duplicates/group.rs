@@ -1,9 +1,12 @@
 //! The descriptors of one table on the same file, and their changes since the last report.
 
+use std::collections::BTreeSet;
+
 use super::change::Change;
 use crate::model::{FdEntry, Identity, Lineage, Moment, Provenance, Table, TableId};
 
-/// Closed descriptors remembered until the next report; further ones are counted.
+/// Maximum number of closed descriptors remembered until the next report; further ones are only
+/// counted.
 const MAX_CLOSED: usize = 16;
 
 /// The key of a group.
@@ -35,8 +38,7 @@ pub(super) struct Group {
     pub(super) address: u64,
     /// The longest-standing holder of the table.
     pub(super) tgid: u32,
-    /// In no particular order.
-    pub(super) members: Vec<u32>,
+    pub(super) members: BTreeSet<u32>,
     /// Number of members that makes it a duplicate: 2, or 1 if the file was deleted.
     pub(super) least: usize,
     /// When it became a duplicate.
@@ -62,7 +64,7 @@ impl Group {
             id,
             address,
             tgid,
-            members,
+            members: members.into_iter().collect(),
             least: 2,
             since: at,
             ended: None,
@@ -82,10 +84,9 @@ impl Group {
     }
 
     pub(super) fn join(&mut self, fd: u32, at: Moment) {
-        if self.members.contains(&fd) {
+        if !self.members.insert(fd) {
             return;
         }
-        self.members.push(fd);
         self.changed |= self.is_duplicate();
         if self.members.len() == self.least {
             self.since = at;
@@ -95,11 +96,10 @@ impl Group {
     }
 
     pub(super) fn leave(&mut self, table: &Table, fd: u32, entry: &FdEntry, at: Moment) {
-        let Some(i) = self.members.iter().position(|&member| member == fd) else {
-            return;
-        };
         let was_duplicate = self.is_duplicate();
-        self.members.swap_remove(i);
+        if !self.members.remove(&fd) {
+            return;
+        }
         if !was_duplicate && !self.is_reported && self.times == 0 {
             // A single descriptor is not part of any report.
             return;

@@ -1,12 +1,14 @@
 //! Detects duplicates: two or more descriptors of one table on the same file; or a single one, if
 //! the file was deleted while open.
 //!
-//! Pure. Follows the model as its [`Observer`], remembers which files are open more than once, and
-//! reports at intervals what has changed.
+//! No I/O. Follows the model as its [`Observer`], tracks the files that are open more than once,
+//! and reports changes at intervals.
 
 mod change;
 mod double_close;
 mod group;
+mod groups;
+mod queue;
 mod recent_opens;
 mod rotation;
 mod shared;
@@ -19,6 +21,7 @@ pub use self::{
     change::Change,
     double_close::{Closing, DoubleClose},
     group::Closed,
+    groups::Folded,
     recent_opens::RecentOpen,
     rotation::{Path, Rotation},
     shared::{SharedFile, Writer},
@@ -26,6 +29,8 @@ pub use self::{
 use self::{
     double_close::Closings,
     group::{Group, Key},
+    groups::Groups,
+    queue::FairQueue,
     recent_opens::RecentOpens,
     rotation::Rotations,
     shared::SharedFiles,
@@ -34,21 +39,33 @@ use crate::model::{
     FdEntry, FileType, Identity, InvalidClose, Model, Moment, Observer, Provenance, Table, TableId,
 };
 
-/// Time that a child gets to run another program before its own duplicates are reported:
-/// nanoseconds.
+/// Time for a child to run another program before its own duplicates are reported: nanoseconds.
 const FORK_TO_EXEC: u64 = 1_000_000_000;
 
-/// Reports of one file per [`QUIET_AFTER`]; further ones wait until that time is over.
+/// Maximum number of reports of one file per [`QUIET_AFTER`]; further ones are delayed until that
+/// time is over.
 const MAX_REPORTS: u32 = 10;
 
 /// Period in which reports of a file are limited: nanoseconds.
 const QUIET_AFTER: u64 = 10_000_000_000;
 
-/// Total number of duplicates up to which ended ones are remembered, so that a recurring one is not
-/// reported as new each time.
-const MAX_REMEMBERED: usize = 4096;
+/// Time after which groups that had to wait are tried again: nanoseconds.
+const RETRY_AFTER: u64 = 50_000_000;
 
-/// Descriptors of a new duplicate for which recent opens are looked up.
+/// Waiting groups up to which they are reported in the order of their changes. With more, users and
+/// tables take turns.
+const UNCONTENDED: usize = 32;
+
+/// Entries of overfull tables that one sweep searches: less than a millisecond's work for most hosts.
+const MAX_SEARCHED: usize = 1 << 15;
+
+/// Number of open descriptors that findings list: of all, and the limits of one finding. With many findings,
+/// each lists fewer.
+const MAX_ALL_LISTED: usize = 8192;
+const MAX_LISTED: usize = 512;
+const MIN_LISTED: usize = 8;
+
+/// Maximum number of descriptors of a new duplicate for which recent opens are looked up.
 const MAX_LOOKUPS: usize = 8;
 
 /// The state of a duplicate.
@@ -66,6 +83,9 @@ pub struct Duplicate<'a> {
     pub identity: Identity,
     /// The open descriptors, in order; at most one if it is gone.
     pub fds: &'a [u32],
+    /// Maximum number of open descriptors that a finding lists. A leak can have hundreds of thousands, and all
+    /// findings together must fit into memory.
+    pub max_listed: usize,
     /// Descriptors closed since the last report, in order of closing.
     pub closed: &'a [Closed],
     /// Number of further closed descriptors.
@@ -83,10 +103,15 @@ pub struct Duplicate<'a> {
 /// All duplicates.
 #[derive(Debug)]
 pub struct Duplicates {
-    groups: FxHashMap<Key, Group>,
-    by_table: FxHashMap<TableId, Vec<Identity>>,
-    /// Groups with changes to report.
+    groups: Groups,
+    /// Groups that have changed since the last call of `settle`.
     dirty: Vec<Key>,
+    /// Groups with changes to report.
+    queue: FairQueue<TableId, Key>,
+    /// Groups whose changes are to be reported later.
+    later: Vec<Key>,
+    /// When those of `later` were last tried.
+    retried: Moment,
     /// Children that have not run another program yet: when their duplicates are reported anyway,
     /// their table and its address.
     children: VecDeque<(Moment, TableId, u64)>,
@@ -105,9 +130,11 @@ impl Duplicates {
     #[must_use]
     pub fn new(all_types: bool) -> Self {
         Self {
-            groups: FxHashMap::default(),
-            by_table: FxHashMap::default(),
+            groups: Groups::default(),
             dirty: Vec::new(),
+            queue: FairQueue::default(),
+            later: Vec::new(),
+            retried: Moment(0),
             children: VecDeque::new(),
             waiting: FxHashSet::default(),
             rotations: Rotations::default(),
@@ -130,44 +157,86 @@ impl Duplicates {
         }
     }
 
+    /// Searches a table for files that are open more than once or deleted: two passes over its entries.
     fn search_table(&mut self, table: &Table, now: Moment) {
-        for (fd, entry) in table.iter() {
+        let mut files: FxHashMap<Identity, (u32, bool)> = FxHashMap::default();
+        let mut found = Vec::new();
+        for (_, entry) in table.iter().filter(|(_, entry)| self.is_of_interest(entry)) {
+            let identity = entry.identity();
+            let (count, is_deleted) = files.entry(identity).or_default();
+            *count += 1;
+            let was_found = *count > 2 || *is_deleted;
             // Copies made by fork or exec were reported for the previous holder.
-            if entry.was_unlinked()
+            if is_deleted_file(entry)
                 && matches!(
                     table.provenance(entry),
                     Provenance::Made | Provenance::Unknown
                 )
             {
-                self.unlinked(table, fd, entry);
+                *is_deleted = true;
+                if !was_found && *count == 1 {
+                    found.push((identity, entry.opened));
+                }
+            }
+            if *count == 2 && !was_found {
+                found.push((identity, now));
             }
         }
-        let mut seen = FxHashMap::default();
-        let mut duplicated = Vec::new();
-        for (_, entry) in table.iter().filter(|(_, entry)| self.is_of_interest(entry)) {
-            let identity = entry.identity();
-            let count = seen.entry(identity).or_insert(0u32);
-            *count += 1;
-            if *count == 2 {
-                duplicated.push(identity);
+        let mut folded = 0;
+        let mut members: FxHashMap<Identity, Vec<u32>> = FxHashMap::default();
+        found.retain(|&(identity, _)| {
+            let key = Key {
+                table: table.id(),
+                identity,
+            };
+            let is_known = self.groups.contains(&key);
+            if !is_known && !self.groups.has_room_for(key.table, members.len()) {
+                folded += 1;
+                return false;
+            }
+            if !is_known {
+                members.insert(identity, Vec::new());
+            }
+            true
+        });
+        self.groups.set_folded(table, folded);
+        if !members.is_empty() {
+            for (fd, entry) in table.iter() {
+                if let Some(members) = members.get_mut(&entry.identity()) {
+                    members.push(fd);
+                }
             }
         }
-        for identity in duplicated {
-            self.watch(table, identity, now);
+        for (identity, since) in found {
+            if let Some(members) = members.remove(&identity) {
+                self.follow(table, identity, members, since);
+            }
+            if files
+                .get(&identity)
+                .is_some_and(|&(_, is_deleted)| is_deleted)
+            {
+                self.mark_deleted(table, identity);
+            }
         }
     }
 
-    /// Passes what has changed since the last call to `report`. Reports of one file are
-    /// rate-limited.
+    /// Passes what has changed since the last call to `report`, until `goes_on` returns false. Returns
+    /// whether there is more. Reports of one file are rate-limited. If many wait, users, as `user_of`
+    /// returns them for a process, take turns, and so do the tables of a user.
     pub fn settle(
         &mut self,
         model: &Model,
         now: Moment,
+        user_of: &mut impl FnMut(u32) -> u32,
+        goes_on: &mut impl FnMut() -> bool,
         report: &mut impl FnMut(&Duplicate<'_>, &Model),
-    ) {
+    ) -> bool {
         while let Some(&(due, table, address)) = self.children.front() {
             if due > now {
                 break;
+            }
+            if !goes_on() {
+                return true;
             }
             self.children.pop_front();
             if !self.waiting.remove(&table) {
@@ -177,9 +246,66 @@ impl Duplicates {
                 self.search_table(table, now);
             }
         }
+        if now.since(self.retried) >= RETRY_AFTER {
+            self.retried = now;
+            self.dirty.append(&mut self.later);
+        }
+        let is_contended = self.queue.len() + self.dirty.len() > UNCONTENDED;
         for key in std::mem::take(&mut self.dirty) {
+            let user = if is_contended {
+                self.groups.user(&key, user_of)
+            } else {
+                0
+            };
+            self.queue.push(user, key.table, key);
+        }
+        while goes_on() {
+            let Some(key) = self.queue.pop() else {
+                return false;
+            };
             if self.settle_group(key, model, now, report) {
-                self.dirty.push(key);
+                self.later.push(key);
+            }
+        }
+        self.queue.len() > 0
+    }
+
+    /// Passes everything that has changed since the last call to `report`.
+    pub fn settle_all(
+        &mut self,
+        model: &Model,
+        now: Moment,
+        report: &mut impl FnMut(&Duplicate<'_>, &Model),
+    ) {
+        self.settle(model, now, &mut |_| 0, &mut || true, report);
+    }
+
+    /// Returns how many files are not followed, because their processes have too many.
+    #[must_use]
+    pub const fn folded(&self) -> Folded {
+        self.groups.folded()
+    }
+
+    /// Returns how many descriptors were not checked for rotation, because there were too many.
+    #[must_use]
+    pub const fn skipped_rotations(&self) -> u64 {
+        self.rotations.skipped()
+    }
+
+    /// Searches tables with more files than are followed: some may have been closed since. The work of
+    /// one call is bounded.
+    fn search_overfull(&mut self, model: &Model, now: Moment) {
+        let mut searched = 0;
+        for _ in 0..self.groups.overfull() {
+            if searched >= MAX_SEARCHED {
+                break;
+            }
+            let Some((id, address)) = self.groups.next_overfull() else {
+                break;
+            };
+            if let Some(table) = model.table(address).filter(|table| table.id() == id) {
+                searched += table.len();
+                self.search_table(table, now);
             }
         }
     }
@@ -189,13 +315,19 @@ impl Duplicates {
     #[must_use]
     pub fn by_process(&self) -> FxHashMap<u32, (usize, usize)> {
         let mut by_process = FxHashMap::default();
-        let duplicated = self.groups.values().filter(|it| it.members.len() > 1);
+        let duplicated = self.groups.iter().filter(|it| it.members.len() > 1);
         for group in duplicated {
             let (files, more) = by_process.entry(group.tgid).or_insert((0, 0));
             *files += 1;
             *more += group.members.len() - 1;
         }
         by_process
+    }
+
+    /// Returns the processes of all duplicates, each once.
+    #[must_use]
+    pub fn processes(&self) -> FxHashSet<u32> {
+        self.groups.iter().map(|group| group.tgid).collect()
     }
 
     /// Remembers closes in the table from now on: detail is collected for its process.
@@ -222,7 +354,8 @@ impl Duplicates {
     }
 
     /// Passes files that were rotated while open to `report`. `path_of` returns the path of a
-    /// descriptor, given the process, the number and the entry.
+    /// descriptor, given the process, the number and the entry. Also searches tables whose files were
+    /// too many to follow.
     pub fn sweep(
         &mut self,
         model: &Model,
@@ -230,6 +363,7 @@ impl Duplicates {
         path_of: &mut impl FnMut(u32, u32, &FdEntry) -> Option<Path>,
         report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
+        self.search_overfull(model, now);
         let next_id = &mut self.next_id;
         let shared = &mut self.shared;
         let mut written = |identity| shared.written(identity);
@@ -255,6 +389,7 @@ impl Duplicates {
         now: Moment,
         report: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) -> bool {
+        let max_listed = (MAX_ALL_LISTED / self.groups.len().max(1)).clamp(MIN_LISTED, MAX_LISTED);
         let Some(group) = self.groups.get_mut(&key) else {
             return false;
         };
@@ -271,16 +406,17 @@ impl Duplicates {
             if group.reports >= MAX_REPORTS && table.is_some() {
                 return true;
             }
-            group.members.sort_unstable();
             if let Some(change) = group.change() {
                 let recent_opens = self.recent_opens.of(key.table, key.identity);
+                let fds: Vec<_> = group.members.iter().copied().collect();
                 let duplicate = Duplicate {
                     id: group.id,
                     change,
                     tgid: group.tgid,
                     table,
                     identity: key.identity,
-                    fds: &group.members,
+                    fds: &fds,
+                    max_listed,
                     closed: &group.closed,
                     more_closed: group.more_closed,
                     since: group.since,
@@ -299,31 +435,22 @@ impl Duplicates {
             group.is_dirty = false;
             return false;
         }
-        // It may come back: remembered, so that it is not reported as new each time.
-        if table.is_some() && group.reports > 0 && self.groups.len() < MAX_REMEMBERED {
+        // It may recur. Remembered, so that it is not reported as new each time.
+        let is_remembered = table.is_some() && group.reports > 0;
+        if is_remembered && self.groups.has_room_to_remember(key.table) {
             return true;
         }
-        self.forget(key);
-        false
-    }
-
-    fn forget(&mut self, key: Key) {
         self.groups.remove(&key);
-        if let Some(identities) = self.by_table.get_mut(&key.table) {
-            identities.retain(|&identity| identity != key.identity);
-            if identities.is_empty() {
-                self.by_table.remove(&key.table);
-            }
-        }
+        false
     }
 
     /// Drops what a child closed before it ran another program, which it never used.
     fn forget_history(&mut self, table: TableId) {
-        for identity in self.by_table.get(&table).cloned().unwrap_or_default() {
+        for identity in self.groups.identities(table) {
             let key = Key { table, identity };
             match self.groups.get_mut(&key) {
                 Some(group) if group.is_duplicate() => group.forget_closed(),
-                _ => self.forget(key),
+                _ => self.groups.remove(&key),
             }
         }
     }
@@ -332,27 +459,47 @@ impl Duplicates {
         self.all_types || entry.file_type() == FileType::Regular
     }
 
-    /// Starts to follow a file that `table` has open more than once, or that was deleted.
-    fn watch(&mut self, table: &Table, identity: Identity, at: Moment) {
+    /// Follows a file that `table` has open more than once, or that was deleted, if there is room.
+    fn watch(&mut self, table: &mut Table, fd: u32, identity: Identity, at: Moment) {
+        if !self.groups.has_room(table.id()) {
+            self.groups.fold(table);
+            return;
+        }
+        let members = table.all_on_file(fd, identity);
+        self.follow(table, identity, members, at);
+    }
+
+    /// Follows the descriptors `members`, all those of `table` on the file.
+    fn follow(&mut self, table: &Table, identity: Identity, members: Vec<u32>, at: Moment) {
         let key = Key {
             table: table.id(),
             identity,
         };
-        if self.groups.contains_key(&key) {
-            return;
-        }
         self.next_id += 1;
-        let members = table.on_file(identity).collect();
-        let tgid = table.holders().first().map_or(0, |holder| holder.tgid);
-        let mut group = Group::new(self.next_id, table.address(), tgid, members, at);
-        mark(&mut self.dirty, key, &mut group);
-        for &fd in group.members.iter().take(MAX_LOOKUPS) {
+        for &fd in members.iter().take(MAX_LOOKUPS) {
             if let Some(entry) = table.get(fd) {
                 self.recent_opens.note(table, fd, entry);
             }
         }
+        let tgid = table.holders().first().map_or(0, |holder| holder.tgid);
+        let mut group = Group::new(self.next_id, table.address(), tgid, members, at);
+        mark(&mut self.dirty, key, &mut group);
         self.groups.insert(key, group);
-        self.by_table.entry(key.table).or_default().push(identity);
+    }
+
+    /// Makes a single descriptor on the file reportable.
+    fn mark_deleted(&mut self, table: &Table, identity: Identity) {
+        let key = Key {
+            table: table.id(),
+            identity,
+        };
+        if let Some(group) = self.groups.get_mut(&key)
+            && group.least > 1
+        {
+            group.least = 1;
+            group.changed = true;
+            mark(&mut self.dirty, key, group);
+        }
     }
 
     fn leave(&mut self, table: &Table, fd: u32, entry: &FdEntry, at: Moment) {
@@ -373,6 +520,11 @@ impl Duplicates {
             }
         }
     }
+}
+
+/// Returns whether the entry is a regular file that had a name and has none any more.
+fn is_deleted_file(entry: &FdEntry) -> bool {
+    entry.was_unlinked() && entry.file_type() == FileType::Regular && !entry.is_temporary()
 }
 
 fn mark(dirty: &mut Vec<Key>, key: Key, group: &mut Group) {
@@ -401,7 +553,7 @@ impl Observer for Duplicates {
             mark(&mut self.dirty, key, group);
             self.recent_opens.note(table, fd, entry);
         } else if table.has_other(fd, identity) {
-            self.watch(table, identity, entry.opened);
+            self.watch(table, fd, identity, entry.opened);
         }
     }
 
@@ -423,23 +575,19 @@ impl Observer for Duplicates {
         self.search_table(table, at);
     }
 
-    fn unlinked(&mut self, table: &Table, _fd: u32, entry: &FdEntry) {
-        if entry.file_type() != FileType::Regular || entry.is_temporary() {
+    fn unlinked(&mut self, table: &mut Table, fd: u32, entry: &FdEntry) {
+        if !is_deleted_file(entry) {
             return;
         }
         let identity = entry.identity();
-        self.watch(table, identity, entry.opened);
         let key = Key {
             table: table.id(),
             identity,
         };
-        if let Some(group) = self.groups.get_mut(&key)
-            && group.least > 1
-        {
-            group.least = 1;
-            group.changed = true;
-            mark(&mut self.dirty, key, group);
+        if !self.groups.contains(&key) {
+            self.watch(table, fd, identity, entry.opened);
         }
+        self.mark_deleted(table, identity);
     }
 
     fn table_dropped(&mut self, table: &Table, at: Moment) {
@@ -447,7 +595,7 @@ impl Observer for Duplicates {
         self.recent_opens.gone(table.id());
         self.closings.forget(table.id());
         let waited_for = self.waiting.remove(&table.id());
-        let Some(identities) = self.by_table.remove(&table.id()) else {
+        let Some(identities) = self.groups.remove_table(table.id()) else {
             return;
         };
         for identity in identities {

@@ -7,20 +7,20 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{FdEntry, Identity, Moment, Table, TableId};
 
-/// How long before counts as shortly: nanoseconds.
+/// Maximum age of a recent open: nanoseconds before the open of the duplicate's descriptor.
 const SHORTLY: u64 = 10_000_000_000;
 
-/// Recent opens kept per descriptor, the latest ones.
+/// Maximum number of recent opens per descriptor; the latest ones are stored.
 const MAX_NEARBY: usize = 2;
 
-/// How far numbers on both sides are searched.
+/// Distance up to which neighbouring numbers are searched, on both sides.
 const REACH: u32 = 2048;
 
-/// The same for tables with more descriptors than [`REACH`]. There, numbers that a thread gets in
-/// succession are close, and each open would cost thousands of steps.
+/// Search distance in tables with more descriptors than [`REACH`]. There, consecutive opens of a
+/// thread get close numbers, and a larger distance would cost each open thousands of steps.
 const REACH_OF_MANY: u32 = 128;
 
-/// Recent opens followed per table.
+/// Maximum number of recent opens followed per table.
 const MAX_FOLLOWED: usize = 64;
 
 /// A descriptor of a duplicate, and one that the same thread opened shortly before.

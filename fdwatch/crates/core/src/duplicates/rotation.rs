@@ -1,5 +1,5 @@
-//! Detects files that were rotated while a process has them open: it has a file open for writing
-//! that was renamed or deleted, and also the file that is at its path now.
+//! Detects files that were rotated while open: a process has a renamed or deleted file open for
+//! writing, and also the file that is now at its path.
 //!
 //! Events carry no paths. They are looked up through a callback, and only for files that stay open
 //! for writing.
@@ -8,24 +8,40 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::change::Change;
+use super::{change::Change, queue::FairQueue};
 use crate::{
     model::{FdEntry, FileType, Identity, Model, Moment, Table, TableId},
     shrink,
 };
 
-/// Minimum time a descriptor is open before its path is looked up, which excludes most:
-/// nanoseconds.
+/// Minimum time that a descriptor is open before its path is looked up: nanoseconds. Excludes most
+/// descriptors.
 const SETTLED_AFTER: u64 = 200_000_000;
 
 /// Maximum number of lookups per sweep.
-const MAX_ASKED: usize = 512;
+const MAX_LOOKUPS: usize = 512;
 
-/// Maximum number of descriptors waiting for a lookup; further ones are skipped.
+/// Maximum number of new descriptors, and of those waiting for a lookup; further ones are skipped and
+/// counted.
 const MAX_WAITING: usize = 1 << 17;
 
-/// Maximum number of files per table; further ones are skipped.
-const MAX_HELD: usize = 1024;
+/// Descriptors of a table that may wait for a lookup whatever others have.
+const MIN_WAITING: usize = 64;
+
+/// Maximum number of files per table; further ones are skipped and counted.
+const MAX_FILES: usize = 1024;
+
+/// Maximum number of files of all tables, before each is limited to [`MIN_FILES`].
+const MAX_ALL_FILES: usize = 8192;
+
+/// Files that a table may always have.
+const MIN_FILES: usize = 16;
+
+/// Maximum number of rotated files, before each table is limited to [`MIN_PAIRS`].
+const MAX_PAIRS: usize = 1024;
+
+/// Rotated files that a table may always have.
+const MIN_PAIRS: usize = 4;
 
 /// The current path of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,15 +99,27 @@ struct Pair {
     table: TableId,
     address: u64,
     tgid: u32,
-    old: Identity,
-    new: Identity,
+    old: Written,
+    new: Written,
     since: Moment,
+}
+
+/// A file that is open for writing, and a descriptor that shows that.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    identity: Identity,
+    fd: u32,
 }
 
 /// State of the detection.
 #[derive(Debug, Default)]
 pub(super) struct Rotations {
-    waiting: VecDeque<Waiting>,
+    /// Descriptors that were opened a moment ago.
+    young: VecDeque<Waiting>,
+    /// Descriptors whose path is to be looked up; tables take turns.
+    waiting: FairQueue<TableId, Waiting>,
+    /// Descriptors that were skipped.
+    skipped: u64,
     held: FxHashMap<TableId, Vec<Held>>,
     pairs: Vec<Pair>,
 }
@@ -102,11 +130,14 @@ impl Rotations {
         if entry.file_type() != FileType::Regular
             || !entry.access().writes()
             || entry.is_temporary()
-            || self.waiting.len() >= MAX_WAITING
         {
             return;
         }
-        self.waiting.push_back(Waiting {
+        if self.young.len() >= MAX_WAITING {
+            self.skipped += 1;
+            return;
+        }
+        self.young.push_back(Waiting {
             table: table.id(),
             address: table.address(),
             fd,
@@ -130,40 +161,43 @@ impl Rotations {
         written: &mut impl FnMut(Identity),
         report: &mut impl FnMut(&Rotation<'_>, &Model),
     ) {
-        self.pairs.retain(|pair| {
+        self.pairs.retain_mut(|pair| {
             let table = table(model, pair.address, pair.table);
-            let is_open = |identity| table.is_some_and(|table| is_written(table, identity));
-            let stays = is_open(pair.old) && is_open(pair.new);
+            let stays =
+                table.is_some_and(|table| pair.old.is_open(table) && pair.new.is_open(table));
             if !stays {
                 report(&pair.rotation(Change::Gone, table), model);
             }
             stays
         });
-        shrink::of_queue(&mut self.waiting);
-        let mut asked = 0;
-        while let Some(&waiting) = self.waiting.front() {
-            if asked == MAX_ASKED || now.since(waiting.opened) < SETTLED_AFTER {
+        self.queue_settled(model, now);
+        let mut all_files: usize = self.held.values().map(Vec::len).sum();
+        for _ in 0..MAX_LOOKUPS {
+            let Some(waiting) = self.waiting.pop() else {
                 break;
-            }
-            self.waiting.pop_front();
-            let Some(table) = table(model, waiting.address, waiting.table) else {
-                continue;
             };
-            let entry = table.get(waiting.fd);
-            let Some(entry) = entry.filter(|entry| entry.file == waiting.file) else {
+            let Some((table, entry)) = waiting.entry(model) else {
                 continue;
             };
             written(entry.identity());
-            // A single file has nothing to be compared with yet, but is kept for later ones.
+            // The path of a single file is looked up as well, for comparisons with later ones.
             let holder = table.holders().first().copied();
             let Some(holder) = holder else { continue };
-            asked += 1;
             let Some(path) = path_of(holder.tid, waiting.fd, entry) else {
                 continue;
             };
             let held = self.held.entry(waiting.table).or_default();
             held.retain(|held| is_still_open(table, held));
-            if held.len() >= MAX_HELD || held.iter().any(|held| held.file == entry.file) {
+            if held.iter().any(|held| held.file == entry.file) {
+                continue;
+            }
+            let max = if all_files < MAX_ALL_FILES {
+                MAX_FILES
+            } else {
+                MIN_FILES
+            };
+            if held.len() >= max {
+                self.skipped += 1;
                 continue;
             }
             let new = Held {
@@ -176,8 +210,13 @@ impl Rotations {
             let rotated = held.iter().find_map(|other| rotated(other, &new));
             if let Some((old, new)) = rotated {
                 let known = self.pairs.iter();
-                let mut known = known.filter(|pair| pair.table == waiting.table);
-                if !known.any(|pair| pair.old == old && pair.new == new) {
+                let known = known.filter(|pair| pair.table == waiting.table);
+                let is_known = known.clone().any(|pair| {
+                    (pair.old.identity, pair.new.identity) == (old.identity, new.identity)
+                });
+                if self.pairs.len() >= MAX_PAIRS && known.count() >= MIN_PAIRS {
+                    self.skipped += 1;
+                } else if !is_known {
                     *next_id += 1;
                     let pair = Pair {
                         id: *next_id,
@@ -193,7 +232,60 @@ impl Rotations {
                 }
             }
             held.push(new);
+            all_files += 1;
         }
+    }
+
+    /// Returns the number of descriptors that were skipped, because there were too many.
+    pub(super) const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Queues descriptors that have stayed open for a while.
+    fn queue_settled(&mut self, model: &Model, now: Moment) {
+        while let Some(young) = self.young.front()
+            && now.since(young.opened) >= SETTLED_AFTER
+        {
+            let young = *young;
+            self.young.pop_front();
+            if young.entry(model).is_none() {
+                continue;
+            }
+            if self.waiting.len() >= MAX_WAITING
+                && self.waiting.len_of(0, &young.table) >= MIN_WAITING
+            {
+                self.skipped += 1;
+            } else {
+                self.waiting.push(0, young.table, young);
+            }
+        }
+        shrink::of_queue(&mut self.young);
+    }
+}
+
+impl Waiting {
+    /// Returns the table and the entry, if the descriptor is still open.
+    fn entry<'a>(&self, model: &'a Model) -> Option<(&'a Table, &'a FdEntry)> {
+        let table = table(model, self.address, self.table)?;
+        let entry = table.get(self.fd).filter(|entry| entry.file == self.file)?;
+        Some((table, entry))
+    }
+}
+
+impl Written {
+    /// Returns whether the file is still open for writing. Searches the table only if the known
+    /// descriptor was closed.
+    fn is_open(&mut self, table: &Table) -> bool {
+        let is_written =
+            |entry: &FdEntry| entry.identity() == self.identity && entry.access().writes();
+        if table.get(self.fd).is_some_and(is_written) {
+            return true;
+        }
+        let other = table.iter().find(|(_, entry)| is_written(entry));
+        if let Some((fd, _)) = other {
+            self.fd = fd;
+        }
+        other.is_some()
     }
 }
 
@@ -204,8 +296,8 @@ impl Pair {
             change,
             tgid: self.tgid,
             table,
-            old: self.old,
-            new: self.new,
+            old: self.old.identity,
+            new: self.new.identity,
             since: self.since,
         }
     }
@@ -221,18 +313,15 @@ fn is_still_open(table: &Table, held: &Held) -> bool {
         .is_some_and(|entry| entry.file == held.file)
 }
 
-fn is_written(table: &Table, identity: Identity) -> bool {
-    table
-        .iter()
-        .any(|(_, entry)| entry.identity() == identity && entry.access().writes())
-}
-
 /// Returns the older and the newer file, if one was rotated and replaced by the other.
-fn rotated(one: &Held, other: &Held) -> Option<(Identity, Identity)> {
+fn rotated(one: &Held, other: &Held) -> Option<(Written, Written)> {
     if one.identity == other.identity {
         return None;
     }
-    let (first, second) = (one.identity, other.identity);
+    let [first, second] = [one, other].map(|held| Written {
+        identity: held.identity,
+        fd: held.fd,
+    });
     if one.path.bytes == other.path.bytes {
         // Both were opened by the same path, which leads to the one opened last, unless that is the
         // deleted one.
@@ -242,7 +331,7 @@ fn rotated(one: &Held, other: &Held) -> Option<(Identity, Identity)> {
             (first, second)
         });
     }
-    // A file that was open before may have been renamed before; its name shows that.
+    // A file that was open before fdwatch started may have been renamed before; its name shows that.
     if one.is_old && is_rotated_name(&one.path.bytes, &other.path.bytes) {
         return Some((first, second));
     }
@@ -316,7 +405,9 @@ mod tests {
             },
             is_old: true,
         };
-        let numbers = |pair: Option<(Identity, Identity)>| pair.map(|(a, b)| (a.number, b.number));
+        let numbers = |pair: Option<(Written, Written)>| {
+            pair.map(|(a, b)| (a.identity.number, b.identity.number))
+        };
         assert_eq!(
             numbers(rotated(&held(1, false), &held(2, true))),
             Some((2, 1))

@@ -1,4 +1,4 @@
-//! Detects files that several processes write through descriptions of their own, which no single
+//! Detects files that several processes write through their own descriptions, which no single
 //! table shows.
 //!
 //! Only files that stay open for writing are considered, and only when a new one appears: then all
@@ -12,14 +12,21 @@ use crate::model::{Identity, Model, Moment, Table};
 /// Minimum time between searches: nanoseconds.
 const MIN_INTERVAL: u64 = 5_000_000_000;
 
-/// Additional time per open descriptor, which limits searches to about 0.01 % of a CPU:
-/// nanoseconds.
+/// Additional time between searches per open descriptor, which limits them to about 0.01 % of a
+/// CPU: nanoseconds.
 const INTERVAL_PER_FD: u64 = 100_000;
 
 /// Maximum number of files in each state; further ones are skipped.
 const MAX_FILES: usize = 4096;
 
-/// Processes listed per file.
+/// Maximum number of reported files, and of those with the same first writer; further ones are skipped.
+const MAX_KNOWN: usize = 512;
+const MAX_KNOWN_OF_PROCESS: usize = 16;
+
+/// Maximum number of files that one search reports. The rest follows with the next one.
+const MAX_REPORTS: usize = 32;
+
+/// Maximum number of processes listed per file.
 const MAX_WRITERS: usize = 16;
 
 /// A process that writes a file.
@@ -101,10 +108,15 @@ impl SharedFiles {
         let before = std::mem::take(&mut self.suspected);
         self.pending.clear();
         writers.retain(|identity, found| !self.known.contains_key(identity) && is_shared(found));
+        let mut reports = 0;
         for (identity, writers) in writers {
-            if !before.contains(&identity) {
+            let first = writers.first().map(|writer| writer.tgid);
+            let known = self.known.values();
+            let of_process = known.filter(|(_, known)| known.first().map(|it| it.tgid) == first);
+            if !before.contains(&identity) || reports == MAX_REPORTS {
                 self.suspected.insert(identity);
-            } else if self.known.len() < MAX_FILES {
+            } else if self.known.len() < MAX_KNOWN && of_process.count() < MAX_KNOWN_OF_PROCESS {
+                reports += 1;
                 *next_id += 1;
                 let shared = SharedFile {
                     id: *next_id,
@@ -118,37 +130,50 @@ impl SharedFiles {
         }
     }
 
-    /// Returns the writers of the files in question. Tables with several descriptions of a file are
-    /// left out, as these are duplicates.
+    /// Returns the writers of the given files, by one pass over each table. Skips tables with several
+    /// descriptions of a file: these are duplicates.
     fn writers(&self, model: &Model) -> FxHashMap<Identity, Vec<Writer>> {
+        let known = self.known.keys();
+        let files: FxHashSet<Identity> = (self.pending.iter())
+            .chain(&self.suspected)
+            .chain(known)
+            .copied()
+            .collect();
         let mut writers: FxHashMap<Identity, Vec<Writer>> = FxHashMap::default();
+        let mut uses: FxHashMap<Identity, Use> = FxHashMap::default();
         for table in model.tables() {
             let Some(holder) = table.holders().first() else {
                 continue;
             };
-            for (fd, entry) in table.iter().filter(|(_, entry)| entry.access().writes()) {
+            for (fd, entry) in table.iter() {
                 let identity = entry.identity();
-                if !self.pending.contains(&identity)
-                    && !self.suspected.contains(&identity)
-                    && !self.known.contains_key(&identity)
-                {
-                    continue;
+                if files.contains(&identity) {
+                    let file = entry.file;
+                    let it = uses.entry(identity).or_insert(Use {
+                        file,
+                        writes: None,
+                        has_other: false,
+                    });
+                    it.has_other |= it.file != file;
+                    if it.writes.is_none() && entry.access().writes() {
+                        it.writes = Some(fd);
+                    }
                 }
+            }
+            for (identity, it) in uses.drain() {
+                let Some(fd) = it.writes.filter(|_| !it.has_other) else {
+                    continue;
+                };
                 let found = writers.entry(identity).or_default();
-                let has_other = table
-                    .on_file(identity)
-                    .any(|other| table.get(other).is_some_and(|it| it.file != entry.file));
-                let is_named = found.iter().any(|it| it.table == table.address());
-                let is_new = found.iter().all(|it| it.file != entry.file);
+                let is_new = found.iter().all(|known| known.file != it.file);
                 // Half of the list is reserved for further descriptions.
-                if !has_other && !is_named && (is_new || found.len() < MAX_WRITERS / 2) {
+                if found.len() < MAX_WRITERS && (is_new || found.len() < MAX_WRITERS / 2) {
                     found.push(Writer {
                         tgid: holder.tgid,
                         table: table.address(),
                         fd,
-                        file: entry.file,
+                        file: it.file,
                     });
-                    found.truncate(MAX_WRITERS);
                 }
             }
         }
@@ -156,7 +181,18 @@ impl SharedFiles {
     }
 }
 
-/// Returns whether two processes have descriptions of their own.
+/// How a table uses a file.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    /// Address of the first description.
+    file: u64,
+    /// The first descriptor that can write.
+    writes: Option<u32>,
+    /// Whether there is another description.
+    has_other: bool,
+}
+
+/// Returns whether two processes have their own descriptions.
 fn is_shared(writers: &[Writer]) -> bool {
     writers.iter().any(|one| {
         let mut others = writers.iter();

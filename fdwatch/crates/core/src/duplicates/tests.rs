@@ -228,7 +228,7 @@ mod rotation {
         host.close(1, 4);
         let now = host.now();
         host.pass(SECOND);
-        let mut path_of = |_, _, _: &FdEntry| panic!("asked");
+        let mut path_of = |_, _, _: &FdEntry| panic!("path was looked up");
         host.duplicates
             .sweep(&host.model, now, &mut path_of, &mut |_, _| {
                 panic!("reports")
@@ -256,4 +256,95 @@ fn single_fd_on_deleted_file_is_reported() {
     host.close(1, 15);
     assert_eq!(reports(&mut host), [(1, Change::Gone, vec![], vec![15])]);
     assert_eq!(reports(&mut host), []);
+}
+
+/// Opens `files` files twice each in the process.
+fn open_files_twice(host: &mut Host, tgid: u32, files: u32) {
+    for file in 0..files {
+        let ino = 10_000 * u64::from(tgid) + u64::from(file);
+        for fd in [2 * file, 2 * file + 1] {
+            host.open_inode(
+                tgid,
+                fd,
+                1_000_000 * u64::from(tgid) + u64::from(fd),
+                2,
+                ino,
+            );
+        }
+    }
+}
+
+#[test]
+fn files_beyond_limit_are_counted_and_follow_later() {
+    let mut host = Host::new();
+    open_files_twice(&mut host, 1, 300);
+    assert_eq!(reports(&mut host).len(), 128);
+    host.sweep();
+    let folded = |files, tables| Folded { files, tables };
+    assert_eq!(host.duplicates.folded(), folded(172, 1));
+    // Room for others, and one of those that were not reported.
+    for file in (0..10).chain([299]) {
+        host.close(1, 2 * file);
+    }
+    let count = |reports: Vec<Report>, change| {
+        let of_kind = reports.iter().filter(|report| report.1 == change);
+        of_kind.count()
+    };
+    assert_eq!(count(reports(&mut host), Change::Gone), 10);
+    host.sweep();
+    assert_eq!(count(reports(&mut host), Change::Found), 10);
+    assert_eq!(host.duplicates.folded(), folded(300 - 11 - 128, 1));
+    host.exit(1);
+    reports(&mut host);
+    assert_eq!(host.duplicates.folded(), folded(0, 0));
+}
+
+#[test]
+fn process_with_few_duplicates_is_reported_beside_many() {
+    let mut host = Host::new();
+    for tgid in 2..60 {
+        open_files_twice(&mut host, tgid, 200);
+    }
+    open_files_twice(&mut host, 1, 1);
+    host.pass(SECOND);
+    // Process 1 is of another user than all others, and takes the second turn.
+    let mut reported = Vec::new();
+    let now = host.now();
+    let mut left = 2;
+    let is_more = host.duplicates.settle(
+        &host.model,
+        now,
+        &mut |tgid| u32::from(tgid != 1),
+        &mut || {
+            left -= 1;
+            left >= 0
+        },
+        &mut |duplicate, _| reported.push(duplicate.tgid),
+    );
+    assert!(is_more);
+    assert!(reported.contains(&1), "{reported:?}");
+    let rest = reports(&mut host);
+    assert!(rest.len() > 4000 && rest.len() < 4500, "{}", rest.len());
+    // Each process has at least some of its own.
+    for tgid in 2..60 {
+        assert!(rest.iter().any(|(of, ..)| *of == tgid), "{tgid}");
+    }
+}
+
+#[test]
+fn many_descriptors_of_one_file_are_listed_in_part() {
+    let mut host = Host::new();
+    for fd in 0..5000 {
+        host.open(1, fd, 100, 0);
+    }
+    host.pass(SECOND);
+    host.settle(&mut |duplicate| {
+        assert_eq!((duplicate.fds.len(), duplicate.max_listed), (5000, 512));
+    });
+    for fd in 0..4999 {
+        host.close(1, fd);
+    }
+    let gone = reports(&mut host);
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].2, [4999]);
 }

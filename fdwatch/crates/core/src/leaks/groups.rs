@@ -21,7 +21,7 @@ const MAX_LISTED: usize = 8;
 pub struct LeakReport {
     /// How it leaked.
     pub kind: LeakKind,
-    /// The process that opened it, if known; else the one that had it.
+    /// The process that opened it, if known; otherwise, the one that had it.
     pub process: ProcessInfo,
     /// The process that has it after running another program, if it leaked that way.
     pub into: Option<ProcessInfo>,
@@ -38,12 +38,12 @@ const SHELLS: [&[u8]; 9] = [
     b"ash", b"bash", b"busybox", b"dash", b"ksh", b"ksh93", b"mksh", b"sh", b"zsh",
 ];
 
-/// Shells use descriptors from this number on for themselves.
+/// Lowest number of the descriptors that shells use internally.
 const FIRST_SHELL_FD: u32 = 10;
 
 impl LeakReport {
-    /// Returns whether it is the script that a shell is running. The shell keeps it open by design,
-    /// and the script cannot close it.
+    /// Returns whether the leak is the script that a shell is running. The shell keeps the script
+    /// open by design, and the script cannot close it.
     #[must_use]
     pub fn is_script_of_shell(&self) -> bool {
         let exe = self.process.exe.as_ref().unwrap_or(&self.process.comm);
@@ -149,7 +149,7 @@ impl LeakGroup {
     }
 }
 
-/// Returns what similar leaks have in common. Addresses differ between processes; symbols do not.
+/// Returns the key that similar leaks share. It has symbols, as addresses differ between processes.
 fn key(leak: &LeakReport) -> String {
     let LeakReport {
         kind,

@@ -1,4 +1,4 @@
-//! Ignore files: rules for leaks and duplicates that are not reported, one per line.
+//! Ignore files: rules that suppress leaks and duplicates, one per line.
 //!
 //! A rule consists of terms separated by blanks, all of which must match. `comm:`, `exe:`, `type:`
 //! and `path:` are followed by a pattern for the process's name, its executable, the file's type
@@ -12,7 +12,7 @@ use globset::{Glob, GlobMatcher};
 use super::{groups::LeakReport, leak::LeakKind};
 use crate::diagnose::{FileInfo, Finding, ProcessInfo};
 
-/// Rules for what is not reported.
+/// Rules that suppress leaks and duplicates.
 #[derive(Clone, Debug, Default)]
 pub struct Ignore {
     rules: Vec<Rule>,
@@ -69,8 +69,8 @@ impl Ignore {
     #[must_use]
     pub fn duplicate(&self, finding: &Finding) -> bool {
         let descriptors = finding.fds.iter().chain(&finding.closed);
-        let asked = descriptors.map(|descriptor| descriptor.asked_path.as_deref());
-        let paths: Vec<_> = asked.chain([finding.file.path.as_deref()]).collect();
+        let requested = descriptors.map(|descriptor| descriptor.asked_path.as_deref());
+        let paths: Vec<_> = requested.chain([finding.file.path.as_deref()]).collect();
         let processes = [Some(&finding.process), None];
         self.matches(Subject::Duplicate, processes, &finding.file, &paths)
     }

@@ -1,7 +1,7 @@
 //! Leaks of a command: descriptors that its processes left open when they ended, or passed to other
 //! programs.
 //!
-//! Pure. Follows the model as an [`Observer`], and identifies the command's processes by fork
+//! No I/O. Follows the model as an [`Observer`], and identifies the command's processes by fork
 //! records.
 
 mod groups;
@@ -49,7 +49,7 @@ pub struct Leaks {
     began: Moment,
     pending: Vec<Leak>,
     more: u64,
-    /// Descriptors reported at exit, by when they were opened: a table that a thread took along
+    /// Descriptors reported at exit, by the moment of opening: a thread's copy of the table
     /// contains the same ones.
     reported: FxHashSet<Moment>,
     /// Moments of opening of descriptors that were closed since the last call of
@@ -138,7 +138,7 @@ impl Leaks {
         Some(Program { tgid, execs })
     }
 
-    /// Returns what is known of the process.
+    /// Returns the known facts about the process.
     #[must_use]
     pub fn process(&self, tgid: u32) -> ProcessInfo {
         let Some(member) = self.members.get(&tgid) else {
@@ -199,7 +199,8 @@ impl Leaks {
         self.more
     }
 
-    /// Returns when descriptors were opened that their openers have closed since the last call.
+    /// Returns the moments of opening of the descriptors that their openers have closed since the
+    /// last call.
     pub fn take_closed(&mut self) -> Vec<Moment> {
         std::mem::take(&mut self.closed)
     }

@@ -21,7 +21,7 @@ struct Host {
 }
 
 impl Host {
-    /// Two processes, each with four descriptors from before the command.
+    /// Creates two processes, each with four descriptors from before the command.
     fn new() -> Self {
         let mut host = Self {
             engine: Engine::new(AnonymousDevices::default(), true),
@@ -141,7 +141,7 @@ fn payload(file: u64) -> Payload {
     }
 }
 
-/// A leak with everything known about it.
+/// Creates a leak with all facts known.
 pub(super) fn leak(kind: LeakKind, comm: &str, path: Option<&str>) -> LeakReport {
     let process = ProcessInfo {
         pid: FIRST,

@@ -48,7 +48,7 @@ impl Model {
         audit.cursor = None;
     }
 
-    /// Abandons the audit. What it did not visit is not counted as missing.
+    /// Abandons the audit. Descriptors that it did not visit do not count as missing.
     pub fn abandon_audit(&mut self) {
         self.audit.is_running = false;
         self.audit.cursor = None;

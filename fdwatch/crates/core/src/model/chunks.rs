@@ -7,7 +7,7 @@ use super::fd_entry::FdEntry;
 /// Descriptors per chunk, the unit of sharing and copying.
 pub(super) const CHUNK: u32 = 16;
 
-/// Chunks kept in a vector: those of 131,072 descriptors. Higher ones are in a tree, because a
+/// Number of chunks in a vector: those of 131,072 descriptors. Higher ones are in a tree, because a
 /// record can name any number and a vector up to that could take a gigabyte.
 const MAX_LOW: u32 = 1 << 13;
 

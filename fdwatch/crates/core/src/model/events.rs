@@ -278,8 +278,7 @@ impl Model {
         if let Some(table) = self.tables.get_mut(&address) {
             let flagged = table.iter().filter(|(_, entry)| entry.closes_on_exec());
             for fd in flagged.map(|(fd, _)| fd).collect::<Vec<_>>() {
-                // It is still open, so its flag was clear; or its number is above those that the
-                // event covers.
+                // Still open, so its flag was clear; or its number is above the range of the event.
                 if fd < EXEC_BITMAP_FDS {
                     table.set_closes_on_exec(fd, false);
                 } else if let Some(entry) = table.remove(fd) {
@@ -311,7 +310,7 @@ impl Model {
         } else if let Some(i) = thread_at(tid) {
             Some(process.threads.swap_remove(i))
         } else if is_only_holder && let Some(i) = thread_at(Process::OTHER_THREADS) {
-            // The last of the threads without a table of their own.
+            // The last of the threads without their own tables.
             Some(process.threads.swap_remove(i))
         } else {
             None

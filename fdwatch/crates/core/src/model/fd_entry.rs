@@ -4,7 +4,7 @@ use fdwatch_common::{FdOpen, Header, NO_CALL, Payload, SnapshotFile};
 
 use super::moment::Moment;
 
-/// What descriptors on the same file have in common.
+/// The identity of a file: equal for all descriptors on it.
 ///
 /// Both ends of a pipe share one inode, and all anonymous files do: the access mode and the
 /// description tell them apart.
@@ -108,8 +108,8 @@ const O_PATH: u32 = 0o10_000_000;
 /// `__O_TMPFILE`, the bit that distinguishes `O_TMPFILE` from `O_DIRECTORY`.
 const O_TMPFILE: u32 = 0o20_000_000;
 
-/// The entry of a descriptor: what it refers to and how it was opened. There can be millions, so it
-/// is packed (four bytes less) and holds only what is used.
+/// The entry of a descriptor: its file and how it was opened. There can be millions, so it is
+/// packed, which saves four bytes, and contains only fields that are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, packed(4))]
 pub struct FdEntry {
@@ -276,7 +276,7 @@ impl FdEntry {
         self.bits & APPENDS != 0
     }
 
-    /// Returns what it has in common with other descriptors on the same file.
+    /// Returns the identity of its file.
     #[must_use]
     pub const fn identity(&self) -> Identity {
         let (number, end) = match self.file_type() {

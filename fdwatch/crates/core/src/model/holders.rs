@@ -32,7 +32,7 @@ impl Model {
             self.hold_table(address, Holder { tgid, tid });
         }
         #[expect(clippy::expect_used, reason = "adopt inserts it if it is missing")]
-        self.tables.get_mut(&address).expect("the table is there")
+        self.tables.get_mut(&address).expect("table exists")
     }
 
     pub(super) fn adopt(&mut self, header: &Header, address: u64, observer: &mut impl Observer) {
@@ -40,7 +40,7 @@ impl Model {
         let id = self.next_id();
         let &Header { tid, tgid, .. } = header;
         let is_copy = self.knows_table_of(tid, tgid);
-        // Whether the leader uses the thread's table as well is left to the snapshot.
+        // The snapshot determines whether the leader uses the thread's table as well.
         let is_leaders = tid == tgid || self.window.is_none();
         let process = self.processes.entry(tgid);
         let process =
@@ -147,8 +147,8 @@ impl Model {
         }
     }
 
-    /// Returns whether the thread's table is known. Until the first snapshot has covered the
-    /// thread, it may have had another one for long.
+    /// Returns whether the thread's table is known. A thread that the first snapshot has not
+    /// covered yet may have had another one since before.
     pub(super) fn knows_table_of(&self, tid: u32, tgid: u32) -> bool {
         let process = self.processes.get(&tgid);
         !self.window.as_ref().is_some_and(Window::is_first)

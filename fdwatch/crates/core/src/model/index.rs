@@ -1,6 +1,6 @@
-//! Number of descriptors per file of a large table, keyed by a fingerprint of the file: the only
-//! question is whether there may be another one. Two files with the same fingerprint (one pair in
-//! four billion) cost one search in vain.
+//! Descriptors per file of a large table, keyed by a fingerprint of the file: how many there are,
+//! and which, if there are one or two. Two files with the same fingerprint (one pair in four
+//! billion) cost one unneeded search.
 
 use std::hash::{Hash as _, Hasher as _};
 
@@ -8,43 +8,54 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::fd_entry::{FdEntry, Identity};
 
-/// Counts of descriptors by fingerprint.
+/// The descriptors with one fingerprint: their number, and all their numbers combined by XOR, which
+/// gives the other one of two without a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OnFile {
+    pub(super) count: u32,
+    pub(super) combined: u32,
+}
+
+/// Descriptors by fingerprint.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
-    counts: FxHashMap<u32, u32>,
+    files: FxHashMap<u32, OnFile>,
     /// Whether the index was used since [`Self::take_use`] was last called.
     is_used: bool,
 }
 
 impl Index {
-    pub(super) fn of<'a>(entries: impl Iterator<Item = &'a FdEntry>) -> Self {
+    pub(super) fn of<'a>(entries: impl Iterator<Item = (u32, &'a FdEntry)>) -> Self {
         let mut index = Self::default();
-        for entry in entries {
-            index.add(entry.identity());
+        for (fd, entry) in entries {
+            index.add(fd, entry.identity());
         }
         index
     }
 
-    pub(super) fn add(&mut self, identity: Identity) {
+    pub(super) fn add(&mut self, fd: u32, identity: Identity) {
         self.is_used = true;
-        *self.counts.entry(fingerprint(identity)).or_default() += 1;
+        let file = self.files.entry(fingerprint(identity)).or_default();
+        file.count += 1;
+        file.combined ^= fd;
     }
 
-    pub(super) fn remove(&mut self, identity: Identity) {
+    pub(super) fn remove(&mut self, fd: u32, identity: Identity) {
         self.is_used = true;
         let fingerprint = fingerprint(identity);
-        if let Some(count) = self.counts.get_mut(&fingerprint) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&fingerprint);
+        if let Some(file) = self.files.get_mut(&fingerprint) {
+            file.count -= 1;
+            file.combined ^= fd;
+            if file.count == 0 {
+                self.files.remove(&fingerprint);
             }
         }
     }
 
-    pub(super) fn count(&mut self, identity: Identity) -> u32 {
+    pub(super) fn get(&mut self, identity: Identity) -> OnFile {
         self.is_used = true;
-        let count = self.counts.get(&fingerprint(identity));
-        count.copied().unwrap_or(0)
+        let file = self.files.get(&fingerprint(identity));
+        file.copied().unwrap_or_default()
     }
 
     /// Returns whether the index was used since the last call.

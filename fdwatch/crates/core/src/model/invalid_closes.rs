@@ -1,5 +1,6 @@
 //! Closes of numbers that were not open, except by loops that close every possible number. They
-//! come from code that closes a descriptor twice, and that may hit another owner's the next time.
+//! come from code that closes a descriptor twice, which can close another owner's descriptor the
+//! next time.
 
 use rustc_hash::FxHashMap;
 
@@ -8,7 +9,7 @@ use super::moment::Moment;
 /// Time after which a close is known not to start a loop: nanoseconds.
 const SETTLED_AFTER: u64 = 200_000_000;
 
-/// Threads with a pending close.
+/// Maximum number of threads with a pending close.
 const MAX: usize = 1024;
 
 /// A close of a number that was not open.
@@ -35,7 +36,8 @@ pub(super) struct InvalidCloses {
 }
 
 impl InvalidCloses {
-    /// Adds a close; `is_consecutive` is [`FdClose::CONSECUTIVE`](fdwatch_common::FdClose::CONSECUTIVE).
+    /// Adds a close; `is_consecutive` is
+    /// [`FdClose::CONSECUTIVE`](fdwatch_common::FdClose::CONSECUTIVE).
     pub(super) fn add(&mut self, close: InvalidClose, is_consecutive: bool) {
         if is_consecutive {
             if let Some((_, is_loop)) = self.last.get_mut(&close.tid) {

@@ -7,7 +7,7 @@ use fdwatch_common::COMM_LEN;
 
 use super::{moment::Moment, process::Process};
 
-/// Steps kept per table, the latest ones.
+/// Steps stored per table, the latest ones.
 const MAX: usize = 16;
 
 /// An event that concerns a table as a whole.
@@ -49,8 +49,8 @@ struct Link {
 }
 
 impl Lineage {
-    /// Iterates over the steps, latest first. At least the latest 16 are kept; earlier ones may be
-    /// missing.
+    /// Iterates over the steps, latest first. At least the latest 16 are stored; earlier ones may
+    /// be missing.
     pub fn steps(&self) -> impl Iterator<Item = &LineageStep> {
         let mut link = self.last.as_deref();
         std::iter::from_fn(move || {
@@ -78,7 +78,7 @@ impl Lineage {
             comm: before.comm,
         };
         if self.last.as_ref().is_some_and(|last| last.len >= 2 * MAX) {
-            // Only after another `MAX` steps, so that a step copies one link on average.
+            // Trimmed once per `MAX` steps, so that a step copies one link on average.
             let last: Vec<_> = self.steps().take(MAX).copied().collect();
             self.last = None;
             for &step in last.iter().rev() {

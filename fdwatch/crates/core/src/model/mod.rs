@@ -1,7 +1,7 @@
 //! Every process's descriptor table, built from a snapshot and the events since.
 //!
-//! Pure: no clock, no I/O, and of BPF only the format of the records. What changes is passed to an
-//! [`Observer`], which decides what it means.
+//! No clock and no I/O; depends on BPF only through the format of the records. Changes are passed
+//! to an [`Observer`], which interprets them.
 
 mod audit;
 mod auditing;

@@ -4,19 +4,20 @@ use super::{fd_entry::FdEntry, moment::Moment, table::Table};
 
 /// Receives each change right after the model has applied it.
 pub trait Observer {
-    /// `fd` was opened. If it replaced an open descriptor, `replaced` is that descriptor.
+    /// Called when `fd` was opened. If it replaced an open descriptor, `replaced` is that descriptor.
     fn opened(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, replaced: Option<&FdEntry>);
-    /// `fd`, which was `entry`, was closed at `at`.
+    /// Called when `fd`, whose entry was `entry`, was closed at `at`.
     fn closed(&mut self, table: &mut Table, fd: u32, entry: &FdEntry, at: Moment);
-    /// `table` was created as a copy of another, by fork or by a process that stopped sharing it.
+    /// Called when `table` was created as a copy of another, by fork or by a process that stopped
+    /// sharing it.
     fn forked(&mut self, table: &Table, at: Moment);
-    /// The process of `table` ran another program. Descriptors with close-on-exec were reported as
-    /// closed before this call.
+    /// Called when the process of `table` ran another program, after [`Self::closed`] for its
+    /// close-on-exec descriptors.
     fn execed(&mut self, table: &Table, at: Moment);
-    /// The last holder of `table` is gone.
+    /// Called when the last holder of `table` is gone.
     fn table_dropped(&mut self, table: &Table, at: Moment);
-    /// The file of `fd` turned out to have no name any more.
-    fn unlinked(&mut self, _table: &Table, _fd: u32, _slot: &FdEntry) {}
+    /// Called when the file of `fd` turned out to have no name any more.
+    fn unlinked(&mut self, _table: &mut Table, _fd: u32, _entry: &FdEntry) {}
 }
 
 /// Ignores all changes.

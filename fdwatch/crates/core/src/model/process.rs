@@ -33,7 +33,7 @@ pub struct Process {
     /// Address of the table that its threads share; 0 as long as only some of its threads are
     /// known.
     pub(super) table: u64,
-    /// Threads with tables of their own, and the addresses of these.
+    /// Threads with their own tables, and the addresses of these tables.
     pub(super) threads: Vec<(u32, u64)>,
 }
 
@@ -56,7 +56,7 @@ impl Process {
         name(&self.comm)
     }
 
-    /// Stands for all threads without a table of their own, when the leader has one.
+    /// Stands for all threads without their own table, when the leader has one.
     pub(super) const OTHER_THREADS: u32 = 0;
 
     /// Returns whether the thread is known to use the table at `address` for itself. For the

@@ -1,5 +1,6 @@
 //! Racing descriptors: numbers of shared tables that several threads change at the same time, so
-//! that the order of the records does not determine the outcome. The next audit asks the kernel.
+//! that the order of the records does not determine the outcome. The next audit reads it from the
+//! kernel.
 //!
 //! A close is recorded before it takes effect, and it closes whatever another thread puts in the
 //! number's place meanwhile: by `dup2` onto it, or by an open that gets the number, if a third
@@ -7,8 +8,8 @@
 //! ioctl. A table is copied well before the copy is recorded: recent changes to the original may or
 //! may not be in it.
 //!
-//! Programs that race like this are faulty (two owners of one number), except for the copies. Those
-//! mostly run another program soon, and close the descriptors in question.
+//! Programs that race like this are faulty (two owners of one number), except for the copies.
+//! Processes with a copy usually run another program soon, which closes the racing descriptors.
 
 use rustc_hash::FxHashMap;
 
@@ -18,15 +19,15 @@ use crate::shrink;
 /// A number: the table's address and the descriptor.
 type Number = (u64, u32);
 
-/// How long a call can take, in nanoseconds. A thread that is delayed for longer is left to the
-/// audits.
+/// Maximum duration of a call, in nanoseconds. Audits correct the effects of threads that are
+/// delayed for longer.
 const MAX_CALL_LEN: u64 = 1_000_000_000;
 
-/// Closes and flags that are remembered, each. When exceeded, all numbers are in doubt until the next
-/// audit.
+/// Maximum number of remembered closes, and of remembered flags. When exceeded, all numbers count
+/// as racing until the next audit.
 const MAX: usize = 8192;
 
-/// A close that found nothing, or something else than the model has.
+/// A close of a number that was not open, or had another description than in the model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Close {
     /// The description that was to be closed; 0 if there was none.
@@ -39,7 +40,7 @@ pub(super) struct Close {
 #[derive(Clone, Copy, Debug)]
 struct Race {
     since: Moment,
-    /// The number is known to be open, but not what it refers to.
+    /// The number is open, but its description is unknown.
     is_unseen: bool,
 }
 
@@ -59,12 +60,12 @@ pub(super) struct RacingFds {
 }
 
 impl RacingFds {
-    /// Returns whether the kernel must be asked.
+    /// Returns whether any state must be read from the kernel.
     pub(super) fn is_any(&self) -> bool {
         self.overflowed || !self.numbers.is_empty()
     }
 
-    /// Returns whether the kernel must be asked about this number.
+    /// Returns whether the state of this number must be read from the kernel.
     pub(super) fn is_racing(&self, number: Number) -> bool {
         self.overflowed || self.numbers.contains_key(&number)
     }
@@ -171,7 +172,7 @@ impl RacingFds {
         }
     }
 
-    /// Settles the number, whose state in the kernel is known now. Returns whether it was racing.
+    /// Settles the number once its state in the kernel is known. Returns whether it was racing.
     pub(super) fn settle(&mut self, number: Number) -> bool {
         !self.numbers.is_empty() && self.numbers.remove(&number).is_some()
     }

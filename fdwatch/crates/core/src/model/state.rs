@@ -17,7 +17,7 @@ use super::{
     window::Window,
 };
 
-/// Number of ended processes that are kept, because their findings can follow later.
+/// Number of ended processes that are remembered, because their findings can follow later.
 const MAX_ENDED: usize = 1024;
 
 /// Every process's descriptor table.
@@ -145,8 +145,8 @@ impl Model {
         })
     }
 
-    /// Returns the closes of numbers that were not open, since the last call. Those of loops are
-    /// left out, so that a close is returned only after some time has passed without a loop.
+    /// Returns the closes of numbers that were not open, since the last call. Closes of loops are
+    /// omitted, so a close is returned only after some time without a loop.
     pub fn take_invalid_closes(&mut self, now: Moment) -> Vec<InvalidClose> {
         let invalid_closes = self.invalid_closes.take(now);
         for close in &invalid_closes {

@@ -4,7 +4,7 @@ use fdwatch_common::{Kind, LOST_KINDS};
 
 use super::audit::Drift;
 
-/// Counters of what the model has processed and of what did not fit.
+/// Counters of processed records and of inconsistencies with the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Records processed, indexed by kind.
@@ -15,7 +15,8 @@ pub struct Statistics {
     pub unknown_tables: u64,
     /// Differences that audits found and repaired.
     pub drift: Drift,
-    /// Descriptors that two threads changed at the same moment, so that the kernel had to be asked.
+    /// Descriptors that two threads changed at the same moment, so that their state had to be read
+    /// from the kernel.
     pub racing: u64,
     /// Racing descriptors whose outcome differed from the order of the records.
     pub racing_corrected: u64,

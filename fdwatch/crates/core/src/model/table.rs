@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     chunks::{CHUNK, Chunks},
     fd_entry::{FdEntry, Identity},
-    index::Index,
+    index::{Index, OnFile},
     lineage::Lineage,
     moment::Moment,
 };
@@ -18,7 +18,7 @@ const INDEXED_FROM: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u64);
 
-/// A thread with a table of its own, or a process whose threads share one.
+/// A thread with its own table, or a process whose threads share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The process.
@@ -35,11 +35,11 @@ pub struct Table {
     holders: Vec<Holder>,
     chunks: Arc<Chunks>,
     open: usize,
-    /// Number of descriptors per file, in large tables.
+    /// Descriptors per file, in large tables.
     index: Option<Index>,
     /// When it was copied from another table. Older descriptors came from there.
     pub(super) forked: Moment,
-    /// When its process last ran another program. Older descriptors were kept across exec.
+    /// When its process last ran another program. Older descriptors stayed open across exec.
     pub(super) execed: Moment,
     pub(super) lineage: Lineage,
 }
@@ -163,9 +163,9 @@ impl Table {
         }
         if let Some(index) = &mut self.index {
             if let Some(before) = before {
-                index.remove(before.identity());
+                index.remove(fd, before.identity());
             }
-            index.add(entry.identity());
+            index.add(fd, entry.identity());
         }
         before
     }
@@ -179,7 +179,7 @@ impl Table {
         self.open -= 1;
         let entry = chunk.entries[i];
         if let Some(index) = &mut self.index {
-            index.remove(entry.identity());
+            index.remove(fd, entry.identity());
         }
         Some(entry)
     }
@@ -251,18 +251,40 @@ impl Table {
     /// Returns whether another descriptor than `fd` is on the file. Builds the index of a large
     /// table on first use.
     pub(crate) fn has_other(&mut self, fd: u32, identity: Identity) -> bool {
-        if self.open > INDEXED_FROM && self.index.is_none() {
-            self.index = Some(Index::of(self.iter().map(|(_, entry)| entry)));
-        }
-        let own = self
-            .get(fd)
-            .is_some_and(|entry| entry.identity() == identity);
-        match &mut self.index {
-            Some(index) => index.count(identity) > u32::from(own),
+        let own = self.is_on(fd, identity);
+        match self.index() {
+            Some(index) => index.get(identity).count > u32::from(own),
             None => self
                 .iter()
                 .any(|(other, entry)| other != fd && entry.identity() == identity),
         }
+    }
+
+    /// Returns all descriptors on the file, of which `fd` is one. Searches a large table only if
+    /// there are more than two.
+    pub(crate) fn all_on_file(&mut self, fd: u32, identity: Identity) -> Vec<u32> {
+        if let Some(index) = self.index() {
+            let OnFile { count, combined } = index.get(identity);
+            let other = combined ^ fd;
+            match count {
+                1 if combined == fd => return vec![fd],
+                2 if self.is_on(other, identity) => return vec![fd.min(other), fd.max(other)],
+                _ => {}
+            }
+        }
+        self.on_file(identity).collect()
+    }
+
+    fn is_on(&self, fd: u32, identity: Identity) -> bool {
+        self.get(fd)
+            .is_some_and(|entry| entry.identity() == identity)
+    }
+
+    fn index(&mut self) -> Option<&mut Index> {
+        if self.open > INDEXED_FROM && self.index.is_none() {
+            self.index = Some(Index::of(self.iter()));
+        }
+        self.index.as_mut()
     }
 
     /// Drops the index if it was not used since the last call.
@@ -310,7 +332,7 @@ pub enum Provenance {
     Made,
     /// It was copied by fork.
     Inherited,
-    /// It was opened before the current program, and kept across exec.
+    /// It was opened before the current program, and stayed open across exec.
     KeptAcrossExec {
         /// Whether it was copied by fork before that.
         inherited: bool,
@@ -433,6 +455,14 @@ mod tests {
                 table.on_file(entry(3).identity()).collect::<Vec<_>>(),
                 [3, size]
             );
+            assert_eq!(table.all_on_file(3, entry(3).identity()), [3, size]);
+            assert_eq!(table.all_on_file(size, entry(3).identity()), [3, size]);
+            assert_eq!(table.all_on_file(5, entry(5).identity()), [5]);
+            table.insert(size + 1, entry(3));
+            let three = [3, size, size + 1];
+            assert_eq!(table.all_on_file(size, entry(3).identity()), three);
+            table.remove(size + 1);
+            assert_eq!(table.all_on_file(3, entry(3).identity()), [3, size]);
             table.insert(3, entry(4000));
             assert!(!table.has_other(size, entry(3).identity()));
             table.remove(size);

@@ -42,7 +42,7 @@ fn same_description_again_updates_flag() {
     scenario.open(1, A, 0, 10, CLOEXEC);
     assert!(scenario.closes_on_exec(A, 0));
     let after = scenario.model.table(A).unwrap().get(0).unwrap().opened;
-    assert_eq!(after, before, "it is the same descriptor");
+    assert_eq!(after, before, "entry changed");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn reused_pid_is_another_process() {
     scenario.fork(2, 1, A, B);
     let before = scenario.model.process(2).unwrap().start_time;
     scenario.fork(2, 1, A, C);
-    assert_eq!(scenario.dropped, [B], "that it ended was not seen");
+    assert_eq!(scenario.dropped, [B], "old table was not dropped");
     assert!(scenario.model.process(2).unwrap().start_time > before);
     assert_eq!(scenario.model.table_of(2).unwrap().address(), C);
 }
@@ -345,7 +345,7 @@ fn fork_during_first_snapshot_needs_another() {
     scenario.begin().task(5, 5, A, 1).fork(2, 5, A, B);
     assert!(scenario.end());
     scenario.begin().fork(3, 5, A, C);
-    assert!(!scenario.end(), "its parent was complete");
+    assert!(!scenario.end(), "parent was incomplete");
 }
 
 #[test]

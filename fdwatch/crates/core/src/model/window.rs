@@ -6,11 +6,11 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// What was seen since the snapshot began.
+/// Events since the snapshot began.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     tables: FxHashMap<u64, Seen>,
-    /// Processes, and threads with tables of their own, that have exited.
+    /// Processes, and threads with their own tables, that have exited.
     exited: FxHashSet<u32>,
     /// Tables that were incomplete when it began; all, if it is the first.
     incomplete: Option<FxHashSet<u64>>,
@@ -21,7 +21,7 @@ pub(super) struct Window {
     pub(super) at_live_task: bool,
 }
 
-/// What was seen of a table.
+/// Events in one table.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     closed: FxHashSet<u32>,
@@ -82,7 +82,7 @@ impl Window {
         }
     }
 
-    /// Drops what was seen of descriptors below `end`, which the exec event covers; none of them
+    /// Drops the events of descriptors below `end`, which the exec event covers; none of them
     /// closes on exec.
     pub(super) fn exec(&mut self, table: u64, end: u32) {
         if let Some(seen) = self.tables.get_mut(&table) {
@@ -91,12 +91,12 @@ impl Window {
         }
     }
 
-    /// Drops what was seen of the table: another one is at its address now.
+    /// Drops the events of the table: another one is at its address now.
     pub(super) fn forget(&mut self, table: u64) {
         self.tables.remove(&table);
     }
 
-    /// Copies what was seen of a table to a copy of it, copied by the same task.
+    /// Copies the events of a table to a copy of it that the same task made.
     pub(super) fn copy(&mut self, from: u64, to: u64) {
         match self.tables.get(&from).cloned() {
             Some(seen) => drop(self.tables.insert(to, seen)),

@@ -78,8 +78,8 @@ fn of_model(model: &Model) -> State {
     }
 }
 
-/// As [`of_model`], without threads that ended before the snapshot reached their leader: no record shows that
-/// they shared its table, so their end is not recorded either.
+/// Returns [`of_model`] without threads that ended before the snapshot reached their leader: no record shows that they
+/// shared its table, so their end is not recorded either.
 fn of_model_with(model: &Model, kernel: &Kernel) -> State {
     let mut state = of_model(model);
     let live = kernel.live().map(|task| &kernel.tasks[task]);
@@ -105,8 +105,8 @@ fn read(kernel: &mut Kernel, model: &mut Model) {
     }
 }
 
-fn operations(most: usize) -> impl Strategy<Value = Vec<Operation>> {
-    prop::collection::vec(operation(), 0..most)
+fn operations(max: usize) -> impl Strategy<Value = Vec<Operation>> {
+    prop::collection::vec(operation(), 0..max)
 }
 
 /// Runs the same cases each time, so that a failure can be reproduced. `PROPTEST_RNG_SEED` and

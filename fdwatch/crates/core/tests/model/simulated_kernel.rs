@@ -1,6 +1,6 @@
 //! A simulated kernel: tasks and descriptor tables, and the records that the BPF programs write about them.
 //!
-//! It is the reference for the model, so it is kept as simple as possible. As in the kernel, addresses and
+//! It is the reference for the model, so it is as simple as possible. As in the kernel, addresses and
 //! process ids are reused soon, and a table's bitmaps end at its capacity.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,10 +19,10 @@ use super::{
 /// The first process, which never exits.
 pub(crate) const INIT: u32 = 1;
 
-/// Exclusive limit of process ids: small, so that they are reused soon.
+/// Exclusive upper limit of process ids: small, so that they are reused soon.
 const PID_MAX: u32 = 24;
 
-/// Limit of tasks.
+/// Maximum number of tasks.
 const MAX_TASKS: usize = 10;
 
 /// `files_struct` of the kernel's own threads, from which the first process is created.
@@ -132,7 +132,7 @@ impl Kernel {
         open.keys().nth(i).copied()
     }
 
-    /// Whether the model would lose threads if the task left its table: plain threads would keep that table,
+    /// Returns whether the model would lose threads if the task left its table: plain threads would keep that table,
     /// and no record mentions them.
     pub(crate) fn leaves_threads_behind(&self, task: usize) -> bool {
         let Task {
@@ -220,7 +220,7 @@ impl Kernel {
         self.install(task, free, file, cloexec, gap);
     }
 
-    /// `dup2`, or `dup3` with the flag. Does nothing if both numbers are equal.
+    /// Calls `dup2`, or `dup3` with the flag. Does nothing if both numbers are equal.
     pub(crate) fn dup2(&mut self, task: usize, fd: u32, onto: u32, cloexec: bool, gap: Gap) {
         if fd == onto {
             self.opened(task, fd);
@@ -254,7 +254,7 @@ impl Kernel {
         self.table(by).open.remove(&fd);
     }
 
-    /// Another thread closes the descriptor that `task` opens, before the record of the open is written.
+    /// Opens a descriptor that another thread closes before the record of the open is written.
     pub(crate) fn close_while_it_opens(&mut self, task: usize) {
         let table = self.tasks[task].table;
         let mut live = self.live();
@@ -276,7 +276,7 @@ impl Kernel {
         self.table(task).open.remove(&fd);
     }
 
-    /// `F_SETFD`.
+    /// Sets or clears the flag by `F_SETFD`.
     pub(crate) fn set_cloexec(&mut self, task: usize, fd: u32, cloexec: bool, gap: Gap) {
         if self.table(task).cloexec.contains(&fd) == cloexec {
             return;
@@ -291,7 +291,7 @@ impl Kernel {
         self.table(task).mark(fd, cloexec);
     }
 
-    /// `close_range`, which copies only the needed part of a table that it unshares.
+    /// Calls `close_range`, which copies only the needed part of a table that it unshares.
     pub(crate) fn close_range(
         &mut self,
         task: usize,
@@ -317,7 +317,7 @@ impl Kernel {
         self.emit_bits(task, 0, TableBits::CLOEXEC.bits());
     }
 
-    /// As `emit_bits` of the BPF programs.
+    /// Writes the records of a bitmap, as `emit_bits` of the BPF programs does.
     pub(crate) fn emit_bits(&mut self, task: usize, first: u32, flags: u8) {
         let table = &self.tables[&self.tasks[task].table];
         let (open, cloexec, room) = (table.open.clone(), table.cloexec.clone(), table.capacity);
@@ -395,7 +395,7 @@ impl Kernel {
         }
     }
 
-    /// `unshare(CLONE_FILES)`. Returns whether it made a table.
+    /// Calls `unshare(CLONE_FILES)`. Returns whether that created a table.
     pub(crate) fn unshare(&mut self, task: usize) -> bool {
         let shared = self.count(self.tasks[task].table) > 1;
         if shared {

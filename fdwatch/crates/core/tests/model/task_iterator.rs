@@ -49,14 +49,14 @@ impl Kernel {
                 self.write(&mut iterator, fd, file);
                 true
             }
-            None => self.look(&mut iterator),
+            None => self.find_next(&mut iterator),
         };
         self.iterator = goes_on.then_some(iterator);
         goes_on
     }
 
-    /// As `task_file_seq_get_next` in kernel/bpf/task_iter.c.
-    fn look(&self, iterator: &mut TaskIterator) -> bool {
+    /// Finds the next descriptor, as `task_file_seq_get_next` in kernel/bpf/task_iter.c does.
+    fn find_next(&self, iterator: &mut TaskIterator) -> bool {
         loop {
             let table = iterator.task.map_or(0, |task| self.tasks[task].table);
             let table = self.tables.get(&table);

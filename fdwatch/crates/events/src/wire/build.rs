@@ -1,4 +1,4 @@
-//! Makes lines of what fdwatch reports.
+//! Converts reports to lines of JSON.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,7 @@ use super::{
     ExplainedFile, Explanation, Fd, File, Finding, FindingCounts, Growth, Leak, LeakCounts, Line,
     Loss, Losses, MemoryUse, NearbyFd, OpenDescriptors, OtherWriter, Pinned, Process, ProcessRow,
     RacingFds, Run, Sentence, StackFrame, Started, Summary, Supervisor, Table, Threshold,
+    Unreported,
     line::Body,
     name::{Hexadecimal, Text, Time},
 };
@@ -31,14 +32,14 @@ use crate::{
     time::{Clock, seconds, tenths},
 };
 
-/// Host, clock and names of open file descriptions: what all lines of one run have in common.
+/// Context that all lines of one run share: host, clock and names of open file descriptions.
 #[derive(Clone, Debug)]
 pub struct Wire {
     host: String,
     /// Clock that the moments are of.
     pub clock: Clock,
-    /// Hashes the kernel addresses that tell descriptions apart, with a key of this process: the
-    /// address itself would help to attack the kernel.
+    /// Hashes the kernel addresses that identify descriptions, with a key of this process. The addresses
+    /// themselves would help to attack the kernel.
     descriptions: RandomState,
 }
 
@@ -244,6 +245,7 @@ impl ToWire for diagnose::Finding {
             process: wire.process(&self.process),
             file: file_of(&self.file),
             fds: wire.fds(&self.fds),
+            more_fds: self.more_fds,
             closed: wire.fds(&self.closed),
             more_closed: self.more_closed,
             lifetime: self.lifetime.map(tenths),
@@ -537,6 +539,18 @@ impl ToWire for RunStats {
                 caught_up: statistics.caught_up,
             },
             detail_left_out: self.lost.detail_left_out(),
+            unreported: self.unreported.into(),
+        }
+    }
+}
+
+impl From<report::Unreported> for Unreported {
+    fn from(from: report::Unreported) -> Self {
+        Self {
+            files: from.files,
+            processes: from.processes,
+            double_closes: from.double_closes,
+            rotation_checks: from.rotation_checks,
         }
     }
 }

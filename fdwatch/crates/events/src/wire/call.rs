@@ -39,7 +39,7 @@ pub struct Call {
     /// Path that was passed to the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_path: Option<String>,
-    /// File that the descriptor refers to, by /proc, if no path was passed.
+    /// File that the descriptor refers to according to /proc, if no path was passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Error of the call.

@@ -22,7 +22,7 @@ impl Body for Error {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Dropped {
-    /// Events that it did not get.
+    /// Number of missed events.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub missed: u64,
 }

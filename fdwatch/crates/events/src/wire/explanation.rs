@@ -18,11 +18,11 @@ pub struct Explanation {
     pub process: Process,
     /// Counts of its descriptors.
     pub descriptors: OpenDescriptors,
-    /// Deleted files that it holds.
+    /// Deleted files that it holds open.
     pub pinned: Pinned,
     /// Closes of numbers that were not open, outside of loops.
     pub closed_unopened: u32,
-    /// Whether its events were followed, instead of one look at its state.
+    /// Whether its events were followed; otherwise this is a snapshot.
     pub followed: bool,
     /// Files with something to explain.
     pub files: Vec<ExplainedFile>,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::Key;
 
-/// File that is held more than once, or that was deleted and is still held.
+/// File that a process has open on several descriptors, or that was deleted and is still open.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -17,12 +17,15 @@ pub struct Finding {
     pub change: Change,
     /// Number of the finding, the same in all its lines; unique in one run of fdwatch.
     pub id: u64,
-    /// Process that holds the file.
+    /// Process that has the file open.
     pub process: Process,
     /// File.
     pub file: File,
-    /// Open descriptors of the file.
+    /// Open descriptors of the file; of many, the lowest and the highest numbers.
     pub fds: Vec<Fd>,
+    /// Open descriptors that are not in `fds`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_fds: u32,
     /// Descriptors that were closed since the last line of this finding.
     pub closed: Vec<Fd>,
     /// Closed descriptors that are not in `closed`.
@@ -43,7 +46,7 @@ pub struct Finding {
     /// Second close of a double close.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_again: Option<ClosedAgain>,
-    /// Programs of a supervisord that share the log by its configuration.
+    /// Programs that share the log according to supervisord's configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_by: Vec<String>,
     /// Key of the finding; only from an agent.
@@ -52,6 +55,19 @@ pub struct Finding {
     /// When it appeared; only in an agent's `/v1/findings`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl Finding {
+    /// Returns the number of open descriptors.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.fds.len() + self.more_fds as usize
+    }
 }
 
 impl Body for Finding {
@@ -71,7 +87,7 @@ pub struct File {
     /// Path as the process sees it, if that is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process_path: Option<String>,
-    /// Path that leads to it on the host while the process lives, if `path` does not.
+    /// Path that refers to it on the host while the process exists, if `path` does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_path: Option<String>,
     /// Device.
@@ -81,9 +97,9 @@ pub struct File {
     /// Type.
     #[serde(rename = "type")]
     pub kind: FileType,
-    /// Whether its path does not lead to it any more.
+    /// Whether its path no longer refers to it.
     pub deleted: bool,
-    /// Bytes that a deleted file occupies for as long as it is held.
+    /// Disk space that a deleted file occupies while it is open, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned_bytes: Option<u64>,
 }
@@ -101,7 +117,7 @@ pub struct Fd {
     pub append: bool,
     /// Whether it closes on exec.
     pub cloexec: bool,
-    /// The same for descriptors that share one open file description, while fdwatch runs.
+    /// Identifier of the open file description, equal for descriptors that share it; valid in one run of fdwatch.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{16}$")))]
     pub description: String,
     /// How it was created: the call, `fork` or `exec`.
@@ -125,7 +141,7 @@ pub struct Fd {
     /// Closed connection that it was opened for, by its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlives: Option<u32>,
-    /// Purpose, by supervisord's configuration.
+    /// Purpose according to supervisord's configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// When it was closed.
@@ -169,7 +185,7 @@ pub struct ClosedAgain {
     pub stack: Vec<StackFrame>,
 }
 
-/// Step on the way of a descriptor to its process.
+/// Step of the lineage of a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]

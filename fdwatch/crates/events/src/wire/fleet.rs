@@ -43,11 +43,11 @@ pub struct FleetDuplicates {
     pub descriptors: u64,
     /// Highest severity.
     pub severity: Severity,
-    /// When they were first seen in the requested time.
+    /// When they were first seen in the requested period.
     pub first: Time,
     /// When they were last seen.
     pub last: Time,
-    /// Findings in each part of the requested time, oldest first.
+    /// Findings in each part of the requested period, oldest first.
     pub trend: Vec<u64>,
 }
 
@@ -82,7 +82,7 @@ pub struct FleetHost {
     pub memory: u64,
     /// Current findings.
     pub findings: u32,
-    /// Bytes that wait to be sent.
+    /// Size in bytes of the rows that wait to be sent.
     pub spooled: u64,
     /// Dropped rows.
     pub dropped: u64,
@@ -187,7 +187,7 @@ pub struct FleetExample {
     pub time: Time,
     /// Functions that opened the last descriptor, innermost first, one per line.
     pub frames: Text,
-    /// Finding, as it was reported; null if it was not kept.
+    /// Finding, as it was reported; null if it was not stored.
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<super::Line<super::Finding>>")

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Body,
     name::{ShedLevel, Status, Text},
+    summary::Unreported,
 };
 
 /// State of an agent.
@@ -48,6 +49,9 @@ pub struct Health {
     pub cpu_seconds: f64,
     /// Resident set size.
     pub rss_bytes: u64,
+    /// Findings that were not made, because there were too many.
+    #[serde(skip_serializing_if = "Unreported::is_empty")]
+    pub unreported: Unreported,
     /// Counts of each sink, by its name.
     pub outlets: BTreeMap<Text, SinkCounts>,
     /// Counts of the API.

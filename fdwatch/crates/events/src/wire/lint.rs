@@ -45,6 +45,6 @@ pub struct Related {
     pub file: String,
     /// Line in that file.
     pub line: usize,
-    /// What is there.
+    /// Description of the place.
     pub what: String,
 }

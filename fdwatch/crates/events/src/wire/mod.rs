@@ -56,7 +56,7 @@ pub use self::{
     run::{Leak, LeakCounts, Run},
     summary::{
         Budget, BudgetSummary, CpuTime, Drift, FindingCounts, Loss, Losses, MemoryUse, RacingFds,
-        Started, Summary,
+        Started, Summary, Unreported,
     },
     table::Table,
     version::{Scope, Version},

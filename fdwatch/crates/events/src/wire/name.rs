@@ -70,7 +70,7 @@ names! {
         {"enum": SEVERITIES.map(diagnose::Severity::name)};
     Change: "Whether it appeared, changed or disappeared.",
         {"enum": ["found", "changed", "gone"]};
-    Cause: "Why a file is held more than once, or held although it was deleted.",
+    Cause: "Cause of a duplicate, or of a deleted file that is still open.",
         {"enum": diagnose::Cause::ALL.map(diagnose::Cause::name)};
     Access: "Access mode of a descriptor; `path` is O_PATH.",
         {"enum": ["r", "w", "rw", "path"]};

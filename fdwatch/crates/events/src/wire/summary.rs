@@ -110,6 +110,32 @@ pub struct Summary {
     pub budget: BudgetSummary,
     /// Stacks and paths that found no room.
     pub detail_left_out: u64,
+    /// Findings that were not made, because there were too many.
+    #[serde(skip_serializing_if = "Unreported::is_empty")]
+    pub unreported: Unreported,
+}
+
+/// Counts of what was not reported or not checked, because one process or all of them had too many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Unreported {
+    /// Files that are open more than once or deleted, now.
+    pub files: usize,
+    /// Processes with such files, now.
+    pub processes: usize,
+    /// Double closes, so far.
+    pub double_closes: u64,
+    /// Descriptors that were not checked for rotation, so far.
+    pub rotation_checks: u64,
+}
+
+impl Unreported {
+    /// Returns whether all counts are zero.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Body for Summary {

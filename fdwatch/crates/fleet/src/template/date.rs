@@ -93,7 +93,7 @@ fn time(bytes: &[u8]) -> usize {
     }
     let has_more = |length: usize| clock.get(length).is_some_and(u8::is_ascii_digit);
     if has_more(length) {
-        // Fractions of a second without a separator; other digits make it no time.
+        // Fractions of a second without a separator; with other digits it is not a time.
         let digits = clock[length..].iter().take_while(|it| it.is_ascii_digit());
         let digits = digits.count();
         if !matches!(digits, 3 | 6 | 9) {

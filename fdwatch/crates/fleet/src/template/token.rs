@@ -1,6 +1,6 @@
 //! Tokens of a name that differ between hosts: numbers, versions, addresses, hashes, UUIDs, random names.
 
-/// Words with digits that are kept.
+/// Words with digits that are not replaced.
 const WORDS: [&str; 34] = [
     "x86_64", "amd64", "arm64", "aarch64", "armv7l", "i386", "i686", "ppc64le", "s390x", "riscv64",
     "lib32", "lib64", "utf8", "utf16", "ext2", "ext3", "ext4", "md5", "sha1", "sha256", "sha512",
@@ -21,7 +21,7 @@ pub(super) struct Token<'a> {
 }
 
 impl Token<'_> {
-    /// Returns the length of the token that starts here and its placeholder; `None` if it is kept.
+    /// Returns the length of the token that starts here and its placeholder; `None` if it is not replaced.
     pub(super) fn placeholder(self) -> Option<(usize, &'static str)> {
         // Control group of a pod: pod3f2c8a5e-...
         if self.part[..self.at].ends_with("pod")
@@ -30,7 +30,7 @@ impl Token<'_> {
             return Some((length, "{uuid}"));
         }
         if self.begins_word() {
-            if self.kept_word().is_some() {
+            if self.literal_word().is_some() {
                 return None;
             }
             if let Some(length) = self.uuid() {
@@ -50,8 +50,8 @@ impl Token<'_> {
     }
 
     /// Returns the length of the word of [`WORDS`] that starts here.
-    pub(super) fn kept(self) -> Option<usize> {
-        self.begins_word().then(|| self.kept_word()).flatten()
+    pub(super) fn literal_word_len(self) -> Option<usize> {
+        self.begins_word().then(|| self.literal_word()).flatten()
     }
 
     fn rest(&self) -> &[u8] {
@@ -73,7 +73,7 @@ impl Token<'_> {
         &rest[..length.count()]
     }
 
-    fn kept_word(&self) -> Option<usize> {
+    fn literal_word(&self) -> Option<usize> {
         let rest = self.rest();
         let found = WORDS.iter().find(|word| {
             rest.len() >= word.len()
@@ -130,7 +130,7 @@ impl Token<'_> {
         word.len() >= 16 && digit_runs(word) >= 3
     }
 
-    /// Matches names as `mkstemp` makes them.
+    /// Matches names like those of `mkstemp`.
     fn is_random(&self) -> bool {
         let word = self.word();
         let ends = self.at + word.len() == self.part.len();

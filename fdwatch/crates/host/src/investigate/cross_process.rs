@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     investigator::{Investigator, Source},
-    lookup::{name_of, process, recorded_process},
+    lookup::name_of,
 };
 use crate::proc;
 use fdwatch_core::{
@@ -34,10 +34,7 @@ impl Investigator {
         }
         let processes = writers
             .clone()
-            .map(|writer| match self.source {
-                Source::Live => Some(process(writer.tgid, model)),
-                Source::Recording => Some(recorded_process(writer.tgid, model)),
-            })
+            .map(|writer| Some(self.process(writer.tgid, model)))
             .collect();
         let name = writers.clone().find_map(|writer| {
             let table = model.table(writer.table)?;
@@ -83,7 +80,7 @@ impl Investigator {
         };
         Some(GrowthReport {
             change,
-            process: process(tgid, model),
+            process: self.process(tgid, model),
             open,
             pinned: model
                 .table_of(tgid)
@@ -94,7 +91,7 @@ impl Investigator {
 
     /// Returns the finding to report for `double`, if any.
     pub fn double_close(
-        &self,
+        &mut self,
         double: &DoubleClose,
         model: &Model,
         details: &Details,
@@ -106,10 +103,7 @@ impl Investigator {
         let stack = |at| details.of_close(at).map(|detail| &detail.stack);
         let stacks = stack(double.first.at).zip(stack(double.again.at));
         let is_elsewhere = stacks.is_some_and(|(first, again)| first != again);
-        let process = match self.source {
-            Source::Live => process(tgid, model),
-            Source::Recording => recorded_process(tgid, model),
-        };
+        let process = self.process(tgid, model);
         let table = model.table(double.again.table)?;
         let mut finding = diagnose_double_close(double, process, table.lineage(), is_elsewhere);
         let opened = details.of(double.first.entry.opened);
@@ -121,7 +115,7 @@ impl Investigator {
     }
 }
 
-/// The most deleted files of one process that are examined.
+/// Maximum number of deleted files examined per process.
 const MAX_PINNED: usize = 1024;
 
 /// Returns the number of deleted files that a process holds open, and the disk space they use; each
@@ -144,7 +138,7 @@ pub fn pinned(pid: u32, table: &Table) -> Pinned {
     pinned
 }
 
-/// Whether two processes belong to one service: parent and child, children of one parent other than
+/// Returns whether two processes belong to one service: parent and child, children of one parent other than
 /// process 1, or in one control group other than the root.
 fn related(one: u32, other: u32, model: &Model) -> bool {
     let parent = |tgid| {

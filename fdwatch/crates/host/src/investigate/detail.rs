@@ -20,8 +20,8 @@ pub fn add_detail(finding: &mut Finding, details: &Details, symbols: &mut Symbol
     });
 }
 
-/// Adds details like [`add_detail`]; `frames` symbolizes a stack, and its second argument says whether the
-/// process still runs the same program.
+/// Adds details like [`add_detail`]. `frames` symbolizes a stack; its second argument is whether the process
+/// still runs the same program.
 pub fn add_detail_with(
     finding: &mut Finding,
     details: &Details,

@@ -1,11 +1,11 @@
-//! The investigator: makes findings of duplicates and rotations, and remembers what /proc showed of them
-//! for as long as they exist.
+//! The investigator: creates findings of duplicates and rotations, and caches what /proc showed of them
+//! while they exist.
 
 use fdwatch_core::{
     diagnose::{Context, Finding, Name, ProcessInfo, diagnose, diagnose_rotation},
     duplicates::{Change, Duplicate, Rotation},
     filter::Filter,
-    model::{Identity, Model},
+    model::{Identity, Model, Process},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,6 +14,9 @@ use super::{
     supervisord::SupervisordConfigs,
 };
 use crate::proc;
+
+/// Processes that are remembered until the next second.
+const MAX_PROCESSES: usize = 1024;
 
 /// The source of the events that are investigated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +27,15 @@ pub enum Source {
     Recording,
 }
 
-/// Makes findings of duplicates.
+/// Creates findings, and caches the details of existing ones.
 #[derive(Debug)]
 pub struct Investigator {
     pub(super) filter: Filter,
     pub(super) source: Source,
     known: FxHashMap<u64, KnownDuplicate>,
     supervisords: SupervisordConfigs,
+    /// Processes that were read lately, with the names that the model had for them then.
+    processes: FxHashMap<u32, (ProcessInfo, Vec<u8>)>,
     /// Processes that were reported as growing.
     pub(super) growing: FxHashSet<u32>,
     /// The reported findings about files that several processes write, by id.
@@ -65,6 +70,7 @@ impl Investigator {
             source,
             known: FxHashMap::default(),
             supervisords: SupervisordConfigs::default(),
+            processes: FxHashMap::default(),
             growing: FxHashSet::default(),
             shared: FxHashMap::default(),
         }
@@ -73,6 +79,34 @@ impl Investigator {
     /// Changes the filter of findings.
     pub fn set_filter(&mut self, filter: Filter) {
         self.filter = filter;
+    }
+
+    /// Forgets what /proc showed of processes. Called once a second: a process with many findings is read
+    /// once in that time, not for each.
+    pub fn forget_processes(&mut self) {
+        self.processes.clear();
+    }
+
+    /// Returns the process `tgid`, read lately.
+    pub(super) fn process(&mut self, tgid: u32, model: &Model) -> ProcessInfo {
+        let known = model.process_or_ended(tgid);
+        let name = known.map_or(&[][..], Process::name);
+        if self.source == Source::Recording {
+            return recorded_process(tgid, model);
+        }
+        if let Some((process, named)) = self.processes.get(&tgid)
+            && known.is_some_and(|known| [0, process.start_time].contains(&known.start_time))
+            && named == name
+        {
+            return process.clone();
+        }
+        let process = process(tgid, model);
+        if self.processes.len() >= MAX_PROCESSES {
+            self.processes.clear();
+        }
+        self.processes
+            .insert(tgid, (process.clone(), name.to_vec()));
+        process
     }
 
     /// Returns the finding to report for `duplicate`, if any.
@@ -91,11 +125,11 @@ impl Investigator {
         let mut finding = diagnose(duplicate, context);
         self.add_uses(&mut finding);
         // A single descriptor is reported only for a deleted file, which /proc has just confirmed.
-        let is_one = finding.fds.len() + finding.closed.len() < 2;
-        let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_one);
+        let is_single = finding.open() + finding.closed.len() < 2;
+        let wanted = self.filter.wants(&finding) && (finding.file.deleted || !is_single);
         let reported = wanted || was_reported;
         if finding.change == Change::Changed && !was_reported {
-            // Not reported before, so it is new to the reader.
+            // It was not reported before, so it is new to the reader.
             finding.change = Change::Found;
         }
         if finding.change != Change::Gone {
@@ -124,7 +158,7 @@ impl Investigator {
     }
 
     fn context(
-        &self,
+        &mut self,
         duplicate: &Duplicate<'_>,
         model: &Model,
         known: Option<KnownDuplicate>,
@@ -133,12 +167,9 @@ impl Investigator {
             .table
             .filter(|_| self.source == Source::Live)
             .and_then(|table| name_of(table, duplicate.fds));
-        let process = match self.source {
-            Source::Live => process(duplicate.tgid, model),
-            Source::Recording => recorded_process(duplicate.tgid, model),
-        };
+        let process = self.process(duplicate.tgid, model);
         let process_parent = process.ppid;
-        let parent_holds_it = holds_twice(model, process.ppid, duplicate.identity);
+        let parent_holds_it = has_duplicate(model, process.ppid, duplicate.identity);
         let (process, name) = match (known, name) {
             // The file may have been renamed or deleted since it was found.
             (Some(known), None) => (newer_process(known.process, process), known.name),
@@ -167,7 +198,7 @@ impl Investigator {
         }
         let old = file_name(rotation.table, rotation.old);
         let new = file_name(rotation.table, rotation.new);
-        let process = process(rotation.tgid, model);
+        let process = self.process(rotation.tgid, model);
         let (process, name) = match (known, old) {
             (Some(known), None) => (newer_process(known.process, process), known.name),
             (_, old) => (process, old),
@@ -193,7 +224,7 @@ impl Investigator {
     }
 }
 
-/// Returns the current facts about a process, or the earlier ones after it has ended, unless it executed
+/// Returns the current facts about a process, or the earlier ones if it has exited, unless it executed
 /// another program before that.
 fn newer_process(known: ProcessInfo, now: ProcessInfo) -> ProcessInfo {
     if now.exe.is_some() {
@@ -220,8 +251,8 @@ fn from_parent(duplicate: &Duplicate<'_>, model: &Model, parent: u32) -> Vec<u32
     .collect()
 }
 
-/// Whether the process `tgid` holds the file on several descriptors.
-fn holds_twice(model: &Model, tgid: u32, identity: Identity) -> bool {
+/// Returns whether the process `tgid` has the file open on several descriptors.
+fn has_duplicate(model: &Model, tgid: u32, identity: Identity) -> bool {
     let table = model.table_of(tgid);
     table.is_some_and(|table| table.on_file(identity).nth(1).is_some())
 }

@@ -22,21 +22,24 @@ pub fn path_of(pid: u32, fd: u32, entry: &FdEntry) -> Option<Path> {
 /// Returns the name of a file from any of its descriptors in the table.
 pub(super) fn file_name(table: Option<&Table>, identity: Identity) -> Option<Name> {
     let table = table?;
-    let fds: Vec<_> = table.on_file(identity).collect();
+    let fds: Vec<_> = table.on_file(identity).take(MAX_TRIED).collect();
     name_of(table, &fds)
 }
+
+/// Descriptors of a file that are tried for its name. More fail only if the process has ended.
+const MAX_TRIED: usize = 8;
 
 /// Returns the name of the file that all the descriptors `fds` refer to.
 pub(super) fn name_of(table: &Table, fds: &[u32]) -> Option<Name> {
     let pid = table.holders().first()?.tid;
-    fds.iter().find_map(|&fd| {
+    fds.iter().take(MAX_TRIED).find_map(|&fd| {
         let entry = table.get(fd)?;
         let name = proc::name(pid, fd)?;
         is_same_file(pid, fd, entry).then_some(name)
     })
 }
 
-/// Whether a descriptor still refers to the file in the table: its number may have been reused. Inodes
+/// Returns whether a descriptor still refers to the file in the table: its number may have been reused. Inodes
 /// are compared only if the devices match, because subvolumes and overlays show a different device.
 fn is_same_file(pid: u32, fd: u32, entry: &FdEntry) -> bool {
     let Ok(metadata) = fs::metadata(format!("/proc/{pid}/fd/{fd}")) else {
@@ -45,12 +48,12 @@ fn is_same_file(pid: u32, fd: u32, entry: &FdEntry) -> bool {
     fdwatch_core::device::kernel_device(metadata.dev()) != entry.dev || metadata.ino() == entry.ino
 }
 
-/// Returns the process `tgid` as in /proc, or as in the model if it has ended.
+/// Returns the process `tgid` as in /proc, or as in the model if it has exited.
 pub fn process(tgid: u32, model: &Model) -> ProcessInfo {
     process_of(tgid, model.process_or_ended(tgid))
 }
 
-/// Returns the process `tgid` as in /proc, or as in `known` if it has ended.
+/// Returns the process `tgid` as in /proc, or as in `known` if it has exited.
 pub fn process_of(tgid: u32, known: Option<&Process>) -> ProcessInfo {
     let start_time = known.map_or(0, |known| known.start_time);
     proc::process(tgid, start_time).unwrap_or_else(|| info_of(tgid, known))

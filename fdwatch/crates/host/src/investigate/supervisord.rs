@@ -9,16 +9,16 @@ use fdwatch_supervisor::{
     host::{Found, Host},
 };
 
-/// The most configurations in the cache.
+/// Maximum number of configurations in the cache.
 const MAX_KNOWN: usize = 16;
 
-/// The age at which a configuration is read again, as supervisord may have reloaded it: nanoseconds.
+/// Maximum age of a configuration before it is read again, in nanoseconds: supervisord may have reloaded it.
 const MAX_AGE: u64 = 10_000_000_000;
 
 /// A cache of the configurations of running supervisord processes.
 #[derive(Debug, Default)]
 pub struct SupervisordConfigs {
-    /// The oldest entry first.
+    /// Entries, oldest first.
     known: VecDeque<KnownConfig>,
 }
 
@@ -26,9 +26,9 @@ pub struct SupervisordConfigs {
 struct KnownConfig {
     pid: u32,
     start_time: u64,
-    /// When it was read: nanoseconds since boot.
+    /// When it was read, in nanoseconds since boot.
     read: u64,
-    /// None if it cannot be read, or the process has another root directory.
+    /// `None` if the configuration cannot be read, or the process has another root directory.
     config: Option<Config>,
 }
 

@@ -36,8 +36,8 @@ pub fn table_report(
     TableReport { fds: rows, process }
 }
 
-/// Whether the parent has the same description under the same number: then a descriptor of unknown origin
-/// was inherited.
+/// Returns whether the parent has the same description under the same number, which means that a descriptor
+/// of unknown origin was inherited.
 fn is_in(parents: Option<&Table>, fd: u32, entry: &FdEntry) -> bool {
     let parents = parents.and_then(|parents| parents.get(fd));
     parents.is_some_and(|parents| parents.file == entry.file)

@@ -26,7 +26,7 @@ pub fn anonymous_devices() -> AnonymousDevices {
     }))
 }
 
-/// Takes ownership of the descriptor that a system call returned; none for an error.
+/// Takes ownership of the descriptor that a system call returned; returns `None` if the call failed.
 ///
 /// # Safety
 ///

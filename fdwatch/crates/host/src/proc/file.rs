@@ -38,7 +38,7 @@ pub fn name(pid: u32, fd: u32) -> Option<Name> {
     }
 }
 
-/// Returns the disk space of a file without links, in bytes; none if it has links.
+/// Returns the disk space of a file without links, in bytes; `None` if it has links.
 fn bytes_without_links(pid: u32, fd: u32) -> Option<u64> {
     /// The unit of `st_blocks`, independent of the file system.
     const BLOCK: u64 = 512;
@@ -46,7 +46,7 @@ fn bytes_without_links(pid: u32, fd: u32) -> Option<u64> {
     (metadata.nlink() == 0).then(|| metadata.blocks() * BLOCK)
 }
 
-/// Whether a path exists for the process `pid`, in its root directory.
+/// Returns whether a path exists in the root directory of the process `pid`.
 pub(crate) fn path_exists(pid: u32, path: &[u8]) -> bool {
     let mut in_root = format!("/proc/{pid}/root").into_bytes();
     in_root.extend(path);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deleted_suffix_in_file_name_is_no_deletion() {
+    fn file_named_deleted_is_not_deleted() {
         use std::os::fd::AsRawFd as _;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x (deleted)");

@@ -1,5 +1,5 @@
-//! What /proc shows of processes and files: the details of a finding. Every read can fail, because the
-//! process may end at any time; then the detail is missing.
+//! Details of processes and files from /proc. Every read can fail, because the process may exit at any time;
+//! findings then lack the detail.
 
 mod device;
 mod file;
@@ -9,8 +9,10 @@ mod process;
 pub use self::{
     device::anonymous_devices,
     file::{name, path_of},
-    own::{boot_id, booted, boottime, effective_user, hostname, resident, usage, wall_time},
-    process::{exists, fd_limit, has_no_descriptors, is_running, is_stale_process, process},
+    own::{
+        boot_id, booted, boottime, effective_user, hostname, resident, thread_time, usage, wall_time,
+    },
+    process::{exists, fd_limit, has_no_descriptors, is_running, is_stale_process, process, user},
 };
 pub(crate) use self::{
     file::path_exists,

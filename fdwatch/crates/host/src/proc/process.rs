@@ -11,8 +11,11 @@ use procfs::process::LimitValue;
 
 use super::{file::link, own::NANOS_PER_SECOND};
 
-/// Bytes of a command line that are kept.
+/// Maximum length of a command line, in bytes; the rest is truncated.
 const MAX_CMDLINE: usize = 4096;
+
+/// Arguments of a command line that are retained.
+const MAX_ARGUMENTS: usize = 128;
 
 /// Returns the process `pid`, if it is still the one that was started at `start_time` (nanoseconds since
 /// boot; 0 for any).
@@ -56,7 +59,15 @@ pub fn is_running(pid: u32, start_time: u64) -> bool {
     stat.is_some_and(|stat| stat.starttime == ticks(start_time))
 }
 
-/// Returns the soft limit of descriptors (`RLIMIT_NOFILE`) of the process `pid`; none if it is unlimited
+/// Returns the real user of the process `pid`. Not the owner of /proc/PID, which is root for processes that
+/// must not be dumped.
+#[must_use]
+pub fn user(pid: u32) -> Option<u32> {
+    let process = procfs::process::Process::new(pid.try_into().ok()?).ok()?;
+    Some(process.status().ok()?.ruid)
+}
+
+/// Returns the soft limit of descriptors (`RLIMIT_NOFILE`) of the process `pid`; `None` if it is unlimited
 /// or cannot be read.
 #[must_use]
 pub fn fd_limit(pid: u32) -> Option<u64> {
@@ -95,14 +106,15 @@ fn cmdline(pid: u32) -> Option<Vec<Vec<u8>>> {
     while line.last() == Some(&0) {
         line.pop();
     }
-    Some(line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+    let arguments = line.split(|&byte| byte == 0).take(MAX_ARGUMENTS);
+    Some(arguments.map(<[u8]>::to_vec).collect())
 }
 
-/// Bytes of /proc/PID/cgroup that are read.
+/// Maximum number of bytes read from /proc/PID/cgroup.
 const MAX_CGROUPS: u64 = 64 << 10;
 
-/// Returns the path of the control group that a process is in. If that is the root in the unified
-/// hierarchy, the one of systemd's own hierarchy is used, or of any other.
+/// Returns the path of a process's control group. If that is the root of the unified hierarchy, returns the
+/// path in systemd's own hierarchy, or else in any other.
 fn cgroup(pid: u32) -> Option<String> {
     let mut bytes = Vec::new();
     let file = File::open(format!("/proc/{pid}/cgroup")).ok()?;
@@ -123,7 +135,7 @@ fn cgroup(pid: u32) -> Option<String> {
     best.map(|(_, _, path)| if path.is_empty() { "/" } else { path }.to_owned())
 }
 
-/// Returns the control group that a process is in, unless it is the root.
+/// Returns the path of a process's control group, unless it is the root.
 pub(crate) fn non_root_cgroup(pid: u32) -> Option<String> {
     cgroup(pid).filter(|path| path != "/")
 }
@@ -140,7 +152,7 @@ pub(crate) fn supervisor_names(environment: &[(String, String)]) -> Option<(Stri
     Some((group, process))
 }
 
-/// Whether the mount namespace of the process differs from that of this process and of process 1. Both
+/// Returns whether the mount namespace of the process is neither that of this process nor that of process 1. Both
 /// have the host's files: systemd runs services with restricted access in a mount namespace of their own.
 fn has_own_mounts(pid: u32) -> bool {
     static COMMON: OnceLock<[Option<Vec<u8>>; 2]> = OnceLock::new();
@@ -149,10 +161,10 @@ fn has_own_mounts(pid: u32) -> bool {
     namespace(&pid.to_string()).is_some_and(|theirs| !common.contains(&Some(theirs)))
 }
 
-/// Characters of supervisord's names that are kept.
+/// Maximum length of supervisord's names, in characters; the rest is truncated.
 const MAX_NAME: usize = 256;
 
-/// Bytes of an environment that are read.
+/// Maximum number of bytes read from /proc/PID/environ.
 const MAX_ENVIRONMENT: u64 = 256 << 10;
 
 /// Returns the environment that a process was started with; empty if it cannot be read.
@@ -171,21 +183,21 @@ pub(crate) fn environment(pid: u32) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether the process `pid` exists.
+/// Returns whether the process `pid` exists.
 #[must_use]
 pub fn exists(pid: u32) -> bool {
     fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
 }
 
-/// Whether the model's process `pid`, which is missing from a snapshot, is outdated: it has ended, or has
-/// no descriptors although the model has some. An existing process with descriptors is hidden from
+/// Returns whether the model's process `pid`, which is missing from a snapshot, is outdated: it has exited,
+/// or has no descriptors although the model has some. An existing process with descriptors is hidden from
 /// snapshots, and only its events are available.
 #[must_use]
 pub fn is_stale_process(model: &Model, pid: u32) -> bool {
     !exists(pid) || (model.has_descriptors(pid) && has_no_descriptors(pid))
 }
 
-/// Whether the process `pid` has no descriptors; false if they cannot be read.
+/// Returns whether the process `pid` has no descriptors; false if they cannot be read.
 #[must_use]
 pub fn has_no_descriptors(pid: u32) -> bool {
     fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut entries| entries.next().is_none())

@@ -10,17 +10,17 @@ use object::{
 
 use super::{code_mappings::CodeMapping, machine, sound::is_sound};
 
-/// The most bytes that are read at once, about the `.eh_frame` of the largest programs. Larger sections
-/// are not used.
+/// Maximum number of bytes read at once, about the size of the `.eh_frame` of the largest programs. Larger
+/// sections are not used.
 const MAX_READ_SIZE: u64 = 24 << 20;
 
 /// Unwinds single frames with the tables of one file.
 pub(super) type Walker = machine::Unwinder<Vec<u8>>;
 
-/// A file that code is mapped from; without a walker and segments if it is no usable ELF file.
+/// A file that code is mapped from; without a walker and segments if it is not a usable ELF file.
 #[derive(Default)]
 pub(super) struct CodeFile {
-    /// None without valid unwind tables. It takes addresses as in the file.
+    /// Unwinds by addresses in the file; `None` if the file has no valid unwind tables.
     pub(super) walker: Option<Walker>,
     segments: Vec<Segment>,
     /// Memory used, in bytes.
@@ -34,7 +34,7 @@ struct Segment {
 }
 
 impl CodeFile {
-    /// Reads a file; none if it is not a little-endian 64-bit ELF file.
+    /// Reads a file; returns `None` if it is not a little-endian 64-bit ELF file.
     pub(super) fn read(file: File) -> Option<Self> {
         let cache = ReadCache::new(file);
         let elf = ElfFile64::<object::Endianness, _>::parse(Bounded(&cache)).ok()?;
@@ -124,7 +124,7 @@ impl CodeFile {
     }
 }
 
-/// A file that refuses large reads, whatever sizes its headers claim.
+/// File that rejects large reads, whatever sizes its headers claim.
 #[derive(Clone, Copy)]
 struct Bounded<'a>(&'a ReadCache<File>);
 

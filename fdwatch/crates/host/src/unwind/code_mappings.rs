@@ -13,7 +13,7 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use super::identity::FileIdentity;
 use fdwatch_core::mappings;
 
-/// The most mappings of a process; further ones are ignored.
+/// Maximum number of mappings of a process; further ones are ignored.
 const MAX_MAPPINGS: usize = 4096;
 
 /// An executable mapping.
@@ -28,7 +28,7 @@ pub(super) struct CodeMapping {
     /// The file's path and inode, to look it up.
     path: Option<PathBuf>,
     ino: u64,
-    /// Whether it was recorded when it was mapped; the process may have ended since.
+    /// Whether it was recorded when it was mapped; the process may have exited since.
     is_recorded: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct CodeMapping {
 pub(super) struct CodeMappings(Vec<CodeMapping>);
 
 impl CodeMappings {
-    /// Reads the mappings of a process; empty if it has ended.
+    /// Reads the mappings of a process; returns none if it has exited.
     pub(super) fn of(tgid: u32) -> Self {
         let maps = i32::try_from(tgid)
             .ok()
@@ -52,8 +52,8 @@ impl CodeMappings {
         Self(code)
     }
 
-    /// Creates the mappings of a program from recorded ones; later mappings replace earlier ones that they
-    /// overlap.
+    /// Creates the mappings of a program from recorded ones. Later mappings replace earlier ones that overlap
+    /// them.
     pub(super) fn recorded(mappings: &[mappings::Mapping]) -> Self {
         let mut code: Vec<CodeMapping> = Vec::new();
         for mapping in mappings.iter().rev().take(MAX_MAPPINGS) {
@@ -182,7 +182,7 @@ impl CodeMapping {
             .as_deref()
             .and_then(|path| path.strip_prefix("/").ok());
         let path = path.map(|path| PathBuf::from(format!("/proc/{tgid}/root")).join(path));
-        // The process may have ended: its root directory was probably this one.
+        // The process may have exited: its root directory was probably the same as this one.
         let own = self.path.clone().filter(|_| self.is_recorded);
         [PathBuf::from(mapped)].into_iter().chain(path).chain(own)
     }

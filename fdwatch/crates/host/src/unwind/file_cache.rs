@@ -6,10 +6,10 @@ use rustc_hash::FxHashMap;
 use super::{code_file::CodeFile, code_mappings::CodeMapping, identity::FileIdentity};
 use fdwatch_core::model::Moment;
 
-/// The most bytes of all cached files; exceeded by at most one file.
+/// Maximum size of all cached files, in bytes; exceeded by at most one file.
 const MAX_BYTES: usize = 32 << 20;
 
-/// The most files, including those without unwind tables.
+/// Maximum number of cached files, including those without unwind tables.
 const MAX_FILES: usize = 1024;
 
 /// The cache, by the identity of files.
@@ -27,7 +27,7 @@ struct CachedFile {
 }
 
 impl FileCache {
-    /// Returns the file of a process's mapping, reading it if needed; none if the mapping has no file.
+    /// Returns the file of a process's mapping, reading it if needed; `None` if the mapping has no file.
     pub(super) fn of(
         &mut self,
         mapping: &mut CodeMapping,

@@ -2,7 +2,7 @@
 
 use std::{fs::Metadata, os::unix::fs::MetadataExt as _};
 
-/// A version of a file: replaced or modified, it has another identity.
+/// Identity of a version of a file: it changes when the file is replaced or modified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileIdentity {
     dev: u64,

@@ -2,7 +2,7 @@
 //! write (`.eh_frame`), because most programs are built without frame pointers. Code without tables, such
 //! as that of just-in-time compilers, is unwound by frame pointers.
 //!
-//! A stack must be unwound soon after it was recorded, before the process ends or maps other code.
+//! A stack must be unwound soon after it was recorded, before the process exits or maps other code.
 
 mod code_file;
 mod code_mappings;

@@ -8,15 +8,15 @@ use gimli::{
     EndianSlice, Error, LittleEndian, Operation, Reader as _, UnwindExpression, UnwindSection as _,
 };
 
-/// The most instructions of an entry.
+/// Maximum number of instructions of an entry.
 const MAX_INSTRUCTIONS: usize = 1 << 16;
 
-/// The longest expression, in bytes. Compilers write about ten bytes.
+/// Maximum length of an expression, in bytes. Those of compilers have about ten bytes.
 const MAX_BYTES: usize = 256;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// Whether evaluating any part of `.eh_frame`, which is at `address`, terminates.
+/// Returns whether evaluating any part of `.eh_frame`, which is at `address`, terminates.
 pub(super) fn is_sound(
     bytes: &[u8],
     address: u64,

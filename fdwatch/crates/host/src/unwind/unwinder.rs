@@ -12,23 +12,23 @@ use fdwatch_core::{
     model::Moment,
 };
 
-/// The most frames of a stack.
+/// Maximum number of frames of a stack.
 const MAX_FRAMES: usize = 128;
 
-/// The most processes with cached mappings.
+/// Maximum number of processes with cached mappings.
 const MAX_PROCESSES: usize = 64;
 
-/// The age at which cached mappings are read again: nanoseconds.
+/// Maximum age of cached mappings before they are read again, in nanoseconds.
 const MAX_AGE: u64 = 100_000_000;
 
-/// The age at which they are read again because of an address outside of them: nanoseconds.
+/// Minimum age at which cached mappings are read again because of an address outside of them, in nanoseconds.
 const MAX_AGE_UNMAPPED: u64 = 10_000_000;
 
 /// The number of files read after which all state is reset. framehop's cache identifies files by a
 /// number of 16 bits, which no two files may share.
 const MAX_FILES_READ: u32 = 1 << 14;
 
-/// The time after which an unused process or file is evicted: nanoseconds.
+/// Time after which an unused process or file is evicted, in nanoseconds.
 const IDLE: u64 = 30_000_000_000;
 
 /// An unwinder with caches of mappings, files and addresses.
@@ -69,7 +69,7 @@ impl fmt::Debug for Unwinder {
     }
 }
 
-/// Where a walk of a stack ended.
+/// Place where the walk of a stack ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// At the outermost frame of the thread.
@@ -114,7 +114,7 @@ impl Unwind for Unwinder {
 }
 
 impl Unwinder {
-    /// Returns the frames of a stack in a program that had these mappings and may have ended.
+    /// Returns the frames of a stack in a program that had these mappings and may have exited.
     pub fn frames_in(&mut self, stack: &RawStack, mappings: &[Mapping], now: Moment) -> Vec<u64> {
         if self.files.read() >= MAX_FILES_READ {
             *self = Self::default();
@@ -128,7 +128,7 @@ impl Unwinder {
     fn longest(&self, mappings: &CodeMappings, stack: &RawStack, end: End) -> Vec<u64> {
         let others = &stack.by_frame_pointers;
         if mappings.is_empty() {
-            // The process has ended.
+            // The process has exited.
             return others.clone();
         }
         // Code without frame pointers gives addresses outside of the mappings.
@@ -194,7 +194,7 @@ impl Unwinder {
         let mut at = FrameAddress::from_instruction_pointer(registers.ip);
         loop {
             let Some(mapping) = mappings.mapping_mut(at.address_for_lookup()) else {
-                // A return address must be mapped. The first address is the register's, and is kept.
+                // An unmapped return address is invalid. The first address comes from a register, and remains.
                 if self.frames.len() > 1 {
                     self.frames.pop();
                 }

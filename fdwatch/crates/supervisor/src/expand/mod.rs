@@ -16,7 +16,7 @@ pub enum Value {
 /// The values of names.
 pub type Names = BTreeMap<String, Value>;
 
-/// Why an expansion fails.
+/// Error of an expansion.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
     /// The name is not defined.
@@ -31,11 +31,11 @@ pub enum ExpandError {
     #[error("%({0}) is text: use %({0})s, not %({0}){1}")]
     NotNumber(String, char),
     /// The width or precision exceeds the length of any path.
-    #[error("a field of {0} characters is wider than any path")]
+    #[error("field width or precision too large: {0}")]
     TooWide(u64),
 }
 
-/// The largest width or precision. Python would use all of the memory.
+/// Maximum width or precision. Python has no limit, and would use all memory.
 const MAX_WIDTH: u64 = 4096;
 
 /// The flags, width and precision of a conversion: the part between its name and its letter.
@@ -158,8 +158,8 @@ fn number(
 type Parts = (&'static str, &'static str, String);
 
 fn text_of(text: &str, spec: &Spec) -> Parts {
-    let most = spec.precision.unwrap_or(usize::MAX);
-    ("", "", text.chars().take(most).collect())
+    let max = spec.precision.unwrap_or(usize::MAX);
+    ("", "", text.chars().take(max).collect())
 }
 
 fn sign(is_negative: bool, spec: &Spec) -> &'static str {

@@ -1,4 +1,4 @@
-//! What all rules share: the logs by file, their writers, and the list of problems.
+//! State that all rules share: the logs by file, their writers, and the list of problems.
 
 use std::collections::BTreeMap;
 
@@ -38,9 +38,9 @@ pub(super) struct Writer<'a> {
     /// Size at which the log is rotated, in bytes; 0 for never.
     pub(super) maxbytes: i64,
     pub(super) backups: i64,
-    /// Where the file is set; the section, for supervisord's default.
+    /// Line that sets the file; that of the section for supervisord's default.
     pub(super) at: Location,
-    /// Where `maxbytes` is set, if it is.
+    /// Line that sets `maxbytes`, if any.
     pub(super) maxbytes_at: Option<Location>,
 }
 
@@ -230,7 +230,7 @@ impl<'a> Linter<'a> {
     }
 }
 
-/// Whether a path refers to a different file in each process.
+/// Returns whether a path refers to a different file in each process.
 pub(super) fn is_per_process(path: &str) -> bool {
     matches!(
         path,

@@ -1,5 +1,5 @@
-//! Problems in configurations of supervisord, found by named rules. Each was tried with supervisord
-//! 4.2.5 or read in its code. Pure: the caller supplies the host.
+//! Problems in configurations of supervisord, found by named rules. Each was verified with
+//! supervisord 4.2.5 or in its code. Pure: the caller supplies the host.
 
 mod files;
 mod linter;

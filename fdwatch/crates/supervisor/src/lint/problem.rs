@@ -16,11 +16,11 @@ pub struct FileLine {
 pub struct Problem {
     /// The rule that is violated.
     pub rule: Rule,
-    /// Where it is.
+    /// Line of the problem.
     pub at: FileLine,
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// What to change; empty if that is obvious from the message.
+    /// Advice; empty if it is obvious from the message.
     pub advice: String,
     /// The log or directory concerned, if any.
     pub path: Option<String>,

@@ -1,4 +1,4 @@
-//! Rules that do not depend on the host: what supervisord rejects, ignores, or does not act on.
+//! Rules that do not depend on the host: settings that supervisord rejects, ignores, or that have no effect.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,7 @@ fn names(linter: &mut Linter<'_>) {
             continue;
         }
         linter.report(Rule::SameName, at, message, advice);
-        let related = (linter.file_line(first), "the other one".to_owned());
+        let related = (linter.file_line(first), "also defined here".to_owned());
         if let Some(problem) = linter.problems.last_mut() {
             problem.related.push(related);
         }

@@ -11,7 +11,7 @@ use crate::{
     ini::Location,
 };
 
-/// The most related lines of a problem.
+/// Maximum number of related lines of a problem.
 const MAX_RELATED: usize = 20;
 
 pub(super) fn check(linter: &mut Linter<'_>, logs: &[LogFile<'_>]) {
@@ -80,7 +80,7 @@ fn shared(linter: &mut Linter<'_>, log: &LogFile<'_>) {
     }
 }
 
-/// Lists the other paths of a log, and says why they are the same file.
+/// Lists the other paths of a log, and the reason why they are the same file.
 fn other_names(log: &LogFile<'_>) -> String {
     let paths = log.paths();
     let mut normal: Vec<_> = paths.iter().map(|path| normalized(path)).collect();
@@ -99,7 +99,7 @@ fn other_names(log: &LogFile<'_>) -> String {
     format!(", also as {} ({why})", abbreviated(&others))
 }
 
-/// Returns what to change, depending on what the writers have in common.
+/// Returns the advice, which depends on what the writers have in common.
 fn advice(linter: &Linter<'_>, writers: &[&Writer<'_>]) -> String {
     let mut advice = Vec::new();
     let processes = writers.iter().filter_map(|writer| match writer.source {

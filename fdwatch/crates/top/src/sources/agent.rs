@@ -1,4 +1,4 @@
-//! Source that queries an agent.
+//! Source of updates that queries an agent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,22 +21,24 @@ use fdwatch_events::{
 use fdwatch_host::{proc, users::Users};
 use fdwatch_options::Filters;
 
-/// Interval of queries of the agent's health, and the number of these per query of its processes.
+/// Interval between queries of the agent's health.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Health queries per query of the processes.
 const STATUSES_PER_LIST: u32 = 2;
 
-/// Bytes of a line of events, at most.
+/// Maximum length of an event, which is one line, in bytes.
 const MAX_LEN: usize = 16 << 20;
 
-/// Queries of the descriptors per query of the explanation.
+/// Descriptor queries of the open process per query of its explanation.
 const READS_PER_EXPLANATION: u32 = 5;
 
-/// A connection to the agent that is shown.
+/// Connection to the agent whose state is shown.
 #[derive(Debug)]
 pub struct AgentConnection {
     /// Client of the agent.
     pub client: AgentClient,
-    /// Runtime that the client is used in.
+    /// Runtime in which the client must be used.
     pub runtime: Runtime,
     /// PID of the agent.
     pub pid: u32,
@@ -80,13 +82,13 @@ struct AgentSource<'a> {
 }
 
 impl AgentSource<'_> {
-    /// Returns the local time of day of a time in nanoseconds since 1970, or of now.
+    /// Returns the local time of day of `wall_time`, in nanoseconds since 1970; the current one if `None`.
     fn time(&self, wall_time: Option<u64>) -> String {
         let time = wall_time.unwrap_or_else(proc::wall_time);
         self.clock.time_of_day(Moment(time))
     }
 
-    /// Queries the status and the processes repeatedly.
+    /// Queries the status and the list of processes periodically.
     async fn status(&self) -> Result<()> {
         let users = Users::read();
         let mut ticks = interval(STATUS_INTERVAL);
@@ -112,7 +114,7 @@ impl AgentSource<'_> {
         }
     }
 
-    /// Reads the agent's events.
+    /// Reads the agent's stream of events until it ends.
     async fn events(&self, path: &str) -> Result<()> {
         let mut response = self.client.response(path).await?;
         let mut line = Vec::new();
@@ -124,7 +126,7 @@ impl AgentSource<'_> {
             for part in chunk.split_inclusive(|&byte| byte == b'\n') {
                 line.extend_from_slice(part);
                 if line.len() > MAX_LEN {
-                    bail!("invalid response of the agent: a line of more than {MAX_LEN} bytes");
+                    bail!("invalid response from the agent: line longer than {MAX_LEN} bytes");
                 }
                 if line.ends_with(b"\n") {
                     self.report(&line);
@@ -145,7 +147,7 @@ impl AgentSource<'_> {
         }
     }
 
-    /// Reads the open process repeatedly.
+    /// Queries the open process periodically.
     async fn process(&self) -> Result<()> {
         let mut opened = None;
         let mut next = Instant::now();
@@ -172,7 +174,7 @@ impl AgentSource<'_> {
         }
     }
 
-    /// Reads a process. An error is shown in place of its descriptors.
+    /// Queries a process. If that fails, the error is shown in place of the descriptors.
     async fn read(&self, pid: u32, with_explanation: bool) {
         let path = format!("/v1/processes/{pid}/fds");
         match self.client.object(&path).await {

@@ -1,5 +1,5 @@
-//! Passes updates and requests between the thread of the screen and that of the source. Of states the latest
-//! is kept, of findings a limited number. Neither thread waits for the other.
+//! Passes updates and requests between the screen's thread and the source's. Newer states replace older ones,
+//! and the number of queued findings is limited, so neither thread waits for the other.
 
 use std::{
     collections::VecDeque,
@@ -26,13 +26,13 @@ use crate::{
     data::{Descriptors, FindingEvent, Row, Status},
 };
 
-/// Findings that wait, at most; the oldest are dropped and counted.
+/// Maximum number of queued findings. When exceeded, the oldest are dropped and counted.
 const MAX_FINDINGS: usize = 2000;
 
 /// Request to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceRequest {
-    /// Read this PID repeatedly.
+    /// Read the process with this PID periodically.
     Open(u32),
     /// Stop reading it.
     Close,
@@ -41,7 +41,7 @@ pub(crate) enum SourceRequest {
 /// Channel between the screen and the source.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    waiting: Mutex<Waiting>,
+    pending: Mutex<Pending>,
     has_changed: Notify,
     /// The latest request.
     request: Mutex<Option<SourceRequest>>,
@@ -53,8 +53,9 @@ pub(crate) struct Inbox {
     quits: Notify,
 }
 
+/// Updates that the screen has not taken yet.
 #[derive(Default)]
-struct Waiting {
+struct Pending {
     status: Option<Box<Status>>,
     rows: Option<(Vec<Row>, u64)>,
     findings: VecDeque<FindingEvent>,
@@ -66,48 +67,48 @@ struct Waiting {
 }
 
 impl Inbox {
-    fn change(&self, change: impl FnOnce(&mut Waiting)) {
-        change(&mut lock(&self.waiting));
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut lock(&self.pending));
         self.has_changed.notify_one();
     }
 
     pub(crate) fn status(&self, status: Status) {
-        self.change(|waiting| waiting.status = Some(Box::new(status)));
+        self.change(|pending| pending.status = Some(Box::new(status)));
     }
 
     pub(crate) fn rows(&self, rows: Vec<Row>, more: u64) {
-        self.change(|waiting| waiting.rows = Some((rows, more)));
+        self.change(|pending| pending.rows = Some((rows, more)));
     }
 
     pub(crate) fn add(&self, finding: FindingEvent) {
-        self.change(|waiting| {
-            if waiting.findings.len() >= MAX_FINDINGS {
-                waiting.findings.pop_front();
-                waiting.missed += 1;
+        self.change(|pending| {
+            if pending.findings.len() >= MAX_FINDINGS {
+                pending.findings.pop_front();
+                pending.missed += 1;
             }
-            waiting.findings.push_back(finding);
+            pending.findings.push_back(finding);
         });
     }
 
     pub(crate) fn table(&self, table: Descriptors) {
-        self.change(|waiting| waiting.table = Some(Box::new(table)));
+        self.change(|pending| pending.table = Some(Box::new(table)));
     }
 
     pub(crate) fn explanation(&self, pid: u32, lines: Vec<String>) {
-        self.change(|waiting| waiting.explanation = Some((pid, lines)));
+        self.change(|pending| pending.explanation = Some((pid, lines)));
     }
 
     pub(crate) fn failed(&self, pid: u32, reason: String) {
-        self.change(|waiting| waiting.failed = Some((pid, reason)));
+        self.change(|pending| pending.failed = Some((pid, reason)));
     }
 
     pub(crate) fn note(&self, message: String) {
-        self.change(|waiting| waiting.note = Some(message));
+        self.change(|pending| pending.note = Some(message));
     }
 
-    /// Takes all updates since the last call.
+    /// Returns all updates since the last call.
     pub(crate) fn take(&self) -> Vec<Update> {
-        let Waiting {
+        let Pending {
             status,
             rows,
             findings,
@@ -116,7 +117,7 @@ impl Inbox {
             explanation,
             failed,
             note,
-        } = std::mem::take(&mut *lock(&self.waiting));
+        } = std::mem::take(&mut *lock(&self.pending));
         let mut updates = Vec::new();
         updates.extend(status.map(Update::Status));
         updates.extend(rows.map(|(rows, more)| Update::Rows(rows, more)));
@@ -148,7 +149,7 @@ impl Inbox {
         self.is_over.load(SeqCst)
     }
 
-    /// Sends a request, which replaces one that is not yet taken.
+    /// Sends a request. It replaces a previous one that was not taken yet.
     pub(crate) fn request(&self, request: SourceRequest) {
         *lock(&self.request) = Some(request);
         self.has_request.notify_one();
@@ -159,12 +160,12 @@ impl Inbox {
         self.has_request.notified().await;
     }
 
-    /// Takes the request, if there is one.
+    /// Returns the pending request, if any.
     pub(crate) fn take_request(&self) -> Option<SourceRequest> {
         lock(&self.request).take()
     }
 
-    /// Asks the source to end.
+    /// Requests that the source ends.
     pub(crate) fn quit(&self) {
         self.has_quit.store(true, SeqCst);
         self.quits.notify_one();
@@ -177,7 +178,7 @@ impl Inbox {
         }
     }
 
-    /// Shows fdwatch's log messages in the footer from now on.
+    /// Redirects fdwatch's log messages to the footer.
     pub(crate) fn take_notes(self: &Arc<Self>) {
         let subscriber = Registry::default().with(Notes(Arc::clone(self)));
         // Only the agent has set another one.
@@ -195,7 +196,7 @@ struct Notes(Arc<Inbox>);
 
 impl<S: Subscriber> Layer<S> for Notes {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Messages of libraries are not shown.
+        // Skips messages of libraries.
         metadata.target().starts_with("fdwatch")
     }
 

@@ -6,11 +6,11 @@ pub(crate) mod own;
 
 use std::time::Duration;
 
-/// Processes that are listed, at most.
+/// Maximum number of listed processes.
 const MAX_ROWS: usize = 500;
 
-/// Interval at which an open process is read; longer if reading is slow.
+/// Interval between readings of the open process; longer if a reading is slow.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Divisor of the share of one processor that reading an open process may take.
+/// Readings of the open process use at most 1/`READ_SHARE` of one processor.
 const READ_SHARE: u32 = 100;

@@ -1,4 +1,4 @@
-//! Source that loads BPF programs into this process.
+//! Source of updates that loads the BPF programs itself.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +13,7 @@ use fdwatch_tracker::{
     EventHandler, FindingCollector, StopCondition, Tracker, TrackerOptions, Update,
     explain::{self, ExplainRequest, explanation},
     now,
+    priority::{self, DEFAULT_NICE},
     rows::{ProcessRows, Rows, TableCopy, table},
 };
 
@@ -35,10 +36,10 @@ use fdwatch_host::{
 use fdwatch_options::{Detail, Filters, MaxCpu};
 use fdwatch_render::Report as _;
 
-/// Findings that are kept for explanations, at most.
+/// Maximum number of findings stored for explanations.
 const MAX_FINDINGS: usize = 2048;
 
-/// Interval at which an explanation is renewed without new findings.
+/// Interval between explanations of the open process if there are no new findings.
 const EXPLANATION_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(
@@ -55,6 +56,7 @@ pub(crate) fn run(
         detail: Detail::Suspects,
         pids: Vec::new(),
         family: None,
+        nice: Some(DEFAULT_NICE),
         shows_steps: false,
     })?;
     let clock = Clock::new(proc::wall_time(), proc::boottime());
@@ -125,7 +127,27 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         }
     }
 
-    fn keep(&mut self, finding: Finding) {
+    fn handle(&mut self, update: Update, live: &mut Tracker, at: Moment) {
+        let event = match &update {
+            Update::Finding(_, finding) => Event::Finding(Box::new(self.wire.line(finding, at))),
+            Update::Growth(report) => Event::Growth(Box::new(self.wire.line(report, at))),
+        };
+        self.report(&event, at);
+        let Update::Finding(_, finding) = update else {
+            return;
+        };
+        live.stats.count_finding(&finding);
+        if let Some(opened) = &mut self.opened
+            && opened.pid == finding.process.pid
+        {
+            let soon = Instant::now() + Duration::from_secs(1);
+            opened.next_read = opened.next_read.min(soon);
+            opened.next_explanation = opened.next_explanation.min(soon);
+        }
+        self.store(finding);
+    }
+
+    fn store(&mut self, finding: Finding) {
         explain::merge(&mut self.findings, finding);
         if self.findings.len() > MAX_FINDINGS {
             let gone = self.findings.iter();
@@ -165,7 +187,7 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         self.inbox.rows(rows.collect(), more_processes as u64);
     }
 
-    /// Reads and explains the open process if it is time.
+    /// Reads and explains the open process if either is due.
     fn read(&mut self, live: &mut Tracker) {
         let now = Instant::now();
         let Some(opened) = &mut self.opened else {
@@ -173,13 +195,13 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         };
         let pid = opened.pid;
         if now >= opened.next_read {
-            // One reading at a time.
+            // Only one reading runs at a time.
             if let Some(took) = self.reads.begin() {
                 opened.next_read = now + READ_INTERVAL.max(took * READ_SHARE);
                 match table(live, pid) {
                     Some(answer) => read_table(answer, self.wire.clone(), &self.inbox, &self.reads),
                     None => {
-                        let reason = format!("no such process, or it is hidden: {pid}");
+                        let reason = format!("no such process, or hidden by the kernel: {pid}");
                         self.inbox.failed(pid, reason);
                         self.reads.done(took);
                     }
@@ -188,7 +210,7 @@ impl<F: FnOnce()> ScreenUpdater<F> {
         }
         if now >= opened.next_explanation {
             opened.next_explanation = now + EXPLANATION_INTERVAL;
-            let asked = ExplainRequest {
+            let request = ExplainRequest {
                 pid,
                 target: None,
                 followed: true,
@@ -198,8 +220,12 @@ impl<F: FnOnce()> ScreenUpdater<F> {
                 .filter(|finding| finding.process.pid == pid)
                 .cloned()
                 .collect();
-            let explained =
-                explanation(&asked, found.into_iter(), &mut self.collector, &live.engine);
+            let explained = explanation(
+                &request,
+                found.into_iter(),
+                &mut self.collector,
+                &live.engine,
+            );
             if let Ok(explained) = explained {
                 let text = explained.text(&self.wire.clock, self::now());
                 self.inbox.explanation(pid, lines_of(&text));
@@ -221,10 +247,11 @@ impl TableReads {
     }
 }
 
-/// Reads descriptors in a thread of its own, as that reads /proc for each of them.
+/// Reads descriptors in a separate thread, because it reads /proc for each descriptor.
 fn read_table(answer: TableCopy, wire: Wire, inbox: &Arc<Inbox>, reads: &Arc<TableReads>) {
     let (inbox, reads) = (Arc::clone(inbox), Arc::clone(reads));
     thread::spawn(move || {
+        priority::lower();
         let began = Instant::now();
         let report = answer.report(&reads.supervisords);
         inbox.table(Descriptors::of(&wire.line(&report, now())));
@@ -244,30 +271,10 @@ impl<F: FnOnce()> EventHandler for ScreenUpdater<F> {
     fn tick(&mut self, live: &mut Tracker, is_slow: bool) -> Result<()> {
         let at = now();
         self.wire.clock.adjust(proc::wall_time(), at.0);
-        let mut updates = Vec::new();
-        self.collector.collect(live, is_slow, |it, stats| {
-            if let Update::Finding(_, finding) = &it {
-                stats.count_finding(finding);
-            }
-            updates.push(it);
-        });
-        for it in updates {
-            let event = match &it {
-                Update::Finding(_, finding) => {
-                    Event::Finding(Box::new(self.wire.line(finding, at)))
-                }
-                Update::Growth(report) => Event::Growth(Box::new(self.wire.line(report, at))),
-            };
-            self.report(&event, at);
-            if let Update::Finding(_, finding) = it {
-                if let Some(opened) = &mut self.opened
-                    && opened.pid == finding.process.pid
-                {
-                    let soon = Instant::now() + Duration::from_secs(1);
-                    opened.next_read = opened.next_read.min(soon);
-                    opened.next_explanation = opened.next_explanation.min(soon);
-                }
-                self.keep(finding);
+        self.collector.begin(live, is_slow);
+        while let Some(updates) = self.collector.next_updates(live)? {
+            for update in updates {
+                self.handle(update, live, at);
             }
         }
         if is_slow {

@@ -34,7 +34,7 @@ const fn label(key: KeyCode, name: &'static str, words: &'static str) -> Label {
     Label { key, name, words }
 }
 
-/// Footer of the list; the last keys are left out if there is no room.
+/// Footer of the list; the last keys are omitted if there is no room.
 const LIST_KEYS: [Label; 7] = [
     label(KeyCode::F(1), "F1", "Help"),
     label(KeyCode::F(10), "F10", "Quit"),

@@ -1,4 +1,4 @@
-//! Tests of the decision which alerts to send, with failures and repetitions in any order.
+//! Tests of `AlertState`, with failures and repetitions in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -349,7 +349,7 @@ fn set_clock_moves_start_and_end() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    There(u128, Severity, bool),
+    Active(u128, Severity, bool),
     Gone(u128),
     Outcome(usize, Outcome),
     Wait(u64),
@@ -373,7 +373,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         6 => (key.clone(), severity, any::<bool>())
-            .prop_map(|(key, severity, is_severe)| Step::There(key, severity, is_severe)),
+            .prop_map(|(key, severity, is_severe)| Step::Active(key, severity, is_severe)),
         4 => key.prop_map(Step::Gone),
         6 => (0..8_usize, outcome).prop_map(|(which, outcome)| Step::Outcome(which, outcome)),
         3 => (0..90_u64).prop_map(Step::Wait),
@@ -400,7 +400,7 @@ impl Receiver {
             let key = alert.notice.key;
             assert!(
                 !self.in_flight.iter().any(|other| other.notice.key == key),
-                "two alerts of one key at once"
+                "two concurrent alerts for one key"
             );
             if key != HELD_BACK && alert.was.is_none() {
                 self.given.push((alert.status, now.at, key));
@@ -443,17 +443,17 @@ proptest! {
     fn firing_and_resolved_alternate(steps in steps(), takes_updates in any::<bool>()) {
         let mut state = AlertState::new(RATE, takes_updates, SentAlerts::default());
         let mut receiver = Receiver::default();
-        let mut there = BTreeMap::new();
+        let mut active = BTreeMap::new();
         let mut seconds = 0;
         for step in steps {
             let now = at(seconds);
             match step {
-                Step::There(key, severity, is_severe) => {
-                    there.insert(Key(key), ());
+                Step::Active(key, severity, is_severe) => {
+                    active.insert(Key(key), ());
                     state.active(&notice(key, severity), None, is_severe);
                 }
                 Step::Gone(key) => {
-                    there.remove(&Key(key));
+                    active.remove(&Key(key));
                     state.gone(Key(key), None, now);
                 }
                 Step::Outcome(which, outcome) if !receiver.in_flight.is_empty() => {
@@ -484,7 +484,7 @@ proptest! {
                 Step::Outcome(..) => {}
                 Step::Wait(wait) => seconds += wait,
                 Step::Restart => {
-                    // Deliveries under way are waited for.
+                    // Waits for deliveries under way.
                     while let Some(alert) = receiver.in_flight.pop() {
                         receiver.deliver(&alert, takes_updates);
                         receiver.unknown.remove(&alert.notice.key);
@@ -527,7 +527,7 @@ proptest! {
         // When everything is delivered, only active findings are firing.
         for _ in 0..60 {
             seconds += 61;
-            state.forget_unseen(|notice| !there.contains_key(&notice.key), at(seconds));
+            state.forget_unseen(|notice| !active.contains_key(&notice.key), at(seconds));
             receiver.take(state.due(99, at(seconds)), at(seconds));
             while let Some(alert) = receiver.in_flight.pop() {
                 receiver.deliver(&alert, takes_updates);
@@ -536,7 +536,7 @@ proptest! {
             }
         }
         for key in receiver.firing.keys() {
-            prop_assert!(there.contains_key(key), "{} is not resolved", key);
+            prop_assert!(active.contains_key(key), "{} is not resolved", key);
         }
         let sent = state.sent();
         let all = sent.told.iter().chain(&sent.sending);

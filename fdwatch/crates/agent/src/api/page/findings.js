@@ -4,19 +4,21 @@ import { lines } from "./api.js";
 import { at, bytes, counted, element, number, replace, severity, shortened, since, span, visible } from "./dom.js";
 import { open } from "./process.js";
 
-const SHOWN = 200;
-const KEPT = 20000;
-const GONE = 50;
-const GONE_SHOWN = 20;
+// Limits of findings: shown and stored, active and gone.
+const MAX_SHOWN = 200;
+const MAX_STORED = 20000;
+const MAX_GONE_SHOWN = 20;
+const MAX_GONE_STORED = 50;
 const ORDER = { critical: 0, warning: 1, info: 2 };
 
 let present = new Map();
 let untracked = 0;
 let gone = [];
-let goneInAll = 0;
+let goneTotal = 0;
 let missed = 0;
 let interrupted = 0;
-let announced = { came: 0, went: 0 };
+// Changes since the last announcement.
+let announced = { appeared: 0, gone: 0 };
 let filter = "";
 let isDue = false;
 let stop = new AbortController();
@@ -26,7 +28,7 @@ let isFirst = true;
 export function begin() {
   at("severity").addEventListener("change", () => {
     gone = [];
-    goneInAll = 0;
+    goneTotal = 0;
     stop.abort("again");
   });
   follow();
@@ -44,11 +46,11 @@ async function follow() {
   let wait = 1;
   for (;;) {
     stop = new AbortController();
-    const least = at("severity").value;
+    const minSeverity = at("severity").value;
     let reason = "the agent closed the connection";
     try {
       state("connecting", "faint");
-      await lines(`/v1/events?current=true&format=lines&severity=${least}`, stop.signal, (event) => {
+      await lines(`/v1/events?current=true&format=lines&severity=${minSeverity}`, stop.signal, (event) => {
         wait = 1;
         take(event);
       });
@@ -87,19 +89,19 @@ function take(event) {
     return;
   } else if (event.change === "gone") {
     if (!present.delete(event.key) && untracked > 0) untracked -= 1;
-    goneInAll += 1;
-    announced.went += 1;
+    goneTotal += 1;
+    announced.gone += 1;
     gone.unshift(event);
-    gone.length = Math.min(gone.length, GONE);
+    gone.length = Math.min(gone.length, MAX_GONE_STORED);
   } else {
     const known = present.get(event.key);
-    if (!known && present.size >= KEPT) {
+    if (!known && present.size >= MAX_STORED) {
       if (event.change === "found") untracked += 1;
     } else {
       event.first = known?.first ?? event.time;
       event.isNew = known?.isNew ?? (isFirst ? 0 : Date.now());
       present.set(event.key, event);
-      if (!known && !isFirst) announced.came += 1;
+      if (!known && !isFirst) announced.appeared += 1;
     }
   }
   due();
@@ -113,10 +115,10 @@ function due() {
 }
 
 function announce() {
-  const { came, went } = announced;
-  announced = { came: 0, went: 0 };
-  if (came + went === 0) return;
-  at("announce").textContent = `${counted(came, "finding")} appeared, ${went} gone; ${present.size + untracked} active`;
+  const { appeared, gone: ended } = announced;
+  announced = { appeared: 0, gone: 0 };
+  if (appeared + ended === 0) return;
+  at("announce").textContent = `${counted(appeared, "finding")} appeared, ${ended} gone; ${present.size + untracked} active`;
 }
 
 function subject(event) {
@@ -172,14 +174,14 @@ function draw() {
   const all = [...present.values()].filter(matches);
   all.sort((one, other) => (ORDER[one.severity] ?? 3) - (ORDER[other.severity] ?? 3) || Date.parse(other.first) - Date.parse(one.first));
   replace(at("present"), all.length
-    ? all.slice(0, SHOWN).map((event) => row(event, false))
+    ? all.slice(0, MAX_SHOWN).map((event) => row(event, false))
     : [element("li", "small", filter ? "no finding matches the filter" : "no findings")]);
-  const left = all.length - Math.min(all.length, SHOWN) + (filter ? 0 : untracked);
+  const left = all.length - Math.min(all.length, MAX_SHOWN) + (filter ? 0 : untracked);
   at("present-more").textContent = left ? `and ${number(left)} more: use the filter, or see /v1/findings` : "";
   at("findings-count").textContent = filter ? `${number(all.length)} of ${number(present.size + untracked)}` : number(present.size + untracked);
   const past = gone.filter(matches);
-  replace(at("gone"), past.length ? past.slice(0, GONE_SHOWN).map((event) => row(event, true)) : [element("li", "small", "none since the page was opened")]);
-  const more = filter ? past.length - Math.min(past.length, GONE_SHOWN) : goneInAll - Math.min(past.length, GONE_SHOWN);
+  replace(at("gone"), past.length ? past.slice(0, MAX_GONE_SHOWN).map((event) => row(event, true)) : [element("li", "small", "none since the page was opened")]);
+  const more = filter ? past.length - Math.min(past.length, MAX_GONE_SHOWN) : goneTotal - Math.min(past.length, MAX_GONE_SHOWN);
   at("gone-more").textContent = more > 0 ? `and ${number(more)} more: see fdwatch history` : "";
   const words = [];
   if (missed) words.push(`${number(missed)} events were missed because this page was too slow; the list was reloaded`);

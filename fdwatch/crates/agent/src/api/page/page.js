@@ -1,20 +1,22 @@
-// The page: regular requests, and keys.
+// The page: periodic requests, and keyboard shortcuts.
 
 import * as api from "./api.js";
 import { at, bytes, counted, curve, element, number, percent, replace, shortened, span, visible } from "./dom.js";
 import * as findings from "./findings.js";
 import * as process from "./process.js";
 
-const EVERY = 5000;
-const ASKED = 100;
-const SHOWN = 25;
+// Time between a response and the next request: milliseconds.
+const INTERVAL = 5000;
+// Processes that are requested, for the filter, and that are shown.
+const REQUESTED = 100;
+const MAX_SHOWN = 25;
 
 let processes = { processes: [], more: 0 };
 let filter = "";
 
 function drawProcesses() {
   const all = processes.processes.filter((row) => !filter || `${row.comm}\n${row.pid}\n${row.unit ?? ""}`.toLowerCase().includes(filter));
-  const shown = all.slice(0, SHOWN);
+  const shown = all.slice(0, MAX_SHOWN);
   replace(at("rows"), shown.map((row) => {
     const button = element("button", "", shortened(row.comm, 60), element("span", "pid", `[${row.pid}]`));
     button.type = "button";
@@ -75,7 +77,7 @@ function drawHealth(health) {
   )));
 }
 
-// Repeats a request some time after each answer, but not while the page is hidden.
+// Repeats a request some time after each response, but not while the page is hidden.
 function repeat(path, also, take, fail) {
   const again = async () => {
     if (!document.hidden) {
@@ -85,7 +87,7 @@ function repeat(path, also, take, fail) {
         fail(error);
       }
     }
-    setTimeout(again, EVERY);
+    setTimeout(again, INTERVAL);
   };
   again();
 }
@@ -111,15 +113,15 @@ process.begin();
 findings.begin();
 document.addEventListener("keydown", keys);
 at("filter").addEventListener("input", narrow);
-repeat(`/v1/processes?limit=${ASKED}`, [], (answer) => {
-  processes = answer;
-  at("processes-count").textContent = number(answer.processes.length + answer.more);
+repeat(`/v1/processes?limit=${REQUESTED}`, [], (response) => {
+  processes = response;
+  at("processes-count").textContent = number(response.processes.length + response.more);
   drawProcesses();
 }, (error) => {
   at("rows-more").textContent = `request failed: ${error.message}`;
 });
 repeat("/v1/health", [503], drawHealth, (error) => {
-  at("status").textContent = "✖ no answer";
+  at("status").textContent = "✖ no response";
   at("status").className = "pill bad";
   at("status").title = error.message;
 });

@@ -3,21 +3,22 @@
 import { get } from "./api.js";
 import { at, bytes, clock, counted, element, number, percent, severity, shortened, visible } from "./dom.js";
 
-const FDS = 500;
-const FILES = 50;
-const SENTENCES = 200;
-const WORDS = 60;
+// Limits of what is shown.
+const MAX_FDS = 500;
+const MAX_FILES = 50;
+const MAX_STEPS = 200;
+const MAX_ARGUMENTS = 60;
 
 let shown = 0;
-let asked = new AbortController();
+let pending = new AbortController();
 let opener = null;
 let onlyDuplicates = false;
 
 export function begin() {
   at("close").addEventListener("click", () => at("process").close());
-  at("again").addEventListener("click", () => look());
+  at("again").addEventListener("click", () => load());
   at("process").addEventListener("close", () => {
-    asked.abort();
+    pending.abort();
     // Its row may have been redrawn meanwhile.
     const key = opener?.dataset.key;
     const again = opener?.isConnected ? opener : [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
@@ -33,15 +34,15 @@ export function open(pid) {
   at("process-body").replaceChildren(element("p", "small", "loading …"));
   if (!at("process").open) at("process").showModal();
   at("process-body").focus();
-  look();
+  load();
 }
 
-async function look() {
-  asked.abort();
-  asked = new AbortController();
-  const { signal } = asked;
-  const asking = [get(`/v1/processes/${shown}/fds`, { signal }), get(`/v1/explain/${shown}`, { signal })];
-  const [table, explanation] = await Promise.allSettled(asking);
+async function load() {
+  pending.abort();
+  pending = new AbortController();
+  const { signal } = pending;
+  const requests = [get(`/v1/processes/${shown}/fds`, { signal }), get(`/v1/explain/${shown}`, { signal })];
+  const [table, explanation] = await Promise.allSettled(requests);
   if (signal.aborted) return;
   const body = at("process-body");
   const process = table.value?.process ?? explanation.value?.process;
@@ -62,7 +63,7 @@ function facts(process, explanation) {
     if (value !== null && value !== undefined && value !== "") list.append(element("div", "", element("dt", "", name), element("dd", kind, value)));
   };
   const words = process.cmdline ?? [];
-  const line = words.slice(0, WORDS).map(visible).join(" ") + (words.length > WORDS ? ` … and ${words.length - WORDS} more` : "");
+  const line = words.slice(0, MAX_ARGUMENTS).map(visible).join(" ") + (words.length > MAX_ARGUMENTS ? ` … and ${words.length - MAX_ARGUMENTS} more` : "");
   fact("Command", shortened(line, 2000), "mono");
   fact("Program", process.exe && visible(process.exe), "mono");
   fact("Started", process.start_time && visible(process.start_time));
@@ -91,14 +92,14 @@ const stack = (frames) => element("span", "stack mono", frames.map((frame, i) =>
 function story(explanation) {
   const part = element("div", "", element("h3", "", "Explanation"));
   if (explanation.files.length === 0) part.append(element("p", "small", "no duplicates and no deleted files"));
-  for (const file of explanation.files.slice(0, FILES)) {
+  for (const file of explanation.files.slice(0, MAX_FILES)) {
     const steps = element("ol", "");
-    for (const sentence of file.story.slice(0, SENTENCES)) {
+    for (const sentence of file.story.slice(0, MAX_STEPS)) {
       const line = element("li", "", clock(sentence.at), element("span", "", visible(sentence.text)));
       if (sentence.stack?.length) line.append(stack(sentence.stack));
       steps.append(line);
     }
-    if (file.story.length > SENTENCES) steps.append(element("li", "small", `and ${file.story.length - SENTENCES} more`));
+    if (file.story.length > MAX_STEPS) steps.append(element("li", "small", `and ${file.story.length - MAX_STEPS} more`));
     const still = file.open.length ? `still open: ${file.open.slice(0, 50).join(", ")}${file.open.length > 50 ? ` and ${file.open.length - 50} more` : ""}` : "none open any more";
     const one = element(
       "article",
@@ -110,7 +111,7 @@ function story(explanation) {
     if (file.advice.length) one.append(element("h3", "", "Advice"), element("ul", "", ...file.advice.map((advice) => element("li", "", visible(advice)))));
     part.append(one);
   }
-  if (explanation.files.length > FILES) part.append(element("p", "small", `and ${counted(explanation.files.length - FILES, "more file")}`));
+  if (explanation.files.length > MAX_FILES) part.append(element("p", "small", `and ${counted(explanation.files.length - MAX_FILES, "more file")}`));
   return part;
 }
 
@@ -136,8 +137,8 @@ function groups(list) {
     const file = `${fd.file.dev} ${fd.file.ino}`;
     held.set(file, [...(held.get(file) ?? []), fd]);
   }
-  const twice = [...held.values()].filter((some) => some.length > 1);
-  return new Map(twice.flatMap((some, i) => some.map((fd) => [fd, { name: i + 1, some }])));
+  const duplicates = [...held.values()].filter((some) => some.length > 1);
+  return new Map(duplicates.flatMap((some, i) => some.map((fd) => [fd, { name: i + 1, some }])));
 }
 
 function fds(list) {
@@ -152,8 +153,8 @@ function fds(list) {
   const fill = () => {
     const wanted = onlyDuplicates ? list.filter((fd) => of.has(fd)) : list;
     // Omits duplicates last.
-    const first = wanted.filter((fd) => of.has(fd)).slice(0, FDS);
-    const rest = wanted.filter((fd) => !of.has(fd)).slice(0, FDS - first.length);
+    const first = wanted.filter((fd) => of.has(fd)).slice(0, MAX_FDS);
+    const rest = wanted.filter((fd) => !of.has(fd)).slice(0, MAX_FDS - first.length);
     const these = [...first, ...rest].sort((one, other) => one.fd - other.fd);
     rows.replaceChildren(...these.map((fd) => line(fd, of.get(fd))));
     more.textContent = wanted.length > these.length ? `and ${number(wanted.length - these.length)} more: see fdwatch fds ${shown}` : "";

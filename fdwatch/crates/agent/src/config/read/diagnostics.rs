@@ -101,7 +101,7 @@ pub(super) struct Diagnostics {
     files: RefCell<Vec<NamedFile>>,
     /// Every key that was read, with its section, and whether it was present.
     #[cfg(test)]
-    pub(super) asked: RefCell<Vec<(String, bool)>>,
+    pub(super) read_keys: RefCell<Vec<(String, bool)>>,
 }
 
 impl Diagnostics {
@@ -115,7 +115,7 @@ impl Diagnostics {
             warnings: RefCell::default(),
             files: RefCell::default(),
             #[cfg(test)]
-            asked: RefCell::default(),
+            read_keys: RefCell::default(),
         }
     }
 

@@ -62,13 +62,13 @@ impl<'a> Section<'a> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    fn ask(&mut self, key: &'static str) -> Option<&'a Item> {
+    fn item(&mut self, key: &'static str) -> Option<&'a Item> {
         self.known.push(key);
         let item = self.table.and_then(|table| table.get(key));
         #[cfg(test)]
         {
-            let asked = (self.path(key), item.is_some());
-            self.diagnostics.asked.borrow_mut().push(asked);
+            let read = (self.path(key), item.is_some());
+            self.diagnostics.read_keys.borrow_mut().push(read);
         }
         item
     }
@@ -90,7 +90,7 @@ impl<'a> Section<'a> {
 
     /// Returns the value of a key, if present.
     pub(super) fn value(&mut self, key: &'static str) -> Option<ConfigValue<'a>> {
-        match self.ask(key)? {
+        match self.item(key)? {
             Item::Value(value) => Some(ConfigValue::new(key, value, self.diagnostics)),
             Item::Table(_) | Item::ArrayOfTables(_) | Item::None => {
                 let message = format!("{key} must be a value, not a section");
@@ -115,7 +115,7 @@ impl<'a> Section<'a> {
 
     /// Returns the table `key`.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'a> {
-        let item = self.ask(key);
+        let item = self.item(key);
         let table = item.and_then(Item::as_table_like);
         if item.is_some() && table.is_none() {
             let name = self.path(key);
@@ -127,7 +127,7 @@ impl<'a> Section<'a> {
 
     /// Returns the array of tables `key`.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
-        let tables: Vec<(&dyn TableLike, usize)> = match self.ask(key) {
+        let tables: Vec<(&dyn TableLike, usize)> = match self.item(key) {
             None => Vec::new(),
             Some(Item::ArrayOfTables(tables)) => {
                 let tables = tables.iter();

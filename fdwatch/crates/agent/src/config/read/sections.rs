@@ -94,6 +94,7 @@ fn watch(mut section: Section<'_>) -> Watch {
         Ok(percent) => Some(percent.0),
         Err(reason) => given.reject(reason),
     });
+    set(&mut watch.nice, it.value("nice"), ConfigValue::nice);
     set(&mut watch.detail, it.value("detail"), |given| {
         let all = Detail::value_variants().iter();
         given.choice(all.map(|&detail| (detail.name(), detail)))

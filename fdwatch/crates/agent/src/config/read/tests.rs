@@ -33,20 +33,20 @@ fn whole_example() -> String {
 fn example_equals_the_defaults() {
     let config = read(EXAMPLE.as_bytes()).unwrap();
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
-    let nothing = read(b"").unwrap();
-    assert_eq!(format!("{nothing:?}"), format!("{:?}", Config::default()));
+    let empty = read(b"").unwrap();
+    assert_eq!(format!("{empty:?}"), format!("{:?}", Config::default()));
 }
 
 #[test]
 fn example_has_every_key() {
     let (config, diagnostics) = read_with_diagnostics(whole_example().as_bytes()).unwrap();
-    let mut there = BTreeMap::new();
-    for (key, is_there) in diagnostics.asked.take() {
-        *there.entry(key).or_insert(false) |= is_there;
+    let mut keys = BTreeMap::new();
+    for (key, is_present) in diagnostics.read_keys.take() {
+        *keys.entry(key).or_insert(false) |= is_present;
     }
-    let missing: Vec<_> = there.iter().filter(|&(_, is_there)| !is_there).collect();
+    let missing: Vec<_> = keys.iter().filter(|&(_, is_present)| !is_present).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    assert!(there.len() > 60, "{}", there.len());
+    assert!(keys.len() > 60, "{}", keys.len());
     let errors = diagnostics.into_errors();
     assert_eq!(errors, []);
     assert_eq!(config.thresholds.len(), Measure::ALL.len());
@@ -85,7 +85,7 @@ fn commented_sections_of_the_example_show_defaults() {
 #[test]
 fn all_values_are_read() {
     let text = "
-        watch = { severity = 'info', all_types = true, ring_bytes = '64K', max_cpu = 2, detail = 'all' }
+        watch = { severity = 'info', all_types = true, ring_bytes = '64K', max_cpu = 2, nice = -3, detail = 'all' }
         ignore = [{ comm = 'a' }, { comm = 'b' }]
         threshold = [{ of = 'pinned-bytes', above = 4096 }]
         metrics.most_processes = 5
@@ -117,6 +117,7 @@ fn all_values_are_read() {
     assert!(config.watch.all_types);
     assert_eq!(config.watch.ring_bytes, Some(65_536));
     assert_eq!(config.watch.max_cpu, 2.0);
+    assert_eq!(config.watch.nice, -3);
     assert_eq!(config.watch.detail, Detail::All);
     assert_eq!(config.ignore.len(), 2);
     assert_eq!(config.thresholds[0].above, 4096.0);

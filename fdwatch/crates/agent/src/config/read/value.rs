@@ -141,6 +141,16 @@ impl<'a> ConfigValue<'a> {
         })
     }
 
+    /// Returns a nice value.
+    pub(super) fn nice(&self) -> Option<i32> {
+        let Some(number) = self.value.as_integer() else {
+            return self.wrong_type("an integer");
+        };
+        let nice = i32::try_from(number).ok();
+        nice.filter(|nice| (-20..=19).contains(nice))
+            .or_else(|| self.reject("must be from -20 to 19"))
+    }
+
     /// Returns a number, integer or not.
     pub(super) fn number(&self) -> Option<f64> {
         let integer = self.value.as_integer().map(|number| number as f64);

@@ -1,4 +1,4 @@
-//! What an audit repairs and what it leaves alone. Process 1 has table [`A`] and was started at
+//! Differences that an audit repairs or ignores. Process 1 has table [`A`] and was started at
 //! [`STARTED`].
 
 use fdwatch_common::{Event, SnapshotFile};

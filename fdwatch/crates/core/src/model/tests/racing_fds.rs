@@ -114,7 +114,7 @@ fn copy_races_with_recent_changes_of_original() {
     assert_eq!(scenario.racing(A), [0; 0]);
     scenario.exit(2, 2, EVERY_THREAD);
     scenario.fork(3, 1, A, B);
-    assert_eq!(scenario.racing(B), [0; 0], "it is another table");
+    assert_eq!(scenario.racing(B), [0; 0], "race in another table");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn copy_inherits_races() {
     assert_eq!(scenario.racing(B), [4], "by fork");
     assert_eq!(scenario.racing(C), [4], "by unshare");
     scenario.open_by(2, 2, B, 4, 14, 0);
-    assert_eq!(scenario.racing(B), [0; 0], "it is known now");
+    assert_eq!(scenario.racing(B), [0; 0], "race was not resolved");
 }
 
 #[test]

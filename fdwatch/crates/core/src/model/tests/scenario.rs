@@ -218,7 +218,7 @@ impl Scenario {
         self.model.end_snapshot()
     }
 
-    /// Open descriptors and their files.
+    /// Returns the open descriptors and their files.
     pub(super) fn files(&self, table: u64) -> Vec<(u32, u64)> {
         let entries = self.model.table(table).into_iter().flat_map(Table::iter);
         entries.map(|(fd, entry)| (fd, entry.file)).collect()

@@ -96,7 +96,7 @@ fn unmapped_first_address_is_only_frame() {
 }
 
 #[test]
-fn ended_process_uses_frame_pointers() {
+fn exited_process_uses_frame_pointers() {
     let mut unwinder = Unwinder::default();
     let mut stack = stack(16, 0x1000, 0x1000, &[0; 64]);
     stack.registers.header.tgid = u32::MAX;

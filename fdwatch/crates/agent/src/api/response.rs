@@ -1,4 +1,4 @@
-//! Answers of the API: error objects, and content types.
+//! Responses of the API: error objects, and content types.
 
 use axum::{
     Json,
@@ -10,26 +10,26 @@ use fdwatch_events::wire::{self, Object};
 
 use super::query::Shape;
 
-/// An error answer.
-pub(super) type Refusal = (StatusCode, Json<Object<wire::Error>>);
+/// An error response.
+pub(super) type ErrorResponse = (StatusCode, Json<Object<wire::Error>>);
 
-/// Creates an error answer.
-pub(super) fn error(status: StatusCode, reason: &str) -> Refusal {
+/// Creates an error response.
+pub(super) fn error(status: StatusCode, reason: &str) -> ErrorResponse {
     let error = reason.to_owned().into();
     (status, Json(Object::new(wire::Error { error })))
 }
 
-/// Creates the answer to an invalid request.
-pub(super) fn bad(reason: impl AsRef<str>) -> Refusal {
+/// Creates the response to an invalid request.
+pub(super) fn bad_request(reason: impl AsRef<str>) -> ErrorResponse {
     error(StatusCode::BAD_REQUEST, reason.as_ref())
 }
 
-/// Creates the answer to a request that failed for no fault of the client.
-pub(super) fn internal(cause: impl ToString) -> Refusal {
+/// Creates the response to a valid request that failed.
+pub(super) fn internal(cause: impl ToString) -> ErrorResponse {
     error(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string())
 }
 
-/// Creates an answer with the content type of `shape`.
+/// Creates a response with the content type of `shape`.
 pub(super) fn typed(shape: Shape, bytes: impl Into<Body>) -> Response {
     let kind = match shape {
         Shape::Json => "application/json",

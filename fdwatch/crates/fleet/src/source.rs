@@ -12,18 +12,18 @@ use super::{
     store::{Client, StoreError},
 };
 
-/// Default number of rows that are shown.
+/// Default maximum number of rows in the output.
 pub const DEFAULT_LIMIT: usize = 50;
 
-/// Signatures that are listed for an ambiguous prefix, at most.
+/// Maximum number of signatures listed for an ambiguous prefix.
 const MAX_NAMES: usize = 20;
 
-/// The first rows of an answer, and the number of all.
+/// The first rows of a result, and the total number of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines<T> {
     /// The first rows.
     pub shown: Vec<T>,
-    /// Number of all rows; [`MAX_ROWS`] + 1 means that or more.
+    /// Total number of rows; [`MAX_ROWS`] + 1 means that many or more.
     pub count: usize,
 }
 
@@ -59,7 +59,7 @@ pub enum SignatureMatch {
     None,
 }
 
-/// Where answers come from.
+/// Source of the rows: a server or agents.
 #[derive(Debug)]
 pub enum Source {
     /// A ClickHouse server.
@@ -91,12 +91,12 @@ impl Source {
             _ => MAX_ROWS + 1,
         };
         let statement = sql::duplicates(by, query, read);
-        let mut all: Vec<Duplicates> = client.ask(&statement, Query::STRUCTURE, query).await?;
+        let mut all: Vec<Duplicates> = client.query(&statement, Query::STRUCTURE, query).await?;
         sort(&mut all);
         let mut lines = Lines::of(all, limit);
         if by == GroupBy::Host && lines.count == read {
             let count: Vec<sql::Count> = client
-                .ask(&sql::count(query), Query::STRUCTURE, query)
+                .query(&sql::count(query), Query::STRUCTURE, query)
                 .await?;
             let count = count.first().map_or(0, |it| it.count);
             let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -115,7 +115,8 @@ impl Source {
             Self::Agents(rows) => rows.signatures(query),
             Self::Server(client) => {
                 let statement = sql::signatures(query);
-                let names: Vec<sql::Name> = client.ask(&statement, Query::STRUCTURE, query).await?;
+                let names: Vec<sql::Name> =
+                    client.query(&statement, Query::STRUCTURE, query).await?;
                 names.into_iter().map(|name| name.signature).collect()
             }
         };
@@ -135,8 +136,10 @@ impl Source {
         let (hosts, example) = match self {
             Self::Agents(rows) => (rows.hosts_of(&query), rows.example(&query)),
             Self::Server(client) => {
-                let hosts = client.ask(sql::HOSTS_OF, Query::STRUCTURE, &query).await?;
-                let mut examples = client.ask(sql::EXAMPLE, Query::STRUCTURE, &query).await?;
+                let hosts = client
+                    .query(sql::HOSTS_OF, Query::STRUCTURE, &query)
+                    .await?;
+                let mut examples = client.query(sql::EXAMPLE, Query::STRUCTURE, &query).await?;
                 (hosts, examples.pop())
             }
         };
@@ -155,7 +158,7 @@ impl Source {
     pub async fn hosts(&self, query: &Query) -> Result<Vec<Host>, StoreError> {
         match self {
             Self::Agents(rows) => Ok(rows.hosts(query)),
-            Self::Server(client) => client.ask(sql::HOSTS, Query::STRUCTURE, query).await,
+            Self::Server(client) => client.query(sql::HOSTS, Query::STRUCTURE, query).await,
         }
     }
 
@@ -167,7 +170,7 @@ impl Source {
     pub async fn shared(&self, query: &Query) -> Result<Vec<SharedFile>, StoreError> {
         match self {
             Self::Agents(rows) => Ok(rows.shared(query)),
-            Self::Server(client) => client.ask(sql::SHARED, Query::STRUCTURE, query).await,
+            Self::Server(client) => client.query(sql::SHARED, Query::STRUCTURE, query).await,
         }
     }
 }
