@@ -197,8 +197,8 @@ mod tests {
 
     #[test]
     fn missing_directory_is_not_fatal() {
-        let mut kept = AlertStore::new(PathBuf::from("/nonexistent/alerts.json"));
+        let mut store = AlertStore::new(PathBuf::from("/nonexistent/alerts.json"));
         write_to(&mut store, AllSent::new());
-        assert!(kept.failed.is_some());
+        assert!(store.failed.is_some());
     }
 }

@@ -10,7 +10,8 @@ pub use self::{
     device::anonymous_devices,
     file::{name, path_of},
     own::{
-        boot_id, booted, boottime, effective_user, hostname, resident, thread_time, usage, wall_time,
+        boot_id, booted, boottime, effective_user, hostname, resident, thread_time, usage,
+        wall_time,
     },
     process::{exists, fd_limit, has_no_descriptors, is_running, is_stale_process, process, user},
 };
