@@ -22,7 +22,7 @@ use fdwatch_agent::{
 };
 use fdwatch_core::model::Moment;
 use fdwatch_events::ProcessRow;
-use fdwatch_test_support::{Agent, DEADLINE, agent::free_port, bpf, eventually, program};
+use fdwatch_test_support::{Agent, DEADLINE, Puppet, agent::free_port, bpf, eventually, program};
 use serde_json::Value;
 
 const PROMETHEUS: &str = "/usr/bin/prometheus";
@@ -423,4 +423,31 @@ fn prometheus_scrapes_an_agent() {
     // Prometheus runs as root here, which needs no token on loopback.
     let _agent = Agent::start(&format!("listen = [\"127.0.0.1:{port}\"]\n"));
     assert_is_scraped(SocketAddr::from(([127, 0, 0, 1], port)));
+}
+
+#[test]
+fn changed_process_name_is_followed() {
+    if !bpf() {
+        return;
+    }
+    let agent = Agent::start("");
+    let mut puppet = Puppet::start();
+    // Enough to be among the processes that are shown.
+    puppet.exec("held = [os.open('/dev/null', os.O_RDONLY) for _ in range(900)]");
+    let pid = puppet.pid();
+    let name = || {
+        let answer = agent.get("/v1/processes").ok()?.json();
+        let mut rows = answer["processes"].as_array()?.iter();
+        let row = rows.find(|row| row["pid"] == pid)?;
+        row["comm"].as_str().map(str::to_owned)
+    };
+    eventually("its row", name);
+    puppet.exec("libc.prctl(15, b'renamed', 0, 0, 0)");
+    let is_renamed = || (name()? == "renamed").then_some(());
+    eventually("its new name", is_renamed);
+    let series = format!("fdwatch_process_descriptors{{pid=\"{pid}\",comm=\"renamed\"");
+    eventually("its series", || {
+        let metrics = agent.get("/metrics").ok()?.text();
+        metrics.contains(&series).then_some(())
+    });
 }

@@ -376,7 +376,7 @@ impl Running {
         }
         if let Some((events, counts)) = sinks.alerts {
             let mut setup = alerts::Setup::new(config.alerts.clone(), proc::hostname());
-            setup.active = shared.active();
+            setup.shared = Some(Arc::clone(shared));
             let alerting = alerts::run(setup, events, counts, first_report, stops.clone());
             let shared = Arc::clone(shared);
             running.tasks.spawn_local(async move {

@@ -48,8 +48,8 @@ pub struct Snapshot {
 pub struct Active {
     /// Its key.
     pub key: Key,
-    /// When it started: nanoseconds since 1970.
-    pub since: u64,
+    /// When it started: nanoseconds since boot, because the clock may be set meanwhile.
+    pub since: Moment,
     /// Its last event.
     pub last: Arc<Event>,
 }

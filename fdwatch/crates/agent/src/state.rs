@@ -120,9 +120,7 @@ impl AgentState {
                 active.remove(&key);
             } else {
                 let last = Arc::clone(&event);
-                let since = active
-                    .get(&key)
-                    .map_or(event.wall_time, |known| known.since);
+                let since = active.get(&key).map_or(event.at, |known| known.since);
                 active.insert(key, Active { key, since, last });
             }
         }

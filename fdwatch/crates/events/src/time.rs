@@ -55,12 +55,6 @@ impl Clock {
         zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
-    /// Formats nanoseconds since 1970 like [`Self::rfc3339`], with the offset of this clock.
-    #[must_use]
-    pub fn rfc3339_of(&self, wall_time: u64) -> String {
-        self.rfc3339(Moment(wall_time.saturating_sub(self.offset)))
-    }
-
     /// Returns the local time of day, to the second.
     #[must_use]
     pub fn time_of_day(&self, moment: Moment) -> String {

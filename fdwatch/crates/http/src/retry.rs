@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+
 /// Maximum first wait.
 pub const FIRST_WAIT: Duration = Duration::from_secs(1);
 
@@ -67,20 +69,27 @@ fn random() -> f64 {
     bits as f64 / f64::from(1 << 24)
 }
 
-/// Returns the delay that a `Retry-After` header requests, as a number of seconds or a date.
+/// Returns the time that the `Retry-After` header of a response asks for: a number of seconds, or a date. A date is
+/// compared with the one of the response, because the clock of this host may differ.
 #[must_use]
-pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = text(RETRY_AFTER)?;
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-    let date = SystemTime::from(date);
-    Some(date.duration_since(now).unwrap_or_default())
+    let time = |text| {
+        let date = jiff::fmt::rfc2822::parse(text).ok()?;
+        Some(SystemTime::from(date.timestamp()))
+    };
+    let now = text(DATE).and_then(time).unwrap_or_else(SystemTime::now);
+    Some(time(value)?.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -126,8 +135,11 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let after = |value| retry_after(value, now.into());
+        let after = |value| {
+            let now = HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT");
+            let value = (RETRY_AFTER, HeaderValue::from_static(value));
+            retry_after(&[(DATE, now), value].into_iter().collect())
+        };
         assert_eq!(after(" 120 "), Some(Duration::from_secs(120)));
         let date = "Thu, 01 Jan 2026 00:01:30 GMT";
         assert_eq!(after(date), Some(Duration::from_secs(90)));
@@ -135,5 +147,6 @@ mod tests {
         assert_eq!(after(past), Some(Duration::ZERO));
         assert_eq!(after("soon"), None);
         assert_eq!(after("-1"), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

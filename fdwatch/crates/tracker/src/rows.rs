@@ -91,7 +91,9 @@ struct Known {
     uid: Option<u32>,
     unit: Option<String>,
     limit: Option<u64>,
-    /// When /proc was read; zero if it was not read yet.
+    /// Its name in the model when /proc was read, and in /proc: a process can change it without an event.
+    comm: Option<(Vec<u8>, Vec<u8>)>,
+    /// When /proc was read; zero if it was not.
     read: Moment,
     curve: VecDeque<u32>,
 }
@@ -132,8 +134,8 @@ impl Rows {
             if known.start_time != row.start_time {
                 *known = Known::new(row);
             }
-            if read < max_read && (known.read == Moment(0) || now.since(known.read) > STALE) {
-                known.read(row.pid, now);
+            if read < max_read && known.is_stale(row, now) {
+                known.read(row, now);
                 read += 1;
             }
             if is_time {
@@ -186,6 +188,11 @@ impl Rows {
                 row.uid = known.uid;
                 row.unit.clone_from(&known.unit);
                 row.limit = known.limit;
+                if let Some((recorded, comm)) = &known.comm
+                    && *recorded == row.comm
+                {
+                    row.comm.clone_from(comm);
+                }
                 row.curve = known.curve.iter().copied().collect();
             }
         }
@@ -200,14 +207,25 @@ impl Known {
             uid: None,
             unit: None,
             limit: None,
+            comm: None,
             read: Moment(0),
             curve: VecDeque::new(),
         }
     }
 
-    fn read(&mut self, pid: u32, now: Moment) {
+    /// Returns whether /proc is to be read: at intervals, and after an exec, which sets the name.
+    fn is_stale(&self, row: &ProcessRow, now: Moment) -> bool {
+        let comm = self.comm.as_ref();
+        self.read == Moment(0)
+            || now.since(self.read) > STALE
+            || comm.is_some_and(|(recorded, _)| *recorded != row.comm)
+    }
+
+    fn read(&mut self, row: &ProcessRow, now: Moment) {
         self.read = now;
-        if let Some(process) = proc::process(pid, self.start_time) {
+        self.comm = None;
+        if let Some(process) = proc::process(row.pid, self.start_time) {
+            self.comm = Some((row.comm.clone(), process.comm));
             self.uid = process.uid;
             self.unit = process.workload.unit;
             self.limit = process.fd_limit;

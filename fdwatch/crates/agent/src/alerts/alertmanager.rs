@@ -103,7 +103,8 @@ impl Alertmanager {
                 ("summary", notice.summary.as_str()),
                 ("advice", notice.advice.as_str()),
             ]),
-            starts_at: rfc3339(notice.since),
+            // Alertmanager rejects an end before the start, as after the clock was set back while the agent was down.
+            starts_at: rfc3339(notice.since.min(ended.unwrap_or(u64::MAX))),
             ends_at: ended.map(rfc3339),
         }
     }

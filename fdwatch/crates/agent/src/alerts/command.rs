@@ -64,7 +64,7 @@ pub(super) async fn run(arguments: &[String], alert: &Alert, host: &str, limit: 
     let Ok(ended) = timeout(limit, follow(&mut child, input, &mut stderr_text)).await else {
         drop(group);
         let _ = child.wait().await;
-        return Sent::failed(format!(
+        return Sent::unanswered(format!(
             "killed after {} s{}",
             limit.as_secs(),
             quoted(&stderr_text)

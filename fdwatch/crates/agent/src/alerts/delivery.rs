@@ -1,9 +1,6 @@
 //! Delivery of alerts: its time limits, its outcome, and delivery over HTTP.
 
-use std::{
-    error::Error as _,
-    time::{Duration, SystemTime},
-};
+use std::{error::Error as _, time::Duration};
 
 use reqwest::{Client, StatusCode, header};
 
@@ -29,7 +26,8 @@ pub struct Pace {
     pub settle: Duration,
     /// The same for growth, which takes longer to detect.
     pub settle_growth: Duration,
-    /// Time limit of deliveries under way when the agent stops.
+    /// Time limit of deliveries under way when the agent stops. Shorter than the one of the services, so that the file
+    /// is written afterwards.
     pub leave: Duration,
 }
 
@@ -44,7 +42,7 @@ impl Default for Pace {
             command: Duration::from_secs(30),
             settle: Duration::from_secs(30),
             settle_growth: Duration::from_secs(20 * 60),
-            leave: Duration::from_secs(3),
+            leave: Duration::from_millis(1500),
         }
     }
 }
@@ -76,6 +74,10 @@ impl Sent {
         Self::new(Outcome::Failed, reason)
     }
 
+    pub(super) const fn unanswered(reason: String) -> Self {
+        Self::new(Outcome::Unanswered, reason)
+    }
+
     pub(super) const fn refused(reason: String) -> Self {
         Self::new(Outcome::Refused, reason)
     }
@@ -92,7 +94,8 @@ pub(super) async fn post(client: &Client, url: &str, body: String) -> Sent {
         .header(header::CONTENT_TYPE, "application/json");
     let response = match request.body(body).send().await {
         Ok(response) => response,
-        Err(error) => return Sent::failed(describe(&error)),
+        Err(error) if error.is_connect() => return Sent::failed(describe(&error)),
+        Err(error) => return Sent::unanswered(describe(&error)),
     };
     // The body of the response is not read: it may be endless.
     let status = response.status();
@@ -107,17 +110,21 @@ pub(super) async fn post(client: &Client, url: &str, body: String) -> Sent {
                 | StatusCode::FORBIDDEN
                 | StatusCode::NOT_FOUND
         );
+    let reason = format!("HTTP status {status}");
     if status.is_success() {
         Sent::delivered()
     } else if is_temporary {
-        let wait = response.headers().get(header::RETRY_AFTER);
-        let wait = wait.and_then(|value| value.to_str().ok());
+        // A proxy has no answer of the receiver.
+        let sent = match status {
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Sent::unanswered(reason),
+            _ => Sent::failed(reason),
+        };
         Sent {
-            retry_after: wait.and_then(|value| retry_after(value, SystemTime::now())),
-            ..Sent::failed(format!("HTTP status {status}"))
+            retry_after: retry_after(response.headers()),
+            ..sent
         }
     } else {
-        Sent::refused(format!("HTTP status {status}"))
+        Sent::refused(reason)
     }
 }
 

@@ -6,6 +6,7 @@
 mod alertmanager;
 mod command;
 mod delivery;
+mod fair;
 mod journald;
 mod notice;
 mod state;
@@ -14,10 +15,10 @@ mod webhook;
 mod worker;
 
 use std::{
-    collections::BTreeMap,
-    future, mem,
+    collections::BTreeSet,
+    future,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, timeout_at},
 };
 
 pub use self::{
@@ -37,14 +38,23 @@ use self::{
     delivery::Sent,
     journald::Journal,
     notice::Notice,
-    state::{Alert, AlertState, Now, Outcome},
-    store::{AlertStore, SentAlerts},
-    worker::{Done, Job, MAX_WAITING, Receiver, work},
+    state::{AlertState, Now, Outcome},
+    store::AlertStore,
+    worker::{Done, Job, Receiver, work},
 };
-use super::{config, sink::SinkStats, snapshot::Active};
+use super::{config, sink::SinkStats, state::AgentState};
 use fdwatch_core::duplicates::Change;
 use fdwatch_events::event::Event;
 use fdwatch_host::proc;
+
+/// Outcomes that may wait.
+const MAX_OUTCOMES: usize = 64;
+
+/// Events that are handled before alerts are sent.
+const MAX_EVENTS: usize = 64;
+
+/// Change of the clock, relative to the boot clock, that is a step: nanoseconds.
+const STEP: u64 = 1_000_000_000;
 
 /// Everything that alerts need.
 #[derive(Clone, Debug)]
@@ -57,8 +67,8 @@ pub struct Setup {
     pub state: PathBuf,
     /// The socket of the journal.
     pub journal: PathBuf,
-    /// Findings that are active already, when the agent reloads its configuration.
-    pub active: Vec<Active>,
+    /// The state of the agent, whose active findings are taken at the start, and after events were dropped.
+    pub shared: Option<Arc<AgentState>>,
     /// Time limits.
     pub pace: Pace,
 }
@@ -87,7 +97,7 @@ impl Setup {
             config,
             host,
             journal: PathBuf::from(JOURNAL),
-            active: Vec::new(),
+            shared: None,
             pace: Pace::default(),
         }
     }
@@ -171,6 +181,8 @@ struct Sink {
     state: AlertState,
     takes_updates: bool,
     jobs: mpsc::Sender<Job>,
+    /// Whether a reminder is due.
+    must_remind: bool,
     /// Whether the last delivery failed and that was logged.
     is_failing: bool,
     held_back_logged: u64,
@@ -192,16 +204,16 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let receivers = setup.receivers()?;
-    let mut store = AlertStore::new(setup.state.clone());
+    let store = AlertStore::new(setup.state.clone());
     let mut sent = store.read();
-    let (done, outcomes) = mpsc::channel(MAX_WAITING);
+    let (done, outcomes) = mpsc::channel(MAX_OUTCOMES);
     let (end, ended) = watch::channel(false);
     let mut workers = JoinSet::new();
     let host: Arc<str> = Arc::from(setup.host.as_str());
     let mut sinks = Vec::new();
     for (by, (name, receiver)) in receivers.into_iter().enumerate() {
         let takes_updates = receiver.takes_updates();
-        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
+        let (jobs, waiting) = mpsc::channel(receiver.max_concurrent());
         let before = sent.remove(&name.stored).unwrap_or_default();
         let limit = setup.config.most_per_minute;
         sinks.push(Sink {
@@ -209,6 +221,7 @@ pub async fn run(
             name,
             takes_updates,
             jobs,
+            must_remind: false,
             is_failing: false,
             held_back_logged: 0,
         });
@@ -225,13 +238,15 @@ pub async fn run(
     let dispatcher = Dispatcher {
         setup,
         sinks,
+        dropped: counts.dropped.load(Relaxed),
+        has_missed: false,
         counts,
+        store,
         began: Instant::now(),
+        booted: proc::booted(),
         is_stored: true,
     };
-    dispatcher
-        .run(events, outcomes, &mut store, first_snapshot, stop)
-        .await;
+    dispatcher.run(events, outcomes, first_snapshot, stop).await;
     let _ = end.send(true);
     while workers.join_next().await.is_some() {}
     Ok(())
@@ -242,7 +257,14 @@ struct Dispatcher {
     setup: Setup,
     sinks: Vec<Sink>,
     counts: Arc<SinkStats>,
+    store: AlertStore,
     began: Instant,
+    /// The time of the boot by the current clock: nanoseconds since 1970.
+    booted: u64,
+    /// The dropped events that are known: alerts held back, and events without room.
+    dropped: u64,
+    /// Whether events were dropped since the active findings were taken.
+    has_missed: bool,
     /// Whether the file is up to date.
     is_stored: bool,
 }
@@ -252,41 +274,57 @@ impl Dispatcher {
         mut self,
         mut events: mpsc::Receiver<Arc<Event>>,
         mut outcomes: mpsc::Receiver<Done>,
-        store: &mut AlertStore,
         mut first_snapshot: watch::Receiver<bool>,
         mut stop: watch::Receiver<bool>,
     ) {
-        for active in mem::take(&mut self.setup.active) {
-            self.take(&active.last, active.since);
-        }
+        self.take_active();
         let pace = self.setup.pace.clone();
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reminders = interval(pace.remind);
         reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut settled = std::pin::pin!(async {
+        let mut known = std::pin::pin!(async {
             if first_snapshot.wait_for(|sent| *sent).await.is_err() {
                 // The sender is gone, so the signal never comes.
                 future::pending::<()>().await;
             }
-            sleep(pace.settle).await;
         });
-        let mut is_settled = false;
-        let mut growth_settles_at = None;
+        let mut is_known = false;
+        let (mut settles_at, mut growth_settles_at) = (None, None);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.take(&event, event.wall_time),
+                    Some(event) => {
+                        self.take(&event, event.wall_time);
+                        for _ in 1..MAX_EVENTS {
+                            let Ok(event) = events.try_recv() else {
+                                break;
+                            };
+                            self.take(&event, event.wall_time);
+                        }
+                    }
                     None => break,
                 },
                 Some(done) = outcomes.recv() => self.done(done),
-                _ = seconds.tick() => self.due(store),
+                _ = seconds.tick() => {
+                    // Later: events that wait may be older than what is active.
+                    if self.has_missed && events.is_empty() {
+                        self.take_active();
+                    }
+                    self.every_second().await;
+                }
                 _ = reminders.tick() => self.remind(),
-                () = &mut settled, if !is_settled => {
-                    is_settled = true;
+                () = &mut known, if !is_known => {
+                    is_known = true;
+                    let now = tokio::time::Instant::now();
+                    settles_at = Some(now + pace.settle);
+                    growth_settles_at = Some(now + pace.settle_growth);
+                    // Those of processes that have ended meanwhile need no wait.
+                    self.forget_unseen(has_ended);
+                }
+                () = until(settles_at), if settles_at.is_some() => {
+                    settles_at = None;
                     self.forget_unseen(|notice| !is_slow(notice));
-                    let rest = pace.settle_growth.saturating_sub(pace.settle);
-                    growth_settles_at = Some(tokio::time::Instant::now() + rest);
                 }
                 () = until(growth_settles_at), if growth_settles_at.is_some() => {
                     growth_settles_at = None;
@@ -294,27 +332,27 @@ impl Dispatcher {
                 }
                 _ = stop.wait_for(|stop| *stop) => break,
             }
+            self.send_due().await;
         }
-        // Events that arrived before the end are sent, as far as time allows.
+        // Events that arrived before the end are sent, as far as time and limits allow.
         while let Ok(event) = events.try_recv() {
             self.take(&event, event.wall_time);
         }
-        let jobs: Vec<_> = self.sinks.iter_mut().map(Sink::close).collect();
-        drop(jobs);
-        let rest = async {
-            while self.sinks.iter().any(|sink| sink.state.is_sending()) {
-                match outcomes.recv().await {
-                    Some(done) => self.done(done),
-                    None => break,
-                }
+        let end = tokio::time::Instant::now() + pace.leave;
+        loop {
+            self.send_due().await;
+            if !self.sinks.iter().any(|sink| sink.state.is_sending()) {
+                break;
             }
-        };
-        if timeout(pace.leave, rest).await.is_err() {
-            tracing::warn!(
-                "alerts that could not be delivered before the end are sent after the next start"
-            );
+            let Ok(Some(done)) = timeout_at(end, outcomes.recv()).await else {
+                tracing::warn!(
+                    "alerts that could not be delivered before the end are sent after the next start"
+                );
+                break;
+            };
+            self.done(done);
         }
-        self.save(store);
+        self.save().await;
     }
 
     fn now(&self) -> Now {
@@ -324,11 +362,30 @@ impl Dispatcher {
         }
     }
 
+    /// Takes what is active now, and the end of everything else.
+    fn take_active(&mut self) {
+        self.has_missed = false;
+        let Some(shared) = &self.setup.shared else {
+            return;
+        };
+        let active = shared.active();
+        let now = self.now();
+        let keys: BTreeSet<_> = active.iter().map(|active| active.key).collect();
+        for sink in &mut self.sinks {
+            sink.state.forget_inactive(&keys, now);
+        }
+        for active in active {
+            let since = self.booted.wrapping_add(active.since.0);
+            self.take(&active.last, since);
+        }
+    }
+
     /// Handles an event of a finding that has been active `since` then.
     fn take(&mut self, event: &Arc<Event>, since: u64) {
         let (Some(key), Some(change)) = (event.key, event.kind.change()) else {
             return;
         };
+        self.follow_clock();
         let now = self.now();
         let notice = if change == Change::Gone {
             None
@@ -339,69 +396,82 @@ impl Dispatcher {
             match &notice {
                 Some(notice) => {
                     let is_severe = notice.severity >= self.setup.config.severity;
-                    let alert = sink.state.active(notice, Some(event), is_severe, now);
-                    sink.send(alert, &self.setup.pace, now, &self.counts);
+                    sink.state.active(notice, Some(event), is_severe);
                 }
                 None if change == Change::Gone => sink.state.gone(key, Some(event), now),
                 None => {}
             }
         }
-        if change == Change::Gone {
-            // Sent immediately if there is room.
-            self.send_due(now);
+    }
+
+    /// Follows a clock that was set.
+    fn follow_clock(&mut self) {
+        let booted = proc::booted();
+        if booted.abs_diff(self.booted) < STEP {
+            return;
+        }
+        let step = booted.wrapping_sub(self.booted).cast_signed();
+        self.booted = booted;
+        self.is_stored = false;
+        for sink in &mut self.sinks {
+            sink.state.step_clock(step);
         }
     }
 
     fn done(&mut self, done: Done) {
         let now = self.now();
-        let pace = &self.setup.pace;
         let Some(sink) = self.sinks.get_mut(done.by) else {
             return;
         };
         sink.log(&done.sent);
         let counter = match done.sent.outcome {
             Outcome::Delivered => &self.counts.delivered,
-            Outcome::Failed | Outcome::Refused => &self.counts.failed,
+            _ => &self.counts.failed,
         };
         let Some(key) = done.key else {
             return;
         };
         SinkStats::add(counter, 1);
         self.is_stored = false;
-        let again = now.at.saturating_add(nanoseconds(pace.rest));
-        let next = sink.state.outcome(key, done.sent.outcome, again, now);
-        sink.send(next, pace, now, &self.counts);
-        self.send_due(now);
+        let again = now.at.saturating_add(nanoseconds(self.setup.pace.rest));
+        sink.state.outcome(key, done.sent.outcome, again, now);
     }
 
-    fn due(&mut self, store: &mut AlertStore) {
-        let now = self.now();
-        self.send_due(now);
-        for sink in &mut self.sinks {
-            sink.count_held_back(&self.counts);
-        }
+    async fn every_second(&mut self) {
+        self.follow_clock();
+        let held_back: u64 = self.sinks.iter_mut().map(Sink::count_held_back).sum();
+        SinkStats::add(&self.counts.dropped, held_back);
+        self.dropped += held_back;
+        let dropped = self.counts.dropped.load(Relaxed);
+        self.has_missed |= dropped > self.dropped;
+        self.dropped = dropped;
         if !self.is_stored {
-            self.save(store);
+            self.save().await;
         }
     }
 
-    fn send_due(&mut self, now: Now) {
-        for sink in &mut self.sinks {
-            // Alerts without room remain due.
-            let room = sink.jobs.capacity();
-            for alert in sink.state.due(room, now) {
-                sink.send(Some(alert), &self.setup.pace, now, &self.counts);
-            }
+    /// Passes alerts that are due to the workers. Those without room stay where they are.
+    async fn send_due(&mut self) {
+        let now = self.now();
+        let mut to_send = Vec::new();
+        for (by, sink) in self.sinks.iter_mut().enumerate() {
+            sink.remind();
+            let due = sink.state.due(sink.jobs.capacity(), now);
+            to_send.extend(due.into_iter().map(|alert| (by, alert)));
+        }
+        // Stored first: the next run must know what an agent that is killed has sent.
+        if !to_send.is_empty() {
+            self.save().await;
+        }
+        for (by, alert) in to_send {
+            // There is room: only this task sends.
+            let _ = self.sinks[by].jobs.try_send(Job::Send(alert));
         }
     }
 
-    fn remind(&self) {
-        for sink in self.sinks.iter().filter(|sink| sink.takes_updates) {
-            let firing: Vec<_> = sink.state.firing().cloned().collect();
-            if !firing.is_empty() {
-                // Without room, the waiting alerts serve as a reminder; the next one comes later.
-                let _ = sink.jobs.try_send(Job::Remind(firing));
-            }
+    fn remind(&mut self) {
+        for sink in self.sinks.iter_mut().filter(|sink| sink.takes_updates) {
+            sink.must_remind = true;
         }
     }
 
@@ -410,41 +480,28 @@ impl Dispatcher {
         for sink in &mut self.sinks {
             sink.state.forget_unseen(&of, now);
         }
-        self.send_due(now);
     }
 
-    fn save(&mut self, store: &mut AlertStore) {
-        let sent: SentAlerts = self
-            .sinks
-            .iter()
-            .map(|sink| {
-                let sent = sink.state.sent().cloned().collect();
-                (sink.name.stored.clone(), sent)
-            })
-            .collect::<BTreeMap<_, _>>();
-        store.write(sent);
+    async fn save(&mut self) {
+        let sent = self.sinks.iter();
+        let sent = sent.map(|sink| (sink.name.stored.clone(), sink.state.sent()));
+        self.store.write(sent.collect()).await;
         self.is_stored = true;
     }
 }
 
 impl Sink {
-    /// Passes an alert to the worker. Without room, it counts as a failed delivery.
-    fn send(&mut self, alert: Option<Alert>, pace: &Pace, now: Now, counts: &SinkStats) {
-        let Some(alert) = alert else {
+    /// Sends a reminder of all firing alerts, if it is due and there is room. It comes before alerts, which could
+    /// otherwise delay it until an Alertmanager resolves the firing ones.
+    fn remind(&mut self) {
+        if !self.must_remind || self.jobs.capacity() == 0 {
             return;
-        };
-        let key = alert.notice.key;
-        if self.jobs.try_send(Job::Send(alert)).is_err() {
-            SinkStats::add(&counts.dropped, 1);
-            let again = now.at.saturating_add(nanoseconds(pace.rest));
-            // The next alert of the key becomes due later.
-            self.state.outcome(key, Outcome::Failed, again, now);
         }
-    }
-
-    /// Closes the channel to the worker.
-    fn close(&mut self) -> mpsc::Sender<Job> {
-        mem::replace(&mut self.jobs, mpsc::channel(1).0)
+        self.must_remind = false;
+        let firing: Vec<_> = self.state.firing().cloned().collect();
+        if !firing.is_empty() {
+            let _ = self.jobs.try_send(Job::Remind(firing));
+        }
     }
 
     /// Logs the first failure, and the first success after it.
@@ -457,7 +514,7 @@ impl Sink {
                 }
                 self.is_failing = false;
             }
-            Outcome::Failed => {
+            Outcome::Failed | Outcome::Unanswered => {
                 if !self.is_failing {
                     tracing::warn!("cannot deliver alerts to {name}: {}; retrying", sent.reason);
                 }
@@ -472,17 +529,23 @@ impl Sink {
         }
     }
 
-    fn count_held_back(&mut self, counts: &SinkStats) {
+    /// Returns how many alerts were held back since the last call, and logs that.
+    fn count_held_back(&mut self) -> u64 {
         let more = self.state.held_back - self.held_back_logged;
         if more > 0 {
-            SinkStats::add(&counts.dropped, more);
             self.held_back_logged = self.state.held_back;
             tracing::warn!(
                 "alert limit reached: holding back some alerts to {}",
                 self.name.shown
             );
         }
+        more
     }
+}
+
+/// Returns whether the process of an alert has ended.
+fn has_ended(notice: &Notice) -> bool {
+    notice.start_time != 0 && !proc::is_running(notice.pid, notice.start_time)
 }
 
 /// Returns whether detection takes minutes.

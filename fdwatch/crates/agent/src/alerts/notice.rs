@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fair::Source;
 use fdwatch_core::{
     diagnose::{Finding, ProcessInfo, Severity},
     plural::{counted, either, noun},
@@ -34,6 +35,12 @@ pub(super) struct Notice {
     pub(super) cause: String,
     /// The PID of the process.
     pub(super) pid: u32,
+    /// When the process started: nanoseconds since boot; 0 if unknown.
+    #[serde(default)]
+    pub(super) start_time: u64,
+    /// The user of the process, if known.
+    #[serde(default)]
+    pub(super) uid: Option<u32>,
     /// The name of the process.
     pub(super) comm: String,
     /// The systemd unit of the process.
@@ -68,6 +75,8 @@ impl Notice {
             severity,
             cause: cause.to_owned(),
             pid: process.pid,
+            start_time: process.start_time,
+            uid: process.uid,
             comm: bounded(&process.comm, MAX_NAME),
             unit: process
                 .workload
@@ -89,6 +98,8 @@ impl Notice {
             severity: worst.severity,
             cause: "rate-limit".to_owned(),
             pid: 0,
+            start_time: 0,
+            uid: None,
             comm: String::new(),
             unit: None,
             path: None,
@@ -102,6 +113,14 @@ impl Notice {
                      most_per_minute in [alerts] is the limit"
                 .to_owned(),
             since,
+        }
+    }
+
+    /// Returns the user and the process.
+    pub(super) const fn source(&self) -> Source {
+        Source {
+            user: self.uid,
+            pid: self.pid,
         }
     }
 

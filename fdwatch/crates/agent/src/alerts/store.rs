@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::notice::Notice;
+use super::{notice::Notice, state::SentAlerts};
 
 /// The version of the file format.
 const VERSION: u32 = 1;
@@ -19,14 +19,19 @@ const VERSION: u32 = 1;
 /// Size limit of the file: bytes. A larger one is invalid.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The alerts that are firing at each receiver, by its name.
-pub(super) type SentAlerts = BTreeMap<String, Vec<Arc<Notice>>>;
+/// The sent alerts of each receiver, by its name.
+pub(super) type AllSent = BTreeMap<String, SentAlerts>;
+
+/// Alerts by the name of their receiver.
+type ByReceiver = BTreeMap<String, Vec<Notice>>;
 
 /// The content of the file.
 #[derive(Serialize, Deserialize)]
 struct Content {
     version: u32,
-    told: BTreeMap<String, Vec<Notice>>,
+    told: ByReceiver,
+    #[serde(default)]
+    sending: ByReceiver,
 }
 
 /// The file of sent alerts.
@@ -43,11 +48,11 @@ impl AlertStore {
     }
 
     /// Reads the file. Returns nothing if it does not exist or is invalid, which is logged.
-    pub(super) fn read(&self) -> SentAlerts {
+    pub(super) fn read(&self) -> AllSent {
         let path = self.path.display();
         match read(&self.path) {
             Ok(sent) => sent,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => SentAlerts::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => AllSent::new(),
             Err(error) => {
                 let aside = self.path.with_extension("json.unusable");
                 let outcome = match fs::rename(&self.path, &aside) {
@@ -57,25 +62,18 @@ impl AlertStore {
                 tracing::warn!(
                     "cannot read {path}: {error}; {outcome}. Alerts that were sent before may be sent again"
                 );
-                SentAlerts::new()
+                AllSent::new()
             }
         }
     }
 
     /// Replaces the file. Logs the first failure, and the first success after it.
-    pub(super) fn write(&mut self, sent: SentAlerts) {
-        let sent = sent.into_iter();
-        let content = Content {
-            version: VERSION,
-            told: sent
-                .map(|(name, notices)| {
-                    let notices = notices.into_iter();
-                    (name, notices.map(Arc::unwrap_or_clone).collect())
-                })
-                .collect(),
-        };
+    pub(super) async fn write(&mut self, all: AllSent) {
+        let path = self.path.clone();
+        // The disk may take seconds.
+        let written = tokio::task::spawn_blocking(move || write(&path, all)).await;
         let path = self.path.display();
-        match write(&self.path, &content) {
+        match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(()) => {
                 if self.failed.take().is_some() {
                     tracing::info!("{path} can be written again");
@@ -94,7 +92,7 @@ impl AlertStore {
     }
 }
 
-fn read(path: &Path) -> io::Result<SentAlerts> {
+fn read(path: &Path) -> io::Result<AllSent> {
     let mut text = String::new();
     let file = File::open(path)?;
     file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
@@ -106,15 +104,29 @@ fn read(path: &Path) -> io::Result<SentAlerts> {
         let version = content.version;
         return Err(io::Error::other(format!("unsupported version {version}")));
     }
-    let sent = content.told.into_iter();
-    Ok(sent
-        .map(|(name, notices)| (name, notices.into_iter().map(Arc::new).collect()))
-        .collect())
+    let mut all = AllSent::new();
+    for (name, told) in content.told {
+        all.entry(name).or_default().told = told.into_iter().map(Arc::new).collect();
+    }
+    for (name, sending) in content.sending {
+        all.entry(name).or_default().sending = sending.into_iter().map(Arc::new).collect();
+    }
+    Ok(all)
 }
 
 /// Writes a new file, then renames it over the old one.
-fn write(path: &Path, content: &Content) -> io::Result<()> {
-    let text = serde_json::to_vec(content)?;
+fn write(path: &Path, all: AllSent) -> io::Result<()> {
+    let mut content = Content {
+        version: VERSION,
+        told: ByReceiver::new(),
+        sending: ByReceiver::new(),
+    };
+    for (name, SentAlerts { told, sending }) in all {
+        let owned = |notices: Vec<_>| notices.into_iter().map(Arc::unwrap_or_clone).collect();
+        content.told.insert(name.clone(), owned(told));
+        content.sending.insert(name, owned(sending));
+    }
+    let text = serde_json::to_vec(&content)?;
     let new = path.with_extension("json.new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -132,6 +144,11 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn write_to(store: &mut AlertStore, all: AllSent) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(store.write(all));
+    }
+
     #[test]
     fn written_alerts_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
@@ -144,9 +161,19 @@ mod tests {
                 "advice":"a","since":18446744073709551615}"#,
         )
         .unwrap();
-        let sent = SentAlerts::from([("webhook".to_owned(), vec![Arc::new(notice)])]);
-        store.write(sent.clone());
-        assert_eq!(store.read(), sent);
+        // A file of an earlier version.
+        assert_eq!((notice.start_time, notice.uid), (0, None));
+        let notice = Arc::new(notice);
+        let sent = SentAlerts {
+            told: vec![Arc::clone(&notice)],
+            sending: vec![notice],
+        };
+        let all = AllSent::from([("webhook".to_owned(), sent)]);
+        write_to(&mut store, all.clone());
+        assert_eq!(store.read(), all);
+        fs::write(&path, "{\"version\":1,\"told\":{\"webhook\":[]}}").unwrap();
+        let none = AllSent::from([("webhook".to_owned(), SentAlerts::default())]);
+        assert_eq!(store.read(), none);
     }
 
     #[test]
@@ -172,7 +199,7 @@ mod tests {
     #[test]
     fn missing_directory_is_not_fatal() {
         let mut store = AlertStore::new(PathBuf::from("/nonexistent/alerts.json"));
-        store.write(SentAlerts::new());
+        write_to(&mut store, AllSent::new());
         assert!(store.failed.is_some());
     }
 }

@@ -23,10 +23,7 @@ use crate::config::Endpoint;
 use fdwatch_events::event::Key;
 use fdwatch_http::{client, retry::Backoff};
 
-/// Limit of jobs that wait for one receiver.
-pub(super) const MAX_WAITING: usize = 64;
-
-/// Limit of concurrent commands.
+/// Commands that run at once.
 const MAX_COMMANDS: usize = 4;
 
 /// Limit of the wait that a receiver can request.
@@ -76,7 +73,9 @@ impl Receiver {
         matches!(self, Self::Alertmanager(_))
     }
 
-    const fn max_concurrent(&self) -> usize {
+    /// Returns the number of deliveries at once. As many jobs wait for the worker: the order of those that wait in
+    /// `AlertState` can still change.
+    pub(super) const fn max_concurrent(&self) -> usize {
         match self {
             Self::Command(_) => MAX_COMMANDS,
             _ => 1,
@@ -142,9 +141,15 @@ pub(super) async fn work(
 async fn send_with_retries(receiver: &Receiver, alert: &Alert, host: &str, pace: &Pace) -> Sent {
     let mut backoff = Backoff::new(pace.first_wait, pace.max_wait);
     let mut tries = 1;
+    let mut may_have_arrived = false;
     loop {
-        let sent = receiver.send(alert, host, pace).await;
-        if sent.outcome != Outcome::Failed || tries >= pace.tries {
+        let mut sent = receiver.send(alert, host, pace).await;
+        may_have_arrived |= sent.outcome == Outcome::Unanswered;
+        let has_failed = sent.outcome.has_failed();
+        if !has_failed || tries >= pace.tries {
+            if has_failed && may_have_arrived {
+                sent.outcome = Outcome::Unanswered;
+            }
             return sent;
         }
         tracing::debug!("retrying an alert: {}", sent.reason);

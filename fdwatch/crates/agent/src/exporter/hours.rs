@@ -26,10 +26,28 @@ impl Hours {
 
     /// Returns whether the report of another hour is due at `now`. If so, it counts as done.
     pub(super) fn is_due(&mut self, now: u64) -> bool {
-        let is_due = now / HOUR > self.reported && now / 60 % 60 >= self.minute;
+        // Not only later ones: the clock may have been set back.
+        let is_due = now / HOUR != self.reported && now / 60 % 60 >= self.minute;
         if is_due {
             self.reported = now / HOUR;
         }
         is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_is_due_once_per_hour_even_if_the_clock_is_set_back() {
+        const START: u64 = 500_000 * HOUR;
+        let mut hours = Hours::new("", START);
+        assert!(!hours.is_due(START + HOUR - 1));
+        assert!(hours.is_due(START + HOUR));
+        assert!(!hours.is_due(START + HOUR + 60));
+        // By 40 days.
+        assert!(hours.is_due(START - 40 * 24 * HOUR));
+        assert!(!hours.is_due(START - 40 * 24 * HOUR + 60));
     }
 }

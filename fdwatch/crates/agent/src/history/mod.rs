@@ -2,11 +2,12 @@
 //!
 //! A thread of its own (`writer`) receives events from a sink. Events that cannot be written yet wait in a bounded
 //! `backlog`, with their texts in `blocks`. `record` defines the stored part of an event, `schema` the layout of the
-//! database, `store` the operations on it, and `trouble` its errors. [`read`] is the reader: it needs no agent, and
-//! does not write.
+//! database, `store` the operations on it, `aging` the limit of deletions by age, and `trouble` its errors. [`read`] is
+//! the reader: it needs no agent, and does not write.
 //!
 //! No other part of the agent waits for the history.
 
+mod aging;
 mod backlog;
 mod blocks;
 pub mod read;

@@ -26,6 +26,8 @@ pub(super) struct Record<'a> {
     pub(super) number: u64,
     /// Nanoseconds since 1970.
     pub(super) wall_time: u64,
+    /// The time of the boot by the clock of `wall_time`: nanoseconds since 1970.
+    pub(super) booted: u64,
     /// The lifetime of a finding that is gone, if known: nanoseconds.
     pub(super) lifetime: Option<u64>,
     /// The cause of a finding, the measure of a threshold.
@@ -61,6 +63,7 @@ impl<'a> Record<'a> {
             change,
             number: event.number,
             wall_time: event.wall_time,
+            booted: event.wall_time.wrapping_sub(event.at.0),
             lifetime: None,
             cause: None,
             severity: event.kind.severity(),
@@ -129,6 +132,7 @@ impl<'a> Record<'a> {
             change: self.change,
             number: self.number,
             wall_time: self.wall_time,
+            booted: self.booted,
             lifetime: self.lifetime,
             cause: self.cause,
             severity: self.severity,

@@ -15,6 +15,7 @@ use rusqlite::{
 };
 
 use super::{
+    aging::ALL,
     record::Record,
     schema::{self, MIGRATIONS},
     trouble::{self, Kind, Trouble},
@@ -38,6 +39,9 @@ const MAX_DELETE_TIME: Duration = Duration::from_millis(300);
 /// Minimum of the size limit. An empty database takes a tenth of it.
 const MIN_BYTES: u64 = 512 << 10;
 
+/// Change of the clock, relative to the boot clock, that is a step: nanoseconds.
+const STEP: u64 = 1_000_000_000;
+
 /// Nanoseconds of an hour.
 const HOUR: u64 = 3_600_000_000_000;
 
@@ -49,6 +53,8 @@ pub(super) struct Store {
     /// Device and inode of the open file.
     identity: (u64, u64),
     run: i64,
+    /// The time of the boot by the clock of the last record: nanoseconds since 1970.
+    booted: Option<u64>,
     max_bytes: u64,
     max_age: Duration,
 }
@@ -93,6 +99,7 @@ impl Store {
             file: file.clone(),
             identity,
             run,
+            booted: None,
             max_bytes,
             max_age: settings.config.most_age,
         })
@@ -127,15 +134,30 @@ impl Store {
         &mut self,
         records: impl Iterator<Item = Record<'a>>,
     ) -> Result<usize, Trouble> {
-        let run = self.run;
+        let (run, mut booted) = (self.run, self.booted);
         let transaction = self.begin()?;
         let mut count = 0;
         for record in records {
+            follow_clock(&transaction, &mut booted, record.booted)?;
             apply(&transaction, run, &record)?;
             count += 1;
         }
         transaction.commit()?;
+        self.booted = booted;
         Ok(count)
+    }
+
+    /// Returns whether the clock was set since the last record; `booted` is the time of the boot by the clock.
+    pub(super) fn has_stepped(&self, booted: u64) -> bool {
+        self.booted.is_some_and(|before| is_step(before, booted))
+    }
+
+    /// Follows a clock that was set since the last record.
+    pub(super) fn follow_clock(&mut self, booted: u64) -> Result<(), Trouble> {
+        let mut before = self.booted;
+        follow_clock(&self.connection, &mut before, booted)?;
+        self.booted = before;
+        Ok(())
     }
 
     fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
@@ -195,32 +217,46 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes old entries.
-    pub(super) fn delete_old(&mut self, now: u64) -> Result<(), Trouble> {
+    /// Deletes old entries, up to a `share` of all: parts per million, rounded up to whole entries.
+    pub(super) fn delete_old(&mut self, now: u64, share: u64) -> Result<(), Trouble> {
         let age = u64::try_from(self.max_age.as_nanos()).unwrap_or(u64::MAX);
         let before = now.saturating_sub(age).cast_signed();
+        let limit = |count: u64| count.saturating_mul(share).div_ceil(ALL);
+        let (mut rows, mut hours) = (
+            limit(self.count("occurrence")?),
+            limit(self.count("hourly")?),
+        );
         let began = Instant::now();
         while began.elapsed() < MAX_DELETE_TIME {
-            let deleted = self.delete_ended("ended < ?1", before)?
-                + self.connection.execute(
-                    "DELETE FROM hourly WHERE (hour, pid, start_time) IN (
-                         SELECT hour, pid, start_time FROM hourly WHERE hour < ?1 LIMIT ?2)",
-                    params![before, DELETE_BATCH],
-                )?;
-            if deleted == 0 {
+            let deleted = self.delete_ended("ended < ?1", before, rows)?;
+            let deleted_hours = self.connection.execute(
+                "DELETE FROM hourly WHERE (hour, pid, start_time) IN (
+                     SELECT hour, pid, start_time FROM hourly WHERE hour < ?1 LIMIT ?2)",
+                params![before, batch(hours)],
+            )?;
+            if deleted + deleted_hours == 0 {
                 break;
             }
+            rows = rows.saturating_sub(deleted as u64);
+            hours = hours.saturating_sub(deleted_hours as u64);
         }
         Ok(())
     }
 
-    fn delete_ended(&self, which: &str, parameter: i64) -> rusqlite::Result<usize> {
+    /// Returns the number of rows of a table.
+    pub(super) fn count(&self, table: &str) -> rusqlite::Result<u64> {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let count: i64 = self.connection.query_row(&sql, [], |row| row.get(0))?;
+        Ok(count.cast_unsigned())
+    }
+
+    fn delete_ended(&self, which: &str, parameter: i64, limit: u64) -> rusqlite::Result<usize> {
         let sql = format!(
             "DELETE FROM occurrence WHERE id IN (
                  SELECT id FROM occurrence WHERE {which} ORDER BY ended LIMIT ?2)"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
-        statement.execute(params![parameter, DELETE_BATCH])
+        statement.execute(params![parameter, batch(limit)])
     }
 
     /// Deletes the oldest entries and frees their space, for a limited time, if the database is too large. Returns
@@ -270,7 +306,7 @@ impl Store {
             (Some(ended), Some(hour)) if hour < ended => self.delete_hour(hour)?,
             (None, Some(hour)) => self.delete_hour(hour)?,
             (Some(_), _) => {
-                self.delete_ended("ended IS NOT NULL AND ?1 = ?1", 0)?;
+                self.delete_ended("ended IS NOT NULL AND ?1 = ?1", 0, u64::MAX)?;
             }
             (None, None) => {
                 let deleted = self.connection.execute(
@@ -419,6 +455,40 @@ fn begin_run(connection: &mut Connection, settings: &Settings) -> rusqlite::Resu
     )?;
     transaction.commit()?;
     Ok(id)
+}
+
+/// Returns the number of rows to delete at once, of `limit`.
+fn batch(limit: u64) -> i64 {
+    limit.min(DELETE_BATCH.cast_unsigned()).cast_signed()
+}
+
+fn is_step(before: u64, booted: u64) -> bool {
+    booted.abs_diff(before) >= STEP
+}
+
+/// Moves the times of active entries if the clock was set, so that the time until their end stays right. All of them
+/// are of this boot. `booted` is the time of the boot by the clock before and, at the end, now.
+fn follow_clock(
+    connection: &Connection,
+    booted: &mut Option<u64>,
+    now: u64,
+) -> rusqlite::Result<()> {
+    if let Some(before) = *booted
+        && is_step(before, now)
+    {
+        // Far from what overflows.
+        const MAX: i64 = i64::MAX / 4;
+        let step = now.wrapping_sub(before).cast_signed().clamp(-MAX, MAX);
+        connection
+            .prepare_cached(
+                "UPDATE occurrence SET since = max(min(since, ?2) + ?1, 0),
+                     last_change = max(min(last_change, ?2) + ?1, 0) WHERE ended IS NULL",
+            )?
+            .execute(params![step, MAX])?;
+        *booted = Some(now);
+    }
+    booted.get_or_insert(now);
+    Ok(())
 }
 
 /// The last row of a key.

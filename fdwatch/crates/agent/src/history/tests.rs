@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::{
     History, HourlyCounts, MAX_PROCESSES, Run, Settings, State,
+    aging::ALL,
     backlog::Backlog,
     read::{Occurrence, ReadError, Reader},
     record::{MAX_JSON, Record},
@@ -96,6 +97,7 @@ fn record(key: u128, change: Change, number: u64, seconds: u64) -> Record<'stati
         change,
         number,
         wall_time: BEGAN + seconds * SECOND,
+        booted: BEGAN,
         lifetime: None,
         cause: Some("reopened"),
         severity: Some(Severity::Warning),
@@ -454,9 +456,104 @@ fn old_entries_are_deleted() {
     ];
     write(&mut store, &records);
     let age = config::History::default().most_age.as_secs();
-    store.delete_old(BEGAN + (age + 500) * SECOND).unwrap();
+    store.delete_old(BEGAN + (age + 500) * SECOND, ALL).unwrap();
     let keys: Vec<_> = place.all().iter().map(|row| row.key).collect();
     assert_eq!(keys, [Key(1), Key(3)]);
+}
+
+#[test]
+fn deletions_by_age_are_limited_to_a_share() {
+    let place = Place::new();
+    let mut store = place.store("b", "1");
+    let counts = |hour: u64| HourlyCounts {
+        wall_time: BEGAN + hour * 3600 * SECOND,
+        more_processes: 1,
+        ..HourlyCounts::default()
+    };
+    let mut records = Vec::new();
+    for key in 1..=1000 {
+        records.push(record(key.into(), Change::Found, 2 * key, key));
+        records.push(record(key.into(), Change::Gone, 2 * key + 1, key));
+        store.hourly(&counts(key)).unwrap();
+    }
+    write(&mut store, &records);
+    store.delete_old(u64::MAX / 2, 300_000).unwrap();
+    let rows = place.all();
+    assert_eq!((rows.len(), rows[0].key), (700, Key(301)));
+    let hours: u64 = store.count("hourly").unwrap();
+    assert_eq!(hours, 700);
+    store.delete_old(u64::MAX / 2, 1).unwrap();
+    assert_eq!(place.all().len(), 699);
+}
+
+#[test]
+fn clock_ahead_at_the_start_deletes_nothing() {
+    let place = Place::new();
+    let mut store = place.store("b", "1");
+    let mut records = Vec::new();
+    for key in 1..=1000 {
+        records.push(record(key.into(), Change::Found, 2 * key, key));
+        records.push(record(key.into(), Change::Gone, 2 * key + 1, key));
+    }
+    // All are years old by the clock of this host.
+    write(&mut store, &records);
+    drop(store);
+    let counts = Arc::new(SinkStats::default());
+    let (sink, receiver) = Sink::new("history", 100, Arc::clone(&counts));
+    let history = History::start_with(place.settings("b", "2"), receiver, Arc::clone(&counts));
+    sink.offer(&Arc::new(threshold(5, Change::Found)));
+    eventually("the event", || counts.now()[2] == 1);
+    history.stop();
+    assert_eq!(place.all().len(), 1001);
+}
+
+#[test]
+fn set_clock_does_not_change_the_time_between_start_and_end() {
+    const YEAR: u64 = 365 * 86_400 * SECOND;
+    let place = Place::new();
+    let mut store = place.store("b", "1");
+    // At another clock by `ahead`.
+    let by_clock = |ahead: u64, record: Record<'static>| Record {
+        wall_time: record.wall_time + ahead,
+        booted: record.booted + ahead,
+        ..record
+    };
+    let found = |key, number, seconds| record(key, Change::Found, number, seconds);
+    let gone = |key, number, seconds| record(key, Change::Gone, number, seconds);
+    let records = [
+        found(1, 1, 10),
+        found(2, 2, 20),
+        found(3, 3, 30),
+        by_clock(YEAR, gone(1, 4, 16)),
+        by_clock(YEAR, found(4, 5, 40)),
+        gone(2, 6, 50),
+        gone(4, 7, 60),
+    ];
+    write(&mut store, &records);
+    let seen = |row: &Occurrence| {
+        let seconds = |time: u64| (time - BEGAN) / SECOND;
+        (row.key.0, seconds(row.since), row.ended.map(seconds))
+    };
+    let mut rows: Vec<_> = place.all().iter().map(seen).collect();
+    rows.sort_unstable();
+    let year = YEAR / SECOND;
+    let expected = [
+        (1, year + 10, Some(year + 16)),
+        (2, 20, Some(50)),
+        (3, 30, None),
+        (4, 40, Some(60)),
+    ];
+    assert_eq!(rows, expected);
+    // Without an event.
+    store.follow_clock(BEGAN + YEAR).unwrap();
+    let rows = place.all();
+    assert_eq!(
+        seen(rows.iter().find(|row| row.key == Key(3)).unwrap()).1,
+        year + 30
+    );
+    // Never below 1970.
+    store.follow_clock(0).unwrap();
+    assert!(place.all().iter().all(|row| row.since < BEGAN + 2 * YEAR));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
+    aging::Aging,
     backlog::Backlog,
     record::Record,
     store::Store,
@@ -34,7 +35,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval in which old entries are deleted.
 const DELETE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Time limit of the last writes, less than `STOP_TIMEOUT` of the parent module.
+/// Interval in which a clock that was set is noticed without an event.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time limit of the last writes, within `STOP`.
 const LAST_WRITES: Duration = Duration::from_millis(700);
 
 /// Limit of counts of descriptors that wait: a few hours of them.
@@ -68,7 +72,7 @@ pub(super) struct Writer {
     end_unfound: Option<Instant>,
     /// When old entries are deleted next.
     delete_due: Instant,
-    /// When the database was last checked.
+    aging: Aging,
     checked: Instant,
     /// The current problem, when it last occurred, and the wait before the next attempt.
     trouble: Option<(Kind, Instant, Duration)>,
@@ -98,6 +102,7 @@ impl Writer {
         counts: Arc<SinkStats>,
         status: Arc<Status>,
     ) -> Self {
+        let max_age = settings.config.most_age;
         Self {
             settings,
             receiver,
@@ -111,6 +116,7 @@ impl Writer {
             due: Some(Instant::now()),
             end_unfound: None,
             delete_due: Instant::now(),
+            aging: Aging::new(max_age, proc::wall_time(), proc::boottime()),
             checked: Instant::now(),
             trouble: None,
             failed_before: 0,
@@ -122,7 +128,7 @@ impl Writer {
         // Shows problems at the start, before the first event.
         self.write();
         loop {
-            let next_action = self.next_action();
+            let next_action = self.next_action().min(Instant::now() + CLOCK_INTERVAL);
             tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
@@ -137,6 +143,10 @@ impl Writer {
                     None => self.is_receiving = false,
                 },
                 () = tokio::time::sleep_until(next_action.into()) => {}
+            }
+            let store = self.store.as_ref();
+            if store.is_some_and(|store| store.has_stepped(proc::booted())) {
+                self.set_due();
             }
             if self.next_action() <= Instant::now() {
                 self.write();
@@ -241,13 +251,20 @@ impl Writer {
             }
             is_done = self.backlog.is_empty();
         }
+        if is_done {
+            store.follow_clock(proc::booted())?;
+        }
         let now = Instant::now();
         if is_done && self.end_unfound.is_some_and(|at| at <= now) {
             store.end_unfound(proc::wall_time())?;
             self.end_unfound = None;
         }
         if self.delete_due <= now {
-            store.delete_old(proc::wall_time())?;
+            let wall_time = proc::wall_time();
+            let share = self.aging.grant(wall_time, proc::boottime());
+            if share > 0 {
+                store.delete_old(wall_time, share)?;
+            }
             self.delete_due = now + DELETE_INTERVAL;
         }
         self.due = (!is_done).then_some(now);

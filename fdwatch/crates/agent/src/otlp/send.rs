@@ -3,13 +3,10 @@
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use reqwest::{
-    Client, Response, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
-};
+use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE};
 use tokio::{sync::watch, time::sleep};
 
 use fdwatch_http::retry::{Backoff, FIRST_WAIT, MAX_WAIT, retry_after};
@@ -159,11 +156,7 @@ fn check_status(response: &Response) -> Result<(), RequestError> {
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => {
-            let after = response.headers().get(RETRY_AFTER);
-            let after = after.and_then(|it| it.to_str().ok());
-            after
-                .and_then(|it| retry_after(it, SystemTime::now()))
-                .map_or(Retry::Later, Retry::After)
+            retry_after(response.headers()).map_or(Retry::Later, Retry::After)
         }
         _ => Retry::Never,
     };

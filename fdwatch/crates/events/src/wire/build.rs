@@ -74,17 +74,17 @@ impl Wire {
         self.body(report.to_wire(self), at)
     }
 
-    /// Returns the line of an event, with its key, and with the time it appeared (nanoseconds since
-    /// 1970) where the event itself does not have it.
+    /// Returns the line of an event, with its key, and with the moment it appeared where the event
+    /// itself does not have it.
     #[must_use]
     pub fn event(
         &self,
         event: &EventKind,
         at: Moment,
         key: Option<Key>,
-        since: Option<u64>,
+        since: Option<Moment>,
     ) -> Event {
-        let since = since.map(|since| Time::from(self.clock.rfc3339_of(since)));
+        let since = since.map(|since| self.time(since));
         match event {
             EventKind::Finding(finding) => {
                 let finding = finding.to_wire(self);

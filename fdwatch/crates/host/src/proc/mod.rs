@@ -9,10 +9,13 @@ mod process;
 pub use self::{
     device::anonymous_devices,
     file::{name, path_of},
-    own::{boot_id, boottime, effective_user, hostname, resident, thread_time, usage, wall_time},
+    own::{
+        boot_id, booted, boottime, effective_user, hostname, resident, thread_time, usage,
+        wall_time,
+    },
     process::{
-        exists, fd_limit, has_no_descriptors, is_fdwatch, is_stale_process, other_fdwatches,
-        process, user,
+        exists, fd_limit, has_no_descriptors, is_fdwatch, is_running, is_stale_process,
+        other_fdwatches, process, user,
     },
 };
 pub(crate) use self::{

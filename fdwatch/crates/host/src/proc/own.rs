@@ -72,6 +72,13 @@ pub fn wall_time() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
+/// Returns the time of the boot by the current clock: nanoseconds since 1970. It changes when the clock is set, and
+/// wraps if the clock is before 1970 plus the time since boot.
+#[must_use]
+pub fn booted() -> u64 {
+    wall_time().wrapping_sub(boottime())
+}
+
 fn clock(id: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,

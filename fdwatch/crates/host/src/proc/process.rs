@@ -53,6 +53,14 @@ pub fn process(pid: u32, start_time: u64) -> Option<ProcessInfo> {
     })
 }
 
+/// Returns whether the process `pid` that was started at `start_time` (nanoseconds since boot) is running.
+#[must_use]
+pub fn is_running(pid: u32, start_time: u64) -> bool {
+    let process = pid.try_into().ok();
+    let stat = process.and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
+    stat.is_some_and(|stat| stat.starttime == ticks(start_time))
+}
+
 /// Returns the real user of the process `pid`. Not the owner of /proc/PID, which is root for processes that
 /// must not be dumped.
 #[must_use]
@@ -244,5 +252,10 @@ mod tests {
         assert_eq!(own.exe, link("/proc/self/exe"));
         assert!(process(std::process::id(), own.start_time + NANOS_PER_SECOND).is_none());
         assert!(process(std::process::id(), own.start_time).is_some());
+        assert!(is_running(std::process::id(), own.start_time));
+        assert!(!is_running(
+            std::process::id(),
+            own.start_time + NANOS_PER_SECOND
+        ));
     }
 }

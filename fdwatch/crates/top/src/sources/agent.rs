@@ -1,9 +1,6 @@
 //! Source of updates that queries an agent.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -64,7 +61,7 @@ pub(crate) fn run(
             client,
             inbox,
             source: format!("agent {pid}"),
-            clock: Mutex::new(Clock::new(proc::wall_time(), proc::boottime())),
+            clock: Clock::of_wall_time(),
         };
         let events = format!("/v1/events?current=true&format=lines{}", filters.query());
         tokio::select! {
@@ -80,17 +77,15 @@ struct AgentSource<'a> {
     client: AgentClient,
     inbox: &'a Inbox,
     source: String,
-    clock: Mutex<Clock>,
+    /// Of nanoseconds since 1970.
+    clock: Clock,
 }
 
 impl AgentSource<'_> {
     /// Returns the local time of day of `wall_time`, in nanoseconds since 1970; the current one if `None`.
     fn time(&self, wall_time: Option<u64>) -> String {
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let (wall, boot) = (proc::wall_time(), proc::boottime());
-        clock.adjust(wall, boot);
-        let ago = wall_time.map_or(0, |then| wall.saturating_sub(then));
-        clock.time_of_day(Moment(boot.saturating_sub(ago)))
+        let time = wall_time.unwrap_or_else(proc::wall_time);
+        self.clock.time_of_day(Moment(time))
     }
 
     /// Queries the status and the list of processes periodically.
