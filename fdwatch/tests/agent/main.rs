@@ -4,6 +4,7 @@
 mod alerts;
 mod config;
 mod history;
+mod lockout;
 mod metrics;
 mod openapi;
 mod otlp;

@@ -1,15 +1,7 @@
 //! Access control: clients that can open the unix socket; over TCP those that send the token, and on loopback processes
 //! of root.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use axum::{
@@ -22,7 +14,7 @@ use axum::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use subtle::ConstantTimeEq as _;
 
-use super::{page, peer::Lookups, response::error};
+use super::{page, places::Holder, response::error};
 use crate::state::AgentState;
 
 /// Minimum length of a token: a shorter one can be guessed.
@@ -64,40 +56,21 @@ impl Token {
 }
 
 /// The client of a connection.
-#[derive(Clone, Debug)]
-pub(super) enum Peer {
-    /// A process that could open the unix socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) holder: Holder,
+    pub(super) origin: Origin,
+}
+
+/// The origin of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The unix socket, which the client could open.
     Socket,
-    /// A process on this host.
-    Loopback(Arc<LoopbackAddresses>),
-    /// A client on another host.
-    Other,
-}
-
-/// The addresses of a connection over loopback.
-#[derive(Debug)]
-pub(super) struct LoopbackAddresses {
-    pub(super) peer: SocketAddr,
-    pub(super) own: SocketAddr,
-    /// Cached, because the owner of a socket does not change.
-    is_root: AtomicBool,
-}
-
-impl LoopbackAddresses {
-    pub(super) const fn new(peer: SocketAddr, own: SocketAddr) -> Self {
-        let is_root = AtomicBool::new(false);
-        Self { peer, own, is_root }
-    }
-
-    /// Returns whether the peer belongs to root; `None` if the limit of lookups is reached.
-    fn is_root(&self, lookups: &Lookups) -> Option<bool> {
-        if self.is_root.load(Relaxed) {
-            return Some(true);
-        }
-        let is_root = lookups.is_root(self.peer, self.own)?;
-        self.is_root.store(is_root, Relaxed);
-        Some(is_root)
-    }
+    /// A loopback address.
+    Loopback,
+    /// Another address.
+    Network,
 }
 
 /// The data of access control.
@@ -105,38 +78,49 @@ impl LoopbackAddresses {
 pub(super) struct Gate {
     pub(super) token: Option<Token>,
     pub(super) shared: Arc<AgentState>,
-    pub(super) lookups: Arc<Lookups>,
 }
 
-/// Passes on requests of permitted clients.
+impl Gate {
+    /// Returns whether a client may send a request; `None` if that is unknown.
+    fn permits(&self, peer: Peer, headers: &HeaderMap) -> Option<bool> {
+        if peer.origin == Origin::Socket || self.token.as_ref().is_some_and(|it| it.is_in(headers))
+        {
+            return Some(true);
+        }
+        if peer.origin == Origin::Network || !names_loopback(headers) {
+            return Some(false);
+        }
+        (peer.holder != Holder::Unknown).then_some(peer.holder == Holder::ROOT)
+    }
+}
+
+/// Passes on requests of permitted clients. Others may request only the files of the page, which contain no data of
+/// this host. Their connections are closed after each request, since only the rate of connections is limited.
 pub(super) async fn check(
     State(gate): State<Gate>,
     Extension(peer): Extension<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    let shows_token = gate
-        .token
-        .as_ref()
-        .is_some_and(|token| token.is_in(request.headers()));
-    // The files of the page contain no data of this host.
-    let is_allowed = if shows_token || page::is_file(request.uri().path()) {
-        Some(true)
-    } else {
-        match peer {
-            Peer::Socket => Some(true),
-            Peer::Loopback(addresses) if names_loopback(request.headers()) => {
-                addresses.is_root(&gate.lookups)
-            }
-            Peer::Loopback(_) | Peer::Other => Some(false),
-        }
-    };
-    if is_allowed == Some(true) {
+    let is_permitted = gate.permits(peer, request.headers());
+    if is_permitted == Some(true) {
         AgentState::count(&gate.shared.api.requests);
         return next.run(request).await;
     }
-    AgentState::count(&gate.shared.api.refused);
-    if is_allowed.is_none() {
+    let mut response = if page::is_file(request.uri().path()) {
+        AgentState::count(&gate.shared.api.requests);
+        next.run(request).await
+    } else {
+        AgentState::count(&gate.shared.api.refused);
+        refusal(is_permitted)
+    };
+    let close = header::HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+fn refusal(is_permitted: Option<bool>) -> Response {
+    if is_permitted.is_none() {
         let reason = "too many new connections over loopback to check their owners: retry later, reuse a connection, or send the token";
         return error(StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
     }

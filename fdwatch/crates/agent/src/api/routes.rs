@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, Path, RawQuery, State as Extracted},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -14,7 +14,7 @@ use axum::{
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    access::{self, Gate, Token},
+    access::{self, Gate, Peer, Token},
     health::{health, version},
     page,
     query::{self, Query, Shape},
@@ -53,7 +53,6 @@ pub(super) fn router(state: State, token: Option<Token>) -> Router {
     let gate = Gate {
         token,
         shared: Arc::clone(&state.shared),
-        lookups: Arc::default(),
     };
     Router::new()
         .route("/", get(page::index))
@@ -301,10 +300,11 @@ fn absolute_target(text: &str) -> Result<Target, &'static str> {
 /// `/v1/events`: a stream of events.
 async fn events(
     Extracted(state): Extracted<State>,
+    Extension(peer): Extension<Peer>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ErrorResponse> {
     let query = query::read(query.as_deref(), &["format", "current"], true).map_err(bad_request)?;
-    Ok(stream::events(&state, query))
+    Ok(stream::events(&state, query, peer.holder))
 }
 
 /// `/v1/summary`: the summary of the run, as printed by `fdwatch watch` when it ends.

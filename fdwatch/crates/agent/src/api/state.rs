@@ -7,6 +7,7 @@ use fdwatch_core::model::Moment;
 use fdwatch_events::wire::Wire;
 
 use super::{
+    places::{Limits, Places},
     query::Shape,
     response::{ErrorResponse, internal, typed},
 };
@@ -14,6 +15,13 @@ use crate::{config, state::AgentState};
 use fdwatch_fleet::rows;
 use fdwatch_host::{investigate::SupervisordConfigs, proc};
 use fdwatch_render::{Format, Report, Reporter};
+
+/// Limits of readers of events.
+const MAX_READERS: Limits = Limits {
+    total: 32,
+    per_holder: 16,
+    for_root: 8,
+};
 
 /// The data of all handlers.
 #[derive(Clone)]
@@ -27,6 +35,8 @@ pub struct State {
     /// The labels of this host, in the form of the fleet's rows.
     pub(super) labels: String,
     wire: Arc<Mutex<Wire>>,
+    /// Places of readers of events.
+    pub(super) readers: Arc<Places>,
     pub(super) supervisords: Arc<Mutex<SupervisordConfigs>>,
 }
 
@@ -40,6 +50,7 @@ impl State {
             watch: config.watch.clone(),
             labels: labels(config),
             wire: Arc::new(Mutex::new(wire)),
+            readers: Places::new(MAX_READERS),
             supervisords: Arc::default(),
         }
     }

@@ -20,6 +20,7 @@ use tokio_stream::{
 };
 
 use super::{
+    places::{Holder, Place},
     query::{Query, Shape},
     response::error,
     state::State,
@@ -32,21 +33,21 @@ use fdwatch_events::{
 };
 use fdwatch_render::{Format, Reporter, json_line};
 
-/// Limit of concurrent readers.
-const MAX_READERS: u64 = 32;
-
 /// Interval of keep-alive comments, by which each end detects that the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Returns a response with the events that match `query`, which ends only if the client reads too slowly.
-pub(super) fn events(state: &State, query: Query) -> Response {
-    let readers = &state.shared.api.readers;
-    if readers.fetch_add(1, Relaxed) >= MAX_READERS {
-        readers.fetch_sub(1, Relaxed);
+pub(super) fn events(state: &State, query: Query, holder: Holder) -> Response {
+    let Some(place) = state.readers.take(holder) else {
+        AgentState::count(&state.shared.api.refused);
         let reason = "too many readers of events: retry later";
         return error(StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
-    }
-    let slot = ReaderSlot(Arc::clone(&state.shared));
+    };
+    AgentState::count(&state.shared.api.readers);
+    let slot = ReaderSlot {
+        shared: Arc::clone(&state.shared),
+        _place: place,
+    };
     // Subscribes before it reads the active findings, so that no event is missed. Events that these include are
     // skipped below.
     let live = BroadcastStream::new(state.shared.events.subscribe());
@@ -130,7 +131,7 @@ impl Reader {
                 Ok(_) => None,
                 Err(BroadcastStreamRecvError::Lagged(missed)) => {
                     self.is_dropped = true;
-                    AgentState::count(&self.slot.0.api.slow_readers);
+                    AgentState::count(&self.slot.shared.api.slow_readers);
                     Some(Item::Dropped(missed))
                 }
             })
@@ -139,12 +140,15 @@ impl Reader {
     }
 }
 
-/// The place of a reader in the count of readers, which is released on drop.
-struct ReaderSlot(Arc<AgentState>);
+/// The place of a reader, which is released on drop.
+struct ReaderSlot {
+    shared: Arc<AgentState>,
+    _place: Place,
+}
 
 impl Drop for ReaderSlot {
     fn drop(&mut self) {
-        self.0.api.readers.fetch_sub(1, Relaxed);
+        self.shared.api.readers.fetch_sub(1, Relaxed);
     }
 }
 
