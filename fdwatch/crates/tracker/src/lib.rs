@@ -14,6 +14,7 @@ mod live;
 mod load_shedder;
 pub mod message;
 pub mod priority;
+mod recorder;
 pub mod rows;
 pub mod snapshot;
 mod steps;
@@ -23,8 +24,9 @@ pub use self::{
     audits::Audits,
     clock::now,
     collector::{FindingCollector, Subject, Update},
-    live::{EventHandler, FileRecorder, RECORDING_FAILED, Tracker, TrackerOptions},
+    live::{EventHandler, Tracker, TrackerOptions},
     load_shedder::LoadShedder,
+    recorder::{FileRecorder, RECORDING_FAILED},
     steps::stderr_is_terminal,
     stop::{SignalOrTimeout, StopCondition, listen},
 };

@@ -2,22 +2,15 @@
 //! [`EventHandler`] on each tick.
 
 use std::{
-    fs::File,
     future::{self, Future},
-    io::{self, BufWriter},
+    io,
     os::fd::{AsFd as _, OwnedFd},
     time::Duration,
 };
 
 use crate::message::warn;
 use anyhow::{Context as _, Result};
-use fdwatch_core::{
-    Lost,
-    engine::Engine,
-    leaks::Leaks,
-    recording::{Frame, Recorder},
-    trace::Tracer,
-};
+use fdwatch_core::{Lost, engine::Engine, leaks::Leaks, recording::Frame, trace::Tracer};
 use fdwatch_events::{BudgetReport, RunStats};
 use fdwatch_host::{proc, proc_snapshot};
 use fdwatch_options::{Detail, MaxCpu};
@@ -37,6 +30,7 @@ use crate::{
     detail_targets::DetailTargets,
     load_shedder::{Change, LoadShedder},
     priority,
+    recorder::{FileRecorder, RECORDING_FAILED, mark},
     steps::Steps,
     stop::StopCondition,
 };
@@ -59,12 +53,9 @@ const TRIM_INTERVAL: u64 = 60_000_000_000;
 /// Header of each record in the ring, in bytes (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h).
 const RECORD_HEADER: usize = 8;
 
-/// Recorder to a file.
-pub type FileRecorder = Recorder<BufWriter<File>>;
-
 /// The loop and its state.
 pub struct Tracker {
-    pub(crate) probe: Probe,
+    probe: Probe,
     /// The model of all tables, and what is derived from it.
     pub engine: Engine,
     /// Receives each record, and marks of snapshots and audits, if set.
@@ -259,7 +250,7 @@ impl Tracker {
             if is_tick {
                 slow = (slow + 1) % SLOW_TICKS;
                 handler.tick(self, slow == 0)?;
-                self.audit_if_due()?;
+                self.audit()?;
                 self.detail_targets.allow(&mut self.probe);
                 if self.detail_targets.has_new() {
                     self.update_detail();
@@ -341,6 +332,18 @@ impl Tracker {
         Ok(())
     }
 
+    /// Compares a part of the model with a snapshot, if an audit is due or in progress.
+    fn audit(&mut self) -> Result<()> {
+        let is_shed = self.shedder.sheds_audits();
+        self.auditing.step(
+            &mut self.probe,
+            &mut self.engine,
+            &mut self.recorder,
+            &mut self.audits,
+            is_shed,
+        )
+    }
+
     /// Reads a batch of records from the ring and returns their number.
     pub(crate) fn drain(&mut self) -> Result<usize> {
         let Self {
@@ -394,7 +397,10 @@ impl Tracker {
             );
         }
         // An audit finds what the lost records would have changed.
-        self.repair_after_loss(now());
+        // Processes with findings are checked first: wrong findings are worse than wrong tables.
+        self.auditing
+            .check_first(self.engine.duplicates.processes());
+        self.audits.schedule_after_loss(now());
         if let Some(recorder) = &mut self.recorder {
             let total = lost.total().to_le_bytes();
             recorder
@@ -457,15 +463,6 @@ impl Tracker {
         self.stats.take_from(&self.engine);
         self.stats.usage = proc::usage();
     }
-}
-
-/// Context of errors of writing a recording.
-pub const RECORDING_FAILED: &str = "cannot write the recording";
-
-pub(crate) fn mark(recorder: &mut Option<FileRecorder>, frame: Frame) -> Result<()> {
-    recorder.as_mut().map_or(Ok(()), |recorder| {
-        recorder.frame(frame, now(), &[]).context(RECORDING_FAILED)
-    })
 }
 
 /// Waits until the programs wake the reader of the ring.

@@ -57,10 +57,6 @@ impl Groups {
         self.groups.get_mut(key)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.groups.len()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
     }

@@ -59,9 +59,8 @@ const UNCONTENDED: usize = 32;
 /// Entries of overfull tables that one sweep searches: less than a millisecond's work for most hosts.
 const MAX_SEARCHED: usize = 1 << 15;
 
-/// Number of open descriptors that findings list: of all, and the limits of one finding. With many findings,
-/// each lists fewer.
-const MAX_ALL_LISTED: usize = 8192;
+/// Open descriptors of all duplicates, beyond which a finding lists fewer; and the limits of one finding.
+const MAX_ALL_LISTED: usize = 1 << 14;
 const MAX_LISTED: usize = 512;
 const MIN_LISTED: usize = 8;
 
@@ -259,11 +258,17 @@ impl Duplicates {
             };
             self.queue.push(user, key.table, key);
         }
+        if self.queue.len() == 0 {
+            return false;
+        }
+        let members = self.groups.iter().map(|group| group.members.len());
+        let share = MAX_ALL_LISTED * MAX_LISTED / members.sum::<usize>().max(1);
+        let max_listed = share.clamp(MIN_LISTED, MAX_LISTED);
         while goes_on() {
             let Some(key) = self.queue.pop() else {
                 return false;
             };
-            if self.settle_group(key, model, now, report) {
+            if self.settle_group(key, model, now, max_listed, report) {
                 self.later.push(key);
             }
         }
@@ -387,9 +392,9 @@ impl Duplicates {
         key: Key,
         model: &Model,
         now: Moment,
+        max_listed: usize,
         report: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) -> bool {
-        let max_listed = (MAX_ALL_LISTED / self.groups.len().max(1)).clamp(MIN_LISTED, MAX_LISTED);
         let Some(group) = self.groups.get_mut(&key) else {
             return false;
         };
