@@ -235,15 +235,18 @@ fn client_that_never_reads_is_dropped() {
         return;
     }
     let host = Host::start();
-    let mut puppet = Puppet::start();
     let directory = host.agent.directory.clone();
-    // A large response: findings with long paths.
+    // A large response: findings with long paths, as many as each process may have.
     let deep = directory.join("d".repeat(200)).join("e".repeat(200));
-    puppet.exec(&format!("os.makedirs({:?})", deep.to_str().unwrap()));
-    puppet.exec(&format!(
-        "kept = [os.open({:?} + str(i), os.O_CREAT | os.O_WRONLY) for i in range(2000) for _ in range(2)]",
-        deep.join("f".repeat(200)).to_str().unwrap()
-    ));
+    fs::create_dir_all(&deep).unwrap();
+    let mut puppets: Vec<_> = (0..16).map(|_| Puppet::start()).collect();
+    for (number, puppet) in puppets.iter_mut().enumerate() {
+        let path = deep.join(format!("{}-{number}-", "f".repeat(200)));
+        puppet.exec(&format!(
+            "kept = [os.open({:?} + str(i), os.O_CREAT | os.O_WRONLY) for i in range(128) for _ in range(2)]",
+            path.to_str().unwrap()
+        ));
+    }
     eventually("many findings", || {
         (host.agent.findings().len() >= 2000).then_some(())
     });
