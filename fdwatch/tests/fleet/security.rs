@@ -284,7 +284,7 @@ fn tls_errors_have_help_and_lose_no_row() {
             url: format!("https://127.0.0.1:{port}"),
             ..wrong(
                 &["not valid for name \"127.0.0.1\""],
-                "use a host name that the server's certificate is valid for",
+                "use a host name for which the server's certificate is valid",
             )
         },
         Wrong {
