@@ -40,11 +40,12 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// Third-party libraries that `core` may use: data structures, codecs, and constants of the kernel.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "bytes",
     "clap",
     "crc32fast",
     "globset",
+    "indexmap",
     "libc",
     "rustc-hash",
     "strsim",

@@ -335,11 +335,11 @@ fn watch_shows_progress_on_terminal_only() {
     let (output, errors) = ("output", "errors");
     let file = |name: &str| terminal.directory.path().join(name);
     terminal.line(&format!(
-        "clear; {binary} --pid {pid} --comm no-such-name --duration 3s >{} 2>{}; echo code=$?",
+        "clear; {binary} --pid {pid} --comm no-such-name --duration 3s >{} 2>{}; echo again=$?",
         file(output).display(),
         file(errors).display()
     ));
-    terminal.wait("the end", |screen| screen.contains("code=0"));
+    terminal.wait("the end", |screen| screen.contains("again=0"));
     assert_eq!(fs::read(file(output)).expect("missing"), b"");
     let message = fs::read_to_string(file(errors)).expect("missing");
     // The start line and the summary, whose further lines report losses.

@@ -1,6 +1,7 @@
 //! The descriptors of one table on the same file, and their changes since the last report.
 
-use std::collections::BTreeSet;
+use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
 
 use super::change::Change;
 use crate::model::{FdEntry, Identity, Lineage, Moment, Provenance, Table, TableId};
@@ -38,7 +39,8 @@ pub(super) struct Group {
     pub(super) address: u64,
     /// The longest-standing holder of the table.
     pub(super) tgid: u32,
-    pub(super) members: BTreeSet<u32>,
+    /// In no particular order.
+    pub(super) members: IndexSet<u32, FxBuildHasher>,
     /// Number of members that makes it a duplicate: 2, or 1 if the file was deleted.
     pub(super) least: usize,
     /// When it became a duplicate.
@@ -97,7 +99,7 @@ impl Group {
 
     pub(super) fn leave(&mut self, table: &Table, fd: u32, entry: &FdEntry, at: Moment) {
         let was_duplicate = self.is_duplicate();
-        if !self.members.remove(&fd) {
+        if !self.members.swap_remove(&fd) {
             return;
         }
         if !was_duplicate && !self.is_reported && self.times == 0 {

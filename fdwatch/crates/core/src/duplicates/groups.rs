@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::group::{Group, Key};
 use crate::model::{Identity, Table, TableId};
@@ -20,7 +20,8 @@ const MIN_PER_TABLE: usize = 4;
 /// The groups of a table.
 #[derive(Debug, Default)]
 struct OfTable {
-    identities: FxHashSet<Identity>,
+    /// In the order in which they were found.
+    identities: Vec<Identity>,
     /// The user of its process, if that was needed.
     user: Option<u32>,
     /// Files that are not followed, at the last search.
@@ -91,7 +92,7 @@ impl Groups {
 
     pub(super) fn insert(&mut self, key: Key, group: Group) {
         let of_table = self.tables.entry(key.table).or_default();
-        of_table.identities.insert(key.identity);
+        of_table.identities.push(key.identity);
         self.groups.insert(key, group);
     }
 
@@ -140,9 +141,7 @@ impl Groups {
 
     pub(super) fn identities(&self, table: TableId) -> Vec<Identity> {
         let of_table = self.tables.get(&table);
-        of_table.map_or_else(Vec::new, |of_table| {
-            of_table.identities.iter().copied().collect()
-        })
+        of_table.map_or_else(Vec::new, |of_table| of_table.identities.clone())
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
@@ -150,7 +149,7 @@ impl Groups {
             return;
         }
         if let Some(of_table) = self.tables.get_mut(&key.table) {
-            of_table.identities.remove(&key.identity);
+            of_table.identities.retain(|it| *it != key.identity);
             if of_table.identities.is_empty() && of_table.folded == 0 {
                 self.tables.remove(&key.table);
             }
@@ -158,7 +157,7 @@ impl Groups {
     }
 
     /// Stops to count a table that is gone, and returns its files. Their groups remain.
-    pub(super) fn remove_table(&mut self, table: TableId) -> Option<FxHashSet<Identity>> {
+    pub(super) fn remove_table(&mut self, table: TableId) -> Option<Vec<Identity>> {
         let of_table = self.tables.remove(&table)?;
         self.folded.remove(of_table.folded);
         Some(of_table.identities)

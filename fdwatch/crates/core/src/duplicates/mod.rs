@@ -159,28 +159,34 @@ impl Duplicates {
     /// Searches a table for files that are open more than once or deleted: two passes over its entries.
     fn search_table(&mut self, table: &Table, now: Moment) {
         let mut files: FxHashMap<Identity, (u32, bool)> = FxHashMap::default();
-        let mut found = Vec::new();
+        let (mut deleted, mut duplicated) = (Vec::new(), Vec::new());
         for (_, entry) in table.iter().filter(|(_, entry)| self.is_of_interest(entry)) {
             let identity = entry.identity();
             let (count, is_deleted) = files.entry(identity).or_default();
             *count += 1;
-            let was_found = *count > 2 || *is_deleted;
+            if *count == 2 {
+                duplicated.push((identity, now));
+            }
             // Copies made by fork or exec were reported for the previous holder.
-            if is_deleted_file(entry)
+            if !*is_deleted
+                && is_deleted_file(entry)
                 && matches!(
                     table.provenance(entry),
                     Provenance::Made | Provenance::Unknown
                 )
             {
                 *is_deleted = true;
-                if !was_found && *count == 1 {
-                    found.push((identity, entry.opened));
-                }
-            }
-            if *count == 2 && !was_found {
-                found.push((identity, now));
+                deleted.push((identity, entry.opened));
             }
         }
+        let is_deleted = |identity| {
+            files
+                .get(&identity)
+                .is_some_and(|&(_, is_deleted)| is_deleted)
+        };
+        duplicated.retain(|&(identity, _)| !is_deleted(identity));
+        let mut found = deleted;
+        found.append(&mut duplicated);
         let mut folded = 0;
         let mut members: FxHashMap<Identity, Vec<u32>> = FxHashMap::default();
         found.retain(|&(identity, _)| {
@@ -210,10 +216,7 @@ impl Duplicates {
             if let Some(members) = members.remove(&identity) {
                 self.follow(table, identity, members, since);
             }
-            if files
-                .get(&identity)
-                .is_some_and(|&(_, is_deleted)| is_deleted)
-            {
+            if is_deleted(identity) {
                 self.mark_deleted(table, identity);
             }
         }
@@ -226,6 +229,18 @@ impl Duplicates {
         &mut self,
         model: &Model,
         now: Moment,
+        user_of: &mut impl FnMut(u32) -> u32,
+        goes_on: &mut impl FnMut() -> bool,
+        report: &mut impl FnMut(&Duplicate<'_>, &Model),
+    ) -> bool {
+        self.settle_some(model, now, true, user_of, goes_on, report)
+    }
+
+    fn settle_some(
+        &mut self,
+        model: &Model,
+        now: Moment,
+        is_fair: bool,
         user_of: &mut impl FnMut(u32) -> u32,
         goes_on: &mut impl FnMut() -> bool,
         report: &mut impl FnMut(&Duplicate<'_>, &Model),
@@ -245,44 +260,42 @@ impl Duplicates {
                 self.search_table(table, now);
             }
         }
+        let mut changed = Vec::new();
         if now.since(self.retried) >= RETRY_AFTER {
             self.retried = now;
-            self.dirty.append(&mut self.later);
+            changed.append(&mut self.later);
         }
-        let is_contended = self.queue.len() + self.dirty.len() > UNCONTENDED;
-        for key in std::mem::take(&mut self.dirty) {
-            let user = if is_contended {
-                self.groups.user(&key, user_of)
-            } else {
-                0
-            };
-            self.queue.push(user, key.table, key);
-        }
-        if self.queue.len() == 0 {
-            return false;
-        }
+        changed.append(&mut self.dirty);
         let members = self.groups.iter().map(|group| group.members.len());
         let share = MAX_ALL_LISTED * MAX_LISTED / members.sum::<usize>().max(1);
         let max_listed = share.clamp(MIN_LISTED, MAX_LISTED);
-        while goes_on() {
-            let Some(key) = self.queue.pop() else {
-                return false;
-            };
-            if self.settle_group(key, model, now, max_listed, report) {
+        let is_contended = is_fair && self.queue.len() + changed.len() > UNCONTENDED;
+        for key in changed {
+            if is_contended || self.queue.len() > 0 || !goes_on() {
+                let user = self.groups.user(&key, user_of);
+                self.queue.push(user, key.table, key);
+            } else if self.settle_group(key, model, now, max_listed, report) {
+                self.later.push(key);
+            }
+        }
+        while self.queue.len() > 0 && goes_on() {
+            if let Some(key) = self.queue.pop()
+                && self.settle_group(key, model, now, max_listed, report)
+            {
                 self.later.push(key);
             }
         }
         self.queue.len() > 0
     }
 
-    /// Passes everything that has changed since the last call to `report`.
+    /// Passes everything that has changed since the last call to `report`, in the order of the changes.
     pub fn settle_all(
         &mut self,
         model: &Model,
         now: Moment,
         report: &mut impl FnMut(&Duplicate<'_>, &Model),
     ) {
-        self.settle(model, now, &mut |_| 0, &mut || true, report);
+        self.settle_some(model, now, false, &mut |_| 0, &mut || true, report);
     }
 
     /// Returns how many files are not followed, because their processes have too many.
@@ -411,6 +424,7 @@ impl Duplicates {
             if group.reports >= MAX_REPORTS && table.is_some() {
                 return true;
             }
+            group.members.sort_unstable();
             if let Some(change) = group.change() {
                 let recent_opens = self.recent_opens.of(key.table, key.identity);
                 let fds: Vec<_> = group.members.iter().copied().collect();
