@@ -67,7 +67,7 @@ pub enum FleetCommand {
         /// Examples: 2h, 2024-01-02T15:04:05Z.
         #[arg(long, value_name = "TIME", value_parser = since)]
         since: Since,
-        /// Period before that in which it must be absent
+        /// Period before --since without the finding
         #[arg(long, value_name = "DURATION", value_parser = parse::duration, default_value = "7d")]
         before: Duration,
         /// Only findings of at least this severity
@@ -80,7 +80,7 @@ pub enum FleetCommand {
     /// List hosts: reporting, silent, or losing events
     #[command(after_long_help = examples::FLEET_HOSTS)]
     Hosts {
-        /// Hosts that reported since then
+        /// Hosts that reported since TIME
         ///
         /// A duration ago, or a time.
         #[arg(long, value_name = "TIME", value_parser = since, default_value = "7d")]
@@ -113,7 +113,7 @@ pub struct FleetServer {
     /// URL of ClickHouse's HTTP interface
     #[arg(long, help_heading = HEADING, value_name = "URL", env = "FDWATCH_FLEET_URL")]
     pub url: Option<String>,
-    /// Database
+    /// Name of the database
     #[arg(
         long,
         help_heading = HEADING,
@@ -122,7 +122,7 @@ pub struct FleetServer {
         default_value = "fdwatch"
     )]
     pub database: String,
-    /// User
+    /// Name of the user
     #[arg(long, help_heading = HEADING, value_name = "NAME", hide_short_help = true)]
     pub user: Option<String>,
     /// File that contains the password
