@@ -61,7 +61,7 @@ pub struct Run {
     pub events: u64,
     /// Lost records.
     pub lost: Losses,
-    /// Stacks and paths that found no room.
+    /// Stacks and paths that did not fit into the ring.
     pub detail_left_out: u64,
     /// Lost records of memory mappings: functions in these have no name.
     pub mappings_lost: u64,

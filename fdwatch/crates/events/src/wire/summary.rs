@@ -108,7 +108,7 @@ pub struct Summary {
     pub memory: MemoryUse,
     /// Work that was skipped.
     pub budget: BudgetSummary,
-    /// Stacks and paths that found no room.
+    /// Stacks and paths that did not fit into the ring.
     pub detail_left_out: u64,
     /// Findings that were not made, because there were too many.
     #[serde(skip_serializing_if = "Unreported::is_empty")]
