@@ -13,13 +13,13 @@ use crate::settings::settings;
 #[map]
 static RING: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
-/// Numbers of records that found no room, by kind.
+/// Numbers of records that did not fit into the ring, by kind.
 #[map]
 static LOST: PerCpuArray<[u64; LOST_KINDS]> = PerCpuArray::with_max_entries(1, 0);
 
-/// The reader is woken while the number of unread bytes is between `Settings::wake_at` and this much
-/// more, and not by each record that arrives while it reads. The number is queried once per page, and
-/// not at all if the record that crosses into the next page is discarded.
+/// Width of the band of fill levels, in bytes from `Settings::wake_at` up, in which records wake the reader.
+/// Above it the reader is already awake, and records do not wake it again. The fill level is queried once per
+/// page, and not at all if the record that crosses into the next page is discarded.
 const WAKE_BAND: u64 = 4 * PAGE;
 
 /// `PAGE_SIZE`, or a divisor of it.

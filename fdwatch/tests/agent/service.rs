@@ -382,7 +382,7 @@ fn other_fdwatch_is_not_reported() {
         findings.count()
     };
     assert_eq!(reported(&[]), 0);
-    // But if it is asked about.
+    // Unless it is selected by a filter.
     assert!(reported(&["--pid", &pid.to_string()]) > 0);
     assert!(reported(&["--comm", "fdwatch"]) > 0);
 }

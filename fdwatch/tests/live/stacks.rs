@@ -157,7 +157,7 @@ fn short_process_has_raw_stack() {
     let mut nested = Nested::start("ends");
     let mut watch = Watch::of(nested.process.pid(), &[]);
     nested.go_on();
-    // If it was already looked at, it is reported twice.
+    // If it was already examined, it is reported twice.
     let gone = loop {
         let finding = watch.next_of("finding");
         if finding["change"] == "gone" {

@@ -56,7 +56,7 @@ pub struct Linker {
 /// Why a compiler cannot be used.
 #[derive(Debug)]
 pub enum Unusable {
-    /// It runs, but has no `rust-src`.
+    /// Compiler without `rust-src`.
     NoSource,
     /// Its release, which is older than the workspace's `rust-version`.
     TooOld(String),

@@ -91,9 +91,9 @@ pub struct Trend {
 /// A change of a trend.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// It is new, or more severe than before.
+    /// New trend, or one that has become more severe.
     Grows(Trend),
-    /// It is over: the process, and its number of open descriptors.
+    /// End of a trend: the process, and its number of open descriptors.
     Ended(u32, usize),
 }
 

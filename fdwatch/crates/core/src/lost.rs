@@ -5,7 +5,7 @@ use fdwatch_common::{Kind, LOST_KINDS};
 /// Counts of records that were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Records that found no room in the ring, indexed by kind.
+    /// Records that did not fit into the ring, indexed by kind.
     records: [u64; LOST_KINDS],
     /// BPF program runs that the kernel skipped, because another one was running on the same CPU.
     missed_runs: u64,

@@ -99,19 +99,19 @@ pub enum RecordingError {
     /// Reading the input failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It does not start like a recording.
+    /// Input without the preamble of a recording.
     #[error("not an fdwatch recording")]
     NotARecording,
-    /// Its format has another version.
+    /// Unsupported version of the format.
     #[error("unsupported recording version {0} (expected {VERSION})")]
     Version(u32),
-    /// It was made on a machine with the opposite byte order.
+    /// Recording of a machine with the opposite byte order.
     #[error("unsupported byte order: the recording was made on another architecture")]
     ByteOrder,
-    /// It ends before [`Frame::End`], after this many bytes.
+    /// End of input before [`Frame::End`], after this many bytes.
     #[error("recording is truncated after {}", counted(*.0, "byte"))]
     CutOff(u64),
-    /// Its contents are inconsistent: the offset in bytes, and what is wrong.
+    /// Inconsistent contents: the offset in bytes, and the reason.
     #[error("recording is damaged at byte {0}: {1}")]
     Damaged(u64, &'static str),
 }
@@ -502,7 +502,7 @@ mod tests {
         (task.header, task.table) = (header(Kind::SnapshotTask), table);
         recorder.record(set.as_bytes());
         recorder.record(task.as_bytes());
-        // Cut off, so that it is not known where its addresses are.
+        // Truncated: the positions of its addresses are unknown.
         recorder.record(&open.as_bytes()[..48]);
         let bytes = recorder.end(Moment(1)).unwrap();
 

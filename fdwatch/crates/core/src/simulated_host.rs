@@ -1,4 +1,4 @@
-//! A simulated host for tests: its records go through the model and duplicates.
+//! A simulated host for tests: its records pass through the model and duplicates.
 
 use fdwatch_common::{
     Event, Exec, Exit, FdClose, FdOpen, Fork, Header, Kind, Payload, SnapshotFile, SnapshotTask,

@@ -1,6 +1,6 @@
-//! Queries a few agents directly, and converts their answers to the rows that a server stores.
+//! Queries a few agents directly, and converts their responses to the rows that a server stores.
 //!
-//! Answers are not trusted: their length is limited, and one that cannot be parsed becomes an error
+//! Responses are not trusted: their length is limited, and one that cannot be parsed becomes an error
 //! of that agent.
 
 use std::{collections::HashSet, net::IpAddr, path::Path};

@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// Returns whether a view can run with the privileges of its creator. Otherwise it runs with those of
-    /// the user that inserts. Recent versions do so only if the view says it
+    /// the user that inserts. Recent versions do so only if the view specifies it
     /// (`ignore_empty_sql_security_in_create_view_query`).
     #[must_use]
     pub fn has_definers(self) -> bool {

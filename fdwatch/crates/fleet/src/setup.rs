@@ -73,7 +73,7 @@ async fn version(client: &Client, options: &SchemaOptions) -> Result<u32> {
     let exists = client
         .run(&format!("EXISTS TABLE {database}.schema_version"), &[])
         .await;
-    // If the database does not exist, some versions answer 0, others with an error.
+    // If the database does not exist, some versions return 0, others an error.
     if exists.as_ref().is_ok_and(|it| it.trim() != "1") {
         return Ok(0);
     }

@@ -69,7 +69,7 @@ fn random() -> f64 {
     bits as f64 / f64::from(1 << 24)
 }
 
-/// Returns the time that the `Retry-After` header of a response asks for: a number of seconds, or a date. A date is
+/// Returns the time in the `Retry-After` header of a response: a number of seconds, or a date. A date is
 /// compared with the one of the response, because the clock of this host may differ.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {

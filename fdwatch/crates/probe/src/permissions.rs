@@ -39,7 +39,7 @@ pub enum Lockdown {
     Mode(String),
     /// The kernel does not support it, or it is disabled.
     Unsupported,
-    /// It cannot be read.
+    /// Unreadable mode.
     Unknown {
         /// The reason.
         reason: String,

@@ -143,7 +143,7 @@ impl Row {
     }
 }
 
-/// Returns a process of an agent's answer.
+/// Returns a process of an agent's response.
 #[must_use]
 pub(crate) fn row_of(row: wire::ProcessRow) -> ProcessRow {
     let start = row.start_time.and_then(|time| time.nanoseconds());
@@ -165,11 +165,11 @@ pub(crate) fn row_of(row: wire::ProcessRow) -> ProcessRow {
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FindingChange {
-    /// It appeared.
+    /// New finding.
     Found,
-    /// It changed.
+    /// Change of a reported finding.
     Changed,
-    /// It disappeared.
+    /// End of the finding.
     Gone,
     /// An event without a duration.
     Once,
@@ -296,13 +296,13 @@ impl FindingEvent {
 /// Position of a descriptor among several on the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DuplicateMark {
-    /// It is the last.
+    /// Whether it is the last.
     pub is_last: bool,
-    /// It is the first.
+    /// Whether it is the first.
     pub is_first: bool,
-    /// It shares the open file description with an earlier one.
+    /// Whether it shares the open file description with an earlier one.
     pub is_shared: bool,
-    /// The file is regular.
+    /// Whether the file is regular.
     pub matters: bool,
 }
 

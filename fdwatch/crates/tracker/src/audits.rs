@@ -69,7 +69,7 @@ impl Audits {
         self.schedule_by(Moment(now.0 + Self::follow_up_wait(self.took)));
     }
 
-    /// Returns whether an audit must run whatever the CPU budget says: the model may be wrong.
+    /// Returns whether an audit must run regardless of the CPU budget: the model may be wrong.
     pub(crate) const fn is_repairing(&self) -> bool {
         self.is_repairing
     }

@@ -30,9 +30,9 @@ pub struct Check {
 /// State of a requirement, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It works.
+    /// Satisfied.
     Ok,
-    /// It cannot be checked. What depends on it is tried.
+    /// Cannot be checked; fdwatch tries what depends on it.
     Unknown,
     /// fdwatch works without it, with reduced functionality.
     Reduced,

@@ -76,7 +76,7 @@ pub struct Tracker {
     pub shedder: LoadShedder,
     detail_targets: DetailTargets,
     family: Option<u32>,
-    /// Whether the loop has the priority that was asked for, or its absence was reported.
+    /// Whether the loop has the requested priority, or its absence was reported.
     is_prioritized: bool,
     steps: Steps,
 }

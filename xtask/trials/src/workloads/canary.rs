@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 /// Two descriptors of this process on one terminal. The first is opened by an ioctl, which creates no event: the
-/// duplicate is found after the two snapshots that an audit takes to tell drift from pending events. Both are
+/// duplicate is found after the two snapshots that an audit takes to distinguish drift from pending events. Both are
 /// taken after the canary was created.
 #[derive(Debug)]
 pub(super) struct Canary {

@@ -114,7 +114,7 @@ pub(super) async fn post(client: &Client, url: &str, body: String) -> Sent {
     if status.is_success() {
         Sent::delivered()
     } else if is_temporary {
-        // A proxy has no answer of the receiver.
+        // A proxy got no response from the receiver.
         let sent = match status {
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Sent::unanswered(reason),
             _ => Sent::failed(reason),

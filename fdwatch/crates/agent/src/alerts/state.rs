@@ -4,7 +4,7 @@
 //! first: the outcome of a delivery must be reported before the next alert of the same key is returned.
 //!
 //! Alerts wait in a bounded queue for their turn. Those whose user and process had the fewest in the last minute come
-//! first (`fair`), and what finds no room is dropped from those that have the most waiting.
+//! first (`fair`), and alerts that do not fit are dropped from those that have the most waiting.
 
 use std::{
     cmp::Reverse,
@@ -74,7 +74,7 @@ pub(super) enum Outcome {
     Delivered,
     /// All attempts failed; a later one may succeed.
     Failed,
-    /// The same, but an attempt had no answer: the receiver may have accepted it.
+    /// All attempts failed, at least one without a response: the receiver may have accepted it.
     Unanswered,
     /// The receiver rejected it; retrying is useless.
     Refused,
@@ -182,7 +182,7 @@ struct Held {
 pub(super) struct SentAlerts {
     /// Delivered.
     pub(super) told: Vec<Arc<Notice>>,
-    /// Firing or resolved is being delivered or had no answer: it may have arrived.
+    /// Firing or resolved is being delivered or had no response: it may have arrived.
     pub(super) sending: Vec<Arc<Notice>>,
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Type of requests and answers (include/uapi/linux/sock_diag.h).
+/// Type of requests and responses (include/uapi/linux/sock_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
 /// Type of an error (include/uapi/linux/netlink.h).
@@ -37,7 +37,7 @@ pub(super) struct SockDiag {
     sequence: u32,
 }
 
-/// The part of an answer (`struct inet_diag_msg`) that is used.
+/// The part of a response (`struct inet_diag_msg`) that is used.
 struct Found {
     state: u8,
     uid: u32,
@@ -50,12 +50,12 @@ impl SockDiag {
     ///
     /// # Errors
     ///
-    /// If the kernel does not answer such queries, or security modules forbid them.
+    /// If the kernel does not support such queries, or security modules forbid them.
     pub(super) fn open(listener: SocketAddr) -> io::Result<Self> {
         let family = Domain::from(libc::AF_NETLINK);
         let protocol = Protocol::from(libc::NETLINK_SOCK_DIAG);
         let socket = Socket::new(family, Type::RAW, Some(protocol))?;
-        // The kernel queues the answer before the call that sends the request returns.
+        // The kernel queues the response before the call that sends the request returns.
         socket.set_nonblocking(true)?;
         let mut diag = Self {
             socket,
@@ -74,7 +74,7 @@ impl SockDiag {
     ///
     /// # Errors
     ///
-    /// If the kernel does not answer.
+    /// If the kernel does not respond.
     pub(super) fn owner(
         &mut self,
         local: SocketAddr,
@@ -90,14 +90,14 @@ impl SockDiag {
     fn find(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Found>> {
         self.sequence = self.sequence.wrapping_add(1);
         self.socket.send(&request(self.sequence, local, remote))?;
-        // The answer may be longer: attributes follow, and are cut off.
+        // The response may be longer: attributes follow, and are truncated.
         let mut answer = [0; 128];
         loop {
             let length = (&self.socket).read(&mut answer)?;
             if let Some(found) = parse(&answer[..length], self.sequence) {
                 return found;
             }
-            // The answer to an earlier request, of which reading failed.
+            // The response to an earlier request, whose read failed.
         }
     }
 }
@@ -143,7 +143,7 @@ fn octets(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Parses an answer; `None` if it belongs to another request.
+/// Parses a response; `None` if it belongs to another request.
 fn parse(answer: &[u8], sequence: u32) -> Option<io::Result<Option<Found>>> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let kind = answer.get(4..6).map(|bytes| [bytes[0], bytes[1]]);

@@ -50,7 +50,7 @@ pub enum Failure {
         /// The error.
         error: io::Error,
     },
-    /// It contains errors.
+    /// Invalid file, with its errors.
     #[error("{}", lines(.path, .errors))]
     Invalid {
         /// The file.

@@ -1,4 +1,4 @@
-//! Files of network file systems that are open for writing on this host. Only the fleet can tell whether another host
+//! Files of network file systems that are open for writing on this host. Only the fleet shows whether another host
 //! has the same file open.
 //!
 //! The live loop, which owns the tables, searches them on request, and only if a network file system is mounted.

@@ -1,8 +1,8 @@
 //! Limits what is deleted because of its age. Pure.
 //!
-//! The clock may be wrong by months, as at the start of a host without a battery-backed clock, and by it everything is
-//! old. So entries are deleted by age only while the clock runs steadily, and no more of them than twice those that
-//! come of age in that time.
+//! The clock may be wrong by months, as at the start of a host without a battery-backed clock, and then everything
+//! appears old. So entries are deleted by age only while the clock runs steadily, and no more of them than twice
+//! those that reach the limit in that time.
 
 use std::time::Duration;
 

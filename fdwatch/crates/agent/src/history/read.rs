@@ -38,10 +38,10 @@ pub enum ReadError {
         "cannot read {0}: permission denied; only the user of the agent, usually root, may read it"
     )]
     Denied(PathBuf),
-    /// It belongs to another program or a newer fdwatch.
+    /// Database of another program or a newer fdwatch.
     #[error("cannot read {0}: {1}")]
     NotOurs(PathBuf, String),
-    /// It is damaged.
+    /// Damaged database.
     #[error("{0} is damaged: {1}; the agent renames it and starts a new one")]
     Damaged(PathBuf, String),
     /// Something else.

@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Locked,
     /// Permission denied.
     Denied,
-    /// It belongs to another program or a newer fdwatch.
+    /// Database of another program or a newer fdwatch.
     NotOurs,
     /// Any other error.
     Other,

@@ -16,9 +16,9 @@ pub const MAX_PROCESSES: usize = 500;
 /// Whether the history can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It can.
+    /// Writing works.
     Working,
-    /// It cannot, and is retried.
+    /// Writing fails, and is retried.
     Failing {
         /// When that started: nanoseconds since 1970.
         since: u64,

@@ -16,11 +16,11 @@ use fdwatch_core::{
 /// The result of the rules for a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is reported.
+    /// Finding to report.
     Reported,
     /// An `[[ignore]]` rule matches.
     Ignored,
-    /// Its severity is too low.
+    /// Severity below the configured one.
     BelowSeverity,
 }
 

@@ -51,7 +51,7 @@ pub struct Detail {
     /// The program that opened it, for a followed command.
     pub program: Option<Program>,
     /// What the stack can be unwound from, for a followed command. Unwinding happens later, as the
-    /// mappings of its programs are stored beyond their end.
+    /// mappings of its programs are stored after they end.
     pub raw: Option<Arc<RawStack>>,
 }
 

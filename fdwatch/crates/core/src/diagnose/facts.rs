@@ -12,7 +12,7 @@ pub(super) struct Facts {
     pub(super) is_written: bool,
     /// Several of them can write and one does not append, so that they overwrite each other.
     pub(super) is_overwritten: bool,
-    /// They have more than one description.
+    /// The descriptors have more than one description.
     pub(super) has_two_descriptions: bool,
     /// The file is a regular one.
     pub(super) is_regular: bool,

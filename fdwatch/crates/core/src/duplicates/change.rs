@@ -3,7 +3,7 @@
 /// What happened to a duplicate, or to anything else that is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
+    /// First report.
     Found,
     /// Descriptors were opened or closed, and at least two are left.
     Changed,

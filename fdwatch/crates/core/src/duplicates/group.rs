@@ -53,7 +53,7 @@ pub(super) struct Group {
     pub(super) times: u32,
     pub(super) is_dirty: bool,
     pub(super) changed: bool,
-    /// Whether the last report said that it exists.
+    /// Whether it was reported, and has not been reported as gone since.
     pub(super) is_reported: bool,
     /// Start of the period in which its reports are counted.
     pub(super) counted_since: Moment,

@@ -130,7 +130,7 @@ impl Groups {
         self.overfull.len()
     }
 
-    /// Returns the user of the group's process, from `user_of` when asked for the first time.
+    /// Returns the user of the group's process, from `user_of` at the first call.
     pub(super) fn user(&mut self, key: &Key, user_of: &mut impl FnMut(u32) -> u32) -> u32 {
         let Some(group) = self.groups.get(key) else {
             return 0;

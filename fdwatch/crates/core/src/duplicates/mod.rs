@@ -59,7 +59,7 @@ const UNCONTENDED: usize = 32;
 /// Entries of overfull tables that one sweep searches: less than a millisecond's work for most hosts.
 const MAX_SEARCHED: usize = 1 << 15;
 
-/// Open descriptors of all duplicates, beyond which a finding lists fewer; and the limits of one finding.
+/// Open descriptors of all duplicates, above which a finding lists fewer; and the limits of one finding.
 const MAX_ALL_LISTED: usize = 1 << 14;
 const MAX_LISTED: usize = 512;
 const MIN_LISTED: usize = 8;

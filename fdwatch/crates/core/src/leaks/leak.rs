@@ -5,10 +5,9 @@ use crate::model::{FdEntry, Moment, Provenance};
 /// The kind of a leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LeakKind {
-    /// The process that opened it ended without closing it.
+    /// Still open when the process that opened it ended.
     AtExit,
-    /// It was opened without close-on-exec, and another program has it now, as none of its standard
-    /// streams.
+    /// Opened without close-on-exec and inherited by another program, other than as a standard stream.
     AcrossExec,
 }
 

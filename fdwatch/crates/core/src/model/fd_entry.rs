@@ -7,7 +7,7 @@ use super::moment::Moment;
 /// The identity of a file: equal for all descriptors on it.
 ///
 /// Both ends of a pipe share one inode, and all anonymous files do: the access mode and the
-/// description tell them apart.
+/// description distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// The inode; of an anonymous file, its description.

@@ -56,7 +56,7 @@ impl Process {
         name(&self.comm)
     }
 
-    /// Stands for all threads without their own table, when the leader has one.
+    /// Thread ID of all threads without their own table, when the leader has one.
     pub(super) const OTHER_THREADS: u32 = 0;
 
     /// Returns whether the thread is known to use the table at `address` for itself. For the

@@ -328,16 +328,16 @@ impl Table {
 /// How a descriptor came into its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provenance {
-    /// The process opened it, by the entry's system call.
+    /// Created by the process itself, with the entry's system call.
     Made,
-    /// It was copied by fork.
+    /// Copied by fork.
     Inherited,
-    /// It was opened before the current program, and stayed open across exec.
+    /// Opened before the current program, and kept across exec.
     KeptAcrossExec {
         /// Whether it was copied by fork before that.
         inherited: bool,
     },
-    /// It was open before fdwatch saw events.
+    /// Open before fdwatch received events.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Answers in place of what was requested.
+//! Errors, returned instead of the requested object.
 
 use serde::{Deserialize, Serialize};
 

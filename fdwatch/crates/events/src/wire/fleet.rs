@@ -1,4 +1,4 @@
-//! Answers about a fleet.
+//! Output of `fdwatch fleet`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! Answer of `/v1/health`.
+//! Response of `/v1/health`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! JSON that fdwatch writes and reads: every line, answer and request body, each as one type.
+//! JSON that fdwatch writes and reads: every line, response and request body, each as one type.
 //!
 //! Fields and names stay as they are within one [`SCHEMA`]; fields may be added. Writing borrows
 //! what has a fixed name. Reading accepts what an older or newer fdwatch wrote: absent fields have

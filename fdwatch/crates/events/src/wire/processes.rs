@@ -1,4 +1,4 @@
-//! Answer of `/v1/processes`.
+//! Response of `/v1/processes`.
 
 use serde::{Deserialize, Serialize};
 

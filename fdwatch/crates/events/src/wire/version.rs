@@ -1,4 +1,4 @@
-//! Answer of `/v1/version`.
+//! Response of `/v1/version`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Answer of `/v1/written`.
+//! Response of `/v1/written`.
 
 use serde::{Deserialize, Serialize};
 

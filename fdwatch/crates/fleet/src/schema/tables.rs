@@ -214,7 +214,7 @@ const SIGNATURE_COLUMNS: &str = "hour {TIME}, signature {WORD}, severity UInt8, 
                            cause {WORD}, path {WORD}";
 const HOST_COLUMNS: &str = "hour {TIME}, host {WORD}, severity UInt8";
 
-/// Stands for all columns of the source, which are listed in the view: versions differ in what `*` in a
+/// Placeholder for all columns of the source, which are listed in the view: versions differ in what `*` in a
 /// view means after a column is added.
 pub(super) const ALL: &str = "*";
 
