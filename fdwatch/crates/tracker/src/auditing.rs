@@ -29,6 +29,8 @@ pub(crate) struct Auditing {
     running: Option<Running>,
     /// Processes to look up in /proc.
     unverified: VecDeque<u32>,
+    /// Processes that /proc no longer had at the last tick.
+    ended: Vec<u32>,
 }
 
 struct Running {
@@ -110,17 +112,16 @@ impl Auditing {
         }
     }
 
-    /// Removes processes that have ended from the model.
+    /// Removes processes that have ended from the model. One that has just ended is removed by its own record, which
+    /// is read before the next tick: only what is still there then has ended unnoticed.
     fn check_processes(
         &mut self,
         engine: &mut Engine,
         recorder: &mut Option<FileRecorder>,
     ) -> Result<()> {
-        for _ in 0..MAX_CHECKS {
-            let Some(tgid) = self.unverified.pop_front() else {
-                break;
-            };
-            if !proc::is_stale_process(&engine.model, tgid) {
+        for tgid in std::mem::take(&mut self.ended) {
+            if engine.model.process(tgid).is_none() || !proc::is_stale_process(&engine.model, tgid)
+            {
                 continue;
             }
             engine.forget(tgid);
@@ -131,6 +132,11 @@ impl Auditing {
                     .context(RECORDING_FAILED)?;
             }
         }
+        let some = self.unverified.len().min(MAX_CHECKS);
+        let model = &engine.model;
+        let unverified = self.unverified.drain(..some);
+        self.ended
+            .extend(unverified.filter(|&tgid| proc::is_stale_process(model, tgid)));
         Ok(())
     }
 }
