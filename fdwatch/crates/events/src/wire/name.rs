@@ -86,7 +86,7 @@ names! {
         {"enum": [
             "refused", "missing-directory", "unwritable-log", "unrotatable-log", "shared-log", "own-log",
             "unseekable-log", "rotated-twice", "not-reopened", "relative-log", "unknown-section", "unknown-key",
-            "not-included",
+            "not-included", "nothing-included", "same-name", "no-effect",
         ]};
     FileType: "Type of a file: regular, directory, link, pipe, socket, character, block, anonymous, or another that the kernel has.",
         {};
