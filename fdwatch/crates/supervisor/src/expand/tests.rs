@@ -34,8 +34,8 @@ fn errors_name_the_invalid_expansion() {
     assert!(error("a %(nope)s").contains("%(nope)"));
     assert!(error("%(program_name)d").contains("%(program_name) is text"));
     assert!(error("100% b").contains("`% b`"));
-    assert!(error("%(process_num)99999d").contains("wider"));
-    assert!(error("%(process_num)99999999999999999999d").contains("wider"));
+    assert!(error("%(process_num)99999d").contains("too large"));
+    assert!(error("%(process_num)99999999999999999999d").contains("too large"));
 }
 
 proptest::proptest! {
