@@ -64,6 +64,14 @@ pub(super) fn run(scan: &Scan) -> Result<ExitCode> {
         reporter.report(finding, now).writing_output()?;
     }
     reporter.flush().writing_output()?;
+    let folded = engine.duplicates.folded();
+    if folded.files > 0 {
+        let files = counted(folded.files, "file");
+        let processes = counted(folded.tables, "process");
+        warn(&format!(
+            "too many findings: {files} of {processes} not reported"
+        ));
+    }
     if unreadable > 0 {
         let processes = counted(unreadable, "process");
         let advice = if proc::effective_user() == 0 {
